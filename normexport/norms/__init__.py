@@ -1,0 +1,81 @@
+"""What each norm is: formula, constants, float64 reference, ONNX operator and body. One file per kind.
+
+To add a kind, write its file and name it in `KINDS`: modules, operators, schemas, command-line choices and
+documentation tables are derived from the registry.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import onnx
+
+from normexport.errors import UsageError
+from normexport.norms import schema
+from normexport.norms.affine import AffineParams
+from normexport.norms.function import (
+    DOMAIN,
+    IR_VERSION,
+    OPSET,
+    VERSION,
+    live_function,
+    running_function,
+    weight_function,
+)
+from normexport.norms.kind import CHUNKS_DEFAULT, K_DEFAULT, NormKind, reference
+from normexport.norms.l1 import L1
+from normexport.norms.l2 import L2
+from normexport.norms.linf import LINF
+from normexport.norms.range import RANGE
+from normexport.norms.topk import TOPK
+
+__all__ = [
+    "CHUNKS_DEFAULT",
+    "DOMAIN",
+    "IR_VERSION",
+    "KINDS",
+    "K_DEFAULT",
+    "OPSET",
+    "VERSION",
+    "AffineParams",
+    "NormKind",
+    "functions",
+    "kind",
+    "live_ops",
+    "reference",
+    "register_schemas",
+]
+
+KINDS: dict[str, NormKind] = {each.name: each for each in (L1, LINF, TOPK, RANGE, L2)}
+
+
+def kind(name: str) -> NormKind:
+    """The kind called `name`.
+
+    Raises:
+        UsageError: there is none; the message lists those there are.
+    """
+    try:
+        return KINDS[name]
+    except KeyError:
+        raise UsageError(
+            f"kind {name!r}", "is not a norm kind", f"choose one of {', '.join(KINDS)}"
+        ) from None
+
+
+@cache
+def functions() -> dict[str, onnx.FunctionProto]:
+    """Every operator of the domain with its body, by operator name. Treat the protos as read-only."""
+    live = [live_function(each, instance) for each in KINDS.values() for instance in (False, True)]
+    return {function.name: function for function in [*live, running_function(), weight_function()]}
+
+
+@cache
+def live_ops() -> dict[str, NormKind]:
+    """Operators whose statistics are computed at inference, with their kinds: these never fold."""
+    return {each.op(instance): each for each in KINDS.values() for instance in (False, True)}
+
+
+def register_schemas() -> None:
+    """Make the operators known to the ONNX checker in this process; idempotent."""
+    schema.register(functions().values())

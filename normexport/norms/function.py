@@ -1,0 +1,167 @@
+"""The ONNX form of a live norm: function body and schema, put together from what its kind supplies.
+
+A body reads X as (N, C, S), S the product of the spatial sizes (1 where there are none), computes in the
+dtype of `scale` (float32; float64 for references) and casts the result back like X. A kind's own text may use
+`d` (N, C, S) centred, `rows` (R, n) the same as one row per statistic, `axes`, the int64 scalar `n` of elements
+reduced and the scalar `constant`; it defines `own` and `stat`.
+
+Shapes are built by padding a shape tensor with zeros ("copy this dimension") rather than with -1, which ONNX
+Runtime can't infer for an empty batch, nor by Concat, which it rewrites to -1.
+"""
+
+from __future__ import annotations
+
+import onnx
+import onnx.parser
+
+from normexport.norms.kind import NormKind
+
+DOMAIN, VERSION, OPSET, IR_VERSION = "normexport", 1, 20, 10
+
+_AS_NCS = """
+    Xc = CastLike(X, {like})
+    shape = Shape(X)
+    space = Shape <start = 2>(X)
+    spread_out = ReduceProd <keepdims = 1>(space)
+    two_before = Constant <value_ints = [2, 0]>()
+    ncs = Pad(spread_out, two_before)
+    X3 = Reshape(Xc, ncs)
+    per_channel = Constant <value_ints = [1, -1, 1]>()
+"""
+
+_CENTRED = """
+    mean = ReduceMean <keepdims = 1>(X3, axes)
+    d = Sub(X3, mean)
+    given = Constant <value_float: float = @correction>()
+    given_like = CastLike(given, scale)
+    nothing = Sub(given_like, given_like)
+    is_own = Equal(given_like, nothing)
+    {own}
+    constant = Where(is_own, own, given_like)
+"""
+
+_BATCH = """
+    axes = Constant <value_ints = [0, 2]>()
+    everything = Size(X)
+    channel_list = Shape <start = 1, end = 2>(X)
+    channels = Squeeze(channel_list)
+    n = Div(everything, channels)
+"""
+_BATCH_ROWS = """
+    by_channel = Transpose <perm = [1, 0, 2]>(d)
+    rows = Flatten <axis = 1>(by_channel)
+"""
+_BATCH_STAT = """
+    to_front = Constant <value_ints = [0]>()
+    statistic = Unsqueeze(stat, to_front)
+"""
+
+_INSTANCE = """
+    axes = Constant <value_ints = [2]>()
+    n = Squeeze(spread_out)
+"""
+_INSTANCE_ROWS = """
+    sample_channel = Shape <start = 0, end = 2>(X)
+    row_count = ReduceProd <keepdims = 1>(sample_channel)
+    zero_after = Constant <value_ints = [0, 1]>()
+    zero_before = Constant <value_ints = [1, 0]>()
+    count_zero = Pad(row_count, zero_after)
+    zero_length = Pad(spread_out, zero_before)
+    row_shape = Add(count_zero, zero_length)
+    rows = Reshape(d, row_shape)
+"""
+_INSTANCE_STAT = """
+    one_after = Constant <value_ints = [0, 1]>()
+    unit = Constant <value_int = 1>()
+    stat_shape = Pad(sample_channel, one_after, unit)
+    statistic = Reshape(stat, stat_shape)
+"""
+
+_NORMALIZED = """
+    tiny = Constant <value_float: float = @epsilon>()
+    tiny_like = CastLike(tiny, scale)
+    divisor = Add({statistic}, tiny_like)
+    z = Div(d, divisor)
+    scale3 = Reshape(scale, per_channel)
+    bias3 = Reshape(bias, per_channel)
+    scaled = Mul(z, scale3)
+    shifted = Add(scaled, bias3)
+    y = Reshape(shifted, shape)
+    Y = CastLike(y, X)
+"""
+
+_RUNNING = """
+    mean3 = Reshape(mean, per_channel)
+    inv_scale3 = Reshape(inv_scale, per_channel)
+    scale3 = Reshape(scale, per_channel)
+    bias3 = Reshape(bias, per_channel)
+    d = Sub(X3, mean3)
+    z = Mul(d, inv_scale3)
+    scaled = Mul(z, scale3)
+    shifted = Add(scaled, bias3)
+    y = Reshape(shifted, shape)
+    Y = CastLike(y, X)
+"""
+
+# p = inf needs the maximum: the sum of powers is then inf or nan, and not chosen. The powers are of |v| / max |v|,
+# so that neither a large p nor a tiny weight overflows or vanishes.
+_WEIGHT = """
+    rank_list = Shape(V)
+    rank = Size(rank_list)
+    zero = Constant <value_int = 0>()
+    one = Constant <value_int = 1>()
+    all_axes = Range(zero, rank, one)
+    kept = Constant <value_int: int = @axis>()
+    is_kept = Equal(all_axes, kept)
+    is_reduced = Not(is_kept)
+    axes = Compress <axis = 0>(all_axes, is_reduced)
+    absolute = Abs(V)
+    highest = ReduceMax <keepdims = 1>(absolute, axes)
+    relative = Div(absolute, highest)
+    order = Constant <value_float: float = @p>()
+    order_like = CastLike(order, V)
+    powers = Pow(relative, order_like)
+    total = ReduceSum <keepdims = 1>(powers, axes)
+    inverse = Reciprocal(order_like)
+    finite = Pow(total, inverse)
+    is_infinite = IsInf(order)
+    of_ones = Div(highest, highest)
+    factor = Where(is_infinite, of_ones, finite)
+    norm = Mul(highest, factor)
+    direction = Div(V, norm)
+    W = Mul(direction, rho)
+"""
+
+
+def _parse(signature: str, body: str) -> onnx.FunctionProto:
+    text = f'<opset_import: ["" : {OPSET}], domain: "{DOMAIN}"> {signature} {{ {body} }}'
+    return onnx.parser.parse_function(text)
+
+
+def live_function(kind: NormKind, instance: bool) -> onnx.FunctionProto:
+    """Body of `kind.op(instance)`: (X (N, C, *), scale (C), bias (C)) -> Y, statistics computed from X."""
+    parameters = "".join(f", {name}: int = {value}" for name, value in kind.parameters.items())
+    signature = (
+        f"{kind.op(instance)} <epsilon: float = 0.00001, correction: float = 0.0{parameters}>"
+        " (X, scale, bias) => (Y)"
+    )
+    axes, rows, stat = (
+        (_INSTANCE, _INSTANCE_ROWS, _INSTANCE_STAT) if instance else (_BATCH, _BATCH_ROWS, _BATCH_STAT)
+    )
+    steps = [_AS_NCS.format(like="scale"), axes, _CENTRED.format(own=kind.onnx_constant)]
+    if kind.by_rows:
+        steps += [rows, kind.onnx_statistic, stat, _NORMALIZED.format(statistic="statistic")]
+    else:
+        steps += [kind.onnx_statistic, _NORMALIZED.format(statistic="stat")]
+    return _parse(signature, "\n".join(steps))
+
+
+def running_function() -> onnx.FunctionProto:
+    """Body of RunningNorm: Y = (X - mean) * inv_scale * scale + bias per channel, axis 1."""
+    signature = 'RunningNorm <kind: string = ""> (X, mean, inv_scale, scale, bias) => (Y)'
+    return _parse(signature, _AS_NCS.format(like="mean") + _RUNNING)
+
+
+def weight_function() -> onnx.FunctionProto:
+    """Body of BoundedWeightNorm: W = rho * V / ||V||_p over all axes but `axis` (-1: over all)."""
+    return _parse("BoundedWeightNorm <axis: int = 0, p: float = 2.0> (V, rho) => (W)", _WEIGHT)

@@ -1,0 +1,99 @@
+"""The type of a norm kind: which statistic divides the centred activations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normexport.errors import UsageError
+
+Array = NDArray[np.float64]
+
+#: Defaults of the parameters that some kinds take, as the original layers have them.
+K_DEFAULT, CHUNKS_DEFAULT = 10, 16
+
+
+class Statistic(Protocol):
+    """d (C, n), centred -> statistic (C,). `correction` 0.0 is the kind's own constant, else it replaces it."""
+
+    def __call__(self, d: Any, *, k: int, chunks: int, correction: float) -> Any: ...
+
+
+@dataclass(frozen=True)
+class NormKind:
+    """One kind of norm: `y = scale * d / (statistic(d) + epsilon) + bias` with `d = x - mean(x)`.
+
+    Attributes:
+        name: key in the registry and in files, "l1".
+        title: prefix of module and operator names, "L1" in L1BatchNorm2d.
+        formula: the statistic in words for documentation tables.
+        statistic: float64 numpy, (C, n) -> (C,).
+        torch_statistic: the same formula by tensor methods, (..., n) -> (...); differentiable.
+        onnx_statistic: ONNX text computing `stat`; see `function.py` for the names it may use.
+        onnx_constant: ONNX text computing `own`, the kind's own constant (a scalar).
+        by_rows: whether `onnx_statistic` reads `rows` (R, n) rather than `d` (N, C, S).
+        parameters: integer attributes beyond epsilon and correction, with their defaults.
+    """
+
+    name: str
+    title: str
+    formula: str
+    statistic: Statistic
+    torch_statistic: Statistic
+    onnx_statistic: str
+    onnx_constant: str
+    by_rows: bool = False
+    parameters: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    def op(self, instance: bool) -> str:
+        """The ONNX operator of live statistics, also the plugin's name: L1BatchNorm or L1InstanceNorm."""
+        return f"{self.title}{'Instance' if instance else 'Batch'}Norm"
+
+
+def reference(
+    kind: NormKind,
+    x: Array,
+    scale: Array,
+    bias: Array,
+    *,
+    epsilon: float = 1e-5,
+    instance: bool = False,
+    k: int = K_DEFAULT,
+    chunks: int = CHUNKS_DEFAULT,
+    correction: float = 0.0,
+) -> Array:
+    """The norm computed live, in float64 numpy.
+
+    x (N, C, *space); scale and bias (C,). Statistics over N and space, or over space per sample where
+    `instance`. n = 1 and constant channels give bias, NaN gives NaN, an empty batch an empty result.
+
+    Raises:
+        UsageError: k exceeds the number of elements reduced.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    if x.size == 0:
+        return x.copy()
+    n, c = x.shape[:2]
+    flat = x.reshape(n, c, -1)
+    rows = flat.reshape(n * c, -1) if instance else flat.transpose(1, 0, 2).reshape(c, -1)
+    with np.errstate(invalid="ignore"):  # Inf - Inf is NaN, as it should be
+        d = rows - rows.mean(axis=1, keepdims=True)
+        z = d / (kind.statistic(d, k=k, chunks=chunks, correction=correction)[:, None] + epsilon)
+    z = z.reshape(n, c, -1) if instance else z.reshape(c, n, -1).transpose(1, 0, 2)
+    y = z * np.asarray(scale, np.float64)[:, None] + np.asarray(bias, np.float64)[:, None]
+    return y.reshape(x.shape)
+
+
+def require_k(k: int, n: int) -> None:
+    """Refuse k largest of n < k elements."""
+    if not 1 <= k <= n:
+        raise UsageError(
+            "Top-k norm",
+            f"k = {k} of only {n} elements per channel",
+            "choose 1 <= k <= elements, or a larger input",
+        )

@@ -1,0 +1,35 @@
+"""L1: sqrt(pi/2) * mean |d| (Hoffer et al. 2018, "Norm matters", section 3.1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from normexport.norms.constants import L1_CONSTANT
+from normexport.norms.kind import Array, NormKind
+
+
+def statistic(d: Array, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Array:
+    """(C, n) -> (C,)."""
+    return np.asarray((correction or L1_CONSTANT) * np.abs(d).mean(axis=1))
+
+
+def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
+    """(..., n) -> (...)."""
+    return d.abs().mean(-1) * (correction or L1_CONSTANT)
+
+
+L1 = NormKind(
+    name="l1",
+    title="L1",
+    formula="sqrt(pi/2) * mean |d|",
+    statistic=statistic,
+    torch_statistic=torch_statistic,
+    onnx_constant=f"own64 = Constant <value = double {{{L1_CONSTANT!r}}}>()  own = CastLike(own64, scale)",
+    onnx_statistic="""
+        absolute = Abs(d)
+        raw = ReduceMean <keepdims = 1>(absolute, axes)
+        stat = Mul(constant, raw)
+    """,
+)

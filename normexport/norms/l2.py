@@ -1,0 +1,40 @@
+"""L2: sqrt(mean d^2), the standard deviation; for comparison with the other kinds.
+
+torch.nn.BatchNorm divides by sqrt(mean d^2 + eps), this kind by sqrt(mean d^2) + epsilon, as all kinds here do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from normexport.norms.kind import Array, NormKind
+
+
+def statistic(d: Array, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Array:
+    """(C, n) -> (C,)."""
+    return np.asarray((correction or 1.0) * np.sqrt(np.square(d).mean(axis=1)))
+
+
+def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
+    """(..., n) -> (...)."""
+    # The floor keeps the gradient of a constant channel 0 instead of 0 * inf; its root, 1e-15, is far below
+    # any epsilon.
+    return d.square().mean(-1).clamp_min(1e-30).sqrt() * (correction or 1.0)
+
+
+L2 = NormKind(
+    name="l2",
+    title="L2",
+    formula="sqrt(mean d^2)",
+    statistic=statistic,
+    torch_statistic=torch_statistic,
+    onnx_constant="own64 = Constant <value = double {1.0}>()  own = CastLike(own64, scale)",
+    onnx_statistic="""
+        square = Mul(d, d)
+        variance = ReduceMean <keepdims = 1>(square, axes)
+        raw = Sqrt(variance)
+        stat = Mul(constant, raw)
+    """,
+)

@@ -1,0 +1,85 @@
+"""Range: 0.35*C(L) * (mean over chunks of max d - mean over chunks of min d), L the chunk length (Banner et al. 2018).
+
+A channel's elements, in the order of N and then space, are cut into `chunks` pieces; see `chunk_layout`.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from normexport.norms.constants import RANGE_SHARE, chunk_layout, extreme_constant, extreme_text
+from normexport.norms.kind import CHUNKS_DEFAULT, Array, NormKind
+
+
+def statistic(d: Array, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0) -> Array:
+    """(C, n) -> (C,)."""
+    length, _ = chunk_layout(d.shape[1], chunks)
+    starts = np.arange(0, d.shape[1], length)
+    tops, bottoms = np.maximum.reduceat(d, starts, axis=1), np.minimum.reduceat(d, starts, axis=1)
+    own = RANGE_SHARE * extreme_constant(length)
+    return np.asarray((correction or own) * (tops.mean(axis=1) - bottoms.mean(axis=1)))
+
+
+def torch_statistic(d: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0) -> Any:
+    """(..., n) -> (...)."""
+    length, count = chunk_layout(d.shape[-1], chunks)
+    whole = d[..., : (count - 1) * length].unflatten(-1, (count - 1, length))
+    last = d[..., (count - 1) * length :]
+    tops = whole.amax(-1).sum(-1) + last.amax(-1)
+    bottoms = whole.amin(-1).sum(-1) + last.amin(-1)
+    return (tops - bottoms) / count * (correction or RANGE_SHARE * extreme_constant(length))
+
+
+# `chunk_layout` in ONNX text: length = max(2, ceil(n / chunks)), number = ceil(n / length), each of shape (1).
+_LAYOUT = """
+        zero = Constant <value_ints = [0]>()
+        one = Constant <value_ints = [1]>()
+        pair = Constant <value_ints = [2]>()
+        asked = Constant <value_int: int = @chunks>()
+        pieces = Unsqueeze(asked, zero)
+        listed = Unsqueeze(n, zero)
+        reach = Add(listed, pieces)
+        reached = Sub(reach, one)
+        spread = Div(reached, pieces)
+        length = Max(spread, pair)
+        stretch = Add(listed, length)
+        stretched = Sub(stretch, one)
+        number = Div(stretched, length)
+        length_scalar = Squeeze(length, zero)
+"""
+
+RANGE = NormKind(
+    name="range",
+    title="Range",
+    formula="0.35 * C(L) * (mean over chunks of max d - mean over chunks of min d)",
+    statistic=statistic,
+    torch_statistic=torch_statistic,
+    onnx_constant=_LAYOUT
+    + extreme_text("length_scalar", "extreme")
+    + f"""
+        share64 = Constant <value = double {{{RANGE_SHARE!r}}}>()
+        share = CastLike(share64, scale)
+        own = Mul(share, extreme)
+    """,
+    # The last chunk is filled up with copies of its last element: its maximum and minimum stay what they are.
+    onnx_statistic="""
+        whole = Mul(number, length)
+        fill = Sub(whole, listed)
+        before = Constant <value_ints = [3, 0]>()
+        fill_pads = Pad(fill, before)
+        filled = Pad <mode = "edge">(rows, fill_pads)
+        cut = Concat <axis = 0>(zero, number, length)
+        chunked = Reshape(filled, cut)
+        tops = ReduceMax <keepdims = 0>(chunked, pair)
+        bottoms = ReduceMin <keepdims = 0>(chunked, pair)
+        top = ReduceMean <keepdims = 1>(tops, one)
+        bottom = ReduceMean <keepdims = 1>(bottoms, one)
+        raw = Sub(top, bottom)
+        stat = Mul(constant, raw)
+    """,
+    by_rows=True,
+    parameters=MappingProxyType({"chunks": CHUNKS_DEFAULT}),
+)

@@ -1,0 +1,43 @@
+"""Schemas of the operators, for the ONNX checker and for exporters that look operators up by schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import onnx
+from onnx.defs import OpSchema
+
+from normexport.norms.function import DOMAIN, VERSION
+
+_ACTIVATION = ("T", ["tensor(float16)", "tensor(bfloat16)", "tensor(float)", "tensor(double)"], "X and Y")
+_PARAMETER = ("U", ["tensor(float)", "tensor(double)"], "float32; float64 in references")
+
+
+def register(functions: Iterable[onnx.FunctionProto]) -> None:
+    """Register a schema for each function's operator; a second call changes nothing."""
+    for function in functions:
+        if not onnx.defs.has(function.name, max_inclusive_version=VERSION, domain=DOMAIN):
+            onnx.defs.register_schema(_schema(function))
+
+
+def _schema(function: onnx.FunctionProto) -> OpSchema:
+    # The first input and the output share T; BoundedWeightNorm's V, rho and W are all parameters.
+    is_weight = function.input[0] == "V"
+    types = ["U" if is_weight or i else "T" for i in range(len(function.input))]
+    inputs = [OpSchema.FormalParameter(name, t) for name, t in zip(function.input, types, strict=True)]
+    outputs = [OpSchema.FormalParameter(name, types[0]) for name in function.output]
+    schema = OpSchema(
+        function.name,
+        DOMAIN,
+        VERSION,
+        inputs=inputs,
+        outputs=outputs,
+        type_constraints=[_PARAMETER] if is_weight else [_ACTIVATION, _PARAMETER],
+        attributes=[OpSchema.Attribute(a.name, a) for a in function.attribute_proto],
+    )
+    schema.set_type_and_shape_inference_function(_like_first_input)
+    return schema
+
+
+def _like_first_input(context: onnx.shape_inference.InferenceContext) -> None:
+    context.set_output_type(0, context.get_input_type(0))

@@ -1,0 +1,55 @@
+"""Top-k: C(n) * mean of the k largest |d| (Hoffer et al. 2018, "Norm matters", section 3.2).
+
+L-infinity is k = 1. The constant does not depend on k: see `extreme_constant`.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from normexport.norms.constants import extreme_constant, extreme_text
+from normexport.norms.kind import K_DEFAULT, Array, NormKind, require_k
+
+
+def statistic(d: Array, *, k: int = K_DEFAULT, chunks: int = 0, correction: float = 0.0) -> Array:
+    """(C, n) -> (C,). Raises UsageError where k > n."""
+    n = d.shape[1]
+    require_k(k, n)
+    # Sorting puts NaN last, so a NaN is always among the k largest.
+    largest = np.sort(np.abs(d), axis=1)[:, n - k :]
+    return np.asarray((correction or extreme_constant(n)) * largest.mean(axis=1))
+
+
+def torch_statistic(d: Any, *, k: int = K_DEFAULT, chunks: int = 0, correction: float = 0.0) -> Any:
+    """(..., n) -> (...). Raises UsageError where k > n."""
+    n = d.shape[-1]
+    require_k(k, n)
+    return d.abs().topk(k, dim=-1, sorted=False).values.mean(-1) * (correction or extreme_constant(n))
+
+
+TOPK = NormKind(
+    name="topk",
+    title="TopK",
+    formula="C(n) * mean of the k largest |d|",
+    statistic=statistic,
+    torch_statistic=torch_statistic,
+    onnx_constant=extreme_text("n", "own"),
+    # k * n is at least k unless the batch is empty: then 0 of 0 elements are taken, else k > n stays an error.
+    onnx_statistic="""
+        absolute = Abs(rows)
+        asked = Constant <value_int: int = @k>()
+        available = Mul(asked, n)
+        taken = Min(asked, available)
+        front = Constant <value_ints = [0]>()
+        count = Unsqueeze(taken, front)
+        largest, where_largest = TopK <axis = 1, largest = 1, sorted = 0>(absolute, count)
+        last = Constant <value_ints = [1]>()
+        raw = ReduceMean <keepdims = 1>(largest, last)
+        stat = Mul(constant, raw)
+    """,
+    by_rows=True,
+    parameters=MappingProxyType({"k": K_DEFAULT}),
+)
