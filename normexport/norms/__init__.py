@@ -58,9 +58,7 @@ def kind(name: str) -> NormKind:
     try:
         return KINDS[name]
     except KeyError:
-        raise UsageError(
-            f"kind {name!r}", "is not a norm kind", f"choose one of {', '.join(KINDS)}"
-        ) from None
+        raise UsageError(f"kind {name!r}", "is not a norm kind", f"choose one of {', '.join(KINDS)}") from None
 
 
 @cache

@@ -30,9 +30,7 @@ class AffineParams:
             object.__setattr__(self, name, np.array(getattr(self, name), dtype=np.float64))
         shapes = {value.shape for value in (self.mean, self.inv_scale, self.gamma, self.beta)}
         if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-            raise ValueError(
-                f"mean, inv_scale, gamma and beta must share one shape (C,), not {sorted(shapes)}"
-            )
+            raise ValueError(f"mean, inv_scale, gamma and beta must share one shape (C,), not {sorted(shapes)}")
 
     @property
     def channels(self) -> int:
@@ -45,9 +43,7 @@ class AffineParams:
         return a, self.beta - self.mean * a
 
     @classmethod
-    def of(
-        cls, mean: ArrayLike, inv_scale: ArrayLike, gamma: ArrayLike | None, beta: ArrayLike | None
-    ) -> AffineParams:
+    def of(cls, mean: ArrayLike, inv_scale: ArrayLike, gamma: ArrayLike | None, beta: ArrayLike | None) -> AffineParams:
         """Build from anything array-like; gamma None is 1, beta None is 0; (1, C) and (1, C, 1, 1) become (C,)."""
         center = _flat(mean)
         return cls(

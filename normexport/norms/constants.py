@@ -10,7 +10,7 @@ L1_CONSTANT = math.sqrt(math.pi / 2)
 #: 1 + sqrt(pi ln 4): the numerator of the extreme-value constant (Hoffer et al. 2018, section 3.2).
 EXTREME_NUMERATOR = 1 + math.sqrt(math.pi * math.log(4))
 
-#: RangeBN halves the range and shrinks it: 0.35 * C(chunk length) (Banner et al. 2018, section 3, as published code has it).
+#: RangeBN halves the range and shrinks it: 0.35 * C(chunk length) (Banner et al. 2018, section 3).
 RANGE_SHARE = 0.35
 
 

@@ -142,12 +142,9 @@ def live_function(kind: NormKind, instance: bool) -> onnx.FunctionProto:
     """Body of `kind.op(instance)`: (X (N, C, *), scale (C), bias (C)) -> Y, statistics computed from X."""
     parameters = "".join(f", {name}: int = {value}" for name, value in kind.parameters.items())
     signature = (
-        f"{kind.op(instance)} <epsilon: float = 0.00001, correction: float = 0.0{parameters}>"
-        " (X, scale, bias) => (Y)"
+        f"{kind.op(instance)} <epsilon: float = 0.00001, correction: float = 0.0{parameters}> (X, scale, bias) => (Y)"
     )
-    axes, rows, stat = (
-        (_INSTANCE, _INSTANCE_ROWS, _INSTANCE_STAT) if instance else (_BATCH, _BATCH_ROWS, _BATCH_STAT)
-    )
+    axes, rows, stat = (_INSTANCE, _INSTANCE_ROWS, _INSTANCE_STAT) if instance else (_BATCH, _BATCH_ROWS, _BATCH_STAT)
     steps = [_AS_NCS.format(like="scale"), axes, _CENTRED.format(own=kind.onnx_constant)]
     if kind.by_rows:
         steps += [rows, kind.onnx_statistic, stat, _NORMALIZED.format(statistic="statistic")]

@@ -77,7 +77,7 @@ def reference(
     """
     x = np.asarray(x, dtype=np.float64)
     if x.size == 0:
-        return x.copy()
+        return np.zeros(x.shape)
     n, c = x.shape[:2]
     flat = x.reshape(n, c, -1)
     rows = flat.reshape(n * c, -1) if instance else flat.transpose(1, 0, 2).reshape(c, -1)
@@ -86,7 +86,7 @@ def reference(
         z = d / (kind.statistic(d, k=k, chunks=chunks, correction=correction)[:, None] + epsilon)
     z = z.reshape(n, c, -1) if instance else z.reshape(c, n, -1).transpose(1, 0, 2)
     y = z * np.asarray(scale, np.float64)[:, None] + np.asarray(bias, np.float64)[:, None]
-    return y.reshape(x.shape)
+    return np.asarray(y.reshape(x.shape))
 
 
 def require_k(k: int, n: int) -> None:

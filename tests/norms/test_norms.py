@@ -178,11 +178,7 @@ def test_body_refuses_k_larger_than_the_channel():
 def test_bounded_weight_norm_body(axis, p):
     v = np.random.default_rng(0).standard_normal((4, 3, 2, 2))
     axes = tuple(i for i in range(4) if i != axis)
-    size = (
-        np.abs(v).max(axes, keepdims=True)
-        if p == math.inf
-        else (np.abs(v) ** p).sum(axes, keepdims=True) ** (1 / p)
-    )
+    size = np.abs(v).max(axes, keepdims=True) if p == math.inf else (np.abs(v) ** p).sum(axes, keepdims=True) ** (1 / p)
     graph = oh.make_graph(
         [oh.make_node("BoundedWeightNorm", ["V", "rho"], ["W"], domain=norms.DOMAIN, axis=axis, p=p)],
         "g",
