@@ -106,8 +106,9 @@ _RUNNING = """
 # p = inf needs the maximum: the sum of powers is then inf or nan, and not chosen. The powers are of |v| / max |v|,
 # so that neither a large p nor a tiny weight overflows or vanishes.
 _WEIGHT = """
-    rank_list = Shape(V)
-    rank = Size(rank_list)
+    sizes = Shape(V)
+    rank_list = Shape(sizes)
+    rank = Squeeze(rank_list)
     zero = Constant <value_int = 0>()
     one = Constant <value_int = 1>()
     all_axes = Range(zero, rank, one)

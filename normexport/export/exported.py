@@ -1,0 +1,111 @@
+"""A checkpoint or module -> one ONNX model whose norms are `normexport` operators with portable bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+from torch import nn
+
+from normexport import norms
+from normexport.errors import ExportError, UsageError
+from normexport.export.bodies import attach_bodies
+from normexport.export.cleanup import clean
+from normexport.export.inputs import InputSpec, inputs_of_program
+from normexport.export.layers import Layer, layers_of
+from normexport.export.torch_export import onnx_of, output_names, program_of
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from normexport.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An ONNX model and what links it to its source.
+
+    Attributes:
+        model: opset 20, IR 10, batch dimension "batch", bodies attached; passes the full ONNX checker.
+        layers: module boundaries, in execution order.
+        inputs: what the model reads.
+    """
+
+    model: ir.Model
+    layers: tuple[Layer, ...]
+    inputs: tuple[InputSpec, ...]
+
+
+def export(source: Checkpoint | nn.Module | ExportedProgram, inputs: Sequence[InputSpec] = ()) -> Exported:
+    """Export a checkpoint, a module in eval mode or an exported program.
+
+    `inputs` may stay empty for an exported program, which knows its own.
+
+    Raises:
+        ExportError: the model can't be traced or translated.
+        UsageError: inputs are needed and not given, or do not match an exported program's.
+    """
+    program = _program(source)
+    if program is None:
+        module = source if isinstance(source, nn.Module) else getattr(source, "model", None)
+        if not isinstance(module, nn.Module):
+            raise ExportError(
+                "checkpoint", "holds weights but no model", "name its code with --model package.module:factory"
+            )
+        if not inputs:
+            raise UsageError("model", "does not say what it reads", "give the shape of one sample: --input 3x224x224")
+        specs = tuple(inputs)
+        program = program_of(module, specs)
+    else:
+        specs = _agreed(inputs_of_program(program), tuple(inputs))
+    model = onnx_of(program, [spec.name for spec in specs])
+    clean(model)
+    _name_batch(model, specs)
+    _name_outputs(model, output_names(program))
+    attach_bodies(model)
+    model.ir_version = norms.IR_VERSION
+    model.producer_name, model.producer_version = "normexport", None
+    return Exported(model, layers_of(model), specs)
+
+
+def _program(source: object) -> ExportedProgram | None:
+    from torch.export import ExportedProgram
+
+    if isinstance(source, ExportedProgram):
+        return source
+    program = getattr(source, "program", None)
+    return program if isinstance(program, ExportedProgram) else None
+
+
+def _agreed(own: tuple[InputSpec, ...], given: tuple[InputSpec, ...]) -> tuple[InputSpec, ...]:
+    """The program's own inputs, under the given names; shapes must agree."""
+    if not given:
+        return own
+    if [(s.shape, s.dtype) for s in own] != [(s.shape, s.dtype) for s in given]:
+        want = ", ".join(f"{s.name}={'x'.join(map(str, s.shape))}:{s.dtype}" for s in own)
+        raise UsageError("--input", f"does not match the exported program, which reads {want}", "leave --input out")
+    return tuple(InputSpec(g.name, o.shape, o.dtype, o.batched) for g, o in zip(given, own, strict=True))
+
+
+def _name_batch(model: ir.Model, specs: Sequence[InputSpec]) -> None:
+    """Call the exporter's anonymous batch symbol "batch" wherever it stands."""
+    symbols = {
+        str(value.shape[0])
+        for value, spec in zip(model.graph.inputs, specs, strict=True)
+        if spec.batched and value.shape is not None and len(value.shape)
+    }
+    values = [*model.graph.inputs, *(value for node in model.graph.all_nodes() for value in node.outputs)]
+    for value in values:
+        if value.shape is not None and any(str(size) in symbols for size in value.shape):
+            value.shape = ir.Shape(["batch" if str(size) in symbols else size for size in value.shape])
+
+
+def _name_outputs(model: ir.Model, names: Sequence[str]) -> None:
+    """Give the outputs the names a user knows them by, where no other value has them."""
+    taken = {value.name for node in model.graph.all_nodes() for value in node.outputs}
+    taken |= {value.name for value in model.graph.inputs} | set(model.graph.initializers)
+    for value, name in zip(model.graph.outputs, names, strict=True):
+        if name not in taken:
+            value.name = name

@@ -1,0 +1,103 @@
+"""Which tensor of the ONNX graph is the output of which module: the boundaries at which parity is judged."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+SCOPES = "pkg.torch.onnx.name_scopes"
+CLASSES = "pkg.torch.onnx.class_hierarchy"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The output of one call of one module.
+
+    Attributes:
+        path: module path, "layer1.0.bn1".
+        call: 0 for the module's first call in a forward pass, 1 for its second, ...
+        type: class name of the module, "Conv2d".
+        tensor: name of the ONNX value that holds the output.
+    """
+
+    path: str
+    call: int
+    type: str
+    tensor: str
+
+
+def module_path(node: ir.Node) -> str:
+    """Path of the innermost module that a node was made by, "" where unknown."""
+    scopes = _literal_list(node.metadata_props.get(SCOPES))
+    return scopes[-2] if len(scopes) >= 2 else ""
+
+
+def layers_of(model: ir.Model) -> tuple[Layer, ...]:
+    """Every module call whose nodes hand exactly one tensor on, in the order of execution.
+
+    Nodes follow each other as they were traced, so the nodes of one call are one unbroken run. A call that
+    hands on several tensors (a tuple, or a value kept for later) has no single boundary and is left out; its
+    inner modules still have theirs.
+    """
+    calls: Counter[str] = Counter()
+    layers = []
+    for run in _runs(model.graph):
+        call = calls[run.path]
+        calls[run.path] += 1
+        escaping = _escaping(run.nodes)
+        if len(escaping) == 1 and escaping[0].name:
+            layers.append((run.last, Layer(run.path, call, run.type, escaping[0].name)))
+    return tuple(layer for _, layer in sorted(layers, key=lambda item: item[0]))
+
+
+def present(layers: Iterable[Layer], model: ir.Model) -> tuple[Layer, ...]:
+    """The layers whose tensor is still in the graph; a rewrite never reuses a name for another tensor."""
+    names = {value.name for node in model.graph for value in node.outputs}
+    return tuple(layer for layer in layers if layer.tensor in names)
+
+
+@dataclass
+class _Run:
+    path: str
+    type: str
+    nodes: list[ir.Node]
+    last: int = 0
+
+
+def _runs(graph: ir.Graph) -> Iterator[_Run]:
+    """Unbroken runs of nodes per module path. Nodes of no module (constants) do not break a run."""
+    open_runs: dict[str, _Run] = {}
+    for position, node in enumerate(graph):
+        scopes = _literal_list(node.metadata_props.get(SCOPES))
+        if len(scopes) < 2:
+            continue
+        classes = _literal_list(node.metadata_props.get(CLASSES))
+        modules = {path: classes[i] if i < len(classes) else "" for i, path in enumerate(scopes[:-1]) if path}
+        for path in [path for path in open_runs if path not in modules]:
+            yield open_runs.pop(path)
+        for path, type_name in modules.items():
+            run = open_runs.setdefault(path, _Run(path, type_name.rpartition(".")[2], []))
+            run.nodes.append(node)
+            run.last = position
+    yield from open_runs.values()
+
+
+def _escaping(nodes: list[ir.Node]) -> list[ir.Value]:
+    inside = set(nodes)
+    return [
+        value
+        for node in nodes
+        for value in node.outputs
+        if value.is_graph_output() or any(user not in inside for user in value.consumers())
+    ]
+
+
+def _literal_list(text: str | None) -> list[str]:
+    if not text:
+        return []
+    value = ast.literal_eval(text)
+    return [str(item) for item in value] if isinstance(value, list) else []

@@ -1,0 +1,123 @@
+"""torch.nn.Module -> ExportedProgram -> ONNX, quietly, with failures in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import onnx_ir as ir
+import torch
+import torch.utils._pytree as pytree
+from torch import nn
+from torch.export import ExportedProgram
+
+from normexport import norms
+from normexport.errors import ExportError
+from normexport.export.inputs import InputSpec
+from normexport.export.translate import require_inference, translation_table
+
+#: Batch size the graph is traced at: 0 and 1 would be taken for constants.
+TRACE_BATCH = 2
+
+
+def program_of(model: nn.Module, inputs: Sequence[InputSpec]) -> ExportedProgram:
+    """Trace `model` (eval mode, float32) at these inputs, the batch free.
+
+    Raises:
+        ExportError: the model rejects the inputs, needs Python control flow, or fixes the batch size.
+    """
+    if model.training:
+        raise ExportError("model", "is in training mode", "call model.eval() before exporting")
+    samples = tuple(_sample(spec) for spec in inputs)
+    try:
+        with torch.no_grad(), _quiet():
+            model(*samples)
+    except Exception as error:
+        shapes = ", ".join(f"{spec.name} {list(spec.sized(TRACE_BATCH))} {spec.dtype}" for spec in inputs)
+        raise ExportError("model", f"fails on inputs {shapes}: {first_line(error)}", "check --input") from error
+    batch = torch.export.Dim("batch")
+    dynamic = tuple({0: batch} if spec.batched else None for spec in inputs)
+    try:
+        with _quiet():
+            return torch.export.export(model, samples, dynamic_shapes=dynamic, strict=False)
+    except Exception as error:
+        raise ExportError(
+            "model",
+            f"can't be traced: {first_line(error)}",
+            "make forward free of data-dependent Python and fixed batch sizes",
+        ) from error
+
+
+def onnx_of(program: ExportedProgram, input_names: Sequence[str]) -> ir.Model:
+    """Translate a traced program to ONNX (opset 20, IR 10), norms as nodes of domain `normexport`, untidied.
+
+    Raises:
+        ExportError: an operator has no ONNX translation.
+    """
+    require_inference(program)
+    try:
+        with _quiet():
+            exported = torch.onnx.export(
+                program,
+                dynamo=True,
+                opset_version=norms.OPSET,
+                optimize=False,
+                verbose=False,
+                input_names=list(input_names),
+                custom_translation_table=translation_table(),
+            )
+    except Exception as error:
+        cause = error.__cause__ or error
+        operator = re.search(r"target=torch\.ops\.([\w.]+)", str(cause))
+        culprit = f"operator {operator[1]}" if operator else first_line(cause)
+        raise ExportError("model", f"has no ONNX form: {culprit}", "replace that operator in the model") from error
+    assert exported is not None
+    return exported.model
+
+
+def output_names(program: ExportedProgram) -> list[str]:
+    """Names of the flattened outputs: "output" for a single tensor, "output_0", ... for a tuple, else dict keys.
+
+    Nested structures join their keys and positions by "_": {"boxes": (a, b)} gives "boxes_0" and "boxes_1".
+    """
+    spec = program.call_spec.out_spec
+    assert spec is not None
+    paths, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(spec.num_leaves)), spec))
+    names = []
+    for path, _ in paths:
+        parts = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", "")))) for key in path]
+        word = "_".join(parts)
+        names.append(word if parts and not parts[0].isdigit() else "_".join(["output", *parts]))
+    return names
+
+
+def first_line(error: BaseException) -> str:
+    """The first non-empty line of an error's text, or its class where it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _sample(spec: InputSpec) -> torch.Tensor:
+    dtype: Any = getattr(torch, spec.dtype)
+    shape = spec.sized(TRACE_BATCH)
+    # Zeros are valid indices, masks and images alike; values do not matter to a trace.
+    return torch.zeros(shape, dtype=dtype)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress and notices out of the user's terminal; failures still raise."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

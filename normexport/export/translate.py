@@ -1,0 +1,74 @@
+"""How the library's torch operators become ONNX nodes: one node each, of domain `normexport`.
+
+Bodies are attached after the export (`bodies.py`): an operator given to the exporter with its body would be
+inlined by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from onnxscript.values import Opset
+from torch.export import ExportedProgram
+
+import normexport.nn  # noqa: F401 - registers torch.ops.normexport
+from normexport import norms
+from normexport.errors import ExportError
+
+_OPSET = Opset(norms.DOMAIN, norms.VERSION)
+_STANDARD = Opset("", norms.OPSET)
+
+
+def _running_norm(x: Any, mean: Any, inv_scale: Any, scale: Any, bias: Any, kind: str) -> Any:
+    return _OPSET.RunningNorm(x, mean, inv_scale, scale, bias, kind=kind)
+
+
+def _live_norm(
+    x: Any,
+    scale: Any,
+    bias: Any,
+    kind: str,
+    instance: bool,
+    epsilon: float,
+    correction: float,
+    k: int,
+    chunks: int,
+) -> tuple[Any, Any, Any]:
+    given = {"k": k, "chunks": chunks}
+    parameters = {name: given[name] for name in norms.kind(kind).parameters}
+    op = getattr(_OPSET, norms.kind(kind).op(instance))
+    y = op(x, scale, bias, epsilon=epsilon, correction=correction, **parameters)
+    # The mean and the statistic are for training. The exporter wants a value for each: these are read by nothing
+    # (`require_inference`) and tidied away.
+    return y, _STANDARD.Identity(scale), _STANDARD.Identity(scale)
+
+
+def _bounded_weight_norm(v: Any, rho: Any, axis: int, p: float) -> Any:
+    return _OPSET.BoundedWeightNorm(v, rho, axis=axis, p=p)
+
+
+def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """torch operator -> function that emits its ONNX node, for `torch.onnx.export(custom_translation_table=)`."""
+    norms.register_schemas()
+    ops = torch.ops.normexport
+    return {
+        ops.running_norm.default: _running_norm,
+        ops.live_norm.default: _live_norm,
+        ops.bounded_weight_norm.default: _bounded_weight_norm,
+    }
+
+
+def require_inference(program: ExportedProgram) -> None:
+    """Refuse a program that reads a live norm's mean or statistic: it was traced in training mode.
+
+    Raises:
+        ExportError: naming the node.
+    """
+    for node in program.graph.nodes:
+        is_live = node.target is torch.ops.normexport.live_norm.default
+        if is_live and any(user.args[1] != 0 and user.users for user in node.users):
+            raise ExportError(
+                node.name, "updates running statistics: the model was traced in training mode", "call eval() first"
+            )
