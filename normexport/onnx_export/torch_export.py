@@ -18,8 +18,8 @@ from torch.export import ExportedProgram
 
 from normexport import norms
 from normexport.errors import ExportError
-from normexport.export.inputs import InputSpec
-from normexport.export.translate import require_inference, translation_table
+from normexport.onnx_export.inputs import InputSpec
+from normexport.onnx_export.translate import require_inference, translation_table
 
 #: Batch size the graph is traced at: 0 and 1 would be taken for constants.
 TRACE_BATCH = 2

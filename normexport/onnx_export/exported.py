@@ -11,11 +11,11 @@ from torch import nn
 
 from normexport import norms
 from normexport.errors import ExportError, UsageError
-from normexport.export.bodies import attach_bodies
-from normexport.export.cleanup import clean
-from normexport.export.inputs import InputSpec, inputs_of_program
-from normexport.export.layers import Layer, layers_of
-from normexport.export.torch_export import onnx_of, output_names, program_of
+from normexport.onnx_export.bodies import attach_bodies
+from normexport.onnx_export.cleanup import clean
+from normexport.onnx_export.inputs import InputSpec, inputs_of_program
+from normexport.onnx_export.layers import Layer, layers_of
+from normexport.onnx_export.torch_export import onnx_of, output_names, program_of
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

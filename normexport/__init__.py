@@ -1,0 +1,55 @@
+"""normexport: from a checkpoint trained with L1, L-infinity, Top-k or Range norms to a folded, proven ONNX file.
+
+    import normexport
+    checkpoint = normexport.load("model.pt2")
+    result = normexport.convert(checkpoint, "out", inputs=["3x28x28"])
+    assert result.passed
+
+Names are resolved on first use: importing the package loads neither torch nor onnx.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from normexport.errors import (
+    CheckpointError,
+    ExportError,
+    FoldError,
+    MissingComponent,
+    NormExportError,
+    ParityError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from normexport.onnx_export import InputSpec
+    from normexport.pipeline import ConvertConfig, check, convert, export, fold, inspect, load
+
+__version__ = "0.1.0"
+__all__ = [
+    "CheckpointError",
+    "ConvertConfig",
+    "ExportError",
+    "FoldError",
+    "InputSpec",
+    "MissingComponent",
+    "NormExportError",
+    "ParityError",
+    "UsageError",
+    "check",
+    "convert",
+    "export",
+    "fold",
+    "inspect",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "InputSpec":
+        return import_module("normexport.onnx_export").InputSpec
+    if name in __all__:
+        return getattr(import_module("normexport.pipeline"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
