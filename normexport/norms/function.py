@@ -23,10 +23,10 @@ _AS_NCS = """
     shape = Shape(X)
     space = Shape <start = 2>(X)
     spread_out = ReduceProd <keepdims = 1>(space)
-    two_before = Constant <value_ints = [2, 0]>()
+    two_before = Constant <value = int64[2] {{2, 0}}>()
     ncs = Pad(spread_out, two_before)
     X3 = Reshape(Xc, ncs)
-    per_channel = Constant <value_ints = [1, -1, 1]>()
+    per_channel = Constant <value = int64[3] {{1, -1, 1}}>()
 """
 
 _CENTRED = """
@@ -41,7 +41,7 @@ _CENTRED = """
 """
 
 _BATCH = """
-    axes = Constant <value_ints = [0, 2]>()
+    axes = Constant <value = int64[2] {0, 2}>()
     everything = Size(X)
     channel_list = Shape <start = 1, end = 2>(X)
     channels = Squeeze(channel_list)
@@ -52,27 +52,27 @@ _BATCH_ROWS = """
     rows = Flatten <axis = 1>(by_channel)
 """
 _BATCH_STAT = """
-    to_front = Constant <value_ints = [0]>()
+    to_front = Constant <value = int64[1] {0}>()
     statistic = Unsqueeze(stat, to_front)
 """
 
 _INSTANCE = """
-    axes = Constant <value_ints = [2]>()
+    axes = Constant <value = int64[1] {2}>()
     n = Squeeze(spread_out)
 """
 _INSTANCE_ROWS = """
     sample_channel = Shape <start = 0, end = 2>(X)
     row_count = ReduceProd <keepdims = 1>(sample_channel)
-    zero_after = Constant <value_ints = [0, 1]>()
-    zero_before = Constant <value_ints = [1, 0]>()
+    zero_after = Constant <value = int64[2] {0, 1}>()
+    zero_before = Constant <value = int64[2] {1, 0}>()
     count_zero = Pad(row_count, zero_after)
     zero_length = Pad(spread_out, zero_before)
     row_shape = Add(count_zero, zero_length)
     rows = Reshape(d, row_shape)
 """
 _INSTANCE_STAT = """
-    one_after = Constant <value_ints = [0, 1]>()
-    unit = Constant <value_int = 1>()
+    one_after = Constant <value = int64[2] {0, 1}>()
+    unit = Constant <value = int64 {1}>()
     stat_shape = Pad(sample_channel, one_after, unit)
     statistic = Reshape(stat, stat_shape)
 """
@@ -109,8 +109,8 @@ _WEIGHT = """
     sizes = Shape(V)
     rank_list = Shape(sizes)
     rank = Squeeze(rank_list)
-    zero = Constant <value_int = 0>()
-    one = Constant <value_int = 1>()
+    zero = Constant <value = int64 {0}>()
+    one = Constant <value = int64 {1}>()
     all_axes = Range(zero, rank, one)
     kept = Constant <value_int: int = @axis>()
     is_kept = Equal(all_axes, kept)

@@ -35,9 +35,9 @@ def torch_statistic(d: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correct
 
 # `chunk_layout` in ONNX text: length = max(2, ceil(n / chunks)), number = ceil(n / length), each of shape (1).
 _LAYOUT = """
-        zero = Constant <value_ints = [0]>()
-        one = Constant <value_ints = [1]>()
-        pair = Constant <value_ints = [2]>()
+        zero = Constant <value = int64[1] {0}>()
+        one = Constant <value = int64[1] {1}>()
+        pair = Constant <value = int64[1] {2}>()
         asked = Constant <value_int: int = @chunks>()
         pieces = Unsqueeze(asked, zero)
         listed = Unsqueeze(n, zero)
@@ -68,7 +68,7 @@ RANGE = NormKind(
     onnx_statistic="""
         whole = Mul(number, length)
         fill = Sub(whole, listed)
-        before = Constant <value_ints = [3, 0]>()
+        before = Constant <value = int64[2] {3, 0}>()
         fill_pads = Pad(fill, before)
         filled = Pad <mode = "edge">(rows, fill_pads)
         cut = Concat <axis = 0>(zero, number, length)

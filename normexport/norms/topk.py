@@ -38,16 +38,21 @@ TOPK = NormKind(
     torch_statistic=torch_statistic,
     onnx_constant=extreme_text("n", "own"),
     # k * n is at least k unless the batch is empty: then 0 of 0 elements are taken, else k > n stays an error.
+    # The extra row of zeros is there because ONNX Runtime up to 1.23 dies (SIGFPE) of a TopK over no rows at all.
     onnx_statistic="""
         absolute = Abs(rows)
         asked = Constant <value_int: int = @k>()
         available = Mul(asked, n)
         taken = Min(asked, available)
-        front = Constant <value_ints = [0]>()
+        front = Constant <value = int64[1] {0}>()
         count = Unsqueeze(taken, front)
-        largest, where_largest = TopK <axis = 1, largest = 1, sorted = 0>(absolute, count)
-        last = Constant <value_ints = [1]>()
-        raw = ReduceMean <keepdims = 1>(largest, last)
+        row_before = Constant <value = int64[4] {1, 0, 0, 0}>()
+        with_row = Pad(absolute, row_before)
+        largest, where_largest = TopK <axis = 1, largest = 1, sorted = 0>(with_row, count)
+        last = Constant <value = int64[1] {1}>()
+        averages = ReduceMean <keepdims = 1>(largest, last)
+        end = Constant <value = int64[1] {9223372036854775807}>()
+        raw = Slice(averages, last, end, front)
         stat = Mul(constant, raw)
     """,
     by_rows=True,

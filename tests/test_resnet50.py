@@ -1,0 +1,50 @@
+"""ResNet-50 with L1 norms: nothing of a norm is left, and the file is the one BatchNorm would have given."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+import pytest
+import torch
+from models.resnet import randomise_statistics, resnet50
+
+import normexport
+from normexport import nn as nxn
+from normexport.onnx_files import open_onnx
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def conversion(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resnet50")
+    torch.manual_seed(0)
+    model = randomise_statistics(resnet50(nxn.L1BatchNorm2d)).eval()
+    torch.save(model.state_dict(), folder / "l1.pt")
+    checkpoint = normexport.load(folder / "l1.pt", model=lambda: resnet50(nxn.L1BatchNorm2d))
+    return normexport.convert(checkpoint, folder / "out", inputs=[f"3x{SIZE}x{SIZE}"])
+
+
+def test_every_norm_is_folded_and_parity_holds(conversion):
+    assert Counter(outcome.fate for outcome in conversion.outcomes) == {"folded": 53}
+    assert conversion.passed
+    model = open_onnx(conversion.files[0])
+    assert not {node.domain for node in model.graph} - {""}
+    assert not model.functions
+
+
+def test_operator_counts_are_those_of_batchnorm_exported_by_torch(conversion):
+    logging.getLogger("torch.onnx").setLevel(logging.CRITICAL)
+    bare = torch.onnx.export(
+        resnet50().eval(),
+        (torch.zeros(2, 3, SIZE, SIZE),),
+        dynamo=True,
+        opset_version=20,
+        verbose=False,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+    )
+    assert bare is not None
+    ours = Counter(node.op_type for node in open_onnx(conversion.files[0]).graph)
+    assert ours == Counter(node.op_type for node in bare.model.graph)
+    assert ours["Conv"] == 53
