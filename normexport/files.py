@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,45 @@ def replacing(path: Path) -> Iterator[Path]:
             raise _unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder inside `folder`; on success its files move up into `folder`, else they are removed.
+
+    So a set of files that belong together appears together, and only when the last of them was made.
+
+    Raises:
+        UsageError: the folder can't be created or written.
+    """
+    made = _missing_parents(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".normexport-", dir=folder))
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        yield temporary
+        for file in sorted(temporary.iterdir()):
+            try:
+                os.replace(file, folder / file.name)
+            except OSError as error:
+                raise _unwritable(folder / file.name, error) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for parent in made:  # innermost first; one that something else was put into meanwhile stays
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise
+    temporary.rmdir()
+
+
+def _missing_parents(folder: Path) -> list[Path]:
+    missing = []
+    while not folder.exists() and folder != folder.parent:
+        missing.append(folder)
+        folder = folder.parent
+    return missing
 
 
 def write_bytes(path: Path, data: bytes) -> None:

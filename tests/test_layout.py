@@ -5,10 +5,14 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "normexport"
@@ -108,7 +112,8 @@ def test_the_public_surface_is_what_the_readme_shows():
 def test_the_verbs_stay_functions_after_every_stage_is_imported():
     code = (
         "import normexport, normexport.pipeline, normexport.onnx_export, normexport.report;"
-        "assert all(callable(getattr(normexport, n)) for n in ('load', 'export', 'fold', 'check', 'convert', 'inspect'))"
+        "verbs = ('load', 'export', 'fold', 'check', 'convert', 'inspect');"
+        "assert all(callable(getattr(normexport, verb)) for verb in verbs)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
 

@@ -4,6 +4,7 @@ from normexport.onnx_export.bodies import attach_bodies
 from normexport.onnx_export.exported import Exported, export
 from normexport.onnx_export.inputs import InputSpec, inputs_of_program, parse_inputs
 from normexport.onnx_export.layers import Layer, layers_of, module_path, present
+from normexport.onnx_export.sidecar import read_sidecar, sidecar_path, sidecar_text
 
 __all__ = [
     "Exported",
@@ -16,4 +17,7 @@ __all__ = [
     "module_path",
     "parse_inputs",
     "present",
+    "read_sidecar",
+    "sidecar_path",
+    "sidecar_text",
 ]

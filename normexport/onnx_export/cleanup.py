@@ -6,10 +6,14 @@ saying so. Folding norms is this library's business (`passes`), so the rest of t
 
 from __future__ import annotations
 
+from collections import Counter
+
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 from onnxscript import optimizer, rewriter
 from onnxscript.rewriter.rules import common as rules
+
+from normexport.onnx_export.layers import module_path
 
 _RULES = (
     rules.add_0_rule,
@@ -74,6 +78,7 @@ def clean(model: ir.Model) -> None:
         common.OutputFixPass(),
         common.NameFixPass(),
     )(model)
+    _name_nodes(model.graph)
     for node in model.graph.all_nodes():
         for key in _PRIVATE:
             node.metadata_props.pop(key, None)
@@ -85,3 +90,18 @@ def clean(model: ir.Model) -> None:
 def _also_filled(node: ir.Node) -> bool | None:
     """Fold ConstantOfShape too, which the folder leaves for its size: here it fills vectors of C channels."""
     return True if node.op_type == "ConstantOfShape" else None
+
+
+def _name_nodes(graph: ir.Graph) -> None:
+    """Name nodes after their module: "layer1.0.conv1" for a leaf's only node, "layer1.0/Add" for a function's.
+
+    Reasons, warnings and graph viewers then speak of what the user wrote.
+    """
+    made_by = Counter(module_path(node) for node in graph)
+    leaves = {path for path, count in made_by.items() if path and count == 1}
+    taken: Counter[str] = Counter()
+    for node in graph:
+        path = module_path(node)
+        stem = path if path in leaves else "/".join(part for part in (path, node.op_type) if part)
+        taken[stem] += 1
+        node.name = stem if taken[stem] == 1 else f"{stem}_{taken[stem]}"

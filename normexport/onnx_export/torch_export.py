@@ -34,23 +34,27 @@ def program_of(model: nn.Module, inputs: Sequence[InputSpec]) -> ExportedProgram
     if model.training:
         raise ExportError("model", "is in training mode", "call model.eval() before exporting")
     samples = tuple(_sample(spec) for spec in inputs)
-    try:
-        with torch.no_grad(), _quiet():
-            model(*samples)
-    except Exception as error:
-        shapes = ", ".join(f"{spec.name} {list(spec.sized(TRACE_BATCH))} {spec.dtype}" for spec in inputs)
-        raise ExportError("model", f"fails on inputs {shapes}: {first_line(error)}", "check --input") from error
     batch = torch.export.Dim("batch")
     dynamic = tuple({0: batch} if spec.batched else None for spec in inputs)
     try:
         with _quiet():
             return torch.export.export(model, samples, dynamic_shapes=dynamic, strict=False)
     except Exception as error:
-        raise ExportError(
-            "model",
-            f"can't be traced: {first_line(error)}",
-            "make forward free of data-dependent Python and fixed batch sizes",
-        ) from error
+        raise _explained(model, inputs, samples, error) from error
+
+
+def _explained(
+    model: nn.Module, inputs: Sequence[InputSpec], samples: tuple[torch.Tensor, ...], error: Exception
+) -> ExportError:
+    """Whether the model fails on such inputs anyway, or only when it is traced."""
+    try:
+        with torch.no_grad(), _quiet():
+            model(*samples)
+    except Exception as plain:
+        shapes = ", ".join(f"{spec.name} {list(spec.sized(TRACE_BATCH))} {spec.dtype}" for spec in inputs)
+        return ExportError("model", f"fails on inputs {shapes}: {first_line(plain)}", "check --input")
+    remedy = "make forward free of data-dependent Python and fixed batch sizes"
+    return ExportError("model", f"can't be traced: {first_line(error)}", remedy)
 
 
 def onnx_of(program: ExportedProgram, input_names: Sequence[str]) -> ir.Model:

@@ -1,0 +1,73 @@
+"""`model.layers.json`: the layer map beside an ONNX file, for tools that drop metadata.
+
+    {"format": 1, "model": "model.onnx",
+     "layers": [{"path": "layer1.0.conv1", "call": 0, "type": "Conv2d", "tensor": "conv2d_1",
+                 "nodes": ["node_conv2d_1"], "holds": ["layer1.0.bn1"]}, ...]}
+
+`tensor` is null where folding left no tensor that holds the module's own output. `nodes` are the ONNX nodes made
+by the module, `holds` the norms folded into them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from normexport.errors import UsageError
+from normexport.onnx_export.layers import Layer, module_path, present
+
+FORMAT = 1
+
+#: Metadata key under which `passes` records the norms that a node took in.
+_FOLDED = "normexport.folded"
+
+
+def sidecar_path(model: Path) -> Path:
+    """out/model.onnx -> out/model.layers.json."""
+    return model.with_suffix(".layers.json")
+
+
+def sidecar_text(layers: Sequence[Layer], model: ir.Model, name: str) -> str:
+    """The file's content for a model about to be saved as `name`."""
+    nodes: dict[str, list[str]] = defaultdict(list)
+    holds: dict[str, list[str]] = defaultdict(list)
+    for node in model.graph:
+        path = module_path(node)
+        nodes[path].append(node.name or "")
+        holds[path] += [norm for norm in node.metadata_props.get(_FOLDED, "").split(",") if norm]
+    there = set(present(layers, model))
+    rows = [
+        {
+            "path": layer.path,
+            "call": layer.call,
+            "type": layer.type,
+            "tensor": layer.tensor if layer in there else None,
+            "nodes": nodes.get(layer.path, []),
+            "holds": holds.get(layer.path, []),
+        }
+        for layer in layers
+    ]
+    return json.dumps({"format": FORMAT, "model": name, "layers": rows}, indent=1) + "\n"
+
+
+def read_sidecar(path: Path) -> tuple[Layer, ...]:
+    """The layers whose tensor is in the file.
+
+    Raises:
+        UsageError: not a layer map of this format.
+    """
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}")
+        return tuple(
+            Layer(str(row["path"]), int(row["call"]), str(row["type"]), str(row["tensor"]))
+            for row in content["layers"]
+            if row["tensor"] is not None
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(str(path), f"is not a layer map ({error})", "remove it, or convert the model again") from error

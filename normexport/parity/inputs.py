@@ -1,0 +1,179 @@
+"""What both sides are fed: random inputs of several sizes and scales, and the user's own.
+
+Floating-point inputs are float64 arrays whose rounding to float32 is what the candidate sees: an input stands for all
+the values that round to it, and the reference takes one of those (why: `normexport.parity.tolerance`).
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.errors import UsageError
+from normexport.onnx_export import InputSpec
+from normexport.runtime import Array
+
+SIZES = (1, 2, 7)  # alone, a pair, and a number no kernel's blocking divides
+SCALES = (1.0, 0.1, 4.0)  # in turn; weak inputs show biases, strong ones saturation
+LARGE_SAMPLE = 1 << 16  # numbers per sample; above (224x224 images) float64 costs 0.25 s a sample: fewer of them
+_KEEP_CELL = 0.24  # of the spacing; below half of the smaller spacing under a power of two: rounds back to the input
+_PASS_THROUGH = ("Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One set of inputs: `name` for reports ("random x0.1, batch 2"), its batch size, an array per input."""
+
+    name: str
+    size: int
+    feeds: Mapping[str, Array]
+
+
+def standard_batches(
+    specs: Sequence[InputSpec],
+    data: Mapping[str, Array] | None = None,
+    *,
+    sizes: Sequence[int] | None = None,
+    seed: int = 0,
+    highs: Mapping[str, int] | None = None,
+) -> tuple[Batch, ...]:
+    """Random batches of `sizes` (default: 1, 2, 7; 1, 2 for large inputs; one where the batch is fixed), and `data`.
+
+    Args:
+        specs: the model's inputs.
+        data: real inputs by name, as `load_arrays` gives them; one batch of the first samples is used.
+        sizes: batch sizes, each with the next of `SCALES`.
+        seed: same seed, same inputs.
+        highs: exclusive upper end of integer inputs by name (`integer_highs`), default 2.
+    """
+    large = any(math.prod(spec.shape) > LARGE_SAMPLE for spec in specs)
+    if not any(spec.batched for spec in specs):
+        sizes = (1,) * (1 if large else len(SCALES))
+    elif sizes is None:
+        sizes = SIZES[:2] if large else SIZES
+    batches = [
+        _random_batch(specs, size, SCALES[index % len(SCALES)], seed + index, highs or {})
+        for index, size in enumerate(sizes)
+    ]
+    if data is not None:
+        batches.append(_real_batch(specs, data, 2 if large else 16, seed))
+    return tuple(batches)
+
+
+def load_arrays(path: str | Path, specs: Sequence[InputSpec]) -> dict[str, Array]:
+    """Real inputs from an .npz (or, for a model of one input, .npy) file: arrays (samples, *shape) by input name.
+
+    A file with one array serves a model with one input, whatever the array's name.
+
+    Raises:
+        UsageError: unreadable file, missing or unknown names, wrong shape or dtype, different numbers of samples.
+    """
+    arrays = _read(Path(path))
+    if len(arrays) == 1 and len(specs) == 1:
+        arrays = {specs[0].name: next(iter(arrays.values()))}
+    names = [spec.name for spec in specs]
+    for name in names:
+        if name not in arrays:
+            given = ", ".join(sorted(arrays)) or "nothing"
+            raise UsageError(str(path), f"holds no array {name} (it holds {given})", f"save {', '.join(names)} in it")
+    checked = {spec.name: _fitting(str(path), spec, arrays[spec.name]) for spec in specs}
+    counts = {len(checked[spec.name]) for spec in specs if spec.batched}
+    if len(counts) > 1:
+        raise UsageError(str(path), f"its arrays hold {sorted(counts)} samples", "save as many of each input")
+    return checked
+
+
+def integer_highs(model: ir.Model) -> dict[str, int]:
+    """For integer inputs that index a table (Gather from an initializer): the number of its rows."""
+    highs = {}
+    for value in model.graph.inputs:
+        reached, high = [value], None
+        while reached and high is None:
+            current = reached.pop()
+            for node, position in current.uses():
+                if node.op_type in _PASS_THROUGH and position == 0:
+                    reached.append(node.outputs[0])
+                elif node.op_type == "Gather" and position == 1:
+                    high = _rows(node)
+        if high is not None and value.name:
+            highs[value.name] = high
+    return highs
+
+
+def _random_batch(specs: Sequence[InputSpec], size: int, scale: float, seed: int, highs: Mapping[str, int]) -> Batch:
+    rng = np.random.default_rng(seed)
+    feeds = {spec.name: _random(rng, spec, size, scale, highs.get(spec.name, 2)) for spec in specs}
+    fixed = "" if any(spec.batched for spec in specs) else " (fixed by the model)"
+    return Batch(f"random x{scale:g}, batch {size}{fixed}", size, feeds)
+
+
+def _random(rng: np.random.Generator, spec: InputSpec, size: int, scale: float, high: int) -> Array:
+    shape = spec.sized(size)
+    if spec.dtype.startswith(("float", "bfloat")):
+        return rng.standard_normal(shape) * scale
+    if spec.dtype == "bool":
+        return rng.integers(0, 2, shape).astype(bool)
+    top = min(high, int(np.iinfo(spec.dtype).max) + 1)
+    return rng.integers(0, top, shape).astype(spec.dtype)
+
+
+def _real_batch(specs: Sequence[InputSpec], data: Mapping[str, Array], most: int, seed: int) -> Batch:
+    rng = np.random.default_rng(seed)
+    feeds = {}
+    size = 1
+    for spec in specs:
+        array = data[spec.name]
+        if spec.batched:
+            array = array[:most]
+            size = len(array)
+        feeds[spec.name] = _within_rounding(rng, array) if np.issubdtype(array.dtype, np.floating) else array
+    return Batch(f"real, batch {size}", size, feeds)
+
+
+def _within_rounding(rng: np.random.Generator, array: Array) -> Array:
+    """float64 values that round to `array`; zeros stay zero."""
+    single = array.astype(np.float32) if array.dtype == np.float64 else array
+    spacing = np.where(single == 0, 0, np.spacing(np.abs(single))).astype(np.float64)
+    return single.astype(np.float64) + spacing * rng.uniform(-_KEEP_CELL, _KEEP_CELL, array.shape)
+
+
+def _read(path: Path) -> dict[str, Array]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"": loaded}
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except OSError as error:
+        raise UsageError(str(path), f"can't be read ({error.strerror or error})", "check the path") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(str(path), "is not a numpy file of plain arrays", "write it with numpy.savez") from error
+
+
+def _fitting(path: str, spec: InputSpec, array: Array) -> Array:
+    where = f"{path}: array {spec.name}" if spec.name else path
+    expected = ("N", *spec.shape) if spec.batched else spec.shape
+    sizes = array.shape[1:] if spec.batched else array.shape
+    if (spec.batched and array.ndim == 0) or sizes != spec.shape or 0 in array.shape:
+        text = "(" + ", ".join(map(str, expected)) + ")"
+        raise UsageError(where, f"has shape {array.shape}, expected {text}", "reshape it or change --input")
+    if spec.dtype.startswith(("float", "bfloat")):
+        if array.dtype.kind in "fiub":
+            return array if array.dtype.kind == "f" else array.astype(np.float32)
+    elif array.dtype.kind in "iub" and np.can_cast(array.dtype, spec.dtype, "same_kind"):
+        return array.astype(spec.dtype)
+    raise UsageError(where, f"has dtype {array.dtype}, expected {spec.dtype}", "convert it")
+
+
+def _rows(gather: ir.Node) -> int | None:
+    table = gather.inputs[0]
+    if table is None or table.const_value is None:
+        return None
+    axis = gather.attributes.get("axis")
+    return int(table.const_value.shape.numpy()[axis.as_int() if axis is not None else 0])

@@ -1,0 +1,153 @@
+"""The two questions people ask: does this ONNX file compute what the torch model does, and what that ONNX file does?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from normexport.errors import FoldError, UsageError
+from normexport.onnx_export import InputSpec, Layer, module_path
+from normexport.parity.check import check
+from normexport.parity.inputs import Batch, integer_highs, standard_batches
+from normexport.parity.verdict import ParityReport
+from normexport.runtime import Array, OnnxRuntime, ReferenceRuntime, Runtime
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+JITTER = 20  # seed of the baseline's moved weights; any will do, the same one each time
+
+
+def check_model(
+    model: nn.Module | ExportedProgram,
+    candidate: ir.Model,
+    layers: Sequence[Layer],
+    inputs: Sequence[InputSpec],
+    *,
+    data: Mapping[str, Array] | None = None,
+    sizes: Sequence[int] | None = None,
+    seed: int = 0,
+) -> ParityReport:
+    """Judge an ONNX model, on ONNX Runtime, against the torch model it came from.
+
+    Args:
+        model: the float64 reference and the float32 baseline are both made from it; it is not changed.
+        candidate: its inputs are named as `inputs`, its outputs in torch's order.
+        layers: module boundaries in execution order, as the export gave them; those folded away are listed as such.
+        inputs: names, shapes and types, in the order of torch's positional arguments.
+        data: real inputs (samples, *shape) by name, beside the random ones.
+        sizes: batch sizes, default `normexport.parity.inputs.SIZES`. Ignored where the batch is fixed.
+        seed: of the random inputs.
+    """
+    from normexport.runtime import TorchRuntime
+
+    batches = standard_batches(inputs, data, sizes=sizes, seed=seed, highs=integer_highs(candidate))
+    outputs = [str(value.name) for value in candidate.graph.outputs]
+
+    def torch_runtime(dtype: str, jitter: int | None) -> Runtime:
+        return TorchRuntime(model, inputs, outputs, dtype, layers, jitter)
+
+    report = check(
+        lambda: torch_runtime("float64", None),
+        lambda: torch_runtime("float32", JITTER),
+        lambda: OnnxRuntime(candidate),
+        batches,
+        layers,
+    )
+    return _with_notes(report, _fixed_batch(inputs, batches))
+
+
+def compare(
+    first: ir.Model,
+    second: ir.Model,
+    *,
+    inputs: Sequence[InputSpec] | None = None,
+    data: Mapping[str, Array] | None = None,
+    sizes: Sequence[int] | None = None,
+    seed: int = 0,
+    layers: bool = True,
+) -> ParityReport:
+    """Judge the ONNX model `second` against `first`, both on ONNX Runtime, with `first` in float64 as the reference.
+
+    The float64 reference is onnx.reference; where that lacks an operator, `first` on ONNX Runtime in float32 stands
+    in and a note says so. Boundaries are the values that both files hold under one name.
+
+    Args:
+        inputs: needed only where the file leaves a size other than the batch open.
+        layers: also compare inner values.
+
+    Raises:
+        UsageError: the inputs of the two differ, or have open sizes and `inputs` is not given.
+    """
+    specs = tuple(inputs) if inputs is not None else input_specs(first)
+    theirs = [str(value.name) for value in second.graph.inputs]
+    if theirs != [spec.name for spec in specs]:
+        wanted = ", ".join(spec.name for spec in specs)
+        raise UsageError("parity", f"the inputs differ: {wanted} against {', '.join(theirs)}", "rename them")
+    batches = standard_batches(specs, data, sizes=sizes, seed=seed, highs=integer_highs(first))
+    boundaries = common_values(first, second) if layers else ()
+    notes = _fixed_batch(specs, batches)
+    try:
+        report = _compare(first, second, batches, boundaries, double=True)
+    except (FoldError, UsageError) as error:  # not the reference's fault? then it is raised again
+        report = _compare(first, second, batches, boundaries, double=False)
+        notes = (*notes, f"no float64 reference, float32 on ONNX Runtime stands in: {error.cause}")
+    return _with_notes(report, notes)
+
+
+def input_specs(model: ir.Model) -> tuple[InputSpec, ...]:
+    """The inputs of an ONNX model; an open or symbolic first size is the batch.
+
+    Raises:
+        UsageError: another size is open, or the type is not a tensor of numbers.
+    """
+    specs = []
+    for value in model.graph.inputs:
+        if value.name in model.graph.initializers:
+            continue
+        if value.shape is None or value.dtype is None:
+            raise UsageError(f"input {value.name}", "has no shape in the file", "give --input")
+        sizes = list(value.shape)
+        batched = bool(sizes) and not isinstance(sizes[0], int)
+        rest = [size for size in (sizes[1:] if batched else sizes) if isinstance(size, int)]
+        if len(rest) != len(sizes) - batched:
+            raise UsageError(f"input {value.name}", f"has open sizes {value.shape}", "give its shape with --input")
+        specs.append(InputSpec(str(value.name), tuple(rest), value.dtype.numpy().name, batched))
+    return tuple(specs)
+
+
+def common_values(first: ir.Model, second: ir.Model) -> tuple[Layer, ...]:
+    """The values that both graphs compute under one name, in the first's order.
+
+    A name means one tensor: rewrites that change what a value holds give it a new name.
+    """
+    theirs = {value.name for node in second.graph for value in node.outputs}
+    return tuple(
+        Layer(module_path(node) or node.name or str(value.name), 0, node.op_type, str(value.name))
+        for node in first.graph
+        for value in node.outputs
+        if value.name and value.name in theirs
+    )
+
+
+def _compare(
+    first: ir.Model, second: ir.Model, batches: Sequence[Batch], layers: Sequence[Layer], *, double: bool
+) -> ParityReport:
+    def reference() -> Runtime:
+        return ReferenceRuntime(first, double=True) if double else OnnxRuntime(first)
+
+    return check(reference, lambda: OnnxRuntime(first, jitter=JITTER), lambda: OnnxRuntime(second), batches, layers)
+
+
+def _fixed_batch(inputs: Sequence[InputSpec], batches: Sequence[Batch]) -> tuple[str, ...]:
+    if any(spec.batched for spec in inputs) or not batches:
+        return ()
+    return ("the model fixes its batch size: parity was checked at that size only",)
+
+
+def _with_notes(report: ParityReport, notes: tuple[str, ...]) -> ParityReport:
+    return replace(report, notes=(*notes, *report.notes))

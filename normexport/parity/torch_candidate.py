@@ -1,0 +1,65 @@
+"""Does this torch model compute what that torch model, or that ONNX file, does? Outputs only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from normexport.onnx_export import InputSpec
+from normexport.parity.check import check
+from normexport.parity.inputs import integer_highs, standard_batches
+from normexport.parity.judge import JITTER
+from normexport.parity.verdict import ParityReport
+from normexport.runtime import Array, OnnxRuntime, ReferenceRuntime, Runtime
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+
+def check_torch(
+    reference: nn.Module | ExportedProgram | ir.Model,
+    candidate: nn.Module | ExportedProgram,
+    inputs: Sequence[InputSpec],
+    *,
+    data: Mapping[str, Array] | None = None,
+    sizes: Sequence[int] | None = None,
+    seed: int = 0,
+) -> ParityReport:
+    """Judge a torch model in float32 against a reference in float64.
+
+    Args:
+        reference: a torch model, or an ONNX model (then onnx.reference is the float64 reference and ONNX Runtime
+            the float32 baseline).
+        inputs, data, sizes, seed: as in `check_model`.
+    """
+    from normexport.runtime import TorchRuntime
+
+    highs = integer_highs(reference) if isinstance(reference, ir.Model) else None
+    batches = standard_batches(inputs, data, sizes=sizes, seed=seed, highs=highs)
+    exact: Callable[[], Runtime]
+    baseline: Callable[[], Runtime]
+    if isinstance(reference, ir.Model):
+        names = [str(value.name) for value in reference.graph.outputs]
+        exact = partial(ReferenceRuntime, reference, double=True)
+        baseline = partial(OnnxRuntime, reference, jitter=JITTER)
+    else:
+        names = [f"output_{i}" for i in range(_count_outputs(reference, inputs))]
+        exact = partial(TorchRuntime, reference, inputs, names, "float64")
+        baseline = partial(TorchRuntime, reference, inputs, names, "float32", (), JITTER)
+    return check(exact, baseline, partial(TorchRuntime, candidate, inputs, names, "float32"), batches)
+
+
+def _count_outputs(model: nn.Module | ExportedProgram, inputs: Sequence[InputSpec]) -> int:
+    """How many tensors a torch model returns, by running it on zeros."""
+    import torch
+    from torch.export import ExportedProgram
+    from torch.utils._pytree import tree_leaves
+
+    runnable = model.module() if isinstance(model, ExportedProgram) else model
+    zeros = [torch.zeros(spec.sized(2), dtype=getattr(torch, spec.dtype)) for spec in inputs]
+    with torch.no_grad():
+        return sum(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(runnable(*zeros)))

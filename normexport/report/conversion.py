@@ -1,0 +1,129 @@
+"""What happened, as frozen values: rendered for people by `terminal.py`, for programs by `as_dict`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from normexport.checkpoint import NormRecord, WeightNormRecord
+from normexport.onnx_export import InputSpec
+from normexport.parity import ParityReport
+from normexport.passes import FoldWarning, NormOutcome
+
+
+@dataclass(frozen=True)
+class Operators:
+    """How many nodes of each operator there are before and after folding, most frequent first."""
+
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+
+    @classmethod
+    def of(cls, before: ir.Model, after: ir.Model) -> Operators:
+        """Counted over the main graphs; a function's body counts as its one node."""
+        return cls(_count(before), _count(after))
+
+
+def _count(model: ir.Model) -> dict[str, int]:
+    return dict(Counter(node.op_type for node in model.graph).most_common())
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """One run of `convert`.
+
+    Attributes:
+        path, source: the checkpoint and what it holds.
+        inputs: what the model reads.
+        norms, weight_norms, notes: as the checkpoint was understood.
+        outcomes, warnings: what became of each norm; empty where folding was off.
+        operators: node counts before and after.
+        parity: the judgement.
+        files: what was written.
+        seconds: wall time per stage, in order.
+    """
+
+    path: Path
+    source: str
+    inputs: tuple[InputSpec, ...]
+    norms: tuple[NormRecord, ...]
+    weight_norms: tuple[WeightNormRecord, ...]
+    notes: tuple[str, ...]
+    outcomes: tuple[NormOutcome, ...]
+    warnings: tuple[FoldWarning, ...]
+    operators: Operators
+    parity: ParityReport
+    files: tuple[Path, ...]
+    seconds: tuple[tuple[str, float], ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the written model computes what the checkpoint computes."""
+        return self.parity.passed
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; the content of `report.json`."""
+        return {"passed": self.passed, **_plain(self), "parity": self.parity.as_dict(), "seconds": dict(self.seconds)}
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a checkpoint or ONNX file holds, and what would fold.
+
+    Attributes:
+        path, source: the file and what it holds; "onnx" for an ONNX file.
+        norms, weight_norms, notes: as it was understood.
+        outcomes, warnings: what `fold` would do; None where the graph is not known, and `outcomes_note` says why.
+    """
+
+    path: Path
+    source: str
+    norms: tuple[NormRecord, ...]
+    weight_norms: tuple[WeightNormRecord, ...]
+    notes: tuple[str, ...]
+    outcomes: tuple[NormOutcome, ...] | None
+    warnings: tuple[FoldWarning, ...] = ()
+    outcomes_note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return dict(_plain(self))
+
+
+@dataclass(frozen=True)
+class Folding:
+    """One run of `fold` on an ONNX file.
+
+    Attributes:
+        model: the folded model; the input model itself where `changed` is False.
+        output: the file written, or None.
+    """
+
+    model: ir.Model
+    output: Path | None
+    outcomes: tuple[NormOutcome, ...]
+    warnings: tuple[FoldWarning, ...]
+    changed: bool
+    operators: Operators
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, without the model."""
+        plain = _plain(dataclasses.replace(self, model=None))  # type: ignore[arg-type]
+        return {name: item for name, item in plain.items() if name != "model"}
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dicts, tuples as lists, paths as text; the rest as it is."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
