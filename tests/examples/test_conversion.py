@@ -1,0 +1,72 @@
+"""Every committed checkpoint converts, and what comes out classifies the test images as PyTorch does."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from examples import data, index
+
+import normexport
+from normexport import ConvertConfig
+
+ENTRIES = index.read()
+BATCHES = (1, 7, 64)
+
+
+@pytest.fixture(scope="module")
+def test_images():
+    _, test = data.load()
+    return test
+
+
+@pytest.fixture(scope="module", params=ENTRIES)
+def converted(request, tmp_path_factory):
+    entry = ENTRIES[request.param]
+    checkpoint = normexport.load(
+        index.CHECKPOINTS / request.param,
+        model=entry["model"],
+        model_kwargs=entry["model_kwargs"],
+        dialect=entry["dialect"],
+    )
+    inputs = [entry["input"]] if entry["input"] else []
+    folder = tmp_path_factory.mktemp("converted")
+    config = ConvertConfig(data=index.CHECKPOINTS.parent / "digits.npz", batches=BATCHES)
+    return entry, normexport.convert(checkpoint, folder, inputs, config)
+
+
+def test_logits_agree_at_every_batch_size_and_on_real_images(converted):
+    _, conversion = converted
+    assert conversion.passed, conversion.parity.first_divergence
+    names = {row.batch for row in conversion.parity.outputs}
+    for size in BATCHES:
+        assert any(name.startswith("random") and name.endswith(f"batch {size}") for name in names), names
+    assert any(name.startswith("real") for name in names), names
+    assert len(conversion.parity.layers) >= 5
+
+
+def test_folded_file_has_the_recorded_test_accuracy(converted, test_images):
+    entry, conversion = converted
+    images, labels = test_images
+    session = ort.InferenceSession(conversion.files[0], providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    logits = np.concatenate([session.run(None, {name: images[i : i + 100]})[0] for i in range(0, len(images), 100)])
+    assert int((logits.argmax(1) == labels).sum()) == entry["correct"]
+
+
+def test_no_running_norm_is_left_and_every_norm_has_one_fate_in_words(converted):
+    entry, conversion = converted
+    assert "RunningNorm" not in conversion.operators.after
+    assert "BoundedWeightNorm" not in conversion.operators.after
+    running = [norm for norm in conversion.norms if norm.statistics == "running"]
+    outcomes = [outcome for outcome in conversion.outcomes if outcome.kind != "weight"]
+    assert len(outcomes) == len(conversion.norms)
+    assert len({outcome.path for outcome in outcomes}) == len(outcomes)
+    for outcome in conversion.outcomes:
+        assert outcome.reason
+        assert outcome.path
+    assert sum(outcome.fate != "live" for outcome in outcomes) == len(running)
+    if entry["network"] in ("plain", "residual") and running:
+        assert {outcome.fate for outcome in outcomes} == {"folded"}
+    if entry["network"] == "preact":
+        assert {outcome.fate for outcome in outcomes} == {"folded", "lowered"}
