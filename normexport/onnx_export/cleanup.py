@@ -95,8 +95,9 @@ def _also_filled(node: ir.Node) -> bool | None:
 def _name_nodes(graph: ir.Graph) -> None:
     """Name nodes after their module: "layer1.0.conv1" for a leaf's only node, "layer1.0/Add" for a function's.
 
-    Reasons, warnings and graph viewers then speak of what the user wrote.
+    Their outputs get the same names. Reasons, warnings and graph viewers then speak of what the user wrote.
     """
+    others = {value.name for value in graph.inputs} | set(graph.initializers)
     made_by = Counter(module_path(node) for node in graph)
     leaves = {path for path, count in made_by.items() if path and count == 1}
     taken: Counter[str] = Counter()
@@ -104,4 +105,8 @@ def _name_nodes(graph: ir.Graph) -> None:
         path = module_path(node)
         stem = path if path in leaves else "/".join(part for part in (path, node.op_type) if part)
         taken[stem] += 1
-        node.name = stem if taken[stem] == 1 else f"{stem}_{taken[stem]}"
+        node.name = stem if taken[stem] == 1 else f"{stem}#{taken[stem]}"
+        for position, value in enumerate(node.outputs):
+            name = node.name if len(node.outputs) == 1 else f"{node.name}:{position}"
+            if name not in others:
+                value.name = name
