@@ -1,0 +1,82 @@
+"""What `fold` takes and gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx_ir as ir
+
+from normexport.errors import UsageError
+
+Fate = Literal["folded", "lowered", "live"]
+
+
+@dataclass(frozen=True)
+class FoldConfig:
+    """How to fold.
+
+    precision: "float16" where the folded file will later be cast to float16: constants that would overflow
+        there are warned about, by channel. Constants are always checked against their own type as well, and a
+        fold that would overflow that is refused. "" checks nothing more.
+
+    Raises:
+        UsageError: `precision` is not the name of a floating-point type.
+    """
+
+    precision: str = ""
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("", "float16", "bfloat16", "float32", "float64"):
+            remedy = "choose float16, bfloat16, float32 or float64"
+            raise UsageError(f"precision {self.precision!r}", "is not a floating-point type", remedy)
+
+
+@dataclass(frozen=True)
+class NormOutcome:
+    """What became of one norm.
+
+    node: name of the norm's node, of the first node of a raw chain, or of a BoundedWeightNorm.
+    path: module path, "" where the file keeps none.
+    kind: "l1", "linf", ..., "batchnorm", "chain"; "weight" for a BoundedWeightNorm.
+    fate: "folded": nothing of it is left. "lowered": it is (or was already) the cheapest thing that can
+        stand there: one Mul and Add, or the one BatchNormalization it arrived as. "live": left exactly as it
+        was, because its statistics are not constants (or are not numbers).
+    rule: name of the rule's file: "producer", "consumer", "pool", "concat", "add", "lower", ...; "" if live.
+    into: names of the nodes that took the norm in.
+    reason: in words: where it went, or why it could not go.
+    """
+
+    node: str
+    path: str
+    kind: str
+    fate: Fate
+    rule: str
+    into: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class FoldWarning:
+    """Something to know about one norm, by channel.
+
+    code: "dead_channel" (the channel ignores its input), "not_finite" (a running scale of zero, NaN),
+        "overflow" (a folded constant does not fit its type, so that fold was refused) or
+        "overflow_later" (it would not fit `FoldConfig.precision`).
+    """
+
+    code: str
+    node: str
+    path: str
+    message: str
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """`model` is the input model itself where nothing could be improved (`changed` is False), else a new one."""
+
+    model: ir.Model
+    norms: tuple[NormOutcome, ...]
+    warnings: tuple[FoldWarning, ...]
+    changed: bool

@@ -1,0 +1,87 @@
+"""Ranks and channel counts of values, from the file's own annotations or from shape inference."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+
+# Shape inference reads shape tensors (Reshape, Pad, axes); weights are dropped so that they are never serialised.
+_SMALL = 1024
+
+
+class Shapes:
+    """Sizes by value. Inference runs at most once, on a copy without weights, the first time one is missing."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._model = model
+        self._inferred: dict[str, tuple[int | None, ...]] | None = None
+        self._types: dict[str, ir.DataType] = {}
+        self._kept: dict[ir.Value, tuple[tuple[int | None, ...] | None, ir.DataType | None]] = {}
+
+    def of(self, value: ir.Value) -> tuple[int | None, ...] | None:
+        """Sizes of `value`, None for a size that is not static; None altogether where the rank is unknown."""
+        if value.shape is not None:
+            return _static(value.shape)
+        if value.const_value is not None and value.is_initializer():
+            return _static(value.const_value.shape)
+        if value in self._kept:
+            return self._kept[value][0]
+        return self._infer().get(value.name or "")
+
+    def rank(self, value: ir.Value) -> int | None:
+        """Number of axes, None if unknown."""
+        sizes = self.of(value)
+        return None if sizes is None else len(sizes)
+
+    def channels(self, value: ir.Value) -> int | None:
+        """Static size of axis 1, None if unknown or absent."""
+        sizes = self.of(value)
+        return sizes[1] if sizes is not None and len(sizes) > 1 else None
+
+    def dtype(self, value: ir.Value) -> ir.DataType | None:
+        """Element type, None if unknown."""
+        if value.dtype is not None:
+            return value.dtype
+        if value in self._kept:
+            return self._kept[value][1]
+        self._infer()
+        return self._types.get(value.name or "")
+
+    def keep(self, source: ir.Value, target: ir.Value | None = None) -> None:
+        """Remember what is known of `source` for `target` (itself by default), whose name is about to change."""
+        if source.shape is None or source.dtype is None:
+            self._kept[target or source] = (self.of(source), self.dtype(source))
+
+    def _infer(self) -> dict[str, tuple[int | None, ...]]:
+        # Names are a safe key although the graph is being rewritten: a name always means the same tensor.
+        if self._inferred is None:
+            self._inferred = {}
+            for info in _inferred_infos(self._model):
+                tensor = info.type.tensor_type
+                if tensor.elem_type:
+                    self._types[info.name] = ir.DataType(tensor.elem_type)
+                if tensor.HasField("shape"):
+                    dims = tensor.shape.dim
+                    self._inferred[info.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
+        return self._inferred
+
+
+def _static(shape: ir.ShapeProtocol) -> tuple[int | None, ...]:
+    return tuple(dim if isinstance(dim, int) else None for dim in shape)
+
+
+def _inferred_infos(model: ir.Model) -> list[onnx.ValueInfoProto]:
+    bare = model.clone()
+    for value in list(bare.graph.initializers.values()):
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes <= _SMALL or value.name is None:
+            continue
+        del bare.graph.initializers[value.name]
+        value.shape, value.type = ir.Shape(_static(tensor.shape)), ir.TensorType(tensor.dtype)
+        if not value.is_graph_input():
+            bare.graph.inputs.append(value)
+    try:
+        proto = onnx.shape_inference.infer_shapes(ir.to_proto(bare), strict_mode=False, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        return []  # a graph that inference can't read has unknown ranks, and rules refuse what they can't know
+    return [*proto.graph.value_info, *proto.graph.output]

@@ -1,0 +1,71 @@
+"""Bounded weight norm of constants becomes a plain weight, before anything else is folded.
+
+W = rho * V / ||V||_p, the p-norm over all axes but `axis` (over all of them for axis = -1), in float64; rho
+broadcasts to V. The weight keeps the name of the node's output.
+
+Refuses: V or rho that are not constant, and a slice of V whose norm is zero or not a number (by index).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.norms import DOMAIN
+from normexport.passes.affine import Array, Refuse, indices, listed
+from normexport.passes.log import Log
+from normexport.passes.nodes import label, name_of, op, path_of, required
+from normexport.passes.plan import float_type
+from normexport.passes.site import Norm
+from normexport.passes.work import Work
+
+RULE = "weight_norm"
+OPERATOR = f"{DOMAIN}::BoundedWeightNorm"
+
+
+def resolve(work: Work, log: Log) -> bool:
+    """Replace every BoundedWeightNorm of constants; whether there was one."""
+    changed = False
+    for node in list(work.graph):
+        if op(node) == OPERATOR:
+            changed |= _resolve_one(node, work, log)
+    return changed
+
+
+def bounded(v: Array, rho: Array, axis: int, p: float) -> tuple[Array, list[int]]:
+    """(W, indices along `axis` where the norm of V is zero or not finite), float64."""
+    axes = tuple(i for i in range(v.ndim) if i != axis)
+    highest = np.max(np.abs(v), axis=axes, keepdims=True)
+    # Relative to the largest element, so that neither a large p nor tiny weights overflow or vanish.
+    powers = np.abs(v / highest) ** p if np.isfinite(p) else np.zeros_like(v)
+    total = np.sum(powers, axis=axes, keepdims=True) ** (1.0 / p) if np.isfinite(p) else 1.0
+    norm = highest * total
+    bad = indices(~np.isfinite(norm) | (norm == 0.0))
+    return rho * v / norm, bad
+
+
+def _resolve_one(node: ir.Node, work: Work, log: Log) -> bool:
+    norm = Norm(name_of(node), path_of(node), "weight")
+    try:
+        weight = _weight(node, work)
+    except Refuse as refusal:
+        log.settle(norm, "live", "", refusal.reason)
+        return False
+    readers = tuple(dict.fromkeys(name_of(use.node) for use in node.outputs[0].uses()))
+    work.replace_with_constant(node, weight, float_type(required(node, 0), work))
+    log.settle(norm, "folded", RULE, f"computed once: {label(node)} of constants", readers)
+    return True
+
+
+def _weight(node: ir.Node, work: Work) -> Array:
+    v, rho = (work.constants.array(required(node, index)) for index in (0, 1))
+    float_type(required(node, 0), work)
+    axis = node.attributes.get_int("axis", 0)
+    weight, bad = bounded(v, rho, axis, node.attributes.get_float("p", 2.0))
+    if weight.shape != v.shape:
+        raise Refuse(
+            f"'{required(node, 1).name}' {rho.shape} does not broadcast to '{required(node, 0).name}' {v.shape}"
+        )
+    if bad:
+        raise Refuse(f"the norm of '{required(node, 0).name}' is zero or not a number at {listed(bad)}")
+    return weight
