@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime as ort
 import pytest
-from examples import data, index
 
 import normexport
+from examples import data, index
 from normexport import ConvertConfig
 
 ENTRIES = index.read()

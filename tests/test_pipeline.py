@@ -1,0 +1,146 @@
+"""The verbs as a Python user meets them: what they write, what they refuse, what they leave behind."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import normexport
+from normexport import nn as nxn
+from normexport.files import staging
+from normexport.onnx_export import read_sidecar
+
+
+class Net(nn.Sequential):
+    """Foldable, lowered and live norms in one small network."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 4, 3, padding=1),
+            nxn.L1BatchNorm2d(4),
+            nn.ReLU(),
+            nxn.LinfBatchNorm2d(4),
+            nn.Conv2d(4, 4, 3, padding=1),
+            nxn.RangeBatchNorm2d(4, track_running_stats=False),
+            nn.Flatten(),
+            nn.Linear(4 * 36, 5),
+        )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two checkpoints that differ in one channel's shift, and one export of the first."""
+    path = tmp_path_factory.mktemp("pipeline")
+    torch.manual_seed(0)
+    model = Net().train()
+    for _ in range(5):
+        model(torch.randn(8, 3, 6, 6) * 2 + 1)
+    torch.save(model.eval(), path / "net.pt")
+    with torch.no_grad():
+        model[1].bias[2] += 1e-2
+    torch.save(model, path / "other.pt")
+    return path
+
+
+def load(path):
+    return normexport.load(path, trust=True)
+
+
+@pytest.fixture(scope="module")
+def conversion(folder):
+    return normexport.convert(lambda: load(folder / "net.pt"), folder / "out", ["3x6x6"])
+
+
+def test_convert_writes_three_files_that_tell_one_story(conversion, folder):
+    assert [file.name for file in conversion.files] == ["model.onnx", "model.layers.json", "report.json"]
+    assert sorted(file.name for file in (folder / "out").iterdir()) == sorted(file.name for file in conversion.files)
+    assert conversion.passed
+    report = json.loads((folder / "out" / "report.json").read_text())
+    assert report["passed"] is True
+    assert [(o["path"], o["fate"]) for o in report["outcomes"]] == [("1", "folded"), ("3", "lowered"), ("5", "live")]
+    assert [name for name, _ in conversion.seconds] == ["load", "export", "fold", "write", "parity"]
+    assert conversion.operators.before["RunningNorm"] == 2
+    assert "RunningNorm" not in conversion.operators.after
+
+
+def test_sidecar_names_tensors_and_the_norms_inside(conversion, folder):
+    rows = json.loads((folder / "out" / "model.layers.json").read_text())["layers"]
+    by_path = {row["path"]: row for row in rows}
+    assert by_path["0"]["tensor"] is None  # the convolution's own output is folded away
+    assert by_path["0"]["holds"] == ["1"]
+    names = {name for node in onnx.load(folder / "out" / "model.onnx").graph.node for name in node.output}
+    for layer in read_sidecar(folder / "out" / "model.layers.json"):
+        assert layer.tensor in names
+
+
+def test_no_fold_keeps_norms_as_operators_with_bodies_and_passes(folder, tmp_path):
+    config = normexport.ConvertConfig(fold=False, batches=(1, 3))
+    conversion = normexport.convert(load(folder / "net.pt"), tmp_path, ["3x6x6"], config)
+    assert conversion.passed
+    assert conversion.outcomes == ()
+    model = onnx.load(tmp_path / "model.onnx")
+    assert {f.name for f in model.functions} == {"RunningNorm", "RangeBatchNorm"}
+
+
+def test_check_tells_a_shifted_channel_from_rounding_on_every_pair_of_sides(conversion, folder):
+    onnx_file = folder / "out" / "model.onnx"
+    exported = normexport.export(load(folder / "net.pt"), ["3x6x6"], folder / "plain.onnx")
+    assert exported.layers
+    for reference in (load(folder / "net.pt"), onnx_file, folder / "plain.onnx"):
+        for candidate in (load(folder / "net.pt"), onnx_file, folder / "plain.onnx"):
+            assert normexport.check(reference, candidate, ["3x6x6"]).passed, (reference, candidate)
+        assert not normexport.check(reference, load(folder / "other.pt"), ["3x6x6"]).passed
+    assert not normexport.check(load(folder / "other.pt"), onnx_file, ["3x6x6"]).passed
+
+
+def test_check_by_layers_names_the_module_that_diverges_first(conversion, folder):
+    report = normexport.check(load(folder / "other.pt"), folder / "out" / "model.onnx", layers=True)
+    assert report.first_divergence.path == "1"
+    same = normexport.check(folder / "out" / "model.onnx", folder / "out" / "model.onnx", layers=True)
+    assert same.passed
+    assert len(same.layers) > 5
+
+
+def test_inspect_tells_what_would_fold_only_where_the_graph_is_known(conversion, folder):
+    assert normexport.inspect(load(folder / "net.pt")).outcomes is None
+    fates = [outcome.fate for outcome in normexport.inspect(load(folder / "net.pt"), ["3x6x6"]).outcomes]
+    assert fates == ["folded", "lowered", "live"]
+    again = normexport.inspect(folder / "out" / "model.onnx")
+    assert again.source == "onnx"
+    assert [outcome.fate for outcome in again.outcomes] == ["lowered", "live"]
+
+
+def test_fold_of_a_file_it_cannot_improve_copies_its_bytes(conversion, folder, tmp_path):
+    source = folder / "out" / "model.onnx"
+    result = normexport.fold(source, tmp_path / "same.onnx")
+    assert not result.changed
+    assert (tmp_path / "same.onnx").read_bytes() == source.read_bytes()
+    normexport.fold(tmp_path / "same.onnx", tmp_path / "same.onnx")  # onto itself
+    assert (tmp_path / "same.onnx").read_bytes() == source.read_bytes()
+
+
+def test_real_data_of_the_wrong_shape_stops_before_anything_is_written(folder, tmp_path):
+    np.savez(tmp_path / "data.npz", input=np.zeros((4, 3, 5, 5), np.float32))
+    config = normexport.ConvertConfig(data=tmp_path / "data.npz")
+    with pytest.raises(normexport.UsageError, match=r"has shape \(4, 3, 5, 5\), expected \(N, 3, 6, 6\)"):
+        normexport.convert(load(folder / "net.pt"), tmp_path / "new" / "out", ["3x6x6"], config)
+    assert not (tmp_path / "new").exists()
+
+
+def test_staging_leaves_nothing_behind_when_it_fails(tmp_path):
+    def interrupted():
+        with staging(tmp_path / "a" / "b") as inside:
+            (inside / "half.txt").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+    with staging(tmp_path / "a") as inside:
+        (inside / "whole.txt").write_text("whole")
+    assert [file.name for file in (tmp_path / "a").iterdir()] == ["whole.txt"]
