@@ -1,0 +1,114 @@
+"""What kind of file it is, judged by its content; everything that is no checkpoint gets one clear line."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Literal
+
+from normexport.errors import CheckpointError, UsageError
+
+Container = Literal["program", "pickle"]
+
+_AGAIN = "copy or download it again"
+_HEADS = (
+    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself", "run: git lfs pull"),
+    (b"\x89HDF", "is HDF5 (Keras), not PyTorch", "give a file written by torch.save or torch.export.save"),
+    (b"\x1f\x8b", "is gzip-compressed", "decompress it first"),
+    (b"<!DOCTYPE", "is a web page, not a checkpoint", _AGAIN),
+    (b"<!doctype", "is a web page, not a checkpoint", _AGAIN),
+    (b"<html", "is a web page, not a checkpoint", _AGAIN),
+)
+
+
+def container(path: Path) -> Container:
+    """Tell an exported program (`.pt2`) from what `torch.save` writes (zip, or the pickle of old versions).
+
+    Raises:
+        UsageError: there is no such file.
+        CheckpointError: it is a folder, unreadable, empty, truncated, damaged, or of another kind.
+    """
+    head = _head(path)
+    if head.startswith(b"PK"):
+        return _zip_container(path)
+    for start, cause, remedy in _HEADS:
+        if head.startswith(start):
+            raise CheckpointError(str(path), cause, remedy)
+    if path.suffix == ".onnx" or _looks_like_onnx(head):
+        raise CheckpointError(str(path), "is an ONNX model, not a checkpoint", "use normexport fold or parity on it")
+    if head[8:9] == b"{":  # eight bytes of length, then a JSON header
+        raise CheckpointError(str(path), "is a safetensors file", "load it and write the tensors with torch.save")
+    if head[0] == 0x80:  # pickle protocol 2 and later: torch.save before 1.6
+        return "pickle"
+    raise CheckpointError(str(path), "is not a file that PyTorch wrote", "give a .pt2, .pt or .pth file")
+
+
+def _head(path: Path) -> bytes:
+    if not path.exists():
+        raise UsageError(str(path), "there is no such file", "check the path")
+    if path.is_dir():
+        raise CheckpointError(str(path), "is a folder, not a checkpoint file", "give the file inside it")
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise CheckpointError(str(path), f"can't be read ({error.strerror})", "check its permissions") from error
+    if not head:
+        raise CheckpointError(str(path), "is empty", _AGAIN)
+    return head
+
+
+def _zip_container(path: Path) -> Container:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if not names or min(info.header_offset for info in archive.infolist()):
+                # The end of a program was cut off, and what was found is the archive of sample inputs inside it.
+                raise zipfile.BadZipFile
+            _check_sums(path, archive)
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise CheckpointError(str(path), "is truncated or damaged", _AGAIN) from error
+    files = {name.partition("/")[2] or name for name in names}
+    if "archive_format" in files:
+        if any(name.startswith("models/") for name in files):
+            return "program"
+        raise CheckpointError(str(path), "is a compiled package without a program", "save with torch.export.save")
+    if "serialized_exported_program.json" in names:
+        raise CheckpointError(
+            str(path), "is an exported program of PyTorch 2.7 or older", "load it there and export it again"
+        )
+    if "constants.pkl" in files and any(name.startswith("code/") for name in files):
+        raise CheckpointError(
+            str(path),
+            "is a TorchScript archive, which has no modules to read norms from",
+            "save the model before scripting (its state_dict, or torch.export.save)",
+        )
+    if "data.pkl" not in files:
+        raise CheckpointError(str(path), "is a zip archive that PyTorch did not write", "give a .pt2, .pt or .pth file")
+    return "pickle"
+
+
+def _check_sums(path: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse silently changed weights: torch.load does not compare checksums (a flipped byte loads).
+
+    Where *every* record differs the writer had checksums switched off (`set_crc32_options(False)`).
+    """
+    records = [info for info in archive.infolist() if info.file_size]
+    bad = [info.filename for info in records if not _intact(archive, info)]
+    if bad and len(bad) < len(records):
+        raise CheckpointError(str(path), f"is damaged: the checksum of {bad[0]} does not match", _AGAIN)
+
+
+def _intact(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
+    try:
+        with archive.open(info) as record:
+            while record.read(1 << 20):
+                pass
+    except zipfile.BadZipFile:
+        return False
+    return True
+
+
+def _looks_like_onnx(head: bytes) -> bool:
+    """A ModelProto starts with field 1 (ir_version, a small varint) and goes on with a length-delimited field."""
+    return len(head) > 2 and head[0] == 0x08 and 0 < head[1] < 0x20 and head[2] & 0x07 == 2

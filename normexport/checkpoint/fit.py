@@ -1,0 +1,153 @@
+"""Put a state_dict into the model a factory made, reading norms and weight norms of other layouts on the way."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from normexport.checkpoint.dialect import EPS, Dialect
+from normexport.checkpoint.finite import require_finite, require_finite_norm
+from normexport.checkpoint.recognise import Stored, choose, stored_norms
+from normexport.checkpoint.records import WeightNormRecord
+from normexport.checkpoint.settle import Settled, is_leaf, own_tensors
+from normexport.checkpoint.state import State, unwrapped
+from normexport.checkpoint.weight_norm import stored_weights
+from normexport.checkpoint.words import shortened
+from normexport.errors import CheckpointError
+from normexport.nn import Norm, RunningNorm
+
+_FACTORY = "make the model as it was when it was trained (--model, --model-kwargs)"
+
+
+def fit(model: nn.Module, state: State, named: Dialect | None, place: str) -> tuple[Settled, list[WeightNormRecord]]:
+    """Load `state` into `model`.
+
+    Norms that `state` stores in another dialect than their module's become `nn.RunningNorm`; weights stored
+    under weight norm for layers that have a plain one are resolved.
+
+    Returns:
+        The model with the records of the norms replaced (others are left to `settle`), and the weights resolved.
+
+    Raises:
+        CheckpointError: NaN or Inf, an ambiguous dialect, missing or extra keys, other shapes.
+    """
+    state = unwrapped(state, model.state_dict().keys())
+    settled = Settled(model, notes=list(state.notes))
+    _note_types(settled, state)
+    norms = {stored.path: stored for stored in stored_norms(state)}
+    for stored in norms.values():
+        require_finite_norm(stored)
+    state, weights = _plain_weights(model, state)
+    places = _places(model)
+    replaced: set[str] = set()
+    for path, module in list(model.named_modules()):
+        if path in norms and (dialect := _other_dialect(module, norms[path], named)) is not None:
+            _require_channels(path, module, norms[path])
+            eps = float(getattr(module, "eps", EPS))
+            settled.replace(module, norms[path], dialect, eps)
+            if dialect.reading.uses_eps:
+                settled.remark(path, f"epsilon {eps:g} is the model's; the file does not store it")
+            replaced |= {f"{each}." if each else "" for each in places[module]}
+            state = state.without({prefix + key for prefix in replaced for key in norms[path].values})
+    _load(settled.model, state, tuple(replaced), place)
+    return settled, weights
+
+
+def _note_types(settled: Settled, state: State) -> None:
+    half = {value.dtype for value in state.tensors.values()} & {torch.float16, torch.bfloat16}
+    for dtype in sorted(half, key=str):
+        settled.notes.append(f"weights stored as {str(dtype).removeprefix('torch.')} are computed in float32")
+
+
+def _plain_weights(model: nn.Module, state: State) -> tuple[State, list[WeightNormRecord]]:
+    own, records = model.state_dict().keys(), []
+    for stored in list(stored_weights(state)):
+        if stored.key in own and stored.key not in state.tensors:
+            kept = state.without(set(stored.stored_keys()))
+            weight = stored.weight()
+            require_finite({stored.key: weight})
+            state = State({**kept.tensors, stored.key: weight}, kept.metadata, kept.notes)
+            records.append(stored.record())
+    return state, records
+
+
+def _other_dialect(module: nn.Module, stored: Stored, named: Dialect | None) -> Dialect | None:
+    """The dialect to decode `stored` by, or None where the module itself loads it with the right meaning."""
+    own = Stored(stored.path, own_tensors(module))
+    is_norm = isinstance(module, (Norm, RunningNorm, _BatchNorm))
+    if not is_norm and (own.keys == stored.keys or not own.readings() or not is_leaf(module)):
+        return None
+    dialect = choose(stored, named)
+    return None if dialect in own.readings() else dialect
+
+
+def _require_channels(path: str, module: nn.Module, stored: Stored) -> None:
+    own = getattr(module, "num_features", None)
+    found = next(iter(stored.readings())).decode(stored.arrays()).channels
+    if isinstance(own, int) and own != found:
+        raise CheckpointError(path, f"has {own} channels in the model and {found} in the file", _FACTORY)
+
+
+def _places(model: nn.Module) -> dict[nn.Module, list[str]]:
+    """Every path of every module: one that is used twice has two, and its tensors stand in a file twice."""
+    places: dict[nn.Module, list[str]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        places.setdefault(module, []).append(path)
+    return places
+
+
+def _load(model: nn.Module, state: State, replaced: tuple[str, ...], place: str) -> None:
+    """`load_state_dict` with one line where it fails; keys of norms under `replaced` are loaded already."""
+    own = model.state_dict()
+    clashes = [key for key, value in state.tensors.items() if key in own and own[key].shape != value.shape]
+    if clashes:
+        key = clashes[0]
+        raise CheckpointError(
+            place,
+            f"{key} is {_shape(state.tensors[key])} in the file and {_shape(own[key])} in the model"
+            + (f", and {len(clashes) - 1} more differ" if len(clashes) > 1 else ""),
+            _FACTORY,
+        )
+    try:
+        found = model.load_state_dict(state.to_load(), strict=False)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise CheckpointError(place, lines[1] if len(lines) > 1 else lines[0], _FACTORY) from error
+    missing = [
+        key
+        for key in found.missing_keys
+        if not key.endswith("num_batches_tracked") and not (replaced and key.startswith(replaced))
+    ]
+    if missing or found.unexpected_keys:
+        raise CheckpointError(
+            place, _differences(missing, found.unexpected_keys), _hint(missing, found.unexpected_keys)
+        )
+
+
+def _shape(value: torch.Tensor) -> str:
+    return "x".join(str(size) for size in value.shape) or "a scalar"
+
+
+def _differences(missing: list[str], extra: list[str]) -> str:
+    parts = []
+    if missing:
+        parts.append(f"the model needs {shortened(missing)}, which the file lacks")
+    if extra:
+        parts.append(f"the file has {shortened(extra)}, which the model lacks")
+    return ", and ".join(parts)
+
+
+def _hint(missing: list[str], extra: list[str]) -> str:
+    """What explains the difference, where a prefix or a weight norm does."""
+    for longer, shorter, side in ((extra, missing, "file"), (missing, extra, "model")):
+        for key in longer[:1]:
+            tails = [each for each in shorter if key.endswith(f".{each}")]
+            prefix = key.removesuffix(tails[0]) if tails else ""
+            if prefix and all(each.startswith(prefix) for each in longer):
+                return f"all of them start with {prefix!r} in the {side}: let the factory return the part that is meant"
+    if any(key.endswith(("_v", ".original", ".original1")) for key in extra):
+        return "the file has weight norms that no layer of the model matches; " + _FACTORY
+    if any(key.rpartition(".")[2].startswith("running_") for key in [*missing, *extra]):
+        return "norms are of another dialect or place than the model's; " + _FACTORY
+    return _FACTORY

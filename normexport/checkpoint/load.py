@@ -1,0 +1,157 @@
+"""The way from a file to a checkpoint with one meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from normexport.checkpoint.bare import inspect_state
+from normexport.checkpoint.container import container
+from normexport.checkpoint.dialect import Dialect
+from normexport.checkpoint.dialects import dialect_named
+from normexport.checkpoint.finite import require_finite
+from normexport.checkpoint.fit import fit
+from normexport.checkpoint.imports import Factory, build_model
+from normexport.checkpoint.program import load_program
+from normexport.checkpoint.recognise import require_used, stored_norms
+from normexport.checkpoint.records import Checkpoint, Source, WeightNormRecord
+from normexport.checkpoint.settle import Settled, settle
+from normexport.checkpoint.state import State, find_weights, unwrapped
+from normexport.checkpoint.unhook import resolve_weight_norms
+from normexport.checkpoint.unpickle import unpickle
+from normexport.errors import UsageError
+
+#: Wrappers around the network: DataParallel and DDP, AveragedModel, torch.compile.
+_WRAPPERS = {
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+    "AveragedModel": "module",
+    "OptimizedModule": "_orig_mod",
+}
+
+
+def load(
+    path: str | Path,
+    *,
+    model: Factory | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    dialect: str | None = None,
+    trust: bool = False,
+) -> Checkpoint:
+    """Read a trained network: a `.pt2` program, a pickled module, or a state_dict (alone or in a training checkpoint).
+
+    Args:
+        path: the file; its content decides what it is, not its suffix.
+        model: for a state_dict: "package.module:factory", a callable, or a module. Naming code is consent to import
+            that module and call the factory. Without it a state_dict yields records only.
+        model_kwargs: arguments of the factory.
+        dialect: decides where a layout has several readings; see `dialects()`.
+        trust: allow the file to run code while it is loaded.
+
+    Returns:
+        The network in evaluation mode on the CPU, in float32 (float64 where it was), without gradients; norms of
+        other projects replaced by `nn.RunningNorm`, weights under weight norm made plain.
+
+    Raises:
+        UsageError: no such file, a factory that does not work, an unknown dialect.
+        CheckpointError: damaged, would run code, other keys or shapes than the model's, NaN, or ambiguous.
+    """
+    path = Path(path)
+    named = None if dialect is None else dialect_named(dialect)
+    if container(path) == "program":
+        checkpoint = load_program(path, named, trust)
+        require_used(named, {record.dialect for record in checkpoint.norms}, str(path))
+        return _with_notes(checkpoint, model)
+    weights = find_weights(unpickle(path, trust), path)
+    if isinstance(weights, nn.Module):
+        return _with_notes(_from_module(path, weights, named), model)
+    if model is None:
+        return _bare(path, weights, named)
+    return _from_state(path, weights, build_model(model, model_kwargs), named)
+
+
+def read_state(path: str | Path, trust: bool = False) -> State:
+    """The weights in `path`, found in whatever holds them, prefixes of wrappers taken off.
+
+    Raises:
+        UsageError: no such file, or it holds a program.
+        CheckpointError: damaged, would run code, or holds no weights.
+    """
+    path = Path(path)
+    if container(path) == "program":
+        raise UsageError(str(path), "is an exported program, not a state_dict", "use load")
+    weights = find_weights(unpickle(path, trust), path)
+    return unwrapped(State.of(weights.state_dict()) if isinstance(weights, nn.Module) else weights)
+
+
+def _bare(path: Path, state: State, named: Dialect | None) -> Checkpoint:
+    state = unwrapped(state)
+    norms, weights = inspect_state(state, named)
+    require_used(named, {record.dialect for record in norms}, str(path))
+    unknown = [stored.path for stored in stored_norms(state) if not stored.readings()]
+    notes = [f"{each}: running statistics of no known dialect" for each in unknown]
+    return Checkpoint(path, "state_dict", None, None, norms, weights, (*state.notes, *notes))
+
+
+def _from_module(path: Path, model: nn.Module, named: Dialect | None) -> Checkpoint:
+    settled = Settled(_unwrapped_module(model))
+    settled.notes.extend(_prepare(settled.model))
+    return _finish(path, "module", settled, [], named)
+
+
+def _from_state(path: Path, state: State, model: nn.Module, named: Dialect | None) -> Checkpoint:
+    model = _unwrapped_module(model)
+    notes = _prepare(model)
+    settled, weights = fit(model, state, named, str(path))
+    settled.notes.extend(notes)
+    return _finish(path, "state_dict", settled, weights, named)
+
+
+def _finish(
+    path: Path, source: Source, settled: Settled, weights: list[WeightNormRecord], named: Dialect | None
+) -> Checkpoint:
+    """Settle norms and weight norms of a model that holds its weights."""
+    settle(settled, named)
+    require_used(named, settled.used, str(path))
+    buffers = {name for name, _ in settled.model.named_buffers()}
+    require_finite(settled.model.state_dict(), may_be_infinite=buffers)
+    resolved, notes = resolve_weight_norms(settled.model)
+    settled.notes.extend(notes)
+    model = settled.model.eval().requires_grad_(False)
+    norms = tuple(settled.records.values())
+    return Checkpoint(path, source, model, None, norms, (*weights, *resolved), settled.all_notes())
+
+
+def _unwrapped_module(model: nn.Module) -> nn.Module:
+    """The network inside its wrappers, parts of it that were compiled included."""
+    while (attribute := _WRAPPERS.get(type(model).__name__)) is not None and attribute in model._modules:
+        model = model.get_submodule(attribute)
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child).__name__ == "OptimizedModule":
+                parent._modules[name] = child._modules["_orig_mod"]
+    return model
+
+
+def _prepare(model: nn.Module) -> list[str]:
+    """Evaluation mode, CPU, no gradients, half types widened to float32; in place. Says what was widened."""
+    model.eval().requires_grad_(False).to("cpu")
+    half = {value.dtype for value in model.state_dict().values()} & {torch.float16, torch.bfloat16}
+    for value in (*model.parameters(), *model.buffers()):
+        if value.dtype in half:
+            value.data = value.data.float()
+    return [
+        f"the model's {str(dtype).removeprefix('torch.')} is computed in float32" for dtype in sorted(half, key=str)
+    ]
+
+
+def _with_notes(checkpoint: Checkpoint, model: Factory | None) -> Checkpoint:
+    if model is None:
+        return checkpoint
+    note = "the file holds the whole network; --model is not used"
+    return replace(checkpoint, notes=(*checkpoint.notes, note))

@@ -1,0 +1,124 @@
+"""Which dialect a norm was stored in: by its keys, shapes and version, never by a class name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from normexport.checkpoint.dialect import EPS, Dialect, Vector
+from normexport.checkpoint.dialects import DIALECTS
+from normexport.checkpoint.state import State
+from normexport.errors import CheckpointError
+
+#: An observer of fake quantisation that norms own as a child; its keys count as the norm's.
+OBSERVER = "quantize_input"
+
+_SOUNDS_LIKE_A_NORM = ("running_mean", "running_var", "running_scale", "inv_scale")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One module's own tensors, as a norm would have them: `values` by key, `metadata` as `_metadata` has it."""
+
+    path: str
+    values: Mapping[str, Tensor]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def version(self) -> int | None:
+        """The version of the class that wrote it, None where the file no longer says."""
+        version = self.metadata.get("version")
+        return version if isinstance(version, int) else None
+
+    @property
+    def kind(self) -> str | None:
+        """The kind that normexport's modules note in the metadata."""
+        kind = self.metadata.get("kind")
+        return kind if isinstance(kind, str) else None
+
+    @property
+    def eps(self) -> float:
+        """The epsilon that normexport's modules note, else the usual default."""
+        eps = self.metadata.get("eps", EPS)
+        return float(eps) if isinstance(eps, (int, float)) else EPS
+
+    @property
+    def keys(self) -> frozenset[str]:
+        return frozenset(self.values)
+
+    def arrays(self) -> dict[str, Vector]:
+        """The values as float64 numpy, half types included."""
+        return {key: value.detach().cpu().to(torch.float64).numpy() for key, value in self.values.items()}
+
+    def readings(self) -> tuple[Dialect, ...]:
+        """Every dialect these tensors can be of; one where keys or version settle it, none if it is no norm."""
+        shapes = {key: tuple(value.shape) for key, value in self.values.items()}
+        fitting = tuple(each for each in DIALECTS.values() if each.fits(shapes))
+        proven = tuple(each for each in fitting if each.proven(self.version))
+        return proven or fitting
+
+    def looks_like_a_norm(self) -> bool:
+        """Whether the keys sound like running statistics, known or not."""
+        return any(key in self.values for key in _SOUNDS_LIKE_A_NORM)
+
+
+def stored_norms(state: State) -> Iterator[Stored]:
+    """Every module of `state` that can be a norm of some dialect, in the order of the file."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for key, value in state.tensors.items():
+        path, name = split_key(key)
+        groups.setdefault(path, {})[name] = value
+    for path, values in groups.items():
+        stored = Stored(path, values, state.metadata.get(path, {}))
+        if stored.looks_like_a_norm():
+            yield stored
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """("layer1.bn1", "running_mean"); an observer's tensors belong to the module that owns the observer."""
+    path, _, name = key.rpartition(".")
+    owner, _, child = path.rpartition(".")
+    return (owner, f"{child}.{name}") if child == OBSERVER else (path, name)
+
+
+def choose(stored: Stored, named: Dialect | None) -> Dialect | None:
+    """The dialect of `stored`: the only one possible, or `named` among several; None if it is no norm.
+
+    Raises:
+        CheckpointError: several readings are possible and none of them is named.
+    """
+    options = stored.readings()
+    if named is not None and named in options:
+        return named
+    if len(options) > 1:
+        raise ambiguous(stored, options)
+    return options[0] if options else None
+
+
+def ambiguous(stored: Stored, options: Sequence[Dialect]) -> CheckpointError:
+    """The refusal that names the readings and the option that decides."""
+    readings: dict[str, list[str]] = {}
+    for each in options:
+        readings.setdefault(each.reading.words.partition(":")[0], []).append(each.name)
+    words = " or ".join(f"{reading} ({', '.join(names)})" for reading, names in readings.items())
+    return CheckpointError(
+        stored.path or "the norm",
+        f"{options[0].stat} may be {words}, and neither keys nor module version tell which",
+        f"pass --dialect {'|'.join(each.name for each in options)}",
+    )
+
+
+def require_used(named: Dialect | None, used: set[str], place: str) -> None:
+    """Refuse a `--dialect` that no norm of the checkpoint can be of."""
+    if named is None or named.name in used:
+        return
+    found = ", ".join(sorted(used)) or "no norm of any dialect"
+    raise CheckpointError(
+        place,
+        f"--dialect {named.name} contradicts its keys (found: {found})",
+        "leave --dialect out, or name one of those found",
+    )

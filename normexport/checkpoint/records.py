@@ -1,0 +1,77 @@
+"""What loading a checkpoint yields: frozen values that the later stages read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+from torch.export import ExportedProgram
+
+Source = Literal["program", "module", "state_dict"]
+Statistics = Literal["running", "batch", "instance"]
+
+#: Kind of a norm whose file does not say which statistic was trained (L1, Lp and Top-k share one layout).
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class NormRecord:
+    """One norm of the checkpoint.
+
+    Attributes:
+        path: module path, "layer1.0.bn1".
+        kind: a norm kind, "batchnorm" (torch's own), "mean" (no division), or "unknown".
+        dialect: how it was stored; "ambiguous" where only `--dialect` can tell (bare state_dicts).
+        channels: C.
+        statistics: running averages, or taken from the batch or from each sample at inference.
+        health: what is odd about the stored numbers, in words, by channel; empty is healthy.
+    """
+
+    path: str
+    kind: str
+    dialect: str
+    channels: int
+    statistics: Statistics
+    health: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class WeightNormRecord:
+    """One weight under (bounded) weight norm.
+
+    Attributes:
+        path: module path and parameter name, "layer1.0.conv1.weight".
+        layout: how it was stored.
+        axis: the axis that keeps its own norm; -1: one norm over the whole tensor.
+        p: the order of the norm.
+    """
+
+    path: str
+    layout: str
+    axis: int
+    p: float
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint with one meaning.
+
+    Attributes:
+        path: the file.
+        source: what the file holds.
+        model: in eval mode on the CPU, foreign norms replaced by `nn.RunningNorm`; None for an exported
+            program and for a state_dict without a factory.
+        program: the exported program, where the file is one.
+        norms, weight_norms: in the order of the model, or of the file.
+        notes: decisions taken on the way that a reader should know.
+    """
+
+    path: Path
+    source: Source
+    model: nn.Module | None = None
+    program: ExportedProgram | None = None
+    norms: tuple[NormRecord, ...] = ()
+    weight_norms: tuple[WeightNormRecord, ...] = ()
+    notes: tuple[str, ...] = ()

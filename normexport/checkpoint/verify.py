@@ -1,0 +1,115 @@
+"""Check a decoded norm against what its module's own forward computes."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from normexport.checkpoint.recognise import OBSERVER
+from normexport.norms import AffineParams
+
+#: Both sides are float64; what remains is an epsilon placed elsewhere, from 1e-5 on, or float32 inside the layer.
+TOLERANCE = 1e-6
+#: Space of the probe, tried in this order: the original layers take only (N, C, H, W).
+_SPACES: tuple[tuple[int, ...], ...] = ((3, 3), (), (5,), (2, 3, 3))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Outcome of a comparison.
+
+    Attributes:
+        agrees: exactly; within the rounding of a layer that quantises; not; or it could not be run.
+        error: largest error relative to the channel's signal.
+        steady: whether two runs gave the same.
+    """
+
+    agrees: Literal["exactly", "rounded", "no", "unknown"]
+    error: float = 0.0
+    steady: bool = True
+
+
+def verdict(module: nn.Module, params: AffineParams, quantised: bool) -> Verdict:
+    """Run `module` (a float64 copy in evaluation) on input spread like its statistics; compare with `params`.
+
+    A quantising layer is compared with its observer off and, where that is not exact, within two steps of
+    its rounding of each parameter (a step is the range over 2^bits - 1; stochastic rounding moves by one).
+    """
+    try:
+        probe = _probe_copy(module)
+    except Exception:  # a module that can't be copied can't be run without changing it
+        return Verdict("unknown")
+    for space in _SPACES:
+        x = _input(params, space)
+        try:
+            with torch.no_grad():
+                first, second = probe(x.clone()), probe(x.clone())
+        except Exception:  # another number of dimensions may do
+            continue
+        if isinstance(first, Tensor) and first.shape == x.shape:
+            return _judge(x, first, second, params, _bits(module) if quantised else None)
+    return Verdict("unknown")
+
+
+def _probe_copy(module: nn.Module) -> nn.Module:
+    probe = copy.deepcopy(module).double().eval()
+    if OBSERVER in probe._modules:
+        probe._modules[OBSERVER] = nn.Identity()
+    return probe
+
+
+def _input(params: AffineParams, space: tuple[int, ...]) -> Tensor:
+    """(4, C, *space) float64: mean plus noise of the size of 1/inv_scale, the same on every call."""
+    with np.errstate(divide="ignore"):
+        spread = 1 / np.abs(params.inv_scale)
+    spread = np.where(np.isfinite(spread), spread, 1.0)
+    noise = torch.randn((4, params.channels, *space), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return _wide(params.mean, noise) + noise * _wide(spread, noise)
+
+
+def _wide(vector: np.ndarray[tuple[int, ...], np.dtype[np.float64]], like: Tensor) -> Tensor:
+    return torch.from_numpy(np.array(vector)).reshape(1, -1, *([1] * (like.dim() - 2)))
+
+
+def _judge(x: Tensor, first: Tensor, second: Tensor, params: AffineParams, bits: int | None) -> Verdict:
+    centred = x - _wide(params.mean, x)
+    signal = centred * _wide(params.inv_scale * params.gamma, x)
+    expected = signal + _wide(params.beta, x)
+    error = _by_channel(first.to(torch.float64) - expected)
+    # A layer that computes in float32 inside loses its eps (6e-8) of the uncentred product.
+    offset = np.abs(params.mean * params.inv_scale * params.gamma)
+    size = _by_channel(signal) + np.abs(params.beta)
+    steady = bool(torch.equal(first, second))
+    relative = float(np.max(error / np.maximum(size, np.finfo(np.float64).tiny), initial=0.0))
+    if np.all(error <= TOLERANCE * size + 2e-7 * offset) and steady:
+        return Verdict("exactly", relative)
+    if bits is not None and np.all(error <= _rounding(_by_channel(centred), params, bits)):
+        return Verdict("rounded", relative, steady)
+    return Verdict("no", relative, steady)
+
+
+def _by_channel(values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    found: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = values.abs().transpose(0, 1).flatten(1).amax(1).numpy()
+    return found
+
+
+def _bits(module: nn.Module) -> int:
+    bits = getattr(module, "num_bits", 8)
+    return bits if isinstance(bits, int) else 8
+
+
+def _rounding(
+    centred: np.ndarray[tuple[int, ...], np.dtype[np.float64]], params: AffineParams, bits: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """How far two steps in each of inv_scale, gamma and beta move y, (C,)."""
+    inverse, gamma, beta = (
+        2 * (values.max() - values.min()) / (2**bits - 1) for values in (params.inv_scale, params.gamma, params.beta)
+    )
+    product = np.abs(params.gamma) * inverse + np.abs(params.inv_scale) * gamma + inverse * gamma
+    moved: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = centred * product + beta
+    return moved * (1 + TOLERANCE) + TOLERANCE

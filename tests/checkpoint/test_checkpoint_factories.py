@@ -1,0 +1,130 @@
+"""Factories named on the command line or given in Python, and states that do not fit their model."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+import torch
+from checkpoint.support import (
+    batch_norm_net,
+    l1_factory,
+    l1_net,
+    l1_trained,
+    refused,
+    save,
+)
+from torch import nn
+
+from normexport.checkpoint import load
+from normexport.errors import CheckpointError, UsageError
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with a user's package, as the working folder; importable only because it is that."""
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "__init__.py").write_text("")
+    (tmp_path / "nets" / "small.py").write_text(
+        "import torch.nn as nn\n"
+        "def make(width=6):\n    return nn.Sequential(nn.Conv2d(3, width, 3), nn.BatchNorm2d(width))\n"
+        "class Made(nn.Sequential):\n    def __init__(self): super().__init__(*make())\n"
+        "ready = make()\nnumber = 3\ndef nothing(): return None\ndef broken(): raise ValueError('no data')\n"
+    )
+    (tmp_path / "nets" / "failing.py").write_text("raise RuntimeError('needs a GPU')\n")
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    yield tmp_path
+    assert sys.path == path, "the working folder is importable only while the factory runs"
+    for name in [name for name in sys.modules if name.split(".")[0] == "nets"]:
+        del sys.modules[name]
+
+
+def factory_file(project, width=6):
+    net = nn.Sequential(nn.Conv2d(3, width, 3), nn.BatchNorm2d(width))
+    return save(project / "m.pt", net.state_dict())
+
+
+@pytest.mark.parametrize("name", ["make", "Made", "ready"])
+def test_factory_is_a_function_a_class_or_a_ready_module(project, name):
+    assert load(factory_file(project), model=f"nets.small:{name}").norms[0].path == "1"
+
+
+def test_factory_takes_keyword_arguments(project):
+    assert load(factory_file(project, 9), model="nets.small:make", model_kwargs={"width": 9}).norms[0].channels == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "words"),
+    [
+        ("nets.small", None, "is not of the form package.module:factory"),
+        ("nets.absent:make", None, "nets.absent can't be imported (ModuleNotFoundError"),
+        ("nets.failing:make", None, "can't be imported (RuntimeError: needs a GPU)"),
+        ("nets.small:absent", None, "nets.small has no attribute 'absent'"),
+        ("nets.small:number", None, "is a int, which can't be called"),
+        ("nets.small:nothing", None, "returned NoneType, not an nn.Module"),
+        ("nets.small:broken", None, "failed (ValueError: no data)"),
+        ("nets.small:make", {"depth": 3}, "failed (TypeError: make() got an unexpected keyword argument 'depth')"),
+        ("nets.small:ready", {"width": 3}, "is a ready module and takes no arguments"),
+    ],
+)
+def test_factory_that_does_not_work_is_one_line(project, name, kwargs, words):
+    with pytest.raises(UsageError) as caught:
+        load(factory_file(project), model=name, model_kwargs=kwargs)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_ready_module_given_in_python_is_not_changed(tmp_path):
+    mine = l1_factory()
+    before = {key: value.clone() for key, value in mine.state_dict().items()}
+    checkpoint = load(save(tmp_path / "m.pt", l1_trained().state_dict()), model=mine)
+    assert checkpoint.model is not mine
+    assert mine.training
+    assert all(torch.equal(value, before[key]) for key, value in mine.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.pop("0.weight"), "the model needs 0.weight, which the file lacks"),
+        (lambda s: s.update({"2.weight": torch.ones(1)}), "the file has 2.weight, which the model lacks"),
+        (lambda s: s.pop("1.bias"), "the model needs 1.bias, which the file lacks"),
+        (
+            lambda s: s.update({f"{i}.w": torch.ones(1) for i in range(4, 10)}),
+            "the file has 4.w, 5.w, 6.w and 3 more, which the model lacks",
+        ),
+        (
+            lambda s: s.update({"0.weight": torch.ones(6, 3, 1, 1)}),
+            "0.weight is 6x3x1x1 in the file and 6x3x3x3 in the model",
+        ),
+    ],
+)
+def test_keys_and_shapes_that_differ_are_one_line(tmp_path, change, words):
+    state = l1_trained().state_dict()
+    change(state)
+    message = refused(save(tmp_path / "m.pt", state), model=l1_factory)
+    assert words in message
+    assert "make the model as it was when it was trained" in message
+
+
+def test_prefix_that_explains_the_difference_is_named(tmp_path):
+    state = {f"backbone.{key}": value for key, value in l1_trained().state_dict().items()}
+    message = refused(save(tmp_path / "m.pt", state), model=l1_factory)
+    assert "all of them start with 'backbone.' in the file" in message
+
+
+def test_whole_networks_need_no_factory(tmp_path):
+    checkpoint = load(save(tmp_path / "m.pt", l1_trained()), model=batch_norm_net)
+    assert "the file holds the whole network; --model is not used" in checkpoint.notes
+    with pytest.raises(CheckpointError):
+        load(save(tmp_path / "m.pt", l1_net().state_dict()), model=l1_factory)
+
+
+def test_unreadable_file_is_refused(tmp_path):
+    file = save(tmp_path / "m.pt", l1_trained())
+    file.chmod(0)
+    if os.access(file, os.R_OK):
+        pytest.skip("this user may read everything (root)")
+    assert "can't be read" in refused(file)
