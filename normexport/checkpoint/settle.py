@@ -22,9 +22,6 @@ from normexport.errors import CheckpointError
 from normexport.nn import Norm, RunningNorm
 from normexport.norms import KINDS, AffineParams
 
-#: What the RunningNorm of a kind without a registry entry is labelled; the arithmetic does not depend on it.
-_NODE_KIND = {UNKNOWN: "l1", "mean": "l1", "batchnorm": "l2"}
-
 
 @dataclass
 class Settled:
@@ -51,9 +48,8 @@ class Settled:
         """Put a RunningNorm decoded from `stored` wherever `old` is; refuse what divides by zero."""
         params = decoded(stored, dialect, eps)
         record = record_of(stored, dialect, params, kind_label(dialect, old, stored))
-        node_kind = record.kind if record.kind in KINDS else _NODE_KIND[record.kind]
         dtype = torch.float64 if stored.values[dialect.mean].dtype == torch.float64 else torch.float32
-        new = RunningNorm(params, node_kind, dtype).eval()
+        new = RunningNorm(params, record.kind, dtype).eval()
         if old is self.model:
             self.model = new
         for parent in list(self.model.modules()):

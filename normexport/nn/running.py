@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from normexport.errors import CheckpointError
 from normexport.nn.ops import running_norm
-from normexport.norms import AffineParams
-from normexport.norms import kind as kind_of
+from normexport.norms import AffineParams, running_kind
 
 _BUFFERS = ("mean", "inv_scale", "weight", "bias")
 
@@ -24,7 +23,8 @@ class RunningNorm(nn.Module):
 
     Args:
         params: the four vectors, float64.
-        kind: which statistic `1/inv_scale` is: "l1", "linf", "topk", "range" or "l2".
+        kind: which statistic `1/inv_scale` is: "l1", "linf", "topk", "range", "l2" or one of
+            `norms.OTHER_RUNNING`.
         dtype: of the buffers.
 
     Raises:
@@ -39,7 +39,7 @@ class RunningNorm(nn.Module):
 
     def __init__(self, params: AffineParams, kind: str, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.kind = kind_of(kind).name
+        self.kind = running_kind(kind)
         values = (params.mean, params.inv_scale, params.gamma, params.beta)
         for name, value in zip(_BUFFERS, values, strict=True):
             self.register_buffer(name, torch.tensor(value, dtype=dtype))

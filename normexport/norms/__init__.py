@@ -36,6 +36,7 @@ __all__ = [
     "KINDS",
     "K_DEFAULT",
     "OPSET",
+    "OTHER_RUNNING",
     "VERSION",
     "AffineParams",
     "NormKind",
@@ -44,6 +45,7 @@ __all__ = [
     "live_ops",
     "reference",
     "register_schemas",
+    "running_kind",
 ]
 
 KINDS: dict[str, NormKind] = {each.name: each for each in (L1, LINF, TOPK, RANGE, L2)}
@@ -59,6 +61,20 @@ def kind(name: str) -> NormKind:
         return KINDS[name]
     except KeyError:
         raise UsageError(f"kind {name!r}", "is not a norm kind", f"choose one of {', '.join(KINDS)}") from None
+
+
+#: What else the `kind` of a RunningNorm may say: torch's own BatchNorm, a mere mean, or a layout that does not tell.
+#: Running statistics are an affine map per channel, whatever statistic was trained.
+OTHER_RUNNING = ("batchnorm", "mean", "unknown")
+
+
+def running_kind(name: str) -> str:
+    """`name` itself, if a RunningNorm may be labelled so.
+
+    Raises:
+        UsageError: it is neither a norm kind nor one of `OTHER_RUNNING`.
+    """
+    return name if name in OTHER_RUNNING else kind(name).name
 
 
 @cache

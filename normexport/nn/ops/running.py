@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from normexport.nn.ops.support import check_channels, on_axis_1, pullback, work_dtype
-from normexport.norms import kind as kind_of
+from normexport.norms import running_kind
 
 
 def _formula(x: Tensor, mean: Tensor, inv_scale: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def _formula(x: Tensor, mean: Tensor, inv_scale: Tensor, scale: Tensor, bias: Te
 
 
 def _check(x: Tensor, mean: Tensor, inv_scale: Tensor, scale: Tensor, bias: Tensor, kind: str) -> None:
-    kind_of(kind)
+    running_kind(kind)
     check_channels("running_norm", x, mean=mean, inv_scale=inv_scale, scale=scale, bias=bias)
 
 
