@@ -1,0 +1,115 @@
+"""Checkpoints of one small network in every form, made once, and ways to run the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from cli import small_nets
+from normexport_cli.app import app
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).parents[2]
+FACTORY = "cli.small_nets:Small"
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A folder with the network as weights.pth, module.pt and model.pt2. Tests only read it."""
+    folder = tmp_path_factory.mktemp("made")
+    model = small_nets.trained()
+    torch.save(model.state_dict(), folder / "weights.pth")
+    torch.save(model, folder / "module.pt")
+    batch = {0: torch.export.Dim("batch")}
+    program = torch.export.export(model, (torch.randn(2, 3, 8, 8),), dynamic_shapes=(batch,))
+    torch.export.save(program, folder / "model.pt2")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def converted(made, tmp_path_factory):
+    """The folder that `convert` writes for model.pt2."""
+    folder = tmp_path_factory.mktemp("converted") / "out"
+    result = CliRunner().invoke(app, ["convert", str(made / "model.pt2"), "-o", str(folder)])
+    assert result.exit_code == 0, result.stderr
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a command line in an empty working folder, in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*words):
+        return CliRunner().invoke(app, [str(word) for word in words])
+
+    return run
+
+
+@pytest.fixture
+def process(tmp_path):
+    """The same in a process of its own."""
+
+    def process(*words):
+        return subprocess.run(command(*words), cwd=tmp_path, env=environment(), capture_output=True, text=True)
+
+    return process
+
+
+@pytest.fixture
+def run_into_closed_pipe(tmp_path):
+    """In a process whose standard output nobody reads."""
+
+    def run_into_closed_pipe(*words):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "w") as out:
+            pipes = {"stdout": out, "stderr": subprocess.PIPE}
+            return subprocess.run(command(*words), cwd=tmp_path, env=environment(), text=True, **pipes)
+
+    return run_into_closed_pipe
+
+
+def command(*words) -> list[str]:
+    return [sys.executable, "-m", "normexport_cli", *(str(word) for word in words)]
+
+
+def environment() -> dict[str, str]:
+    path = os.pathsep.join(str(folder) for folder in (ROOT, ROOT / "tools", ROOT / "tests"))
+    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
+
+
+def altered_state(made: Path, path: Path, **changes: torch.Tensor | None) -> Path:
+    """weights.pth with entries set, or taken out where the value is None (dots written as two underscores)."""
+    state = torch.load(made / "weights.pth")
+    for name, value in changes.items():
+        key = name.replace("__", ".")
+        if value is None:
+            del state[key]
+        else:
+            state[key] = value
+    torch.save(state, path)
+    return path
+
+
+def onnx_reading_outside(path: Path) -> Path:
+    """An ONNX file whose weight is said to lie in a file that exists outside its folder."""
+    path.parent.mkdir(parents=True)
+    (path.parent.parent / "secret.bin").write_bytes(np.ones(4, np.float32).tobytes())
+    weight = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[4])
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="../secret.bin")
+    node = onnx.helper.make_node("Mul", ["x", "w"], ["y"])
+    value = onnx.helper.make_tensor_value_info
+    ends = [value(name, onnx.TensorProto.FLOAT, ["N", 4]) for name in "xy"]
+    graph = onnx.helper.make_graph([node], "g", ends[:1], ends[1:], [weight])
+    opset = [onnx.helper.make_opsetid("", 20)]
+    path.write_bytes(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString())
+    return path

@@ -1,0 +1,297 @@
+"""Every bad input gets one line that names the place, its exit code, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cli import small_nets
+from cli.conftest import FACTORY, altered_state, onnx_reading_outside
+
+CASES = []
+
+
+def bad(make):
+    """Register a maker of a bad call: (folder of good checkpoints, empty folder) -> Case."""
+    CASES.append(make)
+    return make
+
+
+@dataclass(frozen=True)
+class Case:
+    """`words` end in -o out; `place` must stand in the line."""
+
+    words: tuple[object, ...]
+    place: str
+    code: int
+
+
+class Payload:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)
+
+
+def with_factory(path: Path, factory: str = FACTORY, shape: str = small_nets.SHAPE) -> tuple[object, ...]:
+    return ("convert", path, "--model", factory, "--input", shape)
+
+
+@bad
+def truncated_program(made, folder):
+    path = folder / "cut.pt2"
+    path.write_bytes((made / "model.pt2").read_bytes()[:4000])
+    return Case(("convert", path), "cut.pt2", 3)
+
+
+@bad
+def truncated_state(made, folder):
+    path = folder / "cut.pth"
+    path.write_bytes((made / "weights.pth").read_bytes()[:2000])
+    return Case(with_factory(path), "cut.pth", 3)
+
+
+@bad
+def pickle_with_code(made, folder):
+    torch.save({"state_dict": {"w": torch.ones(2)}, "extra": Payload(folder / "owned")}, folder / "evil.pth")
+    return Case(with_factory(folder / "evil.pth"), "evil.pth", 3)
+
+
+@bad
+def bare_pickle_with_code(made, folder):
+    (folder / "evil.pkl").write_bytes(pickle.dumps(Payload(folder / "owned")))
+    return Case(("inspect", folder / "evil.pkl"), "evil.pkl", 3)
+
+
+@bad
+def module_of_unknown_class(made, folder):
+    return Case(("convert", made / "module.pt", "--input", small_nets.SHAPE), "module.pt", 3)
+
+
+@bad
+def not_a_checkpoint(made, folder):
+    (folder / "notes.pt").write_text("nothing of the kind")
+    return Case(("convert", folder / "notes.pt"), "notes.pt", 3)
+
+
+@bad
+def no_such_file(made, folder):
+    return Case(("convert", folder / "absent.pt2"), "absent.pt2", 2)
+
+
+@bad
+def no_such_onnx_file(made, folder):
+    return Case(("fold", folder / "absent.onnx"), "absent.onnx", 2)
+
+
+@bad
+def factory_of_no_module(made, folder):
+    return Case(with_factory(made / "weights.pth", "no_such_package.nets:Small"), "no_such_package.nets:Small", 2)
+
+
+@bad
+def factory_of_no_name(made, folder):
+    return Case(with_factory(made / "weights.pth", "cli.small_nets:Smal"), "cli.small_nets:Smal", 2)
+
+
+@bad
+def factory_without_colon(made, folder):
+    return Case(with_factory(made / "weights.pth", "cli.small_nets"), "--model cli.small_nets", 2)
+
+
+@bad
+def factory_that_makes_no_model(made, folder):
+    return Case(with_factory(made / "weights.pth", "cli.small_nets:number"), "cli.small_nets:number", 2)
+
+
+@bad
+def factory_that_fails(made, folder):
+    return Case(with_factory(made / "weights.pth", "cli.small_nets:failing"), "no such variant", 2)
+
+
+@bad
+def weights_without_code(made, folder):
+    return Case(("convert", made / "weights.pth"), "--model", 4)
+
+
+@bad
+def missing_key(made, folder):
+    return Case(with_factory(altered_state(made, folder / "short.pth", head__weight=None)), "head.weight", 3)
+
+
+@bad
+def extra_key(made, folder):
+    path = altered_state(made, folder / "long.pth", tail__weight=torch.ones(3))
+    return Case(with_factory(path), "tail.weight", 3)
+
+
+@bad
+def wrong_size(made, folder):
+    return Case((*with_factory(made / "weights.pth"), "--model-kwargs", '{"classes": 9}'), "head.weight", 3)
+
+
+@bad
+def nan_statistics(made, folder):
+    stat = torch.tensor([1.0, 1.0, float("nan"), 1.0, 1.0, 1.0])
+    path = altered_state(made, folder / "diverged.pth", norm__running_scale=stat)
+    return Case(with_factory(path), "channel 2", 3)
+
+
+@bad
+def unknown_dialect(made, folder):
+    return Case((*with_factory(made / "weights.pth"), "--dialect", "klingon"), "--dialect klingon", 2)
+
+
+@bad
+def contradicting_dialect(made, folder):
+    return Case((*with_factory(made / "weights.pth"), "--dialect", "elektronn3"), "--dialect elektronn3", 3)
+
+
+@bad
+def wrong_input_shape(made, folder):
+    return Case(with_factory(made / "weights.pth", shape="5x8x8"), "[2, 5, 8, 8]", 4)
+
+
+@bad
+def input_unlike_the_program(made, folder):
+    return Case(("convert", made / "model.pt2", "--input", "5x8x8"), "--input", 2)
+
+
+@bad
+def input_that_is_no_shape(made, folder):
+    return Case(with_factory(made / "weights.pth", shape="3,8,8"), "--input 3,8,8", 2)
+
+
+@bad
+def no_input(made, folder):
+    return Case(("convert", made / "weights.pth", "--model", FACTORY), "--input", 2)
+
+
+@bad
+def more_than_all_elements(made, folder):
+    torch.save(small_nets.greedy(), folder / "greedy.pt")
+    return Case(("convert", folder / "greedy.pt", "--input", small_nets.SHAPE), "1000 largest of the 36", 4)
+
+
+@bad
+def kwargs_that_are_no_json(made, folder):
+    return Case((*with_factory(made / "weights.pth"), "--model-kwargs", "{classes: 4}"), "--model-kwargs", 2)
+
+
+@bad
+def kwargs_that_are_no_object(made, folder):
+    return Case((*with_factory(made / "weights.pth"), "--model-kwargs", "[4]"), "--model-kwargs", 2)
+
+
+@bad
+def kwargs_without_a_factory(made, folder):
+    return Case(("convert", made / "model.pt2", "--model-kwargs", "{}"), "--model-kwargs", 2)
+
+
+@bad
+def absent_data(made, folder):
+    return Case(("convert", made / "model.pt2", "--data", folder / "absent.npz"), "absent.npz", 2)
+
+
+@bad
+def data_of_another_shape(made, folder):
+    np.savez(folder / "images.npz", x=np.ones((2, 3, 9, 9), np.float32))
+    return Case(("convert", made / "model.pt2", "--data", folder / "images.npz"), "images.npz", 2)
+
+
+@bad
+def onnx_outside_its_folder(made, folder):
+    return Case(("fold", onnx_reading_outside(folder / "sub" / "m.onnx")), "../secret.bin", 4)
+
+
+@bad
+def damaged_onnx(made, folder):
+    (folder / "m.onnx").write_bytes(b"\x08\x0a\x12\xff\xff")
+    return Case(("fold", folder / "m.onnx"), "m.onnx", 4)
+
+
+@bad
+def checkpoint_given_to_fold(made, folder):
+    return Case(("fold", made / "model.pt2"), "model.pt2", 4)
+
+
+@bad
+def onnx_given_to_convert(made, folder):
+    (folder / "m.onnx").write_bytes(b"\x08\x0a\x12\x07pytorch")
+    return Case(("convert", folder / "m.onnx"), "m.onnx", 3)
+
+
+@bad
+def unknown_option(made, folder):
+    return Case(("convert", made / "model.pt2", "--fast"), "--fast", 2)
+
+
+@bad
+def unknown_command(made, folder):
+    return Case(("convret", made / "model.pt2"), "convert", 2)
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.__name__)
+def case(request, made, tmp_path_factory):
+    """A bad call and the folder of its files."""
+    folder = tmp_path_factory.mktemp("bad")
+    return request.param(made, folder), folder
+
+
+def test_bad_input_gets_one_line_its_exit_code_and_nothing_written(case, run, tmp_path):
+    call, folder = case
+    before = contents(folder)
+    words = call.words if call.words[0] == "inspect" else (*call.words, "-o", tmp_path / "out")
+    result = run(*words)
+    assert result.exit_code == call.code, result.stderr
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert call.place in line
+    assert "Traceback" not in line
+    assert contents(tmp_path) == set()
+    assert contents(folder) == before
+
+
+def test_json_errors_are_one_object_with_the_same_exit_code(case, run, tmp_path):
+    call, _ = case
+    words = call.words if call.words[0] == "inspect" else (*call.words, "-o", tmp_path / "out")
+    result = run(*words, "--json")
+    assert result.exit_code == call.code
+    assert result.stderr == ""
+    error = json.loads(result.stdout)["error"]
+    assert error["exit_code"] == call.code
+    assert set(error) == {"place", "cause", "remedy", "exit_code"}
+    assert call.place in " ".join(str(value) for value in error.values())
+
+
+@pytest.mark.parametrize("command", ["convert", "export"])
+def test_an_output_below_a_regular_file_is_refused(command, made, run, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    result = run(command, made / "model.pt2", "-o", tmp_path / "file" / "out.onnx")
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert "file" in line
+    assert "can't be written" in line
+    assert contents(tmp_path) == {"file"}
+
+
+def test_fold_refuses_an_output_below_a_regular_file(converted, run, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    result = run("fold", converted / "model.onnx", "-o", tmp_path / "file" / "out.onnx")
+    assert result.exit_code == 2
+    assert "can't be written" in result.stderr
+    assert contents(tmp_path) == {"file"}
+
+
+def contents(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}

@@ -1,0 +1,57 @@
+"""`normexport convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from normexport_cli import options
+from normexport_cli.options import LoadOptions
+from normexport_cli.screen import print_json, result_console, working
+
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; by default named after the checkpoint."),
+]
+NoFold = Annotated[bool, typer.Option("--no-fold", help="Keep every norm as an operator of its own.")]
+
+
+def convert(
+    checkpoint: options.Checkpoint,
+    output: Output = None,
+    inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
+    model: options.Model = None,
+    model_kwargs: options.ModelKwargs = None,
+    dialect: options.Dialect = None,
+    trust: options.Trust = False,
+    no_fold: NoFold = False,
+    data: options.Data = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Convert a checkpoint to a folded ONNX file, and prove that it computes the same.
+
+    Writes model.onnx, model.layers.json and report.json. The last line is PARITY PASSED or PARITY FAILED.
+
+    \b
+      normexport convert model.pt2 -o out
+      normexport convert weights.pth --model resnet:resnet18 --input 3x224x224
+    """
+    with working("Converting", json=json, debug=debug) as on_stage:
+        how = LoadOptions.of(model, model_kwargs, dialect, trust)
+        on_stage("load")
+        from normexport import pipeline
+
+        loaded = how.load(checkpoint)
+        folder = output if output is not None else Path(checkpoint.stem)
+        config = pipeline.ConvertConfig(fold=not no_fold, data=data)
+        result = pipeline.convert(loaded, folder, inputs, config, on_stage)
+    if json:
+        print_json(result.as_dict())
+    else:
+        from normexport.report.terminal import show_conversion
+
+        show_conversion(result_console(), result)
+    raise typer.Exit(0 if result.passed else 1)

@@ -1,0 +1,63 @@
+"""`normexport export`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from normexport_cli import options
+from normexport_cli.options import LoadOptions
+from normexport_cli.screen import print_json, result_console, working
+
+if TYPE_CHECKING:
+    from normexport.onnx_export import Exported
+
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT.onnx", help="The ONNX file to write.")]
+
+
+def export(
+    checkpoint: options.Checkpoint,
+    output: Output,
+    inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
+    model: options.Model = None,
+    model_kwargs: options.ModelKwargs = None,
+    dialect: options.Dialect = None,
+    trust: options.Trust = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Export a checkpoint to ONNX with its norms as operators, neither folded nor compared.
+
+    \b
+      normexport export model.pt2 -o model.onnx
+    """
+    with working("Exporting", json=json, debug=debug) as on_stage:
+        how = LoadOptions.of(model, model_kwargs, dialect, trust)
+        on_stage("load")
+        from normexport import pipeline
+
+        loaded = how.load(checkpoint)
+        on_stage("export")
+        result = pipeline.export(loaded, inputs, output)
+    if json:
+        print_json(_as_dict(result, output))
+        return
+    from normexport.report.terminal import show_export
+
+    show_export(result_console(), checkpoint, result, _files(output))
+
+
+def _files(output: Path) -> tuple[Path, ...]:
+    from normexport.onnx_export import sidecar_path
+
+    return output, sidecar_path(output)
+
+
+def _as_dict(exported: Exported, output: Path) -> dict[str, Any]:
+    """What a program wants to know of the file: where it is, what it reads, which module boundaries it has."""
+    inputs = [asdict(spec) for spec in exported.inputs]
+    layers = [asdict(layer) for layer in exported.layers]
+    return {"files": [str(file) for file in _files(output)], "inputs": inputs, "layers": layers}

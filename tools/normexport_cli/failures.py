@@ -1,0 +1,75 @@
+"""Exceptions -> one line on stderr (or one JSON object on stdout) and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from dataclasses import dataclass
+
+import typer
+from rich.text import Text
+
+from normexport.errors import MissingComponent, NormExportError
+from normexport_cli.screen import error_console, print_json
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+BUG = 70  # EX_SOFTWARE of sysexits.h: 1 means that parity failed
+
+#: Base of click's own errors; typer carries click inside or beside it, depending on its version.
+_PARSER_ERROR = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+#: Modules that normexport can't work without; one that is missing is an installation that broke.
+_CORE = ("torch", "onnx", "onnx_ir", "onnxscript", "numpy")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failure in the terms of `NormExportError`."""
+
+    place: str
+    cause: str
+    remedy: str
+    exit_code: int
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """Any exception: normexport's own, the parser's, a broken installation, or a bug."""
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _CORE:
+            missing = MissingComponent(str(error.name), "is not installed", "run: pip install normexport")
+            return cls.of(missing)
+        if isinstance(error, NormExportError):
+            return cls(error.place, error.cause, error.remedy, error.exit_code)
+        if isinstance(error, _PARSER_ERROR):
+            return cls._of_parser(error)
+        cause = f"{type(error).__name__}: {error}".removesuffix(": ")
+        return cls("normexport", cause, "this is a bug in normexport; run again with --debug", BUG)
+
+    @classmethod
+    def _of_parser(cls, error: Exception) -> Failure:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "normexport"
+        words = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
+        return cls(command, words[:1].lower() + words[1:], f"see {command} --help", 2)
+
+    def as_dict(self) -> dict[str, dict[str, str | int]]:
+        """The object that `--json` prints."""
+        own: dict[str, str | int] = {"place": self.place, "cause": self.cause, "remedy": self.remedy}
+        return {"error": {**own, "exit_code": self.exit_code}}
+
+
+def report(error: Exception, as_json: bool, debug: bool) -> int:
+    """Tell the user; returns the exit code."""
+    from normexport.report.words import plain
+
+    failure = Failure.of(error)
+    if debug:
+        sys.stderr.write("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+    if as_json:
+        print_json(failure.as_dict())
+        return failure.exit_code
+    remedy = f"; {plain(failure.remedy)}" if failure.remedy else ""
+    line = Text.assemble(
+        ("error: ", "bold red"), (plain(failure.place), "bold"), f": {plain(failure.cause)}", (remedy, "cyan")
+    )
+    error_console().print(line, soft_wrap=True)
+    return failure.exit_code

@@ -1,0 +1,39 @@
+"""`normexport fold`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from normexport_cli import options
+from normexport_cli.screen import print_json, result_console, working
+
+Source = Annotated[Path, typer.Argument(metavar="IN.onnx", help="Any ONNX file.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT.onnx", help="The ONNX file to write.")]
+
+
+def fold(
+    source: Source,
+    output: Output,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Fold the norms of any ONNX file into their neighbours: operators, BatchNormalization and raw chains.
+
+    A file in which nothing can be folded is copied byte for byte.
+
+    \b
+      normexport fold model.onnx -o folded.onnx
+    """
+    with working("Folding", json=json, debug=debug):
+        from normexport import pipeline
+
+        result = pipeline.fold(source, output)
+    if json:
+        print_json(result.as_dict())
+        return
+    from normexport.report.terminal import show_folding
+
+    show_folding(result_console(), result, source)

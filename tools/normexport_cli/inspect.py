@@ -1,0 +1,43 @@
+"""`normexport inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from normexport_cli import options
+from normexport_cli.options import LoadOptions
+from normexport_cli.screen import print_json, result_console, working
+
+Source = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint of any kind, or an ONNX file.")]
+
+
+def inspect(
+    source: Source,
+    inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
+    model: options.Model = None,
+    model_kwargs: options.ModelKwargs = None,
+    dialect: options.Dialect = None,
+    trust: options.Trust = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show the norms of a checkpoint, the health of their statistics, what would fold and why not.
+
+    \b
+      normexport inspect model.pt2
+      normexport inspect weights.pth --model resnet:resnet18 --input 3x224x224
+    """
+    with working("Inspecting", json=json, debug=debug):
+        how = LoadOptions.of(model, model_kwargs, dialect, trust)
+        from normexport import pipeline
+
+        result = pipeline.inspect(how.load_unless_onnx(source), inputs)
+    if json:
+        print_json(result.as_dict())
+        return
+    from normexport.report.terminal import show_inspection
+
+    show_inspection(result_console(), result)

@@ -1,0 +1,102 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from normexport.errors import UsageError
+from normexport_cli.help import complete_dialect
+
+if TYPE_CHECKING:
+    from normexport.checkpoint import Checkpoint as LoadedCheckpoint
+
+Checkpoint = Annotated[
+    Path,
+    typer.Argument(metavar="CKPT", help="An exported program (.pt2), a pickled module or a state_dict."),
+]
+Inputs = Annotated[
+    list[str],
+    typer.Option(
+        "--input",
+        metavar="SHAPE",
+        help="Shape of one sample, once per input: 3x28x28, or ids=128:int64. A .pt2 knows its own.",
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", metavar="M:F", help="The code of a state_dict: package.module:factory. It is imported."),
+]
+ModelKwargs = Annotated[
+    str | None,
+    typer.Option("--model-kwargs", metavar="JSON", help="The factory's arguments: '{\"depth\": 18}'."),
+]
+Dialect = Annotated[
+    str | None,
+    typer.Option(
+        "--dialect",
+        metavar="D",
+        help="How the norms are stored, where the file leaves it open; listed below.",
+        autocompletion=complete_dialect,
+    ),
+]
+Trust = Annotated[bool, typer.Option("--trust", help="Load files that run code, from authors you trust.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="FILE.npz", help="Real inputs to compare on too: one array per input, by its name."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and the warnings of PyTorch and ONNX.")]
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How to read a checkpoint, as the library's `load` takes it."""
+
+    model: str | None
+    model_kwargs: dict[str, Any] | None
+    dialect: str | None
+    trust: bool
+
+    @classmethod
+    def of(cls, model: str | None, model_kwargs: str | None, dialect: str | None, trust: bool) -> LoadOptions:
+        """From the words of the command line, before anything slow is imported.
+
+        Raises:
+            UsageError: `--model-kwargs` is not a JSON object, or has no `--model` to go to.
+        """
+        if model_kwargs is not None and model is None:
+            raise UsageError("--model-kwargs", "has no --model to go to", "name the factory with --model")
+        return cls(model, _json_object(model_kwargs), dialect, trust)
+
+    def load(self, path: Path) -> LoadedCheckpoint:
+        """The checkpoint at `path`.
+
+        Raises:
+            UsageError: there is no such file, or its code can't be built.
+            CheckpointError: it is not understood.
+        """
+        from normexport.checkpoint import load
+
+        return load(path, model=self.model, model_kwargs=self.model_kwargs, dialect=self.dialect, trust=self.trust)
+
+    def load_unless_onnx(self, path: Path) -> LoadedCheckpoint | Path:
+        """The checkpoint at `path`; an ONNX file's path as it is."""
+        return path if path.suffix.lower() == ".onnx" else self.load(path)
+
+
+def _json_object(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    example = "write it as '{\"depth\": 18}'"
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UsageError("--model-kwargs", f"is not JSON ({error})", example) from error
+    if not isinstance(found, dict):
+        raise UsageError("--model-kwargs", "is not a JSON object", example)
+    return found

@@ -1,0 +1,52 @@
+"""`normexport parity`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from normexport_cli import options
+from normexport_cli.options import LoadOptions
+from normexport_cli.screen import print_json, result_console, working
+
+Reference = Annotated[Path, typer.Argument(metavar="REF", help="What is right: a checkpoint or an ONNX file.")]
+Candidate = Annotated[Path, typer.Argument(metavar="CAND", help="What is judged: a checkpoint or an ONNX file.")]
+Layers = Annotated[bool, typer.Option("--layers", help="Show every module boundary, not only the worst.")]
+
+
+def parity(
+    reference: Reference,
+    candidate: Candidate,
+    layers: Layers = False,
+    inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
+    data: options.Data = None,
+    model: options.Model = None,
+    model_kwargs: options.ModelKwargs = None,
+    dialect: options.Dialect = None,
+    trust: options.Trust = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Judge whether a candidate computes what a reference computes, within the error of its own precision.
+
+    The reference runs in float64; the options of checkpoints are for those among the two.
+
+    \b
+      normexport parity model.pt2 out/model.onnx --layers
+      normexport parity original.onnx folded.onnx
+    """
+    with working("Comparing", json=json, debug=debug):
+        how = LoadOptions.of(model, model_kwargs, dialect, trust)
+        from normexport import pipeline
+
+        sides = how.load_unless_onnx(reference), how.load_unless_onnx(candidate)
+        result = pipeline.check(*sides, inputs, data=data, layers=layers)
+    if json:
+        print_json(result.as_dict())
+    else:
+        from normexport.report.parity_table import show_parity
+
+        show_parity(result_console(), result, every_layer=layers)
+    raise typer.Exit(0 if result.passed else 1)

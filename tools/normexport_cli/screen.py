@@ -1,0 +1,133 @@
+"""Where output goes: results to stdout, everything else to stderr; the spinner; silence for libraries."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+OnStage = Callable[[str], None]
+
+
+class _Console(Console):
+    """A console that a reader who left early (`| head`) does not bring down."""
+
+    def on_broken_pipe(self) -> None:
+        """Say no more; what has been computed keeps its exit code."""
+        self.quiet = True
+        _drop_stdout()
+
+
+def result_console() -> Console:
+    """stdout, for results. In a pipe it is as wide as COLUMNS says, or wide enough not to wrap much."""
+    _survive_narrow_encodings()
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+    return _Console(highlight=False, width=width)
+
+
+def error_console() -> Console:
+    """stderr, for errors and progress."""
+    _survive_narrow_encodings()
+    return _Console(stderr=True, highlight=False)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON document on stdout."""
+    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_stdout()
+
+
+@contextlib.contextmanager
+def working(words: str, *, json: bool, debug: bool) -> Iterator[OnStage]:
+    """Work in progress: gives the callback that names the stage.
+
+    On a terminal a spinner on stderr shows stage and seconds, and vanishes at the end. What libraries and the
+    user's own code print goes to stderr; their warnings and logs only with `debug`.
+    """
+    with contextlib.ExitStack() as stack:
+        on_stage = _no_stage if json else stack.enter_context(_spinner(words))
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        if not debug:
+            stack.enter_context(_silence())
+        yield on_stage
+
+
+@contextlib.contextmanager
+def surviving_broken_pipes() -> Iterator[None]:
+    """A reader that left early is no failure: the command keeps the exit code that it has earned."""
+    try:
+        yield
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _drop_stdout()
+
+
+def _drop_stdout() -> None:
+    """Let the interpreter's own last flush find an open file."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _spinner(words: str) -> Iterator[OnStage]:
+    console = error_console()
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield _no_stage
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(words, total=None)
+
+        def on_stage(stage: str) -> None:
+            progress.update(task, description=f"{words}: {stage}")
+
+        yield on_stage
+
+
+def _no_stage(stage: str) -> None:
+    """Nobody is watching."""
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    before = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, float):
+        return value if value - value == 0.0 else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
+def _survive_narrow_encodings() -> None:
+    """An arrow on an ASCII terminal becomes "?", not an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None and stream.errors == "strict":
+            reconfigure(errors="replace")
