@@ -9,7 +9,7 @@ model to ONNX Runtime without serialising its weights are both that one operatio
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -45,6 +45,8 @@ def open_onnx(path: str | Path) -> ir.Model:
     except Exception as error:  # onnx_ir raises many kinds; each means that the graph is not well-formed
         raise _damaged(path, f"its graph can't be read ({_first_line(error)})") from error
     ir.external_data.set_base_dir(model.graph, path.parent)
+    # A proto hands out a copy of its bytes at every look, and one tensor keeps the whole proto alive.
+    _replace_tensors(model, _own)
     return model
 
 
@@ -58,7 +60,7 @@ def save_onnx(model: ir.Model | onnx.ModelProto, path: str | Path, *, limit: int
     if isinstance(model, onnx.ModelProto):
         model = ir.from_proto(model)
     if weight_bytes(model) < limit * 0.9:  # the rest is for names, shapes and nodes
-        write_bytes(path, ir.to_proto(model).SerializeToString())
+        write_bytes(path, ir.to_proto(with_weights_inside(model)).SerializeToString())
         return
     data = path.with_name(path.name + ".data")
     proto, arrays = split_weights(model, data.name)
@@ -78,7 +80,7 @@ def split_weights(model: ir.Model, location: str) -> tuple[onnx.ModelProto, dict
     Arrays share memory with the model's tensors. Types numpy lacks (bfloat16, float8, 4 bit) stay in the proto.
     Offsets are page-aligned, in the order of the mapping.
     """
-    copy = model.clone()  # nodes and values are copied, tensors shared
+    copy = with_weights_inside(model, at_least=SMALL)
     arrays: dict[str, Array] = {}
     offset = 0
     for name, value in copy.graph.initializers.items():
@@ -91,6 +93,50 @@ def split_weights(model: ir.Model, location: str) -> tuple[onnx.ModelProto, dict
         )
         offset = _aligned(offset + tensor.nbytes)
     return ir.to_proto(copy), arrays
+
+
+def with_weights_inside(model: ir.Model, *, at_least: int | None = None) -> ir.Model:
+    """A shallow copy of `model` that refers to no other file: nodes and values are copied, tensors shared.
+
+    With `at_least`, initializers of the main graph, native to numpy and of that many bytes or more, stay outside:
+    the caller takes them as arrays.
+    """
+    copy = model.clone()
+    main = {id(value.const_value) for value in copy.graph.initializers.values()}
+
+    def inside(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        if not isinstance(tensor, ir.ExternalTensor):
+            return tensor
+        large = at_least is not None and tensor.nbytes >= at_least
+        return tensor if large and id(tensor) in main and _is_native(tensor.dtype) else _as_array(tensor)
+
+    _replace_tensors(copy, inside)
+    return copy
+
+
+def _replace_tensors(model: ir.Model, change: Callable[[ir.TensorProtocol], ir.TensorProtocol]) -> None:
+    """Put `change(tensor)` in place of every initializer and tensor attribute, subgraphs and functions included."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                value.const_value = change(value.const_value)
+    nodes = [node for graph in model.graphs() for node in graph]
+    nodes += [node for function in model.functions.values() for node in function]
+    for node in nodes:
+        for name, attribute in list(node.attributes.items()):
+            if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                changed = change(attribute.as_tensor())
+                if changed is not attribute.as_tensor():
+                    node.attributes[name] = ir.AttrTensor(name, changed)
+
+
+def _as_array(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    array = tensor.numpy()
+    return ir.Tensor(array, dtype=tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=tensor.name)
+
+
+def _own(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    return _as_array(tensor) if isinstance(tensor, ir.TensorProtoTensor) else tensor
 
 
 def _parse(path: Path) -> onnx.ModelProto:

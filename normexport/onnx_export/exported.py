@@ -10,7 +10,7 @@ import onnx_ir as ir
 from torch import nn
 
 from normexport import norms
-from normexport.errors import ExportError, UsageError
+from normexport.errors import UsageError
 from normexport.onnx_export.bodies import attach_bodies
 from normexport.onnx_export.cleanup import clean
 from normexport.onnx_export.inputs import InputSpec, inputs_of_program
@@ -44,23 +44,22 @@ def export(source: Checkpoint | nn.Module | ExportedProgram, inputs: Sequence[In
     `inputs` may stay empty for an exported program, which knows its own.
 
     Raises:
-        ExportError: the model can't be traced or translated.
-        UsageError: inputs are needed and not given, or do not match an exported program's.
+        ExportError: the model can't be traced or translated; the message names the checkpoint.
+        UsageError: inputs are needed and not given, or not the ones that the model or program reads.
     """
+    place = str(getattr(source, "path", type(source).__name__))
     program = _program(source)
     if program is None:
         module = source if isinstance(source, nn.Module) else getattr(source, "model", None)
         if not isinstance(module, nn.Module):
-            raise ExportError(
-                "checkpoint", "holds weights but no model", "name its code with --model package.module:factory"
-            )
+            raise UsageError(place, "holds weights but no model", "name its code with --model package.module:factory")
         if not inputs:
-            raise UsageError("model", "does not say what it reads", "give the shape of one sample: --input 3x224x224")
+            raise UsageError(place, "does not say what it reads", "give the shape of one sample: --input 3x224x224")
         specs = tuple(inputs)
-        program = program_of(module, specs)
+        program = program_of(module, specs, place)
     else:
         specs = _agreed(inputs_of_program(program), tuple(inputs))
-    model = onnx_of(program, [spec.name for spec in specs])
+    model = onnx_of(program, [spec.name for spec in specs], place)
     clean(model)
     _name_batch(model, specs)
     _name_outputs(model, output_names(program))

@@ -17,7 +17,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from normexport import norms
-from normexport.errors import ExportError
+from normexport.errors import ExportError, NormExportError, UsageError
 from normexport.onnx_export.inputs import InputSpec
 from normexport.onnx_export.translate import require_inference, translation_table
 
@@ -25,14 +25,15 @@ from normexport.onnx_export.translate import require_inference, translation_tabl
 TRACE_BATCH = 2
 
 
-def program_of(model: nn.Module, inputs: Sequence[InputSpec]) -> ExportedProgram:
-    """Trace `model` (eval mode, float32) at these inputs, the batch free.
+def program_of(model: nn.Module, inputs: Sequence[InputSpec], place: str = "model") -> ExportedProgram:
+    """Trace `model` (eval mode, float32) at these inputs, the batch free; `place` names it in errors.
 
     Raises:
-        ExportError: the model rejects the inputs, needs Python control flow, or fixes the batch size.
+        UsageError: the model fails on such inputs.
+        ExportError: it needs Python control flow, or fixes the batch size.
     """
     if model.training:
-        raise ExportError("model", "is in training mode", "call model.eval() before exporting")
+        raise ExportError(place, "is in training mode", "call model.eval() before exporting")
     samples = tuple(_sample(spec) for spec in inputs)
     batch = torch.export.Dim("batch")
     dynamic = tuple({0: batch} if spec.batched else None for spec in inputs)
@@ -40,24 +41,28 @@ def program_of(model: nn.Module, inputs: Sequence[InputSpec]) -> ExportedProgram
         with _quiet():
             return torch.export.export(model, samples, dynamic_shapes=dynamic, strict=False)
     except Exception as error:
-        raise _explained(model, inputs, samples, error) from error
+        raise _explained(model, inputs, samples, error, place) from error
 
 
 def _explained(
-    model: nn.Module, inputs: Sequence[InputSpec], samples: tuple[torch.Tensor, ...], error: Exception
-) -> ExportError:
+    model: nn.Module,
+    inputs: Sequence[InputSpec],
+    samples: tuple[torch.Tensor, ...],
+    error: Exception,
+    place: str,
+) -> NormExportError:
     """Whether the model fails on such inputs anyway, or only when it is traced."""
     try:
         with torch.no_grad(), _quiet():
             model(*samples)
     except Exception as plain:
         shapes = ", ".join(f"{spec.name} {list(spec.sized(TRACE_BATCH))} {spec.dtype}" for spec in inputs)
-        return ExportError("model", f"fails on inputs {shapes}: {first_line(plain)}", "check --input")
+        return UsageError(place, f"fails on {shapes}: {first_line(plain)}", "check --input")
     remedy = "make forward free of data-dependent Python and fixed batch sizes"
-    return ExportError("model", f"can't be traced: {first_line(error)}", remedy)
+    return ExportError(place, f"can't be traced: {first_line(error)}", remedy)
 
 
-def onnx_of(program: ExportedProgram, input_names: Sequence[str]) -> ir.Model:
+def onnx_of(program: ExportedProgram, input_names: Sequence[str], place: str = "model") -> ir.Model:
     """Translate a traced program to ONNX (opset 20, IR 10), norms as nodes of domain `normexport`, untidied.
 
     Raises:
@@ -79,7 +84,7 @@ def onnx_of(program: ExportedProgram, input_names: Sequence[str]) -> ir.Model:
         cause = error.__cause__ or error
         operator = re.search(r"target=torch\.ops\.([\w.]+)", str(cause))
         culprit = f"operator {operator[1]}" if operator else first_line(cause)
-        raise ExportError("model", f"has no ONNX form: {culprit}", "replace that operator in the model") from error
+        raise ExportError(place, f"has no ONNX form: {culprit}", "replace that operator in the model") from error
     assert exported is not None
     return exported.model
 

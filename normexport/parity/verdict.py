@@ -83,8 +83,14 @@ class ParityReport:
 
     @property
     def first_divergence(self) -> Row | None:
-        """The first boundary, in execution order, out of its budget; None where all are within."""
-        return next((row for row in self.layers if not row.passed), None)
+        """The first boundary, in execution order, out of its budget; None where all are within.
+
+        Where it is the output of a module and of its parents alike, the innermost is named.
+        """
+        first = next((row for row in self.layers if not row.passed), None)
+        if first is None:
+            return None
+        return max((row for row in self.layers if row.tensor == first.tensor), key=lambda row: row.path.count("."))
 
     @property
     def worst(self) -> Row | None:

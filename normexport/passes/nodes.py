@@ -63,4 +63,4 @@ def check_private(value: ir.Value) -> None:
     uses = list(value.uses())
     if len(uses) > 1:
         readers = ", ".join(dict.fromkeys(label(use.node) for use in uses))
-        raise Refuse(f"'{value.name}' is also read elsewhere: {readers}")
+        raise Refuse(f"'{value.name}' has more than one reader: {readers}")

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from normexport.errors import FoldError, UsageError
-from normexport.onnx_files import open_onnx
+from normexport.onnx_files import open_onnx, with_weights_inside
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked
 from normexport.runtime.double import in_float64
 
@@ -72,11 +72,7 @@ def _proto(model: ir.Model | onnx.ModelProto | str | Path) -> onnx.ModelProto:
         own = onnx.ModelProto()
         own.CopyFrom(model)
         return own
-    loaded = model.clone()
-    for value in loaded.graph.initializers.values():
-        if isinstance(value.const_value, ir.ExternalTensor):
-            value.const_value = ir.Tensor(value.const_value.numpy(), name=value.name)
-    return ir.to_proto(loaded)
+    return ir.to_proto(with_weights_inside(model))
 
 
 def _port(value: onnx.ValueInfoProto) -> Port:

@@ -18,6 +18,7 @@ from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec, Layer
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked
 from normexport.runtime.jitter import jitter_module
+from normexport.runtime.straight_sums import StraightSums
 from normexport.runtime.widen import InFloat64, convert_small, shared_copy
 
 # What a forward pass raises on inputs it was not made for (AssertionError: guards of exported programs).
@@ -35,7 +36,8 @@ class TorchRuntime:
         outputs: a name for each output tensor; tuples, lists and dicts are flattened in torch's own order.
         dtype: "float64", "float32", "float16" or "bfloat16": the precision of weights, inputs and constants.
         layers: module outputs that may be captured, by their tensor name.
-        jitter: a seed moves every weight by up to a unit roundoff (`normexport.runtime.jitter`).
+        jitter: a seed makes the runtime a baseline: every weight moves by up to a unit roundoff
+            (`normexport.runtime.jitter`), long sums are added plainly (`normexport.runtime.straight_sums`).
     """
 
     passive_capture = True
@@ -61,6 +63,7 @@ class TorchRuntime:
             convert_small(self._model)
         else:
             self._model.to(self._dtype)
+        self._baseline = jitter is not None
         if jitter is not None:
             jitter_module(self._model, jitter)
 
@@ -80,10 +83,10 @@ class TorchRuntime:
 
     def _run(self, tensors: list[torch.Tensor], capture: Collection[str], sink: Sink | None) -> dict[str, Array]:
         captured: dict[str, Array] = {}
-        wide: Any = InFloat64() if self._dtype == torch.float64 else contextlib.nullcontext()  # type: ignore[no-untyped-call]
+        mode = InFloat64 if self._dtype == torch.float64 else StraightSums if self._baseline else contextlib.nullcontext
         hooks = _Hooks(self._model, self._layers, capture, sink or _keeper(captured))
         # no_grad, not inference_mode: a widened view of an inference tensor has no version counter
-        with hooks, torch.no_grad(), wide:
+        with hooks, torch.no_grad(), mode():
             leaves = tree_leaves(self._model(*tensors))
         self.dropped = hooks.dropped()
         outputs = [_array(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor)]

@@ -120,7 +120,7 @@ def factory_that_fails(made, folder):
 
 @bad
 def weights_without_code(made, folder):
-    return Case(("convert", made / "weights.pth"), "--model", 4)
+    return Case(("convert", made / "weights.pth"), "--model", 2)
 
 
 @bad
@@ -158,7 +158,7 @@ def contradicting_dialect(made, folder):
 
 @bad
 def wrong_input_shape(made, folder):
-    return Case(with_factory(made / "weights.pth", shape="5x8x8"), "[2, 5, 8, 8]", 4)
+    return Case(with_factory(made / "weights.pth", shape="5x8x8"), "[2, 5, 8, 8]", 2)
 
 
 @bad
@@ -179,7 +179,7 @@ def no_input(made, folder):
 @bad
 def more_than_all_elements(made, folder):
     torch.save(small_nets.greedy(), folder / "greedy.pt")
-    return Case(("convert", folder / "greedy.pt", "--input", small_nets.SHAPE), "1000 largest of the 36", 4)
+    return Case(("convert", folder / "greedy.pt", "--input", small_nets.SHAPE), "1000 largest of the 36", 2)
 
 
 @bad

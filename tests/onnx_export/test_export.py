@@ -219,7 +219,7 @@ def test_model_in_training_mode_is_refused():
 
 
 def test_wrong_input_shape_is_one_line_naming_the_shape():
-    with pytest.raises(ExportError, match=r"fails on inputs x \[2, 4, 12\] float32") as caught:
+    with pytest.raises(UsageError, match=r"fails on x \[2, 4, 12\] float32") as caught:
         export(randomise(Conv1d()), [InputSpec("x", (4, 12))])
     assert "\n" not in str(caught.value)
 

@@ -41,13 +41,12 @@ def convert(
     """
     with working("Converting", json=json, debug=debug) as on_stage:
         how = LoadOptions.of(model, model_kwargs, dialect, trust)
-        on_stage("load")
+        on_stage("load")  # importing torch is most of it
         from normexport import pipeline
 
-        loaded = how.load(checkpoint)
         folder = output if output is not None else Path(checkpoint.stem)
         config = pipeline.ConvertConfig(fold=not no_fold, data=data)
-        result = pipeline.convert(loaded, folder, inputs, config, on_stage)
+        result = pipeline.convert(lambda: how.load(checkpoint), folder, inputs, config, on_stage)
     if json:
         print_json(result.as_dict())
     else:
