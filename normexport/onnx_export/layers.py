@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 SCOPES = "pkg.torch.onnx.name_scopes"
+#: What the exporter writes where a node was made by no module at all.
+_NO_MODULE = "_empty_nn_module_stack"
 CLASSES = "pkg.torch.onnx.class_hierarchy"
 
 
@@ -33,7 +35,7 @@ class Layer:
 def module_path(node: ir.Node) -> str:
     """Path of the innermost module that a node was made by, "" where unknown."""
     scopes = _literal_list(node.metadata_props.get(SCOPES))
-    return scopes[-2] if len(scopes) >= 2 else ""
+    return scopes[-2] if len(scopes) >= 2 and not scopes[-2].startswith(_NO_MODULE) else ""
 
 
 def layers_of(model: ir.Model) -> tuple[Layer, ...]:
@@ -76,7 +78,8 @@ def _runs(graph: ir.Graph) -> Iterator[_Run]:
         if len(scopes) < 2:
             continue
         classes = _literal_list(node.metadata_props.get(CLASSES))
-        modules = {path: classes[i] if i < len(classes) else "" for i, path in enumerate(scopes[:-1]) if path}
+        named = [(i, path) for i, path in enumerate(scopes[:-1]) if path and not path.startswith(_NO_MODULE)]
+        modules = {path: classes[i] if i < len(classes) else "" for i, path in named}
         for path in [path for path in open_runs if path not in modules]:
             yield open_runs.pop(path)
         for path, type_name in modules.items():

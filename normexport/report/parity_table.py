@@ -79,7 +79,9 @@ def _layer_summary(console: Console, report: ParityReport) -> None:
         words_line(console, f"{words}; worst: {_boundary(worst)}")
     for reason, number in Counter(reason for _, reason in report.unchecked).most_common(4):
         first = next(path for path, why in report.unchecked if why == reason)
-        words_line(console, f"{count(number, 'boundary')} not compared, such as {first}: {reason}")
+        words_line(
+            console, f"{count(number, 'boundary')} not compared, {'such as ' if number > 1 else ''}{first}: {reason}"
+        )
 
 
 def _badness(row: Row) -> float:

@@ -56,6 +56,8 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
     elif inspection.outcomes:
         section(console, "what would fold")
         _outcome_table(console, inspection.norms, inspection.outcomes, became="would be")
+    elif not inspection.norms:
+        words_line(console, "no norms: no RunningNorm, no BatchNormalization, no chain of per-channel constants")
     _warnings(console, inspection.warnings)
 
 
