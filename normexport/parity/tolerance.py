@@ -9,27 +9,34 @@ roundoff of that precision (2^-24 for float32). For the RMS and for the largest 
 below, the relative error of honest float32 nets runs from 0.1 u to 1,600 u. b goes through the same growth, and a
 candidate that only sums in another order or stores folded weights stays within a small factor of it.
 
-**What b has to contain.** Two things are no fault of a candidate, and would be if b were free of them:
+**What b has to contain.** Three things are no fault of a candidate, and would be if b were free of them:
  - Inputs. Each stands for the values that round to it; the reference sees one of those in float64, both sides its
    rounding (`parity.inputs`). Otherwise (x - mean) at mean = 100 sigma is exact in PyTorch and A*x + B 100 u off.
  - Weights. A folded weight is rounded once, alike for all positions and samples, and pooling does not average that
-   out as it does PyTorch's own errors. b therefore runs with every weight moved by up to u (`jitter` of the
-   runtimes). Without it, honest folds of nets with mean = 100 sigma reached 42 times PyTorch's error; with it, 2.8.
+   out as it does PyTorch's own errors. b runs with every weight moved by up to u (`runtime.jitter`). Without it,
+   honest folds of nets with mean = 100 sigma reached 42 times PyTorch's error; with it, 2.1.
+ - Long sums. ONNX Runtime's average pool adds one number after the other, 41 u off at 224x224 where PyTorch's
+   cascades are 1 u off. b adds plainly too (`runtime.straight_sums`). Without it, the ratio after pooling reached 14.
 
-**Measured** (12 families: 1 to 50 convolutions without and with residuals, depthwise, means of 100 sigma, linears of
-up to 4,096 inputs, one-output and two-channel nets; 5 seeds, batches 1, 2, 7 at three input scales; folded and
-lowered candidates on ONNX Runtime 1.32 against PyTorch 2.13; 12,000 tensors):
+**Measured** (ONNX Runtime 1.32 against PyTorch 2.13; 15 families of nets: 1 to 50 convolutions without and with
+residuals, depthwise, means of 100 sigma, averages over 160x160, linears of 4,096 inputs, one output, two channels;
+18 seeds, folded and lowered, batches 1, 2 and 7 at three input scales: 540 checks, 25,000 tensors):
 
-    ratio error(c)/error(b), RMS:    median 0.6 to 1.4, 99 % at most 4.5 for tensors of 16 elements or more
-    largest such ratio:              9.5 (depthwise, after the pooling; its error itself is 17 u), max error 12
-    the rule's left side / right:    0.68 (RMS) and 0.50 (max) at most, with the constants below
+    error(c)/error(b), RMS, 16 elements or more:    median 0.5 to 1.1, 99 % at most 1.5, largest 2.7
+    the rule's left side / its right:               0.4 at most, 0.7 for one-output nets (10 elements)
 
-FLOOR covers what PyTorch computes almost exactly and others need not: ONNX Runtime adds up a global average pool in
-few long sums, 5 u off at 112x112 and 10 u at 224x224, where PyTorch is 1 u off.
+Attention, recurrent, U-shaped and live-statistics nets and eight other activations stay below 0.3 as well. FLOOR
+covers what PyTorch computes almost exactly and others need not: there the ratio reached 87 (a norm over 64 numbers
+whose error happened to be 0.01 u).
+
+**Sharp:** an epsilon beside the root instead of under it (5e-6 at sigma = 1), one channel of B off by 1e-3 or of A by
+1e-4, an unscaled bias, float16 weights, a missing border correction all fail, at the norm where they are
+(tests/parity/test_rule.py). What a net of 50 convolutions without residuals turns into 1,000 u of PyTorch's own error
+is not visible there, to anyone in float32.
 
 `spread(n)`: an error known from n elements only may be small by luck. The ratio of the RMS of two sets of n normal
-numbers exceeds 8 with probability 1e-7 at n = 10, 7e-4 at n = 4 and 2e-2 at n = 2; with the factor growing as
-sqrt(16 / n) below 16 elements that is 1e-8, 5e-5 and 2e-3. Outputs are pooled over all batches first.
+numbers exceeds 6 with probability 2e-6 at n = 10, 2e-3 at n = 4 and 3e-2 at n = 2; with the factor growing as
+sqrt(16 / n) below 16 elements that is 2e-7, 1e-4 and 3e-3. Outputs are pooled over all batches first.
 """
 
 from __future__ import annotations
@@ -39,7 +46,7 @@ from dataclasses import dataclass
 
 from normexport.parity.metrics import Errors
 
-FACTOR = 8.0
+FACTOR = 6.0
 FLOOR = 8.0
 FEW = 16  # elements; see `spread`
 

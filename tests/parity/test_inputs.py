@@ -1,0 +1,137 @@
+"""Inputs: deterministic, of the right types and ranges, real ones checked against what the model takes."""
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from normexport.errors import UsageError
+from normexport.onnx_export import InputSpec
+from normexport.parity import integer_highs, load_arrays, standard_batches
+
+IMAGE = (InputSpec("image", (1, 28, 28)),)
+MIXED = (
+    InputSpec("x", (3,)),
+    InputSpec("i", (4,), "int64"),
+    InputSpec("b", (), "bool"),
+    InputSpec("h", (2,), "float16"),
+    InputSpec("fixed", (2, 2), batched=False),
+)
+
+
+def test_the_same_seed_gives_the_same_inputs_and_another_seed_others():
+    first, again, other = (standard_batches(MIXED, seed=seed) for seed in (1, 1, 2))
+    for a, b, c in zip(first, again, other, strict=True):
+        assert all(np.array_equal(a.feeds[name], b.feeds[name]) for name in a.feeds)
+        assert not np.array_equal(a.feeds["x"], c.feeds["x"])
+
+
+def test_sizes_scales_and_types_are_as_asked():
+    batches = standard_batches(MIXED, highs={"i": 1000})
+    assert [batch.size for batch in batches] == [1, 2, 7]
+    assert len({batch.name for batch in batches}) == 3
+    for batch in batches:
+        shapes = {name: array.shape for name, array in batch.feeds.items()}
+        n = batch.size
+        assert shapes == {"x": (n, 3), "i": (n, 4), "b": (n,), "h": (n, 2), "fixed": (2, 2)}
+        assert batch.feeds["i"].dtype == np.int64
+        assert batch.feeds["b"].dtype == bool
+    indices = np.concatenate([batch.feeds["i"].ravel() for batch in batches])
+    assert indices.min() >= 0
+    assert 100 < indices.max() < 1000
+    wide = standard_batches((InputSpec("x", (1000,)),), sizes=(1, 1, 1))
+    assert [batch.feeds["x"].std() for batch in wide] == pytest.approx([1.0, 0.1, 4.0], rel=0.1)
+
+
+def test_small_integer_types_are_not_overflowed():
+    (batch,) = standard_batches((InputSpec("i", (1000,), "int8"),), sizes=(1,), highs={"i": 30_000})
+    assert batch.feeds["i"].min() >= 0
+
+
+def test_random_floats_are_not_float32_numbers():
+    """Each stands for all values that round to it: the reference gets one of them, both sides the rounding."""
+    (batch,) = standard_batches((InputSpec("x", (100,)),), sizes=(1,))
+    assert np.all(batch.feeds["x"] != batch.feeds["x"].astype(np.float32))
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0, 0.5, 1024.0], [0.1, -3.7, 1e-30, 1e30], [0.0, -0.0, 255.0, 1 / 3]])
+def test_real_inputs_round_back_to_themselves(values):
+    data = np.array([values] * 50, dtype=np.float32)
+    batch = standard_batches((InputSpec("x", (4,)),), {"x": data}, sizes=(1,))[-1]
+    assert batch.name == "real, batch 16"
+    np.testing.assert_array_equal(batch.feeds["x"].astype(np.float32), data[:16])
+    moved = batch.feeds["x"] != data[:16]
+    np.testing.assert_array_equal(moved.any(axis=0), data[0] != 0)
+
+
+def test_large_inputs_get_fewer_samples_and_fixed_batches_only_theirs():
+    assert [b.size for b in standard_batches((InputSpec("x", (3, 224, 224)),))] == [1, 2]
+    fixed = standard_batches((InputSpec("x", (4, 3), batched=False),), sizes=(9,))
+    assert all(batch.feeds["x"].shape == (4, 3) for batch in fixed)
+    assert all("fixed" in batch.name for batch in fixed)
+
+
+def test_npz_arrays_are_matched_by_name(tmp_path):
+    path = tmp_path / "data.npz"
+    np.savez(path, a=np.zeros((5, 2), np.float32), b=np.zeros((5, 3), np.int32))
+    arrays = load_arrays(path, (InputSpec("b", (3,), "int64"), InputSpec("a", (2,))))
+    assert arrays["a"].shape == (5, 2)
+    assert arrays["b"].dtype == np.int64
+
+
+def test_a_single_array_serves_a_single_input_whatever_its_name(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.ones((3, 1, 28, 28), np.uint8))
+    np.save(tmp_path / "x.npy", np.ones((3, 1, 28, 28)))
+    assert load_arrays(tmp_path / "x.npz", IMAGE)["image"].dtype == np.float32
+    assert load_arrays(tmp_path / "x.npy", IMAGE)["image"].shape == (3, 1, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"image": np.zeros((5, 28, 28))}, r"image: has shape \(5, 28, 28\), expected \(N, 1, 28, 28\)"),
+        ({"image": np.zeros((0, 1, 28, 28))}, r"has shape \(0, 1, 28, 28\)"),
+        ({"image": np.zeros(())}, r"has shape \(\), expected"),
+        ({"a": np.zeros(3), "b": np.zeros(3)}, r"holds no array image \(it holds a, b\); save image in it"),
+        ({"image": np.array([[[["text"] * 28] * 28]])}, "has dtype <U4, expected float32"),
+    ],
+    ids=["shape", "empty", "scalar", "names", "text"],
+)
+def test_unfitting_arrays_say_what_was_expected(tmp_path, arrays, message):
+    path = tmp_path / "data.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(UsageError, match=message):
+        load_arrays(path, IMAGE)
+
+
+def test_inputs_with_different_numbers_of_samples_are_refused(tmp_path):
+    path = tmp_path / "data.npz"
+    np.savez(path, a=np.zeros((5, 2)), b=np.zeros((4, 2)))
+    with pytest.raises(UsageError, match=r"its arrays hold \[4, 5\] samples"):
+        load_arrays(path, (InputSpec("a", (2,)), InputSpec("b", (2,))))
+
+
+def test_pickles_and_other_files_are_refused(tmp_path):
+    np.savez(tmp_path / "objects.npz", image=np.array([{"a": 1}], dtype=object))
+    (tmp_path / "text.npz").write_text("hello")
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04")
+    for name in ("objects.npz", "text.npz", "cut.npz"):
+        with pytest.raises(UsageError, match="is not a numpy file of plain arrays"):
+            load_arrays(tmp_path / name, IMAGE)
+    with pytest.raises(UsageError, match="can't be read"):
+        load_arrays(tmp_path / "missing.npz", IMAGE)
+
+
+def test_integer_inputs_that_index_a_table_stay_inside_it():
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["tokens"], ["cast"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["table", "cast"], ["y"]),
+        ],
+        "net",
+        [helper.make_tensor_value_info("tokens", TensorProto.INT32, ["n", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4, 2])],
+        [numpy_helper.from_array(np.zeros((50, 2), np.float32), "table")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    assert integer_highs(ir.from_proto(model)) == {"tokens": 50}
