@@ -114,9 +114,7 @@ def main() -> None:
             for name, code in (("convert", CONVERT), ("bare", BARE)):
                 results[name].append(run(code, folder, arguments.size))
         milliseconds = latency(folder, arguments.size, rounds=42)
-    print(
-        f"ResNet-50, {arguments.size}x{arguments.size}, {arguments.rounds} rounds in turn, {platform.processor() or platform.machine()}"
-    )
+    print(f"ResNet-50, {arguments.size}x{arguments.size}, {arguments.rounds} rounds in turn, {platform.machine()}")
     print(f"{'':24}{'convert':>12}{'bare export':>14}{'ratio':>9}")
     for key, unit in (("seconds", "s"), ("peak_mib", "MiB")):
         pairs = [(a[key], b[key]) for a, b in zip(results["convert"], results["bare"], strict=True)]

@@ -12,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 from normexport.errors import FoldError, UsageError
 from normexport.onnx_files import open_onnx, with_weights_inside
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked
+from normexport.runtime.corrected_ops import CORRECTED
 from normexport.runtime.double import in_float64
 
 
@@ -37,7 +38,7 @@ class ReferenceRuntime:
         if double:
             in_float64(proto)
         try:
-            self._evaluator = ReferenceEvaluator(proto)
+            self._evaluator = ReferenceEvaluator(proto, new_ops=CORRECTED)
         except Exception as error:  # NotImplementedError, RuntimeContextError, KeyError, ...: all mean the same here
             cause = f"onnx.reference can't load it ({_first_line(error)})"
             raise FoldError(proto.graph.name or "model", cause, "compare on another runtime") from error
