@@ -68,13 +68,12 @@ class ConvTranspose(_BuiltInConvTranspose):  # type: ignore[misc]
         ]
         groups, both = a["group"], (slice(None), slice(None))
         y = np.zeros((len(x), groups * w.shape[1], *full), x.dtype)
-        weights = w.reshape(groups, -1, *w.shape[1:])
+        weights: Any = w.reshape(groups, -1, w.shape[1], int(np.prod(w.shape[2:])))
         inputs = x.reshape(len(x), groups, -1, *x.shape[2:])
-        for tap in np.ndindex(*w.shape[2:]):
+        for index, tap in enumerate(np.ndindex(*w.shape[2:])):
             steps = zip(tap, a["dilations"], a["strides"], x.shape[2:], strict=True)
             place = tuple(slice(t * d, t * d + s * (side - 1) + 1, s) for t, d, s, side in steps)
-            at_tap: Any = weights[(slice(None), *both, *tap)]
-            part = np.einsum("ngc...,gcm->ngm...", inputs, at_tap)
+            part = np.einsum("ngc...,gcm->ngm...", inputs, weights[..., index])
             y[both + place] += part.reshape(len(x), -1, *x.shape[2:])
         crop = tuple(slice(a["pads"][i], full[i] - a["pads"][i + rank]) for i in range(rank))
         y = y[both + crop]
