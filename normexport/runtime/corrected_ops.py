@@ -69,7 +69,7 @@ class ConvTranspose(_BuiltInConvTranspose):  # type: ignore[misc]
         groups, both = a["group"], (slice(None), slice(None))
         y = np.zeros((len(x), groups * w.shape[1], *full), x.dtype)
         weights: Any = w.reshape(groups, -1, w.shape[1], int(np.prod(w.shape[2:])))
-        inputs = x.reshape(len(x), groups, -1, *x.shape[2:])
+        inputs: Any = x.reshape(len(x), groups, -1, *x.shape[2:])
         for index, tap in enumerate(np.ndindex(*w.shape[2:])):
             steps = zip(tap, a["dilations"], a["strides"], x.shape[2:], strict=True)
             place = tuple(slice(t * d, t * d + s * (side - 1) + 1, s) for t, d, s, side in steps)
