@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread per test process: two processes of one thread are quicker than two that fight for the cores.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint types tests clean
+.PHONY: demo test lint types tests benchmarks soak clean
 
 demo: $(STAMP)
 	$(BIN)/normexport convert examples/checkpoints/residual_l1.pt2 -o demo --data examples/digits.npz
@@ -22,6 +22,17 @@ types: $(STAMP)
 
 tests: $(STAMP)
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The numbers of docs/measurements.md; minutes, on an otherwise idle machine.
+benchmarks: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python benchmarks/fold_resnet50.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/convert_resnet50.py
+
+# More random networks than the tests fold: make soak EXAMPLES=20000 SEED=1
+EXAMPLES ?= 2000
+SEED ?= 0
+soak: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python benchmarks/fold_soak.py --examples $(EXAMPLES) --seed $(SEED)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,6 +1,6 @@
 """What `convert` costs beside a bare `torch.onnx.export`, and how fast what it writes is. ResNet-50, L1 norms.
 
-    python benchmarks/convert_resnet50.py [--rounds 3] [--size 224]
+    PYTHONPATH=tests python benchmarks/convert_resnet50.py [--rounds 3] [--size 224]
 
 Every conversion and every export is a process of its own (so that peak memory means something), in turn:
 both build the network, read the same kind of state_dict and write one ONNX file; `convert` also folds 53 norms

@@ -1,6 +1,6 @@
 """Seconds that `fold` takes on the naive export of a ResNet-50 with L1 norms: 53 Conv, 212 norm nodes.
 
-python benchmarks/fold_resnet50.py [--repeat 5]
+PYTHONPATH=tests python benchmarks/fold_resnet50.py [--repeat 5]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Fold many random networks and check every claim on each; failing seeds are printed and can be run alone.
 
-PYTHONPATH=.:tests python benchmarks/fold_soak.py --examples 20000 --seed 0
+PYTHONPATH=tests python benchmarks/fold_soak.py --examples 20000 --seed 0
 """
 
 from __future__ import annotations
