@@ -24,8 +24,9 @@ from normexport.errors import (
 )
 
 if TYPE_CHECKING:
+    from normexport.folding import fold
     from normexport.onnx_export import InputSpec
-    from normexport.pipeline import ConvertConfig, check, convert, export, fold, inspect, load
+    from normexport.pipeline import ConvertConfig, check, convert, export, inspect, load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -47,9 +48,10 @@ __all__ = [
 ]
 
 
+_HOMES = {"InputSpec": "normexport.onnx_export", "fold": "normexport.folding"}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "InputSpec":
-        return import_module("normexport.onnx_export").InputSpec
     if name in __all__:
-        return getattr(import_module("normexport.pipeline"), name)
+        return getattr(import_module(_HOMES.get(name, "normexport.pipeline")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

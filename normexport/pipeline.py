@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx
 import onnx_ir as ir
 from torch import nn
 from torch.export import ExportedProgram
@@ -20,19 +18,17 @@ from normexport import onnx_export, parity
 from normexport.checkpoint import Checkpoint, load
 from normexport.errors import UsageError
 from normexport.files import check_writable, replacing, staging
+from normexport.folding import FOLDING, fold
 from normexport.onnx_export import Exported, InputSpec, parse_inputs
 from normexport.onnx_files import open_onnx, save_onnx
-from normexport.passes import FoldConfig, FoldResult
+from normexport.passes import FoldResult
 from normexport.passes import fold as fold_model
-from normexport.report import Conversion, Folding, Inspection, Operators
+from normexport.report import Conversion, Inspection, Operators
 
 __all__ = ["ConvertConfig", "check", "convert", "export", "fold", "inspect", "load"]
 
 Inputs = Sequence[str | InputSpec]
 OnStage = Callable[[str], None]
-
-#: Folded constants are checked against float16 as well: most of these networks are deployed in it.
-_FOLDING = FoldConfig(precision="float16")
 
 
 @dataclass(frozen=True)
@@ -70,30 +66,6 @@ def export(
     return exported
 
 
-def fold(source: ir.Model | onnx.ModelProto | str | Path, output: str | Path | None = None) -> Folding:
-    """Fold the norms of an ONNX model, whoever exported it.
-
-    `output` writes the result; where nothing could be improved, that is the very bytes of the source file.
-
-    Raises:
-        FoldError: a damaged file.
-        UsageError: no such file, or an output that can't be written.
-    """
-    path = Path(source) if isinstance(source, (str, Path)) else None
-    if output is not None:
-        check_writable(Path(output).parent)
-    model = _opened(source)
-    result = fold_model(model, _FOLDING)
-    written = Path(output) if output is not None else None
-    if written is not None and (result.changed or path is None):
-        save_onnx(result.model, written)
-    elif written is not None and path is not None and not _same_file(path, written):
-        _copy(path, written, model)
-    return Folding(
-        result.model, written, result.norms, result.warnings, result.changed, Operators.of(model, result.model)
-    )
-
-
 def convert(
     source: Checkpoint | Callable[[], Checkpoint] | str | Path,
     output: str | Path,
@@ -125,7 +97,7 @@ def convert(
         exported = onnx_export.export(checkpoint, _specs(inputs))
     data = parity.load_arrays(config.data, exported.inputs) if config.data is not None else None
     with clock.stage("fold"):
-        folded = fold_model(exported.model, _FOLDING) if config.fold else FoldResult(exported.model, (), (), False)
+        folded = fold_model(exported.model, FOLDING) if config.fold else FoldResult(exported.model, (), (), False)
         operators = Operators.of(exported.model, folded.model)
     with staging(output) as folder:
         with clock.stage("write"):
@@ -197,7 +169,7 @@ def inspect(source: Checkpoint | str | Path, inputs: Inputs = ()) -> Inspection:
     once `inputs` are given.
     """
     if isinstance(source, (str, Path)) and _is_onnx(source):
-        result = fold_model(open_onnx(source), _FOLDING)
+        result = fold_model(open_onnx(source), FOLDING)
         return Inspection(Path(source), "onnx", (), (), (), result.norms, result.warnings)
     checkpoint = source if isinstance(source, Checkpoint) else load(source)
     known = checkpoint.path, checkpoint.source, checkpoint.norms, checkpoint.weight_norms, checkpoint.notes
@@ -205,7 +177,7 @@ def inspect(source: Checkpoint | str | Path, inputs: Inputs = ()) -> Inspection:
         return Inspection(*known, None, outcomes_note="give --model to see what would fold")
     if checkpoint.program is None and not inputs:
         return Inspection(*known, None, outcomes_note="give --input to see what would fold")
-    result = fold_model(onnx_export.export(checkpoint, _specs(inputs)).model, _FOLDING)
+    result = fold_model(onnx_export.export(checkpoint, _specs(inputs)).model, FOLDING)
     return Inspection(*known, result.norms, result.warnings)
 
 
@@ -240,26 +212,6 @@ def _write_model(model: ir.Model, layers: Sequence[onnx_export.Layer], path: Pat
 def _written(folder: Path) -> list[str]:
     """File names, the model first."""
     return sorted((file.name for file in folder.iterdir()), key=lambda name: (name != "model.onnx", name))
-
-
-def _opened(source: ir.Model | onnx.ModelProto | str | Path) -> ir.Model:
-    if isinstance(source, onnx.ModelProto):
-        return ir.from_proto(source)
-    return source if isinstance(source, ir.Model) else open_onnx(source)
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    return other.exists() and one.samefile(other)
-
-
-def _copy(source: Path, target: Path, model: ir.Model) -> None:
-    """The file as it is; with external data it is saved anew, so that the copy does not lean on the original."""
-    values = model.graph.initializers.values()
-    if any(isinstance(value.const_value, ir.ExternalTensor) for value in values):
-        save_onnx(model, target)
-        return
-    with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
 
 
 def _is_onnx(path: str | Path) -> bool:

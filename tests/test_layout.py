@@ -30,6 +30,7 @@ ORDER = [
     "runtime",
     "parity",
     "report",
+    "folding",
     "pipeline",
 ]
 
@@ -70,7 +71,9 @@ def test_library_never_imports_the_command_line():
         assert "normexport_cli" not in file.read_text(), file
 
 
-@pytest.mark.parametrize("module", ["normexport", "normexport.norms", "normexport.passes", "normexport_cli.app"])
+@pytest.mark.parametrize(
+    "module", ["normexport", "normexport.norms", "normexport.passes", "normexport.folding", "normexport_cli.app"]
+)
 def test_import_leaves_torch_alone(module):
     code = f"import sys, {module}; assert 'torch' not in sys.modules and 'onnxruntime' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"})

@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from normexport.checkpoint import NormRecord, WeightNormRecord
-from normexport.onnx_export import InputSpec
-from normexport.parity import ParityReport
-from normexport.passes import FoldWarning, NormOutcome
+if TYPE_CHECKING:  # types alone: folding an ONNX file does without torch
+    from normexport.checkpoint import NormRecord, WeightNormRecord
+    from normexport.onnx_export import InputSpec
+    from normexport.parity import ParityReport
+    from normexport.passes import FoldWarning, NormOutcome
 
 
 @dataclass(frozen=True)

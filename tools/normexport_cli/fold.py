@@ -28,9 +28,9 @@ def fold(
       normexport fold model.onnx -o folded.onnx
     """
     with working("Folding", json=json, debug=debug):
-        from normexport import pipeline
+        from normexport import folding
 
-        result = pipeline.fold(source, output)
+        result = folding.fold(source, output)
     if json:
         print_json(result.as_dict())
         return
