@@ -48,6 +48,8 @@ def _head(path: Path) -> bytes:
         raise UsageError(str(path), "there is no such file", "check the path")
     if path.is_dir():
         raise CheckpointError(str(path), "is a folder, not a checkpoint file", "give the file inside it")
+    if not path.is_file():  # a pipe would be waited for, for ever
+        raise CheckpointError(str(path), "is a pipe or a device, not a file", "write it to a file first")
     try:
         with path.open("rb") as file:
             head = file.read(64)

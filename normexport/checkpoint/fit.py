@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from normexport.checkpoint.dialect import EPS, Dialect
 from normexport.checkpoint.finite import require_finite, require_finite_norm
+from normexport.checkpoint.prefix import prefixes, without_common_prefix
 from normexport.checkpoint.recognise import Stored, choose, stored_norms
 from normexport.checkpoint.records import WeightNormRecord
 from normexport.checkpoint.settle import Settled, is_leaf, own_tensors
@@ -32,7 +35,8 @@ def fit(model: nn.Module, state: State, named: Dialect | None, place: str) -> tu
     Raises:
         CheckpointError: NaN or Inf, an ambiguous dialect, missing or extra keys, other shapes.
     """
-    state = unwrapped(state, model.state_dict().keys())
+    own_keys = model.state_dict().keys()
+    state = without_common_prefix(own_keys, unwrapped(state, own_keys))
     settled = Settled(model, notes=list(state.notes))
     _note_types(settled, state)
     norms = {stored.path: stored for stored in stored_norms(state)}
@@ -109,6 +113,7 @@ def _load(model: nn.Module, state: State, replaced: tuple[str, ...], place: str)
             + (f", and {len(clashes) - 1} more differ" if len(clashes) > 1 else ""),
             _FACTORY,
         )
+    _require_floats(own, state, place)
     try:
         found = model.load_state_dict(state.to_load(), strict=False)
     except RuntimeError as error:
@@ -121,8 +126,20 @@ def _load(model: nn.Module, state: State, replaced: tuple[str, ...], place: str)
     ]
     if missing or found.unexpected_keys:
         raise CheckpointError(
-            place, _differences(missing, found.unexpected_keys), _hint(missing, found.unexpected_keys)
+            place,
+            _differences(missing, found.unexpected_keys),
+            _hint(missing, found.unexpected_keys, prefixes(own, state)),
         )
+
+
+def _require_floats(own: Mapping[str, torch.Tensor], state: State, place: str) -> None:
+    """Integers would load into a float weight without a word: quantised ones, whose scale is elsewhere."""
+    for key, value in state.tensors.items():
+        if key in own and own[key].is_floating_point() and not value.is_floating_point():
+            kind = str(value.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                place, f"{key} is {kind} in the file and floating-point in the model", "give the float weights"
+            )
 
 
 def _shape(value: torch.Tensor) -> str:
@@ -138,14 +155,21 @@ def _differences(missing: list[str], extra: list[str]) -> str:
     return ", and ".join(parts)
 
 
-def _hint(missing: list[str], extra: list[str]) -> str:
-    """What explains the difference, where a prefix or a weight norm does."""
-    for longer, shorter, side in ((extra, missing, "file"), (missing, extra, "model")):
-        for key in longer[:1]:
-            tails = [each for each in shorter if key.endswith(f".{each}")]
-            prefix = key.removesuffix(tails[0]) if tails else ""
-            if prefix and all(each.startswith(prefix) for each in longer):
-                return f"all of them start with {prefix!r} in the {side}: let the factory return the part that is meant"
+def _hint(missing: list[str], extra: list[str], found_under: Sequence[str]) -> str:
+    """What explains the difference, where a prefix, a weight norm or missing buffers do."""
+    if len(found_under) > 1:
+        return f"the file has the model under each of {', '.join(found_under)}: save the one that is meant by itself"
+    if found_under:
+        return (
+            f"the file has the model under {found_under[0]}: save that part by itself, "
+            "or let the factory return the whole"
+        )
+    for key in missing[:1]:
+        prefix = next((key.removesuffix(each) for each in extra if key.endswith(f".{each}")), "")
+        if prefix and all(each.startswith(prefix) for each in missing):
+            return f"all of them start with {prefix} in the model: let the factory return the part that is meant"
+    if not extra and all(key.rpartition(".")[2].startswith("running_") for key in missing):
+        return "it holds parameters without running statistics: save model.state_dict(), which has both"
     if any(key.endswith(("_v", ".original", ".original1")) for key in extra):
         return "the file has weight norms that no layer of the model matches; " + _FACTORY
     if any(key.rpartition(".")[2].startswith("running_") for key in [*missing, *extra]):

@@ -51,6 +51,9 @@ def _imported(text: str, place: str) -> Any:
     module_name, colon, attribute = text.partition(":")
     if not colon or not module_name or not attribute:
         raise UsageError(place, "is not of the form package.module:factory", "e.g. --model models.resnet:resnet18")
+    if module_name.endswith(".py") or "/" in module_name:
+        dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
+        raise UsageError(place, "names a file, not a module", f"write it as Python imports it: {dotted}:{attribute}")
     try:
         found: Any = importlib.import_module(module_name)
     # Importing runs the user's code, which may raise anything, SystemExit of a script included.

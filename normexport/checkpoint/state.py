@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from normexport.errors import CheckpointError
@@ -36,8 +39,8 @@ class State:
 
     @classmethod
     def of(cls, mapping: Mapping[str, Any]) -> State:
-        """From a state_dict; entries that are no tensors (`_extra_state` of plain Python) are left out."""
-        tensors = {key: value for key, value in mapping.items() if isinstance(value, Tensor)}
+        """From a state_dict; entries that hold no numbers (`_extra_state` of plain Python) are left out."""
+        tensors = {key: _dense(value) for key, value in mapping.items() if isinstance(value, (Tensor, np.ndarray))}
         metadata = getattr(mapping, "_metadata", None)
         return cls(tensors, dict(metadata) if isinstance(metadata, Mapping) else {})
 
@@ -60,43 +63,84 @@ def find_weights(found: Any, path: Path) -> nn.Module | State:
         CheckpointError: there is none; the message says what the file holds instead.
     """
     weights = _weights_in(found, depth=3)
-    if weights is None and isinstance(found, Mapping):
-        several = [str(key) for key, value in found.items() if _weights_in(value, depth=2) is not None]
+    mapping = _as_mapping(found)
+    if weights is None and mapping is not None and not _is_optimizer(mapping):
+        several = [str(key) for key, value in mapping.items() if _weights_in(value, depth=2) is not None]
         if len(several) > 1:
             raise CheckpointError(
                 str(path), f"holds several networks ({', '.join(several)})", "save the one that is meant by itself"
             )
     if weights is None:
-        raise CheckpointError(str(path), f"holds {_describe(found)}, no weights", "save model.state_dict()")
+        raise CheckpointError(str(path), f"holds {_describe(found)}, not weights by name", "save model.state_dict()")
+    if isinstance(weights, State):
+        _require_numbers(weights, path)
     return weights
+
+
+def _require_numbers(state: State, path: Path) -> None:
+    for key, value in state.tensors.items():
+        if value.is_meta:
+            raise CheckpointError(str(path), f"{key} has a shape and no numbers (device meta)", "save it from the CPU")
+        if value.is_quantized:
+            words = f"{key} is quantised ({str(value.dtype).removeprefix('torch.')})"
+            raise CheckpointError(str(path), words, "give the float network that was quantised")
 
 
 def _weights_in(found: Any, depth: int) -> nn.Module | State | None:
     if isinstance(found, nn.Module):
         return found
-    if not isinstance(found, Mapping) or depth == 0:
+    found = _as_mapping(found)
+    if found is None or depth == 0 or _is_optimizer(found):
         return None
     holders = [key for key in _HOLDERS if key in found]
-    others = [key for key in found if key not in _HOLDERS and not str(key).startswith("optim")]
     for key in holders:
         if (weights := _weights_in(found[key], depth - 1)) is not None:
             return _noted(weights, str(key), [other for other in holders if other != key])
-    if _is_state(found):
-        return State.of(found)
-    inside = {key: _weights_in(found[key], depth - 1) for key in others if isinstance(found[key], Mapping)}
-    whole = {key: weights for key, weights in inside.items() if weights is not None}
-    if len(whole) == 1:
-        key, weights = next(iter(whole.items()))
-        return _noted(weights, str(key), [])
-    return None
+    # Before the tensors beside them: a best accuracy or a random state is often one.
+    inside = _networks_in(found, depth)
+    if len(inside) == 1:
+        key, weights = next(iter(inside.items()))
+        return _noted(weights, key, [])
+    return State.of(found) if _is_state(found) and not inside else None
+
+
+def _networks_in(found: Mapping[Any, Any], depth: int) -> dict[str, nn.Module | State]:
+    """Entries of other names than the usual that hold weights themselves."""
+    named = {str(key): value for key, value in found.items() if key not in _HOLDERS}
+    others = {key: value for key, value in named.items() if not key.startswith("optim") and "_extra_state" not in key}
+    inside = {key: _weights_in(value, depth - 1) for key, value in others.items()}
+    return {key: weights for key, weights in inside.items() if weights is not None}
+
+
+def _as_mapping(found: Any) -> Mapping[Any, Any] | None:
+    if isinstance(found, (list, tuple)):  # torch.save((net.state_dict(), optimizer.state_dict()), path)
+        return dict(enumerate(found))
+    return found if isinstance(found, Mapping) else None
+
+
+def _is_optimizer(found: Mapping[Any, Any]) -> bool:
+    return "param_groups" in found and "state" in found
 
 
 def _is_state(found: Mapping[Any, Any]) -> bool:
     return (
         bool(found)
         and all(isinstance(key, str) for key in found)
-        and any(isinstance(value, Tensor) for value in found.values())
+        and any(_is_weight(value) for value in found.values())
     )
+
+
+def _is_weight(value: Any) -> bool:
+    """Random states are tensors too, of bytes."""
+    if isinstance(value, Tensor):
+        return value.is_floating_point() or value.is_quantized
+    return isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.floating)
+
+
+def _dense(value: Tensor | NDArray[Any]) -> Tensor:
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.array(value))
+    return value if value.layout == torch.strided else value.to_dense()
 
 
 def _noted(weights: nn.Module | State, key: str, others: list[str]) -> nn.Module | State:
@@ -107,6 +151,8 @@ def _noted(weights: nn.Module | State, key: str, others: list[str]) -> nn.Module
 
 
 def _describe(found: Any) -> str:
+    if isinstance(found, Mapping) and _is_optimizer(found):
+        return "the state of an optimizer"
     if isinstance(found, Mapping):
         keys = [str(key) for key in found]
         return f"a dict of {', '.join(keys[:6])}{', ...' if len(keys) > 6 else ''}" if keys else "an empty dict"

@@ -98,6 +98,8 @@ def estimate(model: nn.Module, data: Iterable[Any], forward: Forward) -> None:
     Raises:
         UsageError: `data` is empty, or a batch is not what `forward` takes.
     """
+    if isinstance(data, Tensor):  # its rows would be taken for batches
+        raise UsageError("convert_norms", "data is one tensor", "pass a list of batches: data=[x]")
     modes = [(module, module.training) for module in model.modules()]
     tensors = [*model.parameters(), *model.buffers()]
     device = tensors[0].device if tensors else torch.device("cpu")

@@ -60,6 +60,7 @@ def test_factory_takes_keyword_arguments(project):
     [
         ("nets.small", None, "is not of the form package.module:factory"),
         ("nets.absent:make", None, "nets.absent can't be imported (ModuleNotFoundError"),
+        ("nets/small.py:make", None, "names a file, not a module; write it as Python imports it: nets.small:make"),
         ("nets.failing:make", None, "can't be imported (RuntimeError: needs a GPU)"),
         ("nets.small:absent", None, "nets.small has no attribute 'absent'"),
         ("nets.small:number", None, "is a int, which can't be called"),
@@ -109,10 +110,11 @@ def test_keys_and_shapes_that_differ_are_one_line(tmp_path, change, words):
     assert "make the model as it was when it was trained" in message
 
 
-def test_prefix_that_explains_the_difference_is_named(tmp_path):
-    state = {f"backbone.{key}": value for key, value in l1_trained().state_dict().items()}
-    message = refused(save(tmp_path / "m.pt", state), model=l1_factory)
-    assert "all of them start with 'backbone.' in the file" in message
+def test_prefix_of_the_model_that_explains_the_difference_is_named(tmp_path):
+    net = nn.Module()
+    net.backbone = l1_factory()
+    message = refused(save(tmp_path / "m.pt", l1_trained().state_dict()), model=net)
+    assert "all of them start with backbone. in the model" in message
 
 
 def test_whole_networks_need_no_factory(tmp_path):

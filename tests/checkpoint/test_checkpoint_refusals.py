@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 
 import numpy as np
@@ -96,6 +97,11 @@ def test_other_zip_is_refused(tmp_path):
     assert "is a zip archive that PyTorch did not write" in refused(tmp_path / "m.npz")
 
 
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "m.pt")
+    assert "is a pipe or a device, not a file" in refused(tmp_path / "m.pt")
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_torchscript_is_refused_with_what_to_do(tmp_path):
     torch.jit.trace(batch_norm_net().eval(), IMAGES).save(tmp_path / "m.pt")
@@ -106,7 +112,7 @@ def test_torchscript_is_refused_with_what_to_do(tmp_path):
 
 @pytest.mark.parametrize("thing", [{}, [1, 2], 3, {"epoch": 3, "config": "x"}, {"state_dict": {}}, torch.ones(3)])
 def test_file_without_weights_says_what_it_holds(tmp_path, thing):
-    assert ", no weights; save model.state_dict()" in refused(save(tmp_path / "m.pt", thing))
+    assert ", not weights by name; save model.state_dict()" in refused(save(tmp_path / "m.pt", thing))
 
 
 def test_trusted_file_whose_code_is_gone_says_so(tmp_path):

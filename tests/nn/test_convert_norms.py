@@ -234,6 +234,11 @@ def test_k_beyond_the_batch_names_the_layer():
         convert_norms(Named(), "topk", data=[((torch.randn(4, 2), torch.randn(4, 2)), 0)])
 
 
+def test_data_that_is_one_tensor_is_refused_instead_of_being_read_row_by_row():
+    with pytest.raises(UsageError, match=r"data is one tensor; pass a list of batches: data=\[x\]"):
+        convert_norms(nn.BatchNorm2d(2), "l1", data=torch.randn(4, 2, 3, 3))
+
+
 def test_models_without_batchnorm_and_lazy_ones_are_refused():
     with pytest.raises(UsageError, match="Sequential: has no BatchNorm"):
         convert_norms(nn.Sequential(nn.Linear(2, 2), nn.InstanceNorm1d(2)), "l1")

@@ -32,10 +32,10 @@ Ship networks trained with L1, Linf, Top-k or Range norms: folded, as portable O
   normexport convert weights.pth --model resnet:resnet18 --input 3x224x224
 """
 
-_EXIT_CODES = """
-Exit codes: 0 good, 1 parity failed, 2 usage, 3 checkpoint not understood, 4 export or fold refused,
-6 a needed component is missing, 70 a bug in normexport, 130 interrupted.
-"""
+_EXIT_CODES = (
+    "Exit codes: 0 good, 1 parity failed, 2 usage, 3 checkpoint not understood, 4 export or fold refused, "
+    "6 a needed component is missing, 70 a bug in normexport, 130 interrupted."
+)
 
 
 class Root(TyperGroup):
@@ -57,6 +57,8 @@ class Root(TyperGroup):
             returned = super().main(*args, **{**kwargs, "standalone_mode": False})
         except typer.Exit as leaving:
             return leaving.exit_code
+        except SystemExit:  # of rich, when a reader of --help left early; user code's is an error of its own
+            return 0
         except (typer.Abort, KeyboardInterrupt):
             returned = INTERRUPTED
         except Exception as error:
@@ -86,7 +88,8 @@ def _print_version(wanted: bool) -> None:
 def root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print versions and leave.")
+        bool,
+        typer.Option("--version", metavar="", callback=_print_version, is_eager=True, help="Print versions and leave."),
     ] = False,
 ) -> None:
     """What runs before every command: nothing, but the bare `normexport` prints its help."""

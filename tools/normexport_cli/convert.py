@@ -15,7 +15,7 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; by default named after the checkpoint."),
 ]
-NoFold = Annotated[bool, typer.Option("--no-fold", help="Keep every norm as an operator of its own.")]
+NoFold = Annotated[bool, typer.Option("--no-fold", metavar="", help="Keep every norm as an operator of its own.")]
 
 
 def convert(

@@ -35,6 +35,7 @@ def export(
       normexport export model.pt2 -o model.onnx
     """
     with working("Exporting", json=json, debug=debug) as on_stage:
+        options.require_file_name(output)
         how = LoadOptions.of(model, model_kwargs, dialect, trust)
         on_stage("load")
         from normexport import pipeline

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import sys
 import traceback
 from dataclasses import dataclass
@@ -20,6 +22,13 @@ _PARSER_ERROR = next(base for base in typer.BadParameter.__mro__ if base.__name_
 
 #: Modules that normexport can't work without; one that is missing is an installation that broke.
 _CORE = ("torch", "onnx", "onnx_ir", "onnxscript", "numpy")
+
+#: What the system refuses, through no fault of normexport.
+_REFUSED = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ENAMETOOLONG", "ELOOP")
+    if hasattr(errno, name)
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,9 @@ class Failure:
             return cls(error.place, error.cause, error.remedy, error.exit_code)
         if isinstance(error, _PARSER_ERROR):
             return cls._of_parser(error)
+        if isinstance(error, OSError) and error.errno in _REFUSED:
+            cause = f"can't be read or written ({error.strerror})"
+            return cls(str(error.filename or "output"), cause, "check the path, its permissions and the free space", 2)
         cause = f"{type(error).__name__}: {error}".removesuffix(": ")
         return cls("normexport", cause, "this is a bug in normexport; run again with --debug", BUG)
 
@@ -65,7 +77,8 @@ def report(error: Exception, as_json: bool, debug: bool) -> int:
     if debug:
         sys.stderr.write("".join(traceback.format_exception(type(error), error, error.__traceback__)))
     if as_json:
-        print_json(failure.as_dict())
+        with contextlib.suppress(OSError):  # a full disk is told by the exit code alone
+            print_json(failure.as_dict())
         return failure.exit_code
     remedy = f"; {plain(failure.remedy)}" if failure.remedy else ""
     line = Text.assemble(

@@ -28,6 +28,7 @@ def fold(
       normexport fold model.onnx -o folded.onnx
     """
     with working("Folding", json=json, debug=debug):
+        options.require_file_name(output)
         from normexport import folding
 
         result = folding.fold(source, output)

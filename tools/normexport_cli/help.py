@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand
 
+_LEGEND = "d: what training divides by. s: the number stored. After the colon: what evaluation multiplies by."
+
 
 class CommandWithChoices(TyperCommand):
     """A command whose help ends with the values of `--dialect`, where it has that option."""
@@ -21,7 +23,7 @@ class CommandWithChoices(TyperCommand):
         super().format_help(ctx, formatter)
         if any(parameter.name == "dialect" for parameter in self.params):
             console = Console()
-            console.print(_panel("Values of --dialect", dialects().items()))
+            console.print(_panel("Values of --dialect", dialects().items(), _LEGEND))
             console.print(_panel("Kinds of norm, and their operators", kinds()))
 
 
@@ -44,10 +46,12 @@ def kinds() -> list[tuple[str, str]]:
     return [(name, f"{kind.op(False)}, {kind.op(True)}") for name, kind in KINDS.items()]
 
 
-def _panel(title: str, rows: Iterable[tuple[str, str]]) -> Panel:
+def _panel(title: str, rows: Iterable[tuple[str, str]], legend: str = "") -> Panel:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column()
     for name, words in rows:
         table.add_row(Text(name, style="bold cyan"), Text(words))
+    if legend:
+        table.add_row("", Text(legend, style="dim"))
     return Panel(table, title=title, title_align="left", border_style="dim", box=ROUNDED)

@@ -44,13 +44,16 @@ Dialect = Annotated[
         autocompletion=complete_dialect,
     ),
 ]
-Trust = Annotated[bool, typer.Option("--trust", help="Load files that run code, from authors you trust.")]
+Trust = Annotated[bool, typer.Option("--trust", metavar="", help="Load files that run code, from authors you trust.")]
 Data = Annotated[
     Path | None,
     typer.Option("--data", metavar="FILE.npz", help="Real inputs to compare on too: one array per input, by its name."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks, and the warnings of PyTorch and ONNX.")]
+#: `metavar=""` keeps typer from writing that a flag takes a <bool>.
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document instead of tables.")]
+Debug = Annotated[
+    bool, typer.Option("--debug", metavar="", help="Show tracebacks, and the warnings of PyTorch and ONNX.")
+]
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,18 @@ class LoadOptions:
     def load_unless_onnx(self, path: Path) -> LoadedCheckpoint | Path:
         """The checkpoint at `path`; an ONNX file's path as it is."""
         return path if path.suffix.lower() == ".onnx" else self.load(path)
+
+
+def require_file_name(output: Path) -> None:
+    """Refuse an output that is there and no regular file: writing renames over it, over /dev/null too.
+
+    Raises:
+        UsageError: it is a folder or a device.
+    """
+    if output.is_dir():
+        raise UsageError(str(output), "is a folder", "name the file to write, e.g. -o folder/model.onnx")
+    if output.exists() and not output.is_file():
+        raise UsageError(str(output), "is not a regular file", "name another file with -o")
 
 
 def _json_object(text: str | None) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from normexport_cli.screen import print_json, result_console, working
 
 Reference = Annotated[Path, typer.Argument(metavar="REF", help="What is right: a checkpoint or an ONNX file.")]
 Candidate = Annotated[Path, typer.Argument(metavar="CAND", help="What is judged: a checkpoint or an ONNX file.")]
-Layers = Annotated[bool, typer.Option("--layers", help="Show every module boundary, not only the worst.")]
+Layers = Annotated[bool, typer.Option("--layers", metavar="", help="Show every module boundary, not only the worst.")]
 
 
 def parity(
