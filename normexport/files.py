@@ -16,9 +16,14 @@ from normexport.errors import UsageError
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path in `path`'s folder; on success it becomes `path`, on failure it is removed.
 
+    Where `path` is a symbolic link, what it points to is replaced.
+
     Raises:
-        UsageError: the folder can't be created or written.
+        UsageError: the folder can't be created or written, or `path` is a folder, a device or a pipe.
     """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise UsageError(str(path), "is not a regular file", "choose another output with -o")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

@@ -140,6 +140,8 @@ def _own(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
 
 
 def _parse(path: Path) -> onnx.ModelProto:
+    if path.exists() and not path.is_file():
+        raise UsageError(str(path), "is not a regular file", "check the path")
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -148,6 +150,8 @@ def _parse(path: Path) -> onnx.ModelProto:
     try:
         proto.ParseFromString(data)
     except DecodeError as error:
+        if path.suffix.lower() in (".pt", ".pth", ".pt2", ".ckpt"):
+            raise FoldError(str(path), "not an ONNX file", "checkpoints go to normexport convert") from error
         raise _damaged(path, "not an ONNX file, or cut short") from error
     if not proto.HasField("graph") or not proto.ir_version:
         raise _damaged(path, "not an ONNX file (it holds no graph)")

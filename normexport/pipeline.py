@@ -89,6 +89,8 @@ def convert(
     output = Path(output)
     check_writable(output)
     clock = _Clock(on_stage or (lambda stage: None))
+    if isinstance(source, nn.Module):
+        raise UsageError(type(source).__name__, "is a module, not a checkpoint", "save it with torch.save first")
     with clock.stage("load"):
         if callable(source):
             source = source()
@@ -148,7 +150,9 @@ def check(
         UsageError: the two read different inputs, or nothing says what they read.
     """
     first, second = _side(reference), _side(candidate)
-    specs = _specs(inputs) or _known_inputs(first) or _known_inputs(second)
+    # ONNX sides first: they bind by name, torch by position.
+    sides = sorted((first, second), key=lambda side: not isinstance(side, ir.Model))
+    specs = _specs(inputs) or _known_inputs(sides[0]) or _known_inputs(sides[1])
     if not specs:
         raise UsageError("parity", "neither side says what it reads", "give the shape of one sample: --input 3x224x224")
     arrays = parity.load_arrays(data, specs) if data is not None else None
@@ -174,7 +178,7 @@ def inspect(source: Checkpoint | str | Path, inputs: Inputs = ()) -> Inspection:
     checkpoint = source if isinstance(source, Checkpoint) else load(source)
     known = checkpoint.path, checkpoint.source, checkpoint.norms, checkpoint.weight_norms, checkpoint.notes
     if checkpoint.program is None and checkpoint.model is None:
-        return Inspection(*known, None, outcomes_note="give --model to see what would fold")
+        return Inspection(*known, None, outcomes_note="give --model and --input to see what would fold")
     if checkpoint.program is None and not inputs:
         return Inspection(*known, None, outcomes_note="give --input to see what would fold")
     result = fold_model(onnx_export.export(checkpoint, _specs(inputs)).model, FOLDING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import onnx
@@ -104,6 +105,43 @@ def test_check_by_layers_names_the_module_that_diverges_first(conversion, folder
     same = normexport.check(folder / "out" / "model.onnx", folder / "out" / "model.onnx", layers=True)
     assert same.passed
     assert len(same.layers) > 5
+
+
+def test_check_pairs_the_inputs_of_a_program_and_a_file_by_position(folder, tmp_path):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = torch.load(folder / "net.pt", weights_only=False)
+
+        def forward(self, image):
+            return self.net(image)
+
+    model = Named().eval()
+    program = torch.export.export(model, (torch.zeros(2, 3, 6, 6),), dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch.export.save(program, tmp_path / "named.pt2")
+    normexport.export(model, ["3x6x6"], tmp_path / "named.onnx")
+    assert [i.name for i in onnx.load(tmp_path / "named.onnx").graph.input] == ["input"]
+    assert normexport.check(tmp_path / "named.pt2", tmp_path / "named.onnx", layers=True).passed
+    assert normexport.check(tmp_path / "named.onnx", tmp_path / "named.pt2").passed
+
+
+def test_convert_of_a_module_says_to_save_it(tmp_path):
+    with pytest.raises(normexport.UsageError, match="Net: is a module, not a checkpoint; save it"):
+        normexport.convert(Net().eval(), tmp_path / "out", ["3x6x6"])
+
+
+def test_outputs_that_are_links_are_written_through_and_devices_refused(conversion, folder, tmp_path):
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "real.onnx")
+    normexport.fold(folder / "out" / "model.onnx", tmp_path / "link.onnx")
+    assert (tmp_path / "link.onnx").is_symlink()
+    assert (tmp_path / "real.onnx").read_bytes() == (folder / "out" / "model.onnx").read_bytes()
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for place in ("folder", "pipe"):
+        with pytest.raises(normexport.UsageError, match="is not a regular file"):
+            normexport.fold(folder / "out" / "model.onnx", tmp_path / place)
+    with pytest.raises(normexport.UsageError, match="is not a regular file"):
+        normexport.fold(tmp_path / "pipe")
 
 
 def test_inspect_tells_what_would_fold_only_where_the_graph_is_known(conversion, folder):

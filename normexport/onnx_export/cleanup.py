@@ -65,7 +65,7 @@ _PRIVATE = (
 
 
 def clean(model: ir.Model) -> None:
-    """Tidy `model` in place; values that stay keep their names."""
+    """Tidy `model` in place; a value that stays, or takes the place of another, keeps its name."""
     optimizer.fold_constants(model, should_fold=_also_filled)
     rewriter.RewritePass(_RULES)(model)
     optimizer.fold_constants(model, should_fold=_also_filled)
@@ -78,7 +78,6 @@ def clean(model: ir.Model) -> None:
         common.OutputFixPass(),
         common.NameFixPass(),
     )(model)
-    _name_nodes(model.graph)
     for node in model.graph.all_nodes():
         for key in _PRIVATE:
             node.metadata_props.pop(key, None)
@@ -92,7 +91,7 @@ def _also_filled(node: ir.Node) -> bool | None:
     return True if node.op_type == "ConstantOfShape" else None
 
 
-def _name_nodes(graph: ir.Graph) -> None:
+def name_nodes(graph: ir.Graph) -> None:
     """Name nodes after their module: "layer1.0.conv1" for a leaf's only node, "layer1.0/Add" for a function's.
 
     Their outputs get the same names. Reasons, warnings and graph viewers then speak of what the user wrote.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,11 @@ from torch import nn
 
 from normexport import norms
 from normexport.errors import UsageError
+from normexport.onnx_export.binding import bound
 from normexport.onnx_export.bodies import attach_bodies
-from normexport.onnx_export.cleanup import clean
+from normexport.onnx_export.cleanup import clean, name_nodes
 from normexport.onnx_export.inputs import InputSpec, inputs_of_program
-from normexport.onnx_export.layers import Layer, layers_of
+from normexport.onnx_export.layers import Layer, handed_on, layers_of
 from normexport.onnx_export.torch_export import onnx_of, output_names, program_of
 
 if TYPE_CHECKING:
@@ -55,18 +56,24 @@ def export(source: Checkpoint | nn.Module | ExportedProgram, inputs: Sequence[In
             raise UsageError(place, "holds weights but no model", "name its code with --model package.module:factory")
         if not inputs:
             raise UsageError(place, "does not say what it reads", "give the shape of one sample: --input 3x224x224")
-        specs = tuple(inputs)
+        specs = bound(module, inputs, place)
         program = program_of(module, specs, place)
     else:
         specs = _agreed(inputs_of_program(program), tuple(inputs))
     model = onnx_of(program, [spec.name for spec in specs], place)
+    traced = handed_on(model)
     clean(model)
+    whole = {(layer.path, layer.call) for layer in layers_of(model) if _kept(layer, traced)}
+    name_nodes(model.graph)
+    for value, spec in zip(model.graph.inputs, specs, strict=True):
+        value.name = spec.name  # an input that is also an output has lost it
     _name_batch(model, specs)
     _name_outputs(model, output_names(program))
     attach_bodies(model)
     model.ir_version = norms.IR_VERSION
     model.producer_name, model.producer_version = "normexport", None
-    return Exported(model, layers_of(model), specs)
+    layers = tuple(layer for layer in layers_of(model) if (layer.path, layer.call) in whole)
+    return Exported(model, layers, specs)
 
 
 def _program(source: object) -> ExportedProgram | None:
@@ -88,6 +95,15 @@ def _agreed(own: tuple[InputSpec, ...], given: tuple[InputSpec, ...]) -> tuple[I
     return tuple(InputSpec(g.name, o.shape, o.dtype, o.batched) for g, o in zip(given, own, strict=True))
 
 
+def _kept(layer: Layer, traced: Mapping[tuple[str, int], frozenset[str]]) -> bool:
+    """Whether the boundary is a value that the module handed on before the graph was tidied.
+
+    A rewrite that fuses it with the next module's first one (two transposes in line) leaves the module's last but
+    one as its boundary. What takes a value's place takes its name.
+    """
+    return layer.tensor in traced.get((layer.path, layer.call), ())
+
+
 def _name_batch(model: ir.Model, specs: Sequence[InputSpec]) -> None:
     """Call the exporter's anonymous batch symbol "batch" wherever it stands."""
     symbols = {
@@ -102,9 +118,11 @@ def _name_batch(model: ir.Model, specs: Sequence[InputSpec]) -> None:
 
 
 def _name_outputs(model: ir.Model, names: Sequence[str]) -> None:
-    """Give the outputs the names a user knows them by, where no other value has them."""
+    """Give the outputs the names a user knows them by; "x" becomes "x_out" where an input is called so."""
+    inputs = {value.name for value in model.graph.inputs}
     taken = {value.name for node in model.graph.all_nodes() for value in node.outputs}
-    taken |= {value.name for value in model.graph.inputs} | set(model.graph.initializers)
-    for value, name in zip(model.graph.outputs, names, strict=True):
+    taken |= inputs | set(model.graph.initializers)
+    for value, wanted in zip(model.graph.outputs, names, strict=True):
+        name = f"{wanted}_out" if wanted in inputs else wanted
         if name not in taken:
             value.name = name

@@ -76,7 +76,8 @@ def inputs_of_program(program: ExportedProgram) -> tuple[InputSpec, ...]:
     placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     specs = []
     for name in program.graph_signature.user_inputs:
-        value: Any = placeholders[str(name)].meta.get("val")
+        node = placeholders.get(str(name))  # a number given at export stands here as itself
+        value: Any = None if node is None else node.meta.get("val")
         if not isinstance(value, torch.Tensor):
             raise UsageError(f"input {name}", "of the exported program is not a tensor", "export it with tensors only")
         sizes = list(value.shape)

@@ -45,15 +45,19 @@ def layers_of(model: ir.Model) -> tuple[Layer, ...]:
     hands on several tensors (a tuple, or a value kept for later) has no single boundary and is left out; its
     inner modules still have theirs.
     """
-    calls: Counter[str] = Counter()
     layers = []
-    for run in _runs(model.graph):
-        call = calls[run.path]
-        calls[run.path] += 1
-        escaping = _escaping(run.nodes)
+    for run, call, escaping in _calls(model.graph):
         if len(escaping) == 1 and escaping[0].name:
             layers.append((run.last, Layer(run.path, call, run.type, escaping[0].name)))
     return tuple(layer for _, layer in sorted(layers, key=lambda item: item[0]))
+
+
+def handed_on(model: ir.Model) -> dict[tuple[str, int], frozenset[str]]:
+    """By module path and call: names of the values that its nodes hand to others."""
+    return {
+        (run.path, call): frozenset(value.name for value in escaping if value.name)
+        for run, call, escaping in _calls(model.graph)
+    }
 
 
 def present(layers: Iterable[Layer], model: ir.Model) -> tuple[Layer, ...]:
@@ -68,6 +72,14 @@ class _Run:
     type: str
     nodes: list[ir.Node]
     last: int = 0
+
+
+def _calls(graph: ir.Graph) -> Iterator[tuple[_Run, int, list[ir.Value]]]:
+    """Every run with its number among those of its path, and the values it hands on."""
+    calls: Counter[str] = Counter()
+    for run in _runs(graph):
+        yield run, calls[run.path], _escaping(run.nodes)
+        calls[run.path] += 1
 
 
 def _runs(graph: ir.Graph) -> Iterator[_Run]:

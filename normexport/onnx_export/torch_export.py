@@ -16,6 +16,7 @@ import torch
 import torch.utils._pytree as pytree
 from torch import nn
 from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, OutputKind
 
 from normexport import norms
 from normexport.errors import ExportError, NormExportError, UsageError
@@ -67,9 +68,10 @@ def onnx_of(program: ExportedProgram, input_names: Sequence[str], place: str = "
     """Translate a traced program to ONNX (opset 20, IR 10), norms as nodes of domain `normexport`, untidied.
 
     Raises:
-        ExportError: an operator has no ONNX translation.
+        ExportError: an operator has no ONNX translation, or an output is neither a tensor nor None.
     """
     require_inference(program)
+    _require_tensors(program, place)
     try:
         with torch.no_grad(), _quiet():
             exported = torch.onnx.export(
@@ -94,16 +96,30 @@ def output_names(program: ExportedProgram) -> list[str]:
     """Names of the flattened outputs: "output" for a single tensor, "output_0", ... for a tuple, else dict keys.
 
     Nested structures join their keys and positions by "_": {"boxes": (a, b)} gives "boxes_0" and "boxes_1".
+    None has no place in an ONNX file and gets no name.
     """
     spec = program.call_spec.out_spec
     assert spec is not None
     paths, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(spec.num_leaves)), spec))
     names = []
-    for path, _ in paths:
+    for (path, _), leaf in zip(paths, program.graph_signature.user_outputs, strict=True):
+        if leaf is None:
+            continue
         parts = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", "")))) for key in path]
         word = "_".join(parts)
         names.append(word if parts and not parts[0].isdigit() else "_".join(["output", *parts]))
     return names
+
+
+def _require_tensors(program: ExportedProgram, place: str) -> None:
+    """Refuse outputs that the exporter has no form for: numbers and words that are the same at every run."""
+    outputs = [spec.arg for spec in program.graph_signature.output_specs if spec.kind == OutputKind.USER_OUTPUT]
+    constants = [arg.value for arg in outputs if isinstance(arg, ConstantArgument)]
+    for value in constants:
+        if value is not None:
+            raise ExportError(place, f"returns {value!r}, which is not a tensor", "return tensors only")
+    if len(constants) == len(outputs):
+        raise ExportError(place, "returns no tensor", "return at least one")
 
 
 def first_line(error: BaseException) -> str:

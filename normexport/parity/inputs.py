@@ -116,11 +116,22 @@ def _random_batch(specs: Sequence[InputSpec], size: int, scale: float, seed: int
 def _random(rng: np.random.Generator, spec: InputSpec, size: int, scale: float, high: int) -> Array:
     shape = spec.sized(size)
     if spec.dtype.startswith(("float", "bfloat")):
-        return rng.standard_normal(shape) * scale
+        return _as_read(rng.standard_normal(shape) * scale, spec)
     if spec.dtype == "bool":
         return rng.integers(0, 2, shape).astype(bool)
     top = min(high, int(np.iinfo(spec.dtype).max) + 1)
     return rng.integers(0, top, shape).astype(spec.dtype)
+
+
+def _is_half(spec: InputSpec) -> bool:
+    return spec.dtype in ("float16", "bfloat16")
+
+
+def _as_read(array: Array, spec: InputSpec) -> Array:
+    """Rounded to a half-precision input's own type: a float32 baseline would otherwise see more of it."""
+    if not _is_half(spec):
+        return array
+    return array.astype(ir.DataType[spec.dtype.upper()].numpy()).astype(np.float64)
 
 
 def _real_batch(specs: Sequence[InputSpec], data: Mapping[str, Array], most: int, seed: int) -> Batch:
@@ -132,7 +143,10 @@ def _real_batch(specs: Sequence[InputSpec], data: Mapping[str, Array], most: int
         if spec.batched:
             array = array[:most]
             size = len(array)
-        feeds[spec.name] = _within_rounding(rng, array) if np.issubdtype(array.dtype, np.floating) else array
+        if _is_half(spec):
+            feeds[spec.name] = _as_read(array.astype(np.float64), spec)
+        else:
+            feeds[spec.name] = _within_rounding(rng, array) if np.issubdtype(array.dtype, np.floating) else array
     return Batch(f"real, batch {size}", size, feeds)
 
 
@@ -162,7 +176,12 @@ def _fitting(path: str, spec: InputSpec, array: Array) -> Array:
     sizes = array.shape[1:] if spec.batched else array.shape
     if (spec.batched and array.ndim == 0) or sizes != spec.shape or 0 in array.shape:
         text = "(" + ", ".join(map(str, expected)) + ")"
-        raise UsageError(where, f"has shape {array.shape}, expected {text}", "reshape it or change --input")
+        raise UsageError(
+            where, f"has shape {array.shape}, expected {text}", "give samples of the shape the model reads"
+        )
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        samples = np.unique(np.argwhere(np.isnan(array))[:, 0]) if array.ndim else ["it"]
+        raise UsageError(where, f"holds NaN, first in sample {samples[0]}", "leave such samples out")
     if spec.dtype.startswith(("float", "bfloat")):
         if array.dtype.kind in "fiub":
             return array if array.dtype.kind == "f" else array.astype(np.float32)

@@ -46,6 +46,7 @@ def check_model(
     from normexport.runtime import TorchRuntime
 
     batches = standard_batches(inputs, data, sizes=sizes, seed=seed, highs=integer_highs(candidate))
+    precision = _precision(model)
     outputs = [str(value.name) for value in candidate.graph.outputs]
 
     def torch_runtime(dtype: str, jitter: int | None) -> Runtime:
@@ -53,12 +54,19 @@ def check_model(
 
     report = check(
         lambda: torch_runtime("float64", None),
-        lambda: torch_runtime("float32", JITTER),
+        lambda: torch_runtime(precision, JITTER),
         lambda: OnnxRuntime(candidate),
         batches,
         layers,
+        precision=precision,
     )
     return _with_notes(report, _fixed_batch(inputs, batches))
+
+
+def _precision(model: nn.Module | ExportedProgram) -> str:
+    """float16 where every weight is, else float32: the precision that the candidate is held to."""
+    weights = [*model.parameters(), *model.buffers()]
+    return "float16" if {str(w.dtype) for w in weights if w.is_floating_point()} == {"torch.float16"} else "float32"
 
 
 def compare(
@@ -84,7 +92,7 @@ def compare(
         UsageError: the inputs of the two differ, or have open sizes and `inputs` is not given.
     """
     specs = tuple(inputs) if inputs is not None else input_specs(first)
-    theirs = [str(value.name) for value in second.graph.inputs]
+    theirs = [str(value.name) for value in second.graph.inputs if value.name not in second.graph.initializers]
     if theirs != [spec.name for spec in specs]:
         wanted = ", ".join(spec.name for spec in specs)
         raise UsageError("parity", f"the inputs differ: {wanted} against {', '.join(theirs)}", "rename them")

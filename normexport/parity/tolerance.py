@@ -51,6 +51,8 @@ FLOOR = 8.0
 FEW = 16  # elements; see `spread`
 
 UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+# Below this the spacing of numbers shrinks no further, and a roundoff is one of this size.
+SMALLEST_NORMAL = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
 
 # Integer outputs (argmax, class numbers) flip where two candidates tie to within the error: with relative errors of
 # 1e-6 that is one element in about 1e6, in nets with means of 100 sigma one in 1e4.
@@ -82,7 +84,9 @@ def budget(tensor: Errors, rms: float, max_abs: float, samples: int, precision: 
     if not tensor.floating:
         return Budget(factor * rms + FLIPS, float("inf"))
     floor = FLOOR * UNIT_ROUNDOFF[precision]
-    return Budget(factor * rms + floor * tensor.scale_rms, factor * max_abs + floor * tensor.scale_max)
+    least = SMALLEST_NORMAL[precision] if tensor.scale_max > 0.0 else 0.0
+    scale_rms, scale_max = max(tensor.scale_rms, least), max(tensor.scale_max, least)
+    return Budget(factor * rms + floor * scale_rms, factor * max_abs + floor * scale_max)
 
 
 def spread(samples: int) -> float:

@@ -57,9 +57,13 @@ def _count_outputs(model: nn.Module | ExportedProgram, inputs: Sequence[InputSpe
     """How many tensors a torch model returns, by running it on zeros."""
     import torch
     from torch.export import ExportedProgram
-    from torch.utils._pytree import tree_leaves
+    from torch.utils._pytree import tree_leaves, tree_unflatten
+
+    from normexport.runtime.torch_runtime import is_output
 
     runnable = model.module() if isinstance(model, ExportedProgram) else model
     zeros = [torch.zeros(spec.sized(2), dtype=getattr(torch, spec.dtype)) for spec in inputs]
+    spec = model.call_spec.in_spec if isinstance(model, ExportedProgram) else None
+    args, kwargs = (zeros, {}) if spec is None else tree_unflatten(zeros, spec)
     with torch.no_grad():
-        return sum(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(runnable(*zeros)))
+        return sum(is_output(leaf) for leaf in tree_leaves(runnable(*args, **kwargs)))

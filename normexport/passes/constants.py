@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Constants:
     def _classify(self, node: ir.Node) -> None:
         stored = op(node) == "Constant" and any(field in node.attributes for field in _CONSTANT_FIELDS)
         computed = op(node) in OPERATORS and bool(node.inputs)
-        if stored or (computed and all(i is None or i in self._constant for i in node.inputs)):
+        if stored or (computed and all(i is None or i in self._constant for i in _read_by(node))):
             self._constant.update(node.outputs)
 
     def __contains__(self, value: ir.Value | None) -> bool:
@@ -83,10 +84,15 @@ class Constants:
         array = self.array(value)
         carriers, family = self._carriers(value, array.size)
         for carrier in carriers:
-            others = [label(use.node) for use in carrier.uses() if use.node not in family and use.node is not reader]
-            twice = carrier is value and len(carrier.uses()) > 1
-            if others or twice or carrier.is_graph_output():
-                also = ", ".join(dict.fromkeys(others)) or "a second place"
+            # Who asks for the shape of a weight does not mind its values, and a fold keeps the shape.
+            uses = [use for use in carrier.uses() if op(use.node) != "Shape"]
+            others = [label(use.node) for use in uses if use.node not in family and use.node is not reader]
+            if carrier is value and len(uses) > 1 and not others:
+                others = [f"input {use.idx} of {label(use.node)}" for use in uses if use.idx != 1]
+            if carrier.is_graph_output():
+                raise Refuse(f"the weight '{carrier.name}' of {label(reader)} is also a graph output")
+            if others:
+                also = ", ".join(dict.fromkeys(others))
                 raise Refuse(f"the weight '{carrier.name}' of {label(reader)} is shared: it also feeds {also}")
         return array
 
@@ -100,7 +106,7 @@ class Constants:
             if self._arrays[value].size >= size:
                 carriers[value] = None
             node = value.producer()
-            if node is not None and node not in family:
+            if node is not None and node not in family and op(node) != "Shape":
                 family.add(node)
                 pending += self._sources(value)
         return list(carriers), family
@@ -122,7 +128,7 @@ class Constants:
         node = value.producer()
         if node is None or op(node) == "Constant":
             return []
-        return [each for each in node.inputs if each is not None]
+        return [each for each in _read_by(node) if each is not None]
 
     def _evaluate(self, value: ir.Value) -> Array:
         node = value.producer()
@@ -130,12 +136,17 @@ class Constants:
             return widen(_read(value))
         if op(node) == "Constant":
             return widen(_stored(node))
-        inputs = [None if each is None else self._arrays[each] for each in node.inputs]
+        inputs = [None if each is None else self._arrays[each] for each in _read_by(node)]
         try:
             with np.errstate(all="ignore"):
                 return OPERATORS[op(node)](node, inputs)
         except (ValueError, TypeError, IndexError) as error:
             raise Refuse(f"{label(node)} can't be evaluated: {error}") from error
+
+
+def _read_by(node: ir.Node) -> Sequence[ir.Value | None]:
+    """The inputs whose values matter; of the second one of CastLike it is the type."""
+    return node.inputs[:1] if op(node) == "CastLike" else node.inputs
 
 
 def _read(value: ir.Value) -> Array:

@@ -38,6 +38,23 @@ def _cast(node: ir.Node, inputs: Sequence[Any]) -> Array:
     return widen(values.astype(target.numpy()))
 
 
+def _cast_like(node: ir.Node, inputs: Sequence[Any]) -> Array:
+    like = node.inputs[1]
+    if like is None or like.dtype is None:
+        raise Refuse(f"the type that {node.op_type} '{node.name}' casts to is unknown")
+    values: Array = inputs[0]
+    return widen(values.astype(like.dtype.numpy()))
+
+
+def _concat(node: ir.Node, inputs: Sequence[Any]) -> Array:
+    return np.concatenate(inputs, axis=node.attributes.get_int("axis", 1))
+
+
+def _shape(node: ir.Node, inputs: Sequence[Any]) -> Array:
+    sizes = inputs[0].shape[node.attributes.get_int("start", 0) : node.attributes.get_int("end")]
+    return np.asarray(sizes, dtype=np.int64)
+
+
 def _divide(_: ir.Node, inputs: Sequence[Any]) -> Array:
     if inputs[0].dtype.kind == "i":
         return np.asarray(np.trunc(np.true_divide(inputs[0], inputs[1])), dtype=np.int64)
@@ -110,6 +127,8 @@ OPERATORS: dict[str, Evaluate] = {
     "Abs": _elementwise(np.abs),
     "Add": _elementwise(np.add),
     "Cast": _cast,
+    "CastLike": _cast_like,
+    "Concat": _concat,
     "Div": _divide,
     "Exp": _elementwise(np.exp),
     "Expand": _expand,
@@ -128,6 +147,7 @@ OPERATORS: dict[str, Evaluate] = {
     "ReduceMean": _reduction(np.mean),
     "ReduceSum": _reduction(np.sum),
     "Reshape": _reshape,
+    "Shape": _shape,
     "Sqrt": _elementwise(np.sqrt),
     "Squeeze": _squeeze,
     "Sub": _elementwise(np.subtract),

@@ -41,15 +41,26 @@ def fold(model: ir.Model, config: FoldConfig | None = None) -> FoldResult:
         copy = model.clone()
     except (RuntimeError, ValueError) as error:
         raise FoldError(model.graph.name or "model", f"is not a valid graph: {_root(error)}") from error
+    if model.ir_version < 4:
+        _drop_default_inputs(copy.graph)
     folding = _Folding(Work(model, copy, config or FoldConfig()))
     with np.errstate(all="ignore"):
         changed = folding.run()
     if not changed:
         return FoldResult(model, folding.log.outcomes(), folding.log.warnings(), False)
     drop_unused_functions(copy)
-    # Initializers that are not graph inputs came with IR 4.
     copy.ir_version = max(copy.ir_version, 4)
     return FoldResult(copy, folding.log.outcomes(), folding.log.warnings(), True)
+
+
+def _drop_default_inputs(graph: ir.Graph) -> None:
+    """Let initializers be constants, as they are from IR 4 on.
+
+    Before, each had to be listed as a graph input too. ONNX Runtime takes no other value for these: it lists them
+    neither as inputs nor as overridable.
+    """
+    constant = {value for value in graph.initializers.values() if value.const_value is not None}
+    graph.inputs[:] = [value for value in graph.inputs if value not in constant]
 
 
 def _root(error: BaseException) -> str:
@@ -157,6 +168,7 @@ class _Folding:
             self._warn_overflow(site, refusal)
             self._settle(site, "live", "", f"{why}; {refusal.reason}".removeprefix("; "))
             return False
+        why = why or f"it changes nothing, but '{site.input.name}' and '{site.output.name}' both have names to keep"
         nodes = lower.lower(site, work)
         if not nodes:
             self._settle(site, "folded", lower.RULE, "it changes nothing (scale 1, shift 0): dropped")

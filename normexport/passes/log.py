@@ -24,9 +24,13 @@ class Log:
         self._outcomes[norm] = NormOutcome(norm.node, norm.path, norm.kind, fate, rule, into, reason)
 
     def warn(self, code: str, norm: Norm, message: str, channels: Iterable[int]) -> None:
-        """Add a warning about a norm; of several with one code and the same channels, the first stays."""
+        """Add a warning about a norm; of several with one code and the same channels, the first stays.
+
+        Of a norm that overflows wherever it is tried ("overflow"), the first place is enough.
+        """
         found = tuple(channels)
-        self._warnings.setdefault((code, norm, found), FoldWarning(code, norm.node, norm.path, message, found))
+        key = (code, norm, () if code == "overflow" else found)
+        self._warnings.setdefault(key, FoldWarning(code, norm.node, norm.path, message, found))
 
     def warn_of_map(self, norm: Norm, map: PerChannel) -> None:
         """Warn of channels that ignore their input or hold no number."""

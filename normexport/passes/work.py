@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from normexport.passes.affine import Array
 from normexport.passes.constants import Constants
+from normexport.passes.nodes import op
 from normexport.passes.result import FoldConfig
 from normexport.passes.shapes import Shapes
 
@@ -66,7 +67,16 @@ class Work:
         old = node.inputs[index]
         node.replace_input_with(index, value)
         if old is not None:
+            self._ask_shape_of(value, old)
             self.release([old])
+
+    def _ask_shape_of(self, new: ir.Value, old: ir.Value) -> None:
+        """Let who reads only the shape of `old` read that of `new`, so that no weight stays for it."""
+        if new.const_value is None or old.const_value is None or new.const_value.shape != old.const_value.shape:
+            return
+        for use in list(old.uses()):
+            if op(use.node) == "Shape" and use.node.graph is self.graph:
+                use.node.replace_input_with(0, new)
 
     def retire(self, value: ir.Value) -> None:
         """Give a value whose content has changed a new name: the old one keeps its meaning, and is gone."""

@@ -17,6 +17,7 @@ from normexport.runtime.jitter import jittered
 from normexport.runtime.memory import release_memory
 
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # the others drop "tensor(...)" alone
+_CHECK = "check it with onnx.checker"
 _FATAL = 4  # ONNX Runtime's log level: what it has to say arrives as an exception, once
 
 
@@ -101,7 +102,9 @@ class OnnxRuntime:
             return self._ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # as above
             cause = f"ONNX Runtime can't load it ({_first_line(error)})"
-            raise FoldError(self._model.graph.name or "model", cause, "check it with onnx.checker") from error
+            lacks = "NOT_IMPLEMENTED" in str(error) or "bfloat16" in str(error)
+            remedy = "it lacks that operator for this type: convert the model to float32" if lacks else _CHECK
+            raise FoldError(self._model.graph.name or "model", cause, remedy) from error
 
 
 def _import() -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.export import ExportedProgram
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_unflatten
 
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec, Layer
@@ -58,6 +58,7 @@ class TorchRuntime:
         self.dropped: Mapping[str, str] = {}
         self._dtype: torch.dtype = getattr(torch, dtype)
         self._layers = tuple(layers)
+        self._in_spec = model.call_spec.in_spec if isinstance(model, ExportedProgram) else None
         self._model = _module_tree(model)
         if self._dtype == torch.float64:
             convert_small(self._model)
@@ -87,9 +88,10 @@ class TorchRuntime:
         hooks = _Hooks(self._model, self._layers, capture, sink or _keeper(captured))
         # no_grad, not inference_mode: a widened view of an inference tensor has no version counter
         with hooks, torch.no_grad(), mode():
-            leaves = tree_leaves(self._model(*tensors))
+            args, kwargs = (tensors, {}) if self._in_spec is None else tree_unflatten(tensors, self._in_spec)
+            leaves = tree_leaves(self._model(*args, **kwargs))
         self.dropped = hooks.dropped()
-        outputs = [_array(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        outputs = [_array(leaf) for leaf in leaves if is_output(leaf)]
         if len(outputs) != len(self.output_names):
             cause = f"returns {len(outputs)} tensors, and {len(self.output_names)} outputs are named"
             raise UsageError(self.name, cause, "export the model again")
@@ -177,8 +179,15 @@ def _keeper(kept: dict[str, Array]) -> Sink:
     return keep
 
 
-def _array(tensor: torch.Tensor) -> Array:
-    tensor = tensor.detach().cpu()
+def is_output(leaf: object) -> bool:
+    """Whether a leaf of what a model returns has a place in its ONNX file: tensors, and sizes of the input."""
+    return isinstance(leaf, torch.Tensor) or type(leaf) is int
+
+
+def _array(leaf: torch.Tensor | int) -> Array:
+    if not isinstance(leaf, torch.Tensor):
+        return np.asarray(leaf, dtype=np.int64)
+    tensor = leaf.detach().cpu()
     array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     return array
 

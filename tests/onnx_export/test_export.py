@@ -224,6 +224,27 @@ def test_wrong_input_shape_is_one_line_naming_the_shape():
     assert "\n" not in str(caught.value)
 
 
+class Ordered(nn.Module):
+    def forward(self, left: torch.Tensor, right: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
+        return left - 2 * right if scale is None else scale * (left - 2 * right)
+
+
+def test_inputs_named_like_parameters_bind_by_name_in_any_order():
+    specs = [InputSpec("right", (3,)), InputSpec("left", (3,))]
+    proto = ir.serde.serialize_model(export(Ordered().eval(), specs).model)
+    feeds = {"left": np.ones((1, 3), np.float32), "right": np.full((1, 3), 5, np.float32)}
+    assert ReferenceEvaluator(proto).run(None, feeds)[0].tolist() == [[-9, -9, -9]]
+    free = [InputSpec("a", (3,)), InputSpec("b", (3,))]
+    assert [i.name for i in export(Ordered().eval(), free).model.graph.inputs] == ["a", "b"]
+
+
+def test_misspelt_or_missing_input_names_are_told():
+    with pytest.raises(UsageError, match=r"--input rihgt: is no parameter of Ordered's forward\(left, right, scale\)"):
+        export(Ordered().eval(), [InputSpec("left", (3,)), InputSpec("rihgt", (3,))])
+    with pytest.raises(UsageError, match="--input scale: comes after right in Ordered's forward"):
+        export(Ordered().eval(), [InputSpec("left", (3,)), InputSpec("scale", (3,))])
+
+
 def test_data_dependent_control_flow_is_refused_in_one_line():
     class Branch(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -135,3 +135,11 @@ def test_integer_inputs_that_index_a_table_stay_inside_it():
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     assert integer_highs(ir.from_proto(model)) == {"tokens": 50}
+
+
+def test_real_inputs_with_nan_are_refused_by_sample(tmp_path):
+    images = np.zeros((4, 3), np.float32)
+    images[2, 1] = np.nan
+    np.savez(tmp_path / "data.npz", x=images)
+    with pytest.raises(UsageError, match="array x: holds NaN, first in sample 2"):
+        load_arrays(tmp_path / "data.npz", [InputSpec("x", (3,))])

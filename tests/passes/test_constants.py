@@ -26,6 +26,8 @@ EXPRESSIONS: dict[str, Build] = {
     "Add": lambda b, p, q: b.node("Add", [p, q]),
     "Cast": lambda b, p, q: b.node("Cast", [q], to=10),
     "Cast to int64": lambda b, p, q: b.node("Cast", [q], to=7),
+    "CastLike": lambda b, p, q: b.node("CastLike", [q, b.input((1,), "like")]),
+    "Concat": lambda b, p, q: b.node("Concat", [p, q], axis=1),
     "Div": lambda b, p, q: b.node("Div", [q, p]),
     "Div of int64": lambda b, p, q: b.node("Div", [int64(b, -7, 7, 8), int64(b, 2, 2, 3)]),
     "Exp": lambda b, p, q: b.node("Exp", [q]),
@@ -45,6 +47,8 @@ EXPRESSIONS: dict[str, Build] = {
     "ReduceMean": lambda b, p, q: b.node("ReduceMean", [q]),
     "ReduceSum": lambda b, p, q: b.node("ReduceSum", [q, int64(b, 0)]),
     "Reshape": lambda b, p, q: b.node("Reshape", [q, int64(b, 0, -1, 1)]),
+    "Shape": lambda b, p, q: b.node("Shape", [q]),
+    "Shape of a part": lambda b, p, q: b.node("Shape", [b.node("Unsqueeze", [q, int64(b, 0)])], start=-2, end=-1),
     "Sqrt": lambda b, p, q: b.node("Sqrt", [p]),
     "Squeeze": lambda b, p, q: b.node("Squeeze", [b.node("Unsqueeze", [q, int64(b, 0, 3)]), int64(b, 3)]),
     "Sub": lambda b, p, q: b.node("Sub", [p, q]),
@@ -68,7 +72,8 @@ def ours(model: onnx.ModelProto) -> np.ndarray:
 def evaluated(b: GraphBuilder, name: str) -> tuple[np.ndarray, np.ndarray]:
     """(our array, onnx.reference's) of one value."""
     model = untyped(b, name)
-    return ours(model), ReferenceEvaluator(model).run([name], {})[0]
+    feeds = {value.name: np.zeros(1) for value in b.inputs}
+    return ours(model), ReferenceEvaluator(model).run([name], feeds)[0]
 
 
 @pytest.mark.parametrize("name", EXPRESSIONS)

@@ -85,3 +85,10 @@ def test_statistics_that_are_no_numbers_are_named_and_stay(bad: float) -> None:
     result = folded(conv_and_norm(np.float32, np.array([1.0, 1.0, bad]), np.ones(3)))
     assert [outcome.fate for outcome in result.norms] == ["live"]
     assert warned(result, "not_finite") == {2}
+
+
+def test_a_norm_that_overflows_wherever_it_is_tried_is_warned_about_once() -> None:
+    model = conv_and_norm(np.float16, np.ones(3), np.array([6.5e4, 1.0e38, 1.0]))
+    result = folded(model)
+    assert [outcome.fate for outcome in result.norms] == ["live"]
+    assert [(warning.code, warning.channels) for warning in result.warnings] == [("overflow", (0, 1))]
