@@ -23,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
-        raise UsageError(str(path), "is not a regular file", "choose another output with -o")
+        raise UsageError(str(path), "can't be written (not a regular file)", "choose another output with -o")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
