@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import onnx_ir as ir
 import torch
 from onnxscript.values import Opset
 from torch.export import ExportedProgram
@@ -22,7 +23,13 @@ _STANDARD = Opset("", norms.OPSET)
 
 
 def _running_norm(x: Any, mean: Any, inv_scale: Any, scale: Any, bias: Any, kind: str) -> Any:
-    return _OPSET.RunningNorm(x, mean, inv_scale, scale, bias, kind=kind)
+    return _OPSET.RunningNorm(x, *map(_wide, (mean, inv_scale, scale, bias)), kind=kind)
+
+
+def _wide(vector: Any) -> Any:
+    """Half-precision parameters as float32, the type in which the operators take them and compute."""
+    half = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    return _STANDARD.Cast(vector, to=ir.DataType.FLOAT.value) if vector.dtype in half else vector
 
 
 def _live_norm(
@@ -39,7 +46,7 @@ def _live_norm(
     given = {"k": k, "chunks": chunks}
     parameters = {name: given[name] for name in norms.kind(kind).parameters}
     op = getattr(_OPSET, norms.kind(kind).op(instance))
-    y = op(x, scale, bias, epsilon=epsilon, correction=correction, **parameters)
+    y = op(x, _wide(scale), _wide(bias), epsilon=epsilon, correction=correction, **parameters)
     # The mean and the statistic are for training. The exporter wants a value for each: these are read by nothing
     # (`require_inference`) and tidied away.
     return y, _STANDARD.Identity(scale), _STANDARD.Identity(scale)

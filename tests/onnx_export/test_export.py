@@ -165,6 +165,20 @@ def test_norms_become_operators_of_the_right_kind():
     assert kinds == ["l1", "linf"]
 
 
+def test_half_precision_model_exports_with_float32_parameters_and_runs():
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nxn.L1BatchNorm2d(4), nn.ReLU(), nxn.LinfBatchNorm2d(4, track_running_stats=False)
+    )
+    half = randomise(model).half()
+    proto = ir.serde.serialize_model(export(half, [InputSpec("x", (3, 6, 6), "float16")]).model)
+    onnx.checker.check_model(proto, full_check=True)
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 6)).astype(np.float16)
+    got = ort.InferenceSession(proto.SerializeToString()).run(None, {"x": x})[0]
+    with torch.no_grad():
+        want = half.double()(torch.from_numpy(x).double()).numpy()
+    np.testing.assert_allclose(got, want, atol=2e-2)  # values of up to 1, roundings of 2^-11 divided by a range
+
+
 def test_outputs_are_named_after_the_structure_and_batch_is_the_only_free_size():
     graph = export(randomise(TwoInTwoOut()), CASES["several"][1]).model.graph
     assert [o.name for o in graph.outputs] == ["logits", "maps_0", "maps_1"]
