@@ -153,6 +153,9 @@ def check(
     # ONNX sides first: they bind by name, torch by position.
     sides = sorted((first, second), key=lambda side: not isinstance(side, ir.Model))
     specs = _specs(inputs) or _known_inputs(sides[0]) or _known_inputs(sides[1])
+    for side in (second, first):  # names that are parameters of forward bind by name; the reference has the last word
+        if isinstance(side, Checkpoint) and side.model is not None:
+            specs = onnx_export.bound(side.model, specs, str(side.path))
     if not specs:
         raise UsageError("parity", "neither side says what it reads", "give the shape of one sample: --input 3x224x224")
     arrays = parity.load_arrays(data, specs) if data is not None else None

@@ -22,6 +22,7 @@ ORDER = [
     "errors",
     "files",
     "onnx_files",
+    "module_paths",
     "norms",
     "nn",
     "checkpoint",

@@ -125,6 +125,45 @@ def test_check_pairs_the_inputs_of_a_program_and_a_file_by_position(folder, tmp_
     assert normexport.check(tmp_path / "named.onnx", tmp_path / "named.pt2").passed
 
 
+class Difference(nn.Module):
+    """Not symmetric: swapped inputs give another result."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Conv2d(3, 4, 1)
+
+    def forward(self, left, right):
+        return self.net(left) - 2 * self.net(right)
+
+
+def test_check_binds_named_inputs_by_name_whatever_their_order(tmp_path):
+    torch.save(Difference().eval(), tmp_path / "d.pt")
+    exported = normexport.export(load(tmp_path / "d.pt"), ["right=3x4x4", "left=3x4x4"], tmp_path / "d.onnx")
+    assert [spec.name for spec in exported.inputs] == ["left", "right"]
+    # The same file with its inputs listed the other way round computes the same.
+    swapped = onnx.load(tmp_path / "d.onnx")
+    left, right = swapped.graph.input
+    del swapped.graph.input[:]
+    swapped.graph.input.extend([right, left])
+    onnx.save(swapped, tmp_path / "swapped.onnx")
+    named = ["right=3x4x4", "left=3x4x4"]
+    for file in ("d.onnx", "swapped.onnx", "d.pt"):
+        candidate = load(tmp_path / file) if file.endswith(".pt") else tmp_path / file
+        assert normexport.check(load(tmp_path / "d.pt"), candidate, named).passed, file
+    assert normexport.check(load(tmp_path / "d.pt"), tmp_path / "swapped.onnx").passed
+
+
+def test_metadata_that_can_not_be_read_is_no_module_path(conversion, folder, tmp_path):
+    model = onnx.load(folder / "out" / "model.onnx")
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value="['unclosed")
+    onnx.save(model, tmp_path / "odd.onnx")
+    assert normexport.check(folder / "out" / "model.onnx", tmp_path / "odd.onnx", layers=True).passed
+    assert normexport.check(tmp_path / "odd.onnx", tmp_path / "odd.onnx", layers=True).passed
+    assert normexport.fold(tmp_path / "odd.onnx").outcomes[0].path == ""
+
+
 def test_convert_of_a_module_says_to_save_it(tmp_path):
     with pytest.raises(normexport.UsageError, match="Net: is a module, not a checkpoint; save it"):
         normexport.convert(Net().eval(), tmp_path / "out", ["3x6x6"])

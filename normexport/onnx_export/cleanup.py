@@ -13,7 +13,7 @@ import onnx_ir.passes.common as common
 from onnxscript import optimizer, rewriter
 from onnxscript.rewriter.rules import common as rules
 
-from normexport.onnx_export.layers import module_path
+from normexport.module_paths import module_path
 
 _RULES = (
     rules.add_0_rule,

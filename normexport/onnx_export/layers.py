@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-SCOPES = "pkg.torch.onnx.name_scopes"
-#: What the exporter writes where a node was made by no module at all.
-_NO_MODULE = "_empty_nn_module_stack"
-CLASSES = "pkg.torch.onnx.class_hierarchy"
+from normexport.module_paths import CLASSES, NO_MODULE, SCOPES, words
 
 
 @dataclass(frozen=True)
@@ -30,12 +26,6 @@ class Layer:
     call: int
     type: str
     tensor: str
-
-
-def module_path(node: ir.Node) -> str:
-    """Path of the innermost module that a node was made by, "" where unknown."""
-    scopes = _literal_list(node.metadata_props.get(SCOPES))
-    return scopes[-2] if len(scopes) >= 2 and not scopes[-2].startswith(_NO_MODULE) else ""
 
 
 def layers_of(model: ir.Model) -> tuple[Layer, ...]:
@@ -86,11 +76,11 @@ def _runs(graph: ir.Graph) -> Iterator[_Run]:
     """Unbroken runs of nodes per module path. Nodes of no module (constants) do not break a run."""
     open_runs: dict[str, _Run] = {}
     for position, node in enumerate(graph):
-        scopes = _literal_list(node.metadata_props.get(SCOPES))
+        scopes = words(node, SCOPES)
         if len(scopes) < 2:
             continue
-        classes = _literal_list(node.metadata_props.get(CLASSES))
-        named = [(i, path) for i, path in enumerate(scopes[:-1]) if path and not path.startswith(_NO_MODULE)]
+        classes = words(node, CLASSES)
+        named = [(i, path) for i, path in enumerate(scopes[:-1]) if path and not path.startswith(NO_MODULE)]
         modules = {path: classes[i] if i < len(classes) else "" for i, path in named}
         for path in [path for path in open_runs if path not in modules]:
             yield open_runs.pop(path)
@@ -109,10 +99,3 @@ def _escaping(nodes: list[ir.Node]) -> list[ir.Value]:
         for value in node.outputs
         if value.is_graph_output() or any(user not in inside for user in value.consumers())
     ]
-
-
-def _literal_list(text: str | None) -> list[str]:
-    if not text:
-        return []
-    value = ast.literal_eval(text)
-    return [str(item) for item in value] if isinstance(value, list) else []

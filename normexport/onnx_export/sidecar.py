@@ -18,12 +18,10 @@ from pathlib import Path
 import onnx_ir as ir
 
 from normexport.errors import UsageError
-from normexport.onnx_export.layers import Layer, module_path, present
+from normexport.module_paths import FOLDED, module_path
+from normexport.onnx_export.layers import Layer, present
 
 FORMAT = 1
-
-#: Metadata key under which `passes` records the norms that a node took in.
-_FOLDED = "normexport.folded"
 
 
 def sidecar_path(model: Path) -> Path:
@@ -38,7 +36,7 @@ def sidecar_text(layers: Sequence[Layer], model: ir.Model, name: str) -> str:
     for node in model.graph:
         path = module_path(node)
         nodes[path].append(node.name or "")
-        holds[path] += [norm for norm in node.metadata_props.get(_FOLDED, "").split(",") if norm]
+        holds[path] += [norm for norm in node.metadata_props.get(FOLDED, "").split(",") if norm]
     there = set(present(layers, model))
     rows = [
         {

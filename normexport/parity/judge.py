@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from normexport.errors import FoldError, UsageError
-from normexport.onnx_export import InputSpec, Layer, module_path
+from normexport.module_paths import module_path
+from normexport.onnx_export import InputSpec, Layer
 from normexport.parity.check import check
 from normexport.parity.inputs import Batch, integer_highs, standard_batches
 from normexport.parity.verdict import ParityReport

@@ -14,12 +14,13 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.errors import FoldError
+from normexport.module_paths import module_path
 from normexport.passes import lower, weight_norm
 from normexport.passes.affine import Refuse, listed
 from normexport.passes.cleanup import drop_unused_functions
 from normexport.passes.downward import push
 from normexport.passes.log import Log
-from normexport.passes.nodes import name_of, path_of
+from normexport.passes.nodes import name_of
 from normexport.passes.plan import Overflow, Plan
 from normexport.passes.result import Fate, FoldConfig, FoldResult
 from normexport.passes.site import Norm, Site, kind_of, read_site
@@ -102,7 +103,7 @@ class _Folding:
 
     def _leave(self, node: ir.Node, refusal: Refuse) -> None:
         if node not in self.owners:
-            self.owners[node] = (Norm(name_of(node), path_of(node), kind_of(node)),)
+            self.owners[node] = (Norm(name_of(node), module_path(node), kind_of(node)),)
         self.log.settle(self.owners[node][0], "live", "", refusal.reason)
 
     def _fold_site(self, site: Site) -> bool:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-
 import onnx_ir as ir
 
 from normexport.passes.affine import Refuse
-
-_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def op(node: ir.Node) -> str:
@@ -24,15 +20,6 @@ def name_of(node: ir.Node) -> str:
 def label(node: ir.Node) -> str:
     """How a reason names a node: "Conv 'conv1'"."""
     return f"{node.op_type} '{name_of(node)}'"
-
-
-def path_of(node: ir.Node) -> str:
-    """Innermost module path that torch's exporter left on the node, "" if there is none."""
-    try:
-        scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
-    except (ValueError, SyntaxError):
-        return ""
-    return str(scopes[-2]) if isinstance(scopes, list) and len(scopes) > 1 else ""
 
 
 def required(node: ir.Node, index: int) -> ir.Value:

@@ -9,10 +9,11 @@ from itertools import groupby
 
 import onnx_ir as ir
 
+from normexport.module_paths import module_path
 from normexport.norms import DOMAIN, live_ops
 from normexport.passes.affine import PerChannel, Refuse
 from normexport.passes.link import Link
-from normexport.passes.nodes import label, name_of, op, path_of
+from normexport.passes.nodes import label, name_of, op
 from normexport.passes.read_batchnorm import read_batchnorm
 from normexport.passes.read_chain import read_chain
 from normexport.passes.read_running import read_running
@@ -98,7 +99,7 @@ def kind_of(node: ir.Node) -> str:
 
 def norm_of(node: ir.Node) -> Norm:
     """The norm that begins at this node."""
-    return Norm(name_of(node), path_of(node), kind_of(node))
+    return Norm(name_of(node), module_path(node), kind_of(node))
 
 
 def read_site(start: ir.Node, work: Work, owners: Owners) -> Site | None:
@@ -142,7 +143,7 @@ def _norms(links: list[Link], owners: Owners) -> list[tuple[Norm, PerChannel]]:
         unowned = [link for link in part if link.node not in owners]
         if any(link.counts for link in unowned):
             node = unowned[0].node
-            found.append((Norm(name_of(node), path_of(node), part[0].kind), whole))
+            found.append((Norm(name_of(node), module_path(node), part[0].kind), whole))
     return found
 
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from normexport.module_paths import module_path
 from normexport.norms import DOMAIN
 from normexport.passes.affine import Array, Refuse, indices, listed
 from normexport.passes.log import Log
-from normexport.passes.nodes import label, name_of, op, path_of, required
+from normexport.passes.nodes import label, name_of, op, required
 from normexport.passes.plan import float_type
 from normexport.passes.site import Norm
 from normexport.passes.work import Work
@@ -45,7 +46,7 @@ def bounded(v: Array, rho: Array, axis: int, p: float) -> tuple[Array, list[int]
 
 
 def _resolve_one(node: ir.Node, work: Work, log: Log) -> bool:
-    norm = Norm(name_of(node), path_of(node), "weight")
+    norm = Norm(name_of(node), module_path(node), "weight")
     try:
         weight = _weight(node, work)
     except Refuse as refusal:

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
+from normexport.module_paths import FOLDED
 from normexport.passes.affine import Array
 from normexport.passes.constants import Constants
 from normexport.passes.nodes import op
 from normexport.passes.result import FoldConfig
 from normexport.passes.shapes import Shapes
 
-FOLDED = "normexport.folded"
 _SUFFIX = "_folded"
 
 
