@@ -26,6 +26,7 @@ from normexport.norms.kind import CHUNKS_DEFAULT, K_DEFAULT, NormKind, reference
 from normexport.norms.l1 import L1
 from normexport.norms.l2 import L2
 from normexport.norms.linf import LINF
+from normexport.norms.quantized import quantized_reference
 from normexport.norms.range import RANGE
 from normexport.norms.topk import TOPK
 
@@ -43,6 +44,7 @@ __all__ = [
     "functions",
     "kind",
     "live_ops",
+    "quantized_reference",
     "reference",
     "register_schemas",
     "running_kind",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from normexport.errors import UsageError
 
 Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 #: Defaults of the parameters that some kinds take, as the original layers have them.
 K_DEFAULT, CHUNKS_DEFAULT = 10, 16
@@ -24,6 +25,21 @@ class Statistic(Protocol):
     def __call__(self, d: Any, *, k: int, chunks: int, correction: float) -> Any: ...
 
 
+class IntegerStatistic(Protocol):
+    """The statistic of integers, before its factor: r (C, n) = q - p, e (C,) = n*p - sum q -> float64 (C,).
+
+    An element deviates from the mean by exactly r + e/n, |e| <= n/2; see `quantized.py`.
+    """
+
+    def __call__(self, r: Integers, e: Integers, *, k: int, chunks: int) -> Array: ...
+
+
+class Factor(Protocol):
+    """(n elements reduced, chunks) -> what the plain statistic is multiplied with, float64."""
+
+    def __call__(self, n: int, chunks: int) -> float: ...
+
+
 @dataclass(frozen=True)
 class NormKind:
     """One kind of norm: `y = scale * d / (statistic(d) + epsilon) + bias` with `d = x - mean(x)`.
@@ -33,6 +49,8 @@ class NormKind:
         title: prefix of module and operator names, "L1" in L1BatchNorm2d.
         formula: the statistic in words for documentation tables.
         statistic: float64 numpy, (C, n) -> (C,).
+        integer_statistic: the statistic of int8 tensors, without the factor.
+        factor: the kind's own constant.
         torch_statistic: the same formula by tensor methods, (..., n) -> (...); differentiable.
         onnx_statistic: ONNX text computing `stat`; see `function.py` for the names it may use.
         onnx_constant: ONNX text computing `own`, the kind's own constant (a scalar).
@@ -44,6 +62,8 @@ class NormKind:
     title: str
     formula: str
     statistic: Statistic
+    integer_statistic: IntegerStatistic
+    factor: Factor
     torch_statistic: Statistic
     onnx_statistic: str
     onnx_constant: str
@@ -87,6 +107,11 @@ def reference(
     z = z.reshape(n, c, -1) if instance else z.reshape(c, n, -1).transpose(1, 0, 2)
     y = z * np.asarray(scale, np.float64)[:, None] + np.asarray(bias, np.float64)[:, None]
     return np.asarray(y.reshape(x.shape))
+
+
+def mean_deviation(whole: Integers, part: Integers, n: int, count: int) -> Array:
+    """(whole + part/n) / count in float64: deviations summed as integers, each of them |r| + (+-e)/n."""
+    return np.asarray((whole + part / n) / count)
 
 
 def require_k(k: int, n: int) -> None:

@@ -7,12 +7,24 @@ from typing import Any
 import numpy as np
 
 from normexport.norms.constants import L1_CONSTANT
-from normexport.norms.kind import Array, NormKind
+from normexport.norms.kind import Array, Integers, NormKind, mean_deviation
 
 
 def statistic(d: Array, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Array:
     """(C, n) -> (C,)."""
     return np.asarray((correction or L1_CONSTANT) * np.abs(d).mean(axis=1))
+
+
+def integer_statistic(r: Integers, e: Integers, *, k: int = 0, chunks: int = 0) -> Array:
+    """Mean |r + e/n|; since |e/n| <= 1/2, the sign of r + e/n is that of r, or of e where r = 0."""
+    sides = np.sign(r).sum(axis=1)
+    zeros = (r == 0).sum(axis=1)
+    return mean_deviation(np.abs(r).sum(axis=1), e * sides + np.abs(e) * zeros, r.shape[1], r.shape[1])
+
+
+def factor(n: int, chunks: int = 0) -> float:
+    """sqrt(pi/2)."""
+    return L1_CONSTANT
 
 
 def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
@@ -25,6 +37,8 @@ L1 = NormKind(
     title="L1",
     formula="sqrt(pi/2) * mean |d|",
     statistic=statistic,
+    integer_statistic=integer_statistic,
+    factor=factor,
     torch_statistic=torch_statistic,
     onnx_constant=f"own64 = Constant <value = double {{{L1_CONSTANT!r}}}>()  own = CastLike(own64, scale)",
     onnx_statistic="""

@@ -9,12 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from normexport.norms.kind import Array, NormKind
+from normexport.norms.kind import Array, Integers, NormKind
 
 
 def statistic(d: Array, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Array:
     """(C, n) -> (C,)."""
     return np.asarray((correction or 1.0) * np.sqrt(np.square(d).mean(axis=1)))
+
+
+def integer_statistic(r: Integers, e: Integers, *, k: int = 0, chunks: int = 0) -> Array:
+    """sqrt((sum r^2 - e^2/n) / n): the mean square about p, less the square of the mean's distance from p."""
+    n = r.shape[1]
+    wide = e.astype(np.float64)
+    return np.asarray(np.sqrt((np.square(r).sum(axis=1) - wide * wide / n) / n))
+
+
+def factor(n: int, chunks: int = 0) -> float:
+    """1."""
+    return 1.0
 
 
 def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
@@ -29,6 +41,8 @@ L2 = NormKind(
     title="L2",
     formula="sqrt(mean d^2)",
     statistic=statistic,
+    integer_statistic=integer_statistic,
+    factor=factor,
     torch_statistic=torch_statistic,
     onnx_constant="own64 = Constant <value = double {1.0}>()  own = CastLike(own64, scale)",
     onnx_statistic="""

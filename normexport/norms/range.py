@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from normexport.norms.constants import RANGE_SHARE, chunk_layout, extreme_constant, extreme_text
-from normexport.norms.kind import CHUNKS_DEFAULT, Array, NormKind
+from normexport.norms.kind import CHUNKS_DEFAULT, Array, Integers, NormKind, mean_deviation
 
 
 def statistic(d: Array, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0) -> Array:
@@ -21,6 +21,20 @@ def statistic(d: Array, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction:
     tops, bottoms = np.maximum.reduceat(d, starts, axis=1), np.minimum.reduceat(d, starts, axis=1)
     own = RANGE_SHARE * extreme_constant(length)
     return np.asarray((correction or own) * (tops.mean(axis=1) - bottoms.mean(axis=1)))
+
+
+def integer_statistic(r: Integers, e: Integers, *, k: int = 0, chunks: int = CHUNKS_DEFAULT) -> Array:
+    """Mean over chunks of max r - min r; the mean cancels."""
+    n = r.shape[1]
+    length, count = chunk_layout(n, chunks)
+    starts = np.arange(0, n, length)
+    spans = np.maximum.reduceat(r, starts, axis=1) - np.minimum.reduceat(r, starts, axis=1)
+    return mean_deviation(spans.sum(axis=1), np.zeros_like(e), n, count)
+
+
+def factor(n: int, chunks: int = CHUNKS_DEFAULT) -> float:
+    """0.35 * C(chunk length)."""
+    return RANGE_SHARE * extreme_constant(chunk_layout(n, chunks)[0])
 
 
 def torch_statistic(d: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0) -> Any:
@@ -56,6 +70,8 @@ RANGE = NormKind(
     title="Range",
     formula="0.35 * C(L) * (mean over chunks of max d - mean over chunks of min d)",
     statistic=statistic,
+    integer_statistic=integer_statistic,
+    factor=factor,
     torch_statistic=torch_statistic,
     onnx_constant=_LAYOUT
     + extreme_text("length_scalar", "extreme")

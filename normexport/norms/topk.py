@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from normexport.norms.constants import extreme_constant, extreme_text
-from normexport.norms.kind import K_DEFAULT, Array, NormKind, require_k
+from normexport.norms.kind import K_DEFAULT, Array, Integers, NormKind, mean_deviation, require_k
 
 
 def statistic(d: Array, *, k: int = K_DEFAULT, chunks: int = 0, correction: float = 0.0) -> Array:
@@ -21,6 +21,22 @@ def statistic(d: Array, *, k: int = K_DEFAULT, chunks: int = 0, correction: floa
     # Sorting puts NaN last, so a NaN is always among the k largest.
     largest = np.sort(np.abs(d), axis=1)[:, n - k :]
     return np.asarray((correction or extreme_constant(n)) * largest.mean(axis=1))
+
+
+def integer_statistic(r: Integers, e: Integers, *, k: int = K_DEFAULT, chunks: int = 0) -> Array:
+    """Mean of the k largest |r + e/n|, found among the integers |n*r + e|. Raises UsageError where k > n."""
+    n = r.shape[1]
+    require_k(k, n)
+    scaled = n * r + e[:, None]
+    largest = np.argsort(np.abs(scaled), axis=1, kind="stable")[:, n - k :]
+    sides = np.where(np.take_along_axis(scaled, largest, axis=1) >= 0, 1, -1)
+    whole = (sides * np.take_along_axis(r, largest, axis=1)).sum(axis=1)
+    return mean_deviation(whole, e * sides.sum(axis=1), n, k)
+
+
+def factor(n: int, chunks: int = 0) -> float:
+    """C(n)."""
+    return extreme_constant(n)
 
 
 def torch_statistic(d: Any, *, k: int = K_DEFAULT, chunks: int = 0, correction: float = 0.0) -> Any:
@@ -35,6 +51,8 @@ TOPK = NormKind(
     title="TopK",
     formula="C(n) * mean of the k largest |d|",
     statistic=statistic,
+    integer_statistic=integer_statistic,
+    factor=factor,
     torch_statistic=torch_statistic,
     onnx_constant=extreme_text("n", "own"),
     # k * n is at least k unless the batch is empty: then 0 of 0 elements are taken, else k > n stays an error.

@@ -1,0 +1,61 @@
+"""The norms on int8 tensors: statistics are integers, so every implementation gives the same bytes.
+
+Norms are scale invariant. With x = s_x*(q - z_x) the zero point leaves with the mean and s_x only divides epsilon, so
+`QuantizeLinear -> norm -> DequantizeLinear` with output scale s_y and zero point z_y is one integer operator with
+`scale/s_y`, `bias/s_y + z_y` and `epsilon/s_x`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normexport.norms.kind import CHUNKS_DEFAULT, K_DEFAULT, NormKind
+
+Int8 = NDArray[np.int8]
+Int64 = NDArray[np.int64]
+Float32 = NDArray[np.float32]
+
+
+def quantized_reference(
+    kind: NormKind,
+    q: Int8,
+    scale: Float32,
+    bias: Float32,
+    *,
+    epsilon: float = 1e-5,
+    instance: bool = False,
+    k: int = K_DEFAULT,
+    chunks: int = CHUNKS_DEFAULT,
+    correction: float = 0.0,
+) -> Int8:
+    """The integer operator, byte for byte, in numpy.
+
+    q (N, C, *space) int8; scale, bias (C,) and epsilon in units of the quantised tensors. With n elements reduced,
+    S = sum q, p = rint(S/n) and e = n*p - S, the deviation of an element is exactly (q - p) + e/n. The statistic is
+    float64 from exact integers; `a = scale / (factor * statistic + epsilon)` and `y = ((q - p) + e/n) * a + bias`
+    are float32 with every operation rounded; y is rounded half to even and saturates; NaN gives 0.
+
+    Raises:
+        UsageError: k exceeds the number of elements reduced.
+    """
+    if q.size == 0:
+        return np.array(q, dtype=np.int8)
+    batch, channels = q.shape[:2]
+    flat = q.reshape(batch, channels, -1).astype(np.int64)
+    rows = flat.reshape(batch * channels, -1) if instance else flat.transpose(1, 0, 2).reshape(channels, -1)
+    n = rows.shape[1]
+    total = rows.sum(axis=1)
+    pivot = np.rint(total / n).astype(np.int64)
+    e = n * pivot - total
+    statistic = kind.integer_statistic(rows - pivot[:, None], e, k=k, chunks=chunks)
+    factor = np.float32(correction) if correction else np.float32(kind.factor(n, chunks))
+    repeats = batch if instance else 1
+    with np.errstate(all="ignore"):
+        divisor = factor * statistic.astype(np.float32) + np.float32(epsilon)
+        a = np.tile(scale.astype(np.float32), repeats) / divisor
+        deviation = (rows - pivot[:, None]).astype(np.float32) + (e / n).astype(np.float32)[:, None]
+        y = deviation * a[:, None] + np.tile(bias.astype(np.float32), repeats)[:, None]
+        whole = np.rint(np.clip(np.where(np.isnan(y), np.float32(0), y), -128, 127)).astype(np.int8)
+    rows_of = whole.reshape(batch, channels, -1) if instance else whole.reshape(channels, batch, -1).transpose(1, 0, 2)
+    return np.array(rows_of, dtype=np.int8, order="C").reshape(q.shape)
