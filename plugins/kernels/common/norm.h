@@ -1,0 +1,37 @@
+// What the CPU and the CUDA side must agree on before any kernel runs: sizes, factors, validity. Host code.
+#pragma once
+
+#include <cstdint>
+
+#include "normexport/kernels.h"
+
+namespace nx {
+
+// n: elements that one statistic reduces.
+inline int64_t reduced(const NxNorm& norm) { return norm.instance ? norm.space : norm.batch * norm.space; }
+
+// Statistics that one call computes: channels, or samples times channels.
+inline int64_t groups(const NxNorm& norm) { return norm.instance ? norm.batch * norm.channels : norm.channels; }
+
+inline bool empty(const NxNorm& norm) { return norm.batch == 0 || norm.channels == 0 || norm.space == 0; }
+
+// Lanes v of a layout (kernels.h): how many channels stand side by side. channels: C.
+int64_t lanes(int32_t layout, int64_t channels);
+
+// Elements of one sample, padding lanes included.
+int64_t sample_elements(const NxNorm& norm);
+
+// Bytes of one element of x; 0 for an unknown type.
+int64_t element_size(int32_t type);
+
+struct Chunks {
+  int64_t length, count;
+};
+
+// Range: n elements in chunks of `length`, the last one possibly shorter.
+Chunks chunk_layout(int64_t n, int64_t chunks);
+
+// What the plain statistic is multiplied with: the correction, or the kind's own constant.
+double factor(const NxNorm& norm);
+
+}  // namespace nx
