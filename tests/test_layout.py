@@ -24,6 +24,7 @@ ORDER = [
     "onnx_files",
     "module_paths",
     "norms",
+    "plugins",
     "nn",
     "checkpoint",
     "onnx_export",

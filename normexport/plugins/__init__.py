@@ -1,0 +1,7 @@
+"""The native libraries: where they lie, what is wrong with one, and how to build them. All of them are optional."""
+
+from __future__ import annotations
+
+from normexport.plugins.locate import COMPONENTS, build_folder, find, library_folder, path_of, require, sources
+
+__all__ = ["COMPONENTS", "build_folder", "find", "library_folder", "path_of", "require", "sources"]

@@ -1,0 +1,73 @@
+"""Where the native libraries lie, and where their sources are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import normexport
+from normexport.errors import MissingComponent, UsageError
+
+#: Component -> what it is for. Each is one shared library, libnormexport_NAME.so.
+COMPONENTS = {
+    "kernels": "the CPU kernels for numpy and torch",
+    "onnxruntime": "the operators inside ONNX Runtime",
+    "tensorrt": "the operators inside TensorRT",
+}
+FOLDER_VARIABLE = "NORMEXPORT_PLUGIN_DIR"
+BUILD_COMMAND = "normexport plugins build"
+
+
+def sources() -> Path | None:
+    """The folder of the CMake project, or None where only the Python package is installed."""
+    folder = Path(normexport.__file__).parents[1] / "plugins"
+    return folder if (folder / "CMakeLists.txt").is_file() else None
+
+
+def build_folder() -> Path:
+    """Where `normexport plugins build` builds: build/plugins of a checkout, else a cache folder for this version."""
+    own = sources()
+    if own is not None:
+        return own.parent / "build" / "plugins"
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "normexport" / f"plugins-{normexport.__version__}"
+
+
+def library_folder() -> Path:
+    """Where the libraries are looked for: NORMEXPORT_PLUGIN_DIR, else lib/ of the build folder."""
+    given = os.environ.get(FOLDER_VARIABLE)
+    return Path(given) if given else build_folder() / "lib"
+
+
+def path_of(name: str) -> Path:
+    """Where the library of component `name` belongs, there or not.
+
+    Raises:
+        UsageError: no component is called so.
+    """
+    if name not in COMPONENTS:
+        raise UsageError(f"component {name!r}", "does not exist", f"choose one of {', '.join(COMPONENTS)}")
+    return library_folder() / f"libnormexport_{name}.so"
+
+
+def find(name: str) -> Path | None:
+    """The library of component "kernels", "onnxruntime" or "tensorrt", or None where it has not been built.
+
+    Raises:
+        UsageError: no component is called so.
+    """
+    path = path_of(name)
+    return path if path.is_file() else None
+
+
+def require(name: str) -> Path:
+    """As `find`, for callers that can't go on without.
+
+    Raises:
+        MissingComponent: the library has not been built.
+        UsageError: no component is called so.
+    """
+    path = find(name)
+    if path is None:
+        raise MissingComponent(path_of(name).name, f"is not in {library_folder()}", f"run: {BUILD_COMMAND}")
+    return path
