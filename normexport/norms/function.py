@@ -70,10 +70,12 @@ _INSTANCE_ROWS = """
     row_shape = Add(count_zero, zero_length)
     rows = Reshape(d, row_shape)
 """
+# TensorRT pads shapes with zeros only: the one is added.
 _INSTANCE_STAT = """
     one_after = Constant <value = int64[2] {0, 1}>()
-    unit = Constant <value = int64 {1}>()
-    stat_shape = Pad(sample_channel, one_after, unit)
+    unit = Constant <value = int64[3] {0, 0, 1}>()
+    without_space = Pad(sample_channel, one_after)
+    stat_shape = Add(without_space, unit)
     statistic = Reshape(stat, stat_shape)
 """
 
@@ -134,7 +136,8 @@ _WEIGHT = """
 """
 
 
-def _parse(signature: str, body: str) -> onnx.FunctionProto:
+def parse(signature: str, body: str) -> onnx.FunctionProto:
+    """A function of this domain from its text."""
     text = f'<opset_import: ["" : {OPSET}], domain: "{DOMAIN}"> {signature} {{ {body} }}'
     return onnx.parser.parse_function(text)
 
@@ -151,15 +154,15 @@ def live_function(kind: NormKind, instance: bool) -> onnx.FunctionProto:
         steps += [rows, kind.onnx_statistic, stat, _NORMALIZED.format(statistic="statistic")]
     else:
         steps += [kind.onnx_statistic, _NORMALIZED.format(statistic="stat")]
-    return _parse(signature, "\n".join(steps))
+    return parse(signature, "\n".join(steps))
 
 
 def running_function() -> onnx.FunctionProto:
     """Body of RunningNorm: Y = (X - mean) * inv_scale * scale + bias per channel, axis 1."""
     signature = 'RunningNorm <kind: string = ""> (X, mean, inv_scale, scale, bias) => (Y)'
-    return _parse(signature, _AS_NCS.format(like="mean") + _RUNNING)
+    return parse(signature, _AS_NCS.format(like="mean") + _RUNNING)
 
 
 def weight_function() -> onnx.FunctionProto:
     """Body of BoundedWeightNorm: W = rho * V / ||V||_p over all axes but `axis` (-1: over all)."""
-    return _parse("BoundedWeightNorm <axis: int = 0, p: float = 2.0> (V, rho) => (W)", _WEIGHT)
+    return parse("BoundedWeightNorm <axis: int = 0, p: float = 2.0> (V, rho) => (W)", _WEIGHT)
