@@ -27,6 +27,7 @@ from normexport.norms.l1 import L1
 from normexport.norms.l2 import L2
 from normexport.norms.linf import LINF
 from normexport.norms.quantized import quantized_reference
+from normexport.norms.quantized_function import quantized_function
 from normexport.norms.range import RANGE
 from normexport.norms.topk import TOPK
 
@@ -44,6 +45,7 @@ __all__ = [
     "functions",
     "kind",
     "live_ops",
+    "quantized_ops",
     "quantized_reference",
     "reference",
     "register_schemas",
@@ -82,14 +84,22 @@ def running_kind(name: str) -> str:
 @cache
 def functions() -> dict[str, onnx.FunctionProto]:
     """Every operator of the domain with its body, by operator name. Treat the protos as read-only."""
-    live = [live_function(each, instance) for each in KINDS.values() for instance in (False, True)]
-    return {function.name: function for function in [*live, running_function(), weight_function()]}
+    cases = [(each, instance) for each in KINDS.values() for instance in (False, True)]
+    live = [live_function(*case) for case in cases]
+    quantized = [quantized_function(*case) for case in cases]
+    return {function.name: function for function in [*live, *quantized, running_function(), weight_function()]}
 
 
 @cache
 def live_ops() -> dict[str, NormKind]:
     """Operators whose statistics are computed at inference, with their kinds: these never fold."""
     return {each.op(instance): each for each in KINDS.values() for instance in (False, True)}
+
+
+@cache
+def quantized_ops() -> dict[str, NormKind]:
+    """The same norms from int8 to int8, with their kinds."""
+    return {each.quantized_op(instance): each for each in KINDS.values() for instance in (False, True)}
 
 
 def register_schemas() -> None:

@@ -54,6 +54,7 @@ class NormKind:
         torch_statistic: the same formula by tensor methods, (..., n) -> (...); differentiable.
         onnx_statistic: ONNX text computing `stat`; see `function.py` for the names it may use.
         onnx_constant: ONNX text computing `own`, the kind's own constant (a scalar).
+        onnx_integer_statistic: ONNX text of `integer_statistic`; see `quantized_function.py` for the names.
         by_rows: whether `onnx_statistic` reads `rows` (R, n) rather than `d` (N, C, S).
         parameters: integer attributes beyond epsilon and correction, with their defaults.
     """
@@ -67,12 +68,17 @@ class NormKind:
     torch_statistic: Statistic
     onnx_statistic: str
     onnx_constant: str
+    onnx_integer_statistic: str
     by_rows: bool = False
     parameters: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     def op(self, instance: bool) -> str:
         """The ONNX operator of live statistics, also the plugin's name: L1BatchNorm or L1InstanceNorm."""
         return f"{self.title}{'Instance' if instance else 'Batch'}Norm"
+
+    def quantized_op(self, instance: bool) -> str:
+        """The same norm from int8 to int8: QL1BatchNorm or QL1InstanceNorm."""
+        return f"Q{self.op(instance)}"
 
 
 def reference(

@@ -46,4 +46,19 @@ L1 = NormKind(
         raw = ReduceMean <keepdims = 1>(absolute, axes)
         stat = Mul(constant, raw)
     """,
+    onnx_integer_statistic="""
+        distance = Abs(r)
+        whole = ReduceSum <keepdims = 1>(distance, along)
+        side = Sign(r)
+        sides = ReduceSum <keepdims = 1>(side, along)
+        nought = Constant <value = int64 {0}>()
+        at_pivot = Equal(r, nought)
+        at_pivot64 = Cast <to = 7>(at_pivot)
+        zeros = ReduceSum <keepdims = 1>(at_pivot64, along)
+        beside = Mul(e, sides)
+        size_of_e = Abs(e)
+        inside = Mul(size_of_e, zeros)
+        part = Add(beside, inside)
+        count = Identity(n)
+    """,
 )

@@ -51,4 +51,15 @@ L2 = NormKind(
         raw = Sqrt(variance)
         stat = Mul(constant, raw)
     """,
+    onnx_integer_statistic="""
+        square = Mul(r, r)
+        squares = ReduceSum <keepdims = 1>(square, along)
+        squares64 = Cast <to = 11>(squares)
+        wide = Cast <to = 11>(e)
+        wider = Mul(wide, wide)
+        excess = Div(wider, n64)
+        about_mean = Sub(squares64, excess)
+        variance64 = Div(about_mean, n64)
+        stat = Sqrt(variance64)
+    """,
 )

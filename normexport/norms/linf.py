@@ -47,4 +47,22 @@ LINF = NormKind(
         raw = ReduceMax <keepdims = 1>(absolute, axes)
         stat = Mul(constant, raw)
     """,
+    # A row's mean is within half of p, so that max r >= 0 >= min r: the column of zeros, which an empty batch needs,
+    # changes neither.
+    onnx_integer_statistic="""
+        column = Constant <value = int64[4] {0, 1, 0, 0}>()
+        padded = Pad(r, column)
+        rise = ReduceMax <keepdims = 1>(padded, along)
+        lowest = ReduceMin <keepdims = 1>(padded, along)
+        drop = Neg(lowest)
+        e_below = Neg(e)
+        rise_n = Mul(n, rise)
+        drop_n = Mul(n, drop)
+        above = Add(rise_n, e)
+        below = Sub(drop_n, e)
+        is_up = GreaterOrEqual(above, below)
+        whole = Where(is_up, rise, drop)
+        part = Where(is_up, e, e_below)
+        count = Constant <value = int64 {1}>()
+    """,
 )

@@ -96,6 +96,21 @@ RANGE = NormKind(
         raw = Sub(top, bottom)
         stat = Mul(constant, raw)
     """,
+    onnx_integer_statistic="""
+        covered = Mul(number, length)
+        fill = Sub(covered, listed)
+        before = Constant <value = int64[2] {3, 0}>()
+        fill_pads = Pad(fill, before)
+        filled = Pad <mode = "edge">(r, fill_pads)
+        cut = Concat <axis = 0>(zero, number, length)
+        chunked = Reshape(filled, cut)
+        tops = ReduceMax <keepdims = 0>(chunked, pair)
+        bottoms = ReduceMin <keepdims = 0>(chunked, pair)
+        spans = Sub(tops, bottoms)
+        whole = ReduceSum <keepdims = 1>(spans, along)
+        part = Sub(e, e)
+        count = Identity(number)
+    """,
     by_rows=True,
     parameters=MappingProxyType({"chunks": CHUNKS_DEFAULT}),
 )

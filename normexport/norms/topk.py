@@ -73,6 +73,37 @@ TOPK = NormKind(
         raw = Slice(averages, last, end, front)
         stat = Mul(constant, raw)
     """,
+    # Which of several equal |n*r + e| is taken changes whole and part, but not (whole + part/n), nor its rounding:
+    # only e = 0 or 2|e| = n give equals of both signs, and then part/n is a multiple of 1/2.
+    onnx_integer_statistic="""
+        asked = Constant <value_int: int = @k>()
+        available = Mul(asked, n)
+        taken = Min(asked, available)
+        front = Constant <value = int64[1] {0}>()
+        amount = Unsqueeze(taken, front)
+        times = Mul(n, r)
+        exact = Add(times, e)
+        row_before = Constant <value = int64[4] {1, 0, 0, 0}>()
+        exact_row = Pad(exact, row_before)
+        r_row = Pad(r, row_before)
+        distance = Abs(exact_row)
+        largest, places = TopK <axis = 1, largest = 1, sorted = 0>(distance, amount)
+        exact_there = GatherElements <axis = 1>(exact_row, places)
+        r_there = GatherElements <axis = 1>(r_row, places)
+        upper = Constant <value = int64 {1}>()
+        lower = Constant <value = int64 {-1}>()
+        nought = Constant <value = int64 {0}>()
+        is_upper = GreaterOrEqual(exact_there, nought)
+        side = Where(is_upper, upper, lower)
+        outward = Mul(side, r_there)
+        whole_row = ReduceSum <keepdims = 1>(outward, along)
+        sides_row = ReduceSum <keepdims = 1>(side, along)
+        end = Constant <value = int64[1] {9223372036854775807}>()
+        whole = Slice(whole_row, along, end, front)
+        sides = Slice(sides_row, along, end, front)
+        part = Mul(e, sides)
+        count = Identity(asked)
+    """,
     by_rows=True,
     parameters=MappingProxyType({"k": K_DEFAULT}),
 )

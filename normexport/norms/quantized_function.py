@@ -1,0 +1,137 @@
+"""The ONNX bodies of the integer operators: byte for byte what `quantized_reference` computes.
+
+Sums, maxima and counts are int64, the statistic is float64 from those, and the result float32 with every operation a
+node of its own, so that no runtime can round it otherwise. A kind's own text may use `r` (R, n) = q - p and `e` (R, 1)
+= n*p - sum q, both int64, one row per statistic, the int64 scalar `n` and `along`, the axis of a row; it defines either
+`whole`, `part` and `count` for (whole + part/n) / count, or `stat` (R, 1) itself, in float64.
+"""
+
+from __future__ import annotations
+
+import re
+
+import onnx
+
+from normexport.norms.function import parse
+from normexport.norms.kind import NormKind
+
+_AS_NCS = """
+    shape = Shape(X)
+    space = Shape <start = 2>(X)
+    spread_out = ReduceProd <keepdims = 1>(space)
+    two_before = Constant <value = int64[2] {2, 0}>()
+    ncs = Pad(spread_out, two_before)
+    bytes3 = Reshape(X, ncs)
+    X3 = Cast <to = 7>(bytes3)
+    per_channel = Constant <value = int64[3] {1, -1, 1}>()
+"""
+
+_BATCH_ROWS = """
+    everything = Size(X)
+    channel_list = Shape <start = 1, end = 2>(X)
+    channels = Squeeze(channel_list)
+    n = Div(everything, channels)
+    by_channel = Transpose <perm = [1, 0, 2]>(X3)
+    rows = Flatten <axis = 1>(by_channel)
+"""
+# Shapes are padded with zeros ("copy this dimension"); see `function.py`.
+_INSTANCE_ROWS = """
+    n = Squeeze(spread_out)
+    sample_channel = Shape <start = 0, end = 2>(X)
+    row_count = ReduceProd <keepdims = 1>(sample_channel)
+    zero_after = Constant <value = int64[2] {0, 1}>()
+    zero_before = Constant <value = int64[2] {1, 0}>()
+    count_zero = Pad(row_count, zero_after)
+    zero_length = Pad(spread_out, zero_before)
+    row_shape = Add(count_zero, zero_length)
+    rows = Reshape(X3, row_shape)
+"""
+
+_PIVOT = """
+    along = Constant <value = int64[1] {1}>()
+    total = ReduceSum <keepdims = 1>(rows, along)
+    total64 = Cast <to = 11>(total)
+    n64 = Cast <to = 11>(n)
+    average = Div(total64, n64)
+    nearest = Round(average)
+    pivot = Cast <to = 7>(nearest)
+    reach_of_pivot = Mul(n, pivot)
+    e = Sub(reach_of_pivot, total)
+    r = Sub(rows, pivot)
+"""
+
+_MEAN_DEVIATION = """
+    whole64 = Cast <to = 11>(whole)
+    part64 = Cast <to = 11>(part)
+    count64 = Cast <to = 11>(count)
+    shared_out64 = Div(part64, n64)
+    sum64 = Add(whole64, shared_out64)
+    stat = Div(sum64, count64)
+"""
+
+# From one row per statistic to (1, C, 1) or (N, C, 1).
+_BATCH_SPREAD = """
+    front_axis = Constant <value = int64[1] {0}>()
+    stat3 = Unsqueeze(stat, front_axis)
+    pivot3 = Unsqueeze(pivot, front_axis)
+    e3 = Unsqueeze(e, front_axis)
+"""
+_INSTANCE_SPREAD = """
+    one_after = Constant <value = int64[2] {0, 1}>()
+    unit = Constant <value = int64 {1}>()
+    nc1 = Pad(sample_channel, one_after, unit)
+    stat3 = Reshape(stat, nc1)
+    pivot3 = Reshape(pivot, nc1)
+    e3 = Reshape(e, nc1)
+"""
+
+_EPILOGUE = """
+    own32 = Cast <to = 1>(own)
+    given = Constant <value_float: float = @correction>()
+    nothing = Constant <value = float {0.0}>()
+    is_own = Equal(given, nothing)
+    factor = Where(is_own, own32, given)
+    stat32 = Cast <to = 1>(stat3)
+    sized = Mul(factor, stat32)
+    tiny = Constant <value_float: float = @epsilon>()
+    divisor = Add(sized, tiny)
+    scale3 = Reshape(scale, per_channel)
+    bias3 = Reshape(bias, per_channel)
+    a = Div(scale3, divisor)
+    r3 = Sub(X3, pivot3)
+    steps = Cast <to = 1>(r3)
+    e64 = Cast <to = 11>(e3)
+    offset64 = Div(e64, n64)
+    offset = Cast <to = 1>(offset64)
+    deviation = Add(steps, offset)
+    scaled = Mul(deviation, a)
+    shifted = Add(scaled, bias3)
+    is_nan = IsNaN(shifted)
+    told = Where(is_nan, nothing, shifted)
+    least = Constant <value = float {-128.0}>()
+    most = Constant <value = float {127.0}>()
+    clipped = Clip(told, least, most)
+    even = Round(clipped)
+    y = Cast <to = 3>(even)
+    Y = Reshape(y, shape)
+"""
+
+
+def quantized_function(kind: NormKind, instance: bool) -> onnx.FunctionProto:
+    """Body of `kind.quantized_op(instance)`: (X int8 (N, C, *), scale float32 (C), bias float32 (C)) -> Y int8."""
+    parameters = "".join(f", {name}: int = {value}" for name, value in kind.parameters.items())
+    signature = (
+        f"{kind.quantized_op(instance)} <epsilon: float = 0.00001, correction: float = 0.0{parameters}>"
+        " (X, scale, bias) => (Y)"
+    )
+    rows, spread = (_INSTANCE_ROWS, _INSTANCE_SPREAD) if instance else (_BATCH_ROWS, _BATCH_SPREAD)
+    statistic = kind.onnx_integer_statistic
+    steps = [_AS_NCS, rows, _PIVOT, _in_float64(kind.onnx_constant), statistic]
+    if "stat = " not in statistic:
+        steps.append(_MEAN_DEVIATION)
+    return parse(signature, "\n".join([*steps, spread, _EPILOGUE]))
+
+
+def _in_float64(constant: str) -> str:
+    """The text of a kind's own constant, computed in float64 and not in the dtype of `scale`."""
+    return re.sub(r"\bscale\b", "n64", constant)
