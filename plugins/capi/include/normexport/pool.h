@@ -1,0 +1,26 @@
+/* Threads for callers of nx_cpu_norm that bring none of their own. */
+#ifndef NORMEXPORT_POOL_H
+#define NORMEXPORT_POOL_H
+
+#include "normexport/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct NxPool NxPool;
+
+/* A pool that computes on `threads` threads, the caller's included: threads - 1 are started here and kept. Idle ones
+ * sleep. Null where threads < 1 or the system refuses. Several callers may use one pool; their loops take turns. */
+NX_API NxPool* nx_pool_create(int32_t threads);
+
+/* What nx_cpu_norm takes as its queue; lives as long as the pool. */
+NX_API const NxThreads* nx_pool_threads(const NxPool* pool);
+
+/* Ends the pool's threads. No loop may be running. Null is allowed. */
+NX_API void nx_pool_destroy(NxPool* pool);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
