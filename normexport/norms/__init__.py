@@ -104,4 +104,4 @@ def quantized_ops() -> dict[str, NormKind]:
 
 def register_schemas() -> None:
     """Make the operators known to the ONNX checker in this process; idempotent."""
-    schema.register(functions().values())
+    schema.register(functions().values(), quantized_ops())

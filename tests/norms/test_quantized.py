@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -75,3 +76,11 @@ def test_k_beyond_the_elements_is_refused():
         norms.quantized_reference(
             norms.KINDS["topk"], np.zeros((1, 1, 4), np.int8), np.ones(1, np.float32), np.ones(1, np.float32), k=5
         )
+
+
+@pytest.mark.parametrize("op", norms.quantized_ops())
+def test_integer_operators_are_known_to_the_checker_as_int8_with_float32_parameters(op):
+    norms.register_schemas()
+    schema = onnx.defs.get_schema(op, norms.VERSION, norms.DOMAIN)
+    allowed = {constraint.type_param_str: list(constraint.allowed_type_strs) for constraint in schema.type_constraints}
+    assert allowed == {"T": ["tensor(int8)"], "U": ["tensor(float)"]}
