@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from normexport.plugins.locate import COMPONENTS, build_folder, find, library_folder, path_of, require, sources
+from normexport.plugins.locate import (
+    BUILD_COMMAND,
+    COMPONENTS,
+    build_folder,
+    find,
+    library_folder,
+    path_of,
+    require,
+    sources,
+)
 
-__all__ = ["COMPONENTS", "build_folder", "find", "library_folder", "path_of", "require", "sources"]
+__all__ = ["BUILD_COMMAND", "COMPONENTS", "build_folder", "find", "library_folder", "path_of", "require", "sources"]

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from normexport.errors import FoldError, MissingComponent, UsageError
 from normexport.onnx_files import open_onnx, split_weights
+from normexport.runtime import native_ops
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked, port
 from normexport.runtime.jitter import jittered
 from normexport.runtime.memory import release_memory
@@ -31,13 +32,14 @@ class OnnxRuntime:
         model: a model or the path of one.
         threads: threads per operator, None: ONNX Runtime's choice.
         jitter: a seed moves every weight by up to a unit roundoff (`normexport.runtime.jitter`).
+        native: live norms run on the kernels of the custom-op library where it was built
+            (`normexport plugins build`), else, or with False, on the bodies in the file. `name` tells which.
 
     Raises:
-        MissingComponent: onnxruntime is not installed.
+        MissingComponent: onnxruntime is not installed, or the library is there and does not load.
         FoldError: ONNX Runtime can't load the model.
     """
 
-    name = "ONNX Runtime"
     passive_capture = False
 
     def __init__(
@@ -46,6 +48,7 @@ class OnnxRuntime:
         *,
         threads: int | None = None,
         jitter: int | None = None,
+        native: bool = True,
     ) -> None:
         self._ort = _import()
         if isinstance(model, (str, Path)):
@@ -54,6 +57,8 @@ class OnnxRuntime:
         if jitter is not None:
             self._model = jittered(self._model, jitter)
         self._threads = threads
+        self._library = native_ops.library_for(self._model) if native else None
+        self.name = "ONNX Runtime with native norms" if self._library else "ONNX Runtime"
         self._values = _inner_values(self._model)
         self.dropped: Mapping[str, str] = {}
         self._extra: frozenset[str] = frozenset()
@@ -87,6 +92,8 @@ class OnnxRuntime:
         options = self._ort.SessionOptions()
         options.log_severity_level = _FATAL
         options.enable_cpu_mem_arena = False  # give memory back between runs; parity runs few, large ones
+        if self._library is not None:
+            native_ops.register(options, self._library)
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         proto, weights = split_weights(self._model, "weights")
