@@ -29,6 +29,7 @@ ORDER = [
     "checkpoint",
     "onnx_export",
     "passes",
+    "engine",
     "runtime",
     "parity",
     "report",

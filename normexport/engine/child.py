@@ -1,0 +1,160 @@
+"""The caller's end of the child process: start it, ask it, and turn whatever becomes of it into words."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from normexport.engine.config import OnStage
+from normexport.engine.flavor import Flavor, runtime_library
+from normexport.errors import EngineError, MissingComponent
+
+_WORKER = Path(__file__).with_name("worker.py")
+
+#: What the vendor says of a machine without an NVIDIA driver or GPU.
+_NO_GPU = ("cudaError 35", "cudaError 100", "no CUDA-capable device", "driver version is insufficient")
+
+
+class Child:
+    """A context manager around one builder process. It starts loading at once, while the caller prepares its model."""
+
+    def __init__(self, flavor: Flavor, libraries: Sequence[Path], timeout: float | None = None) -> None:
+        self._flavor, self._libraries = flavor, [str(path.resolve()) for path in libraries]
+        self._timed_out = False
+        self._timeout = timeout
+        self.warnings: list[str] = []
+
+    def __enter__(self) -> Child:
+        self._folder = tempfile.TemporaryDirectory(prefix="normexport-build-")
+        self._log = Path(self._folder.name, "log")
+        reading, writing = os.pipe()
+        command = [sys.executable, str(_WORKER), str(writing), self._flavor.module, *self._libraries]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=(writing,), env=self._environment()
+            )
+        os.close(writing)
+        self._messages = os.fdopen(reading)
+        self._timer = threading.Timer(self._timeout or 0, self._give_up)
+        if self._timeout is not None:
+            self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._messages.close()
+        with suppress(OSError):  # a pipe that nobody reads any more
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        self._folder.cleanup()
+
+    def hello(self) -> dict[str, Any]:
+        """Version and plugin creators, once the vendor's and the plugin's libraries are loaded.
+
+        Raises:
+            EngineError: one of them can't be.
+        """
+        for message in self._read("loading"):
+            if "hello" in message:
+                hello: dict[str, Any] = message["hello"]
+                return hello
+        raise AssertionError("unreachable: _read ends with an error")
+
+    def build(self, request: dict[str, Any], on_stage: OnStage) -> dict[str, Any]:
+        """What the worker says of the network it built.
+
+        Raises:
+            EngineError: the vendor refused, died, or took too long.
+            MissingComponent: it needs a GPU, and there is none.
+        """
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it died; _read says how
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        stage = "waiting"
+        for message in self._read(stage):
+            if "stage" in message:
+                self._stage = message["stage"]
+                on_stage(self._stage)
+            if "done" in message:
+                done: dict[str, Any] = message["done"]
+                return done
+        raise AssertionError("unreachable: _read ends with an error")
+
+    def log(self) -> str:
+        """All that the vendor has said so far."""
+        return self._log.read_text(errors="replace")
+
+    def _read(self, stage: str) -> Iterator[dict[str, Any]]:
+        self._stage = stage
+        for line in self._messages:
+            message = json.loads(line)
+            if "warning" in message:
+                self.warnings.append(one_line(message["warning"]))
+            elif "failed" in message:
+                raise self._failure(**message["failed"])
+            else:
+                yield message
+        raise self._death()
+
+    def _failure(self, stage: str, cause: str, node: str) -> Exception:
+        if any(words in cause or words in self.log() for words in _NO_GPU) and stage in ("target", "build", "config"):
+            remedy = "build on the machine that has one" + (", or give --target" if self._flavor.targets else "")
+            return MissingComponent(self._flavor.title, "needs an NVIDIA GPU and its driver here", remedy)
+        places = {"plugins": ", ".join(self._libraries), "parse": node and f"node {node}"}
+        remedies = {
+            "plugins": "build it again: normexport plugins build",
+            "parse": "see what the operator needs in the log (--log FILE)",
+            "build": "see the log (--log FILE)",
+        }
+        verbs = {"parse": "can't parse it: ", "build": "can't build it: ", "plugins": "can't load it: "}
+        place = places.get(stage) or self._flavor.title
+        subject = "" if place == self._flavor.title else f"{self._flavor.title} "
+        return EngineError(place, subject + verbs.get(stage, "refuses it: ") + one_line(cause), remedies.get(stage, ""))
+
+    def _death(self) -> EngineError:
+        code = self._process.wait()
+        if self._timed_out:
+            cause = f"was given up after {self._timeout:g} s (while it was at: {self._stage})"
+            return EngineError(self._flavor.title, cause, "give it more time with --timeout")
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        said = self.log().strip().splitlines()
+        last = f"; its last words: {one_line(said[-1])}" if said else ""
+        return EngineError(self._flavor.title, f"{how} (while it was at: {self._stage}){last}", "no plan was written")
+
+    def _give_up(self) -> None:
+        self._timed_out = True
+        self._process.kill()
+
+    def _environment(self) -> dict[str, str]:
+        """Ours, where the parser finds the runtime library under the name it opens once a plugin is created.
+
+        The RTX wheel has only libtensorrt_rtx.so.1; the parser opens libtensorrt_rtx.so, and aborts without it.
+        """
+        library = runtime_library(self._flavor)
+        if library is None:
+            return dict(os.environ)
+        Path(self._folder.name, self._flavor.link).symlink_to(library)
+        paths = [self._folder.name, os.environ.get("LD_LIBRARY_PATH", "")]
+        return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(path for path in paths if path)}
+
+
+def one_line(text: str, most: int = 300) -> str:
+    """The vendor's words on one line, the useful end of long ones: causes come last."""
+    words = " ".join(text.split())
+    return words if len(words) <= most else "..." + words[-most:]

@@ -1,0 +1,71 @@
+"""What an engine is built for and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from normexport.engine.flavor import RTX
+from normexport.engine.shapes import ShapeRange
+from normexport.errors import UsageError
+
+#: Called with the name of what begins: "parse", "build", or a phase of the vendor's builder.
+OnStage: TypeAlias = Callable[[str], None]
+
+#: What `EngineConfig.precision` may demand.
+PRECISIONS = ("float32", "float16", "bfloat16", "int8")
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How to build. Engines are strongly typed: precision is that of the ONNX file, never a flag.
+
+    Attributes:
+        flavor: "tensorrt-rtx" (or "rtx") or "tensorrt".
+        targets: "sm75" to "sm121", or "current" alone; empty: all that the flavour knows.
+        shapes: smallest, expected and largest shapes by input name.
+        precision: demanded of the result, one of `PRECISIONS`; None: whatever the ONNX file asks for.
+        plugins: use the plugin library; False builds every norm from its body.
+        plugin_library: the library; None: the one that `normexport plugins build` made, where there is one.
+        embed_plugins: put the library into the plan, so that the plan is all that has to be shipped.
+        workspace: most bytes of scratch memory; None: the vendor's own limit.
+        timing_cache: a file of measured tactics, read where it exists and written afterwards.
+        version_compatible: let later versions of the flavour run the plan.
+        hardware_compatible: let later GPU generations run the plan (`tensorrt` only).
+        optimization_level: 0 to 5; None: the vendor's own.
+        weight_streaming: allow weights to be streamed from host memory.
+        refit: allow weights to be replaced in the plan.
+        timeout: seconds after which the build is given up; None: never.
+        log: file that receives all the vendor says.
+    """
+
+    flavor: str = RTX.name
+    targets: tuple[str, ...] = ()
+    shapes: ShapeRange = field(default_factory=ShapeRange)
+    precision: str | None = None
+    plugins: bool = True
+    plugin_library: str | Path | None = None
+    embed_plugins: bool = True
+    workspace: int | None = None
+    timing_cache: str | Path | None = None
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    optimization_level: int | None = None
+    weight_streaming: bool = False
+    refit: bool = False
+    timeout: float | None = None
+    log: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision is not None and self.precision not in PRECISIONS:
+            raise UsageError(
+                f"precision {self.precision!r}", "does not exist", f"choose one of {', '.join(PRECISIONS)}"
+            )
+        if self.optimization_level is not None and not 0 <= self.optimization_level <= 5:
+            raise UsageError(f"optimization level {self.optimization_level}", "does not exist", "choose 0 to 5")
+        if self.workspace is not None and self.workspace < 0:
+            raise UsageError(f"workspace {self.workspace}", "is negative", "give bytes")
+        if self.timeout is not None and self.timeout <= 0:
+            raise UsageError(f"timeout {self.timeout:g}", "leaves no time at all", "give seconds above 0")

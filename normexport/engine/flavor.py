@@ -1,0 +1,111 @@
+"""The two flavours of TensorRT that build engines, and what each can build for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from normexport.errors import EngineError, MissingComponent, UsageError
+
+#: Builds for the GPU of this machine.
+CURRENT = "current"
+
+
+@dataclass(frozen=True)
+class Flavor:
+    """One flavour.
+
+    Attributes:
+        name: as files and options name it, "tensorrt-rtx".
+        title: as prose names it.
+        module: its Python module.
+        libraries: the Python module whose folder holds the shared libraries, None: they are the system's.
+        link: the name under which the ONNX parser opens the runtime library once a plugin is created.
+        install: the command that installs it.
+        targets: compute capabilities it builds for anywhere; empty: it builds for the GPU at hand only.
+    """
+
+    name: str
+    title: str
+    module: str
+    libraries: str | None
+    link: str
+    install: str
+    targets: tuple[str, ...] = ()
+
+    @property
+    def default_targets(self) -> tuple[str, ...]:
+        """Every target it knows, else the GPU at hand."""
+        return self.targets or (CURRENT,)
+
+
+RTX = Flavor(
+    "tensorrt-rtx",
+    "TensorRT for RTX",
+    "tensorrt_rtx",
+    "tensorrt_rtx_libs",
+    "libtensorrt_rtx.so",
+    "run: pip install 'normexport[rtx]'",
+    ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121"),
+)
+TENSORRT = Flavor(
+    "tensorrt",
+    "TensorRT",
+    "tensorrt",
+    None,
+    "libnvinfer.so",
+    "install TensorRT 10.7 or newer with its Python package, on a machine with an NVIDIA GPU",
+)
+
+FLAVORS: dict[str, Flavor] = {each.name: each for each in (RTX, TENSORRT)}
+_SHORT = {"rtx": RTX.name}
+
+
+def flavor(name: str) -> Flavor:
+    """The flavour called `name`; "rtx" is short for "tensorrt-rtx".
+
+    Raises:
+        UsageError: there is none.
+    """
+    try:
+        return FLAVORS[_SHORT.get(name, name)]
+    except KeyError:
+        raise UsageError(f"flavor {name!r}", "does not exist", f"choose rtx or {', '.join(FLAVORS)}") from None
+
+
+def require(which: Flavor) -> None:
+    """Refuse to go on where the flavour's Python module is not installed.
+
+    Raises:
+        MissingComponent: it is not.
+    """
+    if find_spec(which.module) is None:
+        raise MissingComponent(which.module, "is not installed", which.install)
+
+
+def check_targets(which: Flavor, targets: tuple[str, ...]) -> None:
+    """Refuse what the flavour does not build for.
+
+    Raises:
+        EngineError: a target that is unknown or named twice.
+    """
+    known = (*which.targets, CURRENT)
+    for target in targets:
+        if target not in known:
+            remedy = f"choose among {', '.join(known)}" if which.targets else "leave --target out"
+            raise EngineError(f"target {target}", f"is not one that {which.title} builds for", remedy)
+    if len(set(targets)) < len(targets):
+        raise EngineError("targets", f"{', '.join(targets)} name one twice", "name each once")
+    if CURRENT in targets and len(targets) > 1:
+        raise EngineError("targets", "current can't be joined with others", "name the compute capability instead")
+
+
+def runtime_library(which: Flavor) -> Path | None:
+    """The shared library that `link` should lead to, where a Python package brings it."""
+    if which.libraries is None:
+        return None
+    spec = find_spec(which.libraries)
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    found = [file for folder in folders for file in sorted(Path(folder).glob(f"{which.link}.*"))]
+    return found[0] if found else None

@@ -1,0 +1,134 @@
+"""The builder's own copy of a portable ONNX model: what TensorRT must see, made in memory.
+
+A parser takes a model-local function or a plugin of the same name, depending on its version and on the node's
+attributes. So nothing is left to it: an operator that the plugin serves loses its body and names the plugin; every
+other one keeps its body, or gets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+
+from normexport import norms
+from normexport.errors import EngineError
+from normexport.module_paths import module_path
+from normexport.passes import fold
+
+NAMESPACE, PLUGIN_VERSION = "normexport", "1"
+
+#: Domains whose operators a parser knows by itself.
+_PARSERS_OWN = ("", "ai.onnx", "com.microsoft", "trt", "trt.plugins")
+
+#: Operators of weights: they fold into constants, and their bodies use what TensorRT's parser lacks.
+_OF_WEIGHTS = "BoundedWeightNorm"
+
+
+@dataclass(frozen=True)
+class PluginNode:
+    """One node that a plugin computes: its unique name, operator, and the module it came from ("" unknown)."""
+
+    node: str
+    op: str
+    module: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The model to parse, the nodes that become plugins, and the operators that keep their bodies."""
+
+    model: ir.Model
+    plugins: tuple[PluginNode, ...]
+    bodies: tuple[str, ...]
+
+
+def prepare(model: ir.Model, served: Collection[str], known: Collection[str] = ()) -> Prepared:
+    """What the parser should read; `model` is not changed, and is the answer itself where it needs no change.
+
+    Args:
+        served: operators of the domain `normexport` that the plugin library computes.
+        known: names of all other plugin creators, for operators of foreign domains.
+
+    Raises:
+        EngineError: an operator has neither plugin nor body.
+    """
+    _check_foreign(model, known)
+    if any(node.op_type == _OF_WEIGHTS for node in _ours(model)):
+        model = fold(model).model
+    if not any(True for _ in _ours(model)):
+        return Prepared(model, (), ())
+    copy = model.clone()
+    ours = list(_ours(copy))
+    taken = [node for node in ours if node.op_type in served]
+    kept = sorted({node.op_type for node in ours} - set(served))
+    functions = norms.functions()
+    for key in [key for key in copy.functions if key[0] == norms.DOMAIN and key[1] in served]:
+        del copy.functions[key]
+    for name in kept:
+        if (norms.DOMAIN, name, "") in copy.functions:
+            continue
+        if name not in functions:
+            place = next(node.name or name for node in ours if node.op_type == name)
+            remedy = "build the plugin library (normexport plugins build), or take an operator of this version"
+            raise EngineError(f"node {place}", f"{name} has neither plugin nor body", remedy)
+        copy.functions[(norms.DOMAIN, name, "")] = ir.serde.deserialize_function(functions[name])
+    _name_uniquely(copy, taken)
+    for node in taken:
+        _address(node)
+    plugins = tuple(PluginNode(str(node.name), node.op_type, module_path(node)) for node in taken)
+    return Prepared(copy, plugins, tuple(kept))
+
+
+def _nodes(model: ir.Model) -> Iterator[ir.Node]:
+    """All nodes, those of subgraphs and functions included."""
+    yield from model.graph.all_nodes()
+    for function in model.functions.values():
+        yield from function.all_nodes()
+
+
+def _ours(model: ir.Model) -> Iterator[ir.Node]:
+    return (node for node in _nodes(model) if node.domain == norms.DOMAIN)
+
+
+def _check_foreign(model: ir.Model, known: Collection[str]) -> None:
+    """Name an operator that nobody computes before the parser does: some versions of it abort."""
+    functions = {(domain, name) for domain, name, _ in model.functions}
+    for node in _nodes(model):
+        if node.domain in (*_PARSERS_OWN, norms.DOMAIN) or (node.domain, node.op_type) in functions:
+            continue
+        if node.op_type not in known:
+            cause = f"{node.domain}::{node.op_type} has neither plugin nor body"
+            raise EngineError(f"node {node.name or node.op_type}", cause, "give the file its function, or a plugin")
+
+
+def _name_uniquely(model: ir.Model, taken: list[ir.Node]) -> None:
+    """A network's layers are told apart by the names of their nodes alone."""
+    seen = {node.name for node in _nodes(model) if node not in set(taken)}
+    for node in taken:
+        base = node.name or node.op_type
+        name, number = base, 1
+        while name in seen:
+            number += 1
+            name = f"{base}#{number}"
+        node.name = name
+        seen.add(name)
+
+
+def _address(node: ir.Node) -> None:
+    """Name the plugin in the node's attributes, and spell out every field: a plugin has no defaults of its own."""
+    for name, default in _defaults(node.op_type):
+        node.attributes.setdefault(name, default)
+    node.attributes["plugin_namespace"] = ir.AttrString("plugin_namespace", NAMESPACE)
+    node.attributes["plugin_version"] = ir.AttrString("plugin_version", PLUGIN_VERSION)
+
+
+def _defaults(op: str) -> Iterator[tuple[str, ir.Attr]]:
+    function = norms.functions().get(op) or norms.functions().get(op.removeprefix("Q"))
+    for attribute in function.attribute_proto if function is not None else ():
+        if attribute.type == onnx.AttributeProto.FLOAT:
+            yield attribute.name, ir.AttrFloat32(attribute.name, attribute.f)
+        elif attribute.type == onnx.AttributeProto.INT:
+            yield attribute.name, ir.AttrInt64(attribute.name, attribute.i)

@@ -1,0 +1,110 @@
+"""Optimisation profiles: the smallest, the expected and the largest shape of every input."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from normexport.errors import EngineError, UsageError
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]
+
+#: Batch sizes of inputs that were given no shapes: smallest, expected, largest.
+DEFAULT_BATCH = (1, 8, 32)
+
+_WORDS = re.compile(r"(?P<name>.+?)[:=](?P<sizes>\d+(?:x\d+)*)")
+_OPTIONS = ("--minShapes", "--optShapes", "--maxShapes")
+
+
+@dataclass(frozen=True)
+class ShapeRange:
+    """Shapes by input name. An input that only one of them names has this one shape."""
+
+    smallest: Shapes = field(default_factory=dict)
+    expected: Shapes = field(default_factory=dict)
+    largest: Shapes = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The three shapes of one input, complete."""
+
+    name: str
+    smallest: Shape
+    expected: Shape
+    largest: Shape
+
+
+def parse_shapes(text: str, option: str) -> dict[str, Shape]:
+    """ "x:1x3x224x224,mask:1x128" as trtexec writes it -> {"x": (1, 3, 224, 224), "mask": (1, 128)}.
+
+    Raises:
+        UsageError: it is written otherwise, or names an input twice.
+    """
+    shapes: dict[str, Shape] = {}
+    for words in text.split(","):
+        match = _WORDS.fullmatch(words.strip())
+        if match is None or match["name"] in shapes:
+            raise UsageError(option, f"{text!r} is not understood", "write it as name:1x3x224x224,other:1x128")
+        shapes[match["name"]] = tuple(int(size) for size in match["sizes"].split("x"))
+    return shapes
+
+
+def profiles(model: ir.Model, asked: ShapeRange) -> tuple[Profile, ...]:
+    """One profile per input of the model; an input with an open batch and nothing asked gets `DEFAULT_BATCH`.
+
+    Raises:
+        EngineError: shapes that don't fit the model or each other, or an input without an input's name.
+        UsageError: a size other than the batch is open and nothing says how large it is.
+    """
+    inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
+    names = [str(value.name) for value in inputs]
+    for option, shapes in zip(_OPTIONS, (asked.smallest, asked.expected, asked.largest), strict=True):
+        for name in shapes:
+            if name not in names:
+                raise EngineError(option, f"the model has no input {name}", f"its inputs are {', '.join(names)}")
+    return tuple(_profile(value, asked) for value in inputs)
+
+
+def _profile(value: ir.Value, asked: ShapeRange) -> Profile:
+    name = str(value.name)
+    sizes = [size if isinstance(size, int) else None for size in value.shape or ()]
+    given = [asked.smallest.get(name), asked.expected.get(name), asked.largest.get(name)]
+    named = [shape for shape in given if shape is not None]
+    if not named:
+        return Profile(name, *_by_default(name, value, sizes))
+    smallest = given[0] or given[1] or named[-1]
+    largest = given[2] or given[1] or named[0]
+    expected = given[1] or largest
+    for shape in (smallest, expected, largest):
+        fits = len(shape) == len(sizes) and all(
+            size in (None, wanted) for size, wanted in zip(sizes, shape, strict=True)
+        )
+        if not fits:
+            declared = "x".join("?" if size is None else str(size) for size in sizes)
+            raise EngineError(f"input {name}", f"{_text(shape)} does not fit {declared}", "give shapes that fit")
+    ordered = all(a <= b <= c for a, b, c in zip(smallest, expected, largest, strict=True))
+    if not ordered or 0 in largest:
+        cause = f"min {_text(smallest)}, opt {_text(expected)}, max {_text(largest)} is an impossible profile"
+        raise EngineError(f"input {name}", cause, "every size must grow, or stay, from min to opt to max")
+    return Profile(name, smallest, expected, largest)
+
+
+def _by_default(name: str, value: ir.Value, sizes: list[int | None]) -> tuple[Shape, Shape, Shape]:
+    if value.shape is None or None in sizes[1:]:
+        example = "x".join("1" if size is None else str(size) for size in sizes) or "1x3x224x224"
+        cause = f"has open sizes {value.shape}" if value.shape is not None else "has no shape in the file"
+        raise UsageError(f"input {name}", cause, f"give --minShapes {name}:{example}, --optShapes and --maxShapes")
+    rest = tuple(size for size in sizes if size is not None)
+    if None not in sizes:
+        return rest, rest, rest
+    one, two, three = ((batch, *rest) for batch in DEFAULT_BATCH)
+    return one, two, three
+
+
+def _text(shape: Shape) -> str:
+    return "x".join(str(size) for size in shape)

@@ -1,0 +1,207 @@
+"""The child process in which TensorRT parses and builds. A script of its own: standard library and TensorRT only.
+
+    python worker.py CHANNEL MODULE [PLUGIN LIBRARY]     request: one line of JSON on standard input
+
+Vendor libraries may abort; here that costs this process, not the caller. What is worth knowing goes through the file
+descriptor CHANNEL, one JSON object a line: "hello" (version, plugin creators) once the libraries are loaded, "stage",
+"warning", then either "failed" or "done". Everything the vendor says goes to standard error. When standard input is
+closed the caller is gone, and so is this process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+def main() -> None:
+    """Load, greet, read the request, build."""
+    sys.path.pop(0)  # this file's folder: its neighbours must not answer to other packages' imports
+    channel, module, *libraries = sys.argv[1:]
+    worker = Worker(os.fdopen(int(channel), "w"), importlib.import_module(module))
+    worker.load(libraries)
+    request = json.loads(sys.stdin.readline() or "null")
+    if request is None:
+        return
+    threading.Thread(target=_leave_with_the_caller, daemon=True).start()
+    worker.build(request)
+
+
+def _leave_with_the_caller() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+class Worker:
+    """One build with one flavour's module `trt`."""
+
+    def __init__(self, channel: Any, trt: Any) -> None:
+        self._channel, self._trt = channel, trt
+        self._last_error = ""
+        self._logger = _logger(trt, self._said)
+
+    def say(self, **message: Any) -> None:
+        """One message to the caller."""
+        self._channel.write(json.dumps(message) + "\n")
+        self._channel.flush()
+
+    def fail(self, stage: str, cause: str, node: str = "") -> NoReturn:
+        """Say why it ends here, and end."""
+        self.say(failed={"stage": stage, "cause": cause, "node": node})
+        sys.exit(0)
+
+    def load(self, libraries: list[str]) -> None:
+        """Register the creators of the plugin libraries, and say who is there."""
+        if hasattr(self._trt, "init_libnvinfer_plugins"):
+            self._trt.init_libnvinfer_plugins(self._logger, "")
+        self._builder = self._trt.Builder(self._logger)
+        registry = self._builder.get_plugin_registry()
+        for library in libraries:
+            if registry.load_library(library) is None:
+                self.fail("plugins", self._last_error or "can't be loaded")
+        creators = [[each.name, each.plugin_namespace, each.plugin_version] for each in registry.all_creators]
+        self.say(hello={"version": self._trt.__version__, "creators": creators})
+
+    def build(self, request: dict[str, Any]) -> None:
+        """Parse request["onnx"], configure, build, write request["plan"], describe the network."""
+        self.say(stage="parse")
+        strongly_typed = getattr(self._trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+        network = self._builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
+        self._parse(network, request["onnx"])
+        described = describe(self._trt, network)
+        config = self._configured(request)
+        self.say(stage="build")
+        plan = self._builder.build_serialized_network(network, config)
+        if plan is None:
+            self.fail("build", self._last_error or "TensorRT gave no reason")
+        Path(request["plan"]).write_bytes(plan)
+        self._keep_timings(config, request["timing_cache"])
+        self.say(done=described)
+
+    def _parse(self, network: Any, path: str) -> None:
+        parser = self._trt.OnnxParser(network, self._logger)
+        if parser.parse_from_file(path):
+            return
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        if not errors:
+            self.fail("parse", self._last_error or "TensorRT gave no reason")
+        first = errors[0]
+        node = first.node_name() or first.node_operator()
+        self.fail("parse", first.desc(), f"{first.node_operator()} {node}" if node else "")
+
+    def _configured(self, request: dict[str, Any]) -> Any:
+        trt, config = self._trt, self._builder.create_builder_config()
+        config.progress_monitor = _monitor(trt, lambda stage: self.say(stage=stage))
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        if request["workspace"] is not None:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request["workspace"])
+        if request["optimization_level"] is not None:
+            config.builder_optimization_level = request["optimization_level"]
+        for name in request["flags"]:
+            config.set_flag(getattr(trt.BuilderFlag, name))
+        if request["hardware_compatible"]:
+            config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+        if request["embed"]:
+            config.plugins_to_serialize = request["embed"]
+        self._aim(config, request["targets"])
+        self._add_profile(config, request["profiles"])
+        if request["timing_cache"] is not None:
+            path = Path(request["timing_cache"])
+            cache = config.create_timing_cache(path.read_bytes() if path.exists() else b"")
+            if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+                self.fail("config", f"{path} is not a timing cache of this version and GPU")
+        return config
+
+    def _aim(self, config: Any, targets: list[str]) -> None:
+        if not hasattr(config, "set_compute_capability"):
+            return  # builds for the GPU at hand
+        config.num_compute_capabilities = len(targets)
+        for index, target in enumerate(targets):
+            capability = getattr(self._trt.ComputeCapability, target.upper(), None)
+            if capability is None or not config.set_compute_capability(capability, index):
+                self.fail("target", self._last_error or f"{target} is not known to version {self._trt.__version__}")
+
+    def _add_profile(self, config: Any, profiles: list[dict[str, Any]]) -> None:
+        profile = self._builder.create_optimization_profile()
+        for each in profiles:
+            profile.set_shape(each["name"], each["smallest"], each["expected"], each["largest"])
+        if profiles and config.add_optimization_profile(profile) < 0:
+            self.fail("profile", self._last_error or "the shapes are not accepted")
+
+    def _keep_timings(self, config: Any, path: str | None) -> None:
+        cache = config.get_timing_cache() if path is not None else None
+        if cache is not None and path is not None:
+            Path(path).write_bytes(cache.serialize())
+
+    def _said(self, severity: int, text: str) -> None:
+        """What the vendor logs: all of it to standard error, the last error kept, warnings passed on."""
+        name = ("internal error", "error", "warning", "info", "verbose")[severity]
+        sys.stderr.write(f"{name}: {text}\n")
+        if severity <= 1:
+            self._last_error = text
+        elif severity == 2:
+            self.say(warning=text)
+
+
+def _logger(trt: Any, said: Any) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, text: str) -> None:
+            if int(severity) < 4:
+                said(int(severity), text)
+
+    return Logger()
+
+
+def _monitor(trt: Any, begun: Any) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """Names the builder's phases as they begin."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            begun(phase_name)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            pass
+
+    return Monitor()
+
+
+def describe(trt: Any, network: Any) -> dict[str, Any]:
+    """Inputs, outputs and layers of a parsed network: names, dtypes and shapes (-1: dynamic)."""
+
+    def tensor(value: Any) -> dict[str, Any]:
+        return {"name": value.name, "dtype": value.dtype.name.lower(), "shape": list(value.shape)}
+
+    def layer(each: Any) -> dict[str, Any]:
+        inputs = [each.get_input(index) for index in range(each.num_inputs)]
+        outputs = [each.get_output(index) for index in range(each.num_outputs)]
+        return {
+            "name": each.name,
+            "type": each.type.name,
+            "origin": getattr(each, "metadata", ""),
+            "inputs": [tensor(value) for value in inputs if value is not None],
+            "outputs": [tensor(value) for value in outputs if value is not None],
+        }
+
+    return {
+        "inputs": [tensor(network.get_input(index)) for index in range(network.num_inputs)],
+        "outputs": [tensor(network.get_output(index)) for index in range(network.num_outputs)],
+        "layers": [layer(network.get_layer(index)) for index in range(network.num_layers)],
+    }
+
+
+if __name__ == "__main__":
+    main()
