@@ -213,11 +213,12 @@ def _run(command: list[str], missing: list[Header], folder: Path) -> None:
 
 def main() -> int:
     """Command line: prints the include folders, one a line."""
-    if len(sys.argv) != 2:
-        sys.stderr.write("usage: headers.py FOLDER\n")
+    words = [word for word in sys.argv[1:] if word != "--highway-only"]
+    if len(words) != 1:
+        sys.stderr.write("usage: headers.py [--highway-only] FOLDER\n")
         return 2
     try:
-        for place in headers(Path(sys.argv[1])):
+        for place in headers(Path(words[0]), ALL if words == sys.argv[1:] else (HIGHWAY,)):
             print(place)
     except HeadersMissing as error:
         sys.stderr.write(f"error: {error}\n")

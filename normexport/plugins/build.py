@@ -1,0 +1,199 @@
+"""Build the native libraries with CMake, from the sources of a checkout."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from normexport.errors import MissingComponent, UsageError
+from normexport.plugins import locate
+
+OnStage = Callable[[str], None]
+
+#: A step of ninja's ("[3/12]") or make's ("[ 25%]").
+_STEP = re.compile(r"^\[\s*\d+(/\d+|%)\]")
+_ERROR = re.compile(r"(error:|fatal error|Error at|undefined reference|ptxas fatal|not found)", re.IGNORECASE)
+_CUDA_ARCHITECTURE = re.compile(r"\d{2,3}[af]?(-real|-virtual)?")
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """What to build.
+
+    Attributes:
+        cuda: the CUDA kernels too; None: as in the last build, at first without. They take minutes to compile and
+            serve machines with a GPU alone, so finding nvcc is no reason to build them.
+        architectures: CUDA architectures, "86"; empty: those of plugins/kernels/cuda.
+        onnxruntime: the custom-op library of ONNX Runtime.
+        jobs: compilers at a time, None: one per core.
+        folder: where to build, None: `locate.build_folder()`, where the libraries are looked for.
+    """
+
+    cuda: bool | None = None
+    architectures: Sequence[str] = ()
+    onnxruntime: bool = True
+    jobs: int | None = None
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Built:
+    """The libraries there now, the seconds it took, and the log of the tools."""
+
+    libraries: tuple[Path, ...]
+    seconds: float
+    log: Path
+
+
+def build(config: BuildConfig = BuildConfig(), on_stage: OnStage = lambda stage: None) -> Built:
+    """Configure and build; what is up to date is left alone.
+
+    Raises:
+        MissingComponent: the sources, a tool or headers are missing, or the tools report an error.
+        UsageError: an architecture is no architecture, or `jobs` is below 1.
+    """
+    start = time.perf_counter()
+    _check(config)
+    source = _sources()
+    generator = _generator()
+    folder = config.folder or locate.build_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder, on_stage):
+        on_stage("headers")
+        headers = _headers(source, folder / "headers", config)
+        log = folder / "build.log"
+        log.write_text("")
+        _forget_other_generator(folder, generator)
+        on_stage("configure")
+        _run(_configure(source, folder, generator, headers, config), log, on_stage)
+        jobs = config.jobs or os.cpu_count() or 1
+        _run(["cmake", "--build", str(folder), "--parallel", str(jobs)], log, on_stage)
+    return Built(tuple(sorted((folder / "lib").glob("*.so"))), time.perf_counter() - start, log)
+
+
+def _check(config: BuildConfig) -> None:
+    for name in config.architectures:
+        if not _CUDA_ARCHITECTURE.fullmatch(name):
+            raise UsageError("--arch", f"{name!r} is no CUDA architecture", "write 86, 90 or 120")
+    if config.architectures and not config.cuda:
+        raise UsageError("--arch", "has no CUDA kernels to go to", "add --cuda")
+    if config.jobs is not None and config.jobs < 1:
+        raise UsageError("-j", f"{config.jobs} compilers can't build anything", "give 1 or more")
+
+
+def _sources() -> Path:
+    source = locate.sources()
+    if source is None:
+        cause = "are not part of the installed package"
+        raise MissingComponent(
+            "the sources of the plugins", cause, "build in a checkout of normexport: pip install -e ."
+        )
+    return source
+
+
+def _generator() -> str:
+    """ "Ninja", or "Unix Makefiles" where only make is there."""
+    _require_tool("cmake", "CMake", "install cmake 3.24 or later (apt install cmake, or pip install cmake)")
+    compilers = [name for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name]
+    if not any(shutil.which(name.split()[0]) for name in compilers):
+        raise MissingComponent("a C++ compiler", "is not on PATH", "install one (apt install g++), or set CXX")
+    if shutil.which("ninja"):
+        return "Ninja"
+    _require_tool("make", "ninja", "install it (apt install ninja-build, or pip install ninja)")
+    return "Unix Makefiles"
+
+
+def _require_tool(name: str, words: str, remedy: str) -> None:
+    if not shutil.which(name):
+        raise MissingComponent(words, "is not on PATH", remedy)
+
+
+def cuda_compiler() -> str | None:
+    """nvcc: CUDACXX, on PATH, or where the toolkit installs it."""
+    homes = [os.environ.get("CUDA_HOME", ""), os.environ.get("CUDA_PATH", ""), "/usr/local/cuda"]
+    asked = os.environ.get("CUDACXX")
+    places = [asked, "nvcc", *(f"{home}/bin/nvcc" for home in homes if home)]
+    return next((found for place in places if place and (found := shutil.which(place))), None)
+
+
+def _headers(source: Path, folder: Path, config: BuildConfig) -> list[str]:
+    """Include folders, from the script that also stands alone."""
+    script = [sys.executable, str(source / "headers.py"), str(folder)]
+    if not config.onnxruntime:
+        script.append("--highway-only")
+    done = subprocess.run(script, capture_output=True, text=True)
+    if done.returncode:
+        cause, _, remedy = (done.stderr.strip().splitlines() or ["failed"])[-1].removeprefix("error: ").partition("; ")
+        raise MissingComponent("headers", cause, remedy)
+    return done.stdout.split("\n")[:-1]
+
+
+def _configure(source: Path, folder: Path, generator: str, headers: list[str], config: BuildConfig) -> list[str]:
+    settings = {
+        "NORMEXPORT_HEADERS": ";".join(headers),
+        "NORMEXPORT_ONNXRUNTIME": "ON" if config.onnxruntime else "OFF",
+    }
+    if config.cuda is not None:
+        settings["NORMEXPORT_CUDA"] = "ON" if config.cuda else "OFF"
+    if config.cuda:
+        nvcc = cuda_compiler()
+        if nvcc is None:
+            raise MissingComponent("nvcc", "is not on PATH", "install the CUDA toolkit, or set CUDACXX, or drop --cuda")
+        settings["CMAKE_CUDA_COMPILER"] = nvcc
+    if config.architectures:
+        settings["CMAKE_CUDA_ARCHITECTURES"] = ";".join(config.architectures)
+    definitions = [f"-D{name}={value}" for name, value in settings.items()]
+    return ["cmake", "-S", str(source), "-B", str(folder), "-G", generator, *definitions]
+
+
+def _forget_other_generator(folder: Path, generator: str) -> None:
+    """CMake refuses a folder that another generator has configured: forget that configuration, keep the headers."""
+    cache = folder / "CMakeCache.txt"
+    if cache.is_file() and f"CMAKE_GENERATOR:INTERNAL={generator}\n" not in cache.read_text():
+        cache.unlink()
+        shutil.rmtree(folder / "CMakeFiles", ignore_errors=True)
+
+
+def _run(command: list[str], log: Path, on_stage: OnStage) -> None:
+    """Run a tool, its output into the log, its steps to `on_stage`.
+
+    Raises:
+        MissingComponent: it failed; the message holds the first line that looks like the reason.
+    """
+    with log.open("a") as file:
+        file.write(f"$ {' '.join(command)}\n")
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+        lines = []
+        with process:
+            for line in process.stdout or ():
+                file.write(line)
+                lines.append(line.strip())
+                step = _STEP.match(line)
+                if step:
+                    on_stage(step.group())
+    if process.returncode:
+        said = next((line for line in lines if _ERROR.search(line)), lines[-1] if lines else "no message")
+        raise MissingComponent("the plugins", f"could not be built ({said[:300]})", f"see {log}")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, on_stage: OnStage) -> Iterator[None]:
+    """One build in a folder at a time: two would write the same files."""
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_stage("waiting for another build")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,183 @@
+"""Say what is wrong with a native library, and what to do about it: every check runs where it can't hurt."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import normexport
+from normexport.errors import MissingComponent, UsageError
+from normexport.plugins.elf import Elf, NotElf, newest, version_key
+from normexport.plugins.locate import BUILD_COMMAND, COMPONENTS
+from normexport.plugins.probe import FAILED, GOOD
+
+#: What each component must export to be of any use.
+ENTRY_POINTS = {
+    "kernels": ("nx_abi_version", "nx_check", "nx_cpu_norm", "nx_cpu_workspace", "nx_message"),
+    "onnxruntime": ("RegisterCustomOps", "nx_abi_version"),
+    "tensorrt": ("getCreators", "setLoggerFinder"),
+}
+_PATIENCE = 120  # seconds for the child; importing onnxruntime on a busy machine takes ten
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: "good", "warning" or "failed", in words."""
+
+    name: str
+    state: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything found about one library.
+
+    Attributes:
+        component: which one it is, by name or else by its symbols; None where neither tells.
+        cuda: architectures of the CUDA code embedded, "sm_90" or "compute_120" (for the driver to compile).
+    """
+
+    path: Path
+    component: str | None
+    checks: tuple[Check, ...]
+    cuda: tuple[str, ...] = ()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no check failed."""
+        return all(check.state != FAILED for check in self.checks)
+
+    @property
+    def first_failure(self) -> Check | None:
+        """What to mend first."""
+        return next((check for check in self.checks if check.state == FAILED), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "path": str(self.path),
+            "component": self.component,
+            "healthy": self.healthy,
+            "cuda": list(self.cuda),
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
+def examine(path: Path, *, quick: bool = False) -> Diagnosis:
+    """Look into `path`, then load and try it in a child process.
+
+    quick: without the smoke test, which imports onnxruntime for its library.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    if not path.is_file():
+        raise UsageError(str(path), "is no file", f"name a library; {BUILD_COMMAND} builds them")
+    try:
+        elf = Elf(path)
+    except NotElf as error:
+        return Diagnosis(path, _by_name(path), (Check("file", FAILED, str(error)),))
+    component = _component(path, elf)
+    checks = [Check("file", GOOD, f"shared library for {elf.machine}, {path.stat().st_size / 1e6:.1f} MB")]
+    checks += _static_checks(elf, component)
+    if component is not None and all(check.state != FAILED for check in checks):
+        checks += _probed(path, component, quick)
+    codes = tuple(("compute_" if code.ptx else "sm_") + str(code.architecture) for code in elf.cuda)
+    return Diagnosis(path, component, tuple(checks), codes)
+
+
+def require_healthy(diagnosis: Diagnosis) -> None:
+    """Raises:
+    MissingComponent: a check failed.
+    """
+    failure = diagnosis.first_failure
+    if failure is not None:
+        raise MissingComponent(str(diagnosis.path), f"{failure.name}: {failure.words}", f"run: {BUILD_COMMAND}")
+
+
+def _by_name(path: Path) -> str | None:
+    return next((name for name in COMPONENTS if path.name == f"libnormexport_{name}.so"), None)
+
+
+def _component(path: Path, elf: Elf) -> str | None:
+    """The name tells; a renamed library is known by its symbols."""
+    by_symbols = (name for name in reversed(ENTRY_POINTS) if ENTRY_POINTS[name][0] in elf.exported)
+    return _by_name(path) or next(by_symbols, None)
+
+
+def _static_checks(elf: Elf, component: str | None) -> list[Check]:
+    return [
+        _machine(elf),
+        _symbols(elf, component),
+        Check("needs", GOOD, ", ".join(elf.needed) or "no library"),
+        _c_library(elf),
+        *_cuda(elf),
+    ]
+
+
+def _machine(elf: Elf) -> Check:
+    here = platform.machine()
+    if elf.machine != here:
+        return Check("machine", FAILED, f"built for {elf.machine}, this machine is {here}")
+    return Check("machine", GOOD, here)
+
+
+def _symbols(elf: Elf, component: str | None) -> Check:
+    if component is None:
+        return Check("symbols", FAILED, "exports no entry point of normexport: it is another library")
+    absent = [name for name in ENTRY_POINTS[component] if name not in elf.exported]
+    if absent:
+        return Check("symbols", FAILED, f"does not export {', '.join(absent)}")
+    return Check("symbols", GOOD, f"exports {', '.join(ENTRY_POINTS[component])}")
+
+
+def _c_library(elf: Elf) -> Check:
+    """glibc is checked here; libstdc++ by loading, as the process may bring its own."""
+    glibc, cxx = newest(elf.versions_needed, "GLIBC"), newest(elf.versions_needed, "GLIBCXX")
+    words = f"glibc {glibc or 'any'}" + (f", libstdc++ with GLIBCXX_{cxx}" if cxx else "") + " or later"
+    name, here = platform.libc_ver()
+    if name == "glibc" and glibc and version_key(glibc) > version_key(here):
+        return Check("C library", FAILED, f"needs {words}, this machine has glibc {here}: build it here")
+    return Check("C library", GOOD, words)
+
+
+def _cuda(elf: Elf) -> list[Check]:
+    if not elf.cuda:
+        return []
+    cubins = sorted({f"sm_{code.architecture}" for code in elf.cuda if not code.ptx}, key=lambda name: int(name[3:]))
+    ptx = [code.architecture for code in elf.cuda if code.ptx]
+    words = ", ".join(cubins) + (f", and PTX for GPUs from compute {min(ptx)} on" if ptx else "")
+    return [Check("CUDA", GOOD, f"code for {words}")]
+
+
+def _probed(path: Path, component: str, quick: bool) -> list[Check]:
+    """Findings of the child, and how it ended."""
+    command = [sys.executable, "-m", "normexport.plugins.probe", str(path.resolve()), component]
+    package = str(Path(normexport.__file__).parents[1])
+    paths = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH", "")) if part)
+    try:
+        done = subprocess.run(
+            [*command, *(["quick"] if quick else [])],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PATIENCE,
+            env={**os.environ, "PYTHONPATH": paths},
+        )
+    except subprocess.TimeoutExpired:
+        return [Check("process", FAILED, f"loading and trying it takes longer than {_PATIENCE} s")]
+    found = [Check(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith('{"name"')]
+    if done.returncode == 0:
+        return found
+    how = f"by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else f"with code {done.returncode}"
+    after = f"after the check '{found[-1].name}'" if found else "while loading it"
+    said = (done.stderr.strip().splitlines() or [""])[-1]
+    return [*found, Check("process", FAILED, f"ended {how} {after}" + (f": {said}" if said else ""))]

@@ -1,0 +1,170 @@
+"""What a shared library says about itself: a reader of 64-bit little-endian ELF, as far as the doctor asks.
+
+Symbols exported, libraries needed, symbol versions needed (GLIBC_2.34, GLIBCXX_3.4.29), and the CUDA code embedded.
+No tool is needed: readelf and cuobjdump are not on every machine that runs a network.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+_SHARED = 3  # e_type ET_DYN
+MACHINES = {0x3E: "x86_64", 0xB7: "aarch64"}
+_NEEDED, _SONAME = 1, 14  # entries of .dynamic
+_SYMBOL = struct.Struct("<IBBHQQ")
+_FATBIN_MAGIC = 0xBA55ED50
+_PTX, _CUBIN = 1, 2  # kinds of entries in a fat binary
+
+
+class NotElf(ValueError):
+    """The file is no 64-bit little-endian ELF shared library, or is cut off."""
+
+
+class _Section(NamedTuple):
+    name: int
+    kind: int
+    flags: int
+    address: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    alignment: int
+    entry: int
+
+
+@dataclass(frozen=True)
+class CudaCode:
+    """One piece of embedded CUDA code."""
+
+    architecture: int  # 90 of sm_90
+    ptx: bool  # to be compiled by the driver for that architecture or a later one
+
+
+class Elf:
+    """A shared library on disk. Raises `NotElf`."""
+
+    def __init__(self, path: Path) -> None:
+        self._data = path.read_bytes()
+        try:
+            self._read_header()
+        except (struct.error, IndexError, UnicodeDecodeError) as error:
+            raise NotElf("is cut off or damaged") from error
+
+    def _read_header(self) -> None:
+        data = self._data
+        if data[:4] != b"\x7fELF":
+            raise NotElf("is no ELF file")
+        if data[4:6] != b"\x02\x01":
+            raise NotElf("is not 64-bit little-endian")
+        kind, machine = struct.unpack_from("<HH", data, 16)
+        if kind != _SHARED:
+            raise NotElf("is no shared library")
+        self.machine = MACHINES.get(machine, f"machine {machine}")
+        (table,) = struct.unpack_from("<Q", data, 40)
+        size, count, names = struct.unpack_from("<HHH", data, 58)
+        if table + size * count > len(data):
+            raise NotElf("is cut off")
+        sections = [_Section(*struct.unpack_from("<IIQQQQIIQQ", data, table + i * size)) for i in range(count)]
+        self._sections = {self._text(sections[names], section.name): section for section in sections}
+        self._by_index = sections
+
+    def _text(self, strings: _Section, at: int) -> str:
+        start = strings.offset + at
+        return self._data[start : self._data.index(b"\0", start)].decode()
+
+    @cached_property
+    def exported(self) -> frozenset[str]:
+        """Names of the functions and objects that others may link to."""
+        section = self._sections.get(".dynsym")
+        if section is None:
+            return frozenset()
+        strings = self._by_index[section.link]
+        found = set()
+        for at in range(section.offset, section.offset + section.size, _SYMBOL.size):
+            name, info, other, defined_in, _, _ = _SYMBOL.unpack_from(self._data, at)
+            if defined_in and info >> 4 in (1, 2, 10) and other & 3 in (0, 3):  # global, weak, unique; visible
+                found.add(self._text(strings, name))
+        return frozenset(found)
+
+    @cached_property
+    def needed(self) -> tuple[str, ...]:
+        """Names of the libraries it needs, as the linker recorded them."""
+        return tuple(self._dynamic(_NEEDED))
+
+    @cached_property
+    def soname(self) -> str | None:
+        """Its own name, if it was given one."""
+        return next(iter(self._dynamic(_SONAME)), None)
+
+    def _dynamic(self, wanted: int) -> Iterator[str]:
+        section = self._sections.get(".dynamic")
+        if section is not None:
+            strings = self._by_index[section.link]
+            for at in range(section.offset, section.offset + section.size, 16):
+                tag, value = struct.unpack_from("<qQ", self._data, at)
+                if tag == wanted:
+                    yield self._text(strings, value)
+
+    @cached_property
+    def versions_needed(self) -> frozenset[str]:
+        """Symbol versions that its needed libraries must have: "GLIBC_2.34"."""
+        section = self._sections.get(".gnu.version_r")
+        if section is None:
+            return frozenset()
+        strings = self._by_index[section.link]
+        found, at = set(), section.offset
+        for _ in range(section.info):
+            _, count, _, first, following = struct.unpack_from("<HHIII", self._data, at)
+            entry = at + first
+            for _ in range(count):
+                _, _, _, name, next_entry = struct.unpack_from("<IHHII", self._data, entry)
+                found.add(self._text(strings, name))
+                entry += next_entry
+            at += following
+        return frozenset(found)
+
+    @cached_property
+    def cuda(self) -> tuple[CudaCode, ...]:
+        """The CUDA code embedded, by architecture; empty without."""
+        section = self._sections.get(".nv_fatbin")
+        if section is None:
+            return ()
+        found = set()
+        at, end = section.offset, section.offset + section.size
+        while at + 16 <= end:
+            magic, _, header, size = struct.unpack_from("<IHHQ", self._data, at)
+            if magic != _FATBIN_MAGIC:
+                at += 8  # padding between two fat binaries
+                continue
+            found |= set(self._fat_entries(at + header, at + header + size))
+            at += header + size
+        return tuple(sorted(found, key=lambda code: (code.architecture, code.ptx)))
+
+    def _fat_entries(self, at: int, end: int) -> Iterator[CudaCode]:
+        """Entries start with kind (2 bytes), 2 bytes, header size (4), payload size (8); architecture at byte 28."""
+        while at + 32 <= end:
+            kind, _, header, size = struct.unpack_from("<HHIQ", self._data, at)
+            (architecture,) = struct.unpack_from("<I", self._data, at + 28)
+            if not header:
+                return
+            if kind in (_PTX, _CUBIN):
+                yield CudaCode(architecture, kind == _PTX)
+            at += header + size
+
+
+def newest(versions: frozenset[str], family: str) -> str | None:
+    """The highest of "GLIBC_2.17", "GLIBC_2.34", ... as "2.34"; None where there is none of that family."""
+    numbers = [match.group(1) for version in versions if (match := re.fullmatch(rf"{family}_(\d+(?:\.\d+)*)", version))]
+    return max(numbers, key=version_key, default=None)
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """("2.9" before "2.34")."""
+    return tuple(int(part) for part in version.split("."))
