@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import normexport
-from normexport.errors import MissingComponent, UsageError
+from normexport.errors import UsageError
 from normexport.plugins.elf import Elf, NotElf, newest, version_key
 from normexport.plugins.locate import BUILD_COMMAND, COMPONENTS
 from normexport.plugins.probe import FAILED, GOOD
@@ -92,15 +92,6 @@ def examine(path: Path, *, quick: bool = False) -> Diagnosis:
         checks += _probed(path, component, quick)
     codes = tuple(("compute_" if code.ptx else "sm_") + str(code.architecture) for code in elf.cuda)
     return Diagnosis(path, component, tuple(checks), codes)
-
-
-def require_healthy(diagnosis: Diagnosis) -> None:
-    """Raises:
-    MissingComponent: a check failed.
-    """
-    failure = diagnosis.first_failure
-    if failure is not None:
-        raise MissingComponent(str(diagnosis.path), f"{failure.name}: {failure.words}", f"run: {BUILD_COMMAND}")
 
 
 def _by_name(path: Path) -> str | None:

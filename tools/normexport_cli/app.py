@@ -20,6 +20,7 @@ from normexport_cli.fold import fold
 from normexport_cli.help import CommandWithChoices
 from normexport_cli.inspect import inspect
 from normexport_cli.parity import parity
+from normexport_cli.plugins import app as plugins
 from normexport_cli.screen import surviving_broken_pipes
 from normexport_cli.version import version_line
 
@@ -100,6 +101,7 @@ def root(
 
 for _command in (inspect, convert, export, fold, parity):
     app.command(cls=CommandWithChoices)(_command)
+app.add_typer(plugins)
 
 
 def main() -> None:

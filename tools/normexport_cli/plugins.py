@@ -1,0 +1,126 @@
+"""`normexport plugins list`, `build` and `doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from normexport_cli import options
+from normexport_cli.screen import print_json, result_console, working
+
+app = typer.Typer(
+    name="plugins",
+    help="The native libraries: kernels of the norms that stay live. Without them the bodies in the file serve.",
+)
+
+Cuda = Annotated[
+    bool | None,
+    typer.Option(
+        "--cuda/--no-cuda",
+        metavar="",
+        help="The CUDA kernels too: minutes of compiling. Without either: as in the last build, at first without.",
+    ),
+]
+OnnxRuntime = Annotated[
+    bool, typer.Option("--onnxruntime/--no-onnxruntime", metavar="", help="The library for ONNX Runtime.")
+]
+Architectures = Annotated[
+    list[str],
+    typer.Option("--arch", metavar="SM", help="With --cuda: only for GPUs of this architecture, 86 or 120; repeat."),
+]
+Jobs = Annotated[int | None, typer.Option("--jobs", "-j", metavar="N", help="Compilers at a time. One per core.")]
+Quick = Annotated[bool, typer.Option("--quick", metavar="", help="Leave out the smoke test.")]
+Given = Annotated[Path, typer.Argument(metavar="LIB", help="A library, or the name of a component.")]
+
+
+@app.callback(invoke_without_command=True)
+def group(context: typer.Context) -> None:
+    """What runs before each: nothing, but the bare `normexport plugins` prints its help."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
+@app.command("list")
+def list_(json: options.Json = False, debug: options.Debug = False) -> None:
+    """Show what is built, what it says of itself, and what is missing.
+
+    \b
+      normexport plugins list
+    """
+    with working("Looking", json=json, debug=debug):
+        from normexport.plugins.overview import overview
+
+        found = overview()
+    if json:
+        print_json(found.as_dict())
+        return
+    from normexport.report.native import show_overview
+
+    show_overview(result_console(), found)
+
+
+@app.command()
+def build(
+    cuda: Cuda = None,
+    onnxruntime: OnnxRuntime = True,
+    arch: Architectures = [],  # noqa: B006  (typer reads the default and does not change it)
+    jobs: Jobs = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Build the libraries with CMake, into the folder where normexport looks for them.
+
+    Headers that the machine lacks are fetched beside the build on Debian and Ubuntu; nothing is installed.
+
+    \b
+      normexport plugins build
+      normexport plugins build --cuda --arch 86
+    """
+    with working("Building", json=json, debug=debug) as on_stage:
+        from normexport.plugins.build import BuildConfig
+        from normexport.plugins.build import build as build_libraries
+
+        config = BuildConfig(cuda=cuda, architectures=tuple(arch), onnxruntime=onnxruntime, jobs=jobs)
+        built = build_libraries(config, on_stage)
+    if json:
+        print_json(
+            {"libraries": [str(path) for path in built.libraries], "seconds": built.seconds, "log": str(built.log)}
+        )
+        return
+    from normexport.report.native import show_built
+
+    show_built(result_console(), built)
+
+
+@app.command()
+def doctor(
+    library: Given,
+    quick: Quick = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Say what is wrong with a library: format, symbols, interface, what it needs, GPUs it has code for, a trial run.
+
+    It is loaded in a process of its own. Exit code 6 where a check fails.
+
+    \b
+      normexport plugins doctor onnxruntime
+      normexport plugins doctor build/plugins/lib/libnormexport_kernels.so
+    """
+    with working("Examining", json=json, debug=debug):
+        from normexport import plugins
+        from normexport.plugins.doctor import examine
+
+        by_name = str(library) in plugins.COMPONENTS and not library.exists()
+        diagnosis = examine(plugins.require(str(library)) if by_name else library, quick=quick)
+    if json:
+        print_json(diagnosis.as_dict())
+    else:
+        from normexport.report.native import show_diagnosis
+
+        show_diagnosis(result_console(), diagnosis)
+    if not diagnosis.healthy:
+        raise typer.Exit(6)
