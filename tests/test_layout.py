@@ -32,6 +32,7 @@ ORDER = [
     "engine",
     "runtime",
     "parity",
+    "precision",
     "report",
     "folding",
     "pipeline",
