@@ -1,33 +1,46 @@
-"""ONNX -> TensorRT plan and its manifest, built in a child process, written together or not at all."""
+"""ONNX -> TensorRT plan and its manifest, built in a child process, written together or not at all.
+
+What takes time runs side by side. The child starts first, and loads the vendor's libraries while a thread here loads
+onnx and opens the file; so this module imports only what is cheap. A file without an operator of ours needs no
+preparation: the child parses and builds it as it is, while it is opened and checked here.
+"""
 
 from __future__ import annotations
 
-import re
+import mmap
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import onnx_ir as ir
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import normexport
 from normexport import plugins
-from normexport.engine import prove
 from normexport.engine.child import Child
 from normexport.engine.config import EngineConfig, OnStage
 from normexport.engine.flavor import check_targets, flavor, require
-from normexport.engine.manifest import FileId, Manifest, NetworkLayer, Tensor, manifest_path, manifest_text
-from normexport.engine.prepare import NAMESPACE, Prepared, prepare
+from normexport.engine.manifest import FileId, Manifest, manifest_path, manifest_text
 from normexport.engine.shapes import Profile, profiles
 from normexport.errors import EngineError, FoldError, MissingComponent
 from normexport.files import check_writable, replacing, write_text
-from normexport.module_paths import module_path
-from normexport.onnx_files import open_onnx, save_onnx
 
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from normexport.engine.prepare import Prepared
+
+    Opening = Future[tuple[ir.Model, FileId]]
+
+T = TypeVar("T")
+
+#: Of the plugin creators.
+NAMESPACE = "normexport"
+
+#: `NodeProto.domain` (field 7, 10 bytes) as protobuf writes it.
+_OUR_DOMAIN = b"\x3a\x0anormexport"
 _DEFAULT = EngineConfig()
-_ORIGIN = re.compile(r"\[ONNX Layer: (.*)\]")
 
 
 def build_engine(
@@ -41,50 +54,17 @@ def build_engine(
         UsageError: no such file, or an output that can't be written.
     """
     source, output = Path(source), Path(output)
-    on_stage = on_stage or (lambda stage: None)
     which = flavor(config.flavor)
     targets = config.targets or which.default_targets
     check_targets(which, targets)
     require(which)
     check_writable(output.parent)
     library = _plugin_library(config)
-    clock = _Clock()
-    with Child(which, [library] if library else [], config.timeout) as child, tempfile.TemporaryDirectory() as folder:
+    build = _Build(source, config, targets, library, on_stage or (lambda stage: None))
+    with Child(which, [library] if library else [], config.timeout) as child:
         try:
-            on_stage("open")
-            model = _opened(source)
-            asked = profiles(model, config.shapes)
-            clock.mark("open")
-            on_stage("load")
-            hello = child.hello()
-            clock.mark("load")
-            prepared = prepare(model, *_served(hello["creators"]))
-            onnx = source if prepared.model is model else Path(folder, "model.onnx")
-            if onnx != source:
-                save_onnx(prepared.model, onnx)
-            clock.mark("prepare")
             with replacing(manifest_path(output)) as beside, replacing(output) as plan:
-                embedded = config.embed_plugins and bool(prepared.plugins)
-                embed = [str(library.resolve())] if library and embedded else []
-                network = child.build(_request(onnx, plan, config, targets, asked, embed), on_stage)
-                clock.mark("build")
-                prove.check_plugins(prepared, network["layers"])
-                prove.check_precision(prepared.model, network["layers"], config.precision)
-                manifest = Manifest(
-                    plan=FileId.of(plan, output.name),
-                    onnx=FileId.of(source),
-                    plugin=FileId.of(library) if library and prepared.plugins else None,
-                    embedded=embedded,
-                    host_code=embedded or config.version_compatible,
-                    normexport=normexport.__version__,
-                    flavor=which.name,
-                    flavor_version=hello["version"],
-                    targets=targets,
-                    options=_options(config),
-                    warnings=tuple(dict.fromkeys(child.warnings)),
-                    seconds=clock.seconds,
-                    **_described(network, prepared, asked),
-                )
+                manifest = build.run(child, plan, output.name)
                 beside.write_text(manifest_text(manifest))
         finally:
             if config.log is not None:
@@ -92,11 +72,115 @@ def build_engine(
     return manifest
 
 
-def _opened(source: Path) -> ir.Model:
+class _Build:
+    """One build: its inputs, and its wall times by stage."""
+
+    def __init__(
+        self, source: Path, config: EngineConfig, targets: tuple[str, ...], library: Path | None, on_stage: OnStage
+    ) -> None:
+        self._source, self._config, self._targets, self._library = source, config, targets, library
+        self._on_stage = on_stage
+        self._seconds: dict[str, float] = {}
+
+    def run(self, child: Child, plan: Path, name: str) -> Manifest:
+        """Build into the file `plan`, which will be called `name`."""
+        with ThreadPoolExecutor(1) as thread, tempfile.TemporaryDirectory(prefix="normexport-onnx-") as folder:
+            opening = thread.submit(_opened, self._source)
+            as_it_is = _needs_nothing(self._source)
+            hello = self._timed("load", child.hello)
+            if as_it_is:
+                network = self._timed("parse", lambda: _parsed_unseen(child, self._source, opening, hello))
+                shapes = self._start(child, network, plan, [])
+                prepared = _prepared(opening, hello)
+            else:
+                prepared = self._timed("prepare", lambda: _prepared(opening, hello))
+                onnx = Path(folder, "model.onnx")
+                self._timed("save", lambda: _save(prepared, onnx))
+                network = self._timed("parse", lambda: child.parse(onnx))
+                shapes = self._start(child, network, plan, self._embedded(prepared))
+            _prove(prepared, network, self._config.precision)
+            self._timed("build", lambda: child.finish(self._on_stage))
+        from normexport.engine.describe import described
+
+        embedded = bool(self._embedded(prepared))
+        return Manifest(
+            plan=FileId.of(plan, name),
+            onnx=opening.result()[1],
+            plugin=FileId.of(self._library) if self._library is not None and prepared.plugins else None,
+            embedded=embedded,
+            host_code=embedded or self._config.version_compatible,
+            normexport=normexport.__version__,
+            flavor=flavor(self._config.flavor).name,
+            flavor_version=hello["version"],
+            targets=self._targets,
+            options=_options(self._config),
+            warnings=child.warnings(),
+            seconds=self._seconds,
+            **described(network, prepared, shapes),
+        )
+
+    def _start(self, child: Child, network: dict[str, Any], plan: Path, embed: Sequence[str]) -> tuple[Profile, ...]:
+        shapes = profiles(network["inputs"], self._config.shapes)
+        child.start(_request(plan, self._config, self._targets, shapes, embed))
+        return shapes
+
+    def _embedded(self, prepared: Prepared) -> list[str]:
+        wanted = self._config.embed_plugins and prepared.plugins and self._library is not None
+        return [str(self._library.resolve())] if wanted and self._library is not None else []
+
+    def _timed(self, name: str, step: Callable[[], T]) -> T:
+        self._on_stage(name)
+        start = time.perf_counter()
+        result = step()
+        self._seconds[name] = round(time.perf_counter() - start, 3)
+        return result
+
+
+def _needs_nothing(source: Path) -> bool:
+    """Whether no node of the file is of our domain, told from its bytes (100 MB: 20 ms)."""
     try:
-        return open_onnx(source)
+        with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(_OUR_DOMAIN) < 0
+    except (OSError, ValueError):  # no file, no regular one, an empty one: opening it says so
+        return False
+
+
+def _opened(source: Path) -> tuple[ir.Model, FileId]:
+    from normexport.onnx_files import open_onnx
+
+    try:
+        return open_onnx(source), FileId.of(source)
     except FoldError as error:
         raise EngineError(error.place, error.cause, error.remedy) from error
+
+
+def _prepared(opening: Opening, hello: dict[str, Any]) -> Prepared:
+    from normexport.engine.prepare import prepare
+
+    ours = frozenset(name for name, namespace, _ in hello["creators"] if namespace == NAMESPACE)
+    return prepare(opening.result()[0], ours, {name for name, _, _ in hello["creators"]} - ours)
+
+
+def _parsed_unseen(child: Child, source: Path, opening: Opening, hello: dict[str, Any]) -> dict[str, Any]:
+    """The network of the file as it is. Where the parser refuses it, our own words for why come first."""
+    try:
+        return child.parse(source)
+    except EngineError:
+        _prepared(opening, hello)
+        raise
+
+
+def _save(prepared: Prepared, path: Path) -> None:
+    from normexport.onnx_files import save_onnx
+
+    save_onnx(prepared.model, path)
+
+
+def _prove(prepared: Prepared, network: dict[str, Any], precision: str | None) -> None:
+    from normexport.engine import prove
+
+    prove.check_plugins(prepared, network["layers"])
+    prove.check_precision(prepared.model, network["layers"], precision)
 
 
 def _plugin_library(config: EngineConfig) -> Path | None:
@@ -110,19 +194,8 @@ def _plugin_library(config: EngineConfig) -> Path | None:
     return path
 
 
-def _served(creators: Sequence[Sequence[str]]) -> tuple[frozenset[str], frozenset[str]]:
-    """Operators that our plugin computes, and the names of all other creators."""
-    ours = frozenset(name for name, namespace, _ in creators if namespace == NAMESPACE)
-    return ours, frozenset(name for name, _, _ in creators) - ours
-
-
 def _request(
-    onnx: Path,
-    plan: Path,
-    config: EngineConfig,
-    targets: Sequence[str],
-    asked: Sequence[Profile],
-    embed: Sequence[str],
+    plan: Path, config: EngineConfig, targets: Sequence[str], shapes: Sequence[Profile], embed: Sequence[str]
 ) -> dict[str, Any]:
     flags = {
         "VERSION_COMPATIBLE": config.version_compatible,
@@ -130,10 +203,9 @@ def _request(
         "REFIT": config.refit,
     }
     return {
-        "onnx": str(onnx),
         "plan": str(plan),
         "targets": list(targets),
-        "profiles": [asdict(each) for each in asked],
+        "profiles": [asdict(each) for each in shapes],
         "workspace": config.workspace,
         "optimization_level": config.optimization_level,
         "flags": [name for name, wanted in flags.items() if wanted],
@@ -143,48 +215,7 @@ def _request(
     }
 
 
-def _described(network: Mapping[str, Any], prepared: Prepared, asked: Sequence[Profile]) -> dict[str, Any]:
-    """What the manifest says of the network."""
-    modules = {str(node.name): module_path(node) for node in prepared.model.graph if node.name}
-    shapes = {each.name: each for each in asked}
-    return {
-        "inputs": tuple(_tensor(each, shapes.get(each["name"])) for each in network["inputs"]),
-        "outputs": tuple(_tensor(each, None) for each in network["outputs"]),
-        "layers": tuple(_layer(each, modules) for each in network["layers"]),
-        "precision": prove.precisions(network["layers"]),
-        "plugins": tuple((each.node, each.op, each.module) for each in prepared.plugins),
-        "bodies": prepared.bodies,
-    }
-
-
-def _tensor(tensor: Mapping[str, Any], profile: Profile | None) -> Tensor:
-    known = tensor["name"], prove.dtype(tensor["dtype"]), tuple(tensor["shape"])
-    if profile is None:
-        return Tensor(*known)
-    return Tensor(*known, profile.smallest, profile.expected, profile.largest)
-
-
-def _layer(layer: Mapping[str, Any], modules: Mapping[str, str]) -> NetworkLayer:
-    origin = _ORIGIN.fullmatch(layer["origin"] or "")
-    node = origin[1] if origin else layer["name"] if layer["name"] in modules else ""
-    kind = prove.dtype(layer["outputs"][0]["dtype"]) if layer["outputs"] else ""
-    return NetworkLayer(layer["name"], layer["type"], kind, node, modules.get(node, ""))
-
-
 def _options(config: EngineConfig) -> dict[str, Any]:
     """The options that shape the plan; paths stay out of a file that travels."""
     local = ("flavor", "targets", "shapes", "plugin_library", "timing_cache", "timeout", "log")
     return {key: value for key, value in asdict(config).items() if key not in local}
-
-
-class _Clock:
-    """Wall times of stages."""
-
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-        self.seconds: dict[str, float] = {}
-
-    def mark(self, name: str) -> None:
-        now = time.perf_counter()
-        self.seconds[name] = round(now - self._last, 3)
-        self._last = now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from normexport.engine.config import OnStage
 from normexport.engine.flavor import Flavor, runtime_library
 from normexport.errors import EngineError, MissingComponent
 
+#: How TensorRT's own logger writes: "[11/25/2026-22:21:53] [TRT] [E] text", text over several lines perhaps.
+_LOGGED = re.compile(r"^\[[^\]]*\] \[TRT\] \[(?P<severity>[A-Z])\] (?P<text>.*)")
 _WORKER = Path(__file__).with_name("worker.py")
 
 #: What the vendor says of a machine without an NVIDIA driver or GPU.
@@ -32,7 +35,6 @@ class Child:
         self._flavor, self._libraries = flavor, [str(path.resolve()) for path in libraries]
         self._timed_out = False
         self._timeout = timeout
-        self.warnings: list[str] = []
 
     def __enter__(self) -> Child:
         self._folder = tempfile.TemporaryDirectory(prefix="normexport-build-")
@@ -69,56 +71,69 @@ class Child:
         Raises:
             EngineError: one of them can't be.
         """
-        for message in self._read("loading"):
-            if "hello" in message:
-                hello: dict[str, Any] = message["hello"]
-                return hello
-        raise AssertionError("unreachable: _read ends with an error")
+        self._stage = "load"
+        hello: dict[str, Any] = self._answer("hello")
+        return hello
 
-    def build(self, request: dict[str, Any], on_stage: OnStage) -> dict[str, Any]:
-        """What the worker says of the network it built.
+    def parse(self, onnx: Path) -> dict[str, Any]:
+        """Inputs, outputs and layers of the network that the file becomes.
+
+        Raises:
+            EngineError: the vendor refused or died.
+        """
+        self._stage = "parse"
+        self._send({"onnx": str(onnx)})
+        parsed: dict[str, Any] = self._answer("parsed")
+        return parsed
+
+    def start(self, request: dict[str, Any]) -> None:
+        """Let it build; `finish` waits for the end."""
+        self._stage = "build"
+        self._send(request)
+
+    def finish(self, on_stage: OnStage) -> None:
+        """Wait until the plan is written.
 
         Raises:
             EngineError: the vendor refused, died, or took too long.
             MissingComponent: it needs a GPU, and there is none.
         """
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it died; _read says how
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-        stage = "waiting"
-        for message in self._read(stage):
-            if "stage" in message:
-                self._stage = message["stage"]
-                on_stage(self._stage)
-            if "done" in message:
-                done: dict[str, Any] = message["done"]
-                return done
-        raise AssertionError("unreachable: _read ends with an error")
+        self._answer("done", on_stage)
 
     def log(self) -> str:
         """All that the vendor has said so far."""
         return self._log.read_text(errors="replace")
 
-    def _read(self, stage: str) -> Iterator[dict[str, Any]]:
-        self._stage = stage
+    def warnings(self) -> tuple[str, ...]:
+        """What the vendor warned of, each once."""
+        return tuple(dict.fromkeys(one_line(text) for severity, text in _entries(self.log()) if severity == "W"))
+
+    def _send(self, request: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it died; what is read next says how
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def _answer(self, wanted: str, on_stage: OnStage = lambda stage: None) -> Any:
         for line in self._messages:
             message = json.loads(line)
-            if "warning" in message:
-                self.warnings.append(one_line(message["warning"]))
-            elif "failed" in message:
+            if wanted in message:
+                return message[wanted]
+            if "failed" in message:
                 raise self._failure(**message["failed"])
-            else:
-                yield message
+            self._stage = message["stage"]
+            on_stage(self._stage)
         raise self._death()
 
-    def _failure(self, stage: str, cause: str, node: str) -> Exception:
+    def _failure(self, stage: str, cause: str, node: str) -> EngineError | MissingComponent:
+        errors = [text for severity, text in _entries(self.log()) if severity == "E"]
+        cause = cause or (errors[-1] if errors else "it gives no reason")
         if any(words in cause or words in self.log() for words in _NO_GPU) and stage in ("target", "build", "config"):
             remedy = "build on the machine that has one" + (", or give --target" if self._flavor.targets else "")
             return MissingComponent(self._flavor.title, "needs an NVIDIA GPU and its driver here", remedy)
         places = {"plugins": ", ".join(self._libraries), "parse": node and f"node {node}"}
         remedies = {
-            "plugins": "build it again: normexport plugins build",
+            "plugins": "build it again: normexport plugins build (what is wrong: normexport plugins doctor FILE)",
             "parse": "see what the operator needs in the log (--log FILE)",
             "build": "see the log (--log FILE)",
         }
@@ -152,6 +167,19 @@ class Child:
         Path(self._folder.name, self._flavor.link).symlink_to(library)
         paths = [self._folder.name, os.environ.get("LD_LIBRARY_PATH", "")]
         return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(path for path in paths if path)}
+
+
+def _entries(log: str) -> Iterator[tuple[str, str]]:
+    """(severity, text) of every entry of TensorRT's logger."""
+    severity, text = "", ""
+    for line in log.splitlines():
+        match = _LOGGED.match(line)
+        if match is None:
+            text += f" {line}"
+            continue
+        yield severity, text
+        severity, text = match["severity"], match["text"]
+    yield severity, text
 
 
 def one_line(text: str, most: int = 300) -> str:

@@ -24,7 +24,7 @@ class EngineConfig:
 
     Attributes:
         flavor: "tensorrt-rtx" (or "rtx") or "tensorrt".
-        targets: "sm75" to "sm121", or "current" alone; empty: all that the flavour knows.
+        targets: "sm75" to "sm121", or "current" alone; empty: all that take any network.
         shapes: smallest, expected and largest shapes by input name.
         precision: demanded of the result, one of `PRECISIONS`; None: whatever the ONNX file asks for.
         plugins: use the plugin library; False builds every norm from its body.

@@ -24,6 +24,7 @@ class Flavor:
         link: the name under which the ONNX parser opens the runtime library once a plugin is created.
         install: the command that installs it.
         targets: compute capabilities it builds for anywhere; empty: it builds for the GPU at hand only.
+        not_by_default: targets for which not every network can be built.
     """
 
     name: str
@@ -33,11 +34,12 @@ class Flavor:
     link: str
     install: str
     targets: tuple[str, ...] = ()
+    not_by_default: tuple[str, ...] = ()
 
     @property
     def default_targets(self) -> tuple[str, ...]:
-        """Every target it knows, else the GPU at hand."""
-        return self.targets or (CURRENT,)
+        """Every target that serves every network, else the GPU at hand."""
+        return tuple(target for target in self.targets if target not in self.not_by_default) or (CURRENT,)
 
 
 RTX = Flavor(
@@ -48,6 +50,7 @@ RTX = Flavor(
     "libtensorrt_rtx.so",
     "run: pip install 'normexport[rtx]'",
     ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121"),
+    ("sm75",),  # it has no float32 matrix multiplication there: float16 networks only
 )
 TENSORRT = Flavor(
     "tensorrt",

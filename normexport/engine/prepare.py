@@ -18,7 +18,7 @@ from normexport.errors import EngineError
 from normexport.module_paths import module_path
 from normexport.passes import fold
 
-NAMESPACE, PLUGIN_VERSION = "normexport", "1"
+PLUGIN_VERSION = "1"
 
 #: Domains whose operators a parser knows by itself.
 _PARSERS_OWN = ("", "ai.onnx", "com.microsoft", "trt", "trt.plugins")
@@ -121,7 +121,7 @@ def _address(node: ir.Node) -> None:
     """Name the plugin in the node's attributes, and spell out every field: a plugin has no defaults of its own."""
     for name, default in _defaults(node.op_type):
         node.attributes.setdefault(name, default)
-    node.attributes["plugin_namespace"] = ir.AttrString("plugin_namespace", NAMESPACE)
+    node.attributes["plugin_namespace"] = ir.AttrString("plugin_namespace", norms.DOMAIN)
     node.attributes["plugin_version"] = ir.AttrString("plugin_version", PLUGIN_VERSION)
 
 

@@ -61,7 +61,8 @@ def check_plugins(prepared: Prepared, layers: Sequence[Layer]) -> None:
 
 def precisions(layers: Sequence[Layer]) -> dict[str, int]:
     """How many computing layers run in which precision; int8 is what stands between DequantizeLinear and itself."""
-    return dict(Counter(_precision(layer, _producers(layers)) for layer in layers if layer["type"] in _COMPUTE))
+    producers = _producers(layers)
+    return dict(Counter(_precision(layer, producers) for layer in layers if layer["type"] in _COMPUTE))
 
 
 def check_precision(model: ir.Model, layers: Sequence[Layer], demanded: str | None) -> None:

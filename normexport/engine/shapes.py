@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-import onnx_ir as ir
+from typing import Any
 
 from normexport.errors import EngineError, UsageError
 
@@ -54,39 +53,38 @@ def parse_shapes(text: str, option: str) -> dict[str, Shape]:
     return shapes
 
 
-def profiles(model: ir.Model, asked: ShapeRange) -> tuple[Profile, ...]:
-    """One profile per input of the model; an input with an open batch and nothing asked gets `DEFAULT_BATCH`.
+def profiles(inputs: Sequence[Mapping[str, Any]], asked: ShapeRange) -> tuple[Profile, ...]:
+    """One profile per input; an input with an open batch and nothing asked gets `DEFAULT_BATCH`.
+
+    Args:
+        inputs: each with its "name" and "shape", -1 for an open size.
 
     Raises:
         EngineError: shapes that don't fit the model or each other, or an input without an input's name.
         UsageError: a size other than the batch is open and nothing says how large it is.
     """
-    inputs = [value for value in model.graph.inputs if value.name not in model.graph.initializers]
-    names = [str(value.name) for value in inputs]
+    names = [each["name"] for each in inputs]
     for option, shapes in zip(_OPTIONS, (asked.smallest, asked.expected, asked.largest), strict=True):
         for name in shapes:
             if name not in names:
                 raise EngineError(option, f"the model has no input {name}", f"its inputs are {', '.join(names)}")
-    return tuple(_profile(value, asked) for value in inputs)
+    return tuple(_profile(each["name"], tuple(each["shape"]), asked) for each in inputs)
 
 
-def _profile(value: ir.Value, asked: ShapeRange) -> Profile:
-    name = str(value.name)
-    sizes = [size if isinstance(size, int) else None for size in value.shape or ()]
+def _profile(name: str, declared: Shape, asked: ShapeRange) -> Profile:
     given = [asked.smallest.get(name), asked.expected.get(name), asked.largest.get(name)]
     named = [shape for shape in given if shape is not None]
     if not named:
-        return Profile(name, *_by_default(name, value, sizes))
+        return Profile(name, *_by_default(name, declared))
     smallest = given[0] or given[1] or named[-1]
     largest = given[2] or given[1] or named[0]
     expected = given[1] or largest
     for shape in (smallest, expected, largest):
-        fits = len(shape) == len(sizes) and all(
-            size in (None, wanted) for size, wanted in zip(sizes, shape, strict=True)
+        fits = len(shape) == len(declared) and all(
+            size in (-1, wanted) for size, wanted in zip(declared, shape, strict=True)
         )
         if not fits:
-            declared = "x".join("?" if size is None else str(size) for size in sizes)
-            raise EngineError(f"input {name}", f"{_text(shape)} does not fit {declared}", "give shapes that fit")
+            raise EngineError(f"input {name}", f"{_text(shape)} does not fit {_text(declared)}", "give shapes that fit")
     ordered = all(a <= b <= c for a, b, c in zip(smallest, expected, largest, strict=True))
     if not ordered or 0 in largest:
         cause = f"min {_text(smallest)}, opt {_text(expected)}, max {_text(largest)} is an impossible profile"
@@ -94,17 +92,16 @@ def _profile(value: ir.Value, asked: ShapeRange) -> Profile:
     return Profile(name, smallest, expected, largest)
 
 
-def _by_default(name: str, value: ir.Value, sizes: list[int | None]) -> tuple[Shape, Shape, Shape]:
-    if value.shape is None or None in sizes[1:]:
-        example = "x".join("1" if size is None else str(size) for size in sizes) or "1x3x224x224"
-        cause = f"has open sizes {value.shape}" if value.shape is not None else "has no shape in the file"
-        raise UsageError(f"input {name}", cause, f"give --minShapes {name}:{example}, --optShapes and --maxShapes")
-    rest = tuple(size for size in sizes if size is not None)
-    if None not in sizes:
-        return rest, rest, rest
-    one, two, three = ((batch, *rest) for batch in DEFAULT_BATCH)
+def _by_default(name: str, declared: Shape) -> tuple[Shape, Shape, Shape]:
+    if -1 in declared[1:]:
+        example = _text(tuple(abs(size) for size in declared))
+        remedy = f"give --minShapes {name}:{example}, --optShapes and --maxShapes"
+        raise UsageError(f"input {name}", f"has open sizes ({_text(declared)})", remedy)
+    if -1 not in declared:
+        return declared, declared, declared
+    one, two, three = ((batch, *declared[1:]) for batch in DEFAULT_BATCH)
     return one, two, three
 
 
 def _text(shape: Shape) -> str:
-    return "x".join(str(size) for size in shape)
+    return "x".join("?" if size < 0 else str(size) for size in shape)

@@ -1,11 +1,12 @@
 """The child process in which TensorRT parses and builds. A script of its own: standard library and TensorRT only.
 
-    python worker.py CHANNEL MODULE [PLUGIN LIBRARY]     request: one line of JSON on standard input
+    python worker.py CHANNEL MODULE [PLUGIN LIBRARY]
 
-Vendor libraries may abort; here that costs this process, not the caller. What is worth knowing goes through the file
-descriptor CHANNEL, one JSON object a line: "hello" (version, plugin creators) once the libraries are loaded, "stage",
-"warning", then either "failed" or "done". Everything the vendor says goes to standard error. When standard input is
-closed the caller is gone, and so is this process.
+Vendor libraries may abort; here that costs this process, not the caller. Two requests come by standard input, one JSON
+object a line: what to parse, then how to build it. Answers go through the file descriptor CHANNEL, one JSON object a
+line: "hello" (version, plugin creators) once the libraries are loaded, "parsed" (the network), "stage" as a phase of
+the builder begins, "done"; or "failed", and that is the end. TensorRT's own logger writes to standard error: a logger
+in Python is handed every verbose line and doubles the time of a build.
 """
 
 from __future__ import annotations
@@ -20,16 +21,23 @@ from typing import Any, NoReturn
 
 
 def main() -> None:
-    """Load, greet, read the request, build."""
+    """Load, greet, parse, build."""
     sys.path.pop(0)  # this file's folder: its neighbours must not answer to other packages' imports
     channel, module, *libraries = sys.argv[1:]
     worker = Worker(os.fdopen(int(channel), "w"), importlib.import_module(module))
     worker.load(libraries)
-    request = json.loads(sys.stdin.readline() or "null")
-    if request is None:
-        return
+    network = worker.parse(_request()["onnx"])
+    request = _request()
     threading.Thread(target=_leave_with_the_caller, daemon=True).start()
-    worker.build(request)
+    worker.build(network, request)
+
+
+def _request() -> dict[str, Any]:
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit(0)  # the caller is gone
+    request: dict[str, Any] = json.loads(line)
+    return request
 
 
 def _leave_with_the_caller() -> None:
@@ -42,16 +50,15 @@ class Worker:
 
     def __init__(self, channel: Any, trt: Any) -> None:
         self._channel, self._trt = channel, trt
-        self._last_error = ""
-        self._logger = _logger(trt, self._said)
+        self._logger = trt.Logger(trt.Logger.INFO)
 
     def say(self, **message: Any) -> None:
         """One message to the caller."""
         self._channel.write(json.dumps(message) + "\n")
         self._channel.flush()
 
-    def fail(self, stage: str, cause: str, node: str = "") -> NoReturn:
-        """Say why it ends here, and end."""
+    def fail(self, stage: str, cause: str = "", node: str = "") -> NoReturn:
+        """Say why it ends here, and end. Without a cause, the last error in the log is one."""
         self.say(failed={"stage": stage, "cause": cause, "node": node})
         sys.exit(0)
 
@@ -63,36 +70,34 @@ class Worker:
         registry = self._builder.get_plugin_registry()
         for library in libraries:
             if registry.load_library(library) is None:
-                self.fail("plugins", self._last_error or "can't be loaded")
+                self.fail("plugins")
         creators = [[each.name, each.plugin_namespace, each.plugin_version] for each in registry.all_creators]
         self.say(hello={"version": self._trt.__version__, "creators": creators})
 
-    def build(self, request: dict[str, Any]) -> None:
-        """Parse request["onnx"], configure, build, write request["plan"], describe the network."""
-        self.say(stage="parse")
+    def parse(self, path: str) -> Any:
+        """The network of an ONNX file; says what is in it."""
         strongly_typed = getattr(self._trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
         network = self._builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
-        self._parse(network, request["onnx"])
-        described = describe(self._trt, network)
+        parser = self._trt.OnnxParser(network, self._logger)
+        if not parser.parse_from_file(path):
+            if not parser.num_errors:
+                self.fail("parse")
+            first = parser.get_error(0)
+            node = first.node_name() or first.node_operator()
+            self.fail("parse", first.desc(), f"{first.node_operator()} {node}" if node else "")
+        self._parser = parser  # the network reads weights out of it
+        self.say(parsed=describe(network))
+        return network
+
+    def build(self, network: Any, request: dict[str, Any]) -> None:
+        """Configure, build, write request["plan"]."""
         config = self._configured(request)
-        self.say(stage="build")
         plan = self._builder.build_serialized_network(network, config)
         if plan is None:
-            self.fail("build", self._last_error or "TensorRT gave no reason")
+            self.fail("build")
         Path(request["plan"]).write_bytes(plan)
         self._keep_timings(config, request["timing_cache"])
-        self.say(done=described)
-
-    def _parse(self, network: Any, path: str) -> None:
-        parser = self._trt.OnnxParser(network, self._logger)
-        if parser.parse_from_file(path):
-            return
-        errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        if not errors:
-            self.fail("parse", self._last_error or "TensorRT gave no reason")
-        first = errors[0]
-        node = first.node_name() or first.node_operator()
-        self.fail("parse", first.desc(), f"{first.node_operator()} {node}" if node else "")
+        self.say(done=True)
 
     def _configured(self, request: dict[str, Any]) -> Any:
         trt, config = self._trt, self._builder.create_builder_config()
@@ -123,41 +128,22 @@ class Worker:
         config.num_compute_capabilities = len(targets)
         for index, target in enumerate(targets):
             capability = getattr(self._trt.ComputeCapability, target.upper(), None)
-            if capability is None or not config.set_compute_capability(capability, index):
-                self.fail("target", self._last_error or f"{target} is not known to version {self._trt.__version__}")
+            if capability is None:
+                self.fail("target", f"{target} is not known to version {self._trt.__version__}")
+            if not config.set_compute_capability(capability, index):
+                self.fail("target")
 
     def _add_profile(self, config: Any, profiles: list[dict[str, Any]]) -> None:
         profile = self._builder.create_optimization_profile()
         for each in profiles:
             profile.set_shape(each["name"], each["smallest"], each["expected"], each["largest"])
         if profiles and config.add_optimization_profile(profile) < 0:
-            self.fail("profile", self._last_error or "the shapes are not accepted")
+            self.fail("profile", "the shapes are not accepted")
 
     def _keep_timings(self, config: Any, path: str | None) -> None:
         cache = config.get_timing_cache() if path is not None else None
         if cache is not None and path is not None:
             Path(path).write_bytes(cache.serialize())
-
-    def _said(self, severity: int, text: str) -> None:
-        """What the vendor logs: all of it to standard error, the last error kept, warnings passed on."""
-        name = ("internal error", "error", "warning", "info", "verbose")[severity]
-        sys.stderr.write(f"{name}: {text}\n")
-        if severity <= 1:
-            self._last_error = text
-        elif severity == 2:
-            self.say(warning=text)
-
-
-def _logger(trt: Any, said: Any) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, severity: Any, text: str) -> None:
-            if int(severity) < 4:
-                said(int(severity), text)
-
-    return Logger()
 
 
 def _monitor(trt: Any, begun: Any) -> Any:
@@ -179,7 +165,7 @@ def _monitor(trt: Any, begun: Any) -> Any:
     return Monitor()
 
 
-def describe(trt: Any, network: Any) -> dict[str, Any]:
+def describe(network: Any) -> dict[str, Any]:
     """Inputs, outputs and layers of a parsed network: names, dtypes and shapes (-1: dynamic)."""
 
     def tensor(value: Any) -> dict[str, Any]:

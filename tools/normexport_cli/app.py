@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from normexport_cli.build import build
 from normexport_cli.convert import convert
 from normexport_cli.export import export
 from normexport_cli.failures import INTERRUPTED, report
@@ -35,7 +36,7 @@ Ship networks trained with L1, Linf, Top-k or Range norms: folded, as portable O
 
 _EXIT_CODES = (
     "Exit codes: 0 good, 1 parity failed, 2 usage, 3 checkpoint not understood, 4 export or fold refused, "
-    "6 a needed component is missing, 70 a bug in normexport, 130 interrupted."
+    "5 engine build failed, 6 a needed component is missing, 70 a bug in normexport, 130 interrupted."
 )
 
 
@@ -99,7 +100,7 @@ def root(
         raise typer.Exit(2)
 
 
-for _command in (inspect, convert, export, fold, parity):
+for _command in (inspect, convert, export, fold, build, parity):
     app.command(cls=CommandWithChoices)(_command)
 app.add_typer(plugins)
 

@@ -1,0 +1,44 @@
+"""What the manifest says of a network: its tensors, its layers with the modules they came from, its plugins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from normexport.engine import prove
+from normexport.engine.manifest import NetworkLayer, Tensor
+from normexport.engine.prepare import Prepared
+from normexport.engine.shapes import Profile
+from normexport.module_paths import module_path
+
+#: How the parser names the ONNX node that a layer was made from.
+_ORIGIN = re.compile(r"\[ONNX Layer: (.*)\]")
+
+
+def described(network: Mapping[str, Any], prepared: Prepared, shapes: Sequence[Profile]) -> dict[str, Any]:
+    """Fields of the manifest, by name."""
+    modules = {str(node.name): module_path(node) for node in prepared.model.graph if node.name}
+    profiles = {each.name: each for each in shapes}
+    return {
+        "inputs": tuple(_tensor(each, profiles.get(each["name"])) for each in network["inputs"]),
+        "outputs": tuple(_tensor(each, None) for each in network["outputs"]),
+        "layers": tuple(_layer(each, modules) for each in network["layers"]),
+        "precision": prove.precisions(network["layers"]),
+        "plugins": tuple((each.node, each.op, each.module) for each in prepared.plugins),
+        "bodies": prepared.bodies,
+    }
+
+
+def _tensor(tensor: Mapping[str, Any], profile: Profile | None) -> Tensor:
+    known = tensor["name"], prove.dtype(tensor["dtype"]), tuple(tensor["shape"])
+    if profile is None:
+        return Tensor(*known)
+    return Tensor(*known, profile.smallest, profile.expected, profile.largest)
+
+
+def _layer(layer: Mapping[str, Any], modules: Mapping[str, str]) -> NetworkLayer:
+    origin = _ORIGIN.fullmatch(layer["origin"] or "")
+    node = origin[1] if origin else layer["name"] if layer["name"] in modules else ""
+    gives = prove.dtype(layer["outputs"][0]["dtype"]) if layer["outputs"] else ""
+    return NetworkLayer(layer["name"], layer["type"], gives, node, modules.get(node, ""))
