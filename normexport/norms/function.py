@@ -42,7 +42,7 @@ _CENTRED = """
 
 _BATCH = """
     axes = Constant <value = int64[2] {0, 2}>()
-    everything = Size(X)
+    everything = Size(X3)
     channel_list = Shape <start = 1, end = 2>(X)
     channels = Squeeze(channel_list)
     n = Div(everything, channels)

@@ -1,0 +1,31 @@
+"""The built libraries, or the reason why a test that needs them is left out."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from normexport import plugins
+
+
+@pytest.fixture(scope="session")
+def ort_library():
+    """The custom-op library of ONNX Runtime."""
+    path = plugins.find("onnxruntime")
+    if path is None:
+        pytest.skip(f"needs {plugins.path_of('onnxruntime')}, which is not built: make plugins")
+    return path
+
+
+@pytest.fixture
+def compiled(tmp_path):
+    """Compile C++ text into a shared library and give its path."""
+
+    def compiled(text, name="libother.so"):
+        source, library = tmp_path / f"{name}.cpp", tmp_path / name
+        source.write_text(text)
+        subprocess.run(["c++", "-shared", "-fPIC", "-O1", str(source), "-o", str(library)], check=True)
+        return library
+
+    return compiled
