@@ -1,0 +1,60 @@
+// nx_cuda_norm and nx_cuda_workspace: checks, a plan, and the launch of the kernels of the type.
+#include "float_norm.h"
+
+using namespace nx;
+
+namespace {
+
+int32_t status_of(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess: return NX_OK;
+    case cudaErrorNoDevice:
+    case cudaErrorInsufficientDriver:
+    case cudaErrorInitializationError:
+    case cudaErrorNoKernelImageForDevice: return NX_NO_DEVICE;
+    default: return NX_LAUNCH;
+  }
+}
+
+cudaError_t compute(const NxNorm& norm, const Plan& plan, cudaStream_t stream) {
+  switch (norm.type) {
+    case NX_FLOAT32: return norm_float32(plan, stream);
+    case NX_FLOAT16: return norm_float16(plan, stream);
+    case NX_BFLOAT16: return norm_bfloat16(plan, stream);
+    default: return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+size_t nx_cuda_workspace(const NxNorm* norm) {
+  if (nx_check(norm) != NX_OK || norm->type == NX_FLOAT64 || empty(*norm)) return 0;
+  return plan(*norm, 16, Device(), nullptr).workspace;
+}
+
+int32_t nx_cuda_norm(const NxNorm* norm, const void* x, const void* scale, const void* bias, void* y, void* workspace,
+                     size_t workspace_bytes, void* queue) {
+  int32_t status = nx_check(norm);
+  if (status != NX_OK) return status;
+  if (norm->type == NX_FLOAT64) return NX_UNSUPPORTED;
+  if (empty(*norm)) return NX_OK;
+  if (!x || !scale || !bias || !y) return NX_BAD_ARGUMENT;
+
+  int64_t alignment = alignment_of(*norm, x, y);
+  if (alignment < element_size(norm->type)) return NX_BAD_ARGUMENT;
+  Device where = device();
+  if (!where.compute_capability) return NX_NO_DEVICE;
+  Plan how = plan(*norm, alignment, where, workspace);
+  if (how.workspace && (!workspace || workspace_bytes < how.workspace || reinterpret_cast<uintptr_t>(workspace) % 256))
+    return NX_WORKSPACE;
+  if (how.blocks >= int64_t(1) << 31 || how.task.g.groups >= int64_t(1) << 31) return NX_TOO_LARGE;
+  how.task.x = x;
+  how.task.y = y;
+  how.task.scale = static_cast<const float*>(scale);
+  how.task.bias = static_cast<const float*>(bias);
+  return status_of(compute(*norm, how, static_cast<cudaStream_t>(queue)));
+}
+
+}  // extern "C"

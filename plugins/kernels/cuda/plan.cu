@@ -1,0 +1,164 @@
+#include "plan.h"
+
+#include <algorithm>
+
+namespace nx {
+namespace {
+
+int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+
+int64_t power_of_two(int64_t at_least) {
+  int64_t power = 1;
+  while (power < at_least) power *= 2;
+  return power;
+}
+
+// Whether W elements at a time fit the layout, were all pointers aligned.
+bool fits(const NxNorm& norm, int64_t w) {
+  int64_t v = lanes(norm.layout, norm.channels);
+  return v < w ? w % v == 0 && norm.space % (w / v) == 0 : v % w == 0;
+}
+
+// The widest vector of at most `alignment` bytes that the kernels come in and the layout allows.
+int vector_bytes(const NxNorm& norm, int64_t alignment) {
+  int64_t size = element_size(norm.type);
+  for (int64_t bytes : {int64_t(16), size == 1 ? int64_t(4) : int64_t(8)})
+    if (bytes <= alignment && (size != 4 || bytes != 8) && fits(norm, bytes / size)) return int(bytes);
+  return int(size);
+}
+
+Geometry geometry(const NxNorm& norm, int64_t w) {
+  Geometry g = {};
+  g.x_stride = norm.x_stride ? norm.x_stride : sample_elements(norm);
+  g.y_stride = norm.y_stride ? norm.y_stride : sample_elements(norm);
+  g.space = norm.space;
+  g.channels = norm.channels;
+  g.v = lanes(norm.layout, norm.channels);
+  g.held = int32_t(std::min(g.v, w));
+  g.side = g.v / g.held;
+  g.columns = ceil_div(g.channels, g.v) * g.side;
+  g.rows = g.space / (w / g.held);
+  g.step = g.v * (w / g.held);
+  g.samples = norm.instance ? 1 : norm.batch;
+  g.tile = int32_t(std::min(kTuning.widest_tile, power_of_two(g.side)));
+  g.tiles = ceil_div(g.columns, g.tile);
+  g.groups = groups(norm);
+  return g;
+}
+
+int64_t independent(const NxNorm& norm) { return norm.instance ? norm.batch : 1; }
+
+// Parts that a tile of columns is cut into, by the widest vectors that the layout allows: the same for all pointers.
+int64_t parts_of(const NxNorm& norm, const Geometry& g, int64_t part_bytes) {
+  int64_t bytes = g.rows * g.samples * g.tile * 16, blocks = g.tiles * independent(norm);
+  int64_t parts = std::min(ceil_div(bytes, part_bytes), ceil_div(kTuning.blocks, blocks));
+  return std::clamp<int64_t>(parts, 1, kTuning.most_parts);
+}
+
+Chunking chunking(const NxNorm& norm, const Geometry& g, int64_t parts) {
+  Chunks chunks = chunk_layout(reduced(norm), norm.chunks);
+  Chunking c = {chunks.length, chunks.count, chunks.length, 1, 1, false};
+  if (chunks.count >= parts) {
+    c.per_part = ceil_div(chunks.count, parts);
+    c.by_rows = ceil_div(c.length, g.space / g.rows) <= kTuning.row_chunk && c.per_part > 4;
+  } else {
+    c.piece = ceil_div(c.length, ceil_div(parts, chunks.count));
+    c.pieces = ceil_div(c.length, c.piece);
+  }
+  return c;
+}
+
+// Hands out pieces of the workspace; with a null base it only counts.
+class Arena {
+ public:
+  explicit Arena(void* base) : base_(static_cast<char*>(base)) {}
+  template <class T>
+  void take(T*& pointer, int64_t count) {
+    pointer = reinterpret_cast<T*>(base_ + used_);
+    used_ += (size_t(count) * sizeof(T) + 255) / 256 * 256;
+  }
+  size_t used() const { return used_; }
+
+ private:
+  char* base_;
+  size_t used_ = 0;
+};
+
+void take_floats(const NxNorm& norm, int64_t slots, Arena& arena, Task& task) {
+  int64_t groups = task.g.groups, partials = groups * task.g.parts;
+  Partials& p = task.partial;
+  arena.take(p.sum, partials);
+  if (norm.kind == NX_LINF || norm.kind == NX_RANGE) {
+    arena.take(p.high, partials);
+    arena.take(p.low, partials);
+  } else if (norm.kind == NX_TOPK) {
+    Selection& s = task.selection;
+    arena.take(s.high, groups * slots);
+    arena.take(s.low, groups * slots);
+    arena.take(s.mean, groups);
+    arena.take(s.threshold, groups);
+    arena.take(s.found, groups);
+    arena.take(s.candidate, groups * s.capacity);
+    arena.take(s.statistic, groups);
+  } else {
+    arena.take(p.drift, partials);
+    arena.take(p.spread, partials);
+  }
+}
+
+int64_t stretches(const Geometry& g, int threads) { return int64_t(g.parts) * (threads / 32) * (stretch(g) / g.tile); }
+
+// Threads of a block: no more than it has vectors, no fewer than it has channels.
+int threads_of(const Geometry& g) {
+  int64_t vectors = ceil_div(g.rows * g.samples, g.parts) * g.tile;
+  int64_t least = std::max<int64_t>(64, int64_t(g.tile) * g.held);
+  return int(std::clamp<int64_t>(power_of_two(vectors), least, kThreads));
+}
+
+}  // namespace
+
+int64_t alignment_of(const NxNorm& norm, const void* x, const void* y) {
+  uintptr_t all = reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(y) | 16;
+  if (norm.batch > 1) {
+    int64_t sample = sample_elements(norm), size = element_size(norm.type);
+    all |= uintptr_t((norm.x_stride ? norm.x_stride : sample) * size);
+    all |= uintptr_t((norm.y_stride ? norm.y_stride : sample) * size);
+  }
+  return int64_t(all & -all);
+}
+
+Plan plan(const NxNorm& norm, int64_t alignment, const Device& device, void* workspace) {
+  (void)device;
+  Plan plan = {};
+  int64_t size = element_size(norm.type);
+  Geometry widest = geometry(norm, vector_bytes(norm, 16) / size);
+  int64_t parts = parts_of(norm, widest, kTuning.part_bytes);
+
+  plan.vector_bytes = vector_bytes(norm, alignment);
+  Task& task = plan.task;
+  task.g = geometry(norm, plan.vector_bytes / size);
+  task.n = double(reduced(norm));
+  task.factor = factor(norm);
+  task.epsilon = norm.epsilon;
+  task.kind = norm.kind;
+  if (norm.kind == NX_RANGE) {
+    task.chunking = chunking(norm, widest, parts);
+    parts = task.chunking.pieces > 1 ? task.chunking.count * task.chunking.pieces
+                                     : ceil_div(task.chunking.count, task.chunking.per_part);
+  }
+  task.g.parts = widest.parts = int32_t(parts);
+  plan.threads = threads_of(task.g);
+  plan.blocks = task.g.tiles * independent(norm) * parts;
+
+  Selection& s = task.selection;
+  s.k = norm.k;
+  s.slots = stretches(task.g, plan.threads);
+  s.capacity = std::min(reduced(norm), std::clamp(power_of_two(4 * std::min<int64_t>(norm.k, 1 << 20)),
+                                                  kTuning.least_candidates, kTuning.most_candidates));
+  Arena arena(workspace);
+  take_floats(norm, stretches(widest, kThreads), arena, task);
+  plan.workspace = arena.used();
+  return plan;
+}
+
+}  // namespace nx

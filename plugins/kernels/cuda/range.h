@@ -1,0 +1,120 @@
+// Range: the sum of x and the extremes of every chunk, in one pass.
+//
+// A part is either several whole chunks (it leaves the sum of their spans in `high` and 0 in `low`) or a piece of one
+// chunk (it leaves the piece's extremes). Chunks begin anywhere, so the lanes of the first and last vector are masked.
+#pragma once
+
+#include "statistics.h"
+
+namespace nx {
+
+// The positions [low, high) of a group, in the order of sample and then space, as one thread sees them.
+template <class T, int W>
+__device__ inline void see_positions(const Task& task, const T* x, int64_t start, Span span, int first, int stride,
+                                     FirstLook<T, W, true>& look) {
+  const Geometry& g = task.g;
+  int64_t per_row = g.space / g.rows, row = span.low / per_row + first, end = (span.high + per_row - 1) / per_row;
+  for_rows<Raw<T, W>>(
+      x, walk_of(g, g.x_stride, start, row, stride), visits(row, end, stride),
+      [&](Raw<T, W> raw, int64_t i) {
+        float v[W];
+        widen<T, W>(raw, v);
+        int64_t position = (row + i * stride) * per_row, skip = span.low - position, keep = span.high - position;
+        int from = skip > 0 ? int(skip) * g.held : 0, to = keep < per_row ? int(keep) * g.held : W;
+#pragma unroll
+        for (int j = 0; j < W; ++j) {
+          if (j < from || j >= to) continue;
+          look.sums.inner[j] += v[j] - look.pivot[j];
+          look.high[j] = fmaxf(look.high[j], v[j]), look.low[j] = fminf(look.low[j], v[j]);
+        }
+      },
+      [&] { look.sums.flush(); });
+}
+
+// Adds high - low, merged over the lanes of a channel, to lanes 0 .. held-1 of `spans`, and forgets them.
+template <class T, int W>
+__device__ inline void close_chunk(const Geometry& g, FirstLook<T, W, true>& look, float (&spans)[W]) {
+  merge_lanes<W>(look.high, g.held, Greatest());
+  merge_lanes<W>(look.low, g.held, Least());
+#pragma unroll
+  for (int j = 0; j < W; ++j)
+    if (j < g.held) spans[j] += look.high[j] - look.low[j];
+  fill(look.high, -kInfinity), fill(look.low, kInfinity);
+}
+
+template <class T, int W>
+__global__ void __launch_bounds__(kThreads) range_kernel(Task task) {
+  NX_SHARED(float, slots, reduce_slots(W));
+  NX_SHARED(float, shared, kGroups);
+  const Geometry& g = task.g;
+  const Chunking& c = task.chunking;
+  const T* x = static_cast<const T*>(task.x);
+  Place place = place_of(g, blockIdx.x);
+  Seat seat = seat_of(g);
+  Column column = column_of(g, place, seat.tx);
+  Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
+  int64_t all = g.space * g.samples, start = column.offset + place.sample * g.x_stride;
+  int64_t first = c.pieces > 1 ? place.part / c.pieces : place.part * c.per_part;
+  int64_t last = smaller(first + c.per_part, c.count);
+
+  float pivot = threadIdx.x < unsigned(g.tile * g.held) && group.exists ? pivot_of(g, x, group, place.sample) : 0;
+  FirstLook<T, W, true> look;
+  share<W>(g, pivot, look.pivot, shared);
+  float high = 0, low = 0;
+  int64_t positions = 0;
+  if (c.by_rows) {  // short chunks: each row of threads takes whole ones
+    float spans[W];
+    fill(spans, 0.f);
+    if (column.exists)
+      for (int64_t chunk = first + seat.ty; chunk < last; chunk += seat.stride) {
+        Span span = {chunk * c.length, smaller((chunk + 1) * c.length, all)};
+        see_positions<T, W>(task, x, start, span, 0, 1, look);
+        close_chunk<T, W>(g, look, spans);
+      }
+    merge_warp<W>(spans, g.held, g.tile, Plus());
+    high = reduce_block<float, W>(spans, g.held, g.tile, slots, Plus());
+    positions = smaller(last * c.length, all) - first * c.length;
+  } else {
+    for (int64_t chunk = first; chunk < last; ++chunk) {
+      int64_t piece = c.pieces > 1 ? place.part % c.pieces : 0, end = smaller((chunk + 1) * c.length, all);
+      Span span = {smaller(chunk * c.length + piece * c.piece, end), 0};
+      span.high = c.pieces > 1 ? smaller(span.low + c.piece, end) : end;
+      positions += span.high - span.low;
+      fill(look.high, -kInfinity), fill(look.low, kInfinity);
+      if (column.exists) see_positions<T, W>(task, x, start, span, seat.ty, seat.stride, look);
+      float top = reduce_tile<float, W>(look.high, g.held, g.tile, slots, Greatest());
+      float bottom = reduce_tile<float, W>(look.low, g.held, g.tile, slots, Least());
+      if (c.pieces > 1)
+        high = top, low = bottom;
+      else
+        high += top - bottom;
+    }
+  }
+  double sum = reduce_tile<double, W>(look.sums.outer, g.held, g.tile, slots, Plus());
+  if (threadIdx.x < unsigned(g.tile * g.held) && group.exists) {
+    int64_t out = place.part * g.groups + group.index;
+    task.partial.sum[out] = sum + double(pivot) * double(positions);
+    task.partial.high[out] = high, task.partial.low[out] = low;
+  }
+}
+
+// Sum over chunks of (largest - smallest), from the parts; valid in thread t < tile*held.
+__device__ inline double merge_chunks(const Task& task, const Place& place, double* slots) {
+  const Geometry& g = task.g;
+  const Chunking& c = task.chunking;
+  int groups = g.tile * g.held, t = int(threadIdx.x);
+  Group group = group_of(g, place, t & (groups - 1));
+  double total = 0;
+  if (group.exists)
+    for (int64_t chunk = t / groups; chunk < g.parts / c.pieces; chunk += int(blockDim.x) / groups) {
+      float high = -kInfinity, low = kInfinity;
+      for (int64_t part = chunk * c.pieces; part < (chunk + 1) * c.pieces; ++part) {
+        high = fmaxf(high, task.partial.high[part * g.groups + group.index]);
+        low = fminf(low, task.partial.low[part * g.groups + group.index]);
+      }
+      total += double(high) - double(low);
+    }
+  return reduce_threads(total, groups, slots, Plus());
+}
+
+}  // namespace nx

@@ -1,0 +1,103 @@
+// Sums, maxima and minima over a block, always in the same order.
+#pragma once
+
+#include "device.h"
+
+namespace nx {
+
+struct Plus {
+  template <class V>
+  __device__ V operator()(V a, V b) const { return a + b; }
+};
+struct Greatest {
+  template <class V>
+  __device__ V operator()(V a, V b) const { return a > b ? a : b; }
+  __device__ float operator()(float a, float b) const { return fmaxf(a, b); }
+};
+struct Least {
+  template <class V>
+  __device__ V operator()(V a, V b) const { return a < b ? a : b; }
+  __device__ float operator()(float a, float b) const { return fminf(a, b); }
+};
+
+// Lanes j of a vector that hold the same channel, j % held, become one: lanes 0 .. held-1.
+template <int W, class V, class Op>
+__device__ inline void merge_lanes(V (&lane)[W], int held, Op op) {
+#pragma unroll
+  for (int s = W / 2; s > 0; s /= 2)
+    if (s >= held) {
+#pragma unroll
+      for (int j = 0; j < s; ++j) lane[j] = op(lane[j], lane[j + s]);
+    }
+}
+
+// Threads of a warp at the same column of the tile, down to `stop` lanes apart (stop = tile: all of them).
+template <int W, class V, class Op>
+__device__ inline void merge_warp(V (&lane)[W], int held, int stop, Op op) {
+#pragma unroll
+  for (int apart = 16; apart > 0; apart /= 2)
+    if (apart >= stop) {
+#pragma unroll
+      for (int j = 0; j < W; ++j)
+        if (j < held) lane[j] = op(lane[j], __shfl_xor_sync(0xffffffffu, lane[j], apart));
+    }
+}
+
+// Elements of shared memory that reduce_block needs: one value per warp and channel of the tile.
+__host__ __device__ constexpr int reduce_slots(int lanes) { return 8 * 16 * lanes; }
+
+// Merges lane[0 .. held-1] (merged within each warp already) over the warps of the block. Thread t < tile*held gets
+// the result of channel t of the tile; what the others get means nothing. Total: the type to combine in.
+template <class Total, int W, class V, class Op>
+__device__ inline Total reduce_block(const V (&lane)[W], int held, int tile, V* slots, Op op) {
+  int t = int(threadIdx.x), warps = int(blockDim.x) / 32, group = tile * held;
+  __syncthreads();  // the slots may still be read from the reduction before
+  if (t % 32 < tile) {
+#pragma unroll
+    for (int j = 0; j < W; ++j)
+      if (j < held) slots[t / 32 * group + t % 32 * held + j] = lane[j];
+  }
+  __syncthreads();
+  Total total = Total();
+  if (t < group) {
+    total = Total(slots[t]);
+    for (int w = 1; w < warps; ++w) total = op(total, Total(slots[w * group + t]));
+  }
+  return total;
+}
+
+// All three steps at once.
+template <class Total, int W, class V, class Op>
+__device__ inline Total reduce_tile(V (&lane)[W], int held, int tile, V* slots, Op op) {
+  merge_lanes<W>(lane, held, op);
+  merge_warp<W>(lane, held, tile, op);
+  return reduce_block<Total, W>(lane, held, tile, slots, op);
+}
+
+// Each thread brings one value of channel t % groups (a power of two); thread t < groups gets the channel's.
+template <class V, class Op>
+__device__ inline V reduce_threads(V value, int groups, V* slots, Op op) {
+  int t = int(threadIdx.x), apart = groups > 32 ? groups : 32;
+  V lane[1] = {value};
+  merge_warp<1>(lane, 1, groups, op);
+  __syncthreads();
+  slots[t] = lane[0];
+  __syncthreads();
+  V total = V();
+  if (t < groups) {
+    total = slots[t];
+    for (int i = t + apart; i < int(blockDim.x); i += apart) total = op(total, slots[i]);
+  }
+  return total;
+}
+
+// The same for one value per block, known to every thread afterwards.
+template <class V, class Op>
+__device__ inline V reduce_all(V value, V* slots, Op op) {
+  V total = reduce_threads(value, 1, slots, op);
+  if (threadIdx.x == 0) slots[0] = total;
+  __syncthreads();
+  return slots[0];
+}
+
+}  // namespace nx

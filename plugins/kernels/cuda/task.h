@@ -1,0 +1,55 @@
+// What every kernel of one call is told, and where it leaves its part of the statistics.
+#pragma once
+
+#include "geometry.h"
+#include "normexport/kernels.h"
+
+namespace nx {
+
+// Range: the elements of a statistic are cut into chunks. A part is either several whole chunks, or one of several
+// pieces of a chunk.
+struct Chunking {
+  int64_t length, count, piece;  // elements of a chunk, chunks, elements of a piece
+  int64_t per_part, pieces;      // chunks in a part, pieces of a chunk: one of them is 1
+  bool by_rows;                  // chunks so short that a row of threads takes a whole one
+};
+
+// Per part and statistic, [part][group]. Written by one phase, read by the next in a fixed order.
+struct Partials {
+  double* sum;    // of x
+  float* high;    // the largest x; Range: see Chunking
+  float* low;     // the smallest x
+  double* drift;   // sum of x - m, m the mean rounded to float32: what the rounding left
+  double* spread;  // sum of |x - m| or its square
+};
+
+// Top-k: extremes of many stretches of x, [slot][group], bound the k-th largest |x - mean| from below; what lies beyond
+// the bound is collected, in any order.
+struct Selection {
+  float* high;
+  float* low;
+  int64_t slots;     // stretches per statistic
+  int64_t capacity;  // candidates that fit
+  int64_t k;
+  double* mean;              // [group]
+  float* threshold;          // [group] at most the k-th largest |x - mean|
+  unsigned long long* found;  // [group] elements beyond the threshold; more than `capacity` did not fit
+  float* candidate;          // [group][capacity] their |x - mean|
+  double* statistic;         // [group] mean of the k largest
+};
+
+struct Task {
+  Geometry g;
+  const void* x;
+  void* y;
+  const float* scale;
+  const float* bias;
+  double n, factor;
+  float epsilon;
+  int32_t kind;
+  Chunking chunking;
+  Partials partial;
+  Selection selection;
+};
+
+}  // namespace nx

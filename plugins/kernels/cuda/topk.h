@@ -1,0 +1,131 @@
+// Top-k in three steps between the first phase and the last: a bound, the candidates beyond it, the sum.
+#pragma once
+
+#include "select.h"
+#include "statistics.h"
+
+namespace nx {
+
+// |x - mean| in float32, the mean given as m + rest.
+__device__ inline float deviation(float x, float m, float rest) { return fabsf((x - m) - rest); }
+
+// One block per statistic. The k-th largest among stretches' largest deviations bounds the k-th largest of all from
+// below, since those are k different elements. Too few stretches: no bound; then everything is a candidate where it
+// fits, else nothing is collected and the last step reads x itself.
+template <class T>  // none of its own: a kernel per type, so that each source holds all it launches
+__global__ void __launch_bounds__(kThreads) bound_kernel(Task task) {
+  NX_SHARED(double, wide, kThreads);
+  NX_SHARED(Count, bins, 256);
+  NX_SHARED(Count, answer, 2);
+  const Selection& s = task.selection;
+  int64_t groups = task.g.groups, group = blockIdx.x;
+  double sum = 0;
+  for (int64_t part = threadIdx.x; part < task.g.parts; part += kThreads) sum += task.partial.sum[part * groups + group];
+  double mean = reduce_all(sum, wide, Plus()) / task.n;
+  float m = float(mean), rest = float(mean - double(m)), threshold = 0;
+  if (s.slots >= s.k && isfinite(mean)) {
+    auto each = [&](auto f) {
+      for (int64_t i = threadIdx.x; i < s.slots; i += kThreads) {
+        float high = s.high[i * groups + group], low = s.low[i * groups + group];
+        bool empty = high < low;
+        f(__float_as_uint(empty ? 0.f : fmaxf(deviation(high, m, rest), deviation(low, m, rest))));
+      }
+    };
+    threshold = __uint_as_float(kth_largest(each, Count(s.k), SelectSpace{bins, answer, nullptr, nullptr}).bits);
+  } else if (double(s.capacity) < task.n) {
+    threshold = kInfinity;
+    if (threadIdx.x == 0) s.found[group] = Count(s.capacity) + 1;
+  }
+  if (threadIdx.x == 0) s.mean[group] = mean, s.threshold[group] = threshold;
+}
+
+// Collects what lies beyond the threshold. Their order is chance, so nothing later depends on it.
+template <class T, int W>
+__global__ void __launch_bounds__(kThreads) collect_kernel(Task task) {
+  NX_SHARED(float, shared, kGroups);
+  const Geometry& g = task.g;
+  const Selection& s = task.selection;
+  const T* x = static_cast<const T*>(task.x);
+  Place place = place_of(g, blockIdx.x);
+  Seat seat = seat_of(g);
+  Column column = column_of(g, place, seat.tx);
+  Span span = part_rows(g, place.part);
+  Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
+
+  double mean = group.exists ? s.mean[group.index] : 0;
+  float m[W], rest[W], threshold[W];
+  share<W>(g, float(mean), m, shared);
+  share<W>(g, float(mean - double(float(mean))), rest, shared);
+  share<W>(g, group.exists ? s.threshold[group.index] : kInfinity, threshold, shared);
+  if (!column.exists) return;
+  int64_t first = span.low + seat.ty, start = column.offset + place.sample * g.x_stride;
+  int64_t base = place.sample * g.channels + column.channel;
+  for_rows<Raw<T, W>>(
+      x, walk_of(g, g.x_stride, start, first, seat.stride), visits(first, span.high, seat.stride),
+      [&](Raw<T, W> raw, int64_t) {
+        float v[W];
+        widen<T, W>(raw, v);
+#pragma unroll
+        for (int j = 0; j < W; ++j) {
+          float key = deviation(v[j], m[j], rest[j]);
+          if (!(key > threshold[j])) continue;
+          int64_t to = base + (j & (g.held - 1));
+          Count at = atomicAdd(s.found + to, Count(1));
+          if (at < Count(s.capacity)) s.candidate[to * s.capacity + int64_t(at)] = key;
+        }
+      },
+      [] {});
+}
+
+// One block per statistic: the mean of the k largest deviations, from the candidates or, where they are too many,
+// from x.
+template <class T>
+__global__ void __launch_bounds__(kThreads) select_kernel(Task task) {
+  NX_SHARED(Count, bins, 256);
+  NX_SHARED(Count, answer, 2);
+  NX_SHARED(unsigned, top, kThreads);
+  NX_SHARED(long long, total, kThreads);
+  SelectSpace space = {bins, answer, top, total};
+  const Selection& s = task.selection;
+  int64_t group = blockIdx.x;
+  double mean = s.mean[group];
+  if (!isfinite(mean)) {
+    if (threadIdx.x == 0) s.statistic[group] = 0;
+    return;
+  }
+  Count found = s.found[group], k = Count(s.k);
+  float m = float(mean), rest = float(mean - double(m));
+  auto candidates = [&](auto f) {
+    for (int64_t i = threadIdx.x; i < int64_t(found); i += kThreads)
+      f(__float_as_uint(s.candidate[group * s.capacity + i]));
+  };
+  auto elements = [&](auto f) {
+    Geometry g = task.g;  // with vectors of one element
+    int64_t sample = group / g.channels, channel = group - sample * g.channels, block = channel / g.v;
+    g.rows = g.space, g.step = g.v;
+    int64_t start = sample * g.x_stride + block * g.space * g.v + (channel - block * g.v), all = g.rows * g.samples;
+    using Scalar = Raw<T, 1>;
+    for_rows<Scalar>(
+        static_cast<const T*>(task.x), walk_of(g, g.x_stride, start, threadIdx.x, kThreads),
+        visits(threadIdx.x, all, kThreads),
+        [&](Scalar raw, int64_t) {
+          float v[1];
+          widen<T, 1>(raw, v);
+          f(__float_as_uint(deviation(v[0], m, rest)));
+        },
+        [] {});
+  };
+  double sum;
+  if (found <= k) {
+    sum = sum_above(candidates, 0, k, space) + double(k - found) * double(s.threshold[group]);
+  } else if (found <= Count(s.capacity)) {
+    Kth kth = kth_largest(candidates, k, space);
+    sum = sum_above(candidates, kth.bits, k, space) + double(k - kth.greater) * double(__uint_as_float(kth.bits));
+  } else {
+    Kth kth = kth_largest(elements, k, space);
+    sum = sum_above(elements, kth.bits, k, space) + double(k - kth.greater) * double(__uint_as_float(kth.bits));
+  }
+  if (threadIdx.x == 0) s.statistic[group] = sum / double(k);
+}
+
+}  // namespace nx
