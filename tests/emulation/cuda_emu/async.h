@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "memory.h"
+#include "shared_memory.h"
 #include "state.h"
 
 namespace cuda_emu {

@@ -20,7 +20,7 @@ void arrive(Barrier& barrier, const char* name, Block* block) {
   if (barrier.waiting == 0) barrier.site = me.site;
   if (!same(barrier.site, me.site))
     fail("threads meet at different barriers: %s here and at %s:%d", name, barrier.site.file, barrier.site.line);
-  char* tag = &barrier.tags[barrier.generation & 1];
+  uint64_t* tag = &barrier.tags[barrier.generation & 1];
   release(tag);
   if (++barrier.waiting == barrier.size) {
     barrier.waiting = 0;

@@ -34,7 +34,7 @@
 #include "device_control.h"
 #include "errors.h"
 #include "launch.h"
-#include "memory.h"
+#include "shared_memory.h"
 #include "state.h"
 #include "warp.h"
 

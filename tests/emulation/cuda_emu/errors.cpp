@@ -14,17 +14,18 @@
 namespace cuda_emu {
 namespace {
 
-std::string last_error;  // kept after the launch
-const void* launched = nullptr;
+std::string last_error, launches;  // kept after the launch
+std::string name;
 
-std::string kernel_name() {
+std::string name_of(const void* kernel) {
   Dl_info found{};
-  if (!launched || !dladdr(launched, &found) || !found.dli_sname || found.dli_saddr != launched) return "a kernel";
+  if (!dladdr(kernel, &found) || !found.dli_sname || found.dli_saddr != kernel) return "a kernel";
   int status = 0;
   char* plain = abi::__cxa_demangle(found.dli_sname, nullptr, nullptr, &status);
-  std::string name = plain ? plain : found.dli_sname;
+  std::string whole = plain ? plain : found.dli_sname;
   free(plain);
-  return name.substr(0, name.find('('));
+  size_t start = whole.rfind("void ", 0) == 0 ? 5 : 0;  // of a template the return type is part of the symbol
+  return whole.substr(start, whole.find('(') - start);
 }
 
 void record(const char* format, va_list values) {
@@ -38,7 +39,7 @@ void record(const char* format, va_list values) {
              block.index.z, current->index.x, current->index.y, current->index.z, current->site.file,
              current->site.line);
   }
-  last_error = error = std::string(text) + " [" + kernel_name() + place + "]";
+  last_error = error = std::string(text) + " [" + name + place + "]";
   fprintf(stderr, "cuda_emu: %s\n", error.c_str());
 }
 
@@ -62,14 +63,22 @@ void fail(const char* format, ...) {
   abort();
 }
 
-void name_kernel(const void* kernel) { launched = kernel; }
+void name_kernel(const void* kernel, size_t blocks) {
+  name = name_of(kernel);
+  launches += name + " x" + std::to_string(blocks) + "\n";
+}
 
 }  // namespace cuda_emu
 
-extern "C" {
+#define NX_EMU_API extern "C" __attribute__((visibility("default")))
 
 // What the latest failed launch did wrong.
-__attribute__((visibility("default"))) const char* nx_emu_error() { return cuda_emu::last_error.c_str(); }
+NX_EMU_API const char* nx_emu_error() { return cuda_emu::last_error.c_str(); }
 
-__attribute__((visibility("default"))) void nx_emu_clear_error() { cuda_emu::last_error.clear(); }
+// Kernels launched so far, a line each: name and how many blocks ran together.
+NX_EMU_API const char* nx_emu_launches() { return cuda_emu::launches.c_str(); }
+
+NX_EMU_API void nx_emu_clear() {
+  cuda_emu::last_error.clear();
+  cuda_emu::launches.clear();
 }

@@ -72,7 +72,8 @@ nx_emu_switch:
   popq %r12
   popq %rbx
   popq %rbp
-  ret
+  popq %rcx
+  jmp *%rcx
 .size nx_emu_switch, .-nx_emu_switch
 .popsection
 )");

@@ -1,12 +1,13 @@
 #include "launch.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <mutex>
 #include <vector>
 
 #include "device_control.h"
 #include "errors.h"
-#include "memory.h"
+#include "shared_memory.h"
 #include "sanitizers.h"
 #include "scheduler.h"
 #include "state.h"
@@ -73,6 +74,16 @@ void form_gang(const Launch& launch, size_t blocks) {
   }
 }
 
+// Fresh ones for every gang: ThreadSanitizer would remember what an earlier gang ordered.
+void renew_tags() {
+  free(gang.tags);
+  gang.tags = static_cast<uint64_t*>(calloc(2 * (1 + gang.blocks.size() + gang.warps.size()), sizeof(uint64_t)));
+  uint64_t* next = gang.tags;
+  gang.barrier.tags = next;
+  for (Block& block : gang.blocks) block.barrier.tags = next += 2;
+  for (Warp& warp : gang.warps) warp.tags = next += 2;
+}
+
 void reset(Block& block, uint3 index, size_t dynamic_shared, unsigned char fill) {
   block.index = index;
   block.barrier = Barrier{};
@@ -107,6 +118,7 @@ void run_members(const Launch& launch, size_t set, uint64_t seed) {
     uint3 index{tile.x * members.x + offset.x, tile.y * members.y + offset.y, tile.z * members.z + offset.z};
     reset(block, index, launch.dynamic_shared, fill);
   }
+  renew_tags();
   run_gang(seed);
   for (Thread& thread : gang.threads) discard(thread.fiber);
 #ifdef NX_EMU_TSAN
@@ -135,7 +147,7 @@ cudaError_t launch(const Launch& launch) {
   std::lock_guard<std::mutex> lock(one_at_a_time);
   Unwatched scope;
   error.clear();
-  name_kernel(launch.kernel);
+  name_kernel(launch.kernel, volume(launch.cooperative ? launch.grid : launch.cluster));
   check(launch, device_control());
   if (!error.empty()) return cudaErrorInvalidConfiguration;
   run_grid(launch, device_control().seed);

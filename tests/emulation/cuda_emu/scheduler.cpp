@@ -6,7 +6,7 @@
 #include "async.h"
 #include "barrier.h"
 #include "errors.h"
-#include "memory.h"
+#include "shared_memory.h"
 #include "sanitizers.h"
 #include "state.h"
 

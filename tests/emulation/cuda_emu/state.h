@@ -58,7 +58,7 @@ struct Warp {
   unsigned waiting = 0;  // lanes inside a warp operation
   Deposit deposits[kLanes];
   unsigned generation = 0;
-  char tags[2]{};
+  uint64_t* tags = nullptr;
   uint64_t priority = 0;
 };
 
@@ -67,11 +67,12 @@ struct SharedArray {
   size_t offset, bytes;
 };
 
-// A barrier of `size` threads: a block's, or that of all blocks that run together.
+// A barrier of `size` threads: a block's, or that of all blocks that run together. tags: two places that order what
+// comes before and after it, taken in turn, so that a thread that runs ahead orders nothing for those behind.
 struct Barrier {
   unsigned size = 0, waiting = 0, exited = 0, generation = 0;
   Site site;
-  char tags[2]{};
+  uint64_t* tags = nullptr;
 };
 
 struct Block {
@@ -96,6 +97,7 @@ struct Gang {
   std::vector<Warp> warps;
   std::vector<Thread> threads;
   Barrier barrier;
+  uint64_t* tags = nullptr;  // of all barriers and warps
   bool cluster = false;
   void (*body)(const void* arguments) = nullptr;
   const void* arguments = nullptr;

@@ -17,6 +17,7 @@ void check(const Warp& warp, unsigned mask) {
     if (other.mask != mask) fail("lanes of a warp meet with different masks: %08x and %08x", mask, other.mask);
     if (other.op != mine.op || !same(other.site, mine.site))
       fail("lanes of a warp meet in different operations: here and at %s:%d", other.site.file, other.site.line);
+    break;  // the others of this mask were compared with it when they came
   }
 }
 
@@ -51,7 +52,7 @@ uint64_t warp_operation(WarpOp op, unsigned mask, uint64_t value, int source, co
   warp.deposits[me.lane] = {op, mask, value, source, me.site};
   check(warp, mask);
   // Shuffles and votes order no memory accesses; __syncwarp does.
-  char* tag = op == WarpOp::kSync ? &warp.tags[warp.generation & 1] : nullptr;
+  uint64_t* tag = op == WarpOp::kSync ? &warp.tags[warp.generation & 1] : nullptr;
   if (tag) release(tag);
   warp.waiting |= 1u << me.lane;
   if ((warp.waiting & mask) == mask) {

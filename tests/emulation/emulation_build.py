@@ -1,0 +1,72 @@
+"""Builds the emulation's libraries and programs, once for all test processes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+SOURCE = Path(__file__).parent
+ROOT = SOURCE.parents[1]
+KERNELS = ROOT / "plugins" / "kernels" / "cuda"
+
+
+def cuda_include() -> Path | None:
+    """The CUDA toolkit's include folder, by CUDA_HOME, nvcc on PATH, or /usr/local/cuda."""
+    nvcc = shutil.which("nvcc")
+    homes = [os.environ.get("CUDA_HOME"), nvcc and Path(nvcc).resolve().parents[1], "/usr/local/cuda"]
+    for home in filter(None, homes):
+        for include in (Path(home) / "include", Path(home) / "targets" / "x86_64-linux" / "include"):
+            if (include / "cuda_runtime.h").exists() and (include / "cuda_fp16.h").exists():
+                return include
+    return None
+
+
+def missing() -> str | None:
+    """Why nothing can be built here, in words; None where it can."""
+    if cuda_include() is None:
+        return "no CUDA headers: install the CUDA toolkit, or set CUDA_HOME to one"
+    for tool in ("cmake", "ninja", "g++"):
+        if shutil.which(tool) is None:
+            return f"no {tool} on PATH"
+    return None
+
+
+@cache
+def build(target: str, kernels: Path = KERNELS, folder: Path = ROOT / "build" / "emulation") -> Path:
+    """The file that CMake target `target` makes, up to date. `kernels`: folder of the .cu files.
+
+    Raises:
+        AssertionError: the build failed; the message is the compiler's.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes run side by side
+        if not (folder / "build.ninja").exists():
+            _run("cmake", "-S", SOURCE, "-B", folder, "-G", "Ninja", f"-DCUDA_INCLUDE={cuda_include()}",
+                 f"-DKERNELS_UNDER_TEST={kernels}")  # fmt: skip
+        _run("cmake", "--build", folder, "-j", "2", "--target", target)
+    shared = folder / f"lib{target}.so"
+    return shared if shared.exists() else folder / target
+
+
+def _run(*command: str | Path) -> None:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
+
+
+def run_sanitized(program: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a sanitized program to its end; its report is in stderr.
+
+    ThreadSanitizer needs the addresses that the kernel's randomisation may take, so that is switched off.
+    """
+    command = ["setarch", "-R", str(program), *map(str, words)]
+    environment = os.environ | {
+        "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        "TSAN_OPTIONS": "exitcode=66",
+    }
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
