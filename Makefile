@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread per test process: two processes of one thread are quicker than two that fight for the cores.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint types tests benchmarks soak clean
+.PHONY: demo test lint types plugins tests benchmarks soak clean
 
 demo: $(STAMP)
 	$(BIN)/normexport convert examples/checkpoints/residual_l1.pt2 -o demo --data examples/digits.npz
@@ -20,7 +20,11 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-tests: $(STAMP)
+# The native libraries, for the CPU. The demo does without: it folds its norms, and bodies serve where one stays.
+plugins: $(STAMP)
+	$(BIN)/normexport plugins build
+
+tests: $(STAMP) plugins
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The numbers of docs/measurements.md; minutes, on an otherwise idle machine.

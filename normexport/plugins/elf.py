@@ -10,7 +10,6 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,13 +47,32 @@ class CudaCode:
 
 
 class Elf:
-    """A shared library on disk. Raises `NotElf`."""
+    """A shared library on disk.
+
+    Attributes:
+        machine: "x86_64", "aarch64" or "machine 243".
+        exported: names of the functions and objects that others may link to.
+        needed: names of the libraries it needs, as the linker recorded them.
+        soname: its own name, if it was given one.
+        versions_needed: symbol versions that its needed libraries must have: "GLIBC_2.34".
+        cuda: the CUDA code embedded, by architecture.
+
+    Raises:
+        NotElf: the file is something else, is cut off or damaged.
+    """
 
     def __init__(self, path: Path) -> None:
         self._data = path.read_bytes()
         try:
             self._read_header()
-        except (struct.error, IndexError, UnicodeDecodeError) as error:
+            self.exported = frozenset(self._exported())
+            self.needed = tuple(self._dynamic(_NEEDED))
+            self.soname = next(self._dynamic(_SONAME), None)
+            self.versions_needed = frozenset(self._versions())
+            self.cuda = tuple(sorted(set(self._cuda()), key=lambda code: (code.architecture, code.ptx)))
+        except NotElf:
+            raise
+        except (struct.error, IndexError, ValueError) as error:
             raise NotElf("is cut off or damaged") from error
 
     def _read_header(self) -> None:
@@ -79,29 +97,15 @@ class Elf:
         start = strings.offset + at
         return self._data[start : self._data.index(b"\0", start)].decode()
 
-    @cached_property
-    def exported(self) -> frozenset[str]:
-        """Names of the functions and objects that others may link to."""
+    def _exported(self) -> Iterator[str]:
         section = self._sections.get(".dynsym")
         if section is None:
-            return frozenset()
+            return
         strings = self._by_index[section.link]
-        found = set()
         for at in range(section.offset, section.offset + section.size, _SYMBOL.size):
             name, info, other, defined_in, _, _ = _SYMBOL.unpack_from(self._data, at)
             if defined_in and info >> 4 in (1, 2, 10) and other & 3 in (0, 3):  # global, weak, unique; visible
-                found.add(self._text(strings, name))
-        return frozenset(found)
-
-    @cached_property
-    def needed(self) -> tuple[str, ...]:
-        """Names of the libraries it needs, as the linker recorded them."""
-        return tuple(self._dynamic(_NEEDED))
-
-    @cached_property
-    def soname(self) -> str | None:
-        """Its own name, if it was given one."""
-        return next(iter(self._dynamic(_SONAME)), None)
+                yield self._text(strings, name)
 
     def _dynamic(self, wanted: int) -> Iterator[str]:
         section = self._sections.get(".dynamic")
@@ -112,40 +116,37 @@ class Elf:
                 if tag == wanted:
                     yield self._text(strings, value)
 
-    @cached_property
-    def versions_needed(self) -> frozenset[str]:
-        """Symbol versions that its needed libraries must have: "GLIBC_2.34"."""
+    def _versions(self) -> Iterator[str]:
         section = self._sections.get(".gnu.version_r")
         if section is None:
-            return frozenset()
+            return
         strings = self._by_index[section.link]
-        found, at = set(), section.offset
+        library = section.offset
         for _ in range(section.info):
-            _, count, _, first, following = struct.unpack_from("<HHIII", self._data, at)
-            entry = at + first
+            _, count, _, first, to_next_library = struct.unpack_from("<HHIII", self._data, library)
+            entry = library + first
             for _ in range(count):
-                _, _, _, name, next_entry = struct.unpack_from("<IHHII", self._data, entry)
-                found.add(self._text(strings, name))
-                entry += next_entry
-            at += following
-        return frozenset(found)
+                _, _, _, name, to_next = struct.unpack_from("<IHHII", self._data, entry)
+                yield self._text(strings, name)
+                if not to_next:
+                    break
+                entry += to_next
+            if not to_next_library:
+                return
+            library += to_next_library
 
-    @cached_property
-    def cuda(self) -> tuple[CudaCode, ...]:
-        """The CUDA code embedded, by architecture; empty without."""
+    def _cuda(self) -> Iterator[CudaCode]:
         section = self._sections.get(".nv_fatbin")
         if section is None:
-            return ()
-        found = set()
+            return
         at, end = section.offset, section.offset + section.size
         while at + 16 <= end:
             magic, _, header, size = struct.unpack_from("<IHHQ", self._data, at)
-            if magic != _FATBIN_MAGIC:
+            if magic != _FATBIN_MAGIC or not header:
                 at += 8  # padding between two fat binaries
                 continue
-            found |= set(self._fat_entries(at + header, at + header + size))
+            yield from self._fat_entries(at + header, at + header + size)
             at += header + size
-        return tuple(sorted(found, key=lambda code: (code.architecture, code.ptx)))
 
     def _fat_entries(self, at: int, end: int) -> Iterator[CudaCode]:
         """Entries start with kind (2 bytes), 2 bytes, header size (4), payload size (8); architecture at byte 28."""

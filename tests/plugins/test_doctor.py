@@ -1,0 +1,193 @@
+"""The doctor finds what is wrong with a library, and is not hurt by it."""
+
+from __future__ import annotations
+
+import random
+import re
+import struct
+from pathlib import Path
+
+import pytest
+
+from normexport import plugins
+from normexport.errors import UsageError
+from normexport.plugins import abi
+from normexport.plugins.doctor import examine
+from normexport.plugins.elf import Elf, NotElf, newest
+
+HEADER = Path(__file__).parents[2] / "plugins" / "kernels" / "include" / "normexport" / "kernels.h"
+
+#: A library that has every symbol of the kernels and computes nothing.
+HOLLOW = """
+#include <cstdint>
+#include <cstddef>
+extern "C" int32_t nx_abi_version() {{ return {version}; }}
+extern "C" int32_t nx_check(const void*) {{ return 0; }}
+extern "C" int32_t nx_cpu_norm(...) {{ return 0; }}
+extern "C" size_t nx_cpu_workspace(const void*) {{ return 0; }}
+extern "C" const char* nx_message(int32_t) {{ return ""; }}
+{more}
+"""
+FLUSHING = """
+__attribute__((constructor)) static void flush() { __builtin_ia32_ldmxcsr(__builtin_ia32_stmxcsr() | 0x8040); }
+"""
+DYING = """
+#include <cstdlib>
+__attribute__((constructor)) static void die() { std::abort(); }
+"""
+
+
+def hollow(compiled, version=abi.VERSION, more=""):
+    return compiled(HOLLOW.format(version=version, more=more))
+
+
+def failures(diagnosis):
+    return {check.name: check.words for check in diagnosis.checks if check.state == "failed"}
+
+
+def test_versions_and_enumerators_are_those_of_the_header():
+    text = HEADER.read_text()
+    assert int(re.search(r"#define NX_ABI_VERSION (\d+)", text).group(1)) == abi.VERSION
+    for name, value in abi.KINDS.items():
+        assert f"NX_{name.upper()} = {value}" in text
+    for name, value in abi.TYPES.items():
+        assert f"NX_{name.upper()} = {value}" in text
+    (struct_text,) = re.findall(r"typedef struct NxNorm \{(.*?)\} NxNorm;", text, re.DOTALL)
+    code = re.sub(r"/\*.*?\*/", "", struct_text, flags=re.DOTALL)
+    fields = [
+        (name.strip(), kind)
+        for kind, names in re.findall(r"(int32_t|int64_t|float) ([\w, ]+);", code)
+        for name in names.split(",")
+    ]
+    widths = {"int32_t": "c_int", "int64_t": "c_long", "float": "c_float"}
+    assert [(name, kind.__name__) for name, kind in abi.NxNorm._fields_] == [(n, widths[k]) for n, k in fields]
+
+
+@pytest.mark.parametrize("name", ["kernels", "onnxruntime"])
+def test_built_library_is_healthy(name):
+    path = plugins.find(name)
+    if path is None:
+        pytest.skip(f"needs {plugins.path_of(name)}, which is not built: make plugins")
+    diagnosis = examine(path)
+    assert diagnosis.healthy, diagnosis.first_failure
+    assert diagnosis.component == name
+    (smoke,) = [check for check in diagnosis.checks if check.name == "smoke test"]
+    assert smoke.state == "good"
+    assert smoke.words.startswith("5 norms")
+
+
+def test_text_file_is_no_library(tmp_path):
+    (tmp_path / "notes.so").write_text("not a library\n")
+    assert failures(examine(tmp_path / "notes.so")) == {"file": "is no ELF file"}
+
+
+@pytest.mark.parametrize("length", [30, 100, 3000])
+def test_library_that_is_cut_off_is_told_from_a_whole_one(length, compiled, tmp_path):
+    whole = compiled("int nothing;").read_bytes()
+    (tmp_path / "cut.so").write_bytes(whole[:length])
+    (words,) = failures(examine(tmp_path / "cut.so")).values()
+    assert "cut off" in words
+
+
+def test_library_without_symbols_is_another_library(compiled):
+    found = failures(examine(compiled("int nothing;")))
+    assert "no entry point of normexport" in found["symbols"]
+
+
+def test_missing_symbols_are_named(compiled):
+    library = compiled('#include <cstdint>\nextern "C" int32_t nx_abi_version() { return 1; }')
+    assert failures(examine(library.rename(library.with_name("libnormexport_kernels.so")))) == {
+        "symbols": "does not export nx_check, nx_cpu_norm, nx_cpu_workspace, nx_message"
+    }
+
+
+def test_other_interface_is_found_before_anything_is_called(compiled):
+    found = failures(examine(hollow(compiled, version=abi.VERSION + 1)))
+    assert list(found) == ["interface"]
+    assert f"version {abi.VERSION + 1}" in found["interface"]
+
+
+def test_kernels_that_compute_nothing_fail_the_smoke_test(compiled):
+    assert "off the float64 reference" in failures(examine(hollow(compiled)))["smoke test"]
+
+
+def test_quick_examination_leaves_the_smoke_test_out(compiled):
+    assert examine(hollow(compiled), quick=True).healthy
+
+
+def test_library_that_kills_its_process_is_a_finding(compiled):
+    assert failures(examine(hollow(compiled, more=DYING))) == {"process": "ended by SIGABRT while loading it"}
+
+
+def test_library_that_flushes_denormals_is_a_finding(compiled):
+    if Elf(compiled("int nothing;", "libprobe.so")).machine != "x86_64":
+        pytest.skip("the stand-in sets the control register of x86")
+    found = failures(examine(hollow(compiled, more=FLUSHING), quick=True))
+    assert "flush-to-zero" in found["denormals"]
+
+
+def test_library_that_needs_what_is_not_there_says_what(compiled):
+    found = failures(examine(hollow(compiled, more='extern "C" int nowhere(); int use() { return nowhere(); }')))
+    assert "nowhere" in found["load"]
+
+
+def test_library_for_another_machine_is_not_loaded(compiled, tmp_path):
+    data = bytearray(hollow(compiled).read_bytes())
+    data[18:20] = struct.pack("<H", 0xF3)  # RISC-V
+    (tmp_path / "foreign.so").write_bytes(data)
+    diagnosis = examine(tmp_path / "foreign.so")
+    assert "machine 243" in failures(diagnosis)["machine"]
+    assert "load" not in {check.name for check in diagnosis.checks}
+
+
+def test_absent_file_is_a_usage_error(tmp_path):
+    with pytest.raises(UsageError, match="is no file"):
+        examine(tmp_path / "absent.so")
+
+
+def test_exports_needs_and_versions_are_read_from_the_file(compiled):
+    elf = Elf(hollow(compiled, more='#include <cstdio>\nextern "C" void speak() { std::puts("x"); }'))
+    assert {"nx_abi_version", "nx_check", "speak"} <= elf.exported
+    assert "puts" not in elf.exported
+    assert "libc.so.6" in elf.needed
+    assert any(version.startswith("GLIBC_2.") for version in elf.versions_needed)
+
+
+def test_newest_version_counts_by_number_and_not_by_letter():
+    assert newest(frozenset({"GLIBC_2.9", "GLIBC_2.34", "GLIBC_2.2.5", "GLIBCXX_3.4.30"}), "GLIBC") == "2.34"
+    assert newest(frozenset({"GCC_3.0"}), "GLIBC") is None
+
+
+def fat_binary(*entries):
+    """CUDA's container: (kind, architecture) entries with headers of 64 and payloads of 8 bytes."""
+    body = b"".join(
+        struct.pack("<HHIQ", kind, 0x101, 64, 8) + bytes(12) + struct.pack("<I", architecture) + bytes(32 + 8)
+        for kind, architecture in entries
+    )
+    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body
+
+
+def test_cuda_architectures_are_read_from_the_fat_binaries(compiled):
+    first, second = fat_binary((2, 75), (2, 90)), fat_binary((2, 90), (2, 120), (1, 120))
+    data = ", ".join(str(byte) for byte in first + bytes(8) + second)
+    text = f'__attribute__((section(".nv_fatbin"), used)) static const unsigned char code[] = {{{data}}};'
+    codes = Elf(compiled(text)).cuda
+    assert [(code.architecture, code.ptx) for code in codes] == [(75, False), (90, False), (120, False), (120, True)]
+    diagnosis = examine(compiled(text, "libcode.so"))
+    assert diagnosis.cuda == ("sm_75", "sm_90", "sm_120", "compute_120")
+
+
+def test_damaged_libraries_never_crash_the_reader(compiled, tmp_path):
+    rng = random.Random(0)
+    whole = compiled('#include <cstdio>\nextern "C" void speak() { std::puts("x"); }').read_bytes()
+    refused = 0
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(40):
+            data[rng.randrange(4, len(data))] = rng.randrange(256)
+        (tmp_path / "damaged.so").write_bytes(data)
+        try:
+            Elf(tmp_path / "damaged.so")
+        except NotElf:
+            refused += 1
+    assert 0 < refused < 300
