@@ -1,5 +1,5 @@
 // A small pool of threads: one loop at a time, indices handed out one by one, idle threads asleep.
-#include "normexport/pool.h"
+#include "normexport/capi.h"
 
 #include <atomic>
 #include <chrono>
@@ -122,6 +122,8 @@ struct NxPool {
 };
 
 extern "C" {
+
+size_t nx_norm_size(void) { return sizeof(NxNorm); }
 
 NxPool* nx_pool_create(int32_t threads) {
   if (threads < 1) return nullptr;

@@ -1,12 +1,15 @@
-/* Threads for callers of nx_cpu_norm that bring none of their own. */
-#ifndef NORMEXPORT_POOL_H
-#define NORMEXPORT_POOL_H
+/* What libnormexport_kernels.so has beside kernels.h: threads for callers that bring none of their own. */
+#ifndef NORMEXPORT_CAPI_H
+#define NORMEXPORT_CAPI_H
 
 #include "normexport/kernels.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* sizeof(NxNorm) of this build: a binding in another language compares it with its own. */
+NX_API size_t nx_norm_size(void);
 
 typedef struct NxPool NxPool;
 

@@ -1,0 +1,178 @@
+// The norms of int8, exact as kernels.h defines them: what the passes' integers mean.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+
+#include "geometry.h"
+#include "table.h"
+
+namespace nx::cpu {
+
+class ByteMethod {
+ public:
+  using First = ByteFirst;
+  // S = sum q, p = rint(S/n), e = n*p - S, and the bytes that the second pass compares with. known: Top-k, n*|d| that
+  // at least k elements reach; -1 where none is known.
+  struct Center {
+    int64_t p, e, known;
+    ByteCenter bytes;
+  };
+  using Second = ByteSecond;
+  using Affine = ByteAffine;
+  static constexpr int64_t kMaxChannels = kMaxByteChannels;
+  static constexpr int64_t kElement = 1;
+
+  ByteMethod(const NxNorm& norm, const Geometry& geometry, const ByteTable& table, const void* scale, const void* bias)
+      : norm_(norm),
+        n_(geometry.n),
+        table_(table),
+        chunks_(chunk_layout(geometry.n, norm.kind == NX_RANGE ? norm.chunks : 1)),
+        factor_(float(factor(norm))),
+        scale_(static_cast<const float*>(scale)),
+        bias_(static_cast<const float*>(bias)) {}
+
+  static int64_t capacity(const NxNorm&, int64_t) { return 0; }
+
+  void first(const Stretch& part, int64_t start, First* out) const {
+    table_.first(norm_.kind, part, {chunks_.length, start % chunks_.length}, out);
+  }
+
+  void merge(First* all, const First& next) const {
+    all->sum += next.sum;
+    if (norm_.kind == NX_L2) all->squares += next.squares;
+    if (norm_.kind == NX_RANGE) return merge_chunks(all, next);
+    for (int i = 0; i < all->lanes; ++i) {
+      all->high[i] = std::max(all->high[i], next.high[i]);
+      all->low[i] = std::min(all->low[i], next.low[i]);
+    }
+  }
+
+  bool second_needed(const First& all, Center* center, Second*) const {
+    center->p = int64_t(std::nearbyint(double(all.sum) / double(n_)));
+    center->e = n_ * center->p - all.sum;
+    if (norm_.kind == NX_L1) {
+      // e > 0: the mean lies below p, so that elements equal to p are above it; e < 0: the other way round. Either
+      // neighbour is a byte, for some element lies on its side.
+      const int pivot = int(center->p) + 128;
+      center->bytes = {pivot, pivot + (center->e > 0 ? -1 : center->e < 0 ? 1 : 0), 0, 0};
+      return true;
+    }
+    if (norm_.kind == NX_TOPK) bound(all, center);
+    return norm_.kind == NX_TOPK;
+  }
+
+  static void begin(Second* state, void*, int64_t) { std::memset(state, 0, sizeof *state); }
+
+  static void share_bound(const Second&, Second*) {}
+
+  void second(const Stretch& part, const Center& center, Second* state) const {
+    table_.second(norm_.kind, part, center.bytes, state);
+  }
+
+  void merge(Second* all, const Second& next) const {
+    all->distances += next.distances, all->sides += next.sides;
+    for (int i = 0; i < 256; ++i) all->counts[i] += next.counts[i];
+  }
+
+  Affine affine(const First& all, const Center& center, Second* second, int64_t channel) const {
+    const float slope = scale_[channel] / (factor_ * float(statistic(all, center, *second)) + norm_.epsilon);
+    return {float(center.p), float(double(center.e) / double(n_)), slope, bias_[channel]};
+  }
+
+  void apply(const Rows& rows, const Affine* channels) const { table_.apply(rows, channels); }
+
+ private:
+  static int span(int high, int low) { return high < low ? 0 : high - low; }
+
+  static void merge_chunks(First* all, const First& next) {
+    int* high = all->cut ? &all->tail_high : &all->head_high;
+    int* low = all->cut ? &all->tail_low : &all->head_low;
+    *high = std::max(*high, next.head_high), *low = std::min(*low, next.head_low);
+    if (next.cut && all->cut) all->spans += span(*high, *low);
+    if (!next.cut) return;
+    all->spans += next.spans, all->cut = true;
+    all->tail_high = next.tail_high, all->tail_low = next.tail_low;
+  }
+
+  // A lower bound of the k-th largest n*|d|: the k-th largest among the lanes' ends, each an element of its own. Bytes
+  // low..high deviate by no more than that.
+  void bound(const First& all, Center* center) const {
+    center->known = -1, center->bytes = {0, 0, 0, 255};  // high < low: count all
+    int64_t ends[kByteLanes];
+    int used = 0;
+    for (int i = 0; i < all.lanes; ++i)
+      if (all.high[i] >= all.low[i]) ends[used++] = std::max(above(*center, all.high[i]), -above(*center, all.low[i]));
+    if (norm_.k > used) return;
+    std::nth_element(ends, ends + (norm_.k - 1), ends + used, std::greater<int64_t>());
+    center->known = ends[norm_.k - 1];
+    int low = int(center->p) + 128, high = low;
+    while (high < 255 && above(*center, high + 1) <= center->known) ++high;
+    while (low > 0 && -above(*center, low - 1) <= center->known) --low;
+    center->bytes.high = high, center->bytes.low = low;
+  }
+
+  // n * (q - mean) of the byte q + 128.
+  int64_t above(const Center& center, int byte) const { return n_ * (byte - 128 - center.p) + center.e; }
+
+  double statistic(const First& all, const Center& center, const Second& second) const {
+    const double n = double(n_), e = double(center.e);
+    switch (norm_.kind) {
+      case NX_L1: {
+        // sides - distances = #{q >= p} - #{q < p} where other is p - 1, #{q <= p} - #{q > p} where it is p + 1.
+        const int64_t balance = second.sides - second.distances;
+        return mean(second.distances, std::llabs(center.e) * balance, n_);
+      }
+      case NX_LINF: {
+        const int64_t rise = all.high[0] - 128 - center.p, drop = center.p - (all.low[0] - 128);
+        const bool up = n_ * rise + center.e >= n_ * drop - center.e;
+        return mean(up ? rise : drop, up ? center.e : -center.e, 1);
+      }
+      case NX_RANGE: {
+        int64_t spans = all.spans + span(all.head_high, all.head_low);
+        if (all.cut) spans += span(all.tail_high, all.tail_low);
+        return mean(spans, 0, chunks_.count);
+      }
+      case NX_L2: {
+        // sum (q-p)^2 = sum q^2 - 2 p S + n p^2
+        const int64_t squares = all.squares - 2 * center.p * all.sum + n_ * center.p * center.p;
+        return std::sqrt((double(squares) - e * e / n) / n);
+      }
+      default: return mean_of_largest(center, second);
+    }
+  }
+
+  double mean(int64_t whole, int64_t part, int64_t count) const {
+    return (double(whole) + double(part) / double(n_)) / double(count);
+  }
+
+  // From both ends inwards, the larger deviation first.
+  double mean_of_largest(const Center& center, const Second& second) const {
+    int64_t whole = 0, part = 0, left = norm_.k;
+    auto take = [&](int byte, int64_t count) {
+      const int side = above(center, byte) >= 0 ? 1 : -1;
+      whole += side * (byte - 128 - center.p) * count, part += side * center.e * count, left -= count;
+    };
+    for (int low = 0, high = 255; left > 0 && low <= high;) {
+      const bool up = above(center, high) >= -above(center, low);
+      const int byte = up ? high-- : low++;
+      take(byte, std::min<int64_t>(left, second.counts[byte]));
+    }
+    // The bytes within the bounds were not counted: what is missing deviates by exactly the bound.
+    for (int byte = 0; left > 0 && byte < 256; ++byte)
+      if (std::llabs(above(center, byte)) == center.known) take(byte, left);
+    return mean(whole, part, norm_.k);
+  }
+
+  NxNorm norm_;
+  int64_t n_;
+  const ByteTable& table_;
+  Chunks chunks_;
+  float factor_;
+  const float* scale_;
+  const float* bias_;
+};
+
+}  // namespace nx::cpu
