@@ -11,6 +11,7 @@ from models.resnet import randomise_statistics, resnet50
 
 import normexport
 from normexport import nn as nxn
+from normexport.engine import EngineConfig, build_engine
 from normexport.onnx_files import open_onnx
 
 SIZE = 64
@@ -34,7 +35,9 @@ def test_every_norm_is_folded_and_parity_holds(conversion):
     assert not model.functions
 
 
-def test_operator_counts_are_those_of_batchnorm_exported_by_torch(conversion):
+@pytest.fixture(scope="module")
+def batchnorm():
+    """The same network with BatchNorm, exported by torch itself."""
     logging.getLogger("torch.onnx").setLevel(logging.CRITICAL)
     bare = torch.onnx.export(
         resnet50().eval(),
@@ -45,6 +48,20 @@ def test_operator_counts_are_those_of_batchnorm_exported_by_torch(conversion):
         dynamic_shapes=({0: torch.export.Dim("batch")},),
     )
     assert bare is not None
+    return bare
+
+
+def test_operator_counts_are_those_of_batchnorm_exported_by_torch(conversion, batchnorm):
     ours = Counter(node.op_type for node in open_onnx(conversion.files[0]).graph)
-    assert ours == Counter(node.op_type for node in bare.model.graph)
+    assert ours == Counter(node.op_type for node in batchnorm.model.graph)
     assert ours["Conv"] == 53
+
+
+def test_the_engine_has_as_many_layers_as_that_of_batchnorm(conversion, batchnorm, tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
+    batchnorm.save(tmp_path / "batchnorm.onnx", external_data=False)
+    config = EngineConfig(targets=("sm89",))
+    ours = build_engine(conversion.files[0], tmp_path / "ours.plan", config)
+    theirs = build_engine(tmp_path / "batchnorm.onnx", tmp_path / "theirs.plan", config)
+    assert len(ours.layers) == pytest.approx(len(theirs.layers), rel=0.02)
+    assert ours.precision == theirs.precision == {"float32": 54}

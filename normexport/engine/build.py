@@ -20,7 +20,7 @@ import normexport
 from normexport import plugins
 from normexport.engine.child import Child
 from normexport.engine.config import EngineConfig, OnStage
-from normexport.engine.flavor import check_targets, flavor, require
+from normexport.engine.flavor import check_options, check_targets, flavor, require
 from normexport.engine.manifest import FileId, Manifest, manifest_path, manifest_text
 from normexport.engine.shapes import Profile, profiles
 from normexport.errors import EngineError, FoldError, MissingComponent
@@ -57,6 +57,7 @@ def build_engine(
     which = flavor(config.flavor)
     targets = config.targets or which.default_targets
     check_targets(which, targets)
+    check_options(which, config)
     require(which)
     check_writable(output.parent)
     library = _plugin_library(config)

@@ -24,8 +24,10 @@ from normexport.errors import EngineError, MissingComponent
 _LOGGED = re.compile(r"^\[[^\]]*\] \[TRT\] \[(?P<severity>[A-Z])\] (?P<text>.*)")
 _WORKER = Path(__file__).with_name("worker.py")
 
-#: What the vendor says of a machine without an NVIDIA driver or GPU.
-_NO_GPU = ("cudaError 35", "cudaError 100", "no CUDA-capable device", "driver version is insufficient")
+#: What the vendor says of a machine without an NVIDIA driver or GPU: beside every error of the parser and of the
+#: registry, and as the only word where a build needs one.
+_NO_DRIVER = ("cudaError 35", "cudaError 100", "no CUDA-capable device", "driver version is insufficient")
+_NO_GPU = (*_NO_DRIVER, "CHECK(status == CUDA_SUCCESS)")
 
 
 class Child:
@@ -127,10 +129,12 @@ class Child:
 
     def _failure(self, stage: str, cause: str, node: str) -> EngineError | MissingComponent:
         errors = [text for severity, text in _entries(self.log()) if severity == "E"]
-        cause = cause or (errors[-1] if errors else "it gives no reason")
-        if any(words in cause or words in self.log() for words in _NO_GPU) and stage in ("target", "build", "config"):
-            remedy = "build on the machine that has one" + (", or give --target" if self._flavor.targets else "")
-            return MissingComponent(self._flavor.title, "needs an NVIDIA GPU and its driver here", remedy)
+        telling = [text for text in errors if not any(words in text for words in _NO_DRIVER)]
+        cause = cause or ((telling or errors)[-1:] or ["it gives no reason"])[0]
+        if stage in ("target", "build", "config") and any(words in cause for words in _NO_GPU):
+            way_out = {"target": "name its --target instead", "build": "leave --refit out"}.get(stage, "")
+            remedy = "build on a machine that has one" + (f", or {way_out}" if self._flavor.targets and way_out else "")
+            return MissingComponent(self._flavor.title, "needs an NVIDIA GPU and its driver for this", remedy)
         places = {"plugins": ", ".join(self._libraries), "parse": node and f"node {node}"}
         remedies = {
             "plugins": "build it again: normexport plugins build (what is wrong: normexport plugins doctor FILE)",

@@ -32,11 +32,11 @@ class EngineConfig:
         embed_plugins: put the library into the plan, so that the plan is all that has to be shipped.
         workspace: most bytes of scratch memory; None: the vendor's own limit.
         timing_cache: a file of measured tactics, read where it exists and written afterwards.
-        version_compatible: let later versions of the flavour run the plan.
+        version_compatible: let later versions of TensorRT run the plan (`tensorrt` only).
         hardware_compatible: let later GPU generations run the plan (`tensorrt` only).
         optimization_level: 0 to 5; None: the vendor's own.
         weight_streaming: allow weights to be streamed from host memory.
-        refit: allow weights to be replaced in the plan.
+        refit: allow weights to be replaced in the plan; building such a plan needs a GPU.
         timeout: seconds after which the build is given up; None: never.
         log: file that receives all the vendor says.
     """

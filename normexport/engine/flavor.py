@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from normexport.errors import EngineError, MissingComponent, UsageError
+
+if TYPE_CHECKING:
+    from normexport.engine.config import EngineConfig
 
 #: Builds for the GPU of this machine.
 CURRENT = "current"
@@ -25,6 +29,7 @@ class Flavor:
         install: the command that installs it.
         targets: compute capabilities it builds for anywhere; empty: it builds for the GPU at hand only.
         not_by_default: targets for which not every network can be built.
+        lacks: options of EngineConfig that it does not have.
     """
 
     name: str
@@ -35,6 +40,7 @@ class Flavor:
     install: str
     targets: tuple[str, ...] = ()
     not_by_default: tuple[str, ...] = ()
+    lacks: tuple[str, ...] = ()
 
     @property
     def default_targets(self) -> tuple[str, ...]:
@@ -51,6 +57,7 @@ RTX = Flavor(
     "run: pip install 'normexport[rtx]'",
     ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121"),
     ("sm75",),  # it has no float32 matrix multiplication there: float16 networks only
+    ("version_compatible", "hardware_compatible"),
 )
 TENSORRT = Flavor(
     "tensorrt",
@@ -102,6 +109,17 @@ def check_targets(which: Flavor, targets: tuple[str, ...]) -> None:
         raise EngineError("targets", f"{', '.join(targets)} name one twice", "name each once")
     if CURRENT in targets and len(targets) > 1:
         raise EngineError("targets", "current can't be joined with others", "name the compute capability instead")
+
+
+def check_options(which: Flavor, config: EngineConfig) -> None:
+    """Refuse options that the flavour would ignore or stumble over.
+
+    Raises:
+        UsageError: one of them is set.
+    """
+    for name in which.lacks:
+        if getattr(config, name):
+            raise UsageError(f"--{name.replace('_', '-')}", f"is not an option of {which.title}", "leave it out")
 
 
 def runtime_library(which: Flavor) -> Path | None:

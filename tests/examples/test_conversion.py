@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
 import normexport
 from examples import data, index
 from normexport import ConvertConfig
+from normexport.engine import EngineConfig, build_engine
 
 ENTRIES = index.read()
 BATCHES = (1, 7, 64)
@@ -70,3 +72,18 @@ def test_no_running_norm_is_left_and_every_norm_has_one_fate_in_words(converted)
         assert {outcome.fate for outcome in outcomes} == {"folded"}
     if entry["network"] == "preact":
         assert {outcome.fate for outcome in outcomes} == {"folded", "lowered"}
+
+
+def test_folded_file_becomes_an_engine_for_three_gpu_generations(converted, tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
+    _, conversion = converted
+    config = EngineConfig(targets=("sm80", "sm89", "sm120"), plugins=False)
+    manifest = build_engine(conversion.files[0], tmp_path / "model.plan", config)
+    nodes = onnx.load(conversion.files[0]).graph.node
+    multiplying = [node for node in nodes if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
+    assert manifest.precision == {"float32": len(multiplying)}
+    live = [node for node in nodes if node.domain == "normexport"]
+    assert set(manifest.bodies) == {node.op_type for node in live}
+    assert bool(live) == ("instance" in conversion.path.name)
+    standard = {node.name for node in nodes if node.domain != "normexport"}
+    assert standard <= {layer.onnx for layer in manifest.layers}, "every layer is known by its ONNX node"

@@ -27,7 +27,7 @@ Timing = Annotated[Path | None, typer.Option("--timing-cache", metavar="FILE", h
 Workspace = Annotated[int | None, typer.Option("--workspace", metavar="MIB", help="Most MiB of scratch memory.")]
 Level = Annotated[int | None, typer.Option("--optimization-level", metavar="0-5", help="How hard the builder tries.")]
 Versions = Annotated[
-    bool, typer.Option("--version-compatible", metavar="", help="Let later versions of TensorRT run the plan.")
+    bool, typer.Option("--version-compatible", metavar="", help="Let later versions run the plan (tensorrt only).")
 ]
 Hardware = Annotated[
     bool, typer.Option("--hardware-compatible", metavar="", help="Let later GPUs run the plan (tensorrt only).")
@@ -35,7 +35,7 @@ Hardware = Annotated[
 Streaming = Annotated[
     bool, typer.Option("--weight-streaming", metavar="", help="Allow weights to be streamed from host memory.")
 ]
-Refit = Annotated[bool, typer.Option("--refit", metavar="", help="Allow weights to be replaced in the plan.")]
+Refit = Annotated[bool, typer.Option("--refit", metavar="", help="Allow weights to be replaced (needs a GPU).")]
 Timeout = Annotated[float | None, typer.Option("--timeout", metavar="S", help="Give up after so many seconds.")]
 Log = Annotated[Path | None, typer.Option("--log", metavar="FILE", help="Keep all that TensorRT says.")]
 

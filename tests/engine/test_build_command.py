@@ -1,0 +1,60 @@
+"""`normexport build`: what it prints, writes and returns."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from engine import networks
+from normexport_cli.app import app
+from typer.testing import CliRunner
+
+pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    networks.convolutions(tmp_path / "model.onnx")
+    return lambda *words: CliRunner().invoke(app, ["build", "model.onnx", "-o", "model.plan", *words])
+
+
+def test_the_last_line_is_the_verdict_and_both_files_are_there(run, tmp_path):
+    result = run("--target", "sm89", "--target", "sm120")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.strip().splitlines()[-1] == "ENGINE BUILT  no plugin needed"
+    assert "for sm89, sm120" in result.stdout
+    assert {file.name for file in tmp_path.iterdir()} == {"model.onnx", "model.plan", "model.plan.json"}
+
+
+def test_json_is_the_manifest(run, tmp_path):
+    result = run("--target", "sm89", "--json")
+    assert json.loads(result.stdout) == json.loads((tmp_path / "model.plan.json").read_text())
+
+
+def test_shapes_are_given_as_trtexec_takes_them(run):
+    words = ("--minShapes", "x:1x8x16x16", "--optShapes", "x:2x8x16x16", "--maxShapes", "x:4x8x16x16")
+    result = run("--target", "sm89", "--json", *words)
+    (tensor,) = json.loads(result.stdout)["inputs"]
+    assert (tensor["smallest"][0], tensor["expected"][0], tensor["largest"][0]) == (1, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "place"),
+    [
+        (("--target", "sm90"), 5, "target sm90"),
+        (("--target", "sm89", "--require", "fp16"), 5, "precision"),
+        (("--minShapes", "x:9x8x16x16", "--maxShapes", "x:1x8x16x16"), 5, "input x"),
+        (("--minShapes", "x:what"), 2, "--minShapes"),
+        (("--flavor", "tensorrt"), 6, "tensorrt"),
+        (("--flavor", "other"), 2, "flavor"),
+        (("--plugin-library", "none.so"), 6, "none.so"),
+    ],
+)
+def test_each_failure_is_one_line_and_its_exit_code(run, tmp_path, words, code, place):
+    result = run(*words)
+    assert result.exit_code == code
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    assert place in line
+    assert not list(tmp_path.glob("*.plan*"))

@@ -1,0 +1,275 @@
+"""Engines from plain ONNX files: what is built, and what each failure looks like. No GPU."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import onnx
+import pytest
+from engine import networks
+from onnx import helper
+
+from normexport.engine import EngineConfig, ShapeRange, build_engine, check_plan, manifest_path, read_manifest
+from normexport.errors import EngineError, MissingComponent, UsageError
+
+pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
+
+FAST = EngineConfig(targets=("sm89",))
+
+
+@pytest.fixture
+def model(tmp_path):
+    return networks.convolutions(tmp_path / "model.onnx")
+
+
+@pytest.fixture
+def plan(tmp_path):
+    return tmp_path / "out" / "model.plan"
+
+
+def files(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()} if folder.exists() else set()
+
+
+@pytest.mark.parametrize("target", ["sm80", "sm86", "sm89", "sm120", "sm121"])
+def test_an_engine_is_built_for_each_gpu_generation(model, plan, target):
+    manifest = build_engine(model, plan, EngineConfig(targets=(target,)))
+    assert manifest.targets == (target,)
+    assert plan.stat().st_size == manifest.plan.bytes > 10_000
+
+
+def test_the_oldest_gpus_take_float16_networks(tmp_path, plan):
+    model = networks.convolutions(tmp_path / "half.onnx", kind="float16")
+    config = EngineConfig(targets=("sm75",), precision="float16")
+    assert build_engine(model, plan, config).precision == {"float16": 2}
+
+
+def test_the_manifest_describes_the_plan_the_file_and_the_network(model, plan):
+    manifest = build_engine(model, plan, FAST)
+    content = json.loads(manifest_path(plan).read_text())
+    assert content["plan"]["sha256"] == hashlib.sha256(plan.read_bytes()).hexdigest()
+    assert content["onnx"]["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert content["inputs"] == [
+        {
+            "name": "x",
+            "dtype": "float32",
+            "shape": [-1, 8, 16, 16],
+            "smallest": [1, 8, 16, 16],
+            "expected": [8, 8, 16, 16],
+            "largest": [32, 8, 16, 16],
+        }
+    ]
+    assert [(layer["type"], layer["onnx"]) for layer in content["layers"]] == [
+        ("CONVOLUTION", "conv0"),
+        ("ACTIVATION", "relu0"),
+        ("CONVOLUTION", "conv1"),
+        ("ACTIVATION", "relu1"),
+    ]
+    assert content["precision"] == {"float32": 2}
+    assert content["plugin"] is None
+    assert content["host_code"] is False
+    assert read_manifest(plan) == manifest
+
+
+def test_a_plan_that_was_changed_is_not_the_manifests(model, plan):
+    manifest = build_engine(model, plan, FAST)
+    check_plan(plan, manifest)
+    plan.write_bytes(plan.read_bytes()[:-1] + b"!")
+    with pytest.raises(UsageError, match="not the plan that its manifest describes"):
+        check_plan(plan, manifest)
+
+
+def test_shapes_given_for_one_end_alone_fix_the_input(model, plan):
+    config = EngineConfig(targets=("sm89",), shapes=ShapeRange(expected={"x": (4, 8, 16, 16)}))
+    (tensor,) = build_engine(model, plan, config).inputs
+    assert {tensor.smallest, tensor.expected, tensor.largest} == {(4, 8, 16, 16)}
+
+
+def test_any_size_may_be_open_when_shapes_are_given(tmp_path, plan):
+    model = networks.convolutions(tmp_path / "open.onnx", size=("N", 8, "H", "W"))
+    with pytest.raises(UsageError, match=r"open sizes \(\?x8x\?x\?\)"):
+        build_engine(model, plan, FAST)
+    shapes = ShapeRange({"x": (1, 8, 8, 8)}, {"x": (4, 8, 16, 16)}, {"x": (8, 8, 64, 64)})
+    (tensor,) = build_engine(model, plan, EngineConfig(targets=("sm89",), shapes=shapes)).inputs
+    assert (tensor.smallest, tensor.largest) == ((1, 8, 8, 8), (8, 8, 64, 64))
+
+
+def test_options_reach_the_builder(model, plan, tmp_path):
+    config = EngineConfig(
+        targets=("sm89",),
+        workspace=1 << 28,
+        timing_cache=tmp_path / "timings",
+        optimization_level=1,
+        weight_streaming=True,
+        log=tmp_path / "log",
+    )
+    assert build_engine(model, plan, config).options["weight_streaming"] is True
+    assert "[TRT] [I]" in (tmp_path / "log").read_text()
+    assert (tmp_path / "timings").stat().st_size > 0
+    assert build_engine(model, plan, config).options["workspace"] == 1 << 28, "the timing cache is read again"
+
+
+def test_stages_are_told_as_they_begin(model, plan):
+    stages = []
+    build_engine(model, plan, FAST, stages.append)
+    assert stages.index("load") < stages.index("parse") < stages.index("build")
+    assert len(stages) > 5, "the vendor's own phases are named too"
+
+
+# Failures: one class each, words that name the place, and nothing left behind.
+
+
+def refused(model, plan, config=FAST, error=EngineError, **kwargs):
+    with pytest.raises(error) as caught:
+        build_engine(model, plan, config, **kwargs)
+    assert "\n" not in str(caught.value)
+    assert not files(plan.parent), "nothing is written"
+    return caught.value
+
+
+def test_a_cut_onnx_file_is_refused(model, plan):
+    model.write_bytes(model.read_bytes()[:1000])
+    assert "model.onnx" in refused(model, plan).place
+
+
+def test_a_missing_onnx_file_is_a_usage_error(plan, tmp_path):
+    refused(tmp_path / "none.onnx", plan, error=UsageError)
+
+
+@pytest.mark.parametrize("target", ["sm90", "sm1", "everything"])
+def test_an_unknown_target_is_refused_by_name(model, plan, target):
+    error = refused(model, plan, EngineConfig(targets=(target,)))
+    assert target in error.place
+    assert "sm89" in error.remedy
+
+
+def test_what_the_vendor_can_not_build_for_a_target_is_told_in_its_words(tmp_path, plan):
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "product")]
+    ends = [networks.value("x", ["N", 16])], [networks.value("y", ["N", 16])]
+    model = networks.saved(tmp_path / "m.onnx", nodes, *ends, {"w": networks.np.eye(16, dtype="float32")})
+    assert "product" in str(refused(model, plan, EngineConfig(targets=("sm75",))))
+
+
+def test_the_current_gpu_is_a_missing_component_where_there_is_none(model, plan):
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("this machine has an NVIDIA GPU")
+    assert refused(model, plan, EngineConfig(targets=("current",)), MissingComponent).exit_code == 6
+    assert refused(model, plan, EngineConfig(targets=("sm89",), refit=True), MissingComponent).exit_code == 6
+
+
+@pytest.mark.parametrize("option", ["version_compatible", "hardware_compatible"])
+def test_an_option_that_the_flavour_lacks_is_refused(model, plan, option):
+    error = refused(model, plan, EngineConfig(targets=("sm89",), **{option: True}), UsageError)
+    assert error.place == "--" + option.replace("_", "-")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "place"),
+    [
+        (ShapeRange({"x": (8, 8, 16, 16)}, {}, {"x": (2, 8, 16, 16)}), "input x"),
+        (ShapeRange({}, {"x": (2, 8, 16)}, {}), "input x"),
+        (ShapeRange({}, {"x": (2, 9, 16, 16)}, {}), "input x"),
+        (ShapeRange({}, {}, {"x": (0, 8, 16, 16)}), "input x"),
+        (ShapeRange({}, {"nobody": (1,)}, {}), "--optShapes"),
+    ],
+)
+def test_an_impossible_profile_is_refused(model, plan, shapes, place):
+    assert refused(model, plan, EngineConfig(targets=("sm89",), shapes=shapes)).place == place
+
+
+def test_a_precision_that_is_not_there_is_an_error(model, plan):
+    error = refused(model, plan, EngineConfig(targets=("sm89",), precision="float16"))
+    assert "2 float32" in error.cause
+
+
+def test_an_operator_that_nobody_computes_is_named_before_the_parser_sees_it(tmp_path, plan):
+    nodes = [helper.make_node("Mystery", ["x"], ["y"], "riddle", domain="example.com")]
+    ends = [networks.value("x", ["N", 4])], [networks.value("y", ["N", 4])]
+    error = refused(networks.saved(tmp_path / "m.onnx", nodes, *ends, {}, ["example.com"]), plan)
+    assert (error.place, "example.com::Mystery" in error.cause) == ("node riddle", True)
+
+
+def test_an_operator_of_ours_without_plugin_and_body_is_refused_by_name(tmp_path, plan):
+    nodes = [helper.make_node("L7BatchNorm", ["x"], ["y"], "norm7", domain="normexport")]
+    ends = [networks.value("x", ["N", 4])], [networks.value("y", ["N", 4])]
+    error = refused(networks.saved(tmp_path / "m.onnx", nodes, *ends, {}, ["normexport"]), plan)
+    assert (error.place, "L7BatchNorm" in error.cause) == ("node norm7", True)
+
+
+def test_what_the_parser_lacks_is_told_with_the_node(tmp_path, plan):
+    nodes = [helper.make_node("Det", ["x"], ["y"], "determinant")]
+    ends = [networks.value("x", [4, 4])], [networks.value("y", [])]
+    error = refused(networks.saved(tmp_path / "m.onnx", nodes, *ends, {}), plan)
+    assert "determinant" in error.place
+
+
+def child_of(process: int) -> int:
+    tasks = [Path(f"/proc/{process}/task/{task}/children") for task in os.listdir(f"/proc/{process}/task")]
+    children = [int(word) for task in tasks for word in task.read_text().split()]
+    return next(child for child in children if b"worker.py" in Path(f"/proc/{child}/cmdline").read_bytes())
+
+
+def test_a_builder_that_is_killed_is_one_clear_error(tmp_path, plan):
+    model = networks.convolutions(tmp_path / "long.onnx", count=60, channels=8)
+
+    def kill(stage):
+        if stage == "build":
+            os.kill(child_of(os.getpid()), signal.SIGKILL)
+
+    error = refused(model, plan, on_stage=kill)
+    assert "SIGKILL" in error.cause
+    assert error.exit_code == 5
+
+
+def test_a_builder_that_takes_too_long_is_given_up(tmp_path, plan):
+    model = networks.convolutions(tmp_path / "long.onnx", count=60, channels=8)
+    error = refused(model, plan, EngineConfig(targets=("sm89",), timeout=0.02))
+    assert "given up after 0.02 s" in error.cause
+
+
+def test_a_plugin_library_that_is_none_is_refused(model, plan, tmp_path):
+    text = tmp_path / "text.so"
+    text.write_text("not a library")
+    assert "text.so" in refused(model, plan, EngineConfig(targets=("sm89",), plugin_library=text)).place
+    missing = EngineConfig(targets=("sm89",), plugin_library=tmp_path / "missing.so")
+    assert "missing.so" in refused(model, plan, missing, MissingComponent).place
+
+
+def test_a_plugin_library_without_creators_is_refused(model, plan, tmp_path):
+    source, library = tmp_path / "empty.c", tmp_path / "empty.so"
+    source.write_text("int nothing;\n")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    error = refused(model, plan, EngineConfig(targets=("sm89",), plugin_library=library))
+    assert "empty.so" in error.place
+    assert "getCreators" in error.cause or "getPluginCreators" in error.cause
+
+
+def test_a_file_of_another_flavour_is_a_usage_error(model, plan):
+    refused(model, plan, EngineConfig(flavor="openvino"), UsageError)
+
+
+def test_enterprise_tensorrt_that_is_not_installed_is_a_missing_component(model, plan):
+    with pytest.raises(MissingComponent, match="tensorrt") as caught:
+        build_engine(model, plan, EngineConfig(flavor="tensorrt"))
+    assert caught.value.exit_code == 6
+
+
+def test_an_old_plan_survives_a_failed_build(model, plan):
+    build_engine(model, plan, FAST)
+    before = plan.read_bytes(), manifest_path(plan).read_bytes()
+    with pytest.raises(EngineError):
+        build_engine(model, plan, EngineConfig(targets=("sm89",), precision="int8"))
+    assert (plan.read_bytes(), manifest_path(plan).read_bytes()) == before
+    assert files(plan.parent) == {"model.plan", "model.plan.json"}
+
+
+def test_the_source_file_is_left_alone(model, plan):
+    before = model.read_bytes()
+    build_engine(model, plan, FAST)
+    assert model.read_bytes() == before
+    assert onnx.load(model).graph.node[0].op_type == "Conv"
