@@ -1,0 +1,156 @@
+"""Building with CMake: what is checked before, what is said after, tried on a small project."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from normexport import plugins
+from normexport.errors import MissingComponent, UsageError
+from normexport.plugins import locate
+from normexport.plugins.build import BuildConfig, build
+
+PROJECT = """\
+cmake_minimum_required(VERSION 3.24)
+project(small LANGUAGES CXX)
+set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
+add_library(normexport_small SHARED small.cpp)
+file(WRITE ${CMAKE_BINARY_DIR}/settings.txt "${NORMEXPORT_HEADERS}|${NORMEXPORT_CUDA}|${NORMEXPORT_ONNXRUNTIME}")
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """The sources of a project that builds in a second, in the place of the real ones."""
+    source = tmp_path / "plugins"
+    source.mkdir()
+    (source / "CMakeLists.txt").write_text(PROJECT)
+    (source / "small.cpp").write_text("int small() { return 1; }\n")
+    (source / "headers.py").write_text("print('/some/include'); print('/other/include')\n")
+    monkeypatch.setattr(locate, "sources", lambda: source)
+    monkeypatch.delenv("NORMEXPORT_PLUGIN_DIR", raising=False)
+    return source
+
+
+def only_these_tools(folder, monkeypatch, *names):
+    """A PATH that holds nothing but these."""
+    folder.mkdir()
+    for name in names:
+        tool = folder / name
+        tool.write_text("#!/bin/sh\nexit 1\n")
+        tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.delenv("CXX", raising=False)
+
+
+def test_build_puts_libraries_where_they_are_looked_for_and_tells_its_steps(project):
+    stages = []
+    built = build(BuildConfig(jobs=1), stages.append)
+    assert built.libraries == (plugins.library_folder() / "libnormexport_small.so",)
+    assert stages[:2] == ["headers", "configure"]
+    assert "[2/2]" in stages
+    assert (plugins.build_folder() / "settings.txt").read_text() == "/some/include;/other/include||ON"
+    assert "small.cpp" in built.log.read_text()
+
+
+def test_second_build_compiles_nothing(project):
+    first = build(BuildConfig(jobs=1))
+    before = first.libraries[0].stat().st_mtime_ns
+    stages = []
+    again = build(BuildConfig(jobs=1), stages.append)
+    assert again.libraries[0].stat().st_mtime_ns == before
+    assert stages == ["headers", "configure"]
+
+
+def test_compiler_error_is_one_line_with_the_place_and_the_log(project):
+    (project / "small.cpp").write_text("int small() { return nothing; }\n")
+    with pytest.raises(MissingComponent, match=r"small\.cpp:1:\d+: error: .*nothing.*see .*build\.log") as caught:
+        build(BuildConfig(jobs=1))
+    assert "\n" not in str(caught.value)
+
+
+def test_cuda_stays_as_it_was_unless_it_is_asked_for(project):
+    for config, expected in ((BuildConfig(), ""), (BuildConfig(cuda=False), "OFF"), (BuildConfig(), "OFF")):
+        build(config)
+        assert (plugins.build_folder() / "settings.txt").read_text().split("|")[1] == expected
+
+
+def test_cuda_without_nvcc_says_what_to_install(project, monkeypatch):
+    monkeypatch.setattr("normexport.plugins.build.cuda_compiler", lambda: None)
+    with pytest.raises(MissingComponent, match="nvcc: is not on PATH; install the CUDA toolkit"):
+        build(BuildConfig(cuda=True))
+
+
+@pytest.mark.parametrize(
+    ("tools", "words"),
+    [
+        ((), "CMake: is not on PATH; install cmake"),
+        (("cmake",), r"a C\+\+ compiler: is not on PATH; install one \(apt install g\+\+\)"),
+        (("cmake", "g++"), "ninja: is not on PATH; install it"),
+    ],
+)
+def test_missing_tool_is_named_with_what_to_install(tools, words, project, tmp_path, monkeypatch):
+    only_these_tools(tmp_path / "bin", monkeypatch, *tools)
+    with pytest.raises(MissingComponent, match=words):
+        build()
+
+
+def test_make_serves_where_ninja_is_absent_and_a_folder_of_the_other_is_taken_over(project, monkeypatch):
+    build(BuildConfig(jobs=1))
+    found = shutil.which
+    monkeypatch.setattr("normexport.plugins.build.shutil.which", lambda name: None if name == "ninja" else found(name))
+    if not found("make"):
+        pytest.skip("needs make")
+    built = build(BuildConfig(jobs=1))
+    assert (plugins.build_folder() / "Makefile").exists()
+    assert built.libraries[0].exists()
+
+
+def test_headers_that_cannot_be_had_end_the_build_with_the_scripts_own_words(project):
+    (project / "headers.py").write_text(
+        "import sys; sys.stderr.write('noise\\nerror: no headers of X; install x-dev\\n'); sys.exit(6)"
+    )
+    with pytest.raises(MissingComponent, match="headers: no headers of X; install x-dev"):
+        build()
+
+
+def test_installed_package_without_sources_says_where_to_build(monkeypatch):
+    monkeypatch.setattr(locate, "sources", lambda: None)
+    with pytest.raises(MissingComponent, match="not part of the installed package; build in a checkout"):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (BuildConfig(cuda=True, architectures=("sm_86",)), "'sm_86' is no CUDA architecture"),
+        (BuildConfig(architectures=("86",)), "add --cuda"),
+        (BuildConfig(jobs=0), "give 1 or more"),
+    ],
+)
+def test_nonsense_is_refused_before_anything_starts(config, words):
+    with pytest.raises(UsageError, match=words):
+        build(config)
+
+
+def test_two_builds_in_one_folder_take_turns(project):
+    code = "from pathlib import Path; from normexport.plugins import locate, build as b; from normexport.plugins.build"
+    code += f" import BuildConfig, build; locate.sources = lambda: Path({str(project)!r}); build(BuildConfig(jobs=1))"
+    errors = []
+
+    def run():
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        if done.returncode:
+            errors.append(done.stderr)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert len(list(plugins.library_folder().glob("*.so"))) == 1
