@@ -1,5 +1,5 @@
 // nx_cuda_norm and nx_cuda_workspace: checks, a plan, and the launch of the kernels of the type.
-#include "float_norm.h"
+#include "launcher.h"
 
 using namespace nx;
 
@@ -21,7 +21,7 @@ cudaError_t compute(const NxNorm& norm, const Plan& plan, cudaStream_t stream) {
     case NX_FLOAT32: return norm_float32(plan, stream);
     case NX_FLOAT16: return norm_float16(plan, stream);
     case NX_BFLOAT16: return norm_bfloat16(plan, stream);
-    default: return cudaErrorInvalidValue;
+    default: return norm_int8(plan, stream);
   }
 }
 
@@ -50,10 +50,10 @@ int32_t nx_cuda_norm(const NxNorm* norm, const void* x, const void* scale, const
   if (how.workspace && (!workspace || workspace_bytes < how.workspace || reinterpret_cast<uintptr_t>(workspace) % 256))
     return NX_WORKSPACE;
   if (how.blocks >= int64_t(1) << 31 || how.task.g.groups >= int64_t(1) << 31) return NX_TOO_LARGE;
-  how.task.x = x;
-  how.task.y = y;
-  how.task.scale = static_cast<const float*>(scale);
-  how.task.bias = static_cast<const float*>(bias);
+  how.task.x = how.int_task.x = x;
+  how.task.y = how.int_task.y = y;
+  how.task.scale = how.int_task.scale = static_cast<const float*>(scale);
+  how.task.bias = how.int_task.bias = static_cast<const float*>(bias);
   return status_of(compute(*norm, how, static_cast<cudaStream_t>(queue)));
 }
 

@@ -106,6 +106,21 @@ void take_floats(const NxNorm& norm, int64_t slots, Arena& arena, Task& task) {
   }
 }
 
+void take_integers(const NxNorm& norm, int64_t histograms, Arena& arena, IntTask& task) {
+  int64_t groups = task.g.groups, partials = norm.kind == NX_TOPK ? groups : groups * task.g.parts;
+  Tallies& t = task.tally;
+  arena.take(t.sum, partials);
+  if (norm.kind == NX_LINF || norm.kind == NX_RANGE) {
+    arena.take(t.high, partials);
+    arena.take(t.low, partials);
+  } else {
+    arena.take(t.size, partials);
+    arena.take(t.above, partials);
+  }
+  if (norm.kind == NX_L1) arena.take(t.level, partials);
+  if (norm.kind == NX_TOPK && histograms > 1) arena.take(t.bins, groups * histograms * 256);
+}
+
 int64_t stretches(const Geometry& g, int threads) { return int64_t(g.parts) * (threads / 32) * (stretch(g) / g.tile); }
 
 // Threads of a block: no more than it has vectors, no fewer than it has channels.
@@ -113,6 +128,28 @@ int threads_of(const Geometry& g) {
   int64_t vectors = ceil_div(g.rows * g.samples, g.parts) * g.tile;
   int64_t least = std::max<int64_t>(64, int64_t(g.tile) * g.held);
   return int(std::clamp<int64_t>(power_of_two(vectors), least, kThreads));
+}
+
+// Turns a plan for floats into one for int8: same tiles and parts, integers instead of floats.
+void plan_integers(const NxNorm& norm, const Geometry& widest, Arena& arena, Plan& plan) {
+  const Task& like = plan.task;
+  IntTask& task = plan.int_task;
+  task.g = task.single = like.g;
+  task.n = reduced(norm);
+  task.k = norm.k;
+  task.factor = float(like.factor);
+  task.epsilon = norm.epsilon;
+  task.kind = norm.kind;
+  task.chunking = like.chunking;
+
+  Geometry column = widest;
+  column.tile = 1;
+  column.tiles = column.columns;
+  task.single.tile = 1;
+  task.single.tiles = task.single.columns;
+  task.single.parts = int32_t(parts_of(norm, column, kTuning.histogram_bytes));
+  plan.histogram_blocks = task.single.tiles * independent(norm) * task.single.parts;
+  take_integers(norm, task.single.parts, arena, task);
 }
 
 }  // namespace
@@ -156,7 +193,10 @@ Plan plan(const NxNorm& norm, int64_t alignment, const Device& device, void* wor
   s.capacity = std::min(reduced(norm), std::clamp(power_of_two(4 * std::min<int64_t>(norm.k, 1 << 20)),
                                                   kTuning.least_candidates, kTuning.most_candidates));
   Arena arena(workspace);
-  take_floats(norm, stretches(widest, kThreads), arena, task);
+  if (norm.type == NX_INT8)
+    plan_integers(norm, widest, arena, plan);
+  else
+    take_floats(norm, stretches(widest, kThreads), arena, task);
   plan.workspace = arena.used();
   return plan;
 }

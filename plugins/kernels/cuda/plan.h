@@ -32,7 +32,9 @@ struct Plan {
   int cluster;     // on chip: blocks that share a statistic
   size_t shared_bytes;
   size_t workspace;  // bytes, depends on the norm alone
-  Task task;
+  int64_t histogram_blocks;  // int8 Top-k: of the grid that counts
+  Task task;        // of floats
+  IntTask int_task;  // of int8
 };
 
 // Alignment in bytes that x, y share, and that each of their samples has.

@@ -52,4 +52,29 @@ struct Task {
   Selection selection;
 };
 
+// int8: everything that a statistic is made of is an integer. [part][group] unless said otherwise.
+struct Tallies {
+  long long* sum;    // of q
+  long long* high;   // the largest q; Range: see Chunking
+  long long* low;    // the smallest q
+  long long* size;   // sum of |q - p|, or of q^2 for L2; Top-k, [group]: A of kernels.h
+  long long* above;  // elements q > p; Top-k, [group]: B of kernels.h
+  long long* level;  // elements q = p
+  unsigned* bins;    // Top-k: histograms [part][group][256], null where one part makes a statistic
+};
+
+struct IntTask {
+  Geometry g;
+  Geometry single;  // Top-k counts column by column: its own tiles and parts
+  const void* x;
+  void* y;
+  const float* scale;
+  const float* bias;
+  long long n, k;
+  float factor, epsilon;
+  int32_t kind;
+  Chunking chunking;
+  Tallies tally;
+};
+
 }  // namespace nx
