@@ -20,7 +20,10 @@ from normexport.plugins.probe import FAILED, GOOD
 
 #: What each component must export to be of any use.
 ENTRY_POINTS = {
-    "kernels": ("nx_abi_version", "nx_check", "nx_cpu_norm", "nx_cpu_workspace", "nx_message"),
+    "kernels": (
+        *("nx_abi_version", "nx_norm_size", "nx_check", "nx_message", "nx_cpu_target", "nx_cpu_norm"),
+        *("nx_cpu_workspace", "nx_pool_create", "nx_pool_threads"),
+    ),
     "onnxruntime": ("RegisterCustomOps", "nx_abi_version"),
     "tensorrt": ("getCreators", "setLoggerFinder"),
 }

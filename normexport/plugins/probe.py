@@ -12,17 +12,16 @@ import ctypes
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from normexport.plugins import abi
+from normexport.plugins.kernels import ABI_VERSION, KINDS, Kernels, Norm
 
 GOOD, WARNING, FAILED = "good", "warning", "failed"
 
 #: Error of the smoke test's float32 results (75 elements, statistics and values near 1) against float64: 32 unit
 #: roundoffs cover 8 roundings of each of statistic and result; a wrong formula is off by thousands.
 TOLERANCE = 32 * 2.0**-24
-
-ERRORS = (OSError, AttributeError, ValueError, RuntimeError, ImportError)
 
 
 def say(name: str, state: str, words: str) -> None:
@@ -59,8 +58,8 @@ def _same_interface(library: Any, component: str) -> bool:
         say("interface", state, "does not tell its version (it lacks nx_abi_version)")
         return state == WARNING
     version = int(library.nx_abi_version())
-    if version != abi.VERSION:
-        say("interface", FAILED, f"version {version} of the kernels' interface, this normexport has {abi.VERSION}")
+    if version != ABI_VERSION:
+        say("interface", FAILED, f"version {version} of the kernels' interface, this normexport has {ABI_VERSION}")
         return False
     say("interface", GOOD, f"version {version} of the kernels' interface")
     return True
@@ -76,7 +75,7 @@ def _denormals_survive() -> bool:
 
 def _smoke(library: Any, path: str, component: str) -> None:
     trial: Callable[[], str] = {
-        "kernels": lambda: _try_kernels(library),
+        "kernels": lambda: _try_kernels(path),
         "onnxruntime": lambda: _try_onnxruntime(path),
         "tensorrt": lambda: _try_creators(library),
     }[component]
@@ -113,27 +112,17 @@ def _worst(name: str, y: Any, x: Any, scale: Any, bias: Any) -> float:
     return error
 
 
-def _try_kernels(library: Any) -> str:
+def _try_kernels(path: str) -> str:
     import numpy as np
 
     x, scale, bias = _case()
-    worst = 0.0
-    library.nx_cpu_workspace.restype = ctypes.c_size_t
-    pointers = (ctypes.c_void_p,) * 5
-    library.nx_cpu_norm.argtypes = (ctypes.POINTER(abi.NxNorm), *pointers, ctypes.c_size_t, ctypes.c_void_p)
-    library.nx_message.restype = ctypes.c_char_p
-    for name, kind in abi.KINDS.items():
-        norm = abi.NxNorm(kind=kind, batch=3, channels=4, space=25, k=10, chunks=16, epsilon=1e-5)
-        y, size = np.empty_like(x), library.nx_cpu_workspace(ctypes.byref(norm))
-        room = np.empty(size + 256, np.uint8)
-        start = -room.ctypes.data % 256
-        arrays = (x, scale, bias, y)
-        addresses = [array.ctypes.data for array in arrays]
-        status = library.nx_cpu_norm(norm, *addresses, room.ctypes.data + start, size, None)
-        if status:
-            raise ValueError(f"{name}: {library.nx_message(status).decode()}")
+    worst, kernels = 0.0, Kernels(Path(path))
+    for name, kind in KINDS.items():
+        norm = Norm(kind=kind, batch=3, channels=4, space=25, k=10, chunks=16, epsilon=1e-5)
+        y = np.empty_like(x)
+        kernels.run(norm, x.ctypes.data, scale.ctypes.data, bias.ctypes.data, y.ctypes.data, 2)
         worst = max(worst, _worst(name, y, x, scale, bias))
-    return f"{len(abi.KINDS)} norms within {worst:.1e} of the float64 reference"
+    return f"{len(KINDS)} norms within {worst:.1e} of the float64 reference"
 
 
 def _try_onnxruntime(path: str) -> str:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from normexport import norms, plugins
 from normexport.errors import MissingComponent
-from normexport.plugins import abi
+from normexport.plugins.kernels import ABI_VERSION
 
 
 def library_for(model: ir.Model) -> Path | None:
@@ -36,8 +36,8 @@ def register(options: Any, library: Path) -> None:
         raise _unusable(library, f"can't be loaded ({error})") from error
     except AttributeError as error:
         raise _unusable(library, "is no library of normexport's (it lacks nx_abi_version)") from error
-    if version != abi.VERSION:
-        raise _unusable(library, f"has version {version} of the kernels' interface, this is {abi.VERSION}")
+    if version != ABI_VERSION:
+        raise _unusable(library, f"has version {version} of the kernels' interface, this is {ABI_VERSION}")
     try:
         options.register_custom_ops_library(str(library))
     except Exception as error:  # the bindings raise their own kinds

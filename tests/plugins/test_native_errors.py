@@ -9,7 +9,7 @@ from onnx import TensorProto
 from plugins.one_node import int8_model, live_model, session
 
 from normexport.errors import MissingComponent
-from normexport.plugins import abi
+from normexport.plugins.kernels import ABI_VERSION
 from normexport.runtime import OnnxRuntime
 
 
@@ -92,8 +92,8 @@ def in_place_of_the_library(library, folder, monkeypatch):
 
 
 def test_library_of_another_interface_is_refused_with_the_remedy(compiled, tmp_path, monkeypatch):
-    in_place_of_the_library(compiled(STAND_IN % (abi.VERSION + 1)), tmp_path, monkeypatch)
-    with pytest.raises(MissingComponent, match=rf"has version {abi.VERSION + 1} .*run: normexport plugins build"):
+    in_place_of_the_library(compiled(STAND_IN % (ABI_VERSION + 1)), tmp_path, monkeypatch)
+    with pytest.raises(MissingComponent, match=rf"has version {ABI_VERSION + 1} .*run: normexport plugins build"):
         OnnxRuntime(live_model("L1BatchNorm", bodies=True))
 
 
