@@ -25,7 +25,10 @@ std::string name_of(const void* kernel) {
   std::string whole = plain ? plain : found.dli_sname;
   free(plain);
   size_t start = whole.rfind("void ", 0) == 0 ? 5 : 0;  // of a template the return type is part of the symbol
-  return whole.substr(start, whole.find('(') - start);
+  size_t end = start;
+  for (int depth = 0; end < whole.size() && (depth || whole[end] != '('); ++end)
+    depth += (whole[end] == '<') - (whole[end] == '>');
+  return whole.substr(start, end - start);
 }
 
 void record(const char* format, va_list values) {
