@@ -26,8 +26,8 @@ __device__ inline Group group_of(const Geometry& g, const Place& place, int loca
 // Element at a position of a group. Positions of a row lie `held` elements apart.
 template <class T>
 __device__ inline float element(const Geometry& g, const T* x, const Group& group, int64_t sample, int64_t position) {
-  int64_t rows = g.space / g.rows, row = position / rows;  // rows: positions in a vector
-  return to_float(x[group.offset + sample * g.x_stride + row * g.step + (position - row * rows) * g.held]);
+  int64_t row = position >> g.shift, beside = position - (row << g.shift);
+  return to_float(x[group.offset + sample * g.x_stride + row * g.step + beside * g.held]);
 }
 
 // A number near the mean: the middle one of the first, a middle and the last element, so that one outlier can't be

@@ -27,7 +27,10 @@ struct Geometry {
   int64_t samples;  // that one statistic covers: N, or 1 for an instance norm
   int64_t tiles;    // ceil(columns / tile)
   int64_t groups;   // statistics in all
+  int64_t part_rows;    // rows of a part
+  double inverse_rows;  // 1 / rows
   int32_t held;     // channels in a vector, a power of two
+  int32_t shift;    // log2 of the positions in a vector
   int32_t tile;     // columns that a block takes, a power of two
   int32_t parts;    // blocks that share a tile of columns
 };
@@ -41,13 +44,9 @@ struct Place {
   int part;
 };
 
-__device__ inline Place place_of(const Geometry& g, int64_t block) {
-  Place place;
-  place.part = int(block % g.parts);
-  block /= g.parts;
-  place.tile = block % g.tiles;
-  place.sample = block / g.tiles;
-  return place;
+__device__ inline Place place_of(const Geometry& g, unsigned block) {
+  unsigned parts = unsigned(g.parts), tiles = unsigned(g.tiles), all = block / parts;  // the grid is below 2^31
+  return {int64_t(all / tiles), int64_t(all % tiles), int(block % parts)};
 }
 
 // A column of a tile: where its first row of sample 0 lies and which channels it holds.
@@ -57,8 +56,17 @@ struct Column {
 };
 
 __device__ inline Column column_of(const Geometry& g, const Place& place, int tx) {
-  int64_t q = place.tile * g.tile + tx, block = q / g.side, side = (q - block * g.side) * g.held;
+  unsigned q = unsigned(place.tile) * unsigned(g.tile) + unsigned(tx), block = q / unsigned(g.side);
+  int64_t side = int64_t(q - block * unsigned(g.side)) * g.held;
   return {q < g.columns, block * g.space * g.v + side, block * g.v + side};
+}
+
+// row / rows. A product with 1/rows is off by one at most; an integer division of 64 bits takes a hundred instructions.
+__device__ inline int64_t samples_before(const Geometry& g, int64_t row) {
+  int64_t sample = int64_t(double(row) * g.inverse_rows);
+  if (sample * g.rows > row) --sample;
+  if ((sample + 1) * g.rows <= row) ++sample;
+  return sample;
 }
 
 // Walks through the rows of a column, sample by sample, `stride` rows at a time. Row r of the walk is row
@@ -75,7 +83,7 @@ struct Walk {
 
 __device__ inline Walk walk_of(const Geometry& g, int64_t sample_stride, int64_t start, int64_t row, int stride) {
   Walk walk;
-  int64_t sample = row / g.rows, jump_samples = stride / g.rows;
+  int64_t sample = samples_before(g, row), jump_samples = samples_before(g, stride);
   walk.rows = g.rows;
   walk.row = row - sample * g.rows;
   walk.offset = start + sample * sample_stride + walk.row * g.step;
@@ -96,9 +104,8 @@ struct Span {
 };
 
 __device__ inline Span part_rows(const Geometry& g, int part) {
-  int64_t all = g.rows * g.samples, each = (all + g.parts - 1) / g.parts;
-  int64_t low = smaller(each * part, all);
-  return {low, smaller(low + each, all)};
+  int64_t all = g.rows * g.samples, low = smaller(g.part_rows * part, all);
+  return {low, smaller(low + g.part_rows, all)};
 }
 
 // What a thread does in its block.

@@ -19,7 +19,8 @@ struct IntRange {
 
   __device__ void see(const IntTask& task, int64_t start, Span span, int first, int stride) {
     const Geometry& g = task.g;
-    int64_t per_row = g.space / g.rows, row = span.low / per_row + first, end = (span.high + per_row - 1) / per_row;
+    int64_t per_row = int64_t(1) << g.shift, row = (span.low >> g.shift) + first;
+  int64_t end = (span.high + per_row - 1) >> g.shift;
     for_rows<Bytes<W>>(
         static_cast<const signed char*>(task.x), walk_of(g, g.x_stride, start, row, stride), visits(row, end, stride),
         [&](Bytes<W> raw, int64_t i) {
@@ -60,7 +61,7 @@ __global__ void __launch_bounds__(kThreads) int_range_kernel(IntTask task) {
   Column column = column_of(g, place, seat.tx);
   Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
   int64_t all = g.space * g.samples, start = column.offset + place.sample * g.x_stride;
-  int64_t first = c.pieces > 1 ? place.part / c.pieces : place.part * c.per_part;
+  int64_t whole = unsigned(place.part) / unsigned(c.pieces), first = c.pieces > 1 ? whole : place.part * c.per_part;
   int64_t last = smaller(first + c.per_part, c.count);
 
   IntRange<W, One> range;
@@ -76,7 +77,7 @@ __global__ void __launch_bounds__(kThreads) int_range_kernel(IntTask task) {
     high = reduce_block<long long, W>(spans, g.held, g.tile, slots, Plus());
   } else {
     for (int64_t chunk = first; chunk < last; ++chunk) {
-      int64_t piece = c.pieces > 1 ? place.part % c.pieces : 0, end = smaller((chunk + 1) * c.length, all);
+      int64_t piece = place.part - whole * c.pieces, end = smaller((chunk + 1) * c.length, all);
       Span span = {smaller(chunk * c.length + piece * c.piece, end), 0};
       span.high = c.pieces > 1 ? smaller(span.low + c.piece, end) : end;
       range.extremes.forget();
@@ -100,11 +101,11 @@ __global__ void __launch_bounds__(kThreads) int_range_kernel(IntTask task) {
 __device__ inline long long merge_spans(const IntTask& task, const Place& place, long long* slots) {
   const Geometry& g = task.g;
   const Chunking& c = task.chunking;
-  int groups = g.tile * g.held, t = int(threadIdx.x);
+  int groups = g.tile * g.held, t = int(threadIdx.x), chunks = int(unsigned(g.parts) / unsigned(c.pieces));
   Group group = group_of(g, place, t & (groups - 1));
   long long total = 0;
   if (group.exists)
-    for (int64_t chunk = t / groups; chunk < g.parts / c.pieces; chunk += int(blockDim.x) / groups) {
+    for (int64_t chunk = t / groups; chunk < chunks; chunk += int(blockDim.x) / groups) {
       long long high = -128, low = 127;
       if (c.pieces == 1) high = low = 0;  // sums of spans
       for (int64_t part = chunk * c.pieces; part < (chunk + 1) * c.pieces; ++part) {

@@ -49,7 +49,8 @@ int32_t nx_cuda_norm(const NxNorm* norm, const void* x, const void* scale, const
   Plan how = plan(*norm, alignment, where, workspace);
   if (how.workspace && (!workspace || workspace_bytes < how.workspace || reinterpret_cast<uintptr_t>(workspace) % 256))
     return NX_WORKSPACE;
-  if (how.blocks >= int64_t(1) << 31 || how.task.g.groups >= int64_t(1) << 31) return NX_TOO_LARGE;
+  constexpr int64_t most = int64_t(1) << 31;  // blocks of a grid; columns are counted in 32 bits
+  if (how.blocks >= most || how.task.g.groups >= most || how.task.g.columns >= most) return NX_TOO_LARGE;
   how.task.x = how.int_task.x = x;
   how.task.y = how.int_task.y = y;
   how.task.scale = how.int_task.scale = static_cast<const float*>(scale);

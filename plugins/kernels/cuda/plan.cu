@@ -39,6 +39,8 @@ Geometry geometry(const NxNorm& norm, int64_t w) {
   g.columns = ceil_div(g.channels, g.v) * g.side;
   g.rows = g.space / (w / g.held);
   g.step = g.v * (w / g.held);
+  g.inverse_rows = 1. / double(g.rows);
+  while ((g.held << g.shift) < w) ++g.shift;
   g.samples = norm.instance ? 1 : norm.batch;
   g.tile = int32_t(std::min(kTuning.widest_tile, power_of_two(g.side)));
   g.tiles = ceil_div(g.columns, g.tile);
@@ -60,7 +62,7 @@ Chunking chunking(const NxNorm& norm, const Geometry& g, int64_t parts) {
   Chunking c = {chunks.length, chunks.count, chunks.length, 1, 1, false};
   if (chunks.count >= parts) {
     c.per_part = ceil_div(chunks.count, parts);
-    c.by_rows = ceil_div(c.length, g.space / g.rows) <= kTuning.row_chunk && c.per_part > 4;
+    c.by_rows = ceil_div(c.length, int64_t(1) << g.shift) <= kTuning.row_chunk && c.per_part > 4;
   } else {
     c.piece = ceil_div(c.length, ceil_div(parts, chunks.count));
     c.pieces = ceil_div(c.length, c.piece);
@@ -148,6 +150,7 @@ void plan_integers(const NxNorm& norm, const Geometry& widest, Arena& arena, Pla
   task.single.tile = 1;
   task.single.tiles = task.single.columns;
   task.single.parts = int32_t(parts_of(norm, column, kTuning.histogram_bytes));
+  task.single.part_rows = ceil_div(task.single.rows * task.single.samples, task.single.parts);
   plan.histogram_blocks = task.single.tiles * independent(norm) * task.single.parts;
   take_integers(norm, task.single.parts, arena, task);
 }
@@ -184,6 +187,7 @@ Plan plan(const NxNorm& norm, int64_t alignment, const Device& device, void* wor
                                      : ceil_div(task.chunking.count, task.chunking.per_part);
   }
   task.g.parts = widest.parts = int32_t(parts);
+  task.g.part_rows = ceil_div(task.g.rows * task.g.samples, parts);
   plan.threads = threads_of(task.g);
   plan.blocks = task.g.tiles * independent(norm) * parts;
 

@@ -13,7 +13,8 @@ template <class T, int W>
 __device__ inline void see_positions(const Task& task, const T* x, int64_t start, Span span, int first, int stride,
                                      FirstLook<T, W, true>& look) {
   const Geometry& g = task.g;
-  int64_t per_row = g.space / g.rows, row = span.low / per_row + first, end = (span.high + per_row - 1) / per_row;
+  int64_t per_row = int64_t(1) << g.shift, row = (span.low >> g.shift) + first;
+  int64_t end = (span.high + per_row - 1) >> g.shift;
   for_rows<Raw<T, W>>(
       x, walk_of(g, g.x_stride, start, row, stride), visits(row, end, stride),
       [&](Raw<T, W> raw, int64_t i) {
@@ -54,7 +55,7 @@ __global__ void __launch_bounds__(kThreads) range_kernel(Task task) {
   Column column = column_of(g, place, seat.tx);
   Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
   int64_t all = g.space * g.samples, start = column.offset + place.sample * g.x_stride;
-  int64_t first = c.pieces > 1 ? place.part / c.pieces : place.part * c.per_part;
+  int64_t whole = unsigned(place.part) / unsigned(c.pieces), first = c.pieces > 1 ? whole : place.part * c.per_part;
   int64_t last = smaller(first + c.per_part, c.count);
 
   float pivot = threadIdx.x < unsigned(g.tile * g.held) && group.exists ? pivot_of(g, x, group, place.sample) : 0;
@@ -76,7 +77,7 @@ __global__ void __launch_bounds__(kThreads) range_kernel(Task task) {
     positions = smaller(last * c.length, all) - first * c.length;
   } else {
     for (int64_t chunk = first; chunk < last; ++chunk) {
-      int64_t piece = c.pieces > 1 ? place.part % c.pieces : 0, end = smaller((chunk + 1) * c.length, all);
+      int64_t piece = place.part - whole * c.pieces, end = smaller((chunk + 1) * c.length, all);
       Span span = {smaller(chunk * c.length + piece * c.piece, end), 0};
       span.high = c.pieces > 1 ? smaller(span.low + c.piece, end) : end;
       positions += span.high - span.low;
@@ -102,11 +103,11 @@ __global__ void __launch_bounds__(kThreads) range_kernel(Task task) {
 __device__ inline double merge_chunks(const Task& task, const Place& place, double* slots) {
   const Geometry& g = task.g;
   const Chunking& c = task.chunking;
-  int groups = g.tile * g.held, t = int(threadIdx.x);
+  int groups = g.tile * g.held, t = int(threadIdx.x), chunks = int(unsigned(g.parts) / unsigned(c.pieces));
   Group group = group_of(g, place, t & (groups - 1));
   double total = 0;
   if (group.exists)
-    for (int64_t chunk = t / groups; chunk < g.parts / c.pieces; chunk += int(blockDim.x) / groups) {
+    for (int64_t chunk = t / groups; chunk < chunks; chunk += int(blockDim.x) / groups) {
       float high = -kInfinity, low = kInfinity;
       for (int64_t part = chunk * c.pieces; part < (chunk + 1) * c.pieces; ++part) {
         high = fmaxf(high, task.partial.high[part * g.groups + group.index]);

@@ -20,15 +20,17 @@ struct Least {
   __device__ float operator()(float a, float b) const { return fminf(a, b); }
 };
 
-// Lanes j of a vector that hold the same channel, j % held, become one: lanes 0 .. held-1.
-template <int W, class V, class Op>
+// Lanes j of a vector that hold the same channel, j % held, become one: lanes 0 .. held-1. Recursive, because loops
+// whose bounds depend on each other are not unrolled, and the lanes would end up in local memory.
+template <int W, int Half = W / 2, class V, class Op>
 __device__ inline void merge_lanes(V (&lane)[W], int held, Op op) {
+  if constexpr (Half > 0) {
+    if (Half >= held) {
 #pragma unroll
-  for (int s = W / 2; s > 0; s /= 2)
-    if (s >= held) {
-#pragma unroll
-      for (int j = 0; j < s; ++j) lane[j] = op(lane[j], lane[j + s]);
+      for (int j = 0; j < Half; ++j) lane[j] = op(lane[j], lane[j + Half]);
     }
+    merge_lanes<W, Half / 2>(lane, held, op);
+  }
 }
 
 // Threads of a warp at the same column of the tile, down to `stop` lanes apart (stop = tile: all of them).

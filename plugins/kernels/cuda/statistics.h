@@ -108,7 +108,7 @@ __global__ void __launch_bounds__(kThreads) first_kernel(Task task) {
 
   int64_t out = place.part * g.groups + group.index;
   bool writes = threadIdx.x < unsigned(g.tile * g.held) && group.exists;
-  double count = double(span.high - span.low) * double(g.space / g.rows);
+  double count = double((span.high - span.low) << g.shift);
   double sum = reduce_tile<double, W>(look.sums.outer, g.held, g.tile, slots, Plus());
   if (writes) task.partial.sum[out] = sum + double(pivot) * count;
   if constexpr (Extremes) {

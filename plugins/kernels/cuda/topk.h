@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(kThreads) select_kernel(Task task) {
   auto elements = [&](auto f) {
     Geometry g = task.g;  // with vectors of one element
     int64_t sample = group / g.channels, channel = group - sample * g.channels, block = channel / g.v;
-    g.rows = g.space, g.step = g.v;
+    g.rows = g.space, g.step = g.v, g.inverse_rows = 1. / double(g.space);
     int64_t start = sample * g.x_stride + block * g.space * g.v + (channel - block * g.v), all = g.rows * g.samples;
     using Scalar = Raw<T, 1>;
     for_rows<Scalar>(
