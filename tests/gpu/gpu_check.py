@@ -1,0 +1,150 @@
+"""`make gpu-check`: everything about the CUDA kernels that only a GPU can say, in one report.
+
+    PYTHONPATH=.:tests/emulation:tests/gpu:benchmarks python tests/gpu/gpu_check.py --report build/gpu-report.md
+
+Needs an NVIDIA GPU, nvcc and torch; no network, no CMake, no TensorRT. Builds the kernels for this GPU, runs every
+kind, type and layout against float64, each twice for the same bits (int8: byte for byte against the integer reference,
+and against the CPU kernels where they are built), then under compute-sanitizer where there is one, then the benchmark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gpu_build
+from gpu_cases import large_cases, odd_cases, sanitizer_lines
+from gpu_report import Report
+
+ROOT = Path(__file__).parents[2]
+#: Seconds that the whole check may take; what is left of them goes to the benchmark.
+BUDGET = 8 * 60
+TOOLS = ("memcheck", "racecheck", "synccheck")
+GPU_SHAPES = ("8x64x56x56", "32x256x14x14", "64x256x56x56")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--report", type=Path, default=ROOT / "build" / "gpu-report.md")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "gpu", help="where to build")
+    how = parser.parse_args()
+    reason = missing()
+    if reason:
+        print(f"gpu-check: {reason}", file=sys.stderr)
+        return 6
+    start = time.monotonic()
+    report = Report(_facts())
+    try:
+        made = gpu_build.build(how.folder, _architecture())
+    except RuntimeError as error:
+        report.failed("build", str(error))
+        report.write(how.report)
+        return 5
+    report.passed("build", f"sm_{_architecture()} in {time.monotonic() - start:.0f} s")
+    _values(report, made["harness"])
+    _sanitize(report, made["run_cases"], how.folder)
+    _benchmark(report, how.folder, BUDGET - (time.monotonic() - start))
+    report.passed("time", f"{time.monotonic() - start:.0f} s of {BUDGET}")
+    report.write(how.report)
+    print(f"{'FAILED' if report.bad else 'PASSED'}: {how.report}")
+    return 1 if report.bad else 0
+
+
+def missing() -> str | None:
+    """Why the check can't run on this machine; None where it can."""
+    if gpu_build.nvcc() is None:
+        return "needs nvcc: install the CUDA toolkit, or set CUDA_HOME"
+    try:
+        import torch
+    except ImportError:
+        return "needs torch with CUDA: pip install torch"
+    return None if torch.cuda.is_available() else "needs an NVIDIA GPU with a driver; there is none here"
+
+
+def _architecture() -> str:
+    import torch
+
+    return "".join(map(str, torch.cuda.get_device_capability()))
+
+
+def _facts() -> dict[str, Any]:
+    import torch
+
+    properties = torch.cuda.get_device_properties(0)
+    nvcc = subprocess.run([str(gpu_build.nvcc()), "--version"], capture_output=True, text=True, check=False).stdout
+    return {
+        "GPU": properties.name,
+        "compute capability": ".".join(map(str, torch.cuda.get_device_capability())),
+        "multiprocessors": properties.multi_processor_count,
+        "memory": f"{properties.total_memory / 2**30:.0f} GiB",
+        "torch": torch.__version__,
+        "CUDA of torch": torch.version.cuda,
+        "nvcc": nvcc.strip().splitlines()[-1] if nvcc else "?",
+    }
+
+
+def _values(report: Report, harness: Path) -> None:
+    from emulated import open_library
+    from gpu_run import judge
+
+    lib = open_library(harness)
+    for name, cases in (("odd shapes", odd_cases()), ("large shapes", large_cases())):
+        begin = time.monotonic()
+        report.families(name, judge(lib, cases), time.monotonic() - begin)
+
+
+def _sanitize(report: Report, program: Path, folder: Path) -> None:
+    tool = shutil.which("compute-sanitizer")
+    if tool is None:
+        report.skipped("compute-sanitizer", "is not on this machine")
+        return
+    lines = folder / "cases.txt"
+    lines.write_text("\n".join(sanitizer_lines()) + "\n")
+    for each in TOOLS:
+        command = [tool, "--tool", each, "--error-exitcode", "9", str(program), str(lines)]
+        begin = time.monotonic()
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
+        except subprocess.TimeoutExpired as slow:
+            seen = (slow.stdout or b"").count(b"\n")
+            report.skipped(f"compute-sanitizer {each}", f"stopped after 90 s; {seen} cases until then, no finding")
+            continue
+        words = f"{len(done.stdout.splitlines())} lines in {time.monotonic() - begin:.0f} s"
+        if done.returncode:
+            report.failed(f"compute-sanitizer {each}", (done.stdout + done.stderr)[-3000:])
+        else:
+            report.passed(f"compute-sanitizer {each}", words)
+
+
+def _benchmark(report: Report, folder: Path, seconds: float) -> None:
+    figures = folder / "benchmark.json"
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks")])
+    environment = {**os.environ, "NORMEXPORT_PLUGIN_DIR": str(folder), "PYTHONPATH": paths}
+    command = [sys.executable, str(ROOT / "benchmarks" / "norms.py"), "--device", "cuda", "--no-compile"]
+    command += ["--seconds", "0.2", "--shapes", *GPU_SHAPES, "--json", str(figures)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environment, timeout=max(60, seconds)
+        )
+    except subprocess.TimeoutExpired as slow:
+        report.skipped("benchmark", "ran out of time")
+        report.text("Benchmark", (slow.stdout or b"").decode())
+        return
+    report.text("Benchmark", done.stdout)
+    if done.returncode:
+        report.failed("benchmark", done.stderr[-3000:])
+        return
+    rows = json.loads(figures.read_text())["rows"]
+    report.passed("benchmark", f"{len(rows)} cases, outputs checked before timing")
+    report.bandwidth(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Runs the cases on a library of kernels and judges them: values, bytes, and the same bits every time."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import expected
+import numpy as np
+from emulated import Norm, run, struct
+from gpu_cases import DeviceCase
+
+from normexport import plugins
+from normexport.plugins import kernels
+
+
+@dataclass
+class Family:
+    """What came of all cases of one type and layout. worst: largest error over allowed error; of int8 always 0."""
+
+    cases: int = 0
+    worst: float = 0.0
+    failures: list[str] = field(default_factory=list)
+
+
+def judge(lib: ctypes.CDLL, cases: Iterable[DeviceCase], *, repeats: int = 2) -> dict[str, Family]:
+    """Families by name, in the order of the cases. Each case runs `repeats` times and must give the same bits."""
+    families: dict[str, Family] = {}
+    for case in cases:
+        family = families.setdefault(case.family, Family())
+        family.cases += 1
+        try:
+            family.worst = max(family.worst, _one(lib, case, repeats))
+        except AssertionError as error:
+            family.failures.append(f"{case.norm} {case.shape} {dict(case.options)}: {error}")
+    return families
+
+
+def _one(lib: ctypes.CDLL, case: DeviceCase, repeats: int) -> float:
+    """The case's largest error over allowed error. Raises AssertionError with what is wrong."""
+    x, scale, bias = expected.sample(case.norm, case.shape)
+    options: dict[str, Any] = dict(case.options)
+    results = [run(case.norm, x, scale, bias, lib=lib, **options) for _ in range(repeats)]
+    for result in results:
+        assert result.status == 0, f"status {result.status}: {result.message}"
+        assert result.y.tobytes() == results[0].y.tobytes(), "two runs give different bits"
+    y, right = results[0].y, expected.reference(case.norm, x, scale, bias)
+    if case.norm.type == "int8":
+        wrong = int(np.count_nonzero(y != right))
+        assert not wrong, f"{wrong} of {y.size} bytes differ from the integer reference"
+        if plugins.find("kernels"):
+            wrong = int(np.count_nonzero(y != _on_cpu(case, x, scale, bias)))
+            assert not wrong, f"{wrong} of {y.size} bytes differ from the CPU kernel's"
+        return 0.0
+    errors = expected.error(case.norm, y, right, scale, bias)
+    worst = float(np.max(errors, initial=0.0))
+    assert worst <= 1, f"error {worst:.3g} times the allowed one"
+    return worst
+
+
+def _on_cpu(case: DeviceCase, x: Any, scale: Any, bias: Any) -> Any:
+    """The int8 norm by the CPU kernels, which know the packed LINEAR layout alone."""
+    y, described = np.empty_like(x), struct(Norm(**{**vars(case.norm), "layout": "LINEAR", "pad": (0, 0)}), x.shape)
+    pointers = [array.ctypes.data for array in (np.ascontiguousarray(x), scale, bias, y)]
+    kernels.load().run(kernels.Norm.from_buffer_copy(described), *pointers, threads=1)
+    return y
