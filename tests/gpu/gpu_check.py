@@ -10,6 +10,7 @@ and against the CPU kernels where they are built), then under compute-sanitizer 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -17,11 +18,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gpu_build
-from gpu_cases import large_cases, odd_cases, sanitizer_lines
-from gpu_report import Report
+
+if TYPE_CHECKING:
+    from gpu_report import Report
 
 ROOT = Path(__file__).parents[2]
 #: Seconds that the whole check may take; what is left of them goes to the benchmark.
@@ -39,6 +41,8 @@ def main() -> int:
     if reason:
         print(f"gpu-check: {reason}", file=sys.stderr)
         return 6
+    from gpu_report import Report
+
     start = time.monotonic()
     report = Report(_facts())
     try:
@@ -61,10 +65,11 @@ def missing() -> str | None:
     """Why the check can't run on this machine; None where it can."""
     if gpu_build.nvcc() is None:
         return "needs nvcc: install the CUDA toolkit, or set CUDA_HOME"
-    try:
-        import torch
-    except ImportError:
-        return "needs torch with CUDA: pip install torch"
+    for module in ("torch", "onnx", "ml_dtypes"):
+        if importlib.util.find_spec(module) is None:
+            return f"needs {module}: pip install {module}"
+    import torch
+
     return None if torch.cuda.is_available() else "needs an NVIDIA GPU with a driver; there is none here"
 
 
@@ -92,6 +97,7 @@ def _facts() -> dict[str, Any]:
 
 def _values(report: Report, harness: Path) -> None:
     from emulated import open_library
+    from gpu_cases import large_cases, odd_cases
     from gpu_run import judge
 
     lib = open_library(harness)
@@ -101,6 +107,8 @@ def _values(report: Report, harness: Path) -> None:
 
 
 def _sanitize(report: Report, program: Path, folder: Path) -> None:
+    from gpu_cases import sanitizer_lines
+
     tool = shutil.which("compute-sanitizer")
     if tool is None:
         report.skipped("compute-sanitizer", "is not on this machine")
