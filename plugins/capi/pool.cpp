@@ -52,21 +52,21 @@ struct NxPool {
   void loop(int64_t count, NxTask task, void* data) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      task_ = task, data_ = data, count_ = count;
+      task_ = task, data_ = data, count_ = count, open_ = true;
       next_.store(0, std::memory_order_relaxed);
-      inside_.store(int64_t(workers_.size()), std::memory_order_relaxed);
       generation_.fetch_add(1, std::memory_order_release);
     }
     if (asleep_.load() > 0) wake_.notify_all();
     take();
-    // Every worker passes through every loop, so that none can still be reading this one when the next begins.
+    // A worker that has not come by now is not waited for: it finds the loop closed.
+    std::unique_lock<std::mutex> lock(mutex_);
+    open_ = false;
+    if (inside_ == 0) return;
+    lock.unlock();
     auto until = std::chrono::steady_clock::now() + kWatch;
-    while (inside_.load(std::memory_order_acquire) > 0) {
-      relax();
-      if (std::chrono::steady_clock::now() < until) continue;
-      std::unique_lock<std::mutex> lock(mutex_);
-      done_.wait(lock, [this] { return inside_.load(std::memory_order_acquire) == 0; });
-    }
+    while (busy_.load(std::memory_order_acquire) && std::chrono::steady_clock::now() < until) relax();
+    lock.lock();
+    done_.wait(lock, [this] { return inside_ == 0; });
   }
 
   void take() {
@@ -76,12 +76,20 @@ struct NxPool {
   void work() {
     uint64_t seen = 0;
     while (await(&seen)) {
+      if (!enter()) continue;
       take();
-      if (inside_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-        std::lock_guard<std::mutex> lock(mutex_);
-        done_.notify_one();
-      }
+      std::lock_guard<std::mutex> lock(mutex_);
+      busy_.store(--inside_ > 0, std::memory_order_release);
+      if (inside_ == 0) done_.notify_one();
     }
+  }
+
+  bool enter() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!open_) return false;
+    ++inside_;
+    busy_.store(true, std::memory_order_release);
+    return true;
   }
 
   // Waits for a loop that this thread has not seen; false when the pool ends.
@@ -112,9 +120,11 @@ struct NxPool {
   std::mutex turn_, mutex_;
   std::condition_variable wake_, done_;
   std::atomic<uint64_t> generation_{0};
-  std::atomic<int64_t> next_{0}, inside_{0};
+  std::atomic<int64_t> next_{0};
   std::atomic<int32_t> asleep_{0};
-  std::atomic<bool> ending_{false};
+  std::atomic<bool> ending_{false}, busy_{false};
+  int64_t inside_ = 0;  // workers in the loop; with open_, under mutex_
+  bool open_ = false;
   NxTask task_ = nullptr;
   void* data_ = nullptr;
   int64_t count_ = 0;

@@ -90,7 +90,6 @@ inline void apply_table(const uint8_t* x, uint8_t* y, const Rows& rows, const Re
   if (at) hn::StoreN(now(hn::LoadN(d, x, size_t(at))), d, y, size_t(at));
   for (int64_t c = 0, end = rows.space;; ++c, end += rows.space) {
     for (; at + n <= end; at += n) {
-      fetch(x + at, rows.ahead, size_t(n));
       auto v = now(hn::LoadU(d, x + at));
       rows.stream ? hn::Stream(v, d, y + at) : hn::Store(v, d, y + at);
     }
@@ -101,7 +100,6 @@ inline void apply_table(const uint8_t* x, uint8_t* y, const Rows& rows, const Re
     }
     const Lookup next(results[c + 1]);
     if (rest) {
-      fetch(x + at, rows.ahead, size_t(n));
       auto q = hn::LoadU(d, x + at);
       auto v = hn::IfThenElse(hn::FirstN(d, rest), now(q), next(q));
       rows.stream ? hn::Stream(v, d, y + at) : hn::Store(v, d, y + at);

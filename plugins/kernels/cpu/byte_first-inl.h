@@ -22,17 +22,18 @@ HWY_INLINE ByteVector load_bytes(const uint8_t* x) {
 
 // Hands a row to the body: whole vectors, then the rest with its lanes.
 template <class Body>
-HWY_INLINE void scan_bytes(const uint8_t* x, int64_t length, ptrdiff_t ahead, Body& body) {
+HWY_INLINE void scan_bytes(const uint8_t* x, int64_t length, const Fetch& next, Body& body) {
   const ByteTag d;
   const int64_t n = int64_t(hn::Lanes(d));
   int64_t i = 0;
   for (; i + 4 * n <= length; i += 4 * n) {
-    fetch(x + i, ahead, size_t(4 * n));
+    fetch(x + i, next, 4 * n);
     body.template one<0>(load_bytes(x + i));
     body.template one<1>(load_bytes(x + i + n));
     body.template one<2>(load_bytes(x + i + 2 * n));
     body.template one<3>(load_bytes(x + i + 3 * n));
   }
+  fetch(x + i, next, length - i);
   for (; i + n <= length; i += n) body.template one<0>(load_bytes(x + i));
   if (i == length) return;
   ByteMask valid = hn::FirstN(d, size_t(length - i));
@@ -42,7 +43,7 @@ HWY_INLINE void scan_bytes(const uint8_t* x, int64_t length, ptrdiff_t ahead, Bo
 template <class Body>
 HWY_INLINE void scan_byte_rows(const Stretch& part, Body& body) {
   for (int64_t row = 0; row < part.rows; ++row)
-    scan_bytes(static_cast<const uint8_t*>(part.x) + row * part.stride, part.length, part.ahead, body);
+    scan_bytes(static_cast<const uint8_t*>(part.x) + row * part.stride, part.length, part.fetch, body);
 }
 
 template <bool kEnds, bool kSquares>
@@ -94,10 +95,15 @@ class GatherBytes {
   int high() const { return hn::ReduceMax(ByteTag(), hn::Max(hn::Max(high0_, high1_), hn::Max(high2_, high3_))); }
   int low() const { return hn::ReduceMin(ByteTag(), hn::Min(hn::Min(low0_, low1_), hn::Min(low2_, low3_))); }
 
-  // Every lane's own ends; no two lanes share an element.
-  int lanes(uint8_t* high, uint8_t* low) const {
+  // The ends of lanes, no two of which share an element; folded as those of floats are.
+  int lanes(int64_t k, uint8_t* high, uint8_t* low) const {
     const ByteTag d;
-    const size_t n = hn::Lanes(d);
+    const int64_t n = int64_t(hn::Lanes(d));
+    if (6 * k <= 4 * n) {
+      hn::StoreU(hn::Max(hn::Max(high0_, high1_), hn::Max(high2_, high3_)), d, high);
+      hn::StoreU(hn::Min(hn::Min(low0_, low1_), hn::Min(low2_, low3_)), d, low);
+      return int(n);
+    }
     hn::StoreU(high0_, d, high), hn::StoreU(low0_, d, low);
     hn::StoreU(high1_, d, high + n), hn::StoreU(low1_, d, low + n);
     hn::StoreU(high2_, d, high + 2 * n), hn::StoreU(low2_, d, low + 2 * n);
@@ -126,22 +132,22 @@ class GatherBytes {
 
 inline int64_t signed_sum(int64_t biased, int64_t elements) { return biased - 128 * elements; }
 
-inline void first_byte_chunks(const Stretch& part, const ChunkPhase& chunk, ByteFirst* out) {
+inline void first_byte_chunks(const Stretch& part, const Parameters& parameters, ByteFirst* out) {
   GatherBytes<true, false> body;
-  int64_t left = chunk.length - chunk.passed;
+  int64_t left = parameters.chunk - parameters.passed;
   out->cut = false, out->spans = 0;
   for (int64_t row = 0; row < part.rows; ++row) {
     const uint8_t* x = static_cast<const uint8_t*>(part.x) + row * part.stride;
     for (int64_t at = 0; at < part.length;) {
       int64_t count = left < part.length - at ? left : part.length - at;
-      scan_bytes(x + at, count, part.ahead, body);
+      scan_bytes(x + at, count, part.fetch, body);
       at += count, left -= count;
       if (left) continue;
       if (out->cut)
         out->spans += body.high() - body.low();
       else
         out->head_high = body.high(), out->head_low = body.low();
-      out->cut = true, left = chunk.length;
+      out->cut = true, left = parameters.chunk;
       body.reset();
     }
   }
@@ -150,8 +156,8 @@ inline void first_byte_chunks(const Stretch& part, const ChunkPhase& chunk, Byte
   out->sum = signed_sum(body.sum(), part.rows * part.length);
 }
 
-inline void byte_first(int32_t kind, const Stretch& part, const ChunkPhase& chunk, ByteFirst* out) {
-  if (kind == NX_RANGE) return first_byte_chunks(part, chunk, out);
+inline void byte_first(int32_t kind, const Stretch& part, const Parameters& parameters, ByteFirst* out) {
+  if (kind == NX_RANGE) return first_byte_chunks(part, parameters, out);
   const int64_t elements = part.rows * part.length;
   if (kind == NX_L1) {
     GatherBytes<false, false> body;
@@ -166,7 +172,7 @@ inline void byte_first(int32_t kind, const Stretch& part, const ChunkPhase& chun
     scan_byte_rows(part, body);
     out->sum = signed_sum(body.sum(), elements);
     if (kind == NX_TOPK)
-      out->lanes = body.lanes(out->high, out->low);
+      out->lanes = body.lanes(parameters.k, out->high, out->low);
     else
       out->lanes = 1, out->high[0] = uint8_t(body.high()), out->low[0] = uint8_t(body.low());
   }

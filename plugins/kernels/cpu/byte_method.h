@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <functional>
 
 #include "geometry.h"
 #include "table.h"
@@ -14,10 +13,11 @@ namespace nx::cpu {
 class ByteMethod {
  public:
   using First = ByteFirst;
-  // S = sum q, p = rint(S/n), e = n*p - S, and the bytes that the second pass compares with. known: Top-k, n*|d| that
-  // at least k elements reach; -1 where none is known.
+  // S = sum q, p = rint(S/n), e = n*p - S, and the bytes that the second pass compares with. Top-k: the ends, and
+  // `known`, n*|d| that at least k elements reach; -1 where none is known.
   struct Center {
     int64_t p, e, known;
+    int highest, lowest;
     ByteCenter bytes;
   };
   using Second = ByteSecond;
@@ -36,8 +36,11 @@ class ByteMethod {
 
   static int64_t capacity(const NxNorm&, int64_t) { return 0; }
 
+  // Passes over x that the statistic takes.
+  int passes() const { return norm_.kind == NX_L1 || norm_.kind == NX_TOPK ? 2 : 1; }
+
   void first(const Stretch& part, int64_t start, First* out) const {
-    table_.first(norm_.kind, part, {chunks_.length, start % chunks_.length}, out);
+    table_.first(norm_.kind, part, {chunks_.length, start % chunks_.length, norm_.k}, out);
   }
 
   void merge(First* all, const First& next) const {
@@ -97,21 +100,30 @@ class ByteMethod {
     all->tail_high = next.tail_high, all->tail_low = next.tail_low;
   }
 
-  // A lower bound of the k-th largest n*|d|: the k-th largest among the lanes' ends, each an element of its own. Bytes
-  // low..high deviate by no more than that.
+  // A lower bound of the k-th largest n*|d|: the k-th largest among the lanes' ends, each an element of its own unless
+  // both ends of a lane are equal. Bytes low..high deviate by no more than that.
   void bound(const First& all, Center* center) const {
+    uint16_t ends[256] = {};
+    int low = 255, high = 0;
+    for (int i = 0; i < all.lanes; ++i) {
+      if (all.high[i] < all.low[i]) continue;
+      ++ends[all.high[i]];
+      ends[all.low[i]] += all.high[i] > all.low[i];
+      high = std::max<int>(high, all.high[i]), low = std::min<int>(low, all.low[i]);
+    }
     center->known = -1, center->bytes = {0, 0, 0, 255};  // high < low: count all
-    int64_t ends[kByteLanes];
-    int used = 0;
-    for (int i = 0; i < all.lanes; ++i)
-      if (all.high[i] >= all.low[i]) ends[used++] = std::max(above(*center, all.high[i]), -above(*center, all.low[i]));
-    if (norm_.k > used) return;
-    std::nth_element(ends, ends + (norm_.k - 1), ends + used, std::greater<int64_t>());
-    center->known = ends[norm_.k - 1];
-    int low = int(center->p) + 128, high = low;
-    while (high < 255 && above(*center, high + 1) <= center->known) ++high;
-    while (low > 0 && -above(*center, low - 1) <= center->known) --low;
-    center->bytes.high = high, center->bytes.low = low;
+    center->highest = high, center->lowest = low;
+    for (int64_t found = 0; low <= high;) {
+      const bool up = above(*center, high) >= -above(*center, low);
+      found += ends[up ? high : low];
+      if (found >= norm_.k) {
+        center->known = std::max(above(*center, high), -above(*center, low));
+        // The one taken last is within the bounds, and so is what lies as far on the other side.
+        center->bytes.high = high, center->bytes.low = low;
+        return;
+      }
+      up ? --high : ++low;
+    }
   }
 
   // n * (q - mean) of the byte q + 128.
@@ -155,13 +167,13 @@ class ByteMethod {
       const int side = above(center, byte) >= 0 ? 1 : -1;
       whole += side * (byte - 128 - center.p) * count, part += side * center.e * count, left -= count;
     };
-    for (int low = 0, high = 255; left > 0 && low <= high;) {
+    for (int low = center.lowest, high = center.highest; left > 0 && low <= high;) {
       const bool up = above(center, high) >= -above(center, low);
       const int byte = up ? high-- : low++;
       take(byte, std::min<int64_t>(left, second.counts[byte]));
     }
     // The bytes within the bounds were not counted: what is missing deviates by exactly the bound.
-    for (int byte = 0; left > 0 && byte < 256; ++byte)
+    for (int byte = center.bytes.low; left > 0 && byte <= center.bytes.high; ++byte)
       if (std::llabs(above(center, byte)) == center.known) take(byte, left);
     return mean(whole, part, norm_.k);
   }

@@ -63,11 +63,11 @@ class Beyond {
 
   static HWY_NOINLINE void count(ByteVector u, ByteMask beyond, uint32_t* counts) {
     const ByteTag d;
-    uint8_t values[64], bits[8] = {};
+    uint8_t values[64];
+    uint64_t bits = 0;  // a bit per lane, the first lowest
     hn::StoreU(u, d, values);
-    hn::StoreMaskBits(d, beyond, bits);
-    for (size_t i = 0; i < hn::Lanes(d); ++i)
-      if (bits[i / 8] >> (i % 8) & 1) ++counts[values[i]];
+    hn::StoreMaskBits(d, beyond, reinterpret_cast<uint8_t*>(&bits));
+    for (; bits; bits &= bits - 1) ++counts[values[hwy::Num0BitsBelowLS1Bit_Nonzero64(bits)]];
   }
 
   ByteVector high_, low_;

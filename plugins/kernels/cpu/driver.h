@@ -71,9 +71,9 @@ class Driver {
   const char* x_of(int64_t group) const { return x_ + g_.base(group, g_.x_stride) * g_.size; }
   char* y_of(int64_t group) const { return y_ + g_.base(group, g_.y_stride) * g_.size; }
 
-  Stretch stretch(int64_t group, const Part& part, ptrdiff_t ahead) const {
+  Stretch stretch(int64_t group, const Part& part, Fetch fetch = {0, Fetch::kAll}) const {
     const char* x = x_of(group) + (part.row * g_.x_stride + part.offset) * g_.size;
-    return {x, part.rows, part.length, g_.x_stride, ahead};
+    return {x, part.rows, part.length, g_.x_stride, fetch};
   }
 
   // Tiles: some adjacent groups, all passes over them one after the other, so that x comes from memory once.
@@ -103,25 +103,26 @@ class Driver {
   void one_tile(int64_t first, int64_t groups, ptrdiff_t ahead, int64_t task) const {
     Affine channels[Method::kMaxChannels];
     void* buffer = workspace_ + task * group_capacity_ * Method::kElement;
-    for (int64_t i = 0; i < groups; ++i) channels[i] = one_group(first + i, buffer);
-    method_.apply({x_of(first), y_of(first), g_.runs, g_.x_stride, g_.y_stride, groups, g_.space, ahead, stream_},
+    for (int64_t i = 0; i < groups; ++i) channels[i] = one_group(first + i, ahead, buffer);
+    method_.apply({x_of(first), y_of(first), g_.runs, g_.x_stride, g_.y_stride, groups, g_.space, stream_},
                   channels);
   }
 
-  Affine one_group(int64_t group, void* buffer) const {
+  Affine one_group(int64_t group, ptrdiff_t ahead, void* buffer) const {
+    const Fetch one{ahead, method_.passes() == 2 ? Fetch::kFirstHalf : Fetch::kAll}, two{ahead, Fetch::kSecondHalf};
     First all;
-    method_.first(stretch(group, g_.part(0), 0), 0, &all);
+    method_.first(stretch(group, g_.part(0), one), 0, &all);
     for (int64_t i = 1; i < g_.parts; ++i) {
       First next;
       const Part part = g_.part(i);
-      method_.first(stretch(group, part, 0), part.start, &next);
+      method_.first(stretch(group, part, one), part.start, &next);
       method_.merge(&all, next);
     }
     Center center;
     Second second;
     Method::begin(&second, buffer, group_capacity_);
     if (method_.second_needed(all, &center, &second))
-      for (int64_t i = 0; i < g_.parts; ++i) method_.second(stretch(group, g_.part(i), 0), center, &second);
+      for (int64_t i = 0; i < g_.parts; ++i) method_.second(stretch(group, g_.part(i), two), center, &second);
     return method_.affine(all, center, &second, group % g_.channels);
   }
 
@@ -140,7 +141,7 @@ class Driver {
     char* buffers = reinterpret_cast<char*>(seconds) + rounded(parts * sizeof(Second));
     parallel(threads_, int64_t(parts), [&](int64_t i) {
       const Part part = g_.part(i % g_.parts);
-      method_.first(stretch(group + i / g_.parts, part, 0), part.start, firsts + i);
+      method_.first(stretch(group + i / g_.parts, part), part.start, firsts + i);
       Method::begin(seconds + i, buffers + i * part_capacity_ * Method::kElement, part_capacity_);
     });
     Center centers[kWave];
@@ -149,7 +150,7 @@ class Driver {
     for (int64_t i = 0; i < groups; ++i) again |= center(firsts + i * g_.parts, centers + i, seconds + i * g_.parts);
     if (again)
       parallel(threads_, int64_t(parts), [&](int64_t i) {
-        method_.second(stretch(group + i / g_.parts, g_.part(i % g_.parts), 0), centers[i / g_.parts], seconds + i);
+        method_.second(stretch(group + i / g_.parts, g_.part(i % g_.parts)), centers[i / g_.parts], seconds + i);
       });
     for (int64_t i = 0; i < groups; ++i) {
       Second* all = seconds + i * g_.parts;
@@ -171,8 +172,8 @@ class Driver {
   void apply(int64_t group, int64_t index, const Affine* channel) const {
     const Part part = g_.part(index);
     char* y = y_of(group) + (part.row * g_.y_stride + part.offset) * g_.size;
-    const char* x = static_cast<const char*>(stretch(group, part, 0).x);
-    method_.apply({x, y, part.rows, g_.x_stride, g_.y_stride, 1, part.length, 0, stream_}, channel);
+    const char* x = static_cast<const char*>(stretch(group, part).x);
+    method_.apply({x, y, part.rows, g_.x_stride, g_.y_stride, 1, part.length, stream_}, channel);
   }
 
   const Method& method_;

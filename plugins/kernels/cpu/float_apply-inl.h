@@ -37,10 +37,7 @@ void apply_plain(const T* x, T* y, const Rows& rows, const FloatAffine* channels
   for (int64_t c = 0; c < rows.channels; ++c, x += rows.space, y += rows.space) {
     const Map<T> map(channels[c]);
     int64_t i = 0;
-    for (; i + n <= rows.space; i += n) {
-      fetch(x + i, rows.ahead, size_t(n) * sizeof(T));
-      store(map(load(x + i)), y + i);
-    }
+    for (; i + n <= rows.space; i += n) store(map(load(x + i)), y + i);
     if (i < rows.space) store_some(map(load_some(x + i, size_t(rows.space - i))), y + i, size_t(rows.space - i));
   }
 }
@@ -55,10 +52,7 @@ void apply_stream(const T* x, T* y, const Rows& rows, const FloatAffine* channel
   int64_t at = int64_t(-reinterpret_cast<uintptr_t>(y) & uintptr_t(bytes - 1)) / int64_t(sizeof(T));
   if (at) store_some(map(load_some(x, size_t(at))), y, size_t(at));
   for (int64_t c = 0, end = rows.space;; ++c, end += rows.space) {
-    for (; at + n <= end; at += n) {
-      fetch(x + at, rows.ahead, size_t(bytes));
-      stream(map(load(x + at)), y + at);
-    }
+    for (; at + n <= end; at += n) stream(map(load(x + at)), y + at);
     const size_t rest = size_t(end - at);
     if (c + 1 == rows.channels) {
       if (rest) store_some(map(load_some(x + at, rest)), y + at, rest);
@@ -66,7 +60,6 @@ void apply_stream(const T* x, T* y, const Rows& rows, const FloatAffine* channel
     }
     const Map<T> next(channels[c + 1]);
     if (rest) {
-      fetch(x + at, rows.ahead, size_t(bytes));
       stream(Map<T>(hn::FirstN(d, rest), map, next)(load(x + at)), y + at);
       at += n;
     }

@@ -65,17 +65,22 @@ class Gather {
             hn::ReduceMin(d, hn::Min(hn::Min(low0_, low1_), hn::Min(low2_, low3_)))};
   }
 
-  // Every lane's own ends: they are elements, and no two lanes share one.
-  int lanes(Ends* out) const {
+  // The ends of lanes: they are elements, and no two lanes share one. Lanes are folded together as long as three
+  // times k ends remain: enough for a sharp bound, and few to look through.
+  int lanes(int64_t k, Ends* out) const {
     const Tag<T> d;
-    const size_t n = hn::Lanes(d);
+    const int64_t n = int64_t(hn::Lanes(d));
     typename Element<T>::Work high[kFloatLanes], low[kFloatLanes];
-    hn::StoreU(high0_, d, high), hn::StoreU(low0_, d, low);
-    hn::StoreU(high1_, d, high + n), hn::StoreU(low1_, d, low + n);
-    hn::StoreU(high2_, d, high + 2 * n), hn::StoreU(low2_, d, low + 2 * n);
-    hn::StoreU(high3_, d, high + 3 * n), hn::StoreU(low3_, d, low + 3 * n);
-    for (size_t i = 0; i < 4 * n; ++i) out[i] = {high[i], low[i]};
-    return int(4 * n);
+    int64_t vectors = 6 * k <= 4 * n ? 1 : 6 * k <= 8 * n ? 2 : 4;
+    V highs[4] = {high0_, high1_, high2_, high3_}, lows[4] = {low0_, low1_, low2_, low3_};
+    if (vectors < 4) {
+      highs[0] = hn::Max(high0_, high2_), lows[0] = hn::Min(low0_, low2_);
+      highs[1] = hn::Max(high1_, high3_), lows[1] = hn::Min(low1_, low3_);
+    }
+    if (vectors < 2) highs[0] = hn::Max(highs[0], highs[1]), lows[0] = hn::Min(lows[0], lows[1]);
+    for (int64_t i = 0; i < vectors; ++i) hn::StoreU(highs[i], d, high + i * n), hn::StoreU(lows[i], d, low + i * n);
+    for (int64_t i = 0; i < vectors * n; ++i) out[i] = {high[i], low[i]};
+    return int(vectors * n);
   }
 
  private:
@@ -90,16 +95,16 @@ HWY_INLINE void widen(Ends* ends, const Ends& by) {
 
 // Range: the rows are cut where a chunk ends; the vectors live on from row to row.
 template <class T>
-void first_chunks(const Stretch& part, const ChunkPhase& chunk, FloatFirst* out) {
+void first_chunks(const Stretch& part, const Parameters& parameters, FloatFirst* out) {
   Gather<T, true> body;
-  int64_t left = chunk.length - chunk.passed;
+  int64_t left = parameters.chunk - parameters.passed;
   Ends whole = body.ends();
   out->cut = false, out->spans = 0;
   for (int64_t row = 0; row < part.rows; ++row) {
     const T* x = static_cast<const T*>(part.x) + row * part.stride;
     for (int64_t at = 0; at < part.length;) {
       int64_t count = left < part.length - at ? left : part.length - at;
-      scan(x + at, count, part.ahead, body);
+      scan(x + at, count, part.fetch, body);
       at += count, left -= count;
       if (left) continue;
       Ends ends = body.ends();
@@ -108,7 +113,7 @@ void first_chunks(const Stretch& part, const ChunkPhase& chunk, FloatFirst* out)
         out->spans += ends.high - ends.low;
       else
         out->head = ends;
-      out->cut = true, left = chunk.length;
+      out->cut = true, left = parameters.chunk;
       body.reset();
     }
   }
@@ -119,14 +124,14 @@ void first_chunks(const Stretch& part, const ChunkPhase& chunk, FloatFirst* out)
 }
 
 template <class T>
-void float_first(int32_t kind, const Stretch& part, const ChunkPhase& chunk, FloatFirst* out) {
-  if (kind == NX_RANGE) return first_chunks<T>(part, chunk, out);
+void float_first(int32_t kind, const Stretch& part, const Parameters& parameters, FloatFirst* out) {
+  if (kind == NX_RANGE) return first_chunks<T>(part, parameters, out);
   // A double's sum is rounded: its ends tell a mean that left the values' range.
   constexpr bool ends_always = sizeof(T) == 8;
   if (kind == NX_TOPK) {
     Gather<T, true> body;
     scan_rows<T>(part, body);
-    out->sum = body.sum(), out->lanes = body.lanes(out->ends);
+    out->sum = body.sum(), out->lanes = body.lanes(parameters.k, out->ends);
   } else if (kind == NX_LINF || ends_always) {
     Gather<T, true> body;
     scan_rows<T>(part, body);

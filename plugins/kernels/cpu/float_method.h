@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <limits>
 
 #include "geometry.h"
@@ -37,8 +36,11 @@ class FloatMethod {
     return norm.kind == NX_TOPK ? std::min(elements, 2 * norm.k + 256) + 2 * kFloatLanes : 0;
   }
 
+  // Passes over x that the statistic takes.
+  int passes() const { return norm_.kind == NX_L1 || norm_.kind == NX_L2 || norm_.kind == NX_TOPK ? 2 : 1; }
+
   void first(const Stretch& part, int64_t start, First* out) const {
-    table_.first(norm_.kind, part, {chunks_.length, start % chunks_.length}, out);
+    table_.first(norm_.kind, part, {chunks_.length, start % chunks_.length, norm_.k}, out);
   }
 
   // Appends what the next part found.
@@ -54,7 +56,7 @@ class FloatMethod {
     if (!std::isfinite(center->high)) return false;
     if (norm_.kind == NX_TOPK) state->threshold = bound(all, *center);
     state->k = norm_.k;
-    return norm_.kind == NX_L1 || norm_.kind == NX_L2 || norm_.kind == NX_TOPK;
+    return passes() == 2;
   }
 
   static void begin(Second* state, void* buffer, int64_t capacity) {
@@ -107,26 +109,28 @@ class FloatMethod {
       for (int i = 1; i < all.lanes; ++i) widen(&whole, all.ends[i]);
       if (mean > whole.high) mean = whole.high;
       if (mean < whole.low) mean = whole.low;
-      return {mean, 0};
+      return {mean, 0, 1};
     }
     const W high = W(mean);
-    return {double(high), std::isfinite(high) ? mean - double(high) : 0};
+    return {double(high), std::isfinite(high) ? mean - double(high) : 0, 1};
   }
 
-  // A lower bound of the k-th largest |d|: the k-th largest among the lanes' ends, each an element of its own,
-  // computed as the second pass computes |d|.
+  // A lower bound of the k-th largest |d|: the k-th largest among the lanes' ends, each an element of its own unless
+  // both ends of a lane are equal; computed as the second pass computes |d|.
   double bound(const First& all, const Center& center) const {
-    if (norm_.k > all.lanes) return -std::numeric_limits<double>::infinity();
-    W ends[kFloatLanes];
+    W sizes[2 * kFloatLanes];
+    int64_t count = 0;
     for (int i = 0; i < all.lanes; ++i) {
-      const W up = (W(all.ends[i].high) - W(center.high)) - W(center.low);
-      const W down = (W(all.ends[i].low) - W(center.high)) - W(center.low);
-      ends[i] = std::max(up, -down);
+      const Ends& ends = all.ends[i];
+      if (ends.high < ends.low) continue;
+      sizes[count++] = size(W(ends.high), center);
+      if (ends.high > ends.low) sizes[count++] = size(W(ends.low), center);
     }
-    double threshold = 0;
-    keep_largest(ends, all.lanes, norm_.k, &threshold);
-    return threshold;
+    if (norm_.k > count) return -std::numeric_limits<double>::infinity();
+    return kth_largest(sizes, count, norm_.k);
   }
+
+  static W size(W x, const Center& center) { return std::fabs((x - W(center.high)) - W(center.low)); }
 
   double statistic(const First& all, const Center& center, Second* second) const {
     const double n = double(geometry_.n), mean = center.high + center.low;
@@ -139,18 +143,11 @@ class FloatMethod {
     }
   }
 
-  // Summed in descending order: a set of values has one sum, in whatever order it was found.
   double mean_of_largest(Second* second) const {
     auto* values = static_cast<W*>(second->buffer);
     const double known = second->threshold;
-    int64_t count = std::partition(values, values + second->count, [known](W v) { return v > known; }) - values;
-    if (count > norm_.k) {
-      std::nth_element(values, values + (norm_.k - 1), values + count, std::greater<W>());
-      count = norm_.k;
-    }
-    std::sort(values, values + count, std::greater<W>());
-    double sum = 0;
-    for (int64_t i = 0; i < count; ++i) sum += double(values[i]);
+    const int64_t count = std::partition(values, values + second->count, [known](W v) { return v > known; }) - values;
+    double sum = sum_of_largest(values, count, norm_.k);
     if (count < norm_.k) sum += double(norm_.k - count) * known;
     return sum / double(norm_.k);
   }

@@ -15,12 +15,16 @@ class Deviation {
  public:
   explicit Deviation(const Center& center)
       : high_(hn::Set(Tag<T>(), typename Element<T>::Work(center.high))),
-        low_(hn::Set(Tag<T>(), typename Element<T>::Work(center.low))) {}
+        low_(hn::Set(Tag<T>(), typename Element<T>::Work(center.low))),
+        one_(hn::Set(Tag<T>(), typename Element<T>::Work(center.one))) {}
 
-  HWY_INLINE Vector<T> operator()(Vector<T> x) const { return hn::Sub(hn::Sub(x, high_), low_); }
+  // The first difference as a multiply-subtract, which rounds the same: the units that multiply have nothing to do
+  // here, while those that only add are the bottleneck. Where the instruction set has no such instruction, `one_` is
+  // an exact factor.
+  HWY_INLINE Vector<T> operator()(Vector<T> x) const { return hn::Sub(hn::MulSub(x, one_, high_), low_); }
 
  private:
-  Vector<T> high_, low_;
+  Vector<T> high_, low_, one_;
 };
 
 // Four vectors are added in the working precision, then their sum in double.
@@ -101,12 +105,12 @@ class Largest {
   static HWY_NOINLINE void push(V values, Mask<T> above, FloatSecond* state) {
     const Tag<T> d;
     Work lanes[kFloatLanes];
-    uint8_t bits[8] = {};
+    uint64_t bits = 0;  // a bit per lane, the first lowest
+    hn::StoreMaskBits(d, above, reinterpret_cast<uint8_t*>(&bits));
+    if (!bits) return;
     hn::StoreU(values, d, lanes);
-    hn::StoreMaskBits(d, above, bits);
     auto* buffer = static_cast<Work*>(state->buffer);
-    for (size_t i = 0; i < hn::Lanes(d); ++i)
-      if (bits[i / 8] >> (i % 8) & 1) buffer[state->count++] = lanes[i];
+    for (; bits; bits &= bits - 1) buffer[state->count++] = lanes[hwy::Num0BitsBelowLS1Bit_Nonzero64(bits)];
     if (state->count >= state->capacity)
       state->count = keep_largest(buffer, state->count, state->k, &state->threshold);
   }

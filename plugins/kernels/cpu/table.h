@@ -6,17 +6,23 @@
 
 namespace nx::cpu {
 
-// `rows` rows of `length` contiguous elements, `stride` elements apart. Bytes `ahead` of them lies what will be needed
-// next: it is fetched into the cache on the way; 0 for nothing.
+// What a pass fetches into the cache on its way of what lies `ahead` bytes further and will be needed next. Two passes
+// may share the work, so that both overlap with memory.
+struct Fetch {
+  ptrdiff_t ahead;  // 0 for nothing
+  enum Share { kAll, kFirstHalf, kSecondHalf } share;
+};
+
+// `rows` rows of `length` contiguous elements, `stride` elements apart.
 struct Stretch {
   const void* x;
   int64_t rows, length, stride;
-  ptrdiff_t ahead;
+  Fetch fetch;
 };
 
-// Of Range: the length of a chunk, and how many elements of its first chunk came before this stretch.
-struct ChunkPhase {
-  int64_t length, passed;
+// Of Range: the length of a chunk, and how many elements of its first chunk came before this stretch. Of Top-k: k.
+struct Parameters {
+  int64_t chunk, passed, k;
 };
 
 // The widest set of lanes whose extremes Top-k keeps: four vectors of 64 bytes.
@@ -41,9 +47,9 @@ struct FloatFirst {
   Ends ends[kFloatLanes];
 };
 
-// The mean in two parts, high + low, each of the working precision.
+// The mean in two parts, high + low, each of the working precision. one: 1, kept from the compiler.
 struct Center {
-  double high, low;
+  double high, low, one;
 };
 
 // Second pass. L1: sum of |d|, L2: of d^2, added to. Top-k: every |d| > threshold is in the buffer, `count` of them,
@@ -88,18 +94,17 @@ struct Rows {
   const void* x;
   void* y;
   int64_t rows, x_stride, y_stride, channels, space;
-  ptrdiff_t ahead;
   bool stream;
 };
 
 struct FloatTable {
-  void (*first)(int32_t kind, const Stretch& part, const ChunkPhase& chunk, FloatFirst* out);
+  void (*first)(int32_t kind, const Stretch& part, const Parameters& parameters, FloatFirst* out);
   void (*second)(int32_t kind, const Stretch& part, const Center& center, FloatSecond* out);
   void (*apply)(const Rows& rows, const FloatAffine* channels);
 };
 
 struct ByteTable {
-  void (*first)(int32_t kind, const Stretch& part, const ChunkPhase& chunk, ByteFirst* out);
+  void (*first)(int32_t kind, const Stretch& part, const Parameters& parameters, ByteFirst* out);
   void (*second)(int32_t kind, const Stretch& part, const ByteCenter& center, ByteSecond* out);
   void (*apply)(const Rows& rows, const ByteAffine* channels);
 };
@@ -113,9 +118,21 @@ struct Kernels {
 // The set chosen for this process; see kernels.h, nx_cpu_target.
 const Kernels& kernels();
 
+// select.cpp. Here, and not in the vectorised code, because the standard library's algorithms must be compiled once,
+// for the baseline.
+
 // Keeps the k largest of `count` values, drops those of them that are no larger than the k-th, and raises *threshold
-// to the k-th. Here, because std::nth_element must be compiled once, for the baseline.
+// to the k-th. Returns how many are left.
 int64_t keep_largest(float* values, int64_t count, int64_t k, double* threshold);
 int64_t keep_largest(double* values, int64_t count, int64_t k, double* threshold);
+
+// The k-th largest of `count` >= k values, which are reordered.
+float kth_largest(float* values, int64_t count, int64_t k);
+double kth_largest(double* values, int64_t count, int64_t k);
+
+// The sum of the k largest of `count` values, or of all where there are fewer: in descending order, so that a set of
+// values has one sum.
+double sum_of_largest(float* values, int64_t count, int64_t k);
+double sum_of_largest(double* values, int64_t count, int64_t k);
 
 }  // namespace nx::cpu

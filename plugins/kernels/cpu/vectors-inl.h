@@ -108,22 +108,25 @@ HWY_INLINE DoubleVector add_wide(DoubleVector sum, V v) {
   }
 }
 
-// Fetches `bytes` bytes that lie `ahead` of x into the second-level cache; 0 for nothing.
-HWY_INLINE void fetch(const void* x, ptrdiff_t ahead, size_t bytes) {
-  if (!ahead) return;
-  const char* next = static_cast<const char*>(x) + ahead;
-  for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(next + i, 0, 2);
+// Fetches this pass's share of what lies ahead of x into the second-level cache.
+HWY_INLINE void fetch(const void* x, const Fetch& what, int64_t bytes) {
+  if (!what.ahead) return;
+  const char* next = static_cast<const char*>(x) + what.ahead;
+  const int64_t half = bytes / 128 * 64;
+  const int64_t end = what.share == Fetch::kFirstHalf ? half : bytes;
+  for (int64_t i = what.share == Fetch::kSecondHalf ? half : 0; i < end; i += 64) __builtin_prefetch(next + i, 0, 2);
 }
 
 // Hands a row to the body: four vectors at a time, then one, then the rest with its number of lanes.
 template <class T, class Body>
-HWY_INLINE void scan(const T* x, int64_t length, ptrdiff_t ahead, Body& body) {
+HWY_INLINE void scan(const T* x, int64_t length, const Fetch& next, Body& body) {
   const int64_t n = int64_t(hn::Lanes(Tag<T>()));
   int64_t i = 0;
   for (; i + 4 * n <= length; i += 4 * n) {
-    fetch(x + i, ahead, size_t(4 * n) * sizeof(T));
+    fetch(x + i, next, 4 * n * int64_t(sizeof(T)));
     body.four(load(x + i), load(x + i + n), load(x + i + 2 * n), load(x + i + 3 * n));
   }
+  fetch(x + i, next, (length - i) * int64_t(sizeof(T)));
   for (; i + n <= length; i += n) body.one(load(x + i));
   if (i < length) body.some(load_some(x + i, size_t(length - i)), hn::FirstN(Tag<T>(), size_t(length - i)));
 }
@@ -131,7 +134,7 @@ HWY_INLINE void scan(const T* x, int64_t length, ptrdiff_t ahead, Body& body) {
 template <class T, class Body>
 HWY_INLINE void scan_rows(const Stretch& part, Body& body) {
   for (int64_t row = 0; row < part.rows; ++row)
-    scan(static_cast<const T*>(part.x) + row * part.stride, part.length, part.ahead, body);
+    scan(static_cast<const T*>(part.x) + row * part.stride, part.length, part.fetch, body);
 }
 
 }  // namespace
