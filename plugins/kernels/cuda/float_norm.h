@@ -1,8 +1,8 @@
 // The phases of a norm of floats, one launch after the other. Included by one source per element type.
 #pragma once
 
-#include "apply.h"
 #include "launcher.h"
+#include "onchip.h"
 #include "topk.h"
 
 namespace nx {
@@ -32,7 +32,19 @@ cudaError_t phases(const Plan& plan, cudaStream_t stream) {
 }
 
 template <class T>
+cudaError_t on_chip(const Plan& plan, cudaStream_t stream) {
+  Launcher<Task> run(plan, plan.task, stream);
+  switch (plan.task.kind) {
+    case NX_L1: run.on_chip(onchip_kernel<T, NX_L1>); break;
+    case NX_LINF: run.on_chip(onchip_kernel<T, NX_LINF>); break;
+    default: run.on_chip(onchip_kernel<T, NX_L2>);
+  }
+  return run.error();
+}
+
+template <class T>
 cudaError_t float_norm(const Plan& plan, cudaStream_t stream) {
+  if (plan.path == Path::kOnChip) return on_chip<T>(plan, stream);
   switch (plan.vector_bytes / int(sizeof(T))) {
     case 16 / sizeof(T): return phases<T, 16 / sizeof(T)>(plan, stream);
     case 1: return phases<T, 1>(plan, stream);

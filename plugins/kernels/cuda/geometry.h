@@ -12,7 +12,8 @@
 
 namespace nx {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 256;        // of a block, at most
+constexpr int kOnChipThreads = 512;  // the same where x stays in shared memory
 
 __host__ __device__ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 

@@ -24,6 +24,18 @@ class Launcher {
     error_ = launch(how, kernel, task_);
   }
 
+  // One launch does it all, in shared memory.
+  template <class Kernel>
+  void on_chip(Kernel kernel) {
+    Launch how;
+    how.grid = dim3(unsigned(plan_.blocks));
+    how.block = dim3(unsigned(plan_.threads));
+    how.cluster = dim3(unsigned(plan_.ranks));
+    how.smem = plan_.shared_bytes;
+    how.stream = stream_;
+    error_ = launch(how, kernel, task_);
+  }
+
   cudaError_t error() const { return error_; }
 
  private:

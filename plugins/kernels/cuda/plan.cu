@@ -155,6 +155,48 @@ void plan_integers(const NxNorm& norm, const Geometry& widest, Arena& arena, Pla
   take_integers(norm, task.single.parts, arena, task);
 }
 
+// A tile of columns spread over `ranks` blocks, kept in shared memory.
+struct OnChip {
+  int64_t part_rows, bytes;
+  int threads;
+};
+
+OnChip on_chip(const Geometry& g, int64_t ranks) {
+  OnChip chip;
+  chip.part_rows = ceil_div(g.rows * g.samples, ranks);
+  int64_t least = std::max<int64_t>(64, int64_t(g.tile) * g.held);
+  int64_t threads = power_of_two(ceil_div(chip.part_rows * g.tile, kTuning.onchip_vectors));
+  chip.threads = int(std::clamp<int64_t>(threads, least, kOnChipThreads));
+  int64_t rows_at_once = chip.threads / g.tile;
+  chip.bytes = ceil_div(chip.part_rows, rows_at_once) * chip.threads * 16;
+  return chip;
+}
+
+// Keeps x in shared memory where it fits: with two blocks on a multiprocessor if possible, so that one computes while
+// the other reads, and with enough blocks for half of the multiprocessors, unless the tiles are small anyway.
+void keep_on_chip(const NxNorm& norm, const Device& device, Plan& plan) {
+  bool kinds = norm.kind == NX_L1 || norm.kind == NX_LINF || norm.kind == NX_L2;
+  if (norm.type == NX_INT8 || !kinds || plan.vector_bytes != 16) return;
+  Geometry& g = plan.task.g;
+  int64_t most = device.compute_capability >= 90 ? kTuning.most_ranks : 1, tiles = g.tiles * independent(norm);
+  for (int64_t resident : {2, 1}) {
+    int64_t room = device.shared_memory / resident - kTuning.onchip_static;
+    for (int64_t ranks = 1; ranks <= most; ranks *= 2) {
+      OnChip chip = on_chip(g, ranks);
+      bool busy = 2 * tiles * ranks >= device.multiprocessors || chip.bytes <= kTuning.small_tile;
+      if (chip.bytes > room || !busy) continue;
+      plan.path = Path::kOnChip;
+      plan.ranks = int(ranks);
+      plan.threads = chip.threads;
+      plan.shared_bytes = size_t(chip.bytes);
+      plan.blocks = tiles * ranks;
+      g.parts = int32_t(ranks);
+      g.part_rows = chip.part_rows;
+      return;
+    }
+  }
+}
+
 }  // namespace
 
 int64_t alignment_of(const NxNorm& norm, const void* x, const void* y) {
@@ -168,7 +210,6 @@ int64_t alignment_of(const NxNorm& norm, const void* x, const void* y) {
 }
 
 Plan plan(const NxNorm& norm, int64_t alignment, const Device& device, void* workspace) {
-  (void)device;
   Plan plan = {};
   int64_t size = element_size(norm.type);
   Geometry widest = geometry(norm, vector_bytes(norm, 16) / size);
@@ -202,6 +243,7 @@ Plan plan(const NxNorm& norm, int64_t alignment, const Device& device, void* wor
   else
     take_floats(norm, stretches(widest, kThreads), arena, task);
   plan.workspace = arena.used();
+  keep_on_chip(norm, device, plan);
   return plan;
 }
 

@@ -14,10 +14,14 @@ struct Tuning {
   int64_t widest_tile;    // columns side by side in a tile: 16 of 16 bytes are two lines of 128 bytes
   int64_t row_chunk;      // Range: chunks of at most so many vectors are taken whole by a row of threads
   int64_t least_candidates, most_candidates;  // Top-k: candidates kept per statistic, 4k within these
+  int64_t onchip_vectors;  // on chip: vectors per thread, before a block gets more threads
+  int64_t most_ranks;      // on chip: blocks of a cluster, at most
+  int64_t small_tile;      // on chip: bytes of a tile that is worth it even if most multiprocessors idle
+  int64_t onchip_static;   // on chip: bytes of shared memory beside the tile
   int64_t histogram_bytes;  // int8 Top-k: elements per part, at least: a part leaves a histogram of 1 KiB
 };
 
-constexpr Tuning kTuning = {16 << 10, 2048, 1024, 16, 16, 256, 4096, 64 << 10};
+constexpr Tuning kTuning = {16 << 10, 2048, 1024, 16, 16, 256, 4096, 8, 8, 32 << 10, 13 << 10, 64 << 10};
 
 enum class Path {
   kPhases,  // every phase reads x from global memory
@@ -27,11 +31,11 @@ enum class Path {
 struct Plan {
   Path path;
   int vector_bytes;
-  int threads;     // of a block
-  int64_t blocks;  // of the grid
-  int cluster;     // on chip: blocks that share a statistic
-  size_t shared_bytes;
-  size_t workspace;  // bytes, depends on the norm alone
+  int threads;          // of a block
+  int64_t blocks;       // of the grid
+  int ranks;            // on chip: blocks that share a statistic, a cluster if more than one
+  size_t shared_bytes;  // on chip: the tile
+  size_t workspace;     // bytes, depends on the norm alone
   int64_t histogram_blocks;  // int8 Top-k: of the grid that counts
   Task task;        // of floats
   IntTask int_task;  // of int8
