@@ -32,6 +32,7 @@ class BuildConfig:
     Attributes:
         cuda: the CUDA kernels too; None: as in the last build, at first without. They take minutes to compile and
             serve machines with a GPU alone, so finding nvcc is no reason to build them.
+        tensorrt: the plugin library of TensorRT, which needs the CUDA kernels; None: as in the last build.
         architectures: CUDA architectures, "86"; empty: those of plugins/kernels/cuda.
         onnxruntime: the custom-op library of ONNX Runtime.
         jobs: compilers at a time, None: one per core.
@@ -39,10 +40,16 @@ class BuildConfig:
     """
 
     cuda: bool | None = None
+    tensorrt: bool | None = None
     architectures: Sequence[str] = ()
     onnxruntime: bool = True
     jobs: int | None = None
     folder: Path | None = None
+
+    @property
+    def needs_cuda(self) -> bool | None:
+        """`cuda`, or what `tensorrt` makes of it."""
+        return True if self.tensorrt else self.cuda
 
 
 @dataclass(frozen=True)
@@ -69,12 +76,12 @@ def build(config: BuildConfig = BuildConfig(), on_stage: OnStage = lambda stage:
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder, on_stage):
         on_stage("headers")
-        headers = _headers(source, folder / "headers", config)
+        settings = [f"-D{name}={value}" for name, value in _settings(source, folder, config).items()]
         log = folder / "build.log"
         log.write_text("")
         _forget_other_generator(folder, generator)
         on_stage("configure")
-        _run(_configure(source, folder, generator, headers, config), log, on_stage)
+        _run(["cmake", "-S", str(source), "-B", str(folder), "-G", generator, *settings], log, on_stage)
         jobs = config.jobs or os.cpu_count() or 1
         _run(["cmake", "--build", str(folder), "--parallel", str(jobs)], log, on_stage)
     return Built(tuple(sorted((folder / "lib").glob("*.so"))), time.perf_counter() - start, log)
@@ -84,7 +91,9 @@ def _check(config: BuildConfig) -> None:
     for name in config.architectures:
         if not _CUDA_ARCHITECTURE.fullmatch(name):
             raise UsageError("--arch", f"{name!r} is no CUDA architecture", "write 86, 90 or 120")
-    if config.architectures and not config.cuda:
+    if config.tensorrt and config.cuda is False:
+        raise UsageError("--tensorrt", "can't go with --no-cuda: its plugins are CUDA kernels", "drop one of them")
+    if config.architectures and not config.needs_cuda:
         raise UsageError("--arch", "has no CUDA kernels to go to", "add --cuda")
     if config.jobs is not None and config.jobs < 1:
         raise UsageError("-j", f"{config.jobs} compilers can't build anything", "give 1 or more")
@@ -125,34 +134,42 @@ def cuda_compiler() -> str | None:
     return next((found for place in places if place and (found := shutil.which(place))), None)
 
 
-def _headers(source: Path, folder: Path, config: BuildConfig) -> list[str]:
-    """Include folders, from the script that also stands alone."""
-    script = [sys.executable, str(source / "headers.py"), str(folder)]
-    if not config.onnxruntime:
-        script.append("--highway-only")
-    done = subprocess.run(script, capture_output=True, text=True)
+def _headers(script: Path, folder: Path, *options: str) -> list[str]:
+    """The include folders that a script prints; scripts, so that they also serve who runs CMake alone."""
+    command = [sys.executable, str(script), *options, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         cause, _, remedy = (done.stderr.strip().splitlines() or ["failed"])[-1].removeprefix("error: ").partition("; ")
         raise MissingComponent("headers", cause, remedy)
-    return done.stdout.split("\n")[:-1]
+    return done.stdout.splitlines()
 
 
-def _configure(source: Path, folder: Path, generator: str, headers: list[str], config: BuildConfig) -> list[str]:
+def _settings(source: Path, folder: Path, config: BuildConfig) -> dict[str, str]:
+    """CMake's variables. What is None in `config` is left out: CMake remembers it."""
+    needed = () if config.onnxruntime else ("--highway-only",)
     settings = {
-        "NORMEXPORT_HEADERS": ";".join(headers),
-        "NORMEXPORT_ONNXRUNTIME": "ON" if config.onnxruntime else "OFF",
+        "NORMEXPORT_HEADERS": ";".join(_headers(source / "headers.py", folder / "headers", *needed)),
+        "NORMEXPORT_ONNXRUNTIME": _switch(config.onnxruntime),
     }
-    if config.cuda is not None:
-        settings["NORMEXPORT_CUDA"] = "ON" if config.cuda else "OFF"
-    if config.cuda:
+    if config.needs_cuda is not None:
+        settings["NORMEXPORT_CUDA"] = _switch(config.needs_cuda)
+    if config.needs_cuda:
         nvcc = cuda_compiler()
         if nvcc is None:
             raise MissingComponent("nvcc", "is not on PATH", "install the CUDA toolkit, or set CUDACXX, or drop --cuda")
         settings["CMAKE_CUDA_COMPILER"] = nvcc
+    if config.tensorrt is not None or config.cuda is False:
+        settings["NORMEXPORT_TENSORRT"] = _switch(bool(config.tensorrt))
+    if config.tensorrt:
+        (include,) = _headers(source / "tensorrt" / "headers.py", folder / "headers")
+        settings["NORMEXPORT_TENSORRT_INCLUDE"] = include
     if config.architectures:
         settings["CMAKE_CUDA_ARCHITECTURES"] = ";".join(config.architectures)
-    definitions = [f"-D{name}={value}" for name, value in settings.items()]
-    return ["cmake", "-S", str(source), "-B", str(folder), "-G", generator, *definitions]
+    return settings
+
+
+def _switch(on: bool) -> str:
+    return "ON" if on else "OFF"
 
 
 def _forget_other_generator(folder: Path, generator: str) -> None:

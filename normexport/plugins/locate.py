@@ -18,6 +18,11 @@ FOLDER_VARIABLE = "NORMEXPORT_PLUGIN_DIR"
 BUILD_COMMAND = "normexport plugins build"
 
 
+def build_command(name: str) -> str:
+    """The command that builds component `name`; only TensorRT's has to be asked for."""
+    return f"{BUILD_COMMAND} --tensorrt" if name == "tensorrt" else BUILD_COMMAND
+
+
 def sources() -> Path | None:
     """The folder of the CMake project, or None where only the Python package is installed."""
     folder = Path(normexport.__file__).parents[1] / "plugins"
@@ -69,5 +74,5 @@ def require(name: str) -> Path:
     """
     path = find(name)
     if path is None:
-        raise MissingComponent(path_of(name).name, f"is not in {library_folder()}", f"run: {BUILD_COMMAND}")
+        raise MissingComponent(path_of(name).name, f"is not in {library_folder()}", f"run: {build_command(name)}")
     return path

@@ -71,7 +71,7 @@ def overview() -> Overview:
 def _library(name: str, purpose: str) -> Library:
     path, host = locate.path_of(name), _host(name)
     if not path.is_file():
-        words = f"not built; run: {locate.BUILD_COMMAND}"
+        words = f"not built; run: {locate.build_command(name)}"
         return Library(name, purpose, path, False, False, words, (), host)
     diagnosis = examine(path, quick=True)
     failure = diagnosis.first_failure
@@ -98,7 +98,7 @@ def _tools() -> Iterator[Tool]:
     compilers = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
     found = (shutil.which(name.split()[0]) for name in compilers if name)
     yield Tool("C++ compiler", next((path for path in found if path), None), "apt install g++")
-    yield Tool("nvcc", cuda_compiler(), "only for --cuda: install the CUDA toolkit")
+    yield Tool("nvcc", cuda_compiler(), "only for --cuda and --tensorrt: install the CUDA toolkit")
 
 
 def _text(path: Path | None) -> str | None:

@@ -19,7 +19,8 @@ cmake_minimum_required(VERSION 3.24)
 project(small LANGUAGES CXX)
 set(CMAKE_LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
 add_library(normexport_small SHARED small.cpp)
-file(WRITE ${CMAKE_BINARY_DIR}/settings.txt "${NORMEXPORT_HEADERS}|${NORMEXPORT_CUDA}|${NORMEXPORT_ONNXRUNTIME}")
+set(settings "${NORMEXPORT_HEADERS}|${NORMEXPORT_CUDA}|${NORMEXPORT_ONNXRUNTIME}")
+file(WRITE ${CMAKE_BINARY_DIR}/settings.txt "${settings}|${NORMEXPORT_TENSORRT_INCLUDE}")
 """
 
 
@@ -53,7 +54,7 @@ def test_build_puts_libraries_where_they_are_looked_for_and_tells_its_steps(proj
     assert built.libraries == (plugins.library_folder() / "libnormexport_small.so",)
     assert stages[:2] == ["headers", "configure"]
     assert "[2/2]" in stages
-    assert (plugins.build_folder() / "settings.txt").read_text() == "/some/include;/other/include||ON"
+    assert (plugins.build_folder() / "settings.txt").read_text() == "/some/include;/other/include||ON|"
     assert "small.cpp" in built.log.read_text()
 
 
@@ -77,6 +78,14 @@ def test_cuda_stays_as_it_was_unless_it_is_asked_for(project):
     for config, expected in ((BuildConfig(), ""), (BuildConfig(cuda=False), "OFF"), (BuildConfig(), "OFF")):
         build(config)
         assert (plugins.build_folder() / "settings.txt").read_text().split("|")[1] == expected
+
+
+def test_tensorrt_brings_cuda_and_its_own_headers_along(project, monkeypatch):
+    (project / "tensorrt").mkdir()
+    (project / "tensorrt" / "headers.py").write_text("print('/trt/include')\n")
+    monkeypatch.setattr("normexport.plugins.build.cuda_compiler", lambda: "/usr/bin/nvcc")
+    build(BuildConfig(tensorrt=True))
+    assert (plugins.build_folder() / "settings.txt").read_text() == "/some/include;/other/include|ON|ON|/trt/include"
 
 
 def test_cuda_without_nvcc_says_what_to_install(project, monkeypatch):
@@ -130,6 +139,7 @@ def test_installed_package_without_sources_says_where_to_build(monkeypatch):
         (BuildConfig(cuda=True, architectures=("sm_86",)), "'sm_86' is no CUDA architecture"),
         (BuildConfig(architectures=("86",)), "add --cuda"),
         (BuildConfig(jobs=0), "give 1 or more"),
+        (BuildConfig(tensorrt=True, cuda=False), "can't go with --no-cuda"),
     ],
 )
 def test_nonsense_is_refused_before_anything_starts(config, words):

@@ -39,6 +39,8 @@ def test_library_that_is_needed_and_absent_names_the_command_that_builds_it(tmp_
     with pytest.raises(MissingComponent, match="run: normexport plugins build") as caught:
         plugins.require("onnxruntime")
     assert caught.value.exit_code == 6
+    with pytest.raises(MissingComponent, match="run: normexport plugins build --tensorrt"):
+        plugins.require("tensorrt")
 
 
 def test_unknown_component_is_a_usage_error_that_lists_those_there_are():

@@ -23,12 +23,16 @@ Cuda = Annotated[
         help="The CUDA kernels too: minutes of compiling. Without either: as in the last build, at first without.",
     ),
 ]
+TensorRT = Annotated[
+    bool | None,
+    typer.Option("--tensorrt/--no-tensorrt", metavar="", help="The plugin library of TensorRT; brings --cuda along."),
+]
 OnnxRuntime = Annotated[
     bool, typer.Option("--onnxruntime/--no-onnxruntime", metavar="", help="The library for ONNX Runtime.")
 ]
 Architectures = Annotated[
     list[str],
-    typer.Option("--arch", metavar="SM", help="With --cuda: only for GPUs of this architecture, 86 or 120; repeat."),
+    typer.Option("--arch", metavar="SM", help="Only for GPUs of this architecture, 86 or 120; repeat."),
 ]
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", metavar="N", help="Compilers at a time. One per core.")]
 Quick = Annotated[bool, typer.Option("--quick", metavar="", help="Leave out the smoke test.")]
@@ -65,6 +69,7 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
 @app.command()
 def build(
     cuda: Cuda = None,
+    tensorrt: TensorRT = None,
     onnxruntime: OnnxRuntime = True,
     arch: Architectures = [],  # noqa: B006  (typer reads the default and does not change it)
     jobs: Jobs = None,
@@ -83,7 +88,9 @@ def build(
         from normexport.plugins.build import BuildConfig
         from normexport.plugins.build import build as build_libraries
 
-        config = BuildConfig(cuda=cuda, architectures=tuple(arch), onnxruntime=onnxruntime, jobs=jobs)
+        config = BuildConfig(
+            cuda=cuda, tensorrt=tensorrt, architectures=tuple(arch), onnxruntime=onnxruntime, jobs=jobs
+        )
         built = build_libraries(config, on_stage)
     if json:
         print_json(
