@@ -50,15 +50,20 @@ inline void apply_bytes_plain(const int8_t* x, int8_t* y, const Rows& rows, cons
 
 #if HWY_TARGET <= HWY_AVX3_DL
 
+struct alignas(64) AllBytes {
+  int8_t of[256] = {};
+
+  constexpr AllBytes() {
+    for (int i = 0; i < 256; ++i) of[i] = int8_t(i);
+  }
+};
+constexpr AllBytes kAllBytes;
+
 // The results of all bytes, in the order of the byte read as unsigned.
 struct alignas(64) Results {
   uint8_t of[256];
 
-  explicit Results(const ByteAffine& to) {
-    int8_t bytes[256];
-    for (int i = 0; i < 256; ++i) bytes[i] = int8_t(i);
-    map_bytes(to, bytes, reinterpret_cast<int8_t*>(of), 256);
-  }
+  explicit Results(const ByteAffine& to) { map_bytes(to, kAllBytes.of, reinterpret_cast<int8_t*>(of), 256); }
   Results() = default;
 };
 

@@ -102,7 +102,12 @@ class GatherBytes {
     if (6 * k <= 4 * n) {
       hn::StoreU(hn::Max(hn::Max(high0_, high1_), hn::Max(high2_, high3_)), d, high);
       hn::StoreU(hn::Min(hn::Min(low0_, low1_), hn::Min(low2_, low3_)), d, low);
-      return int(n);
+      if (6 * k > 2 * n) return int(n);
+      for (int64_t i = 0; i < n / 2; ++i) {
+        high[i] = high[i] > high[i + n / 2] ? high[i] : high[i + n / 2];
+        low[i] = low[i] < low[i + n / 2] ? low[i] : low[i + n / 2];
+      }
+      return int(n / 2);
     }
     hn::StoreU(high0_, d, high), hn::StoreU(low0_, d, low);
     hn::StoreU(high1_, d, high + n), hn::StoreU(low1_, d, low + n);

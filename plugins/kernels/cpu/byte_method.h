@@ -88,6 +88,21 @@ class ByteMethod {
   void apply(const Rows& rows, const Affine* channels) const { table_.apply(rows, channels); }
 
  private:
+  // A walk over the bytes from both ends inwards, the larger deviation first; without branches, which nobody could
+  // predict. up, down: n*|d| of the bytes high and low.
+  struct Inward {
+    int low, high;
+    int64_t up, down, n;
+
+    bool rises() const { return up >= down; }
+    int byte() const { return rises() ? high : low; }
+    void step() {
+      const bool rise = rises();
+      high -= rise, low += !rise;
+      up -= rise ? n : 0, down -= rise ? 0 : n;
+    }
+  };
+
   static int span(int high, int low) { return high < low ? 0 : high - low; }
 
   static void merge_chunks(First* all, const First& next) {
@@ -113,16 +128,14 @@ class ByteMethod {
     }
     center->known = -1, center->bytes = {0, 0, 0, 255};  // high < low: count all
     center->highest = high, center->lowest = low;
-    for (int64_t found = 0; low <= high;) {
-      const bool up = above(*center, high) >= -above(*center, low);
-      found += ends[up ? high : low];
-      if (found >= norm_.k) {
-        center->known = std::max(above(*center, high), -above(*center, low));
-        // The one taken last is within the bounds, and so is what lies as far on the other side.
-        center->bytes.high = high, center->bytes.low = low;
-        return;
-      }
-      up ? --high : ++low;
+    Inward at{low, high, above(*center, high), -above(*center, low), n_};
+    for (int64_t found = 0; at.low <= at.high; at.step()) {
+      found += ends[at.byte()];
+      if (found < norm_.k) continue;
+      center->known = std::max(at.up, at.down);
+      // The one taken last is within the bounds, and so is what lies as far on the other side.
+      center->bytes.high = at.high, center->bytes.low = at.low;
+      return;
     }
   }
 
@@ -160,21 +173,19 @@ class ByteMethod {
     return (double(whole) + double(part) / double(n_)) / double(count);
   }
 
-  // From both ends inwards, the larger deviation first.
   double mean_of_largest(const Center& center, const Second& second) const {
     int64_t whole = 0, part = 0, left = norm_.k;
-    auto take = [&](int byte, int64_t count) {
-      const int side = above(center, byte) >= 0 ? 1 : -1;
-      whole += side * (byte - 128 - center.p) * count, part += side * center.e * count, left -= count;
+    Inward at{center.lowest, center.highest, above(center, center.highest), -above(center, center.lowest), n_};
+    auto take = [&](int byte, bool above, int64_t count) {
+      const int64_t r = byte - 128 - center.p;
+      whole += (above ? r : -r) * count, part += (above ? center.e : -center.e) * count, left -= count;
     };
-    for (int low = center.lowest, high = center.highest; left > 0 && low <= high;) {
-      const bool up = above(center, high) >= -above(center, low);
-      const int byte = up ? high-- : low++;
-      take(byte, std::min<int64_t>(left, second.counts[byte]));
-    }
+    auto counted = [&] { return at.high > center.bytes.high || at.low < center.bytes.low; };
+    for (; left > 0 && at.low <= at.high && counted(); at.step())
+      take(at.byte(), at.rises(), std::min<int64_t>(left, second.counts[at.byte()]));
     // The bytes within the bounds were not counted: what is missing deviates by exactly the bound.
     for (int byte = center.bytes.low; left > 0 && byte <= center.bytes.high; ++byte)
-      if (std::llabs(above(center, byte)) == center.known) take(byte, left);
+      if (std::llabs(above(center, byte)) == center.known) take(byte, above(center, byte) >= 0, left);
     return mean(whole, part, norm_.k);
   }
 
