@@ -81,7 +81,9 @@ def build(config: BuildConfig = BuildConfig(), on_stage: OnStage = lambda stage:
         log.write_text("")
         _forget_other_generator(folder, generator)
         on_stage("configure")
-        _run(["cmake", "-S", str(source), "-B", str(folder), "-G", generator, *settings], log, on_stage)
+        # What CMake found last time may be gone: it searches again.
+        anew = ["-UNORMEXPORT_HIGHWAY", "-UNORMEXPORT_ONNXRUNTIME_INCLUDE"]
+        _run(["cmake", "-S", str(source), "-B", str(folder), "-G", generator, *anew, *settings], log, on_stage)
         jobs = config.jobs or os.cpu_count() or 1
         _run(["cmake", "--build", str(folder), "--parallel", str(jobs)], log, on_stage)
     return Built(tuple(sorted((folder / "lib").glob("*.so"))), time.perf_counter() - start, log)

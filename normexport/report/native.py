@@ -7,6 +7,7 @@ from rich.text import Text
 
 from normexport.plugins.build import Built
 from normexport.plugins.doctor import Diagnosis
+from normexport.plugins.locate import FOLDER_VARIABLE, library_folder
 from normexport.plugins.overview import Library, Overview, Tool
 from normexport.report.layout import section, show_table, titled
 from normexport.report.words import plain
@@ -31,6 +32,9 @@ def show_built(console: Console, built: Built) -> None:
     """One line for each library."""
     for path in built.libraries:
         titled(console, "Built", plain(path), f"{path.stat().st_size / 1e6:.1f} MB")
+    used = library_folder()
+    if any(path.parent != used for path in built.libraries):
+        titled(console, "Note", f"{FOLDER_VARIABLE} is set: libraries are looked for in {plain(used)}")
     titled(console, "Time", f"{built.seconds:.0f} s", f"log {plain(built.log)}")
 
 
