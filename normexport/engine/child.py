@@ -22,6 +22,8 @@ from normexport.errors import EngineError, MissingComponent
 
 #: How TensorRT's own logger writes: "[11/25/2026-22:21:53] [TRT] [E] text", text over several lines perhaps.
 _LOGGED = re.compile(r"^\[[^\]]*\] \[TRT\] \[(?P<severity>[A-Z])\] (?P<text>.*)")
+#: Bodies are inlined with the names of their inner nodes, and copy sizes by Reshape's 0.
+_OF_BODIES = ("already exists, the output tensors of this new instance", "zeroIsPlaceHolder=true")
 _WORKER = Path(__file__).with_name("worker.py")
 
 #: What the vendor says of a machine without an NVIDIA driver or GPU: beside every error of the parser and of the
@@ -107,8 +109,9 @@ class Child:
         return self._log.read_text(errors="replace")
 
     def warnings(self) -> tuple[str, ...]:
-        """What the vendor warned of, each once."""
-        return tuple(dict.fromkeys(one_line(text) for severity, text in _entries(self.log()) if severity == "W"))
+        """What the vendor warned of, each once, without what it says of every function body."""
+        found = (one_line(text) for severity, text in _entries(self.log()) if severity == "W")
+        return tuple(dict.fromkeys(text for text in found if not any(words in text for words in _OF_BODIES)))
 
     def _send(self, request: dict[str, Any]) -> None:
         assert self._process.stdin is not None

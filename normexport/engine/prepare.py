@@ -10,15 +10,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-import onnx
 import onnx_ir as ir
 
 from normexport import norms
+from normexport.engine.integers import settle_integers
 from normexport.errors import EngineError
 from normexport.module_paths import module_path
 from normexport.passes import fold
 
 PLUGIN_VERSION = "1"
+
+#: What a plugin's creator asks for; defaults of the operators' own attributes.
+_FLOATS = {"epsilon": 1e-5, "correction": 0.0}
+_INTEGERS = {"k": norms.K_DEFAULT, "chunks": norms.CHUNKS_DEFAULT}
 
 #: Domains whose operators a parser knows by itself.
 _PARSERS_OWN = ("", "ai.onnx", "com.microsoft", "trt", "trt.plugins")
@@ -60,7 +64,7 @@ def prepare(model: ir.Model, served: Collection[str], known: Collection[str] = (
         model = fold(model).model
     if not any(True for _ in _ours(model)):
         return Prepared(model, (), ())
-    copy = model.clone()
+    copy = settle_integers(model, served).clone()
     ours = list(_ours(copy))
     taken = [node for node in ours if node.op_type in served]
     kept = sorted({node.op_type for node in ours} - set(served))
@@ -118,17 +122,10 @@ def _name_uniquely(model: ir.Model, taken: list[ir.Node]) -> None:
 
 
 def _address(node: ir.Node) -> None:
-    """Name the plugin in the node's attributes, and spell out every field: a plugin has no defaults of its own."""
-    for name, default in _defaults(node.op_type):
-        node.attributes.setdefault(name, default)
+    """Name the plugin in the node's attributes, and spell out every field that its creator asks for."""
+    for name, value in _FLOATS.items():
+        node.attributes.setdefault(name, ir.AttrFloat32(name, value))
+    for name, count in _INTEGERS.items():
+        node.attributes.setdefault(name, ir.AttrInt64(name, count))
     node.attributes["plugin_namespace"] = ir.AttrString("plugin_namespace", norms.DOMAIN)
     node.attributes["plugin_version"] = ir.AttrString("plugin_version", PLUGIN_VERSION)
-
-
-def _defaults(op: str) -> Iterator[tuple[str, ir.Attr]]:
-    function = norms.functions().get(op) or norms.functions().get(op.removeprefix("Q"))
-    for attribute in function.attribute_proto if function is not None else ():
-        if attribute.type == onnx.AttributeProto.FLOAT:
-            yield attribute.name, ir.AttrFloat32(attribute.name, attribute.f)
-        elif attribute.type == onnx.AttributeProto.INT:
-            yield attribute.name, ir.AttrInt64(attribute.name, attribute.i)

@@ -23,6 +23,9 @@ _PLUGIN = "PLUGIN_V3"
 _COMPUTE = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM", _PLUGIN)
 _COMPUTE_OPS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum")
 
+#: What may stand between a DEQUANTIZE and the layer that it is fused into.
+_RESHAPING, _RESHAPING_OPS = ("SHUFFLE", "IDENTITY"), ("Transpose", "Reshape", "Flatten", "Identity")
+
 #: TensorRT's names of types -> ours.
 DTYPES = {"float": "float32", "half": "float16", "bf16": "bfloat16"}
 _ONNX_TYPES = {
@@ -60,7 +63,7 @@ def check_plugins(prepared: Prepared, layers: Sequence[Layer]) -> None:
 
 
 def precisions(layers: Sequence[Layer]) -> dict[str, int]:
-    """How many computing layers run in which precision; int8 is what stands between DequantizeLinear and itself."""
+    """How many computing layers run in which precision."""
     producers = _producers(layers)
     return dict(Counter(_precision(layer, producers) for layer in layers if layer["type"] in _COMPUTE))
 
@@ -92,19 +95,36 @@ def _producers(layers: Sequence[Layer]) -> dict[str, Layer]:
 
 
 def _precision(layer: Layer, producers: Mapping[str, Layer]) -> str:
-    """Of the data that a layer multiplies: its first input, behind the DEQUANTIZE that TensorRT fuses into it."""
-    source = producers.get(layer["inputs"][0]["name"]) if layer["inputs"] else None
-    if source is not None and source["type"] == "DEQUANTIZE" and source["inputs"]:
-        return dtype(source["inputs"][0]["dtype"])
-    return dtype(layer["outputs"][0]["dtype"])
+    """Of what a layer multiplies: int8 where DEQUANTIZE stands before both factors, for TensorRT fuses it into them."""
+    own = dtype(layer["outputs"][0]["dtype"])
+    if layer["type"] == _PLUGIN or len(layer["inputs"]) < 2:
+        return own
+    both = all(_is_dequantized(tensor["name"], producers) for tensor in layer["inputs"][:2])
+    return "int8" if both else own
+
+
+def _is_dequantized(tensor: str, producers: Mapping[str, Layer]) -> bool:
+    source = producers.get(tensor)
+    while source is not None and source["type"] in _RESHAPING and source["inputs"]:
+        source = producers.get(source["inputs"][0]["name"])
+    return source is not None and source["type"] == "DEQUANTIZE" and source["inputs"][0]["dtype"] == "int8"
 
 
 def _wanted(node: ir.Node) -> str | None:
-    source = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
-    value: ir.Value | None = node.outputs[0]
-    if source is not None and source.op_type == "DequantizeLinear":
-        value = source.inputs[0]
-    return _ONNX_TYPES.get(value.dtype) if value is not None and value.dtype is not None else None
+    """The same of an ONNX node, None where its file does not tell."""
+    if len(node.inputs) >= 2 and all(_reads_int8(value) for value in node.inputs[:2]):
+        return "int8"
+    value = node.outputs[0]
+    return _ONNX_TYPES.get(value.dtype) if value.dtype is not None else None
+
+
+def _reads_int8(value: ir.Value | None) -> bool:
+    source = value.producer() if value is not None else None
+    while source is not None and source.op_type in _RESHAPING_OPS and source.inputs[0] is not None:
+        source = source.inputs[0].producer()
+    if source is None or source.op_type != "DequantizeLinear" or source.inputs[0] is None:
+        return False
+    return source.inputs[0].dtype == ir.DataType.INT8
 
 
 def _short(precision: str) -> str:

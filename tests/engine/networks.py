@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from ml_dtypes import bfloat16
 from onnx import TensorProto, helper, numpy_helper
 
-TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
+from normexport import norms
+
+TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
+DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": bfloat16}
 
 
 def value(name: str, shape, kind: str = "float32") -> onnx.ValueInfoProto:
@@ -29,10 +33,70 @@ def convolutions(path: Path, count: int = 2, channels: int = 8, kind: str = "flo
     rng = np.random.default_rng(0)
     nodes, constants, here = [], {}, "x"
     for index in range(count):
-        weight = rng.normal(0, 0.1, (channels, channels, 3, 3)).astype(kind)
+        weight = rng.normal(0, 0.1, (channels, channels, 3, 3)).astype(DTYPES[kind])
         constants[f"w{index}"] = weight
         after = "y" if index == count - 1 else f"r{index}"
         nodes.append(helper.make_node("Conv", [here, f"w{index}"], [f"c{index}"], f"conv{index}", pads=[1, 1, 1, 1]))
         nodes.append(helper.make_node("Relu", [f"c{index}"], [after], f"relu{index}"))
         here = after
     return saved(path, nodes, [value("x", size, kind)], [value("y", [None] * 4, kind)], constants)
+
+
+def all_norms(path: Path, ops, kind: str = "float32", channels: int = 8) -> Path:
+    """x -> (1x1 Conv, norm) for each operator -> y; int8 operators stand between Q and DQ."""
+    rng = np.random.default_rng(0)
+    constants = {
+        "scale": np.float32(rng.uniform(0.5, 2, channels)),
+        "bias": np.float32(rng.normal(size=channels)),
+        "s": np.float32(0.0625),
+        "z": np.int8(0),
+    }
+    nodes, here = [], "x"
+    for index, op in enumerate(ops):
+        constants[f"w{index}"] = rng.normal(0, 0.3, (channels, channels, 1, 1)).astype(DTYPES[kind])
+        nodes.append(helper.make_node("Conv", [here, f"w{index}"], [f"c{index}"], f"block{index}/conv"))
+        here, data = f"y{index}", f"c{index}"
+        if op.startswith("Q"):
+            nodes.append(helper.make_node("QuantizeLinear", [data, "s", "z"], [f"q{index}"], f"block{index}/quantize"))
+            data, given = f"q{index}", f"n{index}"
+        else:
+            given = here
+        nodes.append(
+            helper.make_node(
+                op, [data, "scale", "bias"], [given], f"block{index}/norm", domain="normexport", epsilon=0.25
+            )
+        )
+        if op.startswith("Q"):
+            nodes.append(helper.make_node("DequantizeLinear", [given, "s", "z"], [here], f"block{index}/dequantize"))
+    ends = [value("x", ["N", channels, 8, 8], kind)], [value(here, [None] * 4, kind)]
+    return saved(path, nodes, *ends, constants, ["normexport"])
+
+
+def between_pairs(path: Path, ops, channels: int = 8) -> Path:
+    """x -> (Q, DQ, norm) for each operator -> Q, DQ -> y, as a quantiser leaves them."""
+    constants = {"scale": np.ones(channels, np.float32), "bias": np.zeros(channels, np.float32)}
+    constants |= {"s": np.float32(0.0625), "z": np.int8(0)}
+    nodes, here = [], "x"
+    for index, op in enumerate([*ops, None]):
+        quantized, real = f"q{index}", f"r{index}"
+        nodes.append(helper.make_node("QuantizeLinear", [here, "s", "z"], [quantized], f"quantize{index}"))
+        nodes.append(helper.make_node("DequantizeLinear", [quantized, "s", "z"], [real], f"dequantize{index}"))
+        here = real if op is None else f"y{index}"
+        if op is not None:
+            nodes.append(helper.make_node(op, [real, "scale", "bias"], [here], f"norm{index}", domain="normexport"))
+    ends = [value("x", ["N", channels, 8, 8])], [value(here, [None] * 4)]
+    return saved(path, nodes, *ends, constants, ["normexport"])
+
+
+def all_norms_reference(path: Path, x):
+    """What the file of `all_norms` with int8 operators computes, in numpy."""
+    proto = onnx.load(path)
+    constants = {each.name: numpy_helper.to_array(each) for each in proto.graph.initializer}
+    for index, node in enumerate(node for node in proto.graph.node if node.domain):
+        kind = norms.live_ops()[node.op_type.removeprefix("Q")]
+        x = np.einsum("oc,nchw->nohw", constants[f"w{index}"][:, :, 0, 0], x.astype(np.float64)).astype(np.float32)
+        q = np.clip(np.rint(x / constants["s"]), -128, 127).astype(np.int8)
+        instance = "Instance" in node.op_type
+        y = norms.quantized_reference(kind, q, constants["scale"], constants["bias"], epsilon=0.25, instance=instance)
+        x = y.astype(np.float32) * constants["s"]
+    return x
