@@ -82,7 +82,7 @@ def load_arrays(path: str | Path, specs: Sequence[InputSpec]) -> dict[str, Array
         if name not in arrays:
             given = ", ".join(sorted(arrays)) or "nothing"
             raise UsageError(str(path), f"holds no array {name} (it holds {given})", f"save {', '.join(names)} in it")
-    checked = {spec.name: _fitting(str(path), spec, arrays[spec.name]) for spec in specs}
+    checked = {spec.name: fitting(str(path), spec, arrays[spec.name]) for spec in specs}
     counts = {len(checked[spec.name]) for spec in specs if spec.batched}
     if len(counts) > 1:
         raise UsageError(str(path), f"its arrays hold {sorted(counts)} samples", "save as many of each input")
@@ -170,7 +170,12 @@ def _read(path: Path) -> dict[str, Array]:
         raise UsageError(str(path), "is not a numpy file of plain arrays", "write it with numpy.savez") from error
 
 
-def _fitting(path: str, spec: InputSpec, array: Array) -> Array:
+def fitting(path: str, spec: InputSpec, array: Array) -> Array:
+    """Samples (N, *shape) for one input, in a type that it takes.
+
+    Raises:
+        UsageError: wrong shape or dtype, NaN.
+    """
     where = f"{path}: array {spec.name}" if spec.name else path
     expected = ("N", *spec.shape) if spec.batched else spec.shape
     sizes = array.shape[1:] if spec.batched else array.shape

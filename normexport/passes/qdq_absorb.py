@@ -86,7 +86,8 @@ def _absorb(node: ir.Node, work: Work) -> None:
         name=node.name,
         metadata_props=dict(node.metadata_props),
     )
-    result = quantize.outputs[0]
+    result, shaped = quantize.outputs[0], node.outputs[0]
+    result.type, result.shape = ir.TensorType(ir.DataType.INT8), shaped.shape
     work.graph.insert_after(quantize, whole)
     work.hand_over(result, whole.outputs[0], [quantize])
     work.remove([node])

@@ -1,0 +1,75 @@
+"""What happens to QuantizeLinear / DequantizeLinear pairs after they were inserted: where one costs and gives nothing.
+
+- Before a graph output: the caller wants the numbers, not the numbers rounded to 256 levels.
+- Between a layer and the ReLU that alone reads it (symmetric quantisation keeps ReLUs): the pair behind the ReLU rounds
+  once; a second scale in between would only keep engines from fusing the two. A live norm keeps its pair, which makes
+  it an integer operator.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from normexport.norms import DOMAIN
+from normexport.passes.nodes import op
+
+
+def drop_output_pairs(model: ir.Model) -> None:
+    """Let graph outputs be what the last layer computes, under their names; in place."""
+    for index, value in enumerate(list(model.graph.outputs)):
+        pair = _pair_of(value)
+        if pair is None:
+            continue
+        quantize, dequantize = pair
+        source, name = quantize.inputs[0], value.name
+        if source is None or source.producer() is None or source.is_graph_output():
+            continue
+        model.graph.outputs[index] = source
+        value.replace_all_uses_with(source)
+        _remove(model.graph, dequantize, quantize)
+        source.name, source.type, source.shape = name, value.type, value.shape
+
+
+def drop_pairs_before_relu(model: ir.Model) -> None:
+    """Let a ReLU read a layer's own result where only a pair of Q and DQ stands between the two; in place."""
+    for node in [node for node in model.graph if op(node) == "Relu"]:
+        value = node.inputs[0]
+        pair = _pair_of(value) if value is not None else None
+        if value is None or pair is None or len(value.uses()) != 1 or value.is_graph_output():
+            continue
+        quantize, dequantize = pair
+        layer = quantize.inputs[0].producer() if quantize.inputs[0] is not None else None
+        if layer is not None and layer.domain == DOMAIN:
+            continue
+        node.replace_input_with(0, quantize.inputs[0])
+        _remove(model.graph, dequantize, quantize)
+
+
+def is_quantized(node: ir.Node) -> bool:
+    """Whether a node can compute on integers: its first two operands are int8 or come out of a DequantizeLinear.
+
+    A bias, and what is no floating number (shapes, axes), does not count.
+    """
+    operands = [value for value in node.inputs[:2] if value is not None and value.dtype != ir.DataType.INT64]
+    if op(node) in ("QuantizeLinear", "DequantizeLinear") or not operands:
+        return False
+    if node.domain == DOMAIN:
+        return operands[0].dtype == ir.DataType.INT8
+    producers = [value.producer() for value in operands]
+    return all(producer is not None and op(producer) == "DequantizeLinear" for producer in producers)
+
+
+def _pair_of(value: ir.Value) -> tuple[ir.Node, ir.Node] | None:
+    dequantize = value.producer()
+    if dequantize is None or op(dequantize) != "DequantizeLinear" or dequantize.inputs[0] is None:
+        return None
+    quantize = dequantize.inputs[0].producer()
+    if quantize is None or op(quantize) != "QuantizeLinear":
+        return None
+    return quantize, dequantize
+
+
+def _remove(graph: ir.Graph, dequantize: ir.Node, quantize: ir.Node) -> None:
+    graph.remove(dequantize, safe=True)
+    if not quantize.outputs[0].uses() and not quantize.outputs[0].is_graph_output():
+        graph.remove(quantize, safe=True)

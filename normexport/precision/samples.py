@@ -1,0 +1,129 @@
+"""Calibration data as a stream of batches: an .npz file, a folder of .npy files or images, or any iterable.
+
+Only an .npz is read whole (it is one file); of a folder one batch is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from normexport.errors import MissingComponent, UsageError
+from normexport.onnx_export import InputSpec
+from normexport.parity import load_arrays
+from normexport.parity.inputs import fitting
+from normexport.runtime import Array, Feeds
+
+BATCH = 8  # samples run at a time; a ResNet-50 at 224x224 holds 87 MB of tensors per sample
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+#: Makes a fresh stream of batches at each call.
+Batches = Callable[[], Iterator[Feeds]]
+
+
+def batches_of(source: str | Path | Iterable[Any], specs: Sequence[InputSpec], batch: int = BATCH) -> Batches:
+    """Batches of at most `batch` samples, arrays by input name.
+
+    Args:
+        source: .npz (arrays by input name; others, as labels, are ignored) or .npy file; a folder with one sample
+            per .npy file or image, in the order of their names, for a model of one input; or an iterable of samples
+            (arrays, or mappings by input name), which must give the same samples again at each iteration.
+        specs: the model's inputs. One without a free batch dimension is fed one sample at a time.
+
+    Raises:
+        UsageError: unreadable, or nothing of the model's shape and type in it; when the stream reaches it.
+    """
+    size = batch if all(spec.batched for spec in specs) else 1
+    if not isinstance(source, (str, Path)):
+        return lambda: _grouped((_as_feeds(sample, specs) for sample in source), specs, size)
+    path = Path(source)
+    if not path.is_dir():
+        return lambda: _slices(load_arrays(path, specs), specs, size)
+    if len(specs) != 1:
+        raise UsageError(str(path), f"is a folder, and the model reads {len(specs)} inputs", "save them as one .npz")
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in (".npy", *IMAGES))
+    if not files:
+        raise UsageError(str(path), "holds no .npy files and no images", "give a folder of samples")
+    return lambda: _grouped(({specs[0].name: _read(file, specs[0])} for file in files), specs, size)
+
+
+def digest_of(batches: Batches) -> str:
+    """What `calibrate` records as the digest of the data, without running the model."""
+    digest = hashlib.sha256()
+    for feeds in batches():
+        for array in feeds.values():
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _slices(arrays: dict[str, Array], specs: Sequence[InputSpec], size: int) -> Iterator[Feeds]:
+    if not any(spec.batched for spec in specs):
+        yield arrays
+        return
+    count = min(len(arrays[spec.name]) for spec in specs if spec.batched)
+    for start in range(0, count, size):
+        yield {s.name: arrays[s.name][start : start + size] if s.batched else arrays[s.name] for s in specs}
+
+
+def _grouped(samples: Iterable[Feeds], specs: Sequence[InputSpec], size: int) -> Iterator[Feeds]:
+    group: list[Feeds] = []
+    for sample in samples:
+        group.append(sample)
+        if len(group) == size:
+            yield _stacked(group, specs)
+            group = []
+    if group:
+        yield _stacked(group, specs)
+
+
+def _stacked(group: Sequence[Feeds], specs: Sequence[InputSpec]) -> Feeds:
+    return {
+        spec.name: np.stack([each[spec.name] for each in group]) if spec.batched else group[0][spec.name]
+        for spec in specs
+    }
+
+
+def _as_feeds(sample: Any, specs: Sequence[InputSpec]) -> Feeds:
+    named = sample if isinstance(sample, dict) else {specs[0].name: sample}
+    missing = [spec.name for spec in specs if spec.name not in named]
+    if missing:
+        raise UsageError("calibration sample", f"lacks {', '.join(missing)}", "give an array for each input")
+    return {spec.name: _one("calibration sample", spec, np.asarray(named[spec.name])) for spec in specs}
+
+
+def _read(file: Path, spec: InputSpec) -> Array:
+    if file.suffix.lower() != ".npy":
+        return _one(str(file), spec, _image(file, spec))
+    try:
+        array: Array = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(str(file), "is not a numpy file of a plain array", "write it with numpy.save") from error
+    return _one(str(file), spec, array)
+
+
+def _one(place: str, spec: InputSpec, array: Array) -> Array:
+    """One sample, checked as a batch of one is."""
+    return fitting(place, spec, array[None])[0] if spec.batched else fitting(place, spec, array)
+
+
+def _image(file: Path, spec: InputSpec) -> Array:
+    """(C, H, W) float32 in [0, 1], resized to the model's H and W; grey where C = 1."""
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        raise MissingComponent("PIL", "is not installed", "run: pip install pillow") from error
+    if len(spec.shape) != 3 or spec.shape[0] not in (1, 3):
+        shape = "x".join(map(str, spec.shape))
+        raise UsageError(str(file), f"is an image, and the model reads {shape}", "save the samples as .npy")
+    channels, height, width = spec.shape
+    try:
+        with Image.open(file) as image:
+            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB").resize((width, height)), np.float32)
+    except (OSError, UnidentifiedImageError) as error:
+        raise UsageError(str(file), "is not an image that can be read", "take it out of the folder") from error
+    array: Array = (pixels.reshape(height, width, channels) / np.float32(255)).transpose(2, 0, 1)
+    return array
