@@ -40,6 +40,7 @@ from normexport.nn.instance import (
     TopKInstanceNorm2d,
     TopKInstanceNorm3d,
 )
+from normexport.nn.native import use_native_kernels
 from normexport.nn.running import RunningNorm
 from normexport.nn.weight_norm import BoundedWeightNorm, bounded_weight_norm, remove_bounded_weight_norm
 
@@ -81,4 +82,5 @@ __all__ = [
     "convert_norms",
     "ops",
     "remove_bounded_weight_norm",
+    "use_native_kernels",
 ]

@@ -1,0 +1,90 @@
+"""Compiled kernels for modules in evaluation, where the caller asks for them.
+
+    with normexport.nn.use_native_kernels():
+        y = model(x)
+
+Off by default: the plain PyTorch modules are what everything else is compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from normexport.nn.ops.support import work_dtype
+from normexport.plugins.kernels import KINDS, TYPES, Kernels, load
+from normexport.plugins.kernels import Norm as Description
+
+if TYPE_CHECKING:
+    from normexport.nn.base import Norm
+
+_active: ContextVar[Kernels | None] = ContextVar("native kernels", default=None)
+
+
+@contextmanager
+def use_native_kernels() -> Iterator[None]:
+    """Within it, in this thread, modules that compute live statistics in evaluation do so by the compiled kernels.
+
+    That is the norms without running statistics, in `eval()`, where x is a plain contiguous tensor on the CPU, no
+    gradient is recorded, and nothing traces, compiles or transforms the call; every other call computes as ever.
+    Results agree with PyTorch's within float32 rounding, see `normexport.runtime.native.norm`.
+
+    Raises:
+        MissingComponent: on entry: the kernel library is not built, or is of another version.
+    """
+    token = _active.set(load())
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def serves(x: Tensor, *parameters: Tensor | None) -> bool:
+    """Whether the compiled kernels take this call."""
+    if torch.compiler.is_compiling() or _active.get() is None:
+        return False
+    tensors = [x, *(each for each in parameters if each is not None)]
+    return (
+        type(x) is Tensor
+        and all(each.device.type == "cpu" and each.layout == torch.strided for each in tensors)
+        and x.is_contiguous()
+        and str(x.dtype)[6:] in TYPES
+        and x.is_floating_point()
+        and not (torch.is_grad_enabled() and any(each.requires_grad for each in tensors))
+        and torch._C._get_tracing_state() is None
+        and _get_current_dispatch_mode() is None
+        and torch._C._functorch.peek_interpreter_stack() is None
+    )
+
+
+def live(norm: Norm, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """y of `norm.live(x)`, for an x that `serves` accepts.
+
+    Raises:
+        UsageError: k exceeds the elements reduced.
+    """
+    kernels = _active.get()
+    assert kernels is not None
+    y = torch.empty_like(x)
+    scale, shift = (each.detach().to(work_dtype(x)).contiguous() for each in (weight, bias))
+    description = Description(
+        kind=KINDS[norm.kind],
+        type=TYPES[str(x.dtype)[6:]],
+        instance=norm.instance,
+        batch=x.shape[0],
+        channels=x.shape[1],
+        space=x[:1, :1].numel() if x.numel() else 0,
+        k=getattr(norm, "k", 1),
+        chunks=getattr(norm, "chunks", 1),
+        epsilon=norm.eps,
+        correction=norm.correction,
+    )
+    vectors = scale.data_ptr(), shift.data_ptr()
+    kernels.run(description, x.data_ptr(), vectors[0], vectors[1], y.data_ptr(), torch.get_num_threads())
+    return y
