@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 
 from normexport import onnx_export, parity
 from normexport.checkpoint import Checkpoint, load
+from normexport.engine import read_manifest
 from normexport.errors import UsageError
 from normexport.files import check_writable, replacing, staging
 from normexport.folding import FOLDING, fold
@@ -23,6 +24,7 @@ from normexport.onnx_export import Exported, InputSpec, parse_inputs
 from normexport.onnx_files import open_onnx, save_onnx
 from normexport.passes import FoldResult
 from normexport.passes import fold as fold_model
+from normexport.plans import Plan, check_plan, plan_inputs
 from normexport.report import Conversion, Inspection, Operators
 
 __all__ = ["ConvertConfig", "check", "convert", "export", "fold", "inspect", "load"]
@@ -131,7 +133,7 @@ def convert(
 
 def check(
     reference: Checkpoint | ir.Model | str | Path,
-    candidate: Checkpoint | ir.Model | str | Path,
+    candidate: Checkpoint | ir.Model | Plan | str | Path,
     inputs: Inputs = (),
     *,
     data: str | Path | None = None,
@@ -139,6 +141,8 @@ def check(
     batches: tuple[int, ...] | None = None,
 ) -> parity.ParityReport:
     """Judge whether `candidate` computes what `reference` computes; each a checkpoint or an ONNX model or file.
+
+    The candidate may also be a `normexport.plans.Plan`, on a GPU that it was built for; then outputs alone are judged.
 
     Args:
         inputs: shapes of one sample; needed only where no side says what it reads.
@@ -149,6 +153,8 @@ def check(
     Raises:
         UsageError: the two read different inputs, or nothing says what they read.
     """
+    if isinstance(candidate, Plan):
+        return _check_plan(_side(reference), candidate, _specs(inputs), data, batches)
     first, second = _side(reference), _side(candidate)
     # ONNX sides first: they bind by name, torch by position.
     sides = sorted((first, second), key=lambda side: not isinstance(side, ir.Model))
@@ -167,6 +173,18 @@ def check(
         known = _layers_for(first, candidate, specs) if layers else ()
         return parity.check_model(_torch(first), second, known, specs, data=arrays, sizes=batches)
     return parity.check_torch(_torch(first), _torch(second), specs, data=arrays, sizes=batches)
+
+
+def _check_plan(
+    reference: Checkpoint | ir.Model,
+    plan: Plan,
+    specs: Sequence[InputSpec],
+    data: str | Path | None,
+    batches: tuple[int, ...] | None,
+) -> parity.ParityReport:
+    arrays = parity.load_arrays(data, specs or plan_inputs(read_manifest(plan.path))) if data is not None else None
+    model = reference if isinstance(reference, ir.Model) else _torch(reference)
+    return check_plan(model, plan, specs, data=arrays, sizes=batches)
 
 
 def inspect(source: Checkpoint | str | Path, inputs: Inputs = ()) -> Inspection:

@@ -32,6 +32,7 @@ ORDER = [
     "engine",
     "runtime",
     "parity",
+    "plans",
     "precision",
     "report",
     "folding",

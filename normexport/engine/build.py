@@ -191,7 +191,7 @@ def _plugin_library(config: EngineConfig) -> Path | None:
         return plugins.find("tensorrt")
     path = Path(config.plugin_library)
     if not path.is_file():
-        raise MissingComponent(str(path), "does not exist", "run: normexport plugins build")
+        raise MissingComponent(str(path), "does not exist", "run: normexport plugins build --tensorrt")
     return path
 
 
@@ -210,6 +210,7 @@ def _request(
         "workspace": config.workspace,
         "optimization_level": config.optimization_level,
         "flags": [name for name, wanted in flags.items() if wanted],
+        "tf32": config.tf32,
         "hardware_compatible": config.hardware_compatible,
         "timing_cache": None if config.timing_cache is None else str(config.timing_cache),
         "embed": list(embed),

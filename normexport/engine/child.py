@@ -140,7 +140,7 @@ class Child:
             return MissingComponent(self._flavor.title, "needs an NVIDIA GPU and its driver for this", remedy)
         places = {"plugins": ", ".join(self._libraries), "parse": node and f"node {node}"}
         remedies = {
-            "plugins": "build it again: normexport plugins build (what is wrong: normexport plugins doctor FILE)",
+            "plugins": "see what is wrong: normexport plugins doctor FILE",
             "parse": "see what the operator needs in the log (--log FILE)",
             "build": "see the log (--log FILE)",
         }

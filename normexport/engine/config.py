@@ -37,6 +37,7 @@ class EngineConfig:
         optimization_level: 0 to 5; None: the vendor's own.
         weight_streaming: allow weights to be streamed from host memory.
         refit: allow weights to be replaced in the plan; building such a plan needs a GPU.
+        tf32: let float32 layers multiply in TF32, with 10 bits of mantissa; faster, and no float32 any more.
         timeout: seconds after which the build is given up; None: never.
         log: file that receives all the vendor says.
     """
@@ -55,6 +56,7 @@ class EngineConfig:
     optimization_level: int | None = None
     weight_streaming: bool = False
     refit: bool = False
+    tf32: bool = False
     timeout: float | None = None
     log: str | Path | None = None
 

@@ -76,7 +76,9 @@ def prepare(model: ir.Model, served: Collection[str], known: Collection[str] = (
             continue
         if name not in functions:
             place = next(node.name or name for node in ours if node.op_type == name)
-            remedy = "build the plugin library (normexport plugins build), or take an operator of this version"
+            remedy = (
+                "build the plugin library (normexport plugins build --tensorrt), or take an operator of this version"
+            )
             raise EngineError(f"node {place}", f"{name} has neither plugin nor body", remedy)
         copy.functions[(norms.DOMAIN, name, "")] = ir.serde.deserialize_function(functions[name])
     _name_uniquely(copy, taken)

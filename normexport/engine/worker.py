@@ -109,6 +109,8 @@ class Worker:
             config.builder_optimization_level = request["optimization_level"]
         for name in request["flags"]:
             config.set_flag(getattr(trt.BuilderFlag, name))
+        if not request["tf32"]:
+            config.clear_flag(trt.BuilderFlag.TF32)  # it is on by default
         if request["hardware_compatible"]:
             config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
         if request["embed"]:

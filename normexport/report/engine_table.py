@@ -58,6 +58,14 @@ def show_built(console: Console, plan: Path, manifest: Manifest) -> None:
     console.print(Text.assemble(("ENGINE BUILT", "bold green"), f"  {tail}"))
 
 
+def show_run(console: Console, output: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """What `run` computed and where it is."""
+    for name, shape in shapes.items():
+        words_line(console, f"{name} {'x'.join(map(str, shape)) or 'scalar'}")
+    words = Text.assemble((f"{'wrote':<11}", "bold"), f"{plain(output)}  ({size(output)})")
+    console.print(words, soft_wrap=True)
+
+
 def _tensor(tensor: Tensor) -> str:
     sizes = "x".join("?" if each < 0 else str(each) for each in tensor.shape) or "scalar"
     return f"{tensor.name} {sizes} {tensor.dtype}"

@@ -1,4 +1,4 @@
-"""One small protocol, `Runtime`, over PyTorch, ONNX Runtime and onnx.reference.
+"""One small protocol, `Runtime`, over PyTorch, ONNX Runtime, onnx.reference and TensorRT.
 
 Torch is imported only when `TorchRuntime` is asked for.
 """
@@ -14,6 +14,7 @@ from normexport.runtime.reference_runtime import ReferenceRuntime
 
 if TYPE_CHECKING:
     from normexport.runtime.torch_runtime import TorchRuntime
+    from normexport.runtime.trt import TensorRTRuntime
 
 __all__ = [
     "Array",
@@ -23,6 +24,7 @@ __all__ = [
     "ReferenceRuntime",
     "Runtime",
     "Sink",
+    "TensorRTRuntime",
     "TorchRuntime",
     "release_memory",
 ]
@@ -33,4 +35,8 @@ def __getattr__(name: str) -> Any:
         from normexport.runtime.torch_runtime import TorchRuntime
 
         return TorchRuntime
+    if name == "TensorRTRuntime":
+        from normexport.runtime.trt import TensorRTRuntime
+
+        return TensorRTRuntime
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

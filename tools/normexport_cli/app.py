@@ -22,6 +22,7 @@ from normexport_cli.help import CommandWithChoices
 from normexport_cli.inspect import inspect
 from normexport_cli.parity import parity
 from normexport_cli.plugins import app as plugins
+from normexport_cli.run import run
 from normexport_cli.screen import surviving_broken_pipes
 from normexport_cli.version import version_line
 
@@ -100,7 +101,7 @@ def root(
         raise typer.Exit(2)
 
 
-for _command in (inspect, convert, export, fold, build, parity):
+for _command in (inspect, convert, export, fold, build, run, parity):
     app.command(cls=CommandWithChoices)(_command)
 app.add_typer(plugins)
 

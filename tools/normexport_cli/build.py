@@ -36,6 +36,7 @@ Streaming = Annotated[
     bool, typer.Option("--weight-streaming", metavar="", help="Allow weights to be streamed from host memory.")
 ]
 Refit = Annotated[bool, typer.Option("--refit", metavar="", help="Allow weights to be replaced (needs a GPU).")]
+Tf32 = Annotated[bool, typer.Option("--tf32", metavar="", help="Let float32 layers multiply in TF32.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", metavar="S", help="Give up after so many seconds.")]
 Log = Annotated[Path | None, typer.Option("--log", metavar="FILE", help="Keep all that TensorRT says.")]
 
@@ -61,6 +62,7 @@ def build(
     hardware_compatible: Hardware = False,
     weight_streaming: Streaming = False,
     refit: Refit = False,
+    tf32: Tf32 = False,
     timeout: Timeout = None,
     log: Log = None,
     json: options.Json = False,
@@ -93,6 +95,7 @@ def build(
             hardware_compatible=hardware_compatible,
             weight_streaming=weight_streaming,
             refit=refit,
+            tf32=tf32,
             timeout=timeout,
             log=log,
         )

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from normexport_cli import options
-from normexport_cli.options import LoadOptions
+from normexport_cli.options import LoadOptions, is_plan
 from normexport_cli.screen import print_json, result_console, working
 
-Source = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint of any kind, or an ONNX file.")]
+Source = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint of any kind, an ONNX file, or a plan.")]
 
 
 def inspect(
@@ -24,12 +24,15 @@ def inspect(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show the norms of a checkpoint, the health of their statistics, what would fold and why not.
+    """Show the norms of a checkpoint, the health of their statistics, what would fold and why not; or a plan.
 
     \b
       normexport inspect model.pt2
       normexport inspect weights.pth --model resnet:resnet18 --input 3x224x224
     """
+    if is_plan(source):
+        _inspect_plan(source, json, debug)
+        return
     with working("Inspecting", json=json, debug=debug):
         how = LoadOptions.of(model, model_kwargs, dialect, trust)
         from normexport import pipeline
@@ -41,3 +44,18 @@ def inspect(
     from normexport.report.terminal import show_inspection
 
     show_inspection(result_console(), result)
+
+
+def _inspect_plan(plan: Path, json: bool, debug: bool) -> None:
+    """The manifest, once the plan is known to be the one it describes; the plan itself is not opened."""
+    with working("Inspecting", json=json, debug=debug):
+        from normexport.engine import check_plan, read_manifest
+
+        manifest = read_manifest(plan)
+        check_plan(plan, manifest)
+    if json:
+        print_json(manifest.as_dict())
+        return
+    from normexport.report.engine_table import show_engine
+
+    show_engine(result_console(), plan, manifest, every_layer=True)

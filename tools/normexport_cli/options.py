@@ -14,6 +14,7 @@ from normexport_cli.help import complete_dialect
 
 if TYPE_CHECKING:
     from normexport.checkpoint import Checkpoint as LoadedCheckpoint
+    from normexport.plans import Plan
 
 Checkpoint = Annotated[
     Path,
@@ -90,6 +91,22 @@ class LoadOptions:
     def load_unless_onnx(self, path: Path) -> LoadedCheckpoint | Path:
         """The checkpoint at `path`; an ONNX file's path as it is."""
         return path if path.suffix.lower() == ".onnx" else self.load(path)
+
+
+#: Suffixes that people give to TensorRT plans.
+_PLANS = (".plan", ".engine", ".trt")
+
+
+def is_plan(path: Path) -> bool:
+    """Whether a path is that of a TensorRT plan."""
+    return path.suffix.lower() in _PLANS
+
+
+def load_plan(path: Path, trust: bool) -> Plan:
+    """The plan at `path`, not opened yet."""
+    from normexport.plans import Plan
+
+    return Plan(path, trust)
 
 
 def require_file_name(output: Path) -> None:

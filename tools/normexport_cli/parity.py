@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from normexport_cli import options
-from normexport_cli.options import LoadOptions
+from normexport_cli.options import LoadOptions, is_plan
 from normexport_cli.screen import print_json, result_console, working
 
 Reference = Annotated[Path, typer.Argument(metavar="REF", help="What is right: a checkpoint or an ONNX file.")]
-Candidate = Annotated[Path, typer.Argument(metavar="CAND", help="What is judged: a checkpoint or an ONNX file.")]
+Candidate = Annotated[
+    Path, typer.Argument(metavar="CAND", help="What is judged: a checkpoint, an ONNX file or a plan.")
+]
 Layers = Annotated[bool, typer.Option("--layers", metavar="", help="Show every module boundary, not only the worst.")]
 
 
@@ -31,7 +33,7 @@ def parity(
 ) -> None:
     """Judge whether a candidate computes what a reference computes, within the error of its own precision.
 
-    The reference runs in float64; the options of checkpoints are for those among the two.
+    The reference runs in float64; the options of checkpoints are for those among the two. A plan needs its GPU.
 
     \b
       normexport parity model.pt2 out/model.onnx --layers
@@ -41,8 +43,8 @@ def parity(
         how = LoadOptions.of(model, model_kwargs, dialect, trust)
         from normexport import pipeline
 
-        sides = how.load_unless_onnx(reference), how.load_unless_onnx(candidate)
-        result = pipeline.check(*sides, inputs, data=data, layers=layers)
+        side = options.load_plan(candidate, trust) if is_plan(candidate) else how.load_unless_onnx(candidate)
+        result = pipeline.check(how.load_unless_onnx(reference), side, inputs, data=data, layers=layers)
     if json:
         print_json(result.as_dict())
     else:

@@ -1,0 +1,126 @@
+"""Plans where other verbs take ONNX files: run one on a file of arrays, judge one against a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport import parity
+from normexport.engine import Manifest, read_manifest
+from normexport.errors import UsageError
+from normexport.files import replacing
+from normexport.onnx_export import InputSpec
+from normexport.parity.check import Factory
+from normexport.parity.judge import JITTER
+from normexport.runtime import Array, OnnxRuntime, ReferenceRuntime, Runtime, TensorRTRuntime
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+_SIZES = (1, 2, 7)  # batch sizes judged, as far as the profile has them; its largest comes last
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan to be opened, and how far its holder trusts it."""
+
+    path: Path
+    trust: bool = False
+    plugin_library: Path | None = None
+
+    def runtime(self, *, graphs: bool = False) -> TensorRTRuntime:
+        """Opened on this machine's GPU. Raises what `TensorRTRuntime` raises."""
+        return TensorRTRuntime(self.path, trust=self.trust, plugin_library=self.plugin_library, graphs=graphs)
+
+
+def plan_inputs(manifest: Manifest) -> tuple[InputSpec, ...]:
+    """What a plan reads; an open first size is the batch.
+
+    Raises:
+        UsageError: another size is open.
+    """
+    specs = []
+    for each in manifest.inputs:
+        batched = each.shape[:1] == (-1,)
+        rest = each.shape[1:] if batched else each.shape
+        if any(size < 0 for size in rest):
+            raise UsageError(f"input {each.name}", f"has open sizes {each.shape}", "give its shape with --input")
+        specs.append(InputSpec(each.name, rest, each.dtype, batched))
+    return tuple(specs)
+
+
+def run_plan(plan: Plan, inputs: Path, output: Path) -> dict[str, tuple[int, ...]]:
+    """Run a plan on the arrays of an .npz file, write its outputs to another; returns their shapes by name.
+
+    Raises:
+        UsageError: the arrays are not what the plan reads, or the output can't be written.
+        MissingComponent, EngineError: see `TensorRTRuntime`.
+    """
+    arrays = parity.load_arrays(inputs, plan_inputs(read_manifest(plan.path)))
+    results = plan.runtime().run(arrays)
+    with replacing(output) as temporary, temporary.open("wb") as file:
+        np.savez(file, **results)  # type: ignore[arg-type]
+    return {name: tuple(array.shape) for name, array in results.items()}
+
+
+def check_plan(
+    reference: nn.Module | ExportedProgram | ir.Model,
+    plan: Plan,
+    inputs: Sequence[InputSpec] = (),
+    *,
+    data: Mapping[str, Array] | None = None,
+    sizes: Sequence[int] | None = None,
+) -> parity.ParityReport:
+    """Judge a plan against the model it came from, by the rule for its precision; outputs alone.
+
+    Raises:
+        MissingComponent, EngineError, UsageError: see `TensorRTRuntime`.
+    """
+    manifest = read_manifest(plan.path)
+    specs = tuple(inputs) or plan_inputs(manifest)
+    highs = parity.integer_highs(reference) if isinstance(reference, ir.Model) else {}
+    batches = parity.standard_batches(specs, data, sizes=sizes or batch_sizes(manifest), highs=highs)
+    precision = precision_of(manifest)
+    exact, baseline = _sides(reference, specs, [each.name for each in manifest.outputs], precision)
+    return parity.check(exact, baseline, plan.runtime, batches, precision=precision)
+
+
+def batch_sizes(manifest: Manifest) -> tuple[int, ...]:
+    """The usual sizes that the profile has, and its largest."""
+    ends = [(each.smallest or each.shape)[:1] + (each.largest or each.shape)[:1] for each in manifest.inputs]
+    least, most = max(low for low, _ in ends), min(high for _, high in ends)
+    return tuple(dict.fromkeys([size for size in _SIZES if least <= size <= most] + [most]))
+
+
+def precision_of(manifest: Manifest) -> str:
+    """The precision a plan is held to: half where most of its layers compute in it, else float32."""
+    most = max(manifest.precision, key=lambda name: manifest.precision[name], default="float32")
+    return most if most in ("float16", "bfloat16") else "float32"
+
+
+def _sides(
+    reference: nn.Module | ExportedProgram | ir.Model,
+    specs: Sequence[InputSpec],
+    outputs: Sequence[str],
+    precision: str,
+) -> tuple[Factory, Factory]:
+    if isinstance(reference, ir.Model):
+        model = reference
+        return lambda: ReferenceRuntime(model, double=True), lambda: OnnxRuntime(model, jitter=JITTER)
+    from normexport.runtime import TorchRuntime
+
+    torch_model = reference
+
+    def exact() -> Runtime:
+        return TorchRuntime(torch_model, specs, outputs, "float64")
+
+    def baseline() -> Runtime:
+        return TorchRuntime(torch_model, specs, outputs, precision, jitter=JITTER)
+
+    return exact, baseline

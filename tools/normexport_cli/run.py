@@ -1,0 +1,51 @@
+"""`normexport run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from normexport_cli import options
+from normexport_cli.screen import print_json, result_console, working
+
+Plan = Annotated[Path, typer.Argument(metavar="MODEL.plan", help="A plan with its manifest beside it.")]
+Inputs = Annotated[
+    Path, typer.Option("--inputs", metavar="IN.npz", help="One array per input, by its name, batch included.")
+]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT.npz", help="Where to write the outputs.")]
+TrustPlan = Annotated[
+    bool, typer.Option("--trust", metavar="", help="Run the plugin code that the plan holds, from authors you trust.")
+]
+Library = Annotated[
+    Path | None, typer.Option("--plugin-library", metavar="FILE.so", help="The library a plan without it needs.")
+]
+
+
+def run(
+    plan: Plan,
+    inputs: Inputs,
+    output: Output,
+    trust: TrustPlan = False,
+    plugin_library: Library = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Run a TensorRT plan on the GPU of this machine.
+
+    \b
+      normexport run model.plan --inputs in.npz -o out.npz
+    """
+    with working("Running", json=json, debug=debug) as on_stage:
+        options.require_file_name(output)
+        on_stage("load")
+        from normexport import plans
+
+        shapes = plans.run_plan(plans.Plan(plan, trust, plugin_library), inputs, output)
+    if json:
+        print_json({"file": str(output), "outputs": {name: list(shape) for name, shape in shapes.items()}})
+        return
+    from normexport.report.engine_table import show_run
+
+    show_run(result_console(), output, shapes)
