@@ -69,7 +69,7 @@ __device__ inline Line finish(const Task& task, const Place& place, double* slot
 }
 
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads) apply_kernel(Task task) {
+__global__ void __launch_bounds__(kThreads, 3) apply_kernel(Task task) {
   NX_SHARED(double, slots, kThreads);
   NX_SHARED(float, shared, kGroups);
   const Geometry& g = task.g;

@@ -132,7 +132,7 @@ enum class Look { kSum, kExtremes, kSquares };
 
 // First phase: the sum of q; with it its extremes (Linf) or the sum of squares (L2: all it needs).
 template <int W, bool One, Look look>
-__global__ void __launch_bounds__(kThreads) int_first_kernel(IntTask task) {
+__global__ void __launch_bounds__(kThreads, 2) int_first_kernel(IntTask task) {
   NX_SHARED(long long, slots, reduce_slots(W));
   const Geometry& g = task.g;
   Place place = place_of(g, blockIdx.x);
@@ -186,7 +186,7 @@ __device__ inline IntMean int_mean(long long sum, long long n) {
 
 // Second phase of L1: distances from the pivot p, and how many elements lie above it and on it.
 template <int W, bool One>
-__global__ void __launch_bounds__(kThreads) int_second_kernel(IntTask task) {
+__global__ void __launch_bounds__(kThreads, 2) int_second_kernel(IntTask task) {
   NX_SHARED(long long, slots, W == 1 ? kThreads : reduce_slots(W));  // of both reductions
   NX_SHARED(float, shared, kGroups);
   const Geometry& g = task.g;

@@ -37,7 +37,7 @@ __device__ inline long long sum_of_bins(const unsigned* bins, long long* slots) 
 // Histograms of one column: of its `held` channels, in as many copies as fit, so that fewer threads meet at a bin.
 // A statistic of one part is finished at once; those of several leave their bins.
 template <int W>
-__global__ void __launch_bounds__(kThreads) histogram_kernel(IntTask task) {
+__global__ void __launch_bounds__(kThreads, 2) histogram_kernel(IntTask task) {
   NX_SHARED(unsigned, bins, 16 * 256);
   NX_SHARED(long long, slots, kThreads);
   NX_SHARED(long long, sums, 16);
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(kThreads) histogram_kernel(IntTask task) {
 
 // One block per statistic: its parts' histograms.
 template <int>  // none of its own: see bound_kernel
-__global__ void __launch_bounds__(kThreads) ends_kernel(IntTask task) {
+__global__ void __launch_bounds__(kThreads, 2) ends_kernel(IntTask task) {
   NX_SHARED(unsigned, bins, 256);
   NX_SHARED(long long, slots, kThreads);
   int64_t groups = task.single.groups, group = blockIdx.x;

@@ -80,7 +80,7 @@ __device__ inline void write_tile(const Task& task, const Column& column, const 
 }
 
 template <class T, int kind>
-__global__ void __launch_bounds__(kOnChipThreads) onchip_kernel(Task task) {
+__global__ void __launch_bounds__(kOnChipThreads, 2) onchip_kernel(Task task) {
   constexpr int W = 16 / sizeof(T);
   using Vector = Raw<T, W>;
   NX_DYN_SHARED(Vector, tile);

@@ -44,7 +44,7 @@ __device__ inline void close_chunk(const Geometry& g, FirstLook<T, W, true>& loo
 }
 
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads) range_kernel(Task task) {
+__global__ void __launch_bounds__(kThreads, 2) range_kernel(Task task) {
   NX_SHARED(float, slots, reduce_slots(W));
   NX_SHARED(float, shared, kGroups);
   const Geometry& g = task.g;

@@ -85,7 +85,7 @@ __device__ inline void keep_extremes(const Task& task, const Place& place, float
 
 // First phase: the sum of x, and its extremes for Linf and Top-k.
 template <class T, int W, bool Extremes>
-__global__ void __launch_bounds__(kThreads) first_kernel(Task task) {
+__global__ void __launch_bounds__(kThreads, 2) first_kernel(Task task) {
   NX_SHARED(float, slots, reduce_slots(W));
   NX_SHARED(float, shared, kGroups);
   const Geometry& g = task.g;
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(kThreads) first_kernel(Task task) {
 
 // Second phase of L1 and L2: deviations from the mean, and what rounding the mean to float32 left.
 template <class T, int W, bool Square>
-__global__ void __launch_bounds__(kThreads) second_kernel(Task task) {
+__global__ void __launch_bounds__(kThreads, 2) second_kernel(Task task) {
   NX_SHARED(float, slots, reduce_slots(W));
   NX_SHARED(double, wide, kThreads);
   NX_SHARED(float, shared, kGroups);

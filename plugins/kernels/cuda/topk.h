@@ -13,7 +13,7 @@ __device__ inline float deviation(float x, float m, float rest) { return fabsf((
 // below, since those are k different elements. Too few stretches: no bound; then everything is a candidate where it
 // fits, else nothing is collected and the last step reads x itself.
 template <class T>  // none of its own: a kernel per type, so that each source holds all it launches
-__global__ void __launch_bounds__(kThreads) bound_kernel(Task task) {
+__global__ void __launch_bounds__(kThreads, 2) bound_kernel(Task task) {
   NX_SHARED(double, wide, kThreads);
   NX_SHARED(Count, bins, 256);
   NX_SHARED(Count, answer, 2);
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kThreads) bound_kernel(Task task) {
 
 // Collects what lies beyond the threshold. Their order is chance, so nothing later depends on it.
 template <class T, int W>
-__global__ void __launch_bounds__(kThreads) collect_kernel(Task task) {
+__global__ void __launch_bounds__(kThreads, 2) collect_kernel(Task task) {
   NX_SHARED(float, shared, kGroups);
   const Geometry& g = task.g;
   const Selection& s = task.selection;
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(kThreads) collect_kernel(Task task) {
 // One block per statistic: the mean of the k largest deviations, from the candidates or, where they are too many,
 // from x.
 template <class T>
-__global__ void __launch_bounds__(kThreads) select_kernel(Task task) {
+__global__ void __launch_bounds__(kThreads, 2) select_kernel(Task task) {
   NX_SHARED(Count, bins, 256);
   NX_SHARED(Count, answer, 2);
   NX_SHARED(unsigned, top, kThreads);
