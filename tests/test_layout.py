@@ -129,4 +129,4 @@ def test_the_verbs_stay_functions_after_every_stage_is_imported():
 def test_every_package_is_installed_and_tools_is_not_one():
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     library = {".".join(file.parent.relative_to(ROOT).parts) for file in LIBRARY.rglob("__init__.py")}
-    assert listed == library | {"normexport_cli"}
+    assert listed == library | {"normexport_cli", "normexport_plugin_sources"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -23,17 +24,27 @@ def build_command(name: str) -> str:
     return f"{BUILD_COMMAND} --tensorrt" if name == "tensorrt" else BUILD_COMMAND
 
 
+def checkout() -> Path | None:
+    """The folder above the package, where that is a checkout with the sources of the plugins."""
+    root = Path(normexport.__file__).parents[1]
+    return root if (root / "plugins" / "CMakeLists.txt").is_file() else None
+
+
 def sources() -> Path | None:
-    """The folder of the CMake project, or None where only the Python package is installed."""
-    folder = Path(normexport.__file__).parents[1] / "plugins"
-    return folder if (folder / "CMakeLists.txt").is_file() else None
+    """The folder of the CMake project: of the checkout, or of the wheel, which carries it as a package of files."""
+    root = checkout()
+    if root is not None:
+        return root / "plugins"
+    spec = importlib.util.find_spec("normexport_plugin_sources")
+    folders = [] if spec is None else list(spec.submodule_search_locations or ())
+    return next((Path(folder) for folder in folders if Path(folder, "CMakeLists.txt").is_file()), None)
 
 
 def build_folder() -> Path:
     """Where `normexport plugins build` builds: build/plugins of a checkout, else a cache folder for this version."""
-    own = sources()
-    if own is not None:
-        return own.parent / "build" / "plugins"
+    root = checkout()
+    if root is not None:
+        return root / "build" / "plugins"
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "normexport" / f"plugins-{normexport.__version__}"
 

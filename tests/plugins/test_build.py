@@ -32,7 +32,7 @@ def project(tmp_path, monkeypatch):
     (source / "CMakeLists.txt").write_text(PROJECT)
     (source / "small.cpp").write_text("int small() { return 1; }\n")
     (source / "headers.py").write_text("print('/some/include'); print('/other/include')\n")
-    monkeypatch.setattr(locate, "sources", lambda: source)
+    monkeypatch.setattr(locate, "checkout", lambda: tmp_path)
     monkeypatch.delenv("NORMEXPORT_PLUGIN_DIR", raising=False)
     return source
 
@@ -148,8 +148,13 @@ def test_nonsense_is_refused_before_anything_starts(config, words):
 
 
 def test_two_builds_in_one_folder_take_turns(project):
-    code = "from pathlib import Path; from normexport.plugins import locate, build as b; from normexport.plugins.build"
-    code += f" import BuildConfig, build; locate.sources = lambda: Path({str(project)!r}); build(BuildConfig(jobs=1))"
+    code = (
+        "from pathlib import Path\n"
+        "from normexport.plugins import locate\n"
+        "from normexport.plugins.build import BuildConfig, build\n"
+        f"locate.checkout = lambda: Path({str(project.parent)!r})\n"
+        "build(BuildConfig(jobs=1))"
+    )
     errors = []
 
     def run():

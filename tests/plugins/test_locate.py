@@ -30,7 +30,7 @@ def test_checkout_builds_and_looks_below_its_own_build_folder(monkeypatch):
 def test_installed_package_looks_in_a_cache_of_its_own_version(tmp_path, monkeypatch):
     monkeypatch.delenv("NORMEXPORT_PLUGIN_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(locate, "sources", lambda: None)
+    monkeypatch.setattr(locate, "checkout", lambda: None)
     assert plugins.library_folder() == tmp_path / "normexport" / f"plugins-{normexport.__version__}" / "lib"
 
 
