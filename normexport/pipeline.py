@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 
 from normexport import onnx_export, parity
 from normexport.checkpoint import Checkpoint, load
-from normexport.engine import read_manifest
+from normexport.engine import EngineConfig, build_engine, check_engine, read_manifest
 from normexport.errors import UsageError
 from normexport.files import check_writable, replacing, staging
 from normexport.folding import FOLDING, fold
@@ -41,11 +41,13 @@ class ConvertConfig:
         fold: fold norms; False leaves them as operators with bodies.
         data: .npz file of real inputs, judged beside the random ones.
         batches: batch sizes at which parity is judged; None: 1, 2 and 7, fewer for large inputs.
+        engine: build a TensorRT plan of the file too, once parity has passed.
     """
 
     fold: bool = True
     data: str | Path | None = None
     batches: tuple[int, ...] | None = None
+    engine: EngineConfig | None = None
 
 
 def export(
@@ -77,8 +79,9 @@ def convert(
 ) -> Conversion:
     """Checkpoint -> folded ONNX file, proven against the checkpoint in float64.
 
-    Writes `model.onnx`, `model.layers.json` and `report.json` into the folder `output`, together and only when
-    all stages are through. A model that fails parity is written too, with `passed` false in its report.
+    Writes `model.onnx`, `model.layers.json` and `report.json`, and with `engine` `model.plan` and its manifest, into
+    the folder `output`, together and only when all stages are through. A model that fails parity is written too,
+    with `passed` false in its report and without a plan.
 
     Args:
         source: a checkpoint, the path of one that needs no further options, or a function that loads one.
@@ -90,6 +93,8 @@ def convert(
     """
     output = Path(output)
     check_writable(output)
+    if config.engine is not None:
+        check_engine(config.engine)
     clock = _Clock(on_stage or (lambda stage: None))
     if isinstance(source, nn.Module):
         raise UsageError(type(source).__name__, "is a module, not a checkpoint", "save it with torch.save first")
@@ -113,6 +118,10 @@ def convert(
             reference = checkpoint.program if checkpoint.program is not None else checkpoint.model
             assert reference is not None  # export refuses a checkpoint without a model
             report = parity.check_model(reference, open_onnx(model), layers, specs, data=data, sizes=config.batches)
+        engine = None
+        if config.engine is not None and report.passed:
+            with clock.stage("engine"):
+                engine = build_engine(model, folder / "model.plan", config.engine)
         conversion = Conversion(
             path=checkpoint.path,
             source=checkpoint.source,
@@ -126,6 +135,7 @@ def convert(
             parity=report,
             files=(*(output / name for name in _written(folder)), output / "report.json"),
             seconds=clock.seconds,
+            engine=engine,
         )
         (folder / "report.json").write_text(json.dumps(conversion.as_dict(), indent=1, allow_nan=False) + "\n")
     return conversion

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from normexport.engine.build import build_engine
+from normexport.engine.build import build_engine, check_engine
 from normexport.engine.config import PRECISIONS, EngineConfig
 from normexport.engine.flavor import FLAVORS, Flavor, flavor
 from normexport.engine.manifest import Manifest, check_plan, manifest_path, read_manifest
@@ -16,6 +16,7 @@ __all__ = [
     "Manifest",
     "ShapeRange",
     "build_engine",
+    "check_engine",
     "check_plan",
     "flavor",
     "manifest_path",

@@ -20,7 +20,7 @@ import normexport
 from normexport import plugins
 from normexport.engine.child import Child
 from normexport.engine.config import EngineConfig, OnStage
-from normexport.engine.flavor import check_options, check_targets, flavor, require
+from normexport.engine.flavor import Flavor, check_options, check_targets, flavor, require
 from normexport.engine.manifest import FileId, Manifest, manifest_path, manifest_text
 from normexport.engine.shapes import Profile, profiles
 from normexport.errors import EngineError, FoldError, MissingComponent
@@ -54,11 +54,7 @@ def build_engine(
         UsageError: no such file, or an output that can't be written.
     """
     source, output = Path(source), Path(output)
-    which = flavor(config.flavor)
-    targets = config.targets or which.default_targets
-    check_targets(which, targets)
-    check_options(which, config)
-    require(which)
+    which, targets = check_engine(config)
     check_writable(output.parent)
     library = _plugin_library(config)
     build = _Build(source, config, targets, library, on_stage or (lambda stage: None))
@@ -71,6 +67,22 @@ def build_engine(
             if config.log is not None:
                 write_text(Path(config.log), child.log())
     return manifest
+
+
+def check_engine(config: EngineConfig) -> tuple[Flavor, tuple[str, ...]]:
+    """The flavour and the targets of a build, before anything slow is done for it.
+
+    Raises:
+        EngineError: a target that the flavour does not build for.
+        MissingComponent: the flavour is not installed.
+        UsageError: an option that the flavour does not have.
+    """
+    which = flavor(config.flavor)
+    targets = config.targets or which.default_targets
+    check_targets(which, targets)
+    check_options(which, config)
+    require(which)
+    return which, targets
 
 
 class _Build:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 if TYPE_CHECKING:  # types alone: folding an ONNX file does without torch
     from normexport.checkpoint import NormRecord, WeightNormRecord
+    from normexport.engine import Manifest
     from normexport.onnx_export import InputSpec
     from normexport.parity import ParityReport
     from normexport.passes import FoldWarning, NormOutcome
@@ -48,6 +49,7 @@ class Conversion:
         parity: the judgement.
         files: what was written.
         seconds: wall time per stage, in order.
+        engine: the manifest of the plan, where one was asked for and parity passed.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class Conversion:
     parity: ParityReport
     files: tuple[Path, ...]
     seconds: tuple[tuple[str, float], ...]
+    engine: Manifest | None = None
 
     @property
     def passed(self) -> bool:

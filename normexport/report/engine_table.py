@@ -58,6 +58,14 @@ def show_built(console: Console, plan: Path, manifest: Manifest) -> None:
     console.print(Text.assemble(("ENGINE BUILT", "bold green"), f"  {tail}"))
 
 
+def engine_words(manifest: Manifest) -> tuple[str, ...]:
+    """One line on an engine, in pieces."""
+    norms = count(len(manifest.plugins), "norm") + " as plugins" if manifest.plugins else ""
+    bodies = f"built from bodies: {', '.join(manifest.bodies)}" if manifest.bodies else ""
+    targets = f"for {', '.join(manifest.targets)}"
+    return f"{manifest.flavor} {manifest.flavor_version}", targets, f"in {_tally(manifest.precision)}", norms, bodies
+
+
 def show_run(console: Console, output: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """What `run` computed and where it is."""
     for name, shape in shapes.items():

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from normexport.report.engine_table import engine_words
 from normexport.report.layout import path_cell, path_width, section, show, show_table, titled, words_line
 from normexport.report.norm_rows import Row, grouped, rows
 from normexport.report.parity_table import show_parity
@@ -34,6 +35,8 @@ def show_conversion(console: Console, conversion: Conversion) -> None:
     _warnings(console, conversion.warnings)
     console.print()
     _operators(console, conversion.operators)
+    if conversion.engine is not None:
+        titled(console, "engine", *engine_words(conversion.engine))
     _timings(console, conversion.seconds)
     _files(console, conversion.files)
     show_parity(console, conversion.parity)

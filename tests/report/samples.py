@@ -70,6 +70,7 @@ def conversion(count: int, files: tuple[Path, ...] = (), **changes: object) -> S
         "parity": parity(),
         "files": files,
         "seconds": (("load", 0.21), ("export", 3.34)),
+        "engine": None,
         **changes,
     }
     return SimpleNamespace(**values)

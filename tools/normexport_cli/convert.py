@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from normexport_cli import options
+from normexport.errors import UsageError
+from normexport_cli import engine_options, options
 from normexport_cli.options import LoadOptions
 from normexport_cli.screen import print_json, result_console, working
 
@@ -16,6 +17,7 @@ Output = Annotated[
     typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; by default named after the checkpoint."),
 ]
 NoFold = Annotated[bool, typer.Option("--no-fold", metavar="", help="Keep every norm as an operator of its own.")]
+Engine = Annotated[bool, typer.Option("--engine", metavar="", help="Build a TensorRT plan of the file too.")]
 
 
 def convert(
@@ -28,12 +30,17 @@ def convert(
     trust: options.Trust = False,
     no_fold: NoFold = False,
     data: options.Data = None,
+    engine: Engine = False,
+    flavor: engine_options.Flavor = "rtx",
+    targets: engine_options.Targets = [],  # noqa: B006
+    no_plugins: engine_options.NoPlugins = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
     """Convert a checkpoint to a folded ONNX file, and prove that it computes the same.
 
-    Writes model.onnx, model.layers.json and report.json. The last line is PARITY PASSED or PARITY FAILED.
+    Writes model.onnx, model.layers.json and report.json, and with --engine model.plan and model.plan.json. The last
+    line is PARITY PASSED or PARITY FAILED.
 
     \b
       normexport convert model.pt2 -o out
@@ -41,11 +48,14 @@ def convert(
     """
     with working("Converting", json=json, debug=debug) as on_stage:
         how = LoadOptions.of(model, model_kwargs, dialect, trust)
+        built = engine_options.engine_config(flavor, targets, no_plugins) if engine else None
+        if built is None and (targets or no_plugins):
+            raise UsageError("--target" if targets else "--no-plugins", "has no engine to go to", "add --engine")
         on_stage("load")  # importing torch is most of it
         from normexport import pipeline
 
         folder = output if output is not None else Path(checkpoint.stem)
-        config = pipeline.ConvertConfig(fold=not no_fold, data=data)
+        config = pipeline.ConvertConfig(fold=not no_fold, data=data, engine=built)
         result = pipeline.convert(lambda: how.load(checkpoint), folder, inputs, config, on_stage)
     if json:
         print_json(result.as_dict())

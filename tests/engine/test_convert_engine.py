@@ -1,0 +1,50 @@
+"""`normexport convert --engine`: a checkpoint becomes a plan in one command."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from normexport_cli.app import app
+from typer.testing import CliRunner
+
+from examples import index
+
+pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
+
+CHECKPOINT = str(index.CHECKPOINTS / "bounded_linf.pt2")
+
+
+@pytest.fixture
+def convert(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: CliRunner().invoke(app, ["convert", CHECKPOINT, "-o", "out", *words])
+
+
+def test_the_plan_lies_beside_the_file_it_was_built_from(convert, tmp_path):
+    result = convert("--engine", "--target", "sm89")
+    assert result.exit_code == 0, result.stderr
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert names == {"model.onnx", "model.layers.json", "model.plan", "model.plan.json", "report.json"}
+    assert "engine     tensorrt-rtx" in result.stdout
+    assert result.stdout.strip().endswith("PARITY PASSED")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    manifest = json.loads((tmp_path / "out" / "model.plan.json").read_text())
+    assert report["engine"]["plan"] == manifest["plan"]
+    assert manifest["precision"] == {"float32": 4}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "place"),
+    [
+        (("--engine", "--target", "sm90"), 5, "target sm90"),
+        (("--engine", "--flavor", "tensorrt"), 6, "tensorrt"),
+        (("--target", "sm89"), 2, "--target"),
+        (("--no-plugins",), 2, "--no-plugins"),
+    ],
+)
+def test_an_engine_that_can_not_be_built_is_told_before_anything_slow_is_done(convert, tmp_path, words, code, place):
+    result = convert(*words)
+    (line,) = result.stderr.strip().splitlines()
+    assert (result.exit_code, place in line) == (code, True)
+    assert not list(tmp_path.iterdir())
