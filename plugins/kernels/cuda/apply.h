@@ -60,7 +60,7 @@ __device__ inline Line finish(const Task& task, const Place& place, double* slot
     } else {
       double drift = merge_parts(g, place, p.drift, 0., slots, Plus()) / task.n;
       double spread = merge_parts(g, place, p.spread, 0., slots, Plus()) / task.n;
-      if (isfinite(mean)) mean = double(m) + drift;
+      if (isfinite(mean)) mean += drift;
       statistic = task.kind == NX_L1 ? spread : sqrt(fmax(spread - drift * drift, 0.));
     }
   }

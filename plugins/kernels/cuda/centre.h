@@ -64,6 +64,9 @@ __device__ inline void share(const Geometry& g, float value, float (&lane)[W], f
   for (int j = 0; j < W; ++j) lane[j] = shared[(t & (g.tile - 1)) * g.held + (j & (g.held - 1))];
 }
 
+// The mean as two floats: float(mean) and the rest.
+__device__ inline float rest_of(double mean) { return float(mean - double(float(mean))); }
+
 // y = (x - m)*a + b of one channel; where m, the mean rounded to float32, is off, b makes up for it.
 struct Line {
   float m, a, b;

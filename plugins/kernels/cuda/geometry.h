@@ -13,7 +13,7 @@
 namespace nx {
 
 constexpr int kThreads = 256;        // of a block, at most
-constexpr int kOnChipThreads = 384;  // the same where x stays in shared memory: two blocks of 80 registers a thread
+constexpr int kOnChipThreads = 320;  // the same where x stays in shared memory: two blocks of 96 registers a thread
 
 __host__ __device__ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 

@@ -130,12 +130,13 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_kernel(Task task) {
   } else {
     SecondLook<T, W, kind == NX_L2> second;
     share<W>(g, m, second.m, shared);
+    share<W>(g, rest_of(mean), second.rest, shared);
     for_tile(tile, 0, count, [&](Vector raw) { second.see(raw); }, [&] { second.flush(); });
     double drift = reduce_tile<double, W>(second.drift, g.held, g.tile, slots, Plus());
     double spread = reduce_tile<double, W>(second.spread.outer, g.held, g.tile, slots, Plus());
     drift = over_cluster(exchange, drift, groups, Plus()) / task.n;
     spread = over_cluster(exchange, spread, groups, Plus()) / task.n;
-    if (isfinite(mean)) mean = double(m) + drift;
+    if (isfinite(mean)) mean += drift;
     statistic = kind == NX_L1 ? spread : sqrt(fmax(spread - drift * drift, 0.));
   }
 

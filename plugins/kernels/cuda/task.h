@@ -19,8 +19,8 @@ struct Partials {
   double* sum;    // of x
   float* high;    // the largest x; Range: see Chunking
   float* low;     // the smallest x
-  double* drift;   // sum of x - m, m the mean rounded to float32: what the rounding left
-  double* spread;  // sum of |x - m| or its square
+  double* drift;   // sum of x - mean: what rounding left
+  double* spread;  // sum of |x - mean| or its square
 };
 
 // Top-k: extremes of many stretches of x, [slot][group], bound the k-th largest |x - mean| from below; what lies beyond

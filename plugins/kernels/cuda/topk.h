@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kThreads, 2) bound_kernel(Task task) {
   double sum = 0;
   for (int64_t part = threadIdx.x; part < task.g.parts; part += kThreads) sum += task.partial.sum[part * groups + group];
   double mean = reduce_all(sum, wide, Plus()) / task.n;
-  float m = float(mean), rest = float(mean - double(m)), threshold = 0;
+  float m = float(mean), rest = rest_of(mean), threshold = 0;
   if (s.slots >= s.k && isfinite(mean)) {
     auto each = [&](auto f) {
       for (int64_t i = threadIdx.x; i < s.slots; i += kThreads) {
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kThreads, 2) collect_kernel(Task task) {
   double mean = group.exists ? s.mean[group.index] : 0;
   float m[W], rest[W], threshold[W];
   share<W>(g, float(mean), m, shared);
-  share<W>(g, float(mean - double(float(mean))), rest, shared);
+  share<W>(g, rest_of(mean), rest, shared);
   share<W>(g, group.exists ? s.threshold[group.index] : kInfinity, threshold, shared);
   if (!column.exists) return;
   int64_t first = span.low + seat.ty, start = column.offset + place.sample * g.x_stride;
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kThreads, 2) select_kernel(Task task) {
     return;
   }
   Count found = s.found[group], k = Count(s.k);
-  float m = float(mean), rest = float(mean - double(m));
+  float m = float(mean), rest = rest_of(mean);
   auto candidates = [&](auto f) {
     for (int64_t i = threadIdx.x; i < int64_t(found); i += kThreads)
       f(__float_as_uint(s.candidate[group * s.capacity + i]));
