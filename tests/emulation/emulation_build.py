@@ -36,21 +36,44 @@ def missing() -> str | None:
 
 
 @cache
-def build(target: str, kernels: Path = KERNELS, folder: Path = ROOT / "build" / "emulation") -> Path:
-    """The file that CMake target `target` makes, up to date. `kernels`: folder of the .cu files.
+def build(target: str) -> Path:
+    """The file that CMake target `target` makes, up to date.
 
     Raises:
         AssertionError: the build failed; the message is the compiler's.
     """
+    folder = ROOT / "build" / "emulation"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # test processes run side by side
         if not (folder / "build.ninja").exists():
-            _run("cmake", "-S", SOURCE, "-B", folder, "-G", "Ninja", f"-DCUDA_INCLUDE={cuda_include()}",
-                 f"-DKERNELS_UNDER_TEST={kernels}")  # fmt: skip
+            _run("cmake", "-S", SOURCE, "-B", folder, "-G", "Ninja", f"-DCUDA_INCLUDE={cuda_include()}")
         _run("cmake", "--build", folder, "-j", "2", "--target", target)
-    shared = folder / f"lib{target}.so"
-    return shared if shared.exists() else folder / target
+    made = [folder / name for name in (f"lib{target}.so", f"lib{target}.a", target) if (folder / name).exists()]
+    assert len(made) == 1, made
+    return made[0]
+
+
+def build_altered(kernels: Path, source: str, variant: str, folder: Path) -> Path:
+    """One .cu file of a changed copy of the kernels' folder, linked with the rest as it is.
+
+    variant "plain" makes a library for numpy, "tsan" the program run_cases.
+
+    Raises:
+        AssertionError: it does not compile.
+    """
+    archive = build(f"archive_{variant}")
+    common = KERNELS.parent
+    command: list[str | Path] = ["g++", "-std=c++17", "-O1", "-fPIC", "-DNX_EMU", "-ffp-contract=off", "-w"]
+    command += ["-isystem", str(cuda_include()), "-I", SOURCE / "cuda_emu", "-I", kernels, "-I", common]
+    command += ["-I", common / "include", "-x", "c++", kernels / source]
+    if variant == "tsan":
+        command += [SOURCE / "run_cases.cpp", "-fsanitize=thread", "-DNX_EMU_TSAN", "-g1", "-rdynamic"]
+    else:
+        command += ["-shared", "-Wl,-Bsymbolic", "-Wl,-u,nx_cuda_norm", "-Wl,-u,nx_message", "-Wl,-u,nx_emu_launches"]
+    made = folder / f"altered_{variant}"
+    _run(*command, "-x", "none", archive, "-ldl", "-o", made)
+    return made
 
 
 def _run(*command: str | Path) -> None:
