@@ -93,15 +93,13 @@ class TensorRTRuntime:
             UsageError: an input is missing, or outside the profile.
             EngineError: the run fails.
         """
-        import torch
-
         shapes = self._shapes(feeds)
         captured = self._graphs.get(shapes) if self._graphs is not None else None
         if captured is not None:
             return captured.replay(feeds)
         inputs = {name: feeds[name].contiguous() for name in self.input_names}
         outputs = self._bound(inputs)
-        self._execute(torch.cuda.current_stream(self._device).cuda_stream)
+        self._execute(_stream(self._device))
         if self._graphs is not None:
             # The first run of a set of shapes lets TensorRT prepare; the second is captured.
             self._graphs[shapes] = self._captured(inputs, outputs) if shapes in self._graphs else None
@@ -148,7 +146,7 @@ class TensorRTRuntime:
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self._device)
         with torch.cuda.graph(graph):
-            self._execute(torch.cuda.current_stream(self._device).cuda_stream)
+            self._execute(_stream(self._device))
         return _Captured(graph, own, dict(outputs))
 
     def _opened(self, plan: Path, library: Path | None) -> Any:
@@ -211,6 +209,12 @@ def _device(manifest: Manifest, plan: Path) -> Any:
         cause = f"was built for {', '.join(manifest.targets)}, and this GPU is {here}"
         raise EngineError(str(plan), cause, f"build it for {here}")
     return device
+
+
+def _stream(device: Any) -> int:
+    import torch
+
+    return torch.cuda.current_stream(device).cuda_stream
 
 
 def _port(name: str, dtype: str, shape: tuple[int, ...]) -> Port:
