@@ -70,7 +70,8 @@ void apply_stream(const T* x, T* y, const Rows& rows, const FloatAffine* channel
 template <class T>
 void float_apply(const Rows& rows, const FloatAffine* channels) {
   const int64_t n = int64_t(hn::Lanes(Tag<T>()));
-  const bool streamed = rows.stream && rows.space >= n;
+  // No instruction writes less than 16 bytes past the caches.
+  const bool streamed = rows.stream && rows.space >= n && n * int64_t(sizeof(T)) >= 16;
   for (int64_t row = 0; row < rows.rows; ++row) {
     const T* x = static_cast<const T*>(rows.x) + row * rows.x_stride;
     T* y = static_cast<T*>(rows.y) + row * rows.y_stride;
