@@ -9,7 +9,7 @@
 
 #include "sanitizers.h"
 
-#if !defined(__x86_64__)
+#if !defined(__x86_64__)  // elsewhere the C library switches, with a system call each time
 #include <ucontext.h>
 #endif
 
