@@ -1,0 +1,90 @@
+"""Accuracy, SNR, size and latency of every example checkpoint in float32, float16, bfloat16 and int8.
+
+Calibrated on 512 training images, judged on the 1,000 test images, which no network has seen. Latency: ONNX Runtime,
+batch 64; of float16 none is given, as its CPU computes such files in float32.
+
+python benchmarks/precision_examples.py [--method METHOD] [NAME ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import onnx_ir as ir
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from examples import data, index  # noqa: E402
+from normexport import onnx_export, pipeline  # noqa: E402
+from normexport.checkpoint import load  # noqa: E402
+from normexport.onnx_export import parse_inputs  # noqa: E402
+from normexport.passes import fold  # noqa: E402
+from normexport.precision.half import Half  # noqa: E402
+from normexport.precision.lower import Int8, Judged, Lowered, lower  # noqa: E402
+from normexport.precision.sensitivity import latency_ms  # noqa: E402
+
+CONFIGS = {"float16": Half(), "bfloat16": Half("bfloat16"), "int8": None, "int8 symmetric": None}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--method", default="mse")
+    options = parser.parse_args()
+    train, test = data.load()
+    print("| checkpoint | precision | accuracy | drop | SNR dB | kB | ms | kept in float32 |")
+    print("|---" * 8 + "|")
+    failed = 0
+    for name, entry in index.read().items():
+        if options.names and name not in options.names:
+            continue
+        keywords = {key: entry[key] for key in ("model", "model_kwargs", "dialect")}
+        checkpoint = load(index.CHECKPOINTS / name, **keywords)
+        exported = onnx_export.export(checkpoint, parse_inputs([entry["input"]]) if entry["input"] else ())
+        folded = fold(exported.model, pipeline.FOLDING).model
+        key = exported.inputs[0].name
+        judged = Judged({key: test.input}, test.labels)
+        feeds = {key: test.input[:64]}
+        source = checkpoint.program if checkpoint.program is not None else checkpoint.model
+        print(row(name, "float32", f"{entry['accuracy']:.1%}", "", "", folded, latency_ms(folded, feeds), ""))
+        for words, config in CONFIGS.items():
+            symmetric = words.endswith("symmetric")
+            samples = list(train.input[:512])
+            config = config or Int8(calibration=samples, method=options.method, batch=64, symmetric=symmetric)
+            lowered = lower(folded, config, exported.inputs, judged=judged, source=source, layers=exported.layers)
+            failed += not good(lowered)
+            print(described(name, words, lowered, feeds), flush=True)
+    print(f"\n{failed} out of their targets (drop 0.1 and 55 dB in float16, 0.5 and 25 dB in int8)")
+    return 1 if failed else 0
+
+
+def good(lowered: Lowered) -> bool:
+    accuracy = lowered.precision.accuracy
+    assert accuracy is not None
+    assert accuracy.drop is not None
+    assert accuracy.snr_db is not None
+    drop, snr = {"float16": (0.1, 55.0), "bfloat16": (0.5, 25.0), "int8": (0.5, 25.0)}[lowered.precision.dtype]
+    return lowered.precision.passed and accuracy.drop <= drop + 1e-9 and accuracy.snr_db >= snr
+
+
+def described(name: str, words: str, lowered: Lowered, feeds: dict) -> str:
+    accuracy = lowered.precision.accuracy
+    kept = ", ".join(each.path for each in lowered.precision.kept)
+    latency = latency_ms(lowered.model, feeds) if lowered.precision.dtype == "int8" else None
+    share, drop, snr = f"{accuracy.accuracy:.1%}", f"{accuracy.drop:+.1f}", f"{accuracy.snr_db:.1f}"
+    return row(name, words, share, drop, snr, lowered.model, latency, kept)
+
+
+def row(
+    name: str, words: str, share: str, drop: str, snr: str, model: ir.Model, latency: float | None, kept: str
+) -> str:
+    size = len(ir.to_proto(model).SerializeToString()) / 1000
+    milliseconds = "" if latency is None else f"{latency:.1f}"
+    return f"| {name.partition('.')[0]} | {words} | {share} | {drop} | {snr} | {size:.0f} | {milliseconds} | {kept} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

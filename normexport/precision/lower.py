@@ -1,0 +1,266 @@
+"""A folded float32 model -> the same in float16, bfloat16 or int8, with the proof and what it cost.
+
+lowered = lower(folded, Int8(calibration="images.npz"), inputs)
+lowered.model      # the ONNX model: every type stands in the graph, nothing is left to builder flags
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.errors import UsageError
+from normexport.onnx_export import InputSpec, Layer
+from normexport.parity import ParityReport
+from normexport.passes.qdq_absorb import Absorbed
+from normexport.precision.accuracy import Accuracy, Labels, evaluate
+from normexport.precision.calibration import Calibration, calibrate, read_calibration
+from normexport.precision.half import Half, Kept, WeightLoss, group_of, halve, matches
+from normexport.precision.int8 import modules_of
+from normexport.precision.samples import BATCH, Batches, batches_of, digest_of
+from normexport.precision.sensitivity import Sensitivity, Step, rescue, sensitivities
+from normexport.runtime import Array, Feeds, OnnxRuntime
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+MIN_SNR = 25.0  # dB of the outputs, where no labels say what an error costs
+MAX_DROP = 0.5  # percentage points
+OnBatch = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Int8:
+    """How to quantise.
+
+    Attributes:
+        calibration: samples: .npz, folder of .npy or images, or an iterable; None: the data that is judged on.
+        method: "mse", "minmax", "percentile" or "entropy".
+        cache: JSON file of calibration results: read where it exists, else written.
+        batch: samples at a time.
+        symmetric: zero points of 0, for engines.
+        keep: module path patterns left in float32.
+        max_drop: accuracy that may be lost, in percentage points, where there are labels.
+        min_snr: of the outputs in dB, where there are none.
+        table: measure every module's sensitivity too.
+    """
+
+    calibration: str | Path | Iterable[Any] | None = None
+    method: str = "mse"
+    cache: Path | None = None
+    batch: int = BATCH
+    symmetric: bool = False
+    keep: tuple[str, ...] = ()
+    max_drop: float = MAX_DROP
+    min_snr: float = MIN_SNR
+    table: bool = False
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What a conversion to lower precision did; everything but the model.
+
+    Attributes:
+        dtype: "float16", "bfloat16" or "int8".
+        kept: modules in float32, with reasons.
+        losses: weights that the half type does not hold.
+        norms: what became of live norms in int8.
+        accuracy: against float32, on the data given; None without data.
+        sensitivity: per module, where asked for.
+        curve: modules excluded against SNR, accuracy and latency.
+        calibration: method, samples, batch and digests.
+        passed: whether the limits hold.
+        notes: in words.
+    """
+
+    dtype: str
+    kept: tuple[Kept, ...] = ()
+    losses: tuple[WeightLoss, ...] = ()
+    norms: tuple[Absorbed, ...] = ()
+    accuracy: Accuracy | None = None
+    sensitivity: tuple[Sensitivity, ...] = ()
+    curve: tuple[Step, ...] = ()
+    calibration: Mapping[str, Any] | None = None
+    passed: bool = True
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """The converted model, what was done, and for half precision its parity report."""
+
+    model: ir.Model
+    precision: Precision
+    parity: ParityReport | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a result is judged on: arrays by input name, and labels."""
+
+    data: Mapping[str, Array]
+    labels: Labels | None = None
+
+
+def lower(
+    model: ir.Model,
+    config: Half | Int8,
+    inputs: Sequence[InputSpec],
+    *,
+    judged: Judged | None = None,
+    source: nn.Module | ExportedProgram | None = None,
+    layers: Sequence[Layer] = (),
+    on_batch: OnBatch | None = None,
+) -> Lowered:
+    """Convert a folded float32 model, which is not changed.
+
+    Args:
+        inputs: what the model reads.
+        judged: real data: half precision is judged on it beside random inputs, int8 on it alone.
+        source: the torch model, half precision's reference; without it only overflow is looked for.
+        layers: module boundaries for half precision's report.
+        on_batch: called with the number of calibration samples seen.
+
+    Raises:
+        UsageError: no calibration data, or unfit data; patterns that match nothing.
+        FoldError: half precision of a graph with If or Loop.
+    """
+    if isinstance(config, Half):
+        return _half(model, config, inputs, judged, source, layers)
+    return _int8(model, config, inputs, judged, on_batch)
+
+
+def _half(
+    model: ir.Model,
+    config: Half,
+    inputs: Sequence[InputSpec],
+    judged: Judged | None,
+    source: nn.Module | ExportedProgram | None,
+    layers: Sequence[Layer],
+) -> Lowered:
+    from normexport.passes.fp16_round import rounding_in_float32
+    from normexport.precision.half_parity import HalfParity, InFloat32
+
+    parity = None
+    if source is not None:
+        rule = HalfParity(source, inputs, config.dtype, model, judged.data if judged else None)
+        result = halve(model, config, [batch.feeds for batch in rule.batches], rule.accepts)
+        parity = rule.report(result.model, layers)
+    else:
+        result = halve(model, config, [dict(judged.data)] if judged else [])
+    accuracy = None
+    if judged is not None:
+        runtime = InFloat32(OnnxRuntime(rounding_in_float32(result.model)), f"ONNX Runtime, rounded to {config.dtype}")
+        accuracy = _accuracy(model, runtime, judged)
+    passed = parity is None or parity.passed
+    summary = Precision(config.dtype, result.kept, result.losses, accuracy=accuracy, passed=passed)
+    return Lowered(result.model, summary, parity)
+
+
+def _int8(
+    model: ir.Model, config: Int8, inputs: Sequence[InputSpec], judged: Judged | None, on_batch: OnBatch | None
+) -> Lowered:
+    notes: list[str] = []
+    calibration = _calibrated(model, config, inputs, judged, notes, on_batch)
+    kept = {group_of(node): pattern for pattern in config.keep for node in model.graph if matches(node, pattern)}
+    for pattern in config.keep:
+        if pattern not in kept.values():
+            some = ", ".join(modules_of(model)[:4])
+            raise UsageError(f"--keep-fp32 {pattern}", "matches no module", f"modules are called {some}, ...")
+    if judged is None:
+        judged = Judged(_some(batches_of(config.calibration or (), inputs, config.batch)))
+    exact = _output(model, judged)
+
+    def judge(candidate: ir.Model) -> tuple[float, float | None]:
+        found, _ = evaluate(OnnxRuntime(candidate), dict(judged.data), judged.labels, exact)
+        assert found.snr_db is not None
+        return found.snr_db, found.drop
+
+    def holds(snr: float, drop: float | None) -> bool:
+        return snr >= config.min_snr if drop is None else drop <= config.max_drop
+
+    feeds = _one_batch(judged, inputs, config.batch)
+    how = {"symmetric": config.symmetric}
+    result, curve = rescue(model, calibration.ranges, feeds, judge, holds, exclude=tuple(kept), **how)
+    table = sensitivities(model, calibration.ranges, feeds, **how) if config.table else ()
+    accuracy, _ = evaluate(OnnxRuntime(result.model), dict(judged.data), judged.labels, exact)
+    reasons = {path: f"asked for by {pattern}" for path, pattern in kept.items()}
+    listing = tuple(
+        Kept(path, reasons.get(path, "left out so that the limit holds"))
+        for path in modules_of(model)
+        if path in result.excluded
+    )
+    known = {name: value for name, value in asdict(calibration).items() if name != "ranges"}
+    passed = holds(curve[-1].snr_db, curve[-1].drop)
+    summary = Precision("int8", listing, (), result.norms, accuracy, table, curve, known, passed, tuple(notes))
+    return Lowered(result.model, summary)
+
+
+def _calibrated(
+    model: ir.Model,
+    config: Int8,
+    inputs: Sequence[InputSpec],
+    judged: Judged | None,
+    notes: list[str],
+    on_batch: OnBatch | None,
+) -> Calibration:
+    batches: Batches | None = None
+    if config.calibration is not None:
+        batches = batches_of(config.calibration, inputs, config.batch)
+    elif judged is not None:
+        data = judged.data
+        batches = lambda: _cut(data, inputs, config.batch)  # noqa: E731
+        notes.append("calibrated and judged on the same samples")
+    if config.cache is not None and config.cache.exists():
+        found = read_calibration(config.cache, model, config.method, symmetric=config.symmetric)
+        if config.calibration is not None and batches is not None and digest_of(batches) != found.data:
+            cause = f"was made from other data than {config.calibration}"
+            raise UsageError(str(config.cache), cause, "remove it, and calibrate again")
+        notes[:] = [f"ranges read from {config.cache}"]
+        return found
+    if batches is None:
+        raise UsageError("--precision int8", "needs samples to calibrate on", "give --calibration-data or --data")
+    found = calibrate(model, batches(), config.method, symmetric=config.symmetric, on_batch=on_batch)
+    if config.cache is not None:
+        found.save(config.cache)
+    return found
+
+
+def _accuracy(model: ir.Model, runtime: Any, judged: Judged) -> Accuracy:
+    found, _ = evaluate(runtime, dict(judged.data), judged.labels, _output(model, judged))
+    return found
+
+
+def _output(model: ir.Model, judged: Judged) -> Array:
+    """The float32 model's first output; labels are checked against it."""
+    _, output = evaluate(OnnxRuntime(model), dict(judged.data), judged.labels)
+    return output
+
+
+def _cut(data: Mapping[str, Array], inputs: Sequence[InputSpec], size: int) -> Any:
+    count = min(len(data[spec.name]) for spec in inputs if spec.batched) if any(s.batched for s in inputs) else 1
+    for start in range(0, count, size):
+        yield {s.name: data[s.name][start : start + size] if s.batched else data[s.name] for s in inputs}
+
+
+def _one_batch(judged: Judged, inputs: Sequence[InputSpec], size: int) -> Feeds:
+    first: Feeds = next(_cut(judged.data, inputs, max(size, 16)))
+    return first
+
+
+def _some(batches: Batches, most: int = 64) -> dict[str, Array]:
+    """The first samples of a stream as one batch."""
+    gathered: list[Feeds] = []
+    for feeds in batches():
+        gathered.append(feeds)
+        if sum(len(next(iter(each.values()))) for each in gathered) >= most:
+            break
+    if not gathered:
+        raise UsageError("calibration data", "holds no samples", "give at least one")
+    return {name: np.concatenate([each[name] for each in gathered]) for name in gathered[0]}
