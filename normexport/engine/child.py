@@ -135,8 +135,9 @@ class Child:
         telling = [text for text in errors if not any(words in text for words in _NO_DRIVER)]
         cause = cause or ((telling or errors)[-1:] or ["it gives no reason"])[0]
         if stage in ("target", "build", "config") and any(words in cause for words in _NO_GPU):
-            way_out = {"target": "name its --target instead", "build": "leave --refit out"}.get(stage, "")
-            remedy = "build on a machine that has one" + (f", or {way_out}" if self._flavor.targets and way_out else "")
+            remedy = "build on a machine that has one"
+            if self._flavor.targets:
+                remedy += ", or name other targets than current and leave --refit out"
             return MissingComponent(self._flavor.title, "needs an NVIDIA GPU and its driver for this", remedy)
         places = {"plugins": ", ".join(self._libraries), "parse": node and f"node {node}"}
         remedies = {

@@ -2,9 +2,10 @@
 
     PYTHONPATH=.:tests/emulation:tests/gpu:benchmarks python tests/gpu/gpu_check.py --report build/gpu-report.md
 
-Needs an NVIDIA GPU, nvcc and torch; no network, no CMake, no TensorRT. Builds the kernels for this GPU, runs every
+Needs an NVIDIA GPU, nvcc and torch; no network, no CMake. TensorRT is tried where it is there. Builds the kernels for this GPU, runs every
 kind, type and layout against float64, each twice for the same bits (int8: byte for byte against the integer reference,
-and against the CPU kernels where they are built), then under compute-sanitizer where there is one, then the benchmark.
+and against the CPU kernels where they are built), then under compute-sanitizer where there is one, then the TensorRT
+plugin and engines (`gpu_engines`), then the benchmark.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gpu_build
+import gpu_engines
 
 if TYPE_CHECKING:
     from gpu_report import Report
@@ -54,6 +56,7 @@ def main() -> int:
     report.passed("build", f"sm_{_architecture()} in {time.monotonic() - start:.0f} s")
     _values(report, made["harness"])
     _sanitize(report, made["run_cases"], how.folder)
+    gpu_engines.check(report, made["cuda"], Path(str(gpu_build.nvcc())), how.folder / "engines")
     _benchmark(report, how.folder, BUDGET - (time.monotonic() - start))
     report.passed("time", f"{time.monotonic() - start:.0f} s of {BUDGET}")
     report.write(how.report)
