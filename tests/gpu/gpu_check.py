@@ -2,10 +2,10 @@
 
     PYTHONPATH=.:tests/emulation:tests/gpu:benchmarks python tests/gpu/gpu_check.py --report build/gpu-report.md
 
-Needs an NVIDIA GPU, nvcc and torch; no network, no CMake. TensorRT is tried where it is there. Builds the kernels for this GPU, runs every
-kind, type and layout against float64, each twice for the same bits (int8: byte for byte against the integer reference,
-and against the CPU kernels where they are built), then under compute-sanitizer where there is one, then the TensorRT
-plugin and engines (`gpu_engines`), then the benchmark.
+Needs an NVIDIA GPU, nvcc and torch; no network, no CMake; TensorRT is tried where it is there. Builds the kernels for
+this GPU, runs every kind, type and layout against float64, each twice for the same bits (int8: byte for byte against
+the integer reference, and against the CPU kernels where they are built), then under compute-sanitizer where there is
+one, then the TensorRT plugin and engines (`gpu_engines`), then the benchmark.
 """
 
 from __future__ import annotations
