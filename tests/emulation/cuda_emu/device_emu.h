@@ -18,6 +18,7 @@ inline Device device() {
 
 template <class... P, class... A>
 cudaError_t launch(const Launch& how, void (*kernel)(P...), A&&... arguments) {
+  static_assert((sizeof(P) + ... + 0) <= 4096, "CUDA passes 4 KiB of arguments");
   using Call = cuda_emu::Call<P...>;
   Call call{kernel, std::tuple<P...>(static_cast<P>(arguments)...)};
   cuda_emu::Launch plain;
