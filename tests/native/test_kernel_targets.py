@@ -41,6 +41,13 @@ for kind in KINDS:
             expected = norms.quantized_reference(norms.KINDS[kind], q, 30 * scale, 9 * bias, k=k)
             assert native.norm(kind, q, 30 * scale, 9 * bias, k=k).tobytes() == expected.tobytes(), (kind, shape)
 import numpy as np
+for dtype in ("float16", "float32", "float64"):
+    for poison in (np.nan, np.inf, -np.inf):
+        x, scale, bias = case((2, 3, 70), dtype)
+        x[1, 1, 69] = poison
+        with np.errstate(all="ignore"):
+            y = native.norm("l1", x, scale, bias)
+        assert np.isnan(y[:, 1]).all() and np.isfinite(y[:, ::2]).all(), dtype
 halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
 pairs = np.stack([-halves, halves])[None].transpose(0, 2, 1).copy()  # (1, 65536, 2): every float16, and its negative
 one, zero = np.ones(1 << 16, np.float32), np.zeros(1 << 16, np.float32)

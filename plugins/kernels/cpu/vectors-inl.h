@@ -36,37 +36,89 @@ using DoubleVector = hn::Vec<DoubleTag>;
 template <class T>
 constexpr bool kWhole = sizeof(T) >= 4;  // stored in its working precision
 
+#if HWY_ARCH_X86 && HWY_TARGET > HWY_AVX2  // no instruction for float16, and Highway's stand-in knows no infinity
+
+using WordTag = hn::RebindToUnsigned<hn::ScalableTag<float>>;
+using Words = hn::Vec<WordTag>;
+
+HWY_INLINE Vector<float> promoted(hn::Vec<hn::Rebind<uint16_t, WordTag>> half) {
+  const WordTag d;
+  const hn::ScalableTag<float> f;
+  Words bits = hn::PromoteTo(d, half);
+  Words size = hn::ShiftLeft<13>(hn::And(bits, hn::Set(d, 0x7FFF)));
+  // As a float, `size` is the value times 2^-112, denormals included; all ones in the exponent are to stay all ones.
+  Words value = hn::BitCast(d, hn::Mul(hn::BitCast(f, size), hn::Set(f, 0x1p112f)));
+  Words top = hn::And(hn::VecFromMask(d, hn::Ge(size, hn::Set(d, 0x7C00u << 13))), hn::Set(d, 0x7F800000));
+  return hn::BitCast(f, hn::Or(hn::Or(value, top), hn::ShiftLeft<16>(hn::And(bits, hn::Set(d, 0x8000)))));
+}
+
+HWY_INLINE hn::Vec<hn::Rebind<uint16_t, WordTag>> demoted(Vector<float> v) {
+  const WordTag d;
+  const hn::ScalableTag<float> f;
+  Words bits = hn::BitCast(d, v), sign = hn::And(bits, hn::Set(d, 0x80000000)), size = hn::Xor(bits, sign);
+  // Normal: the exponent moved, and the 13 bits that go rounded to even. Denormal: adding 0.5 rounds there.
+  Words odd = hn::And(hn::ShiftRight<13>(size), hn::Set(d, 1));
+  Words normal = hn::ShiftRight<13>(hn::Add(hn::Add(size, hn::Set(d, 0xC8000FFF)), odd));
+  Vector<float> sum = hn::Add(hn::BitCast(f, size), hn::Set(f, 0.5f));
+  Words small = hn::Sub(hn::BitCast(d, sum), hn::Set(d, 0x3F000000));
+  Words large = hn::IfThenElse(hn::Gt(size, hn::Set(d, 0x7F800000)), hn::Set(d, 0x7E00), hn::Set(d, 0x7C00));
+  Words result = hn::IfThenElse(hn::Lt(size, hn::Set(d, 0x38800000)), small, normal);
+  result = hn::IfThenElse(hn::Ge(size, hn::Set(d, 0x47800000)), large, result);
+  return hn::TruncateTo(hn::Rebind<uint16_t, WordTag>(), hn::Or(result, hn::ShiftRight<16>(sign)));
+}
+
+#else
+
+template <class V>
+HWY_INLINE Vector<float> promoted(V half) {
+  const hn::ScalableTag<float> f;
+  return hn::PromoteTo(f, hn::BitCast(hn::Rebind<hwy::float16_t, decltype(f)>(), half));
+}
+
+template <class V>
+HWY_INLINE hn::Vec<hn::Rebind<uint16_t, hn::ScalableTag<float>>> demoted(V v) {
+  const hn::ScalableTag<float> f;
+  return hn::BitCast(hn::Rebind<uint16_t, decltype(f)>(), hn::DemoteTo(hn::Rebind<hwy::float16_t, decltype(f)>(), v));
+}
+
+#endif
+
+// From 16 bits and to them: to nearest, ties to even; too large becomes infinite.
+template <class T>
+HWY_INLINE Vector<T> widened(hn::Vec<hn::Rebind<uint16_t, Tag<T>>> bits) {
+  if constexpr (hwy::IsSame<T, hwy::float16_t>()) {
+    return promoted(bits);
+  } else {
+    return hn::PromoteTo(Tag<T>(), hn::BitCast(hn::Rebind<T, Tag<T>>(), bits));
+  }
+}
+
+template <class T>
+HWY_INLINE hn::Vec<hn::Rebind<uint16_t, Tag<T>>> narrowed(Vector<T> v) {
+  if constexpr (hwy::IsSame<T, hwy::float16_t>()) {
+    return demoted(v);
+  } else {
+    return hn::BitCast(hn::Rebind<uint16_t, Tag<T>>(), hn::DemoteTo(hn::Rebind<T, Tag<T>>(), v));
+  }
+}
+
 template <class T>
 HWY_INLINE Vector<T> load(const T* x) {
-  const Tag<T> d;
   if constexpr (kWhole<T>) {
-    return hn::LoadU(d, x);
+    return hn::LoadU(Tag<T>(), x);
   } else {
-    const hn::Rebind<T, Tag<T>> narrow;
-    const hn::Rebind<uint16_t, Tag<T>> bits;
-    return hn::PromoteTo(d, hn::BitCast(narrow, hn::LoadU(bits, reinterpret_cast<const uint16_t*>(x))));
+    return widened<T>(hn::LoadU(hn::Rebind<uint16_t, Tag<T>>(), reinterpret_cast<const uint16_t*>(x)));
   }
 }
 
 // The first `count` elements, then zeros.
 template <class T>
 HWY_INLINE Vector<T> load_some(const T* x, size_t count) {
-  const Tag<T> d;
   if constexpr (kWhole<T>) {
-    return hn::LoadN(d, x, count);
+    return hn::LoadN(Tag<T>(), x, count);
   } else {
-    const hn::Rebind<T, Tag<T>> narrow;
-    const hn::Rebind<uint16_t, Tag<T>> bits;
-    return hn::PromoteTo(d, hn::BitCast(narrow, hn::LoadN(bits, reinterpret_cast<const uint16_t*>(x), count)));
+    return widened<T>(hn::LoadN(hn::Rebind<uint16_t, Tag<T>>(), reinterpret_cast<const uint16_t*>(x), count));
   }
-}
-
-// To nearest, ties to even; too large becomes infinite.
-template <class T>
-HWY_INLINE hn::Vec<hn::Rebind<uint16_t, Tag<T>>> narrowed(Vector<T> v) {
-  const hn::Rebind<T, Tag<T>> narrow;
-  const hn::Rebind<uint16_t, Tag<T>> bits;
-  return hn::BitCast(bits, hn::DemoteTo(narrow, v));
 }
 
 template <class T>
