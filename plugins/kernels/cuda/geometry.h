@@ -119,11 +119,11 @@ __device__ inline Seat seat_of(const Geometry& g) {
   return {t & (g.tile - 1), t / g.tile, int(blockDim.x) / g.tile};
 }
 
-// Calls visit(vector, i) for i = 0 .. count-1 and flush() every few rows: four loads stand in flight at a time, and
-// sums are kept short, so that float32 accumulators lose nothing.
-template <class Vector, class T, class Visit, class Flush>
+// Calls visit(vector, i) for i = 0 .. count-1 and flush() every few rows: kFlight loads stand in flight at a time,
+// and sums are kept short, so that float32 accumulators lose nothing.
+template <class Vector, int kFlight = 4, class T, class Visit, class Flush>
 __device__ inline void for_rows(const T* x, Walk walk, int64_t count, Visit visit, Flush flush) {
-  constexpr int kFlight = 4, kShort = 32;
+  constexpr int kShort = 32;
   int64_t i = 0;
   while (i < count) {
     int64_t end = smaller(count, i + kShort);

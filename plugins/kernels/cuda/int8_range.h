@@ -21,7 +21,7 @@ struct IntRange {
     const Geometry& g = task.g;
     int64_t per_row = int64_t(1) << g.shift, row = (span.low >> g.shift) + first;
   int64_t end = (span.high + per_row - 1) >> g.shift;
-    for_rows<Bytes<W>>(
+    for_rows<Bytes<W>, W == 16 ? 2 : 4>(  // four would not leave registers enough for sixteen lanes
         static_cast<const signed char*>(task.x), walk_of(g, g.x_stride, start, row, stride), visits(row, end, stride),
         [&](Bytes<W> raw, int64_t i) {
           int64_t position = (row + i * stride) * per_row, skip = span.low - position, keep = span.high - position;
@@ -52,7 +52,7 @@ struct IntRange {
 };
 
 template <int W, bool One>
-__global__ void __launch_bounds__(kThreads) int_range_kernel(IntTask task) {
+__global__ void __launch_bounds__(kThreads, 2) int_range_kernel(IntTask task) {
   NX_SHARED(long long, slots, reduce_slots(W));
   const Geometry& g = task.g;
   const Chunking& c = task.chunking;

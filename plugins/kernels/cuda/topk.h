@@ -116,14 +116,14 @@ __global__ void __launch_bounds__(kThreads, 2) select_kernel(Task task) {
         [] {});
   };
   double sum;
-  if (found <= k) {
-    sum = sum_above(candidates, 0, k, space) + double(k - found) * double(s.threshold[group]);
-  } else if (found <= Count(s.capacity)) {
-    Kth kth = kth_largest(candidates, k, space);
-    sum = sum_above(candidates, kth.bits, k, space) + double(k - kth.greater) * double(__uint_as_float(kth.bits));
-  } else {
+  if (found > Count(s.capacity)) {
     Kth kth = kth_largest(elements, k, space);
     sum = sum_above(elements, kth.bits, k, space) + double(k - kth.greater) * double(__uint_as_float(kth.bits));
+  } else if (found <= k) {  // the rest of the k equals the threshold
+    sum = sum_above(candidates, 0, k, space) + double(k - found) * double(s.threshold[group]);
+  } else {
+    Kth kth = kth_largest(candidates, k, space);
+    sum = sum_above(candidates, kth.bits, k, space) + double(k - kth.greater) * double(__uint_as_float(kth.bits));
   }
   if (threadIdx.x == 0) s.statistic[group] = sum / double(k);
 }
