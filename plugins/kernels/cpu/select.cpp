@@ -39,19 +39,27 @@ W kth(W* values, int64_t count, int64_t k) {
 }
 
 template <class W>
+double sum_of_few(const W* values, int64_t count, int64_t k) {
+  W sorted[kFew];
+  for (int64_t i = 0; i < count; ++i) sorted[rank(values, count, i)] = values[i];
+  double sum = 0;
+  for (int64_t i = 0; i < std::min(count, k); ++i) sum += double(sorted[i]);
+  return sum;
+}
+
+// Carries what each addition rounds away (Kahan): thousands of doubles may be summed here.
+template <class W>
 double sum(W* values, int64_t count, int64_t k) {
-  W few[kFew];
-  const W* sorted = values;
-  if (count <= kFew) {
-    for (int64_t i = 0; i < count; ++i) few[rank(values, count, i)] = values[i];
-    sorted = few;
-  } else {
-    if (count > k) std::nth_element(values, values + (k - 1), values + count, std::greater<W>());
-    std::sort(values, values + std::min(count, k), std::greater<W>());
+  if (count <= kFew) return sum_of_few(values, count, k);
+  if (count > k) std::nth_element(values, values + (k - 1), values + count, std::greater<W>());
+  std::sort(values, values + std::min(count, k), std::greater<W>());
+  double sum = 0, carry = 0;
+  for (int64_t i = 0; i < std::min(count, k); ++i) {
+    const double term = double(values[i]) - carry, next = sum + term;
+    carry = (next - sum) - term;
+    sum = next;
   }
-  double all = 0;
-  for (int64_t i = 0; i < std::min(count, k); ++i) all += double(sorted[i]);
-  return all;
+  return sum;
 }
 
 }  // namespace
