@@ -127,7 +127,7 @@ class _Build:
             flavor_version=hello["version"],
             targets=self._targets,
             options=_options(self._config),
-            warnings=child.warnings(),
+            warnings=(*child.warnings(), *self._coverage(prepared)),
             seconds=self._seconds,
             **described(network, prepared, shapes),
         )
@@ -140,6 +140,11 @@ class _Build:
     def _embedded(self, prepared: Prepared) -> list[str]:
         wanted = self._config.embed_plugins and prepared.plugins and self._library is not None
         return [str(self._library.resolve())] if wanted and self._library is not None else []
+
+    def _coverage(self, prepared: Prepared) -> tuple[str, ...]:
+        from normexport.engine.coverage import coverage_warnings
+
+        return coverage_warnings(self._library, self._targets) if prepared.plugins and self._library else ()
 
     def _timed(self, name: str, step: Callable[[], T]) -> T:
         self._on_stage(name)

@@ -19,11 +19,7 @@ def settle_integers(model: ir.Model, served: Collection[str]) -> ir.Model:
 
     Norms between Q and DQ are absorbed where the plugin library has integer operators. An integer operator that no
     plugin serves becomes DQ(1) -> norm -> Q(1): its parameters are in units of the quantised tensors already.
-
-    Raises:
-        EngineError: a zero point that is not zero; TensorRT quantises symmetrically only.
     """
-    _check_zero_points(model)
     if any(name.startswith("Q") for name in served) and any(node.op_type in _PAIR for node in model.graph):
         model = absorb_norms(model)[0]
     unserved = [node for node in model.graph if _is_integer(node) and node.op_type not in served]
@@ -62,7 +58,12 @@ def _spell_out(graph: ir.Graph, node: ir.Node) -> None:
     ir.convenience.replace_nodes_and_values(graph, node, [node], [], node.outputs, whole.outputs)
 
 
-def _check_zero_points(model: ir.Model) -> None:
+def check_zero_points(model: ir.Model) -> None:
+    """Refuse what TensorRT does not have: it quantises symmetrically only.
+
+    Raises:
+        EngineError: a zero point that is not zero.
+    """
     for node in model.graph:
         if node.op_type not in _PAIR or node.domain not in ("", "ai.onnx") or len(node.inputs) < 3:
             continue

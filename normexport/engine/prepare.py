@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from normexport import norms
-from normexport.engine.integers import settle_integers
+from normexport.engine.integers import check_zero_points, settle_integers
 from normexport.errors import EngineError
 from normexport.module_paths import module_path
 from normexport.passes import fold
@@ -57,9 +57,10 @@ def prepare(model: ir.Model, served: Collection[str], known: Collection[str] = (
         known: names of all other plugin creators, for operators of foreign domains.
 
     Raises:
-        EngineError: an operator has neither plugin nor body.
+        EngineError: an operator has neither plugin nor body, or a zero point is not zero.
     """
     _check_foreign(model, known)
+    check_zero_points(model)
     if any(node.op_type == _OF_WEIGHTS for node in _ours(model)):
         model = fold(model).model
     if not any(True for _ in _ours(model)):

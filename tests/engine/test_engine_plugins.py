@@ -116,12 +116,13 @@ def test_twin_names_and_no_names_are_told_apart(tmp_path, plan):
     assert names[:2] == ["same", "same#2"]
 
 
-def test_a_zero_point_is_refused_with_the_node(tmp_path, plan):
-    proto = onnx.load(networks.all_norms(tmp_path / "m.onnx", QUANTIZED[:1]))
+@pytest.mark.parametrize("ops", [QUANTIZED[:1], ()])
+def test_a_zero_point_is_refused_with_the_node(tmp_path, plan, ops):
+    proto = onnx.load(networks.between_pairs(tmp_path / "m.onnx", ops))
     (zero,) = [each for each in proto.graph.initializer if each.name == "z"]
     zero.CopyFrom(onnx.numpy_helper.from_array(np.int8(3), "z"))
     onnx.save(proto, tmp_path / "m.onnx")
-    with pytest.raises(EngineError, match="block0/quantize: has a zero point that is not zero"):
+    with pytest.raises(EngineError, match="quantize0: has a zero point that is not zero"):
         build_engine(tmp_path / "m.onnx", plan, config())
 
 

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from normexport import __version__
 
-_BESIDE = ("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "onnxruntime-gpu")
+_BESIDE = ("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "tensorrt-rtx", "tensorrt")
 
 
 def version_line() -> str:
