@@ -18,13 +18,14 @@ from normexport.plugins.elf import Elf, NotElf, newest, version_key
 from normexport.plugins.locate import BUILD_COMMAND, COMPONENTS
 from normexport.plugins.probe import FAILED, GOOD
 
-#: What each component must export to be of any use.
+#: What each component must export to be of any use. By the first of them a renamed library is known.
 ENTRY_POINTS = {
     "kernels": (
-        *("nx_abi_version", "nx_norm_size", "nx_check", "nx_message", "nx_cpu_target", "nx_cpu_norm"),
-        *("nx_cpu_workspace", "nx_pool_create", "nx_pool_threads"),
+        *("nx_cpu_norm", "nx_cpu_workspace", "nx_cpu_target", "nx_abi_version", "nx_norm_size", "nx_check"),
+        *("nx_message", "nx_pool_create", "nx_pool_threads"),
     ),
     "onnxruntime": ("RegisterCustomOps", "nx_abi_version"),
+    "cuda": ("nx_cuda_norm", "nx_cuda_workspace", "nx_abi_version", "nx_check", "nx_message"),
     "tensorrt": ("getCreators", "setLoggerFinder"),
 }
 _PATIENCE = 120  # seconds for the child; importing onnxruntime on a busy machine takes ten
@@ -103,7 +104,7 @@ def _by_name(path: Path) -> str | None:
 
 def _component(path: Path, elf: Elf) -> str | None:
     """The name tells; a renamed library is known by its symbols."""
-    by_symbols = (name for name in reversed(ENTRY_POINTS) if ENTRY_POINTS[name][0] in elf.exported)
+    by_symbols = (name for name in ENTRY_POINTS if ENTRY_POINTS[name][0] in elf.exported)
     return _by_name(path) or next(by_symbols, None)
 
 

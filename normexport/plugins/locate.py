@@ -13,6 +13,7 @@ from normexport.errors import MissingComponent, UsageError
 COMPONENTS = {
     "kernels": "the CPU kernels for numpy and torch",
     "onnxruntime": "the operators inside ONNX Runtime",
+    "cuda": "the CUDA kernels for programs that have no framework",
     "tensorrt": "the operators inside TensorRT",
 }
 FOLDER_VARIABLE = "NORMEXPORT_PLUGIN_DIR"
@@ -20,8 +21,8 @@ BUILD_COMMAND = "normexport plugins build"
 
 
 def build_command(name: str) -> str:
-    """The command that builds component `name`; only TensorRT's has to be asked for."""
-    return f"{BUILD_COMMAND} --tensorrt" if name == "tensorrt" else BUILD_COMMAND
+    """The command that builds component `name`; what takes a CUDA toolkit has to be asked for."""
+    return f"{BUILD_COMMAND} --{name}" if name in ("cuda", "tensorrt") else BUILD_COMMAND
 
 
 def checkout() -> Path | None:
@@ -67,7 +68,7 @@ def path_of(name: str) -> Path:
 
 
 def find(name: str) -> Path | None:
-    """The library of component "kernels", "onnxruntime" or "tensorrt", or None where it has not been built.
+    """The library of component "kernels", "onnxruntime", "cuda" or "tensorrt", or None where it has not been built.
 
     Raises:
         UsageError: no component is called so.

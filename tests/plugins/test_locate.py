@@ -44,5 +44,5 @@ def test_library_that_is_needed_and_absent_names_the_command_that_builds_it(tmp_
 
 
 def test_unknown_component_is_a_usage_error_that_lists_those_there_are():
-    with pytest.raises(UsageError, match="kernels, onnxruntime, tensorrt"):
-        plugins.find("cuda")
+    with pytest.raises(UsageError, match="kernels, onnxruntime, cuda, tensorrt"):
+        plugins.find("metal")
