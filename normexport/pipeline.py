@@ -6,9 +6,8 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 from torch import nn
@@ -20,16 +19,20 @@ from normexport.engine import EngineConfig, build_engine, check_engine, read_man
 from normexport.errors import UsageError
 from normexport.files import check_writable, replacing, staging
 from normexport.folding import FOLDING, fold
-from normexport.onnx_export import Exported, InputSpec, parse_inputs
+from normexport.onnx_export import Exported, InputSpec
 from normexport.onnx_files import open_onnx, save_onnx
 from normexport.passes import FoldResult
 from normexport.passes import fold as fold_model
 from normexport.plans import Plan, check_plan, plan_inputs
+from normexport.precision import Accuracy, Half, Int8, Judged, Lowered, lower
+from normexport.precision import evaluate as evaluate_runtime
+from normexport.precision.accuracy import labels_in
 from normexport.report import Conversion, Inspection, Operators
+from normexport.runtime import Array
+from normexport.sides import Inputs, is_onnx, known_inputs, opened, runtime_of, specs_of, torch_of
 
-__all__ = ["ConvertConfig", "check", "convert", "export", "fold", "inspect", "load"]
+__all__ = ["ConvertConfig", "check", "convert", "evaluate", "export", "fold", "inspect", "load"]
 
-Inputs = Sequence[str | InputSpec]
 OnStage = Callable[[str], None]
 
 
@@ -42,12 +45,14 @@ class ConvertConfig:
         data: .npz file of real inputs, judged beside the random ones.
         batches: batch sizes at which parity is judged; None: 1, 2 and 7, fewer for large inputs.
         engine: build a TensorRT plan of the file too, once parity has passed.
+        precision: lower the folded model to half precision or int8; None: float32. For an engine, int8 is symmetric.
     """
 
     fold: bool = True
     data: str | Path | None = None
     batches: tuple[int, ...] | None = None
     engine: EngineConfig | None = None
+    precision: Half | Int8 | None = None
 
 
 def export(
@@ -64,7 +69,7 @@ def export(
     """
     if isinstance(source, (str, Path)):
         source = load(source)
-    exported = onnx_export.export(source, _specs(inputs))
+    exported = onnx_export.export(source, specs_of(inputs))
     if output is not None:
         _write_model(exported.model, exported.layers, Path(output))
     return exported
@@ -103,7 +108,7 @@ def convert(
             source = source()
         checkpoint = source if isinstance(source, Checkpoint) else load(source)
     with clock.stage("export"):
-        exported = onnx_export.export(checkpoint, _specs(inputs))
+        exported = onnx_export.export(checkpoint, specs_of(inputs))
     data = parity.load_arrays(config.data, exported.inputs) if config.data is not None else None
     with clock.stage("fold"):
         folded = fold_model(exported.model, FOLDING) if config.fold else FoldResult(exported.model, (), (), False)
@@ -118,8 +123,14 @@ def convert(
             reference = checkpoint.program if checkpoint.program is not None else checkpoint.model
             assert reference is not None  # export refuses a checkpoint without a model
             report = parity.check_model(reference, open_onnx(model), layers, specs, data=data, sizes=config.batches)
+        lowered = None
+        if config.precision is not None and report.passed:
+            with clock.stage("precision"):
+                lowered = _lower(open_onnx(model), config, specs, data, reference, layers)
+                _write_model(lowered.model, layers, model)
+                report = lowered.parity or report
         engine = None
-        if config.engine is not None and report.passed:
+        if config.engine is not None and report.passed and (lowered is None or lowered.precision.passed):
             with clock.stage("engine"):
                 engine = build_engine(model, folder / "model.plan", config.engine)
         conversion = Conversion(
@@ -136,6 +147,7 @@ def convert(
             files=(*(output / name for name in _written(folder)), output / "report.json"),
             seconds=clock.seconds,
             engine=engine,
+            precision=None if lowered is None else lowered.precision,
         )
         (folder / "report.json").write_text(json.dumps(conversion.as_dict(), indent=1, allow_nan=False) + "\n")
     return conversion
@@ -164,11 +176,11 @@ def check(
         UsageError: the two read different inputs, or nothing says what they read.
     """
     if isinstance(candidate, Plan):
-        return _check_plan(_side(reference), candidate, _specs(inputs), data, batches)
-    first, second = _side(reference), _side(candidate)
+        return _check_plan(opened(reference), candidate, specs_of(inputs), data, batches)
+    first, second = opened(reference), opened(candidate)
     # ONNX sides first: they bind by name, torch by position.
     sides = sorted((first, second), key=lambda side: not isinstance(side, ir.Model))
-    specs = _specs(inputs) or _known_inputs(sides[0]) or _known_inputs(sides[1])
+    specs = specs_of(inputs) or known_inputs(sides[0]) or known_inputs(sides[1])
     for side in (second, first):  # names that are parameters of forward bind by name; the reference has the last word
         if isinstance(side, Checkpoint) and side.model is not None:
             specs = onnx_export.bound(side.model, specs, str(side.path))
@@ -178,11 +190,11 @@ def check(
     if isinstance(first, ir.Model):
         if isinstance(second, ir.Model):
             return parity.compare(first, second, inputs=specs, data=arrays, sizes=batches, layers=layers)
-        return parity.check_torch(first, _torch(second), specs, data=arrays, sizes=batches)
+        return parity.check_torch(first, torch_of(second), specs, data=arrays, sizes=batches)
     if isinstance(second, ir.Model):
         known = _layers_for(first, candidate, specs) if layers else ()
-        return parity.check_model(_torch(first), second, known, specs, data=arrays, sizes=batches)
-    return parity.check_torch(_torch(first), _torch(second), specs, data=arrays, sizes=batches)
+        return parity.check_model(torch_of(first), second, known, specs, data=arrays, sizes=batches)
+    return parity.check_torch(torch_of(first), torch_of(second), specs, data=arrays, sizes=batches)
 
 
 def _check_plan(
@@ -193,8 +205,41 @@ def _check_plan(
     batches: tuple[int, ...] | None,
 ) -> parity.ParityReport:
     arrays = parity.load_arrays(data, specs or plan_inputs(read_manifest(plan.path))) if data is not None else None
-    model = reference if isinstance(reference, ir.Model) else _torch(reference)
+    model = reference if isinstance(reference, ir.Model) else torch_of(reference)
     return check_plan(model, plan, specs, data=arrays, sizes=batches)
+
+
+def evaluate(
+    model: Checkpoint | ir.Model | Plan | str | Path,
+    data: str | Path,
+    reference: Checkpoint | ir.Model | str | Path | None = None,
+    inputs: Inputs = (),
+) -> Accuracy:
+    """How often a model is right on labelled data, decides as its reference does, and how fast it is.
+
+    Args:
+        data: .npz of inputs by name, and of labels (array `labels`) where accuracy is wanted.
+        reference: what the first output is compared with.
+        inputs: shapes of one sample; needed only where no side says what it reads.
+
+    Raises:
+        UsageError: data or labels do not fit the model; nothing to compare.
+    """
+    sides = [opened(each) if not isinstance(each, Plan) else each for each in (reference, model) if each is not None]
+    known = [known_inputs(each) for each in reversed(sides)]
+    specs = specs_of(inputs) or next((each for each in known if each), ())
+    if not specs:
+        raise UsageError(
+            str(data), "nothing says which input it is for", "give the shape of one sample: --input 3x224x224"
+        )
+    arrays, labels = parity.load_arrays(data, specs), labels_in(data)
+    if labels is None and reference is None:
+        raise UsageError(str(data), "holds no array labels", "save labels in it, or give --reference")
+    exact = None
+    if reference is not None:
+        _, exact = evaluate_runtime(runtime_of(sides[0], specs), arrays, labels)
+    found, _ = evaluate_runtime(runtime_of(sides[-1], specs), arrays, labels, exact)
+    return found
 
 
 def inspect(source: Checkpoint | str | Path, inputs: Inputs = ()) -> Inspection:
@@ -203,7 +248,7 @@ def inspect(source: Checkpoint | str | Path, inputs: Inputs = ()) -> Inspection:
     What would fold is known only where the graph is: for ONNX files and exported programs always, for modules
     once `inputs` are given.
     """
-    if isinstance(source, (str, Path)) and _is_onnx(source):
+    if isinstance(source, (str, Path)) and is_onnx(source):
         result = fold_model(open_onnx(source), FOLDING)
         return Inspection(Path(source), "onnx", (), (), (), result.norms, result.warnings)
     checkpoint = source if isinstance(source, Checkpoint) else load(source)
@@ -212,7 +257,7 @@ def inspect(source: Checkpoint | str | Path, inputs: Inputs = ()) -> Inspection:
         return Inspection(*known, None, outcomes_note="give --model and --input to see what would fold")
     if checkpoint.program is None and not inputs:
         return Inspection(*known, None, outcomes_note="give --input to see what would fold")
-    result = fold_model(onnx_export.export(checkpoint, _specs(inputs)).model, FOLDING)
+    result = fold_model(onnx_export.export(checkpoint, specs_of(inputs)).model, FOLDING)
     return Inspection(*known, result.norms, result.warnings)
 
 
@@ -231,10 +276,20 @@ class _Clock:
         self.seconds += ((name, round(time.perf_counter() - start, 3)),)
 
 
-def _specs(inputs: Inputs) -> tuple[InputSpec, ...]:
-    if all(isinstance(item, InputSpec) for item in inputs):
-        return tuple(item for item in inputs if isinstance(item, InputSpec))
-    return parse_inputs([str(item) for item in inputs])
+def _lower(
+    model: ir.Model,
+    config: ConvertConfig,
+    specs: tuple[InputSpec, ...],
+    data: dict[str, Array] | None,
+    source: nn.Module | ExportedProgram,
+    layers: Sequence[onnx_export.Layer],
+) -> Lowered:
+    assert config.precision is not None
+    precision = config.precision
+    if isinstance(precision, Int8) and config.engine is not None:
+        precision = replace(precision, symmetric=True)
+    judged = Judged(data, labels_in(config.data)) if data is not None and config.data is not None else None
+    return lower(model, precision, specs, judged=judged, source=source, layers=layers)
 
 
 def _write_model(model: ir.Model, layers: Sequence[onnx_export.Layer], path: Path) -> None:
@@ -247,30 +302,6 @@ def _write_model(model: ir.Model, layers: Sequence[onnx_export.Layer], path: Pat
 def _written(folder: Path) -> list[str]:
     """File names, the model first."""
     return sorted((file.name for file in folder.iterdir()), key=lambda name: (name != "model.onnx", name))
-
-
-def _is_onnx(path: str | Path) -> bool:
-    return Path(path).suffix.lower() == ".onnx"
-
-
-def _side(source: Checkpoint | ir.Model | str | Path) -> Checkpoint | ir.Model:
-    if isinstance(source, (Checkpoint, ir.Model)):
-        return source
-    return open_onnx(source) if _is_onnx(source) else load(source)
-
-
-def _torch(side: Any) -> nn.Module | ExportedProgram:
-    model = side.program if side.program is not None else side.model
-    if model is None:
-        raise UsageError(str(side.path), "holds weights but no model", "name its code: --model package.module:factory")
-    assert isinstance(model, (nn.Module, ExportedProgram))
-    return model
-
-
-def _known_inputs(side: Checkpoint | ir.Model) -> tuple[InputSpec, ...]:
-    if isinstance(side, ir.Model):
-        return parity.input_specs(side)
-    return onnx_export.inputs_of_program(side.program) if side.program is not None else ()
 
 
 def _layers_for(

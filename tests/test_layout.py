@@ -36,6 +36,7 @@ ORDER = [
     "precision",
     "report",
     "folding",
+    "sides",
     "pipeline",
 ]
 

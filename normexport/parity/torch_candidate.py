@@ -47,13 +47,13 @@ def check_torch(
         exact = partial(ReferenceRuntime, reference, double=True)
         baseline = partial(OnnxRuntime, reference, jitter=JITTER)
     else:
-        names = [f"output_{i}" for i in range(_count_outputs(reference, inputs))]
+        names = [f"output_{i}" for i in range(count_outputs(reference, inputs))]
         exact = partial(TorchRuntime, reference, inputs, names, "float64")
         baseline = partial(TorchRuntime, reference, inputs, names, "float32", (), JITTER)
     return check(exact, baseline, partial(TorchRuntime, candidate, inputs, names, "float32"), batches)
 
 
-def _count_outputs(model: nn.Module | ExportedProgram, inputs: Sequence[InputSpec]) -> int:
+def count_outputs(model: nn.Module | ExportedProgram, inputs: Sequence[InputSpec]) -> int:
     """How many tensors a torch model returns, by running it on zeros."""
     import torch
     from torch.export import ExportedProgram

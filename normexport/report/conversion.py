@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # types alone: folding an ONNX file does without torch
     from normexport.onnx_export import InputSpec
     from normexport.parity import ParityReport
     from normexport.passes import FoldWarning, NormOutcome
+    from normexport.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Conversion:
         files: what was written.
         seconds: wall time per stage, in order.
         engine: the manifest of the plan, where one was asked for and parity passed.
+        precision: what lowering the precision did, where that was asked for.
     """
 
     path: Path
@@ -65,11 +68,12 @@ class Conversion:
     files: tuple[Path, ...]
     seconds: tuple[tuple[str, float], ...]
     engine: Manifest | None = None
+    precision: Precision | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether the written model computes what the checkpoint computes."""
-        return self.parity.passed
+        """Whether the written model computes what the checkpoint computes, within what its precision may cost."""
+        return self.parity.passed and (self.precision is None or self.precision.passed)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; the content of `report.json`."""
@@ -130,4 +134,6 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):  # an exact tensor's SNR; JSON has no infinity
+        return None
     return str(value) if isinstance(value, Path) else value

@@ -14,6 +14,7 @@ from normexport.report.engine_table import engine_words
 from normexport.report.layout import path_cell, path_width, section, show, show_table, titled, words_line
 from normexport.report.norm_rows import Row, grouped, rows
 from normexport.report.parity_table import show_parity
+from normexport.report.precision_table import show_precision
 from normexport.report.words import SOURCES, changed_operators, count, listed, plain, size, tally
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def show_conversion(console: Console, conversion: Conversion) -> None:
     _timings(console, conversion.seconds)
     _files(console, conversion.files)
     show_parity(console, conversion.parity)
+    if conversion.precision is not None:
+        show_precision(console, conversion.precision)
 
 
 def show_inspection(console: Console, inspection: Inspection) -> None:

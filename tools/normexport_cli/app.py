@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from normexport_cli.build import build
 from normexport_cli.convert import convert
+from normexport_cli.evaluate import evaluate
 from normexport_cli.export import export
 from normexport_cli.failures import INTERRUPTED, report
 from normexport_cli.fold import fold
@@ -101,7 +102,7 @@ def root(
         raise typer.Exit(2)
 
 
-for _command in (inspect, convert, export, fold, build, run, parity):
+for _command in (inspect, convert, export, fold, build, run, parity, evaluate):
     app.command(cls=CommandWithChoices)(_command)
 app.add_typer(plugins)
 

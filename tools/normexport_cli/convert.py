@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from normexport.errors import UsageError
-from normexport_cli import engine_options, options
+from normexport_cli import engine_options, options, precision_options
 from normexport_cli.options import LoadOptions
 from normexport_cli.screen import print_json, result_console, working
 
@@ -30,6 +30,17 @@ def convert(
     trust: options.Trust = False,
     no_fold: NoFold = False,
     data: options.Data = None,
+    precision: precision_options.Precision = "fp32",
+    io_dtype: precision_options.IoDtype = "float32",
+    keep_fp32: precision_options.KeepFp32 = [],  # noqa: B006
+    calibration_data: precision_options.CalibrationData = None,
+    calibration: precision_options.Calibration = "mse",
+    calibration_cache: precision_options.CalibrationCache = None,
+    calibration_batch: precision_options.CalibrationBatch = 8,
+    max_drop: precision_options.MaxDrop = 0.5,
+    min_snr: precision_options.MinSnr = 25.0,
+    symmetric: precision_options.Symmetric = False,
+    sensitivity: precision_options.SensitivityTable = False,
     engine: Engine = False,
     flavor: engine_options.Flavor = "rtx",
     targets: engine_options.Targets = [],  # noqa: B006
@@ -40,22 +51,27 @@ def convert(
     """Convert a checkpoint to a folded ONNX file, and prove that it computes the same.
 
     Writes model.onnx, model.layers.json and report.json, and with --engine model.plan and model.plan.json. The last
-    line is PARITY PASSED or PARITY FAILED.
+    line is PARITY PASSED or PARITY FAILED; with --precision fp16, bf16 or int8, PRECISION PASSED or FAILED.
 
     \b
       normexport convert model.pt2 -o out
       normexport convert weights.pth --model resnet:resnet18 --input 3x224x224
+      normexport convert model.pt2 --precision int8 --calibration-data images/ --data test.npz
     """
     with working("Converting", json=json, debug=debug) as on_stage:
         how = LoadOptions.of(model, model_kwargs, dialect, trust)
         built = engine_options.engine_config(flavor, targets, no_plugins) if engine else None
         if built is None and (targets or no_plugins):
             raise UsageError("--target" if targets else "--no-plugins", "has no engine to go to", "add --engine")
+        how_int8 = calibration_data, calibration, calibration_cache, calibration_batch, (max_drop, min_snr)
+        lower = precision_options.precision_config(
+            precision, io_dtype, keep_fp32, *how_int8, symmetric=symmetric, table=sensitivity
+        )
         on_stage("load")  # importing torch is most of it
         from normexport import pipeline
 
         folder = output if output is not None else Path(checkpoint.stem)
-        config = pipeline.ConvertConfig(fold=not no_fold, data=data, engine=built)
+        config = pipeline.ConvertConfig(fold=not no_fold, data=data, engine=built, precision=lower)
         result = pipeline.convert(lambda: how.load(checkpoint), folder, inputs, config, on_stage)
     if json:
         print_json(result.as_dict())

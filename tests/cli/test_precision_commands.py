@@ -1,0 +1,159 @@
+"""`convert --precision` and `evaluate`: what they write and print, their exit codes, one line for each bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from cli import small_nets
+
+
+@pytest.fixture(scope="module")
+def samples(made, tmp_path_factory):
+    """An .npz of 64 inputs and the labels that the model itself gives them."""
+    path = tmp_path_factory.mktemp("samples") / "data.npz"
+    x = np.random.default_rng(0).normal(1, 2, (64, 3, 8, 8)).astype(np.float32)
+    with torch.no_grad():
+        labels = small_nets.trained()(torch.from_numpy(x)).argmax(1).numpy()
+    np.savez(path, x=x, labels=labels)
+    return path
+
+
+def types(path):
+    return {node.op_type for node in onnx.load(path).graph.node}
+
+
+@pytest.mark.parametrize(("words", "dtype"), [("fp16", onnx.TensorProto.FLOAT16), ("bf16", onnx.TensorProto.BFLOAT16)])
+def test_convert_writes_half_precision_and_says_that_it_passed(words, dtype, made, samples, run):
+    result = run("convert", made / "model.pt2", "--precision", words, "--data", samples, "-o", "out")
+    assert result.exit_code == 0, result.output
+    model = onnx.load("out/model.onnx")
+    assert dtype in {weight.data_type for weight in model.graph.initializer}
+    assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert "PRECISION PASSED" in result.stdout
+    report = json.loads(Path("out/report.json").read_text())
+    assert report["passed"]
+    assert report["precision"]["accuracy"]["drop"] <= 2
+
+
+def test_io_dtype_and_keep_list_reach_the_file(made, run):
+    how = ("--precision", "fp16", "--io-dtype", "float16", "--keep-fp32", "conv")
+    assert run("convert", made / "model.pt2", *how, "-o", "out").exit_code == 0
+    graph = onnx.load("out/model.onnx").graph
+    assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+    (conv,) = [node for node in graph.node if node.op_type == "Conv"]
+    types = {weight.name: weight.data_type for weight in graph.initializer}
+    assert types[conv.input[1]] == onnx.TensorProto.FLOAT
+
+
+def test_convert_writes_int8_its_cache_and_its_verdict(made, samples, run, tmp_path):
+    how = ("--precision", "int8", "--data", samples, "--calibration-cache", tmp_path / "cache.json", "--max-drop", 5)
+    result = run("convert", made / "model.pt2", *how, "--sensitivity", "-o", "out")
+    assert result.exit_code == 0, result.output
+    assert {"QuantizeLinear", "DequantizeLinear"} <= types("out/model.onnx")
+    assert "alone in int8" in result.stdout
+    report = json.loads(Path("out/report.json").read_text())["precision"]
+    assert report["calibration"]["samples"] == 64
+    assert {each["path"] for each in report["sensitivity"]} >= {"conv", "head"}
+    again = run("convert", made / "model.pt2", *how, "-o", "again")
+    assert "ranges read from" in again.stdout
+    assert (tmp_path / "out/model.onnx").read_bytes() == (tmp_path / "again/model.onnx").read_bytes()
+
+
+def test_a_limit_that_nothing_can_hold_fails_with_exit_code_1_and_shows_the_way(made, samples, run):
+    how = ("--precision", "int8", "--data", samples, "--max-drop", -1)
+    result = run("convert", made / "model.pt2", *how, "-o", "out")
+    assert result.exit_code == 1
+    assert "PRECISION FAILED" in result.stdout
+    curve = json.loads(Path("out/report.json").read_text())["precision"]["curve"]
+    assert len(curve) > 2
+    assert [len(step["excluded"]) for step in curve] == list(range(len(curve)))
+    assert curve[-1]["snr_db"] is None or curve[-1]["snr_db"] > curve[0]["snr_db"]
+
+
+def test_evaluate_counts_what_is_right_in_onnx_files_and_checkpoints(made, converted, samples, run):
+    for model in (converted / "model.onnx", made / "model.pt2"):
+        result = run("evaluate", model, "--data", samples, "--reference", made / "model.pt2", "--json")
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)
+        assert (found["samples"], found["correct"], found["agreement"], found["drop"]) == (64, 64, 1, 0)
+        low, high = found["interval"]
+        assert (low, high) == pytest.approx((0.9434, 1.0), abs=1e-4)  # Wilson: n / (n + 1.96^2)
+    assert "95 % interval" in run("evaluate", converted / "model.onnx", "--data", samples).stdout
+
+
+def spoiled(folder, **changes):
+    arrays = {"x": np.random.default_rng(0).normal(size=(8, 3, 8, 8)).astype(np.float32), "labels": np.zeros(8, int)}
+    arrays |= changes
+    np.savez(folder / "bad.npz", **{name: array for name, array in arrays.items() if array is not None})
+    return folder / "bad.npz"
+
+
+INT8 = ("--precision", "int8", "--data")
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (lambda folder: ("--precision", "fp8"), "fp8"),
+        (lambda folder: ("--precision", "int8"), "--calibration-data"),
+        (lambda folder: ("--precision", "int8", "--io-dtype", "float16"), "--io-dtype"),
+        (lambda folder: ("--precision", "fp16", "--calibration-data", "x.npz"), "--calibration-data"),
+        (lambda folder: ("--precision", "fp16", "--io-dtype", "int8"), "--io-dtype int8"),
+        (lambda folder: ("--precision", "fp16", "--keep-fp32", "layer9"), "layer9"),
+        (lambda folder: ("--precision", "int8", "--calibration", "magic"), "magic"),
+        (lambda folder: ("--precision", "int8", "--calibration-batch", 0), "--calibration-batch"),
+        (lambda folder: ("--precision", "int8", "--calibration-data", folder), "no images"),
+        (lambda folder: (*INT8, spoiled(folder, x=np.ones((8, 3, 9, 9), np.float32))), "shape"),
+        (lambda folder: (*INT8, spoiled(folder, x=np.ones((8, 3, 8, 8), np.float32))), "1 throughout"),
+        (lambda folder: (*INT8, spoiled(folder, x=np.full((8, 3, 8, 8), np.nan, np.float32))), "NaN"),
+        (lambda folder: (*INT8, spoiled(folder, x=np.full((8, 3, 8, 8), "a"))), "dtype"),
+        (lambda folder: (*INT8, spoiled(folder, labels=np.full(8, 7))), "classes 0 to 3"),
+        (lambda folder: (*INT8, spoiled(folder, labels=np.zeros(5, int))), "labels"),
+        (lambda folder: (*INT8, spoiled(folder, labels=np.zeros(8))), "whole numbers"),
+    ],
+)
+def test_bad_precision_options_and_data_get_one_line_and_nothing_written(words, place, made, run, tmp_path):
+    folder = tmp_path / "given"
+    folder.mkdir()
+    result = run("convert", made / "model.pt2", *words(folder), "-o", tmp_path / "out")
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert place in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cache_of_another_model_is_refused(made, samples, run, tmp_path):
+    (tmp_path / "cache.json").write_text(
+        json.dumps(
+            {
+                "format": 1,
+                "ranges": {},
+                "method": "mse",
+                "symmetric": False,
+                "model": "",
+                "data": "",
+                "samples": 1,
+                "batch": 1,
+            }
+        )
+    )
+    words = ("--precision", "int8", "--data", samples, "--calibration-cache", tmp_path / "cache.json")
+    result = run("convert", made / "model.pt2", *words, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "another model" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "place"), [({"labels": None}, "no array labels"), ({"labels": np.full(8, -1)}, "label")]
+)
+def test_evaluate_says_what_is_wrong_with_the_labels(change, place, converted, run, tmp_path):
+    result = run("evaluate", converted / "model.onnx", "--data", spoiled(tmp_path, **change))
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert place in line

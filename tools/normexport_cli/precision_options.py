@@ -1,0 +1,98 @@
+"""Options of `convert` that lower the precision, and the config that they make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from normexport.errors import UsageError
+
+if TYPE_CHECKING:
+    from normexport.precision import Half, Int8
+
+Precision = Annotated[
+    str, typer.Option("--precision", metavar="P", help="fp32, fp16, bf16 or int8, written into the graph.")
+]
+IoDtype = Annotated[
+    str,
+    typer.Option("--io-dtype", metavar="T", help="Type of inputs and outputs in fp16 and bf16: float32, or theirs."),
+]
+KeepFp32 = Annotated[
+    list[str],
+    typer.Option("--keep-fp32", metavar="PATTERN", help="Module paths to compute in float32: 'layer4.*'. Repeatable."),
+]
+CalibrationData = Annotated[
+    Path | None,
+    typer.Option("--calibration-data", metavar="PATH", help="Samples for int8: .npz, a folder of .npy or images."),
+]
+Calibration = Annotated[
+    str, typer.Option("--calibration", metavar="METHOD", help="mse, minmax, percentile or entropy.")
+]
+CalibrationCache = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration-cache", metavar="FILE.json", help="Read ranges from it where it exists, else write it."
+    ),
+]
+CalibrationBatch = Annotated[int, typer.Option("--calibration-batch", metavar="N", help="Samples run at a time.")]
+MaxDrop = Annotated[
+    float,
+    typer.Option("--max-drop", metavar="POINTS", help="Accuracy that int8 may cost on --data with labels, in points."),
+]
+MinSnr = Annotated[
+    float, typer.Option("--min-snr", metavar="DB", help="What int8 outputs need where there are no labels.")
+]
+Symmetric = Annotated[
+    bool, typer.Option("--symmetric", metavar="", help="int8 without zero points, as --engine makes it anyway.")
+]
+SensitivityTable = Annotated[
+    bool, typer.Option("--sensitivity", metavar="", help="Measure each module's part in the int8 error.")
+]
+
+_HALVES = {"fp16": "float16", "bf16": "bfloat16"}
+
+
+def precision_config(
+    precision: str,
+    io_dtype: str,
+    keep: list[str],
+    data: Path | None,
+    method: str,
+    cache: Path | None,
+    batch: int,
+    limits: tuple[float, float],
+    symmetric: bool,
+    table: bool,
+) -> Half | Int8 | None:
+    """From the words of the command line, before anything slow is imported.
+
+    Raises:
+        UsageError: an unknown word, or an option that this precision has no use for.
+    """
+    if precision not in ("fp32", "int8", *_HALVES):
+        raise UsageError(f"--precision {precision}", "is not a precision", "choose fp32, fp16, bf16 or int8")
+    given = {
+        "--io-dtype": (io_dtype != "float32", tuple(_HALVES)),
+        "--keep-fp32": (bool(keep), ("int8", *_HALVES)),
+        "--calibration-data": (data is not None, ("int8",)),
+        "--calibration-cache": (cache is not None, ("int8",)),
+        "--symmetric": (symmetric, ("int8",)),
+        "--sensitivity": (table, ("int8",)),
+    }
+    for option, (is_given, serves) in given.items():
+        if is_given and precision not in serves:
+            raise UsageError(option, f"means nothing with --precision {precision}", f"it is for {', '.join(serves)}")
+    if batch < 1:
+        raise UsageError(f"--calibration-batch {batch}", "is not a number of samples", "give at least 1")
+    if precision == "fp32":
+        return None
+    from normexport.precision import Half, Int8
+    from normexport.precision.ranges import METHODS
+
+    if precision in _HALVES:
+        return Half(_HALVES[precision], io_dtype, tuple(keep))
+    if method not in METHODS:
+        raise UsageError(f"--calibration {method}", "is not a method", f"choose one of {', '.join(METHODS)}")
+    return Int8(data, method, cache, batch, symmetric, tuple(keep), *limits, table)
