@@ -8,13 +8,13 @@
 namespace nx::cpu {
 
 // What a task reads should stay in half of the second-level cache: this much, and as much again of the next tile.
-constexpr int64_t kTileBytes = 192 << 10;
+constexpr int64_t kTileBytes = 256 << 10;
 // Shorter runs than this of contiguous memory are not worth a tile of their own.
 constexpr int64_t kRunBytes = 4 << 10;
 // One statistic of more bytes than this is split over threads even where there are statistics enough for all.
 constexpr int64_t kSplitBytes = 2 << 20;
 // Results smaller than this are written through the caches: the next reader finds them there.
-constexpr int64_t kStreamBytes = 1 << 20;
+constexpr int64_t kStreamBytes = 512 << 10;
 // Norms smaller than this stay on the calling thread.
 constexpr int64_t kSerialBytes = 64 << 10;
 // Statistics whose parts are in flight at once, and tasks that need a buffer of their own.
