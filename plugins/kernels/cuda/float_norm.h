@@ -2,8 +2,7 @@
 #pragma once
 
 #include "launcher.h"
-#include "onchip.h"
-#include "topk.h"
+#include "onchip_topk.h"
 
 namespace nx {
 
@@ -36,6 +35,7 @@ cudaError_t on_chip(const Plan& plan, cudaStream_t stream) {
   Launcher<Task> run(plan, plan.task, stream);
   switch (plan.task.kind) {
     case NX_L1: run.on_chip(onchip_kernel<T, NX_L1>); break;
+    case NX_TOPK: run.on_chip(onchip_topk_kernel<T>); break;
     case NX_LINF: run.on_chip(onchip_kernel<T, NX_LINF>); break;
     default: run.on_chip(onchip_kernel<T, NX_L2>);
   }

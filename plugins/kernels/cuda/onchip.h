@@ -55,19 +55,60 @@ __device__ inline void for_tile(const Vector* tile, int from, int to, Visit visi
   }
 }
 
-// y of this thread's vectors of the tile.
+// This thread's rows of the tile.
+struct Holding {
+  Column column;
+  int64_t first;
+  int stride, count;
+};
+
+// Copies the block's rows into the tile and finds the mean of each channel, valid in thread t < tile*held.
+template <class T, int W, bool extremes>
+__device__ inline double hold(const Task& task, const Place& place, const Group& group, const Exchange& exchange,
+                              Raw<T, W>* tile, float* slots, float* shared, Holding& own,
+                              FirstLook<T, W, extremes>& look) {
+  const Geometry& g = task.g;
+  Seat seat = seat_of(g);
+  Span span = part_rows(g, place.part);  // the part is the rank in the cluster
+  own.column = column_of(g, place, seat.tx);
+  own.first = span.low + seat.ty;
+  own.stride = seat.stride;
+  own.count = own.column.exists ? int(visits(own.first, span.high, seat.stride)) : 0;
+  int groups = g.tile * g.held, half = own.count / 2;
+
+  // x on its way, in two halves; a pivot meanwhile.
+  const T* x = static_cast<const T*>(task.x);
+  Walk from = walk_of(g, g.x_stride, own.column.offset + place.sample * g.x_stride, own.first, seat.stride);
+  fetch(x, from, half, tile);
+  fetch(x, from, own.count - half, tile + half * int(blockDim.x));
+  bool asks = int(threadIdx.x) < groups && group.exists;
+  float pivot = asks ? pivot_of(g, x, group, place.sample) : 0;
+  share<W>(g, pivot, look.pivot, shared);
+
+  auto see = [&](Raw<T, W> raw) { look.see(raw); };
+  auto flush = [&] { look.sums.flush(); };
+  cp_async_wait<1>();
+  for_tile(tile, 0, half, see, flush);
+  cp_async_wait<0>();
+  for_tile(tile, half, own.count, see, flush);
+  double sum = reduce_tile<double, W>(look.sums.outer, g.held, g.tile, slots, Plus());
+  return double(pivot) + over_cluster(exchange, sum, groups, Plus()) / task.n;
+}
+
+// y = (x - m)*a + b of this thread's rows; the block may leave afterwards.
 template <class T, int W>
-__device__ inline void write_tile(const Task& task, const Column& column, const Line& line, const Raw<T, W>* tile,
-                                  Walk to, int count, float* shared) {
+__device__ inline void release(const Task& task, const Place& place, const Holding& own, const Line& line,
+                               const Raw<T, W>* tile, float* shared) {
   const Geometry& g = task.g;
   float m[W], a[W], b[W];
   share<W>(g, line.m, m, shared);
   share<W>(g, line.a, a, shared);
   share<W>(g, line.b, b, shared);
   T* y = static_cast<T*>(task.y);
-  Raw<T, W> mask = channel_mask<T, W>(g, column);
+  Raw<T, W> mask = channel_mask<T, W>(g, own.column);
+  Walk to = walk_of(g, g.y_stride, own.column.offset + place.sample * g.y_stride, own.first, own.stride);
   for_tile(
-      tile, 0, count,
+      tile, 0, own.count,
       [&](Raw<T, W> raw) {
         float v[W];
         widen<T, W>(raw, v);
@@ -77,51 +118,28 @@ __device__ inline void write_tile(const Task& task, const Column& column, const 
         to.next();
       },
       [] {});
+  if (g.parts > 1) nx_cluster_sync();  // a peer may still read this block's sums
 }
 
+// L1, Linf and L2.
 template <class T, int kind>
 __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_kernel(Task task) {
   constexpr int W = 16 / sizeof(T);
-  using Vector = Raw<T, W>;
-  NX_DYN_SHARED(Vector, tile);
+  NX_DYN_SHARED(uint4, tile);
   NX_SHARED(float, slots, 2 * reduce_slots(W));
   NX_SHARED(float, shared, kGroups);
   NX_SHARED(double, sums, kGroups);
   const Geometry& g = task.g;
-  Place place = place_of(g, blockIdx.x);  // the part is the rank in the cluster
-  Seat seat = seat_of(g);
-  Column column = column_of(g, place, seat.tx);
-  Span span = part_rows(g, place.part);
-  int groups = g.tile * g.held, t = int(threadIdx.x);
-  Group group = group_of(g, place, t & (groups - 1));
+  Place place = place_of(g, blockIdx.x);
+  int groups = g.tile * g.held;
+  Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
   Exchange exchange = {sums, g.parts};
-  bool asks = t < groups && group.exists;
 
-  // 1. x on its way, in two halves; a pivot meanwhile.
-  const T* x = static_cast<const T*>(task.x);
-  int64_t first = span.low + seat.ty;
-  int count = column.exists ? int(visits(first, span.high, seat.stride)) : 0, half = count / 2;
-  Walk from = walk_of(g, g.x_stride, column.offset + place.sample * g.x_stride, first, seat.stride);
-  fetch(x, from, half, tile);
-  fetch(x, from, count - half, tile + half * int(blockDim.x));
-  float pivot = asks ? pivot_of(g, x, group, place.sample) : 0;
-
-  // 2. The mean, and the extremes where they are the statistic.
-  constexpr bool extremes = kind == NX_LINF;
-  FirstLook<T, W, extremes> look;
-  share<W>(g, pivot, look.pivot, shared);
-  auto see = [&](Vector raw) { look.see(raw); };
-  auto flush = [&] { look.sums.flush(); };
-  cp_async_wait<1>();
-  for_tile(tile, 0, half, see, flush);
-  cp_async_wait<0>();
-  for_tile(tile, half, count, see, flush);
-  double sum = reduce_tile<double, W>(look.sums.outer, g.held, g.tile, slots, Plus());
-  double mean = double(pivot) + over_cluster(exchange, sum, groups, Plus()) / task.n, statistic;
+  Holding own;
+  FirstLook<T, W, kind == NX_LINF> look;
+  double mean = hold<T, W>(task, place, group, exchange, tile, slots, shared, own, look), statistic;
   float m = float(mean);
-
-  // 3. The statistic.
-  if constexpr (extremes) {
+  if constexpr (kind == NX_LINF) {
     double high = reduce_tile<float, W>(look.high, g.held, g.tile, slots, Greatest());
     double low = reduce_tile<float, W>(look.low, g.held, g.tile, slots, Least());
     high = over_cluster(exchange, high, groups, Greatest()) - mean;
@@ -131,7 +149,7 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_kernel(Task task) {
     SecondLook<T, W, kind == NX_L2> second;
     share<W>(g, m, second.m, shared);
     share<W>(g, rest_of(mean), second.rest, shared);
-    for_tile(tile, 0, count, [&](Vector raw) { second.see(raw); }, [&] { second.flush(); });
+    for_tile(tile, 0, own.count, [&](uint4 raw) { second.see(raw); }, [&] { second.flush(); });
     double drift = reduce_tile<double, W>(second.drift, g.held, g.tile, slots, Plus());
     double spread = reduce_tile<double, W>(second.spread.outer, g.held, g.tile, slots, Plus());
     drift = over_cluster(exchange, drift, groups, Plus()) / task.n;
@@ -139,12 +157,9 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_kernel(Task task) {
     if (isfinite(mean)) mean += drift;
     statistic = kind == NX_L1 ? spread : sqrt(fmax(spread - drift * drift, 0.));
   }
-
-  // 4. y.
-  Line line = asks ? line_of(task, mean, m, statistic, group.channel) : Line{0, 0, 0};
-  Walk to = walk_of(g, g.y_stride, column.offset + place.sample * g.y_stride, first, seat.stride);
-  write_tile<T, W>(task, column, line, tile, to, count, shared);
-  if (g.parts > 1) nx_cluster_sync();  // no block may leave while a peer reads its sums
+  bool asks = int(threadIdx.x) < groups && group.exists;
+  release<T, W>(task, place, own, asks ? line_of(task, mean, m, statistic, group.channel) : Line{0, 0, 0}, tile,
+                shared);
 }
 
 }  // namespace nx

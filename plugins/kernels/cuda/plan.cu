@@ -175,9 +175,9 @@ OnChip on_chip(const Geometry& g, int64_t ranks) {
 // Keeps x in shared memory where it fits: with two blocks on a multiprocessor if possible, so that one computes while
 // the other reads, and with enough blocks for half of the multiprocessors, unless the tiles are small anyway.
 void keep_on_chip(const NxNorm& norm, const Device& device, Plan& plan) {
-  bool kinds = norm.kind == NX_L1 || norm.kind == NX_LINF || norm.kind == NX_L2;
-  if (norm.type == NX_INT8 || !kinds || plan.vector_bytes != 16) return;
   Geometry& g = plan.task.g;
+  bool selects = norm.kind != NX_TOPK || g.tile * g.held == 1;  // Top-k: one channel at a time
+  if (norm.type == NX_INT8 || norm.kind == NX_RANGE || !selects || plan.vector_bytes != 16) return;
   int64_t most = device.compute_capability >= 90 ? kTuning.most_ranks : 1, tiles = g.tiles * independent(norm);
   for (int64_t resident : {2, 1}) {
     int64_t room = device.shared_memory / resident - kTuning.onchip_static;

@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kThreads, 2) bound_kernel(Task task) {
         f(__float_as_uint(empty ? 0.f : fmaxf(deviation(high, m, rest), deviation(low, m, rest))));
       }
     };
-    threshold = __uint_as_float(kth_largest(each, Count(s.k), SelectSpace{bins, answer, nullptr, nullptr}).bits);
+    threshold = __uint_as_float(kth_largest(each, Count(s.k), SelectSpace{bins, answer, nullptr, nullptr}, Alone()).bits);
   } else if (double(s.capacity) < task.n) {
     threshold = kInfinity;
     if (threadIdx.x == 0) s.found[group] = Count(s.capacity) + 1;
@@ -116,15 +116,12 @@ __global__ void __launch_bounds__(kThreads, 2) select_kernel(Task task) {
         [] {});
   };
   double sum;
-  if (found > Count(s.capacity)) {
-    Kth kth = kth_largest(elements, k, space);
-    sum = sum_above(elements, kth.bits, k, space) + double(k - kth.greater) * double(__uint_as_float(kth.bits));
-  } else if (found <= k) {  // the rest of the k equals the threshold
-    sum = sum_above(candidates, 0, k, space) + double(k - found) * double(s.threshold[group]);
-  } else {
-    Kth kth = kth_largest(candidates, k, space);
-    sum = sum_above(candidates, kth.bits, k, space) + double(k - kth.greater) * double(__uint_as_float(kth.bits));
-  }
+  if (found > Count(s.capacity))
+    sum = sum_of_largest(elements, k, space, Alone());
+  else if (found <= k)  // the rest of the k equals the threshold
+    sum = sum_above(candidates, 0, k, space, Alone()) + double(k - found) * double(s.threshold[group]);
+  else
+    sum = sum_of_largest(candidates, k, space, Alone());
   if (threadIdx.x == 0) s.statistic[group] = sum / double(k);
 }
 
