@@ -1,8 +1,6 @@
 // The calls into the kernels: parameters in the kernels' precision, workspace, and ONNX Runtime's threads or stream.
 
-#include <algorithm>
 #include <cstdint>
-#include <thread>
 
 #include "norm_kernel.h"
 #include "status.h"
@@ -36,36 +34,6 @@ class Workspace {
   void* data_ = nullptr;
 };
 
-struct Pool {
-  const OrtApi& api;
-  const OrtKernelContext& context;
-};
-
-struct Loop {
-  NxTask task;
-  void* data;
-};
-
-// NxThreads::run on the session's own intra-op pool.
-void run_on_pool(void* context, int64_t count, NxTask task, void* data) {
-  auto& pool = *static_cast<Pool*>(context);
-  Loop loop{task, data};
-  auto step = [](void* user, size_t index) {
-    auto& each = *static_cast<Loop*>(user);
-    each.task(each.data, static_cast<int64_t>(index));
-  };
-  OrtStatus* status = pool.api.KernelContext_ParallelFor(&pool.context, step, static_cast<size_t>(count), 0, &loop);
-  if (!status) return;
-  pool.api.ReleaseStatus(status);  // it refuses before it starts any: run them here
-  for (int64_t i = 0; i < count; ++i) task(data, i);
-}
-
-// ONNX Runtime tells nobody how many threads its pool has: it takes one per core unless it was told otherwise.
-int32_t likely_threads() {
-  static const unsigned found = std::thread::hardware_concurrency();
-  return static_cast<int32_t>(std::max(found, 1u));
-}
-
 template <typename From, typename To>
 const void* converted_to(const void* from, size_t count, std::vector<double>& room) {
   room.resize(count);  // bytes enough for either type
@@ -91,10 +59,9 @@ void NormKernel::run_cpu(OrtKernelContext& context, const NxNorm& norm, const Te
   std::vector<double> scale_room, bias_room;
   size_t bytes = nx_cpu_workspace(&norm);
   Workspace workspace(api_, allocator_, bytes);
-  Pool pool{api_, context};
-  NxThreads threads{run_on_pool, &pool, likely_threads()};
+  Pool pool(api_, context, pool_size_);
   require(nx_cpu_norm(&norm, x.data, parameter(scale, scale_room), parameter(bias, bias_room), y, workspace.data(),
-                      bytes, &threads));
+                      bytes, pool.threads()));
 }
 
 #ifdef NORMEXPORT_WITH_CUDA

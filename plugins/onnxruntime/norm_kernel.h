@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "norm_op.h"
+#include "pool.h"
 
 namespace nxort {
 
@@ -44,6 +45,7 @@ class NormKernel {
   std::string node_;
   NxNorm norm_{};  // all but the sizes
   OrtAllocator* allocator_ = nullptr;
+  mutable PoolSize pool_size_;
 };
 
 }  // namespace nxort
