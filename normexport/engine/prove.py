@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from normexport.engine.prepare import Prepared
 from normexport.errors import EngineError
+from normexport.norms import DOMAIN
 
 Layer = Mapping[str, Any]
 
@@ -57,9 +58,10 @@ def check_plugins(prepared: Prepared, layers: Sequence[Layer]) -> None:
         if wrong:
             cause = f"{op} reads {dtype(data)} and writes {dtype(result)}"
             raise EngineError(f"node {name}", cause, "report it, with the log")
-    ours = [name for name in built if name not in asked and str(built[name]["origin"]).find("normexport") >= 0]
-    if ours:
-        raise EngineError(f"node {ours[0]}", "became a plugin layer and should not have", "report it, with the log")
+    kept = {node.name for node in prepared.model.graph if node.domain == DOMAIN} - set(asked)
+    for name in built:
+        if name in kept:
+            raise EngineError(f"node {name}", "became a plugin layer and should not have", "report it, with the log")
 
 
 def precisions(layers: Sequence[Layer]) -> dict[str, int]:

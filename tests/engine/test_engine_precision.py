@@ -1,0 +1,129 @@
+"""Proof of precision: half and int8 networks are built as they are in the file, and what is not is an error."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import onnx
+import pytest
+from engine import networks, plugin_build
+
+import normexport
+from examples import index
+from normexport.engine import EngineConfig, build_engine
+from normexport.engine.prepare import PluginNode, Prepared
+from normexport.engine.prove import check_plugins, check_precision, precisions
+from normexport.errors import EngineError
+from normexport.onnx_files import open_onnx, save_onnx
+from normexport.precision.calibration import calibrate
+from normexport.precision.half import Half, halve
+from normexport.precision.int8 import quantize
+
+MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A trained network with live norms, folded as far as it folds."""
+    exported = normexport.export(index.CHECKPOINTS / "plain_l1_instance.pt2")
+    return normexport.fold(exported.model).model
+
+
+def built(model, folder, **config):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
+    if plugin_build.missing() is not None:
+        pytest.skip(str(plugin_build.missing()))
+    save_onnx(model, folder / "m.onnx")
+    how = {"targets": ("sm89",), "plugin_library": plugin_build.library(), **config}
+    return build_engine(folder / "m.onnx", folder / "m.plan", EngineConfig(**how))
+
+
+def counted(folder) -> tuple[int, int]:
+    nodes = onnx.load(folder / "m.onnx").graph.node
+    return sum(n.op_type in MULTIPLYING for n in nodes), sum(n.domain == "normexport" for n in nodes)
+
+
+def test_a_half_precision_network_computes_in_half_precision_plugins_too(trained, tmp_path):
+    manifest = built(halve(trained, Half("float16")).model, tmp_path, precision="float16", targets=("sm75", "sm89"))
+    products, live = counted(tmp_path)
+    assert manifest.precision == {"float16": products + live}
+    assert live == len(manifest.plugins) == 3
+    assert {tensor.dtype for tensor in (*manifest.inputs, *manifest.outputs)} == {"float32"}
+
+
+@pytest.mark.parametrize("plugins", [True, False])
+def test_an_int8_network_computes_in_int8_plugins_too(trained, tmp_path, plugins):
+    rng = np.random.default_rng(0)
+    feeds = [{trained.graph.inputs[0].name: rng.normal(size=(8, 1, 28, 28)).astype(np.float32)}]
+    ranges = calibrate(trained, feeds, "minmax", symmetric=True).ranges
+    changes = {} if plugins else {"plugins": False, "plugin_library": None}
+    manifest = built(quantize(trained, ranges, symmetric=True).model, tmp_path, precision="int8", **changes)
+    products, live = counted(tmp_path)
+    assert manifest.precision == {"int8": products + (live if plugins else 0)}
+    assert [op for _, op, _ in manifest.plugins] == ["QL1InstanceNorm"] * (live if plugins else 0)
+
+
+def test_asking_for_int8_of_a_float_network_is_an_error(trained, tmp_path):
+    with pytest.raises(EngineError, match=r"no computing layer is int8 \(there are: 7 float32\)"):
+        built(trained, tmp_path, precision="int8")
+
+
+# The proof itself, on descriptions of networks that no builder would honestly give.
+
+
+def layer(name, kind, gives, reads=("float",), origin=None):
+    return {
+        "name": name,
+        "type": kind,
+        "origin": f"[ONNX Layer: {name}]" if origin is None else origin,
+        "inputs": [{"name": f"{name}_{i}", "dtype": dtype, "shape": [1]} for i, dtype in enumerate(reads)],
+        "outputs": [{"name": f"{name}_y", "dtype": gives, "shape": [1]}],
+    }
+
+
+def test_a_layer_wider_than_its_node_is_named(tmp_path):
+    model = open_onnx(networks.convolutions(tmp_path / "m.onnx", kind="float16"))
+    for node in model.graph:
+        node.outputs[0].dtype = model.graph.inputs[0].dtype
+    honest = [layer("conv0", "CONVOLUTION", "half"), layer("conv1", "CONVOLUTION", "half")]
+    check_precision(model, honest, "float16")
+    silent = copy.deepcopy(honest)
+    silent[1]["outputs"][0]["dtype"] = "float"
+    with pytest.raises(EngineError, match="node conv1: Conv is float16 in the file and float32 in the engine"):
+        check_precision(model, silent, "float16")
+
+
+def test_int8_is_counted_only_where_both_factors_are_dequantized():
+    def network(weights):
+        data, product = (
+            layer("dq", "DEQUANTIZE", "float", ["int8"]),
+            layer("conv", "CONVOLUTION", "float", ["float"] * 2),
+        )
+        factor = layer("w", weights, "float", ["int8"])
+        product["inputs"][0]["name"], product["inputs"][1]["name"] = "dq_y", "w_y"
+        return [data, factor, product]
+
+    assert precisions(network("DEQUANTIZE")) == {"int8": 1}
+    assert precisions(network("CONSTANT")) == {"float32": 1}
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ([], "node norm: L1BatchNorm did not become a plugin layer"),
+        ([layer("norm", "ELEMENTWISE", "float")], "did not become a plugin layer"),
+        ([layer("norm", "PLUGIN_V3", "float", ["half"])], "reads float16 and writes float32"),
+        ([layer("norm", "PLUGIN_V3", "int8", ["int8"])], "reads int8 and writes int8"),
+    ],
+)
+def test_a_norm_that_is_not_the_plugin_it_should_be_is_named(tmp_path, layers, words):
+    model = open_onnx(networks.convolutions(tmp_path / "m.onnx"))
+    with pytest.raises(EngineError, match=words):
+        check_plugins(Prepared(model, (PluginNode("norm", "L1BatchNorm", ""),), ()), layers)
+
+
+def test_a_body_that_became_a_plugin_is_named(tmp_path):
+    model = open_onnx(networks.all_norms(tmp_path / "m.onnx", ["L1BatchNorm"]))
+    with pytest.raises(EngineError, match="node block0/norm: became a plugin layer and should not have"):
+        check_plugins(Prepared(model, (), ("L1BatchNorm",)), [layer("block0/norm", "PLUGIN_V3", "float")])
