@@ -2,6 +2,7 @@
 #pragma once
 
 #include "launcher.h"
+#include "onchip_range.h"
 #include "onchip_topk.h"
 
 namespace nx {
@@ -36,6 +37,7 @@ cudaError_t on_chip(const Plan& plan, cudaStream_t stream) {
   switch (plan.task.kind) {
     case NX_L1: run.on_chip(onchip_kernel<T, NX_L1>); break;
     case NX_TOPK: run.on_chip(onchip_topk_kernel<T>); break;
+    case NX_RANGE: run.on_chip(onchip_range_kernel<T>); break;
     case NX_LINF: run.on_chip(onchip_kernel<T, NX_LINF>); break;
     default: run.on_chip(onchip_kernel<T, NX_L2>);
   }

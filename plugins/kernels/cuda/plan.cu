@@ -176,8 +176,9 @@ OnChip on_chip(const Geometry& g, int64_t ranks) {
 // the other reads, and with enough blocks for half of the multiprocessors, unless the tiles are small anyway.
 void keep_on_chip(const NxNorm& norm, const Device& device, Plan& plan) {
   Geometry& g = plan.task.g;
-  bool selects = norm.kind != NX_TOPK || g.tile * g.held == 1;  // Top-k: one channel at a time
-  if (norm.type == NX_INT8 || norm.kind == NX_RANGE || !selects || plan.vector_bytes != 16) return;
+  bool single = norm.kind == NX_TOPK || norm.kind == NX_RANGE;  // these hold one channel at a time
+  if (norm.type == NX_INT8 || plan.vector_bytes != 16 || (single && g.tile * g.held > 1)) return;
+  if (norm.kind == NX_RANGE && plan.task.chunking.count > kTuning.onchip_chunks) return;
   int64_t most = device.compute_capability >= 90 ? kTuning.most_ranks : 1, tiles = g.tiles * independent(norm);
   for (int64_t resident : {2, 1}) {
     int64_t room = device.shared_memory / resident - kTuning.onchip_static;

@@ -8,20 +8,24 @@
 namespace nx {
 
 struct Tuning {
-  int64_t part_bytes;     // a block should read at least this much: four 16-byte vectors per thread
-  int64_t blocks;         // more parts are cut only while the grid is smaller than this
-  int64_t most_parts;     // that one statistic is cut into: the next phase merges them in every block
-  int64_t widest_tile;    // columns side by side in a tile: 16 of 16 bytes are two lines of 128 bytes
-  int64_t row_chunk;      // Range: chunks of at most so many vectors are taken whole by a row of threads
-  int64_t least_candidates, most_candidates;  // Top-k: candidates kept per statistic, 4k within these
-  int64_t onchip_vectors;  // on chip: vectors per thread, before a block gets more threads
-  int64_t most_ranks;      // on chip: blocks of a cluster, at most
-  int64_t small_tile;      // on chip: bytes of a tile that is worth it even if most multiprocessors idle
-  int64_t onchip_static;   // on chip: bytes of shared memory beside the tile
-  int64_t histogram_bytes;  // int8 Top-k: elements per part, at least: a part leaves a histogram of 1 KiB
+  // Phases: a block should read at least part_bytes, four 16-byte vectors per thread; more parts are cut only while
+  // the grid has fewer blocks, and never more than most_parts, since every block of the next phase merges them.
+  int64_t part_bytes = 16 << 10, blocks = 2048, most_parts = 1024;
+  // Columns side by side in a tile: 16 of 16 bytes are two lines of 128 bytes.
+  int64_t widest_tile = 16;
+  // Range: chunks of at most so many vectors are taken whole by a row of threads.
+  int64_t row_chunk = 16;
+  // Top-k: candidates kept per statistic, 4k within these bounds.
+  int64_t least_candidates = 256, most_candidates = 4096;
+  // int8 Top-k: bytes that a part should have, at least: it leaves a histogram of 1 KiB.
+  int64_t histogram_bytes = 64 << 10;
+  // On chip: vectors per thread before a block gets more threads; blocks of a cluster, the most that every device
+  // allows; bytes of a tile that is worth it even if most multiprocessors idle; Range chunks of a statistic; bytes of
+  // shared memory beside the tile.
+  int64_t onchip_vectors = 8, most_ranks = 8, small_tile = 32 << 10, onchip_chunks = 256, onchip_static = 13 << 10;
 };
 
-constexpr Tuning kTuning = {16 << 10, 2048, 1024, 16, 16, 256, 4096, 8, 8, 32 << 10, 13 << 10, 64 << 10};
+constexpr Tuning kTuning = {};
 
 enum class Path {
   kPhases,  // every phase reads x from global memory
