@@ -27,10 +27,11 @@ __device__ inline Ends merge_ends(const unsigned* bins, IntMean mean, long long 
   return ends;
 }
 
-// Sum of a histogram of 256 bins, known to all threads.
+// Sum of a histogram of 256 bins, known to all threads. Thread t must have written bin t itself; after the barriers
+// within, all may read all bins.
 __device__ inline long long sum_of_bins(const unsigned* bins, long long* slots) {
-  long long sum = 0;
-  for (int b = int(threadIdx.x); b < 256; b += int(blockDim.x)) sum += (long long)(bins[b]) * (b - 128);
+  int b = int(threadIdx.x);  // of 256
+  long long sum = (long long)(bins[b]) * (b - 128);
   return reduce_all(sum, slots, Plus());
 }
 
@@ -63,8 +64,7 @@ __global__ void __launch_bounds__(kThreads, 2) histogram_kernel(IntTask task) {
     for (int copy = 1; copy < copies; ++copy) all += bins[copy * whole + i];
     bins[i] = all;
   }
-  __syncthreads();
-  if (task.tally.bins) {
+  if (task.tally.bins) {  // every thread reads the bins that it merged; sum_of_bins has barriers for the rest
     for (int j = 0; j < g.held; ++j) {
       Group group = group_of(g, place, j);
       if (group.exists) task.tally.bins[(place.part * g.groups + group.index) * 256 + t] = bins[j * 256 + t];
@@ -94,8 +94,7 @@ __global__ void __launch_bounds__(kThreads, 2) ends_kernel(IntTask task) {
   for (int64_t part = 0; part < task.single.parts; ++part)
     all += task.tally.bins[(part * groups + group) * 256 + threadIdx.x];
   bins[threadIdx.x] = all;
-  __syncthreads();
-  long long sum = sum_of_bins(bins, slots);
+  long long sum = sum_of_bins(bins, slots);  // with barriers
   if (threadIdx.x != 0) return;
   Ends ends = merge_ends(bins, int_mean(sum, task.n), task.n, task.k);
   task.tally.sum[group] = sum, task.tally.size[group] = ends.whole, task.tally.above[group] = ends.part;
