@@ -21,7 +21,7 @@ OnStage = Callable[[str], None]
 
 #: A step of ninja's ("[3/12]") or make's ("[ 25%]").
 _STEP = re.compile(r"^\[\s*\d+(/\d+|%)\]")
-_ERROR = re.compile(r"(error:|fatal error|Error at|undefined reference|ptxas fatal|not found)", re.IGNORECASE)
+_ERROR = re.compile(r"error:|undefined reference|ptxas fatal", re.IGNORECASE)
 _CUDA_ARCHITECTURE = re.compile(r"\d{2,3}[af]?(-real|-virtual)?")
 
 
@@ -202,8 +202,17 @@ def _run(command: list[str], log: Path, on_stage: OnStage) -> None:
                 if step:
                     on_stage(step.group())
     if process.returncode:
-        said = next((line for line in lines if _ERROR.search(line)), lines[-1] if lines else "no message")
-        raise MissingComponent("the plugins", f"could not be built ({said[:300]})", f"see {log}")
+        raise MissingComponent("the plugins", f"could not be built ({_reason(lines)[:300]})", f"see {log}")
+
+
+def _reason(lines: Sequence[str]) -> str:
+    """The first error among what the tools said. CMake says where first, and what in the lines below."""
+    for index, line in enumerate(lines):
+        if line.startswith("CMake Error"):
+            return " ".join([line, *(each for each in lines[index + 1 : index + 5] if each)])
+        if _ERROR.search(line):
+            return line
+    return lines[-1] if lines else "no message"
 
 
 @contextlib.contextmanager

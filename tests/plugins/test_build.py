@@ -74,6 +74,16 @@ def test_compiler_error_is_one_line_with_the_place_and_the_log(project):
     assert "\n" not in str(caught.value)
 
 
+def test_error_of_cmake_is_told_with_its_cause_and_not_by_what_it_merely_looked_for(project):
+    (project / "CMakeLists.txt").write_text(
+        PROJECT + 'message(STATUS "Looking for a thing - not found")\nmessage(FATAL_ERROR "the thing is missing")\n'
+    )
+    with pytest.raises(
+        MissingComponent, match=r"\(CMake Error at CMakeLists\.txt:\d+ \(message\): the thing is missing"
+    ):
+        build(BuildConfig(jobs=1))
+
+
 def test_cuda_stays_as_it_was_unless_it_is_asked_for(project):
     for config, expected in ((BuildConfig(), ""), (BuildConfig(cuda=False), "OFF"), (BuildConfig(), "OFF")):
         build(config)
