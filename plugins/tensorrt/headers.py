@@ -11,6 +11,7 @@ compiled against them loads in later versions too; it links no TensorRT library.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -59,12 +60,21 @@ def fetch(folder: Path) -> Path:
             raise HeadersMissing(f"the headers of TensorRT can't be fetched ({said}); {remedy}")
         if hashlib.sha256(wheels[0].read_bytes()).hexdigest() != SHA256:
             raise HeadersMissing(f"{wheels[0].name} is not the file it should be; {remedy}")
-        target = folder / "tensorrt"
-        target.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            for name in wheel.namelist():
-                if name.startswith(INSIDE) and name.endswith(".h"):
-                    (target / Path(name).name).write_bytes(wheel.read(name))
+        return _unpacked(wheels[0], folder)
+
+
+def _unpacked(wheel: Path, folder: Path) -> Path:
+    """The headers of `wheel` in `folder`/tensorrt, which appears whole: others may be looking for it."""
+    target = folder / "tensorrt"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".tensorrt-") as beside, zipfile.ZipFile(wheel) as content:
+        made = Path(beside, "tensorrt")
+        made.mkdir()
+        for name in content.namelist():
+            if name.startswith(INSIDE) and name.endswith(".h"):
+                (made / Path(name).name).write_bytes(content.read(name))
+        with contextlib.suppress(OSError):  # somebody else was first
+            made.rename(target)
     return target
 
 

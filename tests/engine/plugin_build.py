@@ -15,22 +15,21 @@ ROOT = SOURCE.parents[2]
 FOLDER = ROOT / "build" / "plugin_host"
 
 
+@cache
 def missing() -> str | None:
     """Why the plugin can't be built here, in words; None where it can."""
-    return emulation_build.missing()
+    return emulation_build.missing() or _headers().stderr.strip() or None
+
+
+def headers() -> Path:
+    """The folder of NvInferRuntime.h, found or fetched."""
+    return Path(_headers().stdout.strip())
 
 
 @cache
-def headers() -> Path:
-    """The folder of NvInferRuntime.h, found or fetched.
-
-    Raises:
-        AssertionError: it is neither there nor to be had; the message is the script's.
-    """
+def _headers() -> subprocess.CompletedProcess[str]:
     script = ROOT / "plugins" / "tensorrt" / "headers.py"
-    done = subprocess.run([sys.executable, script, ROOT / "build" / "headers"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.strip())
+    return subprocess.run([sys.executable, script, ROOT / "build" / "headers"], capture_output=True, text=True)
 
 
 def library() -> Path:

@@ -93,6 +93,12 @@ def test_what_can_not_be_computed_is_refused_with_operator_and_layer(refusals, r
     assert refusals[refusal].startswith("normexport: ")
 
 
+def test_the_workspace_promised_for_a_profile_is_enough_for_its_every_shape():
+    done = host("workspace")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[0]) > 200_000
+
+
 def test_the_library_needs_no_tensorrt_and_no_cuda_library():
     program = ["readelf", "--dynamic", "--wide", plugin_build.library()]
     needed = [line for line in subprocess.check_output(program, text=True).splitlines() if "NEEDED" in line]

@@ -1,6 +1,7 @@
 // plugin_host LIBRARY CASES     every case of the file, from creation to y
 // plugin_host LIBRARY formats   types and formats that every operator takes, as TYPE:FORMAT
 // plugin_host LIBRARY refusals  what it must not accept
+// plugin_host LIBRARY workspace whether what is promised for a profile is enough for its every shape
 #include <fstream>
 #include <iostream>
 #include <string>
@@ -9,6 +10,7 @@
 #include "library.h"
 #include "refusals.h"
 #include "stages.h"
+#include "workspace.h"
 
 // The emulated GPU keeps its shared memory for the next launch.
 extern "C" const char* __lsan_default_suppressions() { return "leak:cuda_emu::\n"; }
@@ -19,6 +21,10 @@ int main(int count, char** words) {
   std::string what = words[2];
   if (what == "refusals") {
     try_refusals(library);
+    return 0;
+  }
+  if (what == "workspace") {
+    try_workspaces(library);
     return 0;
   }
   if (what == "formats") {
