@@ -1,7 +1,7 @@
-"""The CUDA kernels under AddressSanitizer and UndefinedBehaviorSanitizer: no byte read or written out of place.
+"""The CUDA kernels under sanitizers: no byte read or written out of place, and no data race.
 
-`python tests/emulation/test_emulated_sanitizers.py` runs fewer cases under ThreadSanitizer, for minutes: every CUDA
-thread is a thread of its own there, and CUDA's own barriers, atomics and fences alone order them.
+Under ThreadSanitizer every CUDA thread is a thread of its own, and CUDA's own barriers, atomics and fences alone order
+them. That is slow: a few cases here, many more by `python tests/emulation/test_emulated_sanitizers.py`.
 """
 
 from __future__ import annotations
@@ -53,6 +53,11 @@ def test_kernels_keep_to_their_memory(dtype: str, tmp_path: Path) -> None:
         cases.append(case(kind, dtype, layout, (3, 2, 5000), compute_capability))
     cases += [case("l1", dtype, "LINEAR", (5, 1, 31360), 90), case("linf", dtype, "LINEAR", (5, 1, 31361), 90)]
     run_cases("run_cases_asan", cases, tmp_path)
+
+
+def test_kernels_have_no_data_race(tmp_path: Path) -> None:
+    cases = [case(kind, dtype, "HWC8", (2, 8, 20), 90) for kind, dtype in product(KINDS, ("float32", "int8"))]
+    run_cases("run_cases_tsan", cases, tmp_path)
 
 
 def run_thread_sanitizer(folder: Path) -> None:
