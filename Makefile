@@ -28,9 +28,10 @@ tests: $(STAMP) plugins
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The numbers of docs/measurements.md; minutes, on an otherwise idle machine.
-benchmarks: $(STAMP)
+benchmarks: $(STAMP) plugins
 	PYTHONPATH=tests $(BIN)/python benchmarks/fold_resnet50.py
 	PYTHONPATH=tests $(BIN)/python benchmarks/convert_resnet50.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/live_resnet50.py
 
 # On a machine with an NVIDIA GPU, nvcc and torch; installs nothing. Writes build/gpu-report.md.
 gpu-check:
