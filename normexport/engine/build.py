@@ -215,8 +215,9 @@ def _plugin_library(config: EngineConfig) -> Path | None:
 def _request(
     plan: Path, config: EngineConfig, targets: Sequence[str], shapes: Sequence[Profile], embed: Sequence[str]
 ) -> dict[str, Any]:
+    needed = bool(embed) and not flavor(config.flavor).embeds_anywhere
     flags = {
-        "VERSION_COMPATIBLE": config.version_compatible,
+        "VERSION_COMPATIBLE": config.version_compatible or needed,
         "WEIGHT_STREAMING": config.weight_streaming,
         "REFIT": config.refit,
     }

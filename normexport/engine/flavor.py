@@ -24,23 +24,25 @@ class Flavor:
         name: as files and options name it, "tensorrt-rtx".
         title: as prose names it.
         module: its Python module.
-        libraries: the Python module whose folder holds the shared libraries, None: they are the system's.
+        libraries: the Python package that holds the shared libraries; where it is missing, they are the system's.
         link: the name under which the ONNX parser opens the runtime library once a plugin is created.
         install: the command that installs it.
         targets: compute capabilities it builds for anywhere; empty: it builds for the GPU at hand only.
         not_by_default: targets for which not every network can be built.
         lacks: options of EngineConfig that it does not have.
+        embeds_anywhere: plugins can be put into any plan, not only into version-compatible ones.
     """
 
     name: str
     title: str
     module: str
-    libraries: str | None
+    libraries: str
     link: str
     install: str
     targets: tuple[str, ...] = ()
     not_by_default: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
+    embeds_anywhere: bool = False
 
     @property
     def default_targets(self) -> tuple[str, ...]:
@@ -58,12 +60,13 @@ RTX = Flavor(
     ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121"),
     ("sm75",),  # it has no float32 matrix multiplication there: float16 networks only
     ("version_compatible", "hardware_compatible"),
+    embeds_anywhere=True,
 )
 TENSORRT = Flavor(
     "tensorrt",
     "TensorRT",
     "tensorrt",
-    None,
+    "tensorrt_libs",
     "libnvinfer.so",
     "install TensorRT 10.7 or newer with its Python package, on a machine with an NVIDIA GPU",
 )
@@ -124,8 +127,6 @@ def check_options(which: Flavor, config: EngineConfig) -> None:
 
 def runtime_library(which: Flavor) -> Path | None:
     """The shared library that `link` should lead to, where a Python package brings it."""
-    if which.libraries is None:
-        return None
     spec = find_spec(which.libraries)
     folders = list(spec.submodule_search_locations or ()) if spec is not None else []
     found = [file for folder in folders for file in sorted(Path(folder).glob(f"{which.link}.*"))]
