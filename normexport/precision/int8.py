@@ -4,6 +4,9 @@ onnxruntime.quantization inserts the pairs; this file decides what is quantised 
 
 - weights symmetric, a scale per output channel; activations one scale per tensor, asymmetric by default (a ReLU's 256
   levels are all above zero, and ONNX Runtime fuses the ReLU away), symmetric where an engine wants it;
+- asymmetric activations are uint8: ONNX Runtime on x86-64 turns int8 pairs into uint8 where a tensor has one reader
+  only, and then leaves the layers between the two kinds in float32 (ResNet-50, batch 8: 1.1 times as fast as float32
+  with int8, 3.2 times with uint8). Models with live norms are int8, since the integer norms are;
 - the first layer is quantised like any other; the last one's weights too, but outputs stay float32: that costs nothing;
 - sums over space (ReduceMean, softmax) and multiplications by per-channel constants (norms that could not fold) stay
   float32; live norms become integer operators (`passes.qdq_absorb`);
@@ -60,7 +63,9 @@ def quantize(
     excluded = set(exclude)
     chosen = [node for node in model.graph if is_candidate(node) and group_of(node) not in excluded]
     limits = {name: settled(limit, symmetric) for name, limit in _shared(chosen, ranges).items()}
-    quantized = ir.from_proto(_insert_pairs(model, [str(node.name) for node in chosen], limits, symmetric))
+    unsigned = not symmetric and not any(node.domain == norms.DOMAIN for node in chosen)
+    proto = _insert_pairs(model, [str(node.name) for node in chosen], limits, symmetric, unsigned)
+    quantized = ir.from_proto(proto)
     quantized.graph.sort()  # the quantiser appends at the end
     _annotate(quantized.graph)
     drop_output_pairs(quantized)
@@ -118,7 +123,9 @@ def _relu_behind(node: ir.Node) -> ir.Node | None:
     return uses[0].node if alone else None
 
 
-def _insert_pairs(model: ir.Model, nodes: list[str], limits: Mapping[str, Range], symmetric: bool) -> Any:
+def _insert_pairs(
+    model: ir.Model, nodes: list[str], limits: Mapping[str, Range], symmetric: bool, unsigned: bool
+) -> Any:
     """ONNX model proto with the pairs, by onnxruntime's quantiser."""
     try:
         from onnxruntime.quantization import QuantType
@@ -141,7 +148,7 @@ def _insert_pairs(model: ir.Model, nodes: list[str], limits: Mapping[str, Range]
             True,  # weights per channel
             False,
             QuantType.QInt8,
-            QuantType.QInt8,
+            QuantType.QUInt8 if unsigned else QuantType.QInt8,
             TensorsData(CalibrationMethod.MinMax, data),
             nodes,
             [],

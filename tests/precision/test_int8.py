@@ -99,6 +99,17 @@ def test_symmetric_models_have_no_zero_points():
     assert all(node.inputs[2].const_value.dtype == ir.DataType.INT8 for node in pairs)  # no int32 biases either
 
 
+def test_activations_are_unsigned_unless_there_are_live_norms_or_an_engine_wants_none():
+    for make, symmetric, expected in (
+        (nets.growing, False, "UINT8"),
+        (branches, False, "INT8"),
+        (nets.growing, True, "INT8"),
+    ):
+        _, result = quantized(make, symmetric)
+        stored = {node.inputs[2].const_value.dtype.name for node in nodes(result.model, "QuantizeLinear")}
+        assert stored == {expected}
+
+
 def test_the_branches_of_a_concat_share_one_scale():
     _, result = quantized(branches)
     (concat,) = nodes(result.model, "Concat")
@@ -136,7 +147,7 @@ def test_one_quantised_layer_computes_what_its_integers_say():
     read, weight = (value.producer() for value in conv.inputs[:2])
     s_x, z_x = (float(value.const_value.numpy()) for value in read.inputs[1:])
     q, s_w, _ = (value.const_value.numpy().astype(np.float64) for value in weight.inputs)
-    rounded = (np.clip(np.rint(x / np.float32(s_x)) + z_x, -128, 127) - z_x) * s_x
+    rounded = (np.clip(np.rint(x / np.float32(s_x)) + z_x, 0, 255) - z_x) * s_x
     kernel = torch.from_numpy(q * s_w[:, None, None, None])
     expected = torch.nn.functional.conv2d(torch.from_numpy(rounded.astype(np.float64)), kernel).numpy()
     (got,) = OnnxRuntime(result.model).run({"input": x}).values()

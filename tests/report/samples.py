@@ -71,6 +71,7 @@ def conversion(count: int, files: tuple[Path, ...] = (), **changes: object) -> S
         "files": files,
         "seconds": (("load", 0.21), ("export", 3.34)),
         "engine": None,
+        "precision": None,
         **changes,
     }
     return SimpleNamespace(**values)
