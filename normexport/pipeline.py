@@ -132,7 +132,7 @@ def convert(
         engine = None
         if config.engine is not None and report.passed and (lowered is None or lowered.precision.passed):
             with clock.stage("engine"):
-                engine = build_engine(model, folder / "model.plan", config.engine)
+                engine = build_engine(model, folder / "model.plan", _demanding(config.engine, config.precision))
         conversion = Conversion(
             path=checkpoint.path,
             source=checkpoint.source,
@@ -259,6 +259,13 @@ def inspect(source: Checkpoint | str | Path, inputs: Inputs = ()) -> Inspection:
         return Inspection(*known, None, outcomes_note="give --input to see what would fold")
     result = fold_model(onnx_export.export(checkpoint, specs_of(inputs)).model, FOLDING)
     return Inspection(*known, result.norms, result.warnings)
+
+
+def _demanding(engine: EngineConfig, precision: Half | Int8 | None) -> EngineConfig:
+    """An engine of a lowered model must compute in what the model was lowered to."""
+    if precision is None or engine.precision is not None:
+        return engine
+    return replace(engine, precision=precision.dtype if isinstance(precision, Half) else "int8")
 
 
 class _Clock:

@@ -34,6 +34,15 @@ def test_the_plan_lies_beside_the_file_it_was_built_from(convert, tmp_path):
     assert manifest["precision"] == {"float32": 4}
 
 
+def test_a_model_lowered_to_int8_becomes_an_int8_engine(convert, tmp_path):
+    data = str(index.CHECKPOINTS.parent / "digits.npz")
+    result = convert("--engine", "--target", "sm89", "--precision", "int8", "--data", data)
+    assert result.exit_code == 0, result.stderr
+    manifest = json.loads((tmp_path / "out" / "model.plan.json").read_text())
+    assert manifest["options"]["precision"] == "int8", "it was demanded"
+    assert manifest["precision"] == {"int8": 4}
+
+
 @pytest.mark.parametrize(
     ("words", "code", "place"),
     [
