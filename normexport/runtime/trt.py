@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Tensors = Mapping[str, torch.Tensor]
 
+_MOST_GRAPHS = 8  # sets of input shapes with a context and a graph of their own; others run without
 _NUMPY = {"float32", "float16", "int64", "int32", "int8", "uint8", "bool"}
 
 
@@ -66,10 +67,10 @@ class TensorRTRuntime:
         self.input_names = tuple(each.name for each in self.manifest.inputs)
         self.output_names = tuple(each.name for each in self.manifest.outputs)
         self._engine = self._opened(plan, library)
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise EngineError(str(plan), "no execution context can be made", "free GPU memory")
-        self._graphs: dict[tuple[tuple[int, ...], ...], _Captured | None] | None = {} if graphs else None
+        self._context = self._new_context()
+        self._graphs = graphs
+        #: By input shapes: a context of their own (a graph holds on to its context's state), then its graph.
+        self._by_shapes: dict[tuple[tuple[int, ...], ...], Any] = {}
 
     def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
         """As the protocol's; inner values are never there."""
@@ -94,15 +95,20 @@ class TensorRTRuntime:
             EngineError: the run fails.
         """
         shapes = self._shapes(feeds)
-        captured = self._graphs.get(shapes) if self._graphs is not None else None
-        if captured is not None:
-            return captured.replay(feeds)
+        known = self._by_shapes.get(shapes)
+        if not self._graphs or (known is None and len(self._by_shapes) == _MOST_GRAPHS):
+            return self._directly(self._context, feeds)
+        if known is None:  # the first run of a set of shapes lets TensorRT prepare, the second is captured
+            self._by_shapes[shapes] = context = self._new_context()
+            return self._directly(context, feeds)
+        if not isinstance(known, _Captured):
+            self._by_shapes[shapes] = known = self._captured(known, feeds)
+        return known.replay(feeds)
+
+    def _directly(self, context: Any, feeds: Tensors) -> dict[str, torch.Tensor]:
         inputs = {name: feeds[name].contiguous() for name in self.input_names}
-        outputs = self._bound(inputs)
-        self._execute(_stream(self._device))
-        if self._graphs is not None:
-            # The first run of a set of shapes lets TensorRT prepare; the second is captured.
-            self._graphs[shapes] = self._captured(inputs, outputs) if shapes in self._graphs else None
+        outputs = self._bound(context, inputs)
+        self._execute(context)
         return outputs
 
     def _shapes(self, feeds: Tensors) -> tuple[tuple[int, ...], ...]:
@@ -116,38 +122,43 @@ class TensorRTRuntime:
                 raise UsageError(f"input {each.name}", f"{shape} is outside the profile {low} to {high}", "rebuild it")
         return tuple(tuple(feeds[name].shape) for name in self.input_names)
 
-    def _bound(self, inputs: Tensors) -> dict[str, torch.Tensor]:
+    def _bound(self, context: Any, inputs: Tensors) -> dict[str, torch.Tensor]:
         """Tell the context where everything lies; outputs are new."""
         import torch
 
         for name, tensor in inputs.items():
-            if not self._context.set_input_shape(name, tuple(tensor.shape)):
+            if not context.set_input_shape(name, tuple(tensor.shape)):
                 raise UsageError(f"input {name}", f"shape {tuple(tensor.shape)} is not accepted", "rebuild the plan")
-            self._context.set_tensor_address(name, tensor.data_ptr())
+            context.set_tensor_address(name, tensor.data_ptr())
         outputs = {}
         for each in self.manifest.outputs:
-            shape = tuple(self._context.get_tensor_shape(each.name))
+            shape = tuple(context.get_tensor_shape(each.name))
             if any(size < 0 for size in shape):
                 raise EngineError(f"output {each.name}", "has a size that depends on the data", "export it otherwise")
             outputs[each.name] = torch.empty(shape, dtype=getattr(torch, each.dtype), device=self._device)
-            self._context.set_tensor_address(each.name, outputs[each.name].data_ptr())
+            context.set_tensor_address(each.name, outputs[each.name].data_ptr())
         return outputs
 
-    def _execute(self, stream: int) -> None:
-        if not self._context.execute_async_v3(stream):
+    def _execute(self, context: Any) -> None:
+        if not context.execute_async_v3(_stream(self._device)):
             raise EngineError(self.name, "the engine can't run", "see what it logged")
 
-    def _captured(self, inputs: Tensors, outputs: Tensors) -> _Captured:
+    def _captured(self, context: Any, feeds: Tensors) -> _Captured:
         import torch
 
-        own = {name: tensor.clone() for name, tensor in inputs.items()}
-        for name, tensor in {**own, **outputs}.items():
-            self._context.set_tensor_address(name, tensor.data_ptr())
+        own = {name: feeds[name].clone(memory_format=torch.contiguous_format) for name in self.input_names}
+        outputs = self._bound(context, own)
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self._device)
         with torch.cuda.graph(graph):
-            self._execute(_stream(self._device))
-        return _Captured(graph, own, dict(outputs))
+            self._execute(context)
+        return _Captured(graph, own, outputs)
+
+    def _new_context(self) -> Any:
+        context = self._engine.create_execution_context()
+        if context is None:
+            raise EngineError(self.name, "no execution context can be made", "free GPU memory")
+        return context
 
     def _opened(self, plan: Path, library: Path | None) -> Any:
         logger = self._trt.Logger(self._trt.Logger.ERROR)
