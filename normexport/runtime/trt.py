@@ -112,10 +112,15 @@ class TensorRTRuntime:
         return outputs
 
     def _shapes(self, feeds: Tensors) -> tuple[tuple[int, ...], ...]:
+        """Shapes in the order of the inputs; the engine would read whatever lies at an address, so all is checked."""
         for each in self.manifest.inputs:
             if each.name not in feeds:
                 raise UsageError(f"input {each.name}", "is missing", f"feed {', '.join(self.input_names)}")
-            shape = tuple(feeds[each.name].shape)
+            given = feeds[each.name]
+            kind, shape = str(given.dtype).removeprefix("torch."), tuple(given.shape)
+            if kind != each.dtype or given.device.type != self._device.type:
+                cause = f"is {kind} on {given.device.type}, and {each.dtype} on {self._device.type} is needed"
+                raise UsageError(f"input {each.name}", cause, "convert it first")
             low, high = each.smallest or each.shape, each.largest or each.shape
             fits = len(shape) == len(low) and all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
             if not fits:

@@ -136,6 +136,14 @@ def test_shapes_outside_the_profile_never_reach_the_engine(opened, shape):
     assert not context.streams
 
 
+@pytest.mark.parametrize("tensor", [torch.zeros(1, 3, dtype=torch.float64), torch.zeros(1, 3, device="meta")])
+def test_a_tensor_of_another_type_or_place_never_reaches_the_engine(opened, tensor):
+    runtime, context, _ = opened()
+    with pytest.raises(UsageError, match="float32 on cpu is needed"):
+        runtime.run_tensors({"x": tensor})
+    assert not context.streams
+
+
 def test_what_the_engine_refuses_is_an_error_of_ours(opened):
     runtime, *_ = opened()
     with pytest.raises(UsageError, match=r"\(13, 3\) is not accepted"):
