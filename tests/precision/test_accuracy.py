@@ -1,0 +1,148 @@
+"""Accuracy with its interval, the drop against a reference, and the modules that int8 hurts most."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from precision import nets
+from torch import nn
+
+from normexport.errors import UsageError
+from normexport.onnx_export import InputSpec
+from normexport.precision import Half, Int8, Judged, evaluate, lower
+from normexport.precision.accuracy import labels_in, wilson
+from normexport.precision.calibration import calibrate
+from normexport.precision.sensitivity import sensitivities
+from normexport.runtime import OnnxRuntime
+
+SPEC = InputSpec("input", (3, 12, 12))
+
+
+class Uneven(nn.Module):
+    """`spread` has one output channel a thousand times the others behind it: one scale per tensor can't hold both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3)
+        self.spread = nn.Conv2d(8, 8, 1)
+        self.gather = nn.Conv2d(8, 8, 1)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        return self.head(torch.relu(self.gather(self.spread(x))).mean((2, 3)))
+
+
+def uneven() -> nn.Module:
+    torch.manual_seed(5)
+    model = Uneven()
+    with torch.no_grad():
+        model.spread.weight[3] *= 3000
+        model.spread.bias[3] *= 3000
+        model.gather.weight[:, 3] = 0
+        model.gather.bias.zero_()
+        model.head.bias.zero_()  # constants would hide that the rest is lost
+    return model.eval()
+
+
+def samples(count=64):
+    return np.random.default_rng(0).normal(size=(count, *SPEC.shape)).astype(np.float32)
+
+
+def judged(model, count=64):
+    x = samples(count)
+    (output,) = OnnxRuntime(model).run({"input": x}).values()
+    return Judged({"input": x}, output.argmax(1))
+
+
+@pytest.mark.parametrize(
+    ("correct", "samples", "expected"),
+    [(81, 263, (0.2553, 0.3662)), (0, 20, (0.0, 0.1611)), (29, 29, (0.8830, 1.0))],  # Newcombe 1998, table I
+)
+def test_the_interval_is_wilsons(correct, samples, expected):
+    assert wilson(correct, samples) == pytest.approx(expected, abs=6e-5)
+
+
+def test_accuracy_agreement_and_drop_count_samples():
+    model, _ = nets.folded(uneven)
+    data = judged(model)
+    labels = data.labels.copy()
+    labels[:16] = (labels[:16] + 1) % 4
+    (exact,) = OnnxRuntime(model).run(data.data).values()
+    reference = exact.copy()
+    reference[20] = np.roll(reference[20], 1)
+    found, output = evaluate(OnnxRuntime(model), dict(data.data), labels, reference, batch=10)
+    assert (found.samples, found.correct, found.agreement) == (64, 48, 63 / 64)
+    assert found.drop == pytest.approx(100 * (47 - 48) / 64)
+    np.testing.assert_allclose(output, exact, rtol=1e-5, atol=1e-6)
+    assert found.samples_per_second > 0
+
+
+def test_sensitivities_name_the_module_whose_tensor_one_scale_can_not_hold():
+    model, _ = nets.folded(uneven)
+    ranges = calibrate(model, [{"input": samples()}], "minmax").ranges
+    table = {each.path: each for each in sensitivities(model, ranges, {"input": samples(16)})}
+    assert set(table) == {"first", "spread", "gather", "head"}
+    worst = sorted(table, key=lambda path: table[path].alone)[:2]
+    assert set(worst) <= {"spread", "gather"}  # one makes the tensor, the other reads it
+    assert table["first"].alone > table[worst[0]].alone + 15
+
+
+def test_the_worst_modules_are_left_out_until_the_limit_holds():
+    model, _ = nets.folded(uneven)
+    lowered = lower(model, Int8(method="minmax", min_snr=25), [SPEC], judged=Judged({"input": samples()}))
+    kept = [each.path for each in lowered.precision.kept]
+    assert lowered.precision.passed
+    assert "spread" in kept or "gather" in kept
+    assert "first" not in kept
+    curve = lowered.precision.curve
+    assert curve[0].snr_db < 25 <= curve[-1].snr_db
+    assert [len(step.excluded) for step in curve] == list(range(len(curve)))
+
+
+def test_with_labels_the_limit_is_the_drop_in_points():
+    model, _ = nets.folded(uneven)
+    generous = lower(model, Int8(method="minmax", max_drop=100), [SPEC], judged=judged(model))
+    assert generous.precision.kept == ()
+    strict = lower(model, Int8(method="minmax", max_drop=0), [SPEC], judged=judged(model))
+    assert strict.precision.accuracy.drop <= 0
+    assert len(strict.precision.kept) >= 1
+
+
+def test_half_precision_is_judged_on_labels_too():
+    model, layers = nets.folded(uneven)
+    lowered = lower(model, Half(), [SPEC], judged=judged(model), source=uneven(), layers=layers)
+    assert lowered.parity.passed
+    assert lowered.precision.accuracy.agreement > 0.98
+    assert lowered.precision.accuracy.snr_db > 50
+
+
+def test_calibration_data_and_cache_must_belong_together(tmp_path):
+    model, _ = nets.folded(uneven)
+    cache = tmp_path / "cache.json"
+    lower(model, Int8(list(samples(8)), "minmax", cache), [SPEC])
+    again = lower(model, Int8(list(samples(8)), "minmax", cache), [SPEC])
+    assert again.precision.notes == (f"ranges read from {cache}",)
+    with pytest.raises(UsageError, match="other data"):
+        lower(model, Int8(list(samples(8) + 1), "minmax", cache), [SPEC])
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [(np.full(64, 4), "sample 0 is 4"), (np.full(64, -1), "sample 0 is -1"), (np.zeros(3, int), "3, the samples 64")],
+)
+def test_labels_that_do_not_fit_are_one_clear_line(labels, words):
+    model, _ = nets.folded(uneven)
+    with pytest.raises(UsageError, match=words):
+        evaluate(OnnxRuntime(model), {"input": samples()}, labels)
+
+
+def test_labels_are_found_under_their_usual_names_and_must_be_whole(tmp_path):
+    np.savez(tmp_path / "a.npz", x=samples(2), y=np.array([[1], [0]], np.uint8))
+    np.testing.assert_array_equal(labels_in(tmp_path / "a.npz"), [1, 0])
+    np.savez(tmp_path / "b.npz", x=samples(2))
+    assert labels_in(tmp_path / "b.npz") is None
+    np.savez(tmp_path / "c.npz", labels=np.ones(2))
+    with pytest.raises(UsageError, match="whole numbers"):
+        labels_in(tmp_path / "c.npz")
