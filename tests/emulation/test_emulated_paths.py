@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=em
 #: multiprocessors that none of them would idle.
 CLUSTERS = Device(90, 1, 48 * 1024)
 NO_CLUSTERS = Device(80, 1, 48 * 1024)
-ON_CHIP_KINDS = ["l1", "linf", "l2", "topk"]
+ON_CHIP_KINDS = ["l1", "linf", "l2", "topk", "range"]
 FLOATS = [name for name in TYPES if name != "int8"]
 
 
@@ -68,7 +68,7 @@ def test_nan_reaches_every_block_of_a_cluster(kind: str, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", TYPES)
 def test_the_path_without_shared_tiles_is_right_too(dtype: str) -> None:
     """Pointers off their alignment leave no vectors, and many multiprocessors no reason to keep a tile on chip."""
-    for kind in (*ON_CHIP_KINDS, "range"):
+    for kind in ON_CHIP_KINDS:
         norm = Norm(kind, dtype, k=10, chunks=16)
         x, scale, bias = expected.sample(norm, (4, 3, 3136))
         require(norm, x, scale, bias, device=TURING, offset=1)
