@@ -25,9 +25,9 @@ ARCHITECTURES = ("80", "90")
 def nvcc() -> str | None:
     """The CUDA compiler: of CUDA_HOME, of the PATH, or where the toolkit usually is."""
     homes = [Path(home) for name in ("CUDA_HOME", "CUDA_PATH") if (home := os.environ.get(name))]
-    for home in [*homes, Path("/usr/local/cuda")]:
-        if (home / "bin" / "nvcc").is_file():
-            return str(home / "bin" / "nvcc")
+    for toolkit in [*homes, Path("/usr/local/cuda")]:
+        if (toolkit / "bin" / "nvcc").is_file():
+            return str(toolkit / "bin" / "nvcc")
     return shutil.which("nvcc")
 
 

@@ -11,6 +11,8 @@ int32_t status_of(cudaError_t error) {
     case cudaErrorNoDevice:
     case cudaErrorInsufficientDriver:
     case cudaErrorInitializationError:
+    case cudaErrorInvalidDeviceFunction:
+    case cudaErrorUnsupportedPtxVersion:
     case cudaErrorNoKernelImageForDevice: return NX_NO_DEVICE;
     default: return NX_LAUNCH;
   }
