@@ -33,7 +33,8 @@ class FloatMethod {
 
   // Values that a buffer of Top-k needs to serve `elements` elements: beyond k, room to fill before the next selection.
   static int64_t capacity(const NxNorm& norm, int64_t elements) {
-    return norm.kind == NX_TOPK ? std::min(elements, 2 * norm.k + 256) + 2 * kFloatLanes : 0;
+    if (norm.kind != NX_TOPK) return 0;
+    return (norm.k < elements / 2 ? std::min(elements, 2 * norm.k + 256) : elements) + 2 * kFloatLanes;
   }
 
   // Passes over x that the statistic takes.
