@@ -7,8 +7,8 @@
 
 namespace nx::cpu {
 
-// What a task reads should stay in half of a second-level cache of 1 MiB: this much, and as much of the next tile. Of 96 to
-// 384 KiB, 256 was as good as any on all shapes measured.
+// What a task reads should stay in half of a second-level cache of 1 MiB: this much, and as much of the next tile.
+// Of 96 to 384 KiB, 256 was as good as any on all shapes measured.
 constexpr int64_t kTileBytes = 256 << 10;
 // Shorter runs than this of contiguous memory are not worth a tile of their own.
 constexpr int64_t kRunBytes = 4 << 10;
