@@ -126,7 +126,7 @@ def convert(
         lowered = None
         if config.precision is not None and report.passed:
             with clock.stage("precision"):
-                lowered = _lower(open_onnx(model), config, specs, data, reference, layers)
+                lowered = _lower(open_onnx(model), config, specs, data, reference, layers, on_stage)
                 _write_model(lowered.model, layers, model)
                 report = lowered.parity or report
         engine = None
@@ -290,13 +290,19 @@ def _lower(
     data: dict[str, Array] | None,
     source: nn.Module | ExportedProgram,
     layers: Sequence[onnx_export.Layer],
+    on_stage: OnStage | None,
 ) -> Lowered:
     assert config.precision is not None
     precision = config.precision
     if isinstance(precision, Int8) and config.engine is not None:
         precision = replace(precision, symmetric=True)
     judged = Judged(data, labels_in(config.data)) if data is not None and config.data is not None else None
-    return lower(model, precision, specs, judged=judged, source=source, layers=layers)
+
+    def on_batch(samples: int) -> None:
+        if on_stage is not None:
+            on_stage(f"calibration, {samples} samples")
+
+    return lower(model, precision, specs, judged=judged, source=source, layers=layers, on_batch=on_batch)
 
 
 def _write_model(model: ir.Model, layers: Sequence[onnx_export.Layer], path: Path) -> None:

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec, Layer
 from normexport.parity import ParityReport
+from normexport.passes.qdq import is_quantized
 from normexport.passes.qdq_absorb import Absorbed
 from normexport.precision.accuracy import Accuracy, Labels, evaluate
 from normexport.precision.calibration import Calibration, calibrate, read_calibration
@@ -70,6 +71,7 @@ class Precision:
         dtype: "float16", "bfloat16" or "int8".
         kept: modules in float32, with reasons.
         losses: weights that the half type does not hold.
+        integer_nodes: how many nodes can compute on integers.
         norms: what became of live norms in int8.
         accuracy: against float32, on the data given; None without data.
         sensitivity: per module, where asked for.
@@ -82,6 +84,7 @@ class Precision:
     dtype: str
     kept: tuple[Kept, ...] = ()
     losses: tuple[WeightLoss, ...] = ()
+    integer_nodes: int = 0
     norms: tuple[Absorbed, ...] = ()
     accuracy: Accuracy | None = None
     sensitivity: tuple[Sensitivity, ...] = ()
@@ -198,7 +201,18 @@ def _int8(
     )
     known = {name: value for name, value in asdict(calibration).items() if name != "ranges"}
     passed = holds(curve[-1].snr_db, curve[-1].drop)
-    summary = Precision("int8", listing, (), result.norms, accuracy, table, curve, known, passed, tuple(notes))
+    summary = Precision(
+        "int8",
+        kept=listing,
+        integer_nodes=sum(is_quantized(node) for node in result.model.graph),
+        norms=result.norms,
+        accuracy=accuracy,
+        sensitivity=table,
+        curve=curve,
+        calibration=known,
+        passed=passed,
+        notes=tuple(notes),
+    )
     return Lowered(result.model, summary)
 
 

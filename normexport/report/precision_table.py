@@ -24,6 +24,7 @@ def show_precision(console: Console, precision: Precision) -> None:
     if precision.calibration is not None:
         known = precision.calibration
         words_line(console, f"calibrated by {known['method']} on {count(known['samples'], 'sample')}")
+        words_line(console, f"{count(precision.integer_nodes, 'node')} on integers")
     for norm in precision.norms:
         if norm.reason:
             words_line(console, f"{norm.path or norm.node} keeps float32 statistics: {norm.reason}")
