@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from normexport.onnx_export import InputSpec
     from normexport.pipeline import ConvertConfig, check, convert, export, inspect, load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "CheckpointError",
     "ConvertConfig",
