@@ -17,7 +17,8 @@ _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 def rounding_in_float32(model: ir.Model) -> ir.Model:
     """The model with float32 in place of half types and each half-precision value rounded to its type.
 
-    Inputs and outputs of the graph keep their types and names, inner values their names. `model` stays.
+    Values keep their names. Half-precision inputs and outputs of the graph become float32 ones, rounded: numpy and ONNX
+    Runtime's bindings know no bfloat16. `model` stays.
     """
     copy = model.clone()
     graph = copy.graph
@@ -26,16 +27,15 @@ def rounding_in_float32(model: ir.Model) -> ir.Model:
             array = value.const_value.numpy().astype(np.float32)
             value.const_value = ir.Tensor(array, name=value.name)
             value.type = ir.TensorType(ir.DataType.FLOAT)
-    outputs = list(graph.outputs)
     for node in list(graph):
         for name, attribute in list(node.attributes.items()):
             _widen(node, name, attribute)
         for value in node.outputs:
             if value.dtype in _HALF:
-                _round(value, node, graph, outputs)
+                _round(value, graph, node)
     for value in graph.inputs:
         if value.dtype in _HALF:
-            _widen_input(value, graph)
+            _round(value, graph, None)
     return copy
 
 
@@ -46,37 +46,24 @@ def _widen(node: ir.Node, name: str, attribute: ir.Attr) -> None:
         node.attributes[name] = ir.AttrTensor(name, ir.Tensor(attribute.as_tensor().numpy().astype(np.float32)))
 
 
-def _round(value: ir.Value, node: ir.Node, graph: ir.Graph, outputs: list[ir.Value]) -> None:
-    """node -> value becomes node -> raw -> Cast to half -> Cast to float32 -> value."""
+def _round(value: ir.Value, graph: ir.Graph, node: ir.Node | None) -> None:
+    """What read `value` reads value -> Cast to half -> Cast to float32; the result of a node hands its name on."""
     half = value.dtype
     assert half is not None
-    narrow = ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(half))], name=f"{value.name}/round")
-    wide = ir.Node("", "Cast", [narrow.outputs[0]], [ir.AttrInt64("to", int(ir.DataType.FLOAT))])
-    wide.name = f"{value.name}/widen"
-    name = value.name
+    name, uses = value.name, list(value.uses())
+    narrow = ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(half))], name=f"{name}/round")
+    wide = ir.Node("", "Cast", [narrow.outputs[0]], [ir.AttrInt64("to", int(ir.DataType.FLOAT))], name=f"{name}/widen")
     rounded, result = narrow.outputs[0], wide.outputs[0]
     rounded.name, rounded.type, rounded.shape = f"{name}/half", ir.TensorType(half), value.shape
-    result.type, result.shape = ir.TensorType(ir.DataType.FLOAT), value.shape
-    uses = list(value.uses())
-    graph.insert_after(node, [narrow, wide])
+    result.name, result.type, result.shape = f"{name}/wide", ir.TensorType(ir.DataType.FLOAT), value.shape
+    if node is None:
+        graph.insert_before(graph[0], [narrow, wide])
+    else:
+        graph.insert_after(node, [narrow, wide])
+        value.name, result.name = f"{name}/raw", name
+    value.type = ir.TensorType(ir.DataType.FLOAT)
     for use in uses:
-        if use.node is not narrow:
-            use.node.replace_input_with(use.idx, result)
-    value.name, value.type = f"{name}/raw", ir.TensorType(ir.DataType.FLOAT)
-    result.name = name
-    for index, output in enumerate(outputs):
+        use.node.replace_input_with(use.idx, result)
+    for index, output in enumerate(graph.outputs):
         if output is value:
-            result.name = f"{name}/wide"
-            rounded.name = name
-            graph.outputs[index] = rounded
-
-
-def _widen_input(value: ir.Value, graph: ir.Graph) -> None:
-    wide = ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(ir.DataType.FLOAT))], name=f"{value.name}/widen")
-    result = wide.outputs[0]
-    result.name, result.type, result.shape = f"{value.name}/wide", ir.TensorType(ir.DataType.FLOAT), value.shape
-    uses = list(value.uses())
-    graph.insert_before(graph[0], wide)
-    for use in uses:
-        if use.node is not wide:
-            use.node.replace_input_with(use.idx, result)
+            graph.outputs[index] = result

@@ -25,8 +25,10 @@ def drop_output_pairs(model: ir.Model) -> None:
         if source is None or source.producer() is None or source.is_graph_output():
             continue
         model.graph.outputs[index] = source
-        value.replace_all_uses_with(source)
-        _remove(model.graph, dequantize, quantize)
+        if value.uses():  # what reads the output inside the graph goes on reading integers
+            value.name = f"{name}_dequantized"
+        else:
+            _remove(model.graph, dequantize, quantize)
         source.name, source.type, source.shape = name, value.type, value.shape
 
 

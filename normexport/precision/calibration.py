@@ -66,7 +66,10 @@ def calibrate(
     if method not in METHODS:
         raise UsageError(f"--calibration {method}", "is not a method", f"choose one of {', '.join(METHODS)}")
     runtime = OnnxRuntime(model)
-    names = [str(value.name) for node in model.graph for value in node.outputs if value.dtype == ir.DataType.FLOAT]
+    floating = (ir.DataType.FLOAT, None)  # None: the file does not say; the array will
+    names = [
+        str(value.name) for node in model.graph for value in node.outputs if value.name and value.dtype in floating
+    ]
     seen: dict[str, Histogram] = {}
     digest, samples, size = hashlib.sha256(), 0, 0
 

@@ -199,7 +199,8 @@ def _near_overflow(model: ir.Model, config: Half, feeds: Sequence[Feeds]) -> dic
 def activation_peaks(model: ir.Model, feeds: Sequence[Feeds]) -> dict[str, float]:
     """Largest magnitude of every floating value that the graph computes or reads, over all `feeds`."""
     runtime = OnnxRuntime(model)
-    names = [value.name for node in model.graph for value in node.outputs if value.dtype == ir.DataType.FLOAT]
+    floating = (ir.DataType.FLOAT, None)  # None: the file does not say; the array will
+    names = [value.name for node in model.graph for value in node.outputs if value.dtype in floating]
     peaks: dict[str, float] = {}
 
     def look(name: str, array: Array) -> None:

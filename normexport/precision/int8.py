@@ -90,6 +90,8 @@ def is_candidate(node: ir.Node) -> bool:
     if op(node) == "ConvTranspose":  # onnxruntime's quantiser gives the bias of a grouped one a scale of the wrong size
         group = node.attributes.get("group")
         return group is None or group.as_int() == 1
+    if op(node) in ("Relu", "Clip") and node.outputs[0].is_graph_output():
+        return False  # the quantiser leaves the clipping to the pair behind it, which an output does not keep
     return op(node) in (*_LAYERS, *_PASS)
 
 

@@ -48,6 +48,14 @@ def test_half_inputs_and_outputs_are_given_where_asked_for(dtype):
     assert ends == [HALVES[dtype]] * 2
 
 
+@pytest.mark.parametrize("dtype", HALVES)
+def test_a_file_with_half_inputs_and_outputs_is_judged_as_well(dtype):
+    folded, layers = nets.folded(nets.centred)
+    rule = HalfParity(nets.centred(), (nets.SPEC,), dtype, folded)
+    halved = halve(folded, Half(dtype, dtype), [batch.feeds for batch in rule.batches], rule.accepts)
+    assert rule.report(halved.model, layers).passed
+
+
 def test_norm_parameters_and_means_stay_in_float32():
     model = to_half(nets.folded(nets.live)[0])
     (norm,) = [node for node in model.graph if node.op_type == "L1InstanceNorm"]

@@ -129,6 +129,35 @@ def test_excluded_modules_stay_in_float32():
     assert result.excluded == ("mixed", "norm")
 
 
+class Tapped(nn.Module):
+    """An output that the next layer reads too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+
+    def forward(self, x):
+        tapped = torch.relu(self.first(x))
+        return tapped, self.second(tapped)
+
+
+def tapped() -> nn.Module:
+    torch.manual_seed(6)
+    return Tapped().eval()
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_an_output_behind_a_relu_stays_clipped_and_its_other_readers_read_integers(symmetric):
+    model, result = quantized(tapped, symmetric)
+    onnx.checker.check_model(ir.to_proto(result.model), full_check=True)
+    x = samples(8)
+    for name, exact in OnnxRuntime(model).run({"input": x}).items():
+        got = OnnxRuntime(result.model).run({"input": x})[name]
+        assert 20 * np.log10(np.linalg.norm(exact) / np.linalg.norm(exact - got)) > 30
+    assert (OnnxRuntime(result.model).run({"input": x})[result.model.graph.outputs[0].name] >= 0).all()
+    assert all(is_quantized(node) for node in nodes(result.model, "Conv"))
+
+
 def test_the_source_model_is_not_changed():
     model, _ = nets.folded(branches)
     before = ir.to_proto(model).SerializeToString(deterministic=True)
