@@ -102,7 +102,7 @@ __device__ inline void map_rows(const IntTask& task, const Place& place, Output 
 
 // One channel per tile: its 256 outputs are a table.
 template <int W>
-__global__ void __launch_bounds__(kThreads, 3) table_kernel(IntTask task) {
+__global__ void __launch_bounds__(kThreads, 2) table_kernel(IntTask task) {
   NX_SHARED(long long, slots, kThreads);
   NX_SHARED(IntLine, shared, 1);
   NX_SHARED(unsigned char, table, 256);

@@ -117,14 +117,14 @@ struct IntExtremes {
 };
 
 // The block's place, and the walk of this thread through its rows: what every int8 kernel begins with.
-template <int W, class Visit, class Flush>
+template <int W, int kFlight = 4, class Visit, class Flush>
 __device__ inline void for_part(const Geometry& g, const void* x, const Place& place, Visit visit, Flush flush) {
   Seat seat = seat_of(g);
   Column column = column_of(g, place, seat.tx);
   if (!column.exists) return;
   Span span = part_rows(g, place.part);
   int64_t first = span.low + seat.ty, start = column.offset + place.sample * g.x_stride;
-  for_rows<Bytes<W>>(static_cast<const signed char*>(x), walk_of(g, g.x_stride, start, first, seat.stride),
+  for_rows<Bytes<W>, kFlight>(static_cast<const signed char*>(x), walk_of(g, g.x_stride, start, first, seat.stride),
                      visits(first, span.high, seat.stride), visit, flush);
 }
 
@@ -186,7 +186,7 @@ __device__ inline IntMean int_mean(long long sum, long long n) {
 
 // Second phase of L1: distances from the pivot p, and how many elements lie above it and on it.
 template <int W, bool One>
-__global__ void __launch_bounds__(kThreads, 2) int_second_kernel(IntTask task) {
+__global__ void __launch_bounds__(kThreads, W == 16 && !One ? 1 : 2) int_second_kernel(IntTask task) {
   NX_SHARED(long long, slots, W == 1 ? kThreads : reduce_slots(W));  // of both reductions
   NX_SHARED(float, shared, kGroups);
   const Geometry& g = task.g;
@@ -202,7 +202,7 @@ __global__ void __launch_bounds__(kThreads, 2) int_second_kernel(IntTask task) {
 
   constexpr unsigned counted = W == 1 ? 1u : kOnes;  // the bytes that are elements
   IntSums<W, One> size, above, level;
-  for_part<W>(
+  for_part<W, W == 16 && !One ? 2 : 4>(  // 48 sums per thread leave few registers
       g, task.x, place,
       [&](Bytes<W> raw, int64_t) {
         unsigned word[words_of<W>()];
