@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread per test process: two processes of one thread are quicker than two that fight for the cores.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint types plugins tests benchmarks gpu-check soak clean
+.PHONY: demo test lint types plugins tests benchmarks gpu-check tsan soak clean
 
 demo: $(STAMP)
 	$(BIN)/normexport convert examples/checkpoints/residual_l1.pt2 -o demo --data examples/digits.npz
@@ -36,6 +36,10 @@ benchmarks: $(STAMP) plugins
 # On a machine with an NVIDIA GPU, nvcc and torch; installs nothing. Writes build/gpu-report.md.
 gpu-check:
 	PYTHONPATH=.:tests/emulation:tests/gpu:benchmarks $(PYTHON) tests/gpu/gpu_check.py
+
+# The CUDA kernels under ThreadSanitizer, every CUDA thread a thread of its own; minutes.
+tsan: $(STAMP)
+	$(BIN)/python tests/emulation/test_emulated_sanitizers.py
 
 # More random networks than the tests fold: make soak EXAMPLES=20000 SEED=1
 EXAMPLES ?= 2000

@@ -12,9 +12,12 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = {"l1": 0, "linf": 1, "topk": 2, "range": 3, "l2": 4}
-TYPES = {"float32": 0, "float16": 1, "bfloat16": 2, "int8": 3}
-LAYOUTS = {"LINEAR": 0, "CHW2": 1, "CHW4": 2, "CHW32": 3, "HWC": 4, "HWC8": 5, "HWC16": 6}
+from normexport.plugins import kernels
+from normexport.plugins.cuda import LAYOUTS
+from normexport.plugins.kernels import KINDS
+
+#: float64 is the CPU's alone.
+TYPES = {name: number for name, number in kernels.TYPES.items() if name != "float64"}
 DTYPES = {name: np.dtype(getattr(ml_dtypes, name, None) or name) for name in TYPES}
 
 #: Lanes of padding hold this; a kernel that reads one shows it in its statistics.
@@ -48,17 +51,6 @@ class Norm:
     epsilon: float = 1e-5
     correction: float = 0.0
     pad: tuple[int, int] = (0, 0)
-
-
-class Struct(ctypes.Structure):
-    """NxNorm of kernels.h."""
-
-    _fields_ = [
-        *((name, ctypes.c_int32) for name in ("kind", "type", "layout", "instance")),
-        *((name, ctypes.c_int64) for name in ("batch", "channels", "space", "x_stride", "y_stride", "k", "chunks")),
-        ("epsilon", ctypes.c_float),
-        ("correction", ctypes.c_float),
-    ]
 
 
 def lanes(layout: str, channels: int) -> int:
@@ -95,8 +87,8 @@ def open_library(path: Any) -> ctypes.CDLL:
     loaded.nx_emu_error.restype = loaded.nx_emu_launches.restype = ctypes.c_char_p
     loaded.nx_emu_set_seed.argtypes = [ctypes.c_uint64]
     loaded.nx_message.restype = ctypes.c_char_p
-    loaded.nx_cuda_workspace.argtypes, loaded.nx_cuda_workspace.restype = [ctypes.POINTER(Struct)], size
-    loaded.nx_cuda_norm.argtypes = [ctypes.POINTER(Struct), *[pointer] * 5, size, pointer]
+    loaded.nx_cuda_workspace.argtypes, loaded.nx_cuda_workspace.restype = [ctypes.POINTER(kernels.Norm)], size
+    loaded.nx_cuda_norm.argtypes = [ctypes.POINTER(kernels.Norm), *[pointer] * 5, size, pointer]
     return loaded
 
 
@@ -124,11 +116,11 @@ class Result:
     launches: tuple[str, ...]
 
 
-def struct(norm: Norm, shape: tuple[int, int, int]) -> Struct:
+def struct(norm: Norm, shape: tuple[int, int, int]) -> kernels.Norm:
     """norm for x of `shape` (N, C, S)."""
     sample = sample_elements(norm.layout, shape[1], shape[2])
     strides = [sample + pad if pad else 0 for pad in norm.pad]
-    return Struct(
+    return kernels.Norm(
         KINDS[norm.kind], TYPES[norm.type], LAYOUTS[norm.layout], norm.instance, *shape, *strides,
         norm.k, norm.chunks, norm.epsilon, norm.correction,
     )  # fmt: skip
