@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from normexport.engine.build import build_engine, check_engine
+from normexport.engine.child import Child
 from normexport.engine.config import PRECISIONS, EngineConfig
-from normexport.engine.flavor import FLAVORS, Flavor, flavor
+from normexport.engine.flavor import FLAVORS, RTX, Flavor, flavor, is_installed
 from normexport.engine.manifest import Manifest, check_plan, manifest_path, read_manifest
 from normexport.engine.shapes import ShapeRange, parse_shapes
 
 __all__ = [
     "FLAVORS",
     "PRECISIONS",
+    "RTX",
+    "Child",
     "EngineConfig",
     "Flavor",
     "Manifest",
@@ -19,6 +22,7 @@ __all__ = [
     "check_engine",
     "check_plan",
     "flavor",
+    "is_installed",
     "manifest_path",
     "parse_shapes",
     "read_manifest",

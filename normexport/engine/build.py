@@ -44,9 +44,16 @@ _DEFAULT = EngineConfig()
 
 
 def build_engine(
-    source: str | Path, output: str | Path, config: EngineConfig = _DEFAULT, on_stage: OnStage | None = None
+    source: str | Path,
+    output: str | Path,
+    config: EngineConfig = _DEFAULT,
+    on_stage: OnStage | None = None,
+    ahead: Child | None = None,
 ) -> Manifest:
     """Build the plan of an ONNX file; writes `output` and `output`.json.
+
+    Args:
+        ahead: a child process that was started before, used (up) where it is one of the configured flavour.
 
     Raises:
         EngineError: the file, the shapes, the targets or the vendor's builder refuse; nothing is written then.
@@ -58,7 +65,7 @@ def build_engine(
     check_writable(output.parent)
     library = _plugin_library(config)
     build = _Build(source, config, targets, library, on_stage or (lambda stage: None))
-    with Child(which, [library] if library else [], config.timeout) as child:
+    with ahead if ahead is not None and ahead.flavor == which else Child(which) as child:
         try:
             with replacing(manifest_path(output)) as beside, replacing(output) as plan:
                 manifest = build.run(child, plan, output.name)
@@ -98,9 +105,10 @@ class _Build:
     def run(self, child: Child, plan: Path, name: str) -> Manifest:
         """Build into the file `plan`, which will be called `name`."""
         with ThreadPoolExecutor(1) as thread, tempfile.TemporaryDirectory(prefix="normexport-onnx-") as folder:
-            opening = thread.submit(_opened, self._source)
             as_it_is = _needs_nothing(self._source)
-            hello = self._timed("load", child.hello)
+            opening = thread.submit(_opened, self._source)
+            libraries = [self._library] if self._library is not None else []
+            hello = self._timed("load", lambda: child.hello(libraries, self._config.timeout))
             if as_it_is:
                 network = self._timed("parse", lambda: _parsed_unseen(child, self._source, opening, hello))
                 shapes = self._start(child, network, plan, [])
@@ -112,25 +120,32 @@ class _Build:
                 network = self._timed("parse", lambda: child.parse(onnx))
                 shapes = self._start(child, network, plan, self._embedded(prepared))
             _prove(prepared, network, self._config.precision)
-            self._timed("build", lambda: child.finish(self._on_stage))
+            known = self._known(prepared, network, shapes)
+            digest = self._timed("build", lambda: child.finish(self._on_stage))
+        return Manifest(
+            plan=FileId(name, plan.stat().st_size, digest),
+            onnx=opening.result()[1],
+            flavor_version=hello["version"],
+            warnings=(*child.warnings(), *self._coverage(prepared)),
+            seconds=self._seconds,
+            **known,
+        )
+
+    def _known(self, prepared: Prepared, network: dict[str, Any], shapes: tuple[Profile, ...]) -> dict[str, Any]:
+        """What the manifest says that does not wait for the plan."""
         from normexport.engine.describe import described
 
         embedded = bool(self._embedded(prepared))
-        return Manifest(
-            plan=FileId.of(plan, name),
-            onnx=opening.result()[1],
-            plugin=FileId.of(self._library) if self._library is not None and prepared.plugins else None,
-            embedded=embedded,
-            host_code=embedded or self._config.version_compatible,
-            normexport=normexport.__version__,
-            flavor=flavor(self._config.flavor).name,
-            flavor_version=hello["version"],
-            targets=self._targets,
-            options=_options(self._config),
-            warnings=(*child.warnings(), *self._coverage(prepared)),
-            seconds=self._seconds,
+        return {
+            "plugin": FileId.of(self._library) if self._library is not None and prepared.plugins else None,
+            "embedded": embedded,
+            "host_code": embedded or self._config.version_compatible,
+            "normexport": normexport.__version__,
+            "flavor": flavor(self._config.flavor).name,
+            "targets": self._targets,
+            "options": _options(self._config),
             **described(network, prepared, shapes),
-        )
+        }
 
     def _start(self, child: Child, network: dict[str, Any], plan: Path, embed: Sequence[str]) -> tuple[Profile, ...]:
         shapes = profiles(network["inputs"], self._config.shapes)

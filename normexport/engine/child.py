@@ -33,33 +33,36 @@ _NO_GPU = (*_NO_DRIVER, "CHECK(status == CUDA_SUCCESS)")
 
 
 class Child:
-    """A context manager around one builder process. It starts loading at once, while the caller prepares its model."""
+    """A context manager around one builder process.
 
-    def __init__(self, flavor: Flavor, libraries: Sequence[Path], timeout: float | None = None) -> None:
-        self._flavor, self._libraries = flavor, [str(path.resolve()) for path in libraries]
-        self._timed_out = False
-        self._timeout = timeout
+    The process starts as this object is made, and loads the vendor's library at once, while the caller prepares its
+    model; or while the caller finds out what to build at all: what depends on that comes with `hello`.
+    """
 
-    def __enter__(self) -> Child:
+    def __init__(self, flavor: Flavor) -> None:
+        self.flavor = flavor
+        self._libraries: list[str] = []
+        self._timed_out, self._timeout = False, 0.0
+        self._timer: threading.Timer | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="normexport-build-")
         self._log = Path(self._folder.name, "log")
         reading, writing = os.pipe()
-        command = [sys.executable, str(_WORKER), str(writing), self._flavor.module, *self._libraries]
+        command = [sys.executable, str(_WORKER), str(writing), flavor.module]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=(writing,), env=self._environment()
             )
         os.close(writing)
         self._messages = os.fdopen(reading)
-        self._timer = threading.Timer(self._timeout or 0, self._give_up)
-        if self._timeout is not None:
-            self._timer.start()
+
+    def __enter__(self) -> Child:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
@@ -69,13 +72,21 @@ class Child:
                 self._process.stdin.close()
         self._folder.cleanup()
 
-    def hello(self) -> dict[str, Any]:
-        """Version and plugin creators, once the vendor's and the plugin's libraries are loaded.
+    def hello(self, libraries: Sequence[Path] = (), timeout: float | None = None) -> dict[str, Any]:
+        """Version and plugin creators, once the vendor's and the plugins' libraries are loaded.
+
+        Args:
+            timeout: seconds from now after which all that is asked of this child is given up; None: never.
 
         Raises:
-            EngineError: one of them can't be.
+            EngineError: a library can't be loaded.
         """
         self._stage = "load"
+        self._libraries = [str(path.resolve()) for path in libraries]
+        if timeout is not None:
+            self._timeout, self._timer = timeout, threading.Timer(timeout, self._give_up)
+            self._timer.start()
+        self._send({"libraries": self._libraries})
         hello: dict[str, Any] = self._answer("hello")
         return hello
 
@@ -95,14 +106,15 @@ class Child:
         self._stage = "build"
         self._send(request)
 
-    def finish(self, on_stage: OnStage) -> None:
-        """Wait until the plan is written.
+    def finish(self, on_stage: OnStage) -> str:
+        """The SHA-256 of the plan, once it is written.
 
         Raises:
             EngineError: the vendor refused, died, or took too long.
             MissingComponent: it needs a GPU, and there is none.
         """
-        self._answer("done", on_stage)
+        digest: str = self._answer("done", on_stage)
+        return digest
 
     def log(self) -> str:
         """All that the vendor has said so far."""
@@ -136,9 +148,9 @@ class Child:
         cause = cause or ((telling or errors)[-1:] or ["it gives no reason"])[0]
         if stage in ("target", "build", "config") and any(words in cause for words in _NO_GPU):
             remedy = "build on a machine that has one"
-            if self._flavor.targets:
+            if self.flavor.targets:
                 remedy += ", or name other targets than current and leave --refit out"
-            return MissingComponent(self._flavor.title, "needs an NVIDIA GPU and its driver for this", remedy)
+            return MissingComponent(self.flavor.title, "needs an NVIDIA GPU and its driver for this", remedy)
         places = {"plugins": ", ".join(self._libraries), "parse": node and f"node {node}"}
         remedies = {
             "plugins": "see what is wrong: normexport plugins doctor FILE",
@@ -146,19 +158,19 @@ class Child:
             "build": "see the log (--log FILE)",
         }
         verbs = {"parse": "can't parse it: ", "build": "can't build it: ", "plugins": "can't load it: "}
-        place = places.get(stage) or self._flavor.title
-        subject = "" if place == self._flavor.title else f"{self._flavor.title} "
+        place = places.get(stage) or self.flavor.title
+        subject = "" if place == self.flavor.title else f"{self.flavor.title} "
         return EngineError(place, subject + verbs.get(stage, "refuses it: ") + one_line(cause), remedies.get(stage, ""))
 
     def _death(self) -> EngineError:
         code = self._process.wait()
         if self._timed_out:
             cause = f"was given up after {self._timeout:g} s (while it was at: {self._stage})"
-            return EngineError(self._flavor.title, cause, "give it more time with --timeout")
+            return EngineError(self.flavor.title, cause, "give it more time with --timeout")
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         said = self.log().strip().splitlines()
         last = f"; its last words: {one_line(said[-1])}" if said else ""
-        return EngineError(self._flavor.title, f"{how} (while it was at: {self._stage}){last}", "no plan was written")
+        return EngineError(self.flavor.title, f"{how} (while it was at: {self._stage}){last}", "no plan was written")
 
     def _give_up(self) -> None:
         self._timed_out = True
@@ -169,10 +181,10 @@ class Child:
 
         The RTX wheel has only libtensorrt_rtx.so.1; the parser opens libtensorrt_rtx.so, and aborts without it.
         """
-        library = runtime_library(self._flavor)
+        library = runtime_library(self.flavor)
         if library is None:
             return dict(os.environ)
-        Path(self._folder.name, self._flavor.link).symlink_to(library)
+        Path(self._folder.name, self.flavor.link).symlink_to(library)
         paths = [self._folder.name, os.environ.get("LD_LIBRARY_PATH", "")]
         return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(path for path in paths if path)}
 

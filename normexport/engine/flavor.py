@@ -87,13 +87,18 @@ def flavor(name: str) -> Flavor:
         raise UsageError(f"flavor {name!r}", "does not exist", f"choose rtx or {', '.join(FLAVORS)}") from None
 
 
+def is_installed(which: Flavor) -> bool:
+    """Whether the flavour's Python module is there."""
+    return find_spec(which.module) is not None
+
+
 def require(which: Flavor) -> None:
     """Refuse to go on where the flavour's Python module is not installed.
 
     Raises:
         MissingComponent: it is not.
     """
-    if find_spec(which.module) is None:
+    if not is_installed(which):
         raise MissingComponent(which.module, "is not installed", which.install)
 
 

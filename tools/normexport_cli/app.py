@@ -6,26 +6,20 @@ failed, 6 a needed component is missing, 70 a bug in normexport, 130 interrupted
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_group
 
-from normexport_cli.build import build
-from normexport_cli.convert import convert
-from normexport_cli.evaluate import evaluate
-from normexport_cli.export import export
 from normexport_cli.failures import INTERRUPTED, report
-from normexport_cli.fold import fold
 from normexport_cli.help import CommandWithChoices
-from normexport_cli.inspect import inspect
-from normexport_cli.parity import parity
-from normexport_cli.plugins import app as plugins
-from normexport_cli.run import run
 from normexport_cli.screen import surviving_broken_pipes
-from normexport_cli.version import version_line
 
 _SUMMARY = """
 Ship networks trained with L1, Linf, Top-k or Range norms: folded, as portable ONNX, proven against PyTorch.
@@ -41,9 +35,35 @@ _EXIT_CODES = (
     "5 engine build failed, 6 a needed component is missing, 70 a bug in normexport, 130 interrupted."
 )
 
+#: In the order of the help. Each is the module `normexport_cli.NAME`, with a function NAME or a group `app`.
+COMMANDS = ("inspect", "convert", "export", "fold", "build", "run", "parity", "evaluate", "plugins")
+
+
+class _Commands(Mapping[str, Any]):
+    """Name -> command, made when it is asked for: to make all of them takes 60 ms."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in COMMANDS:
+            raise KeyError(name)
+        module, group = import_module(f"normexport_cli.{name}"), typer.Typer()
+        if hasattr(module, "app"):
+            group.add_typer(module.app)
+        else:
+            group.command(cls=CommandWithChoices)(getattr(module, name))
+        return get_group(group).commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
 
 class Root(TyperGroup):
     """The group of all commands. Runs one and turns whatever it raises into one line and an exit code."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "commands": _Commands()})
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """As click's: exits the process, or returns the exit code with `standalone_mode=False`."""
@@ -84,6 +104,8 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from normexport_cli.version import version_line
+
         sys.stdout.write(version_line() + "\n")
         raise typer.Exit
 
@@ -102,11 +124,19 @@ def root(
         raise typer.Exit(2)
 
 
-for _command in (inspect, convert, export, fold, build, run, parity, evaluate):
-    app.command(cls=CommandWithChoices)(_command)
-app.add_typer(plugins)
+def _builder(words: Sequence[str]) -> AbstractContextManager[Any]:
+    """For `build`, the process that builds: it loads TensorRT while typer reads the words, and each takes 0.1 s."""
+    if words[:1] != ["build"]:
+        return nullcontext()
+    from normexport.engine import RTX, Child, is_installed
+
+    return Child(RTX) if is_installed(RTX) else nullcontext()
 
 
 def main() -> None:
     """Entry point of the console script."""
-    app(prog_name="normexport")
+    try:
+        with _builder(sys.argv[1:]) as builder:
+            app(prog_name="normexport", obj=builder)
+    finally:
+        gc.freeze()  # spares the interpreter a last look at all objects of onnx and sympy: 0.1 s

@@ -44,6 +44,7 @@ _LONG = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def build(
+    context: typer.Context,
     source: Source,
     output: Output,
     flavor: engine_options.Flavor = "rtx",
@@ -99,7 +100,7 @@ def build(
             timeout=timeout,
             log=log,
         )
-        manifest = build_engine(source, output, config, on_stage)
+        manifest = build_engine(source, output, config, on_stage, context.obj)
     if json:
         print_json(manifest.as_dict())
         return
