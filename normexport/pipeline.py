@@ -34,6 +34,7 @@ from normexport.sides import Inputs, is_onnx, known_inputs, opened, runtime_of, 
 __all__ = ["ConvertConfig", "check", "convert", "evaluate", "export", "fold", "inspect", "load"]
 
 OnStage = Callable[[str], None]
+OnSamples = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def convert(
     inputs: Inputs = (),
     config: ConvertConfig = ConvertConfig(),
     on_stage: OnStage | None = None,
+    on_samples: OnSamples | None = None,
 ) -> Conversion:
     """Checkpoint -> folded ONNX file, proven against the checkpoint in float64.
 
@@ -92,6 +94,7 @@ def convert(
         source: a checkpoint, the path of one that needs no further options, or a function that loads one.
         inputs: shapes of one sample, "3x28x28" or InputSpecs; an exported program knows its own.
         on_stage: called with the name of each stage as it begins.
+        on_samples: called during calibration with the samples seen, and how many there will be (None: not known).
 
     Raises:
         NormExportError: of whatever stage failed; nothing is written then.
@@ -126,7 +129,7 @@ def convert(
         lowered = None
         if config.precision is not None and report.passed:
             with clock.stage("precision"):
-                lowered = _lower(open_onnx(model), config, specs, data, reference, layers, on_stage)
+                lowered = _lower(open_onnx(model), config, specs, data, reference, layers, on_samples)
                 _write_model(lowered.model, layers, model)
                 report = lowered.parity or report
         engine = None
@@ -290,19 +293,14 @@ def _lower(
     data: dict[str, Array] | None,
     source: nn.Module | ExportedProgram,
     layers: Sequence[onnx_export.Layer],
-    on_stage: OnStage | None,
+    on_samples: OnSamples | None,
 ) -> Lowered:
     assert config.precision is not None
     precision = config.precision
     if isinstance(precision, Int8) and config.engine is not None:
         precision = replace(precision, symmetric=True)
     judged = Judged(data, labels_in(config.data)) if data is not None and config.data is not None else None
-
-    def on_batch(samples: int) -> None:
-        if on_stage is not None:
-            on_stage(f"calibration, {samples} samples")
-
-    return lower(model, precision, specs, judged=judged, source=source, layers=layers, on_batch=on_batch)
+    return lower(model, precision, specs, judged=judged, source=source, layers=layers, on_batch=on_samples)
 
 
 def _write_model(model: ir.Model, layers: Sequence[onnx_export.Layer], path: Path) -> None:

@@ -170,22 +170,29 @@ def _read(path: Path) -> dict[str, Array]:
         raise UsageError(str(path), "is not a numpy file of plain arrays", "write it with numpy.savez") from error
 
 
-def fitting(path: str, spec: InputSpec, array: Array) -> Array:
-    """Samples (N, *shape) for one input, in a type that it takes.
+def check_shape(path: str, spec: InputSpec, shape: tuple[int, ...]) -> None:
+    """Whether an array of this shape holds samples for the input.
+
+    Raises:
+        UsageError: it does not.
+    """
+    sizes = shape[1:] if spec.batched else shape
+    if (spec.batched and not shape) or sizes != spec.shape or 0 in shape:
+        expected = ", ".join(map(str, ("N", *spec.shape) if spec.batched else spec.shape))
+        cause = f"has shape {shape}, expected ({expected})"
+        raise UsageError(_place(path, spec), cause, "give samples of the shape the model reads")
+
+
+def fitting(path: str, spec: InputSpec, array: Array, first: int = 0) -> Array:
+    """Samples (N, *shape) for one input, in a type that it takes; `first` is the number of the first one.
 
     Raises:
         UsageError: wrong shape or dtype, NaN.
     """
-    where = f"{path}: array {spec.name}" if spec.name else path
-    expected = ("N", *spec.shape) if spec.batched else spec.shape
-    sizes = array.shape[1:] if spec.batched else array.shape
-    if (spec.batched and array.ndim == 0) or sizes != spec.shape or 0 in array.shape:
-        text = "(" + ", ".join(map(str, expected)) + ")"
-        raise UsageError(
-            where, f"has shape {array.shape}, expected {text}", "give samples of the shape the model reads"
-        )
+    check_shape(path, spec, array.shape)
+    where = _place(path, spec)
     if array.dtype.kind == "f" and np.isnan(array).any():
-        samples = np.unique(np.argwhere(np.isnan(array))[:, 0]) if array.ndim else ["it"]
+        samples = np.argwhere(np.isnan(array))[:, 0] + first if array.ndim else ["it"]
         raise UsageError(where, f"holds NaN, first in sample {samples[0]}", "leave such samples out")
     if spec.dtype.startswith(("float", "bfloat")):
         if array.dtype.kind in "fiub":
@@ -193,6 +200,10 @@ def fitting(path: str, spec: InputSpec, array: Array) -> Array:
     elif array.dtype.kind in "iub" and np.can_cast(array.dtype, spec.dtype, "same_kind"):
         return array.astype(spec.dtype)
     raise UsageError(where, f"has dtype {array.dtype}, expected {spec.dtype}", "convert it")
+
+
+def _place(path: str, spec: InputSpec) -> str:
+    return f"{path}: array {spec.name}" if spec.name else path
 
 
 def _rows(gather: ir.Node) -> int | None:

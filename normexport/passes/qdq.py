@@ -13,6 +13,9 @@ import onnx_ir as ir
 from normexport.norms import DOMAIN
 from normexport.passes.nodes import op
 
+#: Operators with weights.
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
 
 def drop_output_pairs(model: ir.Model) -> None:
     """Let graph outputs be what the last layer computes, under their names; in place."""
@@ -45,6 +48,29 @@ def drop_pairs_before_relu(model: ir.Model) -> None:
             continue
         node.replace_input_with(0, quantize.inputs[0])
         _remove(model.graph, dequantize, quantize)
+
+
+def drop_pairs_before_add(model: ir.Model) -> None:
+    """Let an addition read one layer's own result where only a pair of Q and DQ stands between the two; in place.
+
+    The other operand keeps its pair. Of two layers it is the later one whose result is still at hand.
+    """
+    position = {node: index for index, node in enumerate(model.graph)}
+    for node in [node for node in model.graph if op(node) == "Add"]:
+        found = []
+        for index, value in enumerate(node.inputs):
+            pair = _pair_of(value) if value is not None else None
+            source = pair[0].inputs[0] if pair is not None else None
+            layer = source.producer() if source is not None else None
+            if value is None or pair is None or source is None or layer is None:
+                break
+            alone = len(value.uses()) == len(source.uses()) == len(pair[0].outputs[0].uses()) == 1
+            if alone and op(layer) in LAYERS and not value.is_graph_output() and not source.is_graph_output():
+                found.append((position[layer], index, pair))
+        else:
+            for _, index, (quantize, dequantize) in sorted(found, key=lambda each: each[0])[-1:]:
+                node.replace_input_with(index, quantize.inputs[0])
+                _remove(model.graph, dequantize, quantize)
 
 
 def is_quantized(node: ir.Node) -> bool:

@@ -10,8 +10,10 @@ onnxruntime.quantization inserts the pairs; this file decides what is quantised 
 - the first layer is quantised like any other; the last one's weights too, but outputs stay float32: that costs nothing;
 - sums over space (ReduceMean, softmax) and multiplications by per-channel constants (norms that could not fold) stay
   float32; live norms become integer operators (`passes.qdq_absorb`);
-- the branches of a concat share one range, so that joining them is a copy. Residual adds rescale their operands
-  anyway, in ONNX Runtime and in engines alike: sharing would save nothing and cost resolution.
+- the branches of a concat share one range, so that joining them is a copy, but for those that a ReLU or Clip makes:
+  there the quantiser lets the range do the clipping, and it must not grow;
+- residual adds: ONNX Runtime's integer addition rescales both operands whatever their scales are, so that sharing saves
+  nothing; engines add in the accumulators of one layer, whose result is not quantised before (`passes.qdq`).
 """
 
 from __future__ import annotations
@@ -28,12 +30,11 @@ from normexport import norms
 from normexport.errors import MissingComponent
 from normexport.onnx_export.bodies import attach_bodies
 from normexport.passes.nodes import op
-from normexport.passes.qdq import drop_output_pairs, drop_pairs_before_relu
+from normexport.passes.qdq import LAYERS, drop_output_pairs, drop_pairs_before_add, drop_pairs_before_relu
 from normexport.passes.qdq_absorb import Absorbed, absorb_norms
 from normexport.precision.half import group_of
 from normexport.precision.ranges import Range, settled
 
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _COMBINE = ("Add", "Concat")
 _PASS = ("Relu", "Clip", "MaxPool", "AveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
 
@@ -62,7 +63,9 @@ def quantize(
     """
     excluded = set(exclude)
     chosen = [node for node in model.graph if is_candidate(node) and group_of(node) not in excluded]
-    limits = {name: settled(limit, symmetric) for name, limit in _shared(chosen, ranges).items()}
+    if not chosen:  # to onnxruntime's quantiser no names are all names
+        return Quantized(model.clone(), absorb_norms(model)[1], tuple(sorted(excluded)))
+    limits = {name: settled(limit, symmetric) for name, limit in _shared(chosen, ranges, symmetric).items()}
     unsigned = not symmetric and not any(node.domain == norms.DOMAIN for node in chosen)
     proto = _insert_pairs(model, [str(node.name) for node in chosen], limits, symmetric, unsigned)
     quantized = ir.from_proto(proto)
@@ -71,6 +74,7 @@ def quantize(
     drop_output_pairs(quantized)
     if symmetric:
         drop_pairs_before_relu(quantized)
+        drop_pairs_before_add(quantized)
     absorbed, outcomes = absorb_norms(quantized)
     _drop_unread(absorbed.graph)
     attach_bodies(absorbed)
@@ -92,17 +96,17 @@ def is_candidate(node: ir.Node) -> bool:
         return group is None or group.as_int() == 1
     if op(node) in ("Relu", "Clip") and node.outputs[0].is_graph_output():
         return False  # the quantiser leaves the clipping to the pair behind it, which an output does not keep
-    return op(node) in (*_LAYERS, *_PASS)
+    return op(node) in (*LAYERS, *_PASS)
 
 
 def modules_of(model: ir.Model) -> tuple[str, ...]:
     """Modules that may be excluded, in graph order: those that hold a layer, a live norm or an addition."""
-    heavy = (*_LAYERS, *_COMBINE)
+    heavy = (*LAYERS, *_COMBINE)
     nodes = [node for node in model.graph if is_candidate(node) and (op(node) in heavy or node.domain == norms.DOMAIN)]
     return tuple(dict.fromkeys(group_of(node) for node in nodes))
 
 
-def _shared(nodes: Collection[ir.Node], ranges: Mapping[str, Range]) -> dict[str, Range]:
+def _shared(nodes: Collection[ir.Node], ranges: Mapping[str, Range], symmetric: bool) -> dict[str, Range]:
     """One range for all branches of each concat, and for a live norm's result and the ReLU behind it."""
     shared = dict(ranges)
     for node in nodes:
@@ -111,12 +115,22 @@ def _shared(nodes: Collection[ir.Node], ranges: Mapping[str, Range]) -> dict[str
             shared[str(node.outputs[0].name)] = shared[str(relu.outputs[0].name)]
         if op(node) != "Concat":
             continue
-        names = [str(value.name) for value in (*node.inputs, *node.outputs) if value is not None]
-        known = [shared[name] for name in names if name in shared]
-        if known:
-            whole = min(low for low, _ in known), max(high for _, high in known)
-            shared.update(dict.fromkeys(names, whole))
+        values = [value for value in (*node.inputs, *node.outputs) if value is not None]
+        known = [shared[str(value.name)] for value in values if str(value.name) in shared]
+        if not known:
+            continue
+        whole = min(low for low, _ in known), max(high for _, high in known)
+        if symmetric or all(_outlives(value, whole, shared) for value in values):
+            shared.update(dict.fromkeys((str(value.name) for value in values), whole))
     return shared
+
+
+def _outlives(value: ir.Value, whole: Range, ranges: Mapping[str, Range]) -> bool:
+    """Whether a tensor with another range is still the same: of a ReLU or Clip the range alone does the clipping."""
+    producer = value.producer()
+    if producer is None or op(producer) not in ("Relu", "Clip"):
+        return True
+    return whole[0] >= 0 if op(producer) == "Relu" else whole == ranges.get(str(value.name))
 
 
 def _relu_behind(node: ir.Node) -> ir.Node | None:
@@ -142,7 +156,7 @@ def _insert_pairs(
         name: TensorData(lowest=np.float32(low), highest=np.float32(high if high > low else low + 1e-6))
         for name, (low, high) in limits.items()
     }
-    types = [*_LAYERS, *_COMBINE, *_PASS, *norms.live_ops()]
+    types = [*LAYERS, *_COMBINE, *_PASS, *norms.live_ops()]
     norms.register_schemas()
     quantizer = _quietly(
         lambda: QDQQuantizer(

@@ -23,7 +23,7 @@ from normexport.precision.accuracy import Accuracy, Labels, evaluate
 from normexport.precision.calibration import Calibration, calibrate, read_calibration
 from normexport.precision.half import Half, Kept, WeightLoss, group_of, halve, matches
 from normexport.precision.int8 import modules_of
-from normexport.precision.samples import BATCH, Batches, batches_of, digest_of
+from normexport.precision.samples import BATCH, Batches, batches_in, batches_of, digest_of
 from normexport.precision.sensitivity import Sensitivity, Step, rescue, sensitivities
 from normexport.runtime import Array, Feeds, OnnxRuntime
 
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 MIN_SNR = 25.0  # dB of the outputs, where no labels say what an error costs
 MAX_DROP = 0.5  # percentage points
-OnBatch = Callable[[int], None]
+#: Called after each batch of calibration with the samples seen, and how many there will be (None: not known).
+OnBatch = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ def lower(
         judged: real data: half precision is judged on it beside random inputs, int8 on it alone.
         source: the torch model, half precision's reference; without it only overflow is looked for.
         layers: module boundaries for half precision's report.
-        on_batch: called with the number of calibration samples seen.
+        on_batch: called after each batch of calibration with the samples seen, and how many there will be (None: not
+            known).
 
     Raises:
         UsageError: no calibration data, or unfit data; patterns that match nothing.
@@ -228,8 +230,7 @@ def _calibrated(
     if config.calibration is not None:
         batches = batches_of(config.calibration, inputs, config.batch)
     elif judged is not None:
-        data = judged.data
-        batches = lambda: _cut(data, inputs, config.batch)  # noqa: E731
+        batches = batches_in(judged.data, inputs, config.batch)
         notes.append("calibrated and judged on the same samples")
     if config.cache is not None and config.cache.exists():
         found = read_calibration(config.cache, model, config.method, symmetric=config.symmetric)
@@ -240,7 +241,9 @@ def _calibrated(
         return found
     if batches is None:
         raise UsageError("--precision int8", "needs samples to calibrate on", "give --calibration-data or --data")
-    found = calibrate(model, batches(), config.method, symmetric=config.symmetric, on_batch=on_batch)
+    total = batches.count
+    seen = None if on_batch is None else lambda samples: on_batch(samples, total)
+    found = calibrate(model, batches(), config.method, symmetric=config.symmetric, on_batch=seen)
     if config.cache is not None:
         found.save(config.cache)
     return found
@@ -257,15 +260,8 @@ def _output(model: ir.Model, judged: Judged) -> Array:
     return output
 
 
-def _cut(data: Mapping[str, Array], inputs: Sequence[InputSpec], size: int) -> Any:
-    count = min(len(data[spec.name]) for spec in inputs if spec.batched) if any(s.batched for s in inputs) else 1
-    for start in range(0, count, size):
-        yield {s.name: data[s.name][start : start + size] if s.batched else data[s.name] for s in inputs}
-
-
 def _one_batch(judged: Judged, inputs: Sequence[InputSpec], size: int) -> Feeds:
-    first: Feeds = next(_cut(judged.data, inputs, max(size, 16)))
-    return first
+    return next(batches_in(judged.data, inputs, max(size, 16))())
 
 
 def _some(batches: Batches, most: int = 64) -> dict[str, Array]:

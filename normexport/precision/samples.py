@@ -1,12 +1,13 @@
 """Calibration data as a stream of batches: an .npz file, a folder of .npy files or images, or any iterable.
 
-Only an .npz is read whole (it is one file); of a folder one batch is in memory at a time.
+Of each of them one batch is in memory at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,23 @@ import numpy as np
 
 from normexport.errors import MissingComponent, UsageError
 from normexport.onnx_export import InputSpec
-from normexport.parity import load_arrays
 from normexport.parity.inputs import fitting
+from normexport.precision.slices import count_in, slices_of
 from normexport.runtime import Array, Feeds
 
 BATCH = 8  # samples run at a time; a ResNet-50 at 224x224 holds 87 MB of tensors per sample
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
-#: Makes a fresh stream of batches at each call.
-Batches = Callable[[], Iterator[Feeds]]
+
+@dataclass(frozen=True)
+class Batches:
+    """Makes a fresh stream of batches at each call; `count` is how many samples that will be, where it is known."""
+
+    make: Callable[[], Iterator[Feeds]]
+    count: int | None = None
+
+    def __call__(self) -> Iterator[Feeds]:
+        return self.make()
 
 
 def batches_of(source: str | Path | Iterable[Any], specs: Sequence[InputSpec], batch: int = BATCH) -> Batches:
@@ -31,24 +40,39 @@ def batches_of(source: str | Path | Iterable[Any], specs: Sequence[InputSpec], b
     Args:
         source: .npz (arrays by input name; others, as labels, are ignored) or .npy file; a folder with one sample
             per .npy file or image, in the order of their names, for a model of one input; or an iterable of samples
-            (arrays, or mappings by input name), which must give the same samples again at each iteration.
+            (arrays, or dicts by input name), which must give the same samples again at each iteration.
         specs: the model's inputs. One without a free batch dimension is fed one sample at a time.
 
     Raises:
-        UsageError: unreadable, or nothing of the model's shape and type in it; when the stream reaches it.
+        UsageError: unreadable, or nothing of the model's shape and type in it; of a single sample, when the stream
+            reaches it.
     """
     size = batch if all(spec.batched for spec in specs) else 1
     if not isinstance(source, (str, Path)):
-        return lambda: _grouped((_as_feeds(sample, specs) for sample in source), specs, size)
+        count = len(source) if isinstance(source, Sized) else None
+        return Batches(lambda: _grouped((_as_feeds(sample, specs) for sample in source), specs, size), count)
     path = Path(source)
     if not path.is_dir():
-        return lambda: _slices(load_arrays(path, specs), specs, size)
+        return Batches(lambda: slices_of(path, specs, size), count_in(path, specs))
     if len(specs) != 1:
         raise UsageError(str(path), f"is a folder, and the model reads {len(specs)} inputs", "save them as one .npz")
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in (".npy", *IMAGES))
     if not files:
         raise UsageError(str(path), "holds no .npy files and no images", "give a folder of samples")
-    return lambda: _grouped(({specs[0].name: _read(file, specs[0])} for file in files), specs, size)
+    stream = lambda: _grouped(({specs[0].name: _read(file, specs[0])} for file in files), specs, size)  # noqa: E731
+    return Batches(stream, len(files))
+
+
+def batches_in(arrays: Mapping[str, Array], specs: Sequence[InputSpec], batch: int = BATCH) -> Batches:
+    """Batches of arrays that are in memory, by input name, checked already."""
+    counts = [len(arrays[spec.name]) for spec in specs if spec.batched]
+    count = min(counts) if counts else 1
+
+    def stream() -> Iterator[Feeds]:
+        for start in range(0, count, batch):
+            yield {s.name: arrays[s.name][start : start + batch] if s.batched else arrays[s.name] for s in specs}
+
+    return Batches(stream, count)
 
 
 def digest_of(batches: Batches) -> str:
@@ -58,15 +82,6 @@ def digest_of(batches: Batches) -> str:
         for array in feeds.values():
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _slices(arrays: dict[str, Array], specs: Sequence[InputSpec], size: int) -> Iterator[Feeds]:
-    if not any(spec.batched for spec in specs):
-        yield arrays
-        return
-    count = min(len(arrays[spec.name]) for spec in specs if spec.batched)
-    for start in range(0, count, size):
-        yield {s.name: arrays[s.name][start : start + size] if s.batched else arrays[s.name] for s in specs}
 
 
 def _grouped(samples: Iterable[Feeds], specs: Sequence[InputSpec], size: int) -> Iterator[Feeds]:

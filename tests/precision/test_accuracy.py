@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,11 @@ from torch import nn
 
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
+from normexport.passes.qdq import is_quantized
 from normexport.precision import Half, Int8, Judged, evaluate, lower
 from normexport.precision.accuracy import labels_in, wilson
 from normexport.precision.calibration import calibrate
-from normexport.precision.sensitivity import sensitivities
+from normexport.precision.sensitivity import rescue, sensitivities
 from normexport.runtime import OnnxRuntime
 
 SPEC = InputSpec("input", (3, 12, 12))
@@ -99,6 +102,28 @@ def test_the_worst_modules_are_left_out_until_the_limit_holds():
     curve = lowered.precision.curve
     assert curve[0].snr_db < 25 <= curve[-1].snr_db
     assert [len(step.excluded) for step in curve] == list(range(len(curve)))
+
+
+def deep() -> nn.Module:
+    torch.manual_seed(9)
+    return nn.Sequential(nn.Conv2d(3, 4, 1), *(nn.Conv2d(4, 4, 1) for _ in range(11))).eval()
+
+
+@pytest.mark.parametrize("enough", [0, 1, 4, 7, 11, 12, 13])
+def test_of_many_modules_the_fewest_are_found_without_trying_every_number(enough):
+    model, _ = nets.folded(deep)
+    ranges = calibrate(model, [{"input": samples(8)}], "minmax").ranges
+
+    def excluded(candidate):
+        return float(sum(node.op_type == "Conv" and not is_quantized(node) for node in candidate.graph)), None
+
+    result, curve = rescue(model, ranges, {"input": samples(4)}, excluded, lambda snr, drop: snr >= enough)
+    assert len(result.excluded) == min(enough, 12)
+    counts = [len(step.excluded) for step in curve]
+    assert counts == sorted(set(counts))
+    assert len(counts) <= 10
+    ways = [set(step.excluded) for step in curve]
+    assert all(less < more for less, more in pairwise(ways))
 
 
 def test_with_labels_the_limit_is_the_drop_in_points():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from normexport.precision.calibration import calibrate, read_calibration
 from normexport.precision.histogram import MOST, Histogram
 from normexport.precision.ranges import METHODS, settled
 from normexport.precision.samples import batches_of, digest_of
+from normexport.precision.slices import slices_of
 
 SPECS = (nets.SPEC,)
 
@@ -142,6 +144,83 @@ def test_a_folder_is_read_one_batch_at_a_time(tmp_path):
     (tmp_path / "3.npy").unlink()
     with pytest.raises(UsageError, match=r"3\.npy"):
         list(stream)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_memory_does_not_grow_with_the_number_of_samples(save, tmp_path):
+    model, _ = nets.folded(nets.centred)
+    peaks = []
+    for count in (64, 1024):  # 0.1 and 1.8 MB
+        save(tmp_path / "x.npz", input=np.tile(images(64), (count // 64, 1, 1, 1)), labels=np.zeros(count))
+        batches = batches_of(tmp_path / "x.npz", SPECS, 8)
+        assert batches.count == count
+        tracemalloc.start()
+        assert calibrate(model, batches(), "minmax").samples == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 100_000
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_slices_are_the_arrays_of_the_file(order, tmp_path):
+    rng = np.random.default_rng(4)
+    specs = (InputSpec("b", (3, 2)), InputSpec("a", (), "int64"), InputSpec("c", (2, 2), batched=False))
+    a, b, c = rng.integers(0, 9, 5), np.asarray(rng.normal(size=(5, 3, 2)), order=order), rng.normal(size=(2, 2))
+    np.savez_compressed(tmp_path / "x.npz", a=a, b=b, c=c)
+    stream = list(slices_of(tmp_path / "x.npz", specs, 2))
+    assert [len(feeds["a"]) for feeds in stream] == [2, 2, 1]
+    np.testing.assert_array_equal(np.concatenate([feeds["a"] for feeds in stream]), a)
+    np.testing.assert_array_equal(np.concatenate([feeds["b"] for feeds in stream]), b)
+    np.testing.assert_array_equal(stream[1]["c"], c)
+    np.save(tmp_path / "b.npy", b)
+    (whole,) = slices_of(tmp_path / "b.npy", specs[:1], 9)
+    np.testing.assert_array_equal(whole["b"], b)
+
+
+def cut(path):
+    np.savez(path, input=images(20))
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def changed(path):
+    np.savez_compressed(path, input=images(20))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+
+
+def shortened(path):
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (5, 3, 12, 12)})
+        file.write(images(3).tobytes())
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path: None, "can't be read"),
+        (lambda path: path.write_bytes(b""), "not a numpy file"),
+        (lambda path: path.write_bytes(b"nothing of the kind"), "not a numpy file"),
+        (cut, "not a numpy file"),
+        (changed, "not a numpy file"),
+        (shortened, "not a numpy file"),
+        (lambda path: np.savez(path, input=np.full((2, 3, 12, 12), None)), "not a numpy file of plain arrays"),
+        (lambda path: np.savez(path, input=images(0)), r"has shape \(0, 3, 12, 12\)"),
+        (lambda path: np.savez(path, input=np.zeros((64, 12, 12))), r"has shape \(64, 12, 12\), expected \(N, 3"),
+        (lambda path: np.savez(path, a=images(2), b=images(2)), r"holds no array input \(it holds a, b\)"),
+        (
+            lambda path: np.savez(path, input=np.append(images(12), [images(1)[0] * np.nan], 0)),
+            "NaN, first in sample 12",
+        ),
+        (lambda path: np.savez(path, input=np.full((2, 3, 12, 12), "a")), "dtype <U1"),
+    ],
+)
+def test_bad_files_are_one_clear_line(write, words, tmp_path):
+    path = tmp_path / "x.npz"
+    write(path)
+    with pytest.raises(UsageError, match=words) as raised:
+        list(batches_of(path, SPECS, 5)())
+    assert len(str(raised.value).splitlines()) == 1
 
 
 def spoiled(value):

@@ -119,6 +119,67 @@ def test_the_branches_of_a_concat_share_one_scale():
     assert len(scales) == 1
 
 
+class Clipped(nn.Module):
+    """A concat of branches that end in a ReLU, a ReLU6 and nothing: their ranges differ, and clip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (nn.Conv2d(3, 4, 1) for _ in range(3))
+        self.head = nn.Conv2d(12, 4, 3)
+
+    def forward(self, x):
+        branches = [torch.relu(self.first(x)), nn.functional.relu6(9 * self.second(x)), 4 * self.third(x)]
+        return self.head(torch.cat(branches, 1))
+
+
+def clipped() -> nn.Module:
+    torch.manual_seed(7)
+    return Clipped().eval()
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_branches_of_a_concat_stay_clipped(symmetric):
+    model, result = quantized(clipped, symmetric)
+    x = samples(8)
+    exact, got = (next(iter(OnnxRuntime(each).run({"input": x}).values())) for each in (model, result.model))
+    assert 20 * np.log10(np.linalg.norm(exact) / np.linalg.norm(exact - got)) > 25
+
+
+class Residual(nn.Module):
+    """A block with a shortcut of its own, and one whose shortcut is the identity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.shortcut = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 8, 1)
+        self.second, self.head = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 4, 3)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x) + self.shortcut(x))
+        return self.head(torch.relu(x + self.second(x)))
+
+
+def residual() -> nn.Module:
+    torch.manual_seed(8)
+    return Residual().eval()
+
+
+def test_engines_add_the_later_layer_unrounded_to_a_shortcut_of_integers():
+    model, result = quantized(residual, symmetric=True)
+    onnx.checker.check_model(ir.to_proto(result.model), full_check=True)
+    makers = [[value.producer() for value in node.inputs] for node in nodes(result.model, "Add")]
+    assert [sorted(maker.op_type for maker in each) for each in makers] == [["Conv", "DequantizeLinear"]] * 2
+    assert [maker.name for each in makers for maker in each if maker.op_type == "Conv"] == ["shortcut", "second"]
+    assert len(nodes(result.model, "QuantizeLinear")) == 4  # of the input, the first operand, and both sums
+    x = samples(8)
+    exact, got = (next(iter(OnnxRuntime(each).run({"input": x}).values())) for each in (model, result.model))
+    assert 20 * np.log10(np.linalg.norm(exact) / np.linalg.norm(exact - got)) > 25
+
+
+def test_onnx_runtime_adds_integers():
+    _, result = quantized(residual)
+    assert all(is_quantized(node) for node in nodes(result.model, "Add"))
+
+
 def test_excluded_modules_stay_in_float32():
     model, result = quantized(branches, exclude=("mixed", "norm"))
     assert {"left", "right", "mixed", "norm", "head"} <= set(modules_of(model))
@@ -127,6 +188,15 @@ def test_excluded_modules_stay_in_float32():
     assert is_quantized(next(node for node in graph if node.name == "left"))
     assert nodes(result.model, "LinfInstanceNorm")
     assert result.excluded == ("mixed", "norm")
+
+
+def test_with_every_module_excluded_nothing_is_quantised():
+    model, _ = nets.folded(branches)
+    _, result = quantized(branches, exclude=modules_of(model))
+    assert not {"QuantizeLinear", "DequantizeLinear"} & {node.op_type for node in result.model.graph}
+    x = samples(2)
+    exact, got = (next(iter(OnnxRuntime(each).run({"input": x}).values())) for each in (model, result.model))
+    np.testing.assert_array_equal(exact, got)
 
 
 class Tapped(nn.Module):

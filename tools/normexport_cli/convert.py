@@ -72,7 +72,7 @@ def convert(
 
         folder = output if output is not None else Path(checkpoint.stem)
         config = pipeline.ConvertConfig(fold=not no_fold, data=data, engine=built, precision=lower)
-        result = pipeline.convert(lambda: how.load(checkpoint), folder, inputs, config, on_stage)
+        result = pipeline.convert(lambda: how.load(checkpoint), folder, inputs, config, on_stage, on_stage.samples)
     if json:
         print_json(result.as_dict())
     else:

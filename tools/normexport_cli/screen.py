@@ -8,13 +8,31 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
-OnStage = Callable[[str], None]
+
+class Watched:
+    """What a long command says of its way: call it with the name of a stage; here nobody is watching."""
+
+    def __call__(self, stage: str) -> None:
+        """A stage begins."""
+
+    def samples(self, seen: int, total: int | None) -> None:
+        """How many samples of a calibration have been seen, of how many (None: not known)."""
 
 
 class _Console(Console):
@@ -50,14 +68,14 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def working(words: str, *, json: bool, debug: bool) -> Iterator[OnStage]:
+def working(words: str, *, json: bool, debug: bool) -> Iterator[Watched]:
     """Work in progress: gives the callback that names the stage.
 
-    On a terminal a spinner on stderr shows stage and seconds, and vanishes at the end. What libraries and the
-    user's own code print goes to stderr; their warnings and logs only with `debug`.
+    On a terminal a spinner on stderr shows stage and seconds, and a bar where samples are counted, and vanishes at
+    the end. What libraries and the user's own code print goes to stderr; their warnings and logs only with `debug`.
     """
     with contextlib.ExitStack() as stack:
-        on_stage = _no_stage if json else stack.enter_context(_spinner(words))
+        on_stage = Watched() if json else stack.enter_context(_spinner(words))
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         if not debug:
             stack.enter_context(_silence())
@@ -83,23 +101,45 @@ def _drop_stdout() -> None:
 
 
 @contextlib.contextmanager
-def _spinner(words: str) -> Iterator[OnStage]:
+def _spinner(words: str) -> Iterator[Watched]:
     console = error_console()
     if not console.is_terminal or console.is_dumb_terminal:
-        yield _no_stage
+        yield Watched()
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    counted = (_WhereCounted(BarColumn()), _WhereCounted(MofNCompleteColumn()))
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), *counted, TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(words, total=None)
-
-        def on_stage(stage: str) -> None:
-            progress.update(task, description=f"{words}: {stage}")
-
-        yield on_stage
+        yield _OnTerminal(words, progress)
 
 
-def _no_stage(stage: str) -> None:
-    """Nobody is watching."""
+class _OnTerminal(Watched):
+    """A line of its own on a terminal."""
+
+    def __init__(self, words: str, progress: Progress) -> None:
+        self._words, self._progress = words, progress
+        self._task = progress.add_task(words, total=None)
+
+    def __call__(self, stage: str) -> None:
+        self._progress.tasks[0].total = None  # update() takes None for "as it was"
+        self._progress.update(self._task, description=f"{self._words}: {stage}")
+
+    def samples(self, seen: int, total: int | None) -> None:
+        words = f"{self._words}: calibration" if total is not None else f"{self._words}: calibration, {seen} samples"
+        self._progress.update(self._task, description=words, completed=seen, total=total)
+        if seen == total:
+            self("precision")  # what follows is no calibration any more
+
+
+class _WhereCounted(ProgressColumn):
+    """A column that is empty while nothing is counted."""
+
+    def __init__(self, column: ProgressColumn) -> None:
+        super().__init__()
+        self._column = column
+
+    def render(self, task: Task) -> RenderableType:
+        """Of the column inside."""
+        return Text() if task.total is None else self._column.render(task)
 
 
 @contextlib.contextmanager
