@@ -36,6 +36,12 @@ def plan(tmp_path):
     return tmp_path / "model.plan"
 
 
+def test_the_live_norms_are_five_kinds_over_a_batch_and_over_a_sample():
+    assert set(OPS) == {
+        f"{kind}{over}Norm" for kind in ("L1", "L2", "Linf", "TopK", "Range") for over in ("Batch", "Instance")
+    }
+
+
 @pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16"])
 def test_every_live_norm_becomes_a_plugin_in_the_type_of_its_data(tmp_path, plan, kind):
     manifest = build_engine(networks.all_norms(tmp_path / "m.onnx", OPS, kind), plan, config(precision=kind))
@@ -43,7 +49,7 @@ def test_every_live_norm_becomes_a_plugin_in_the_type_of_its_data(tmp_path, plan
     built = [layer for layer in manifest.layers if layer.type == "PLUGIN_V3"]
     assert [(layer.name, layer.dtype) for layer in built] == [(f"block{i}/norm", kind) for i in range(len(OPS))]
     assert manifest.precision == {kind: 2 * len(OPS)}
-    assert manifest.bodies == ()
+    assert (manifest.bodies, manifest.embedded, manifest.targets) == ((), True, TARGETS)
 
 
 def test_every_integer_norm_becomes_a_plugin_that_reads_and_writes_int8(tmp_path, plan):
@@ -52,6 +58,7 @@ def test_every_integer_norm_becomes_a_plugin_that_reads_and_writes_int8(tmp_path
     built = [layer for layer in manifest.layers if layer.type == "PLUGIN_V3"]
     assert {layer.dtype for layer in built} == {"int8"}
     assert manifest.precision == {"float32": len(OPS), "int8": len(OPS)}, "the convolutions' weights are float32"
+    assert (manifest.bodies, manifest.embedded, manifest.targets) == ((), True, TARGETS)
 
 
 def test_norms_between_q_and_dq_are_absorbed_into_integer_plugins(tmp_path, plan):
@@ -64,7 +71,7 @@ def test_without_plugins_every_norm_is_built_from_its_body(tmp_path, plan, ops, 
     model = networks.all_norms(tmp_path / "m.onnx", ops, kind)
     manifest = build_engine(model, plan, config(plugins=False, plugin_library=None))
     assert (manifest.plugins, manifest.plugin, manifest.embedded) == ((), None, False)
-    assert set(manifest.bodies) == set(OPS)
+    assert (set(manifest.bodies), manifest.targets) == (set(OPS), TARGETS)
     assert not [layer for layer in manifest.layers if layer.type == "PLUGIN_V3"]
 
 

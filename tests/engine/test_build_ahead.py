@@ -1,0 +1,54 @@
+"""The process that builds may be started before it is known what to build; the command line does so."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from cli.conftest import command, environment
+from engine import networks
+
+from normexport.engine import RTX, Child, EngineConfig, build_engine
+
+pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
+
+FAST = EngineConfig(targets=("sm89",))
+
+
+@pytest.fixture
+def model(tmp_path):
+    return networks.convolutions(tmp_path / "model.onnx")
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Commands of the processes that work in `folder`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # another user's, or gone
+            if Path(os.readlink(process / "cwd")) == folder:
+                found.append((process / "cmdline").read_bytes().decode().replace("\0", " "))
+    return found
+
+
+def test_a_process_that_was_started_ahead_is_the_one_that_builds(model, tmp_path, monkeypatch):
+    ahead = Child(RTX)
+    monkeypatch.setattr(subprocess, "Popen", None)  # no other can be started
+    manifest = build_engine(model, tmp_path / "model.plan", FAST, ahead=ahead)
+    assert manifest.plan.bytes == (tmp_path / "model.plan").stat().st_size
+
+
+def test_a_process_of_another_flavour_is_left_aside(model, tmp_path):
+    with Child(dataclasses.replace(RTX, name="other", module="json")) as ahead:
+        assert build_engine(model, tmp_path / "model.plan", FAST, ahead=ahead).flavor == "tensorrt-rtx"
+
+
+@pytest.mark.parametrize(("words", "code"), [(("--target", "sm89"), 0), (("--target", "sm90"), 5), (("--what",), 2)])
+def test_the_command_leaves_no_process_behind(model, tmp_path, words, code):
+    words = ("build", model, "-o", tmp_path / "model.plan", *words)
+    done = subprocess.run(command(*words), cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert processes_in(tmp_path) == []
