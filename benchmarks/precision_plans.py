@@ -2,7 +2,8 @@
 
 Each is converted as `normexport convert FILE --precision P --data ... --engine --target sm89` does, int8 calibrated on
 64 training images and judged on 1,000 test images. Convolutions, matrix products and live norms of the ONNX file are
-counted; the manifest must hold exactly as many in that precision, and none in another.
+counted; the manifest must hold exactly as many in that precision, and none in another but the transposed convolutions
+of several groups, which stay float32 in int8.
 
 python benchmarks/precision_plans.py [--precision P ...] [--plugin-library FILE] [NAME ...]
 """
@@ -82,12 +83,18 @@ def plan(
         return {}, 0, 0.0, "the accuracy or parity limit does not hold: no plan"
     nodes = onnx.load(output / "model.onnx").graph.node
     plugins = sum(node.domain == "normexport" for node in nodes) if engine.plugins else 0
-    wanted = {precision: sum(node.op_type in MULTIPLYING for node in nodes) + plugins}
+    wide = sum(node.op_type == "ConvTranspose" and groups(node) > 1 for node in nodes) if precision == "int8" else 0
+    wanted = {precision: sum(node.op_type in MULTIPLYING for node in nodes) + plugins - wide}
+    wanted |= {"float32": wide} if wide else {}
     found = dict(done.engine.precision)
-    wrong = "" if found == wanted else f"expected {wanted[precision]} {precision}"
+    wrong = "" if found == wanted else f"expected {wanted}"
     if len(done.engine.plugins) != plugins:
         wrong = f"{len(done.engine.plugins)} plugins instead of {plugins}"
     return found, len(done.engine.plugins), done.engine.plan.bytes / 1000, wrong
+
+
+def groups(node: onnx.NodeProto) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
 
 
 if __name__ == "__main__":

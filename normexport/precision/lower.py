@@ -171,16 +171,19 @@ def _half(
 def _int8(
     model: ir.Model, config: Int8, inputs: Sequence[InputSpec], judged: Judged | None, on_batch: OnBatch | None
 ) -> Lowered:
-    notes: list[str] = []
-    calibration = _calibrated(model, config, inputs, judged, notes, on_batch)
     kept = {group_of(node): pattern for pattern in config.keep for node in model.graph if matches(node, pattern)}
     for pattern in config.keep:
         if pattern not in kept.values():
             some = ", ".join(modules_of(model)[:4])
             raise UsageError(f"--keep-fp32 {pattern}", "matches no module", f"modules are called {some}, ...")
-    if judged is None:
+    exact = (
+        _output(model, judged) if judged is not None else None
+    )  # labels that do not fit are told before the long part
+    notes: list[str] = []
+    calibration = _calibrated(model, config, inputs, judged, notes, on_batch)
+    if judged is None or exact is None:
         judged = Judged(_some(batches_of(config.calibration or (), inputs, config.batch)))
-    exact = _output(model, judged)
+        exact = _output(model, judged)
 
     def judge(candidate: ir.Model) -> tuple[float, float | None]:
         found, _ = evaluate(OnnxRuntime(candidate), dict(judged.data), judged.labels, exact)

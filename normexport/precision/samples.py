@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from normexport.errors import MissingComponent, UsageError
 from normexport.onnx_export import InputSpec
-from normexport.parity.inputs import fitting
+from normexport.parity.inputs import check_shape, fitting
 from normexport.precision.slices import count_in, slices_of
 from normexport.runtime import Array, Feeds
 
@@ -122,7 +122,10 @@ def _read(file: Path, spec: InputSpec) -> Array:
 
 def _one(place: str, spec: InputSpec, array: Array) -> Array:
     """One sample, checked as a batch of one is."""
-    return fitting(place, spec, array[None])[0] if spec.batched else fitting(place, spec, array)
+    if not spec.batched:
+        return fitting(place, spec, array)
+    check_shape(place, replace(spec, batched=False), array.shape)
+    return fitting(place, spec, array[None])[0]
 
 
 def _image(file: Path, spec: InputSpec) -> Array:

@@ -94,6 +94,7 @@ def spoiled(folder, **changes):
 
 
 INT8 = ("--precision", "int8", "--data")
+SAMPLES = ("--precision", "int8", "--calibration-data")
 
 
 @pytest.mark.parametrize(
@@ -108,6 +109,9 @@ INT8 = ("--precision", "int8", "--data")
         (lambda folder: ("--precision", "int8", "--calibration", "magic"), "magic"),
         (lambda folder: ("--precision", "int8", "--calibration-batch", 0), "--calibration-batch"),
         (lambda folder: ("--precision", "int8", "--calibration-data", folder), "no images"),
+        (lambda folder: (*SAMPLES, folder / "none.npz"), "can't be read"),
+        (lambda folder: (*SAMPLES, spoiled(folder, x=np.zeros((0, 3, 8, 8), np.float32))), "shape (0, 3, 8, 8)"),
+        (lambda folder: (*SAMPLES, spoiled(folder, x=np.full((8, 3, 8, 8), np.inf, np.float32))), "not finite"),
         (lambda folder: (*INT8, spoiled(folder, x=np.ones((8, 3, 9, 9), np.float32))), "shape"),
         (lambda folder: (*INT8, spoiled(folder, x=np.ones((8, 3, 8, 8), np.float32))), "1 throughout"),
         (lambda folder: (*INT8, spoiled(folder, x=np.full((8, 3, 8, 8), np.nan, np.float32))), "NaN"),

@@ -256,3 +256,7 @@ def test_bad_folders_are_one_clear_line(tmp_path):
         list(batches_of(tmp_path, SPECS)())
     with pytest.raises(UsageError, match="reads 2 inputs"):
         batches_of(tmp_path, (*SPECS, InputSpec("other", (2,))))
+    (tmp_path / "a.png").unlink()
+    np.save(tmp_path / "b.npy", images(1))
+    with pytest.raises(UsageError, match=r"b\.npy: array input: has shape \(1, 3, 12, 12\), expected \(3, 12, 12\)"):
+        list(batches_of(tmp_path, SPECS)())
