@@ -1,8 +1,8 @@
 """ONNX -> TensorRT plan and its manifest, built in a child process, written together or not at all.
 
-What takes time runs side by side. The child starts first, and loads the vendor's libraries while a thread here loads
-onnx and opens the file; so this module imports only what is cheap. A file without an operator of ours needs no
-preparation: the child parses and builds it as it is, while it is opened and checked here.
+What takes time runs side by side. The child starts first, and loads the vendor's libraries; so this module imports only
+what is cheap. A file without an operator of ours needs no preparation: the child parses and builds it as it is, while
+it is opened and checked here.
 """
 
 from __future__ import annotations
@@ -101,8 +101,23 @@ class _Build:
 
     def run(self, child: Child, plan: Path, name: str) -> Manifest:
         """Build into the file `plan`, which will be called `name`."""
-        with ThreadPoolExecutor(1) as thread, tempfile.TemporaryDirectory(prefix="normexport-onnx-") as folder:
-            as_it_is = _needs_nothing(self._source)
+        with tempfile.TemporaryDirectory(prefix="normexport-onnx-") as folder:
+            known = self._begin(child, plan, Path(folder, "model.onnx"))
+            digest = self._timed("build", lambda: child.finish(self._on_stage))
+        return Manifest(
+            plan=FileId(name, plan.stat().st_size, digest),
+            warnings=(*child.warnings(), *known.pop("warnings")),
+            seconds=self._seconds,
+            **known,
+        )
+
+    def _begin(self, child: Child, plan: Path, copy: Path) -> dict[str, Any]:
+        """Let the child build; meanwhile prove what it builds, and gather what the manifest says of it.
+
+        `copy` is where the prepared model goes, if it has to be prepared. The model is gone from memory on return.
+        """
+        as_it_is = _needs_nothing(self._source)
+        with ThreadPoolExecutor(1) as thread:
             opening = thread.submit(_opened, self._source)
             libraries = [self._library] if self._library is not None else []
             hello = self._timed("load", lambda: child.hello(libraries, self._config.timeout))
@@ -112,35 +127,24 @@ class _Build:
                 prepared = _prepared(opening, hello)
             else:
                 prepared = self._timed("prepare", lambda: _prepared(opening, hello))
-                onnx = Path(folder, "model.onnx")
-                self._timed("save", lambda: _save(prepared, onnx))
-                network = self._timed("parse", lambda: child.parse(onnx))
+                self._timed("save", lambda: _save(prepared, copy))
+                network = self._timed("parse", lambda: child.parse(copy))
                 shapes = self._start(child, network, plan, self._embedded(prepared))
-            _prove(prepared, network, self._config.precision)
-            known = self._known(prepared, network, shapes)
-            digest = self._timed("build", lambda: child.finish(self._on_stage))
-        return Manifest(
-            plan=FileId(name, plan.stat().st_size, digest),
-            onnx=opening.result()[1],
-            flavor_version=hello["version"],
-            warnings=(*child.warnings(), *self._coverage(prepared)),
-            seconds=self._seconds,
-            **known,
-        )
-
-    def _known(self, prepared: Prepared, network: dict[str, Any], shapes: tuple[Profile, ...]) -> dict[str, Any]:
-        """What the manifest says that does not wait for the plan."""
+        _prove(prepared, network, self._config.precision)
         from normexport.engine.describe import described
 
         embedded = bool(self._embedded(prepared))
         return {
+            "onnx": opening.result()[1],
             "plugin": FileId.of(self._library) if self._library is not None and prepared.plugins else None,
             "embedded": embedded,
             "host_code": embedded or self._config.version_compatible,
             "normexport": normexport.__version__,
             "flavor": flavor(self._config.flavor).name,
+            "flavor_version": hello["version"],
             "targets": self._targets,
             "options": _options(self._config),
+            "warnings": self._coverage(prepared),
             **described(network, prepared, shapes),
         }
 
