@@ -130,7 +130,10 @@ def _builder(words: Sequence[str]) -> AbstractContextManager[Any]:
         return nullcontext()
     from normexport.engine import RTX, Child, is_installed
 
-    return Child(RTX) if is_installed(RTX) else nullcontext()
+    try:
+        return Child(RTX) if is_installed(RTX) else nullcontext()
+    except OSError:  # the build meets it again, and says what it is
+        return nullcontext()
 
 
 def main() -> None:
