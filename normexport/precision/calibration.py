@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,8 @@ def read_calibration(path: Path, model: ir.Model, method: str, *, symmetric: boo
         if content.pop("format") != FORMAT:
             raise ValueError("another format")
         ranges = {str(name): (float(low), float(high)) for name, (low, high) in content.pop("ranges").items()}
+        if not all(low <= high and math.isfinite(low) and math.isfinite(high) for low, high in ranges.values()):
+            raise ValueError("a range that is none")
         found = Calibration(ranges, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(

@@ -108,6 +108,7 @@ SAMPLES = ("--precision", "int8", "--calibration-data")
         (lambda folder: ("--precision", "fp16", "--keep-fp32", "layer9"), "layer9"),
         (lambda folder: ("--precision", "int8", "--calibration", "magic"), "magic"),
         (lambda folder: ("--precision", "int8", "--calibration-batch", 0), "--calibration-batch"),
+        (lambda folder: ("--precision", "int8", "--min-snr", "nan"), "--min-snr nan"),
         (lambda folder: ("--precision", "int8", "--calibration-data", folder), "no images"),
         (lambda folder: (*SAMPLES, folder / "none.npz"), "can't be read"),
         (lambda folder: (*SAMPLES, spoiled(folder, x=np.zeros((0, 3, 8, 8), np.float32))), "shape (0, 3, 8, 8)"),

@@ -69,6 +69,27 @@ def test_asking_for_int8_of_a_float_network_is_an_error(trained, tmp_path):
         built(trained, tmp_path, precision="int8")
 
 
+# Additions, a transposed convolution of several groups, a network of rows; benchmarks/precision_plans.py builds all 21.
+@pytest.mark.parametrize(
+    ("name", "half", "int8"),
+    [
+        ("residual_linf.pt2", {"float16": 7}, {"int8": 7}),
+        ("mixed_range.pt2", {"float16": 8}, {"int8": 7, "float32": 1}),
+        ("rows_l1.pt2", {"float16": 4}, {"int8": 4}),
+    ],
+)
+def test_trained_networks_become_plans_of_the_precision_asked_for(name, half, int8, tmp_path):
+    exported = normexport.export(index.CHECKPOINTS / name)
+    model = normexport.fold(exported.model).model
+    lowered = halve(model, Half("float16")).model
+    assert built(lowered, tmp_path, plugins=False, plugin_library=None, precision="float16").precision == half
+    with np.load(index.CHECKPOINTS.parent / "digits.npz") as digits:
+        feeds = {model.graph.inputs[0].name: digits["input"].reshape(64, *exported.inputs[0].shape)}
+    ranges = calibrate(model, [feeds], "mse", symmetric=True).ranges
+    lowered = quantize(model, ranges, symmetric=True).model
+    assert built(lowered, tmp_path, plugins=False, plugin_library=None, precision="int8").precision == int8
+
+
 # The proof itself, on descriptions of networks that no builder would honestly give.
 
 

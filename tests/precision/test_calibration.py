@@ -116,6 +116,11 @@ def test_a_cache_of_another_model_or_method_is_refused(tmp_path):
         read_calibration(path, nets.folded(nets.growing)[0], "minmax")
     with pytest.raises(UsageError, match="ranges by minmax"):
         read_calibration(path, model, "mse")
+    content = json.loads(path.read_text())
+    for wrong in ([0, float("nan")], [1, 0], [0], "ab"):
+        path.write_text(json.dumps(content | {"ranges": content["ranges"] | {"input": wrong}}))
+        with pytest.raises(UsageError, match="not a calibration cache"):
+            read_calibration(path, model, "minmax")
     path.write_text("{}")
     with pytest.raises(UsageError, match="not a calibration cache"):
         read_calibration(path, model, "minmax")

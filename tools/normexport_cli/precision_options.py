@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,6 +87,9 @@ def precision_config(
             raise UsageError(option, f"means nothing with --precision {precision}", f"it is for {', '.join(serves)}")
     if batch < 1:
         raise UsageError(f"--calibration-batch {batch}", "is not a number of samples", "give at least 1")
+    for option, limit in zip(("--max-drop", "--min-snr"), limits, strict=True):
+        if not math.isfinite(limit):
+            raise UsageError(f"{option} {limit}", "is not a limit", "give a number")
     if precision == "fp32":
         return None
     from normexport.precision import Half, Int8
