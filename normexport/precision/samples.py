@@ -125,7 +125,8 @@ def _one(place: str, spec: InputSpec, array: Array) -> Array:
     if not spec.batched:
         return fitting(place, spec, array)
     check_shape(place, replace(spec, batched=False), array.shape)
-    return fitting(place, spec, array[None])[0]
+    one: Array = fitting(place, spec, array[None])[0]
+    return one
 
 
 def _image(file: Path, spec: InputSpec) -> Array:

@@ -69,13 +69,12 @@ def test_asking_for_int8_of_a_float_network_is_an_error(trained, tmp_path):
         built(trained, tmp_path, precision="int8")
 
 
-# Additions, a transposed convolution of several groups, a network of rows; benchmarks/precision_plans.py builds all 21.
+# Additions, a transposed convolution of several groups; benchmarks/precision_plans.py builds all 21.
 @pytest.mark.parametrize(
     ("name", "half", "int8"),
     [
         ("residual_linf.pt2", {"float16": 7}, {"int8": 7}),
         ("mixed_range.pt2", {"float16": 8}, {"int8": 7, "float32": 1}),
-        ("rows_l1.pt2", {"float16": 4}, {"int8": 4}),
     ],
 )
 def test_trained_networks_become_plans_of_the_precision_asked_for(name, half, int8, tmp_path):
