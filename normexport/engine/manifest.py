@@ -111,6 +111,8 @@ def read_manifest(plan: Path) -> Manifest:
         UsageError: there is none, or it is no manifest of this format.
     """
     path = manifest_path(plan)
+    if not plan.exists() and not path.exists():
+        raise UsageError(str(plan), "does not exist", "build it with normexport build")
     if not path.is_file():
         raise UsageError(str(plan), f"has no manifest beside it ({path.name})", "build it with normexport build")
     try:

@@ -25,7 +25,8 @@ _COMPUTE = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM", _PLUGIN
 _COMPUTE_OPS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum")
 
 #: What may stand between a DEQUANTIZE and the layer that it is fused into.
-_RESHAPING, _RESHAPING_OPS = ("SHUFFLE", "IDENTITY"), ("Transpose", "Reshape", "Flatten", "Identity")
+_RESHAPING = ("SHUFFLE", "IDENTITY", "SQUEEZE", "UNSQUEEZE")
+_RESHAPING_OPS = ("Transpose", "Reshape", "Flatten", "Identity")
 
 #: TensorRT's names of types -> ours.
 DTYPES = {"float": "float32", "half": "float16", "bf16": "bfloat16"}

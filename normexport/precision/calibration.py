@@ -108,7 +108,7 @@ def read_calibration(path: Path, model: ir.Model, method: str, *, symmetric: boo
     """The calibration saved at `path`.
 
     Raises:
-        UsageError: not such a file, or one of another model or method.
+        UsageError: not such a file, an incomplete one, or one of another model or method.
     """
     try:
         content = json.loads(path.read_text())
@@ -124,6 +124,10 @@ def read_calibration(path: Path, model: ir.Model, method: str, *, symmetric: boo
         ) from error
     if found.model != fingerprint(model):
         raise UsageError(str(path), "was made for another model", "remove it, and calibrate again")
+    values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
+    lacking = [value.name for value in values if value.dtype == ir.DataType.FLOAT and value.name not in ranges]
+    if lacking:
+        raise UsageError(str(path), f"lacks the range of tensor {lacking[0]}", "remove it, and calibrate again")
     if (found.method, found.symmetric) != (method, symmetric):
         kind = f"{found.method}{', symmetric' if found.symmetric else ''}"
         raise UsageError(str(path), f"holds ranges by {kind}", f"remove it, or ask for --calibration {found.method}")

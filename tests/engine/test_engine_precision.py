@@ -75,6 +75,7 @@ def test_asking_for_int8_of_a_float_network_is_an_error(trained, tmp_path):
     [
         ("residual_linf.pt2", {"float16": 7}, {"int8": 7}),
         ("mixed_range.pt2", {"float16": 8}, {"int8": 7, "float32": 1}),
+        ("rows_l1.pt2", {"float16": 4}, {"int8": 4}),  # 1-d convolutions, which the parser unsqueezes
     ],
 )
 def test_trained_networks_become_plans_of_the_precision_asked_for(name, half, int8, tmp_path):

@@ -121,6 +121,10 @@ def test_a_cache_of_another_model_or_method_is_refused(tmp_path):
         path.write_text(json.dumps(content | {"ranges": content["ranges"] | {"input": wrong}}))
         with pytest.raises(UsageError, match="not a calibration cache"):
             read_calibration(path, model, "minmax")
+    lacking = {name: both for name, both in content["ranges"].items() if name != "input"}
+    path.write_text(json.dumps(content | {"ranges": lacking}))
+    with pytest.raises(UsageError, match="lacks the range of tensor input"):
+        read_calibration(path, model, "minmax")
     path.write_text("{}")
     with pytest.raises(UsageError, match="not a calibration cache"):
         read_calibration(path, model, "minmax")
