@@ -60,15 +60,16 @@ _INSTANCE = """
     axes = Constant <value = int64[1] {2}>()
     n = Squeeze(spread_out)
 """
-_INSTANCE_ROWS = """
+#: X's statistics one per row: `rows` (N*C, S) of the (N, C, S) tensor {of}.
+INSTANCE_ROWS = """
     sample_channel = Shape <start = 0, end = 2>(X)
     row_count = ReduceProd <keepdims = 1>(sample_channel)
-    zero_after = Constant <value = int64[2] {0, 1}>()
-    zero_before = Constant <value = int64[2] {1, 0}>()
+    zero_after = Constant <value = int64[2] {{0, 1}}>()
+    zero_before = Constant <value = int64[2] {{1, 0}}>()
     count_zero = Pad(row_count, zero_after)
     zero_length = Pad(spread_out, zero_before)
     row_shape = Add(count_zero, zero_length)
-    rows = Reshape(d, row_shape)
+    rows = Reshape({of}, row_shape)
 """
 # TensorRT pads shapes with zeros only: the one is added.
 _INSTANCE_STAT = """
@@ -148,7 +149,9 @@ def live_function(kind: NormKind, instance: bool) -> onnx.FunctionProto:
     signature = (
         f"{kind.op(instance)} <epsilon: float = 0.00001, correction: float = 0.0{parameters}> (X, scale, bias) => (Y)"
     )
-    axes, rows, stat = (_INSTANCE, _INSTANCE_ROWS, _INSTANCE_STAT) if instance else (_BATCH, _BATCH_ROWS, _BATCH_STAT)
+    axes, rows, stat = (
+        (_INSTANCE, INSTANCE_ROWS.format(of="d"), _INSTANCE_STAT) if instance else (_BATCH, _BATCH_ROWS, _BATCH_STAT)
+    )
     steps = [_AS_NCS.format(like="scale"), axes, _CENTRED.format(own=kind.onnx_constant)]
     if kind.by_rows:
         steps += [rows, kind.onnx_statistic, stat, _NORMALIZED.format(statistic="statistic")]

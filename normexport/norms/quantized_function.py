@@ -12,7 +12,7 @@ import re
 
 import onnx
 
-from normexport.norms.function import parse
+from normexport.norms.function import INSTANCE_ROWS, parse
 from normexport.norms.kind import NormKind
 
 _AS_NCS = """
@@ -34,18 +34,7 @@ _BATCH_ROWS = """
     by_channel = Transpose <perm = [1, 0, 2]>(X3)
     rows = Flatten <axis = 1>(by_channel)
 """
-# Shapes are padded with zeros ("copy this dimension"); see `function.py`.
-_INSTANCE_ROWS = """
-    n = Squeeze(spread_out)
-    sample_channel = Shape <start = 0, end = 2>(X)
-    row_count = ReduceProd <keepdims = 1>(sample_channel)
-    zero_after = Constant <value = int64[2] {0, 1}>()
-    zero_before = Constant <value = int64[2] {1, 0}>()
-    count_zero = Pad(row_count, zero_after)
-    zero_length = Pad(spread_out, zero_before)
-    row_shape = Add(count_zero, zero_length)
-    rows = Reshape(X3, row_shape)
-"""
+_INSTANCE_ROWS = "n = Squeeze(spread_out)" + INSTANCE_ROWS.format(of="X3")
 
 _PIVOT = """
     along = Constant <value = int64[1] {1}>()

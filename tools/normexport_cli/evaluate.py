@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from normexport_cli import options
-from normexport_cli.options import LoadOptions
+from normexport_cli.options import LoadOptions, is_plan
 from normexport_cli.screen import print_json, result_console, working
 
 Evaluated = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint, an ONNX file, or a plan.")]
@@ -40,9 +40,8 @@ def evaluate(
     with working("Evaluating", json=json, debug=debug):
         how = LoadOptions.of(factory, model_kwargs, dialect, trust)
         from normexport import pipeline
-        from normexport.plans import Plan
 
-        side = Plan(model, trust) if model.suffix.lower() == ".plan" else how.load_unless_onnx(model)
+        side = options.load_plan(model, trust) if is_plan(model) else how.load_unless_onnx(model)
         against = None if reference is None else how.load_unless_onnx(reference)
         result = pipeline.evaluate(side, data, against, inputs)
     if json:
