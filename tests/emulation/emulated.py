@@ -83,6 +83,7 @@ def open_library(path: Any) -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(path))
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     loaded.nx_emu_alloc.argtypes, loaded.nx_emu_alloc.restype = [size], pointer
+    loaded.nx_emu_on_device.argtypes, loaded.nx_emu_on_device.restype = [pointer], pointer
     loaded.nx_emu_free.argtypes = [pointer]
     loaded.nx_emu_error.restype = loaded.nx_emu_launches.restype = ctypes.c_char_p
     loaded.nx_emu_set_seed.argtypes = [ctypes.c_uint64]
@@ -97,10 +98,13 @@ class Buffer:
 
     def __init__(self, lib: ctypes.CDLL, elements: int, dtype: Any, offset: int = 0) -> None:
         self._lib, self._whole = lib, lib.nx_emu_alloc((elements + offset) * dtype.itemsize)
-        self.address = self._whole + offset * dtype.itemsize
-        self.bytes = elements * dtype.itemsize
-        raw = np.ctypeslib.as_array((ctypes.c_uint8 * self.bytes).from_address(self.address))
+        self._offset, self.bytes = offset * dtype.itemsize, elements * dtype.itemsize
+        raw = np.ctypeslib.as_array((ctypes.c_uint8 * self.bytes).from_address(self._whole + self._offset))
         self.array = raw.view(dtype) if elements else np.empty(0, dtype)
+
+    def on_device(self) -> int:
+        """The address for a kernel, with what `array` holds now."""
+        return int(self._lib.nx_emu_on_device(self._whole)) + self._offset
 
     def free(self) -> bool:
         return self._lib.nx_emu_free(self._whole) == 0
@@ -166,8 +170,8 @@ def run(
         buffer.array[:] = each
     room = Buffer(lib, lib.nx_cuda_workspace(ctypes.byref(described)), np.dtype(np.uint8))
     status = lib.nx_cuda_norm(
-        ctypes.byref(described), source.address, vectors[0].address, vectors[1].address, target.address,
-        room.address if room.bytes else None, room.bytes, None,
+        ctypes.byref(described), source.on_device(), vectors[0].on_device(), vectors[1].on_device(),
+        target.on_device(), room.on_device() if room.bytes else None, room.bytes, None,
     )  # fmt: skip
     message = lib.nx_emu_error().decode() or lib.nx_message(status).decode()
     launches = tuple(lib.nx_emu_launches().decode().splitlines())

@@ -14,6 +14,7 @@ extern "C" {
 void nx_emu_set_device(int compute_capability, int multiprocessors, int shared_memory);
 void nx_emu_set_seed(uint64_t seed);
 void* nx_emu_alloc(size_t bytes);
+void* nx_emu_on_device(void* pointer);
 int nx_emu_free(void* pointer);
 }
 
@@ -51,6 +52,8 @@ void fill(unsigned char* bytes, size_t count, int32_t type) {
   }
 }
 
+const float* on_device(void* floats) { return static_cast<const float*>(nx_emu_on_device(floats)); }
+
 int run(const Case& c) {
   nx_emu_set_device(c.compute_capability, 16, c.compute_capability >= 90 ? 227 * 1024 : 64 * 1024);
   nx_emu_set_seed(c.seed);
@@ -65,7 +68,8 @@ int run(const Case& c) {
   fill(scale, channels, NX_FLOAT32);
   fill(bias, channels, NX_FLOAT32);
   void* workspace = room ? nx_emu_alloc(room) : nullptr;
-  int status = nx_cuda_norm(&norm, x, scale, bias, y, workspace, room, nullptr);
+  int status = nx_cuda_norm(&norm, nx_emu_on_device(x), on_device(scale), on_device(bias), nx_emu_on_device(y),
+                            workspace ? nx_emu_on_device(workspace) : nullptr, room, nullptr);
   int touched = 0;
   for (void* each : {static_cast<void*>(x), y, static_cast<void*>(scale), static_cast<void*>(bias), workspace})
     touched |= nx_emu_free(each);

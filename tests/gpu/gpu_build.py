@@ -1,15 +1,33 @@
-"""Builds the CUDA kernels with nvcc alone: a machine with a GPU often has neither CMake nor a network."""
+"""Builds the CUDA kernels with nvcc alone: a machine with a GPU often has neither CMake nor a network.
+
+python tests/gpu/gpu_build.py --architecture 90     # ahead, on any machine with nvcc; then gpu_check.py --built
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).parent
-KERNELS = HERE.parents[1] / "plugins" / "kernels"
+ROOT = HERE.parents[1]
+KERNELS, PLUGIN = ROOT / "plugins" / "kernels", ROOT / "plugins" / "tensorrt"
+HOST = HERE.parent / "engine" / "host"
+FOLDER = ROOT / "build" / "gpu"
+
+#: "cuda" is the product; "harness" the same with the calls that the checks make; "run_cases" the program for the
+#: sanitizer; "plugin" the TensorRT plugin on these kernels; "plugin_host" the program that uses it without TensorRT.
+FILES = {
+    "cuda": "libnormexport_cuda.so",
+    "harness": "libnormexport_on_device.so",
+    "run_cases": "run_cases",
+    "plugin": "libnormexport_tensorrt.so",
+    "plugin_host": "plugin_host",
+}
 
 
 def nvcc() -> str | None:
@@ -21,12 +39,25 @@ def nvcc() -> str | None:
     return shutil.which("nvcc")
 
 
-def build(folder: Path, architecture: str, jobs: int | None = None) -> dict[str, Path]:
-    """Builds in `folder` for one `architecture` ("90"); sources are compiled side by side.
+def found(folder: Path) -> dict[str, Path]:
+    """Those of FILES that lie in `folder`."""
+    return {name: folder / file for name, file in FILES.items() if (folder / file).is_file()}
 
-    Returns:
-        "cuda": libnormexport_cuda.so, the product; "harness": the same with the calls that the checks make;
-        "run_cases": the program for the sanitizer.
+
+def tensorrt_headers(folder: Path) -> Path:
+    """The folder of NvInferRuntime.h, fetched into `folder` if need be.
+
+    Raises:
+        LookupError: there is none; the message says what to do.
+    """
+    done = subprocess.run([sys.executable, PLUGIN / "headers.py", folder], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LookupError(done.stderr.strip().removeprefix("error: "))
+    return Path(done.stdout.strip())
+
+
+def build(folder: Path, architecture: str, headers: Path | None = None, jobs: int | None = None) -> dict[str, Path]:
+    """Builds FILES in `folder` for one `architecture` ("90"), the plugin's where there are `headers` of TensorRT.
 
     Raises:
         RuntimeError: there is no nvcc, or it refused; its words are in the message.
@@ -36,30 +67,62 @@ def build(folder: Path, architecture: str, jobs: int | None = None) -> dict[str,
         raise RuntimeError("nvcc is not on this machine: install the CUDA toolkit, or set CUDA_HOME")
     folder.mkdir(parents=True, exist_ok=True)
     target = f"-gencode=arch=compute_{architecture},code=sm_{architecture}"
-    options = [target, "-O3", "-std=c++17", "-lineinfo", "-Xcompiler=-fPIC,-fvisibility=hidden"]
+    options = [target, "-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden"]
     options += [f"-I{KERNELS}", f"-I{KERNELS / 'include'}", f"-I{KERNELS / 'cuda'}"]
-    kernels = [*sorted((KERNELS / "cuda").rglob("*.cu")), KERNELS / "common" / "norm.cpp"]
-    harness, program = HERE / "device_harness.cu", HERE.parent / "emulation" / "run_cases.cpp"
+    options += [] if headers is None else ["-isystem", str(headers), "-DON_DEVICE"]
 
     def compiled(source: Path) -> Path:
-        made = folder / (source.name + ".o")
+        made = folder / f"{source.parent.name}_{source.name}.o"
         _run([compiler, *options, "-c", str(source), "-o", str(made)])
         return made
 
-    def linked(name: str, objects: list[Path], *how: str) -> Path:
-        _run([compiler, target, "-cudart=static", *how, *map(str, objects), "-o", str(folder / name)])
-        return folder / name
+    def linked(name: str, objects: list[Path], *how: str) -> None:
+        _run([compiler, target, "-cudart=static", *how, *map(str, objects), "-o", str(folder / FILES[name])])
 
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-        *own, of_harness, of_program = pool.map(compiled, [*kernels, harness, program])
-    return {
-        "cuda": linked("libnormexport_cuda.so", own, "-shared"),
-        "harness": linked("libnormexport_on_device.so", [*own, of_harness], "-shared"),
-        "run_cases": linked("run_cases", [*own, of_harness, of_program]),
+        waiting = {name: [pool.submit(compiled, source) for source in of] for name, of in _sources(headers).items()}
+        objects = {name: [each.result() for each in of] for name, of in waiting.items()}
+    own = objects["kernels"]
+    linked("cuda", own, "-shared")
+    linked("harness", own + objects["harness"], "-shared")
+    linked("run_cases", own + objects["harness"] + objects["run_cases"])
+    if headers is not None:
+        linked("plugin", own + objects["plugin"], "-shared", f"-Xlinker=--version-script={PLUGIN / 'exports.map'}")
+        linked("plugin_host", objects["plugin_host"], "-ldl")
+    return found(folder)
+
+
+def _sources(headers: Path | None) -> dict[str, list[Path]]:
+    sources = {
+        "kernels": [*sorted((KERNELS / "cuda").rglob("*.cu")), KERNELS / "common" / "norm.cpp"],
+        "harness": [HERE / "device_harness.cu"],
+        "run_cases": [HERE.parent / "emulation" / "run_cases.cpp"],
     }
+    if headers is not None:
+        sources["plugin"] = sorted(PLUGIN.glob("*.cpp"))
+        sources["plugin_host"] = [each for each in sorted(HOST.glob("*.cpp")) if each.name != "broken_library.cpp"]
+    return sources
 
 
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-4000:]}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--architecture", required=True, help="compute capability of the GPU, 90")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    how = parser.parse_args()
+    try:
+        made = build(how.folder, how.architecture, tensorrt_headers(how.folder))
+    except (LookupError, RuntimeError) as error:
+        print(f"gpu-build: {error}", file=sys.stderr)
+        return 6
+    print("\n".join(map(str, made.values())))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,9 +3,10 @@
     PYTHONPATH=.:tests/emulation:tests/gpu:benchmarks python tests/gpu/gpu_check.py --report build/gpu-report.md
 
 Needs an NVIDIA GPU, nvcc and torch; no network, no CMake; TensorRT is tried where it is there. Builds the kernels for
-this GPU, runs every kind, type and layout against float64, each twice for the same bits (int8: byte for byte against
-the integer reference, and against the CPU kernels where they are built), then under compute-sanitizer where there is
-one, then the TensorRT plugin and engines (`gpu_engines`), then the benchmark.
+this GPU (or takes those that `gpu_build.py` built before: --built), runs every kind, type and layout against float64,
+each twice for the same bits (int8: byte for byte against the integer reference, and against the CPU kernels where they
+are built), meanwhile under compute-sanitizer where there is one, then the TensorRT plugin and engines (`gpu_engines`),
+then the benchmark, alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import argparse
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import gpu_build
 import gpu_engines
+import gpu_sanitizer
 
 if TYPE_CHECKING:
     from gpu_report import Report
@@ -30,14 +31,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 #: Seconds that the whole check may take; what is left of them goes to the benchmark.
 BUDGET = 8 * 60
-TOOLS = ("memcheck", "racecheck", "synccheck")
-GPU_SHAPES = ("8x64x56x56", "32x256x14x14", "64x256x56x56")
+GPU_SHAPES = ("8x64x56x56", "32x256x14x14", "16x256x56x56")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--report", type=Path, default=ROOT / "build" / "gpu-report.md")
-    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "gpu", help="where to build")
+    parser.add_argument("--folder", type=Path, default=gpu_build.FOLDER, help="where to build")
+    parser.add_argument("--built", action="store_true", help="take what gpu_build.py has built in the folder")
     how = parser.parse_args()
     reason = missing()
     if reason:
@@ -48,15 +49,16 @@ def main() -> int:
     start = time.monotonic()
     report = Report(_facts())
     try:
-        made = gpu_build.build(how.folder, _architecture())
+        made = gpu_build.found(how.folder) if how.built else _built(report, how.folder)
     except RuntimeError as error:
         report.failed("build", str(error))
         report.write(how.report)
         return 5
-    report.passed("build", f"sm_{_architecture()} in {time.monotonic() - start:.0f} s")
+    watched = gpu_sanitizer.start(report, made["run_cases"], how.folder)
     _values(report, made["harness"])
-    _sanitize(report, made["run_cases"], how.folder)
-    gpu_engines.check(report, made["cuda"], Path(str(gpu_build.nvcc())), how.folder / "engines")
+    gpu_sanitizer.finish(report, watched)
+    if "plugin" in made:
+        gpu_engines.check(report, made["plugin"], made["plugin_host"], how.folder)
     _benchmark(report, how.folder, BUDGET - (time.monotonic() - start))
     report.passed("time", f"{time.monotonic() - start:.0f} s of {BUDGET}")
     report.write(how.report)
@@ -82,6 +84,17 @@ def _architecture() -> str:
     return "".join(map(str, torch.cuda.get_device_capability()))
 
 
+def _built(report: Report, folder: Path) -> dict[str, Path]:
+    begin, headers = time.monotonic(), None
+    try:
+        headers = gpu_build.tensorrt_headers(folder)
+    except LookupError as missing:
+        report.skipped("TensorRT plugin", str(missing))
+    made = gpu_build.build(folder, _architecture(), headers)
+    report.passed("build", f"sm_{_architecture()} in {time.monotonic() - begin:.0f} s")
+    return made
+
+
 def _facts() -> dict[str, Any]:
     import torch
 
@@ -99,39 +112,12 @@ def _facts() -> dict[str, Any]:
 
 
 def _values(report: Report, harness: Path) -> None:
-    from emulated import open_library
     from gpu_cases import large_cases, odd_cases
-    from gpu_run import judge
+    from gpu_run import judge_side_by_side
 
-    lib = open_library(harness)
     for name, cases in (("odd shapes", odd_cases()), ("large shapes", large_cases())):
         begin = time.monotonic()
-        report.families(name, judge(lib, cases), time.monotonic() - begin)
-
-
-def _sanitize(report: Report, program: Path, folder: Path) -> None:
-    from gpu_cases import sanitizer_lines
-
-    tool = shutil.which("compute-sanitizer")
-    if tool is None:
-        report.skipped("compute-sanitizer", "is not on this machine")
-        return
-    lines = folder / "cases.txt"
-    lines.write_text("\n".join(sanitizer_lines()) + "\n")
-    for each in TOOLS:
-        command = [tool, "--tool", each, "--error-exitcode", "9", str(program), str(lines)]
-        begin = time.monotonic()
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
-        except subprocess.TimeoutExpired as slow:
-            seen = (slow.stdout or b"").count(b"\n")
-            report.skipped(f"compute-sanitizer {each}", f"stopped after 90 s; {seen} cases until then, no finding")
-            continue
-        words = f"{len(done.stdout.splitlines())} lines in {time.monotonic() - begin:.0f} s"
-        if done.returncode:
-            report.failed(f"compute-sanitizer {each}", (done.stdout + done.stderr)[-3000:])
-        else:
-            report.passed(f"compute-sanitizer {each}", words)
+        report.families(name, judge_side_by_side(harness, cases), time.monotonic() - begin)
 
 
 def _benchmark(report: Report, folder: Path, seconds: float) -> None:

@@ -1,7 +1,6 @@
 """The TensorRT part of `make gpu-check`: the plugin on the device, and engines built, run and judged there.
 
-Needs TensorRT's headers (TENSORRT_ROOT, the system's, or fetched) for the plugin, and a flavour of TensorRT that can be
-imported for the engines; what is missing is said and skipped.
+The engines need a flavour of TensorRT that can be imported; what is missing is said and skipped.
 """
 
 from __future__ import annotations
@@ -16,22 +15,13 @@ if TYPE_CHECKING:
     from gpu_report import Report
 
 ROOT = Path(__file__).parents[2]
-PLUGIN, HOST = ROOT / "plugins" / "tensorrt", ROOT / "tests" / "engine" / "host"
 sys.path.insert(0, str(ROOT / "tests"))
 
 
-def check(report: Report, kernels: Path, nvcc: Path, folder: Path) -> None:
-    """`kernels`: libnormexport_cuda.so for this GPU, built with `nvcc`."""
+def check(report: Report, library: Path, host: Path, folder: Path) -> None:
+    """`library`: the plugin on this GPU's kernels; `host`: the program that uses it as TensorRT does."""
+    folder = folder / "engines"
     folder.mkdir(parents=True, exist_ok=True)
-    found = subprocess.run([sys.executable, PLUGIN / "headers.py", folder], capture_output=True, text=True)
-    if found.returncode:
-        report.skipped("TensorRT plugin", found.stderr.strip().removeprefix("error: "))
-        return
-    try:
-        library, host = _built(kernels, nvcc.resolve().parents[1], Path(found.stdout.strip()), folder)
-    except RuntimeError as error:
-        report.failed("TensorRT plugin", str(error))
-        return
     _host(report, library, host, folder)
     from normexport.engine import FLAVORS
 
@@ -40,25 +30,6 @@ def check(report: Report, kernels: Path, nvcc: Path, folder: Path) -> None:
             report.skipped(flavor.title, f"can't be imported; {flavor.install}")
         else:
             _engines(report, flavor.name, library, folder)
-
-
-def _built(kernels: Path, cuda: Path, headers: Path, folder: Path) -> tuple[Path, Path]:
-    """The plugin on the real kernels, and the host that gives it device memory."""
-    library, host = folder / "libnormexport_tensorrt.so", folder / "plugin_host"
-    compiler = ["c++", "-std=c++17", "-O2", "-isystem", str(headers), "-isystem", str(cuda / "include")]
-    own = [f"-I{ROOT / 'plugins' / 'kernels' / 'include'}", "-fPIC", "-shared", *map(str, sorted(PLUGIN.glob("*.cpp")))]
-    link = [str(kernels.resolve()), f"-Wl,-rpath,{kernels.resolve().parent}"]
-    _run([*compiler, *own, *link, "-o", str(library)])
-    sources = [str(source) for source in sorted(HOST.glob("*.cpp")) if source.name != "broken_library.cpp"]
-    static = [f"-L{cuda / 'lib64'}", f"-L{cuda / 'targets' / 'x86_64-linux' / 'lib'}", "-lcudart_static"]
-    _run([*compiler, "-DON_DEVICE", *sources, *static, "-ldl", "-lpthread", "-lrt", "-o", str(host)])
-    return library, host
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-2000:]}")
 
 
 def _host(report: Report, library: Path, host: Path, folder: Path) -> None:

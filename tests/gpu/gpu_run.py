@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import expected
 import numpy as np
-from emulated import Norm, run, struct
+from emulated import Norm, open_library, run, struct
 from gpu_cases import DeviceCase
 
 from normexport import plugins
@@ -36,6 +40,28 @@ def judge(lib: ctypes.CDLL, cases: Iterable[DeviceCase], *, repeats: int = 2) ->
         except AssertionError as error:
             family.failures.append(f"{case.norm} {case.shape} {dict(case.options)}: {error}")
     return families
+
+
+def judge_side_by_side(library: Path, cases: Iterable[DeviceCase], jobs: int | None = None) -> dict[str, Family]:
+    """`judge` in several processes, each with its own context on the GPU: what takes the time is float64 on the CPU."""
+    listed, jobs = list(cases), jobs or min(8, os.cpu_count() or 1)
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        done = list(pool.map(_judge_file, [library] * jobs, [listed[start::jobs] for start in range(jobs)]))
+    merged = {case.family: Family() for case in listed}
+    for families in done:
+        _merge(merged, families)
+    return merged
+
+
+def _judge_file(library: Path, cases: list[DeviceCase]) -> dict[str, Family]:
+    return judge(open_library(library), cases)
+
+
+def _merge(into: dict[str, Family], families: Mapping[str, Family]) -> None:
+    for name, each in families.items():
+        into[name].cases += each.cases
+        into[name].worst = max(into[name].worst, each.worst)
+        into[name].failures += each.failures
 
 
 def _one(lib: ctypes.CDLL, case: DeviceCase, repeats: int) -> float:

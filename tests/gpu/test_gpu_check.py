@@ -26,6 +26,13 @@ def test_emulated_kernels_pass_the_judgement_of_the_device() -> None:
     assert not [line for each in families.values() for line in each.failures]
 
 
+@emulated
+def test_processes_side_by_side_judge_what_one_does() -> None:
+    cases = list(itertools.islice(odd_cases(), 0, None, 197))
+    path = emulation_build.build("normexport_emulated")
+    assert gpu_run.judge_side_by_side(path, cases, jobs=2) == gpu_run.judge(library(), cases)
+
+
 @pytest.mark.parametrize(
     ("dtype", "spoil", "words"),
     [

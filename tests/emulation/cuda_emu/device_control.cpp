@@ -58,6 +58,9 @@ NX_EMU_API void* nx_emu_alloc(size_t bytes) {
   return base + kGuard;
 }
 
+// What a kernel gets of an allocation: here, itself.
+NX_EMU_API void* nx_emu_on_device(void* pointer) { return pointer; }
+
 // 0 if nothing wrote outside of the allocation.
 NX_EMU_API int nx_emu_free(void* pointer) {
   using namespace cuda_emu;
