@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import onnx_ir as ir
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 #: Written by torch's exporter: "['', 'layer1', 'layer1.0', 'conv2d']", outermost module first, the operation last,
 #: and class names in the same order.
@@ -17,10 +20,10 @@ FOLDED = "normexport.folded"
 NO_MODULE = "_empty_nn_module_stack"
 
 
-def words(node: ir.Node, key: str) -> list[str]:
+def words(metadata: Mapping[str, str], key: str) -> list[str]:
     """The list of words in a node's metadata; empty where there is none or it can't be read."""
     try:
-        value = ast.literal_eval(node.metadata_props.get(key, "[]"))
+        value = ast.literal_eval(metadata.get(key, "[]"))
     except (ValueError, SyntaxError):
         return []
     return [str(item) for item in value] if isinstance(value, list) else []
@@ -28,5 +31,10 @@ def words(node: ir.Node, key: str) -> list[str]:
 
 def module_path(node: ir.Node) -> str:
     """Path of the innermost module that a node was made by, "" where unknown."""
-    scopes = words(node, SCOPES)
+    return path_in(node.metadata_props)
+
+
+def path_in(metadata: Mapping[str, str]) -> str:
+    """The same of a node with this metadata."""
+    scopes = words(metadata, SCOPES)
     return scopes[-2] if len(scopes) >= 2 and not scopes[-2].startswith(NO_MODULE) else ""

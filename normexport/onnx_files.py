@@ -1,15 +1,12 @@
-"""ONNX files: opened only when they are whole and stay in their folder, written whole or not at all.
+"""ONNX files as models to work on: opened only when they are whole, written whole or not at all.
 
-`open_onnx` refuses, before a byte of it is read, external data that leaves the model's folder (absolute
-paths, "..", symbolic links): a model from elsewhere must not be able to pull /etc/passwd into its weights.
 `split_weights` parts a model into a small proto and its large arrays; saving more than 2 GB and handing a
 model to ONNX Runtime without serialising its weights are both that one operation.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from normexport.errors import FoldError, UsageError
+from normexport.errors import UsageError
 from normexport.files import replacing, write_bytes
+from normexport.onnx_protos import damaged, read_onnx
 
 Array: TypeAlias = npt.NDArray[np.generic]
 
@@ -36,14 +33,19 @@ def open_onnx(path: str | Path) -> ir.Model:
         UsageError: there is no such file, or it can't be read.
         FoldError: not ONNX, cut short, or its external data is missing, too short or outside the folder.
     """
-    path = Path(path)
-    proto = _parse(path)
-    for tensor in _external_tensors(proto):
-        _check_external(path, tensor)
+    return model_from_proto(read_onnx(path), Path(path))
+
+
+def model_from_proto(proto: onnx.ModelProto, path: Path) -> ir.Model:
+    """The model in what `read_onnx` read from `path`; it keeps nothing of the proto.
+
+    Raises:
+        FoldError: its graph is not well-formed.
+    """
     try:
         model = ir.from_proto(proto)
     except Exception as error:  # onnx_ir raises many kinds; each means that the graph is not well-formed
-        raise _damaged(path, f"its graph can't be read ({_first_line(error)})") from error
+        raise damaged(path, f"its graph can't be read ({_first_line(error)})") from error
     ir.external_data.set_base_dir(model.graph, path.parent)
     # A proto hands out a copy of its bytes at every look, and one tensor keeps the whole proto alive.
     _replace_tensors(model, _own)
@@ -139,71 +141,6 @@ def _own(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
     return _as_array(tensor) if isinstance(tensor, ir.TensorProtoTensor) else tensor
 
 
-def _parse(path: Path) -> onnx.ModelProto:
-    if path.exists() and not path.is_file():
-        raise UsageError(str(path), "is not a regular file", "check the path")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(str(path), f"can't be read ({error.strerror})", "check the path") from error
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(data)
-    except DecodeError as error:
-        if path.suffix.lower() in (".pt", ".pth", ".pt2", ".ckpt"):
-            raise FoldError(str(path), "not an ONNX file", "checkpoints go to normexport convert") from error
-        raise _damaged(path, "not an ONNX file, or cut short") from error
-    if not proto.HasField("graph") or not proto.ir_version:
-        raise _damaged(path, "not an ONNX file (it holds no graph)")
-    if not proto.opset_import:  # serialised after the graph: a file cut exactly there still parses
-        raise _damaged(path, "cut short (it names no operator set)")
-    return proto
-
-
-def _external_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor, in any graph or function, whose data lies in another file."""
-    graphs, nodes = [proto.graph], [node for function in proto.functions for node in function.node]
-    while graphs or nodes:
-        tensors: list[onnx.TensorProto] = []
-        if graphs:
-            graph = graphs.pop()
-            tensors += graph.initializer
-            for sparse in graph.sparse_initializer:
-                tensors += [sparse.values, sparse.indices]
-            nodes += graph.node
-        for node in nodes:
-            for attribute in node.attribute:
-                tensors += [attribute.t, *attribute.tensors]
-                for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                    tensors += [sparse.values, sparse.indices]
-                graphs += [attribute.g, *attribute.graphs] if attribute.HasField("g") else attribute.graphs
-        nodes = []
-        yield from (t for t in tensors if t.data_location == onnx.TensorProto.EXTERNAL)
-
-
-def _check_external(model: Path, tensor: onnx.TensorProto) -> None:
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    where = f"{model}: tensor {tensor.name or '(unnamed)'}"
-    if not location:
-        raise FoldError(where, "its external data names no file", "export the model again")
-    posix = location.replace("\\", "/")
-    if os.path.isabs(location) or posix.startswith("/") or posix[1:2] == ":" or ".." in posix.split("/"):
-        raise _outside(where, location)
-    folder = model.parent.resolve()
-    target = (model.parent / location).resolve()  # follows symbolic links
-    if not target.is_relative_to(folder):
-        raise _outside(where, location)
-    if not target.is_file():
-        raise FoldError(where, f"its external data {location} is missing", f"put it beside {model.name}")
-    try:
-        offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
-    except ValueError as error:
-        raise _damaged(model, f"tensor {tensor.name} has a malformed offset or length") from error
-    if offset < 0 or length < 0 or offset + length > target.stat().st_size:
-        raise _damaged(model, f"tensor {tensor.name} ends beyond the end of {location}")
-
-
 def _write_arrays(path: Path, arrays: dict[str, Array]) -> None:
     try:
         with path.open("wb") as file:
@@ -221,15 +158,6 @@ def _aligned(offset: int) -> int:
 def _is_native(dtype: ir.DataType) -> bool:
     """Whether numpy itself has this type; ml_dtypes' additions register as void kind."""
     return dtype != ir.DataType.STRING and dtype.numpy().kind in "fiub" and dtype.numpy().isbuiltin == 1
-
-
-def _outside(where: str, location: str) -> FoldError:
-    cause = f"its external data {location} points outside the model's folder and was not read"
-    return FoldError(where, cause, "copy model and data into one folder, if you trust them")
-
-
-def _damaged(path: Path, cause: str) -> FoldError:
-    return FoldError(str(path), cause, "export or download it again")
 
 
 def _first_line(error: Exception) -> str:

@@ -21,6 +21,8 @@ LIBRARY = ROOT / "normexport"
 ORDER = [
     "errors",
     "files",
+    "onnx_wire",
+    "onnx_protos",
     "onnx_files",
     "module_paths",
     "norms",

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,22 +22,18 @@ from normexport.engine.child import Child
 from normexport.engine.config import EngineConfig, OnStage
 from normexport.engine.flavor import Flavor, check_options, check_targets, flavor, require
 from normexport.engine.manifest import FileId, Manifest, manifest_path, manifest_text
-from normexport.engine.scan import has_nodes_of
+from normexport.engine.scan import NAMESPACE, is_plain
 from normexport.engine.shapes import Profile, profiles
 from normexport.errors import EngineError, FoldError, MissingComponent
 from normexport.files import check_writable, replacing, write_text
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
+    import onnx
 
-    from normexport.engine.prepare import Prepared
-
-    Opening = Future[tuple[ir.Model, FileId]]
+    from normexport.engine.prepare import PluginNode, Prepared
 
 T = TypeVar("T")
 
-#: Of our operators, and of their plugin creators.
-NAMESPACE = "normexport"
 _DEFAULT = EngineConfig()
 
 
@@ -114,29 +111,36 @@ class _Build:
     def _begin(self, child: Child, plan: Path, copy: Path) -> dict[str, Any]:
         """Let the child build; meanwhile prove what it builds, and gather what the manifest says of it.
 
-        `copy` is where the prepared model goes, if it has to be prepared. The model is gone from memory on return.
+        `copy` is where the prepared model goes, if it has to be prepared. All models are gone from memory on return.
         """
-        as_it_is = _needs_nothing(self._source)
+        as_it_is = is_plain(self._source)
         with ThreadPoolExecutor(1) as thread:
-            opening = thread.submit(_opened, self._source)
+            reading = thread.submit(_read, self._source, floats=not as_it_is)
+            identity = thread.submit(FileId.of, self._source)
             libraries = [self._library] if self._library is not None else []
             hello = self._timed("load", lambda: child.hello(libraries, self._config.timeout))
+            source = _Source(self._source, hello["creators"])
+            plugins: Sequence[PluginNode] = ()
+            bodies: Sequence[str] = ()
             if as_it_is:
-                network = self._timed("parse", lambda: _parsed_unseen(child, self._source, opening, hello))
+                network = self._timed("parse", lambda: _parsed_unseen(child, source))
                 shapes = self._start(child, network, plan, [])
-                prepared = _prepared(opening, hello)
+                parsed = source.checked(reading.result())
             else:
-                prepared = self._timed("prepare", lambda: _prepared(opening, hello))
+                prepared = self._timed("prepare", lambda: source.prepared(reading.result()))
+                plugins, bodies = prepared.plugins, prepared.bodies
                 self._timed("save", lambda: _save(prepared, copy))
+                reading = thread.submit(_read, copy, floats=False)
                 network = self._timed("parse", lambda: child.parse(copy))
-                shapes = self._start(child, network, plan, self._embedded(prepared))
-        _prove(prepared, network, self._config.precision)
+                shapes = self._start(child, network, plan, self._embedded(plugins))
+                parsed = reading.result()
+        _prove(parsed.graph, plugins, network, self._config.precision)
         from normexport.engine.describe import described
 
-        embedded = bool(self._embedded(prepared))
+        embedded = bool(self._embedded(plugins))
         return {
-            "onnx": opening.result()[1],
-            "plugin": FileId.of(self._library) if self._library is not None and prepared.plugins else None,
+            "onnx": identity.result(),
+            "plugin": FileId.of(self._library) if self._library is not None and plugins else None,
             "embedded": embedded,
             "host_code": embedded or self._config.version_compatible,
             "normexport": normexport.__version__,
@@ -144,8 +148,10 @@ class _Build:
             "flavor_version": hello["version"],
             "targets": self._targets,
             "options": _options(self._config),
-            "warnings": self._coverage(prepared),
-            **described(network, prepared, shapes),
+            "warnings": self._coverage(plugins),
+            "plugins": tuple((each.node, each.op, each.module) for each in plugins),
+            "bodies": tuple(bodies),
+            **described(network, parsed.graph, shapes),
         }
 
     def _start(self, child: Child, network: dict[str, Any], plan: Path, embed: Sequence[str]) -> tuple[Profile, ...]:
@@ -153,14 +159,14 @@ class _Build:
         child.start(_request(plan, self._config, self._targets, shapes, embed))
         return shapes
 
-    def _embedded(self, prepared: Prepared) -> list[str]:
-        wanted = self._config.embed_plugins and prepared.plugins and self._library is not None
+    def _embedded(self, plugins: Sequence[PluginNode]) -> list[str]:
+        wanted = self._config.embed_plugins and plugins and self._library is not None
         return [str(self._library.resolve())] if wanted and self._library is not None else []
 
-    def _coverage(self, prepared: Prepared) -> tuple[str, ...]:
+    def _coverage(self, plugins: Sequence[PluginNode]) -> tuple[str, ...]:
         from normexport.engine.coverage import coverage_warnings
 
-        return coverage_warnings(self._library, self._targets) if prepared.plugins and self._library else ()
+        return coverage_warnings(self._library, self._targets) if plugins and self._library else ()
 
     def _timed(self, name: str, step: Callable[[], T]) -> T:
         self._on_stage(name)
@@ -170,36 +176,56 @@ class _Build:
         return result
 
 
-def _needs_nothing(source: Path) -> bool:
-    """Whether no node of the file is of our domain."""
+@dataclass(frozen=True)
+class _Source:
+    """The file to build from, and the plugin creators there are, each with its name, namespace and version."""
+
+    path: Path
+    creators: Sequence[tuple[str, str, str]]
+
+    def checked(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """What is in the file, once nothing speaks against it.
+
+        Raises:
+            EngineError: no engine can be built from it.
+        """
+        from normexport.engine.checks import check_operators, check_zero_points
+
+        check_operators(model, {name for name, namespace, _ in self.creators if namespace != NAMESPACE})
+        check_zero_points(model, self.path.parent)
+        return model
+
+    def prepared(self, model: onnx.ModelProto) -> Prepared:
+        """What the parser is to read in its place."""
+        from normexport.engine.prepare import prepare
+        from normexport.onnx_files import model_from_proto
+
+        with _as_engine_error():
+            opened = model_from_proto(self.checked(model), self.path)
+        return prepare(opened, {name for name, namespace, _ in self.creators if namespace == NAMESPACE})
+
+
+def _read(path: Path, *, floats: bool = True) -> onnx.ModelProto:
+    from normexport.onnx_protos import read_onnx
+
+    with _as_engine_error():
+        return read_onnx(path, floats=floats)
+
+
+@contextmanager
+def _as_engine_error() -> Iterator[None]:
     try:
-        return not has_nodes_of(NAMESPACE, source)
-    except (OSError, ValueError):  # opening it says what is wrong
-        return False
-
-
-def _opened(source: Path) -> tuple[ir.Model, FileId]:
-    from normexport.onnx_files import open_onnx
-
-    try:
-        return open_onnx(source), FileId.of(source)
+        yield
     except FoldError as error:
         raise EngineError(error.place, error.cause, error.remedy) from error
 
 
-def _prepared(opening: Opening, hello: dict[str, Any]) -> Prepared:
-    from normexport.engine.prepare import prepare
-
-    ours = frozenset(name for name, namespace, _ in hello["creators"] if namespace == NAMESPACE)
-    return prepare(opening.result()[0], ours, {name for name, _, _ in hello["creators"]} - ours)
-
-
-def _parsed_unseen(child: Child, source: Path, opening: Opening, hello: dict[str, Any]) -> dict[str, Any]:
+def _parsed_unseen(child: Child, source: _Source) -> dict[str, Any]:
     """The network of the file as it is. Where the parser refuses it, our own words for why come first."""
     try:
-        return child.parse(source)
+        return child.parse(source.path)
     except EngineError:
-        _prepared(opening, hello)
+        source.prepared(_read(source.path))
         raise
 
 
@@ -209,11 +235,13 @@ def _save(prepared: Prepared, path: Path) -> None:
     save_onnx(prepared.model, path)
 
 
-def _prove(prepared: Prepared, network: dict[str, Any], precision: str | None) -> None:
+def _prove(
+    graph: onnx.GraphProto, plugins: Sequence[PluginNode], network: dict[str, Any], precision: str | None
+) -> None:
     from normexport.engine import prove
 
-    prove.check_plugins(prepared, network["layers"])
-    prove.check_precision(prepared.model, network["layers"], precision)
+    prove.check_plugins(graph, plugins, network["layers"])
+    prove.check_precision(graph, network["layers"], precision)
 
 
 def _plugin_library(config: EngineConfig) -> Path | None:

@@ -6,28 +6,31 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import onnx
+
 from normexport.engine import prove
 from normexport.engine.manifest import NetworkLayer, Tensor
-from normexport.engine.prepare import Prepared
 from normexport.engine.shapes import Profile
-from normexport.module_paths import module_path
+from normexport.module_paths import path_in
 
 #: How the parser names the ONNX node that a layer was made from.
 _ORIGIN = re.compile(r"\[ONNX Layer: (.*)\]")
 
 
-def described(network: Mapping[str, Any], prepared: Prepared, shapes: Sequence[Profile]) -> dict[str, Any]:
-    """Fields of the manifest, by name."""
-    modules = {str(node.name): module_path(node) for node in prepared.model.graph if node.name}
+def described(network: Mapping[str, Any], graph: onnx.GraphProto, shapes: Sequence[Profile]) -> dict[str, Any]:
+    """Fields of the manifest, by name. `graph` is the one that became the network."""
+    modules = {node.name: path_in(_metadata(node)) for node in graph.node if node.name}
     profiles = {each.name: each for each in shapes}
     return {
         "inputs": tuple(_tensor(each, profiles.get(each["name"])) for each in network["inputs"]),
         "outputs": tuple(_tensor(each, None) for each in network["outputs"]),
         "layers": tuple(_layer(each, modules) for each in network["layers"]),
         "precision": prove.precisions(network["layers"]),
-        "plugins": tuple((each.node, each.op, each.module) for each in prepared.plugins),
-        "bodies": prepared.bodies,
     }
+
+
+def _metadata(node: onnx.NodeProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in node.metadata_props}
 
 
 def _tensor(tensor: Mapping[str, Any], profile: Profile | None) -> Tensor:

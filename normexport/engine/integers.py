@@ -8,7 +8,6 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport import norms
-from normexport.errors import EngineError
 from normexport.passes.qdq_absorb import absorb_norms
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
@@ -56,18 +55,3 @@ def _spell_out(graph: ir.Graph, node: ir.Node) -> None:
         made.outputs[0].shape = node.outputs[0].shape
     graph.insert_before(node, [real, norm, whole])
     ir.convenience.replace_nodes_and_values(graph, node, [node], [], node.outputs, whole.outputs)
-
-
-def check_zero_points(model: ir.Model) -> None:
-    """Refuse what TensorRT does not have: it quantises symmetrically only.
-
-    Raises:
-        EngineError: a zero point that is not zero.
-    """
-    for node in model.graph:
-        if node.op_type not in _PAIR or node.domain not in ("", "ai.onnx") or len(node.inputs) < 3:
-            continue
-        zero = node.inputs[2].const_value if node.inputs[2] is not None else None
-        if zero is not None and np.any(zero.numpy().astype(np.int64)):
-            cause = "has a zero point that is not zero, and TensorRT quantises symmetrically"
-            raise EngineError(f"node {node.name}", cause, "quantise the model symmetrically")

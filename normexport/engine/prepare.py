@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from normexport import norms
-from normexport.engine.integers import check_zero_points, settle_integers
+from normexport.engine.integers import settle_integers
 from normexport.errors import EngineError
 from normexport.module_paths import module_path
 from normexport.passes import fold
@@ -23,9 +23,6 @@ PLUGIN_VERSION = "1"
 #: What a plugin's creator asks for; defaults of the operators' own attributes.
 _FLOATS = {"epsilon": 1e-5, "correction": 0.0}
 _INTEGERS = {"k": norms.K_DEFAULT, "chunks": norms.CHUNKS_DEFAULT}
-
-#: Domains whose operators a parser knows by itself.
-_PARSERS_OWN = ("", "ai.onnx", "com.microsoft", "trt", "trt.plugins")
 
 #: Operators of weights: they fold into constants, and their bodies use what TensorRT's parser lacks.
 _OF_WEIGHTS = "BoundedWeightNorm"
@@ -49,18 +46,15 @@ class Prepared:
     bodies: tuple[str, ...]
 
 
-def prepare(model: ir.Model, served: Collection[str], known: Collection[str] = ()) -> Prepared:
+def prepare(model: ir.Model, served: Collection[str]) -> Prepared:
     """What the parser should read; `model` is not changed, and is the answer itself where it needs no change.
 
     Args:
         served: operators of the domain `normexport` that the plugin library computes.
-        known: names of all other plugin creators, for operators of foreign domains.
 
     Raises:
-        EngineError: an operator has neither plugin nor body, or a zero point is not zero.
+        EngineError: an operator of ours has neither plugin nor body.
     """
-    _check_foreign(model, known)
-    check_zero_points(model)
     if any(node.op_type == _OF_WEIGHTS for node in _ours(model)):
         model = fold(model).model
     if not any(True for _ in _ours(model)):
@@ -98,17 +92,6 @@ def _nodes(model: ir.Model) -> Iterator[ir.Node]:
 
 def _ours(model: ir.Model) -> Iterator[ir.Node]:
     return (node for node in _nodes(model) if node.domain == norms.DOMAIN)
-
-
-def _check_foreign(model: ir.Model, known: Collection[str]) -> None:
-    """Name an operator that nobody computes before the parser does: some versions of it abort."""
-    functions = {(domain, name) for domain, name, _ in model.functions}
-    for node in _nodes(model):
-        if node.domain in (*_PARSERS_OWN, norms.DOMAIN) or (node.domain, node.op_type) in functions:
-            continue
-        if node.op_type not in known:
-            cause = f"{node.domain}::{node.op_type} has neither plugin nor body"
-            raise EngineError(f"node {node.name or node.op_type}", cause, "give the file its function, or a plugin")
 
 
 def _name_uniquely(model: ir.Model, taken: list[ir.Node]) -> None:

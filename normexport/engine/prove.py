@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnx_ir as ir
+import onnx
 
-from normexport.engine.prepare import Prepared
 from normexport.errors import EngineError
 from normexport.norms import DOMAIN
+
+if TYPE_CHECKING:
+    from normexport.engine.prepare import PluginNode
 
 Layer = Mapping[str, Any]
 
@@ -31,10 +33,10 @@ _RESHAPING_OPS = ("Transpose", "Reshape", "Flatten", "Identity")
 #: TensorRT's names of types -> ours.
 DTYPES = {"float": "float32", "half": "float16", "bf16": "bfloat16"}
 _ONNX_TYPES = {
-    ir.DataType.FLOAT: "float32",
-    ir.DataType.FLOAT16: "float16",
-    ir.DataType.BFLOAT16: "bfloat16",
-    ir.DataType.INT8: "int8",
+    onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.FLOAT16: "float16",
+    onnx.TensorProto.BFLOAT16: "bfloat16",
+    onnx.TensorProto.INT8: "int8",
 }
 
 
@@ -43,14 +45,17 @@ def dtype(name: str) -> str:
     return DTYPES.get(name, name)
 
 
-def check_plugins(prepared: Prepared, layers: Sequence[Layer]) -> None:
+def check_plugins(graph: onnx.GraphProto, plugins: Sequence[PluginNode], layers: Sequence[Layer]) -> None:
     """The plugin layers are exactly the nodes that should be, with the types they should have.
+
+    Args:
+        graph: the one that was parsed.
 
     Raises:
         EngineError: a node is missing, one was taken that should not be, or its types are not the operator's.
     """
     built = {layer["name"]: layer for layer in layers if layer["type"] == _PLUGIN}
-    asked = {each.node: each.op for each in prepared.plugins}
+    asked = {each.node: each.op for each in plugins}
     for name, op in asked.items():
         if name not in built:
             raise EngineError(f"node {name}", f"{op} did not become a plugin layer", "report it, with the log")
@@ -59,7 +64,7 @@ def check_plugins(prepared: Prepared, layers: Sequence[Layer]) -> None:
         if wrong:
             cause = f"{op} reads {dtype(data)} and writes {dtype(result)}"
             raise EngineError(f"node {name}", cause, "report it, with the log")
-    kept = {node.name for node in prepared.model.graph if node.domain == DOMAIN} - set(asked)
+    kept = {node.name for node in graph.node if node.domain == DOMAIN} - set(asked)
     for name in built:
         if name in kept:
             raise EngineError(f"node {name}", "became a plugin layer and should not have", "report it, with the log")
@@ -71,7 +76,7 @@ def precisions(layers: Sequence[Layer]) -> dict[str, int]:
     return dict(Counter(_precision(layer, producers) for layer in layers if layer["type"] in _COMPUTE))
 
 
-def check_precision(model: ir.Model, layers: Sequence[Layer], demanded: str | None) -> None:
+def check_precision(graph: onnx.GraphProto, layers: Sequence[Layer], demanded: str | None) -> None:
     """Every computing layer has the type of its ONNX node, and the demanded precision is there.
 
     Raises:
@@ -79,8 +84,9 @@ def check_precision(model: ir.Model, layers: Sequence[Layer], demanded: str | No
     """
     producers = _producers(layers)
     built = {layer["origin"]: _precision(layer, producers) for layer in layers if layer["type"] in _COMPUTE}
-    for node in model.graph:
-        wanted = _wanted(node) if node.op_type in _COMPUTE_OPS else None
+    asked = _Asked(graph)
+    for node in graph.node:
+        wanted = asked.precision(node) if node.op_type in _COMPUTE_OPS else None
         found = built.get(f"[ONNX Layer: {node.name}]")
         if wanted is not None and found is not None and wanted != found:
             cause = f"{node.op_type} is {wanted} in the file and {found} in the engine"
@@ -113,21 +119,28 @@ def _is_dequantized(tensor: str, producers: Mapping[str, Layer]) -> bool:
     return source is not None and source["type"] == "DEQUANTIZE" and source["inputs"][0]["dtype"] == "int8"
 
 
-def _wanted(node: ir.Node) -> str | None:
-    """The same of an ONNX node, None where its file does not tell."""
-    if len(node.inputs) >= 2 and all(_reads_int8(value) for value in node.inputs[:2]):
-        return "int8"
-    value = node.outputs[0]
-    return _ONNX_TYPES.get(value.dtype) if value.dtype is not None else None
+class _Asked:
+    """What a file says of its tensors: their types, and the nodes that make them."""
 
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        described = (*graph.input, *graph.value_info, *graph.output)
+        self._types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+        self._types |= {each.name: each.type.tensor_type.elem_type for each in described}
+        self._makers = {name: node for node in graph.node for name in node.output if name}
 
-def _reads_int8(value: ir.Value | None) -> bool:
-    source = value.producer() if value is not None else None
-    while source is not None and source.op_type in _RESHAPING_OPS and source.inputs[0] is not None:
-        source = source.inputs[0].producer()
-    if source is None or source.op_type != "DequantizeLinear" or source.inputs[0] is None:
-        return False
-    return source.inputs[0].dtype == ir.DataType.INT8
+    def precision(self, node: onnx.NodeProto) -> str | None:
+        """As `_precision`, None where the file does not tell."""
+        if len(node.input) >= 2 and all(self._is_int8(name) for name in node.input[:2]):
+            return "int8"
+        return _ONNX_TYPES.get(self._types.get(node.output[0], 0))
+
+    def _is_int8(self, tensor: str) -> bool:
+        source = self._makers.get(tensor)
+        while source is not None and source.op_type in _RESHAPING_OPS and source.input:
+            source = self._makers.get(source.input[0])
+        if source is None or source.op_type != "DequantizeLinear" or not source.input:
+            return False
+        return self._types.get(source.input[0]) == onnx.TensorProto.INT8
 
 
 def _short(precision: str) -> str:

@@ -76,10 +76,10 @@ def _runs(graph: ir.Graph) -> Iterator[_Run]:
     """Unbroken runs of nodes per module path. Nodes of no module (constants) do not break a run."""
     open_runs: dict[str, _Run] = {}
     for position, node in enumerate(graph):
-        scopes = words(node, SCOPES)
+        scopes = words(node.metadata_props, SCOPES)
         if len(scopes) < 2:
             continue
-        classes = words(node, CLASSES)
+        classes = words(node.metadata_props, CLASSES)
         named = [(i, path) for i, path in enumerate(scopes[:-1]) if path and not path.startswith(NO_MODULE)]
         modules = {path: classes[i] if i < len(classes) else "" for i, path in named}
         for path in [path for path in open_runs if path not in modules]:

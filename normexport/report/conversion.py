@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import onnx_ir as ir
+if TYPE_CHECKING:  # types alone: folding an ONNX file does without torch, showing an engine without onnx_ir
+    import onnx_ir as ir
 
-if TYPE_CHECKING:  # types alone: folding an ONNX file does without torch
     from normexport.checkpoint import NormRecord, WeightNormRecord
     from normexport.engine import Manifest
     from normexport.onnx_export import InputSpec

@@ -12,10 +12,10 @@ from engine import networks, plugin_build
 import normexport
 from examples import index
 from normexport.engine import EngineConfig, build_engine
-from normexport.engine.prepare import PluginNode, Prepared
+from normexport.engine.prepare import PluginNode
 from normexport.engine.prove import check_plugins, check_precision, precisions
 from normexport.errors import EngineError
-from normexport.onnx_files import open_onnx, save_onnx
+from normexport.onnx_files import save_onnx
 from normexport.precision.calibration import calibrate
 from normexport.precision.half import Half, halve
 from normexport.precision.int8 import quantize
@@ -104,15 +104,15 @@ def layer(name, kind, gives, reads=("float",), origin=None):
 
 
 def test_a_layer_wider_than_its_node_is_named(tmp_path):
-    model = open_onnx(networks.convolutions(tmp_path / "m.onnx", kind="float16"))
-    for node in model.graph:
-        node.outputs[0].dtype = model.graph.inputs[0].dtype
+    graph = onnx.load(networks.convolutions(tmp_path / "m.onnx", kind="float16")).graph
+    graph.value_info.append(networks.value("c0", [None] * 4, "float16"))
+    graph.value_info.append(networks.value("c1", [None] * 4, "float16"))
     honest = [layer("conv0", "CONVOLUTION", "half"), layer("conv1", "CONVOLUTION", "half")]
-    check_precision(model, honest, "float16")
+    check_precision(graph, honest, "float16")
     silent = copy.deepcopy(honest)
     silent[1]["outputs"][0]["dtype"] = "float"
     with pytest.raises(EngineError, match="node conv1: Conv is float16 in the file and float32 in the engine"):
-        check_precision(model, silent, "float16")
+        check_precision(graph, silent, "float16")
 
 
 def test_int8_is_counted_only_where_both_factors_are_dequantized():
@@ -139,12 +139,12 @@ def test_int8_is_counted_only_where_both_factors_are_dequantized():
     ],
 )
 def test_a_norm_that_is_not_the_plugin_it_should_be_is_named(tmp_path, layers, words):
-    model = open_onnx(networks.convolutions(tmp_path / "m.onnx"))
+    graph = onnx.load(networks.convolutions(tmp_path / "m.onnx")).graph
     with pytest.raises(EngineError, match=words):
-        check_plugins(Prepared(model, (PluginNode("norm", "L1BatchNorm", ""),), ()), layers)
+        check_plugins(graph, [PluginNode("norm", "L1BatchNorm", "")], layers)
 
 
 def test_a_body_that_became_a_plugin_is_named(tmp_path):
-    model = open_onnx(networks.all_norms(tmp_path / "m.onnx", ["L1BatchNorm"]))
+    graph = onnx.load(networks.all_norms(tmp_path / "m.onnx", ["L1BatchNorm"])).graph
     with pytest.raises(EngineError, match="node block0/norm: became a plugin layer and should not have"):
-        check_plugins(Prepared(model, (), ("L1BatchNorm",)), [layer("block0/norm", "PLUGIN_V3", "float")])
+        check_plugins(graph, [], [layer("block0/norm", "PLUGIN_V3", "float")])

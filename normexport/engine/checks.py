@@ -1,0 +1,55 @@
+"""What no engine can be built from, whoever parses the file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from normexport.errors import EngineError
+from normexport.norms import DOMAIN
+from normexport.onnx_protos import all_nodes
+
+#: Domains whose operators a parser knows by itself.
+_PARSERS_OWN = ("", "ai.onnx", "com.microsoft", "trt", "trt.plugins")
+
+_PAIR = ("QuantizeLinear", "DequantizeLinear")
+
+
+def check_operators(model: onnx.ModelProto, known: Collection[str] = ()) -> None:
+    """Name an operator that nobody computes before the parser does: some versions of it abort.
+
+    Args:
+        known: names of all plugin creators but ours, for operators of foreign domains.
+
+    Raises:
+        EngineError: a foreign operator has neither plugin nor body.
+    """
+    functions = {(function.domain, function.name) for function in model.functions}
+    for node in all_nodes(model):
+        if node.domain in (*_PARSERS_OWN, DOMAIN) or (node.domain, node.op_type) in functions:
+            continue
+        if node.op_type not in known:
+            cause = f"{node.domain}::{node.op_type} has neither plugin nor body"
+            raise EngineError(f"node {node.name or node.op_type}", cause, "give the file its function, or a plugin")
+
+
+def check_zero_points(model: onnx.ModelProto, folder: Path) -> None:
+    """Refuse what TensorRT does not have: it quantises symmetrically only.
+
+    Args:
+        folder: where the model's external data is.
+
+    Raises:
+        EngineError: a zero point that is not zero.
+    """
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in _PAIR or node.domain not in ("", "ai.onnx") or len(node.input) < 3:
+            continue
+        zero = constants.get(node.input[2])
+        if zero is not None and np.any(onnx.numpy_helper.to_array(zero, str(folder)).astype(np.int64)):
+            cause = "has a zero point that is not zero, and TensorRT quantises symmetrically"
+            raise EngineError(f"node {node.name}", cause, "quantise the model symmetrically")

@@ -1,0 +1,77 @@
+"""An ONNX file as the fields of its protobuf messages: what is looked for is found without the weights being read."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+#: Field numbers of onnx.proto.
+GRAPH_OF_MODEL, INITIALIZER_OF_GRAPH, DOMAIN_OF_NODE, TYPE_OF_TENSOR, RAW_DATA_OF_TENSOR = 7, 5, 7, 2, 9
+
+#: Wire types of protobuf, and the bytes of those of one size.
+_VARINT, BYTES = 0, 2
+_FIXED = {1: 8, 5: 4}
+
+
+class Field(NamedTuple):
+    """One field: its number, where it begins, where its value starts, where both end."""
+
+    number: int
+    begin: int
+    start: int
+    end: int
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    """The bytes of a file, read as they are looked at.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: it is empty.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        yield content
+
+
+def fields(content: mmap.mmap, position: int, end: int) -> Iterator[Field]:
+    """The fields of the message that stands between `position` and `end`.
+
+    Raises:
+        ValueError: none does.
+    """
+    while position < end:
+        begin = position
+        tag, position = _varint(content, begin)
+        start, kind = position, tag & 7
+        if kind == BYTES:
+            size, start = _varint(content, position)
+            position = start + size
+        elif kind == _VARINT:
+            _, position = _varint(content, position)
+        else:
+            position += _FIXED.get(kind, len(content))
+        if position > end:
+            raise ValueError("not an ONNX file")
+        yield Field(tag >> 3, begin, start, position)
+
+
+def varint(content: mmap.mmap, field: Field) -> int:
+    """The value of a field that is a number."""
+    return _varint(content, field.start)[0]
+
+
+def _varint(content: mmap.mmap, position: int) -> tuple[int, int]:
+    """A number of seven bits a byte, the lowest first, and the position behind it."""
+    value = shift = 0
+    while position < len(content):
+        byte = content[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, position
+    raise ValueError("not an ONNX file")
