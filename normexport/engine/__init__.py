@@ -1,13 +1,21 @@
-"""ONNX -> TensorRT plan, on machines without a GPU too."""
+"""ONNX -> TensorRT plan, on machines without a GPU too.
+
+What builds and what reads manifests is loaded on first use: whoever starts a `Child` ahead need not wait for it.
+"""
 
 from __future__ import annotations
 
-from normexport.engine.build import build_engine, check_engine
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from normexport.engine.child import Child
 from normexport.engine.config import PRECISIONS, EngineConfig
 from normexport.engine.flavor import FLAVORS, RTX, Flavor, flavor, is_installed
-from normexport.engine.manifest import Manifest, check_plan, manifest_path, read_manifest
 from normexport.engine.shapes import ShapeRange, parse_shapes
+
+if TYPE_CHECKING:
+    from normexport.engine.build import build_engine, check_engine
+    from normexport.engine.manifest import Manifest, check_plan, manifest_path, read_manifest
 
 __all__ = [
     "FLAVORS",
@@ -27,3 +35,10 @@ __all__ = [
     "parse_shapes",
     "read_manifest",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        home = "build" if name in ("build_engine", "check_engine") else "manifest"
+        return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

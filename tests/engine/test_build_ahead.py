@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,6 +45,18 @@ def test_a_process_that_was_started_ahead_is_the_one_that_builds(model, tmp_path
 def test_a_process_of_another_flavour_is_left_aside(model, tmp_path):
     with Child(dataclasses.replace(RTX, name="other", module="json")) as ahead:
         assert build_engine(model, tmp_path / "model.plan", FAST, ahead=ahead).flavor == "tensorrt-rtx"
+
+
+def test_a_file_without_our_operators_is_built_without_onnx_ir(model, tmp_path):
+    """It takes as long to load as such a file to build; so does sympy, which it needs."""
+    code = (
+        "import sys; from normexport_cli.start import main\n"
+        "try: main()\n"
+        "finally: sys.stderr.write(' '.join({'onnx_ir', 'sympy', 'torch'} & set(sys.modules)))"
+    )
+    words = ("-c", code, "build", str(model), "-o", str(tmp_path / "model.plan"), "--target", "sm89")
+    done = subprocess.run([sys.executable, *words], env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("words", "code"), [(("--target", "sm89"), 0), (("--target", "sm90"), 5), (("--what",), 2)])

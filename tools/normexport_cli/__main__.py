@@ -1,5 +1,5 @@
 """`python -m normexport_cli`."""
 
-from normexport_cli.app import main
+from normexport_cli.start import main
 
 main()

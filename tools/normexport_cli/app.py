@@ -6,10 +6,8 @@ failed, 6 a needed component is missing, 70 a bug in normexport, 130 interrupted
 
 from __future__ import annotations
 
-import gc
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -122,24 +120,3 @@ def root(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(2)
-
-
-def _builder(words: Sequence[str]) -> AbstractContextManager[Any]:
-    """For `build`, the process that builds: it loads TensorRT while typer reads the words, and each takes 0.1 s."""
-    if words[:1] != ["build"]:
-        return nullcontext()
-    from normexport.engine import RTX, Child, is_installed
-
-    try:
-        return Child(RTX) if is_installed(RTX) else nullcontext()
-    except OSError:  # the build meets it again, and says what it is
-        return nullcontext()
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    try:
-        with _builder(sys.argv[1:]) as builder:
-            app(prog_name="normexport", obj=builder)
-    finally:
-        gc.freeze()  # spares the interpreter a last look at all objects of onnx and sympy: 0.1 s
