@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from normexport.engine.scan import NAMESPACE
 from normexport.errors import EngineError
-from normexport.norms import DOMAIN
 from normexport.onnx_protos import all_nodes
 
 #: Domains whose operators a parser knows by itself.
@@ -29,7 +29,7 @@ def check_operators(model: onnx.ModelProto, known: Collection[str] = ()) -> None
     """
     functions = {(function.domain, function.name) for function in model.functions}
     for node in all_nodes(model):
-        if node.domain in (*_PARSERS_OWN, DOMAIN) or (node.domain, node.op_type) in functions:
+        if node.domain in (*_PARSERS_OWN, NAMESPACE) or (node.domain, node.op_type) in functions:
             continue
         if node.op_type not in known:
             cause = f"{node.domain}::{node.op_type} has neither plugin nor body"

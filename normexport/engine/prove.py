@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from normexport.engine.scan import NAMESPACE
 from normexport.errors import EngineError
-from normexport.norms import DOMAIN
 
 if TYPE_CHECKING:
     from normexport.engine.prepare import PluginNode
@@ -64,7 +64,7 @@ def check_plugins(graph: onnx.GraphProto, plugins: Sequence[PluginNode], layers:
         if wrong:
             cause = f"{op} reads {dtype(data)} and writes {dtype(result)}"
             raise EngineError(f"node {name}", cause, "report it, with the log")
-    kept = {node.name for node in graph.node if node.domain == DOMAIN} - set(asked)
+    kept = {node.name for node in graph.node if node.domain == NAMESPACE} - set(asked)
     for name in built:
         if name in kept:
             raise EngineError(f"node {name}", "became a plugin layer and should not have", "report it, with the log")
