@@ -34,8 +34,9 @@ def count(instructions: list[str], pattern: str) -> int:
 @pytest.mark.parametrize("arch", cuda_build.ARCHITECTURES)
 def test_every_kernel_compiles_without_a_warning(arch: str) -> None:
     found = {record["kernel"] for record in cuda_build.usage() if record["arch"] == arch}
-    assert len([kernel for kernel in found if kernel.startswith("onchip")]) == 15
-    assert {"first_kernel<float32, 4, true>", "apply_kernel<bfloat16, 8>", "table_kernel<16>"} <= found
+    # Five kinds by every vector of a channel (2 of float32, 3 of each other), three of many channels by 16 bytes.
+    assert len([kernel for kernel in found if kernel.startswith("onchip")]) == 5 * (2 + 3 + 3 + 3) + 3 * 3
+    assert {"first_kernel<float32, 4, true, true>", "apply_kernel<bfloat16, 8, false>", "table_kernel<16>"} <= found
 
 
 def test_no_hot_kernel_spills_or_uses_local_memory() -> None:
@@ -48,7 +49,7 @@ def test_the_table_of_the_build_names_kernels_and_architectures() -> None:
     done = cuda_build.table()
     assert done.returncode == 0, done.stderr
     assert "sm_80" in done.stdout.splitlines()[0]
-    assert re.search(r"^apply_kernel<float16, 8> +\d+ +\d+$", done.stdout, re.M)
+    assert re.search(r"^apply_kernel<float16, 8, true> +\d+ +\d+$", done.stdout, re.M)
 
 
 def test_two_blocks_fit_on_a_multiprocessor() -> None:
@@ -64,12 +65,13 @@ def test_floats_are_read_and_written_sixteen_bytes_at_a_time(
     code: Callable[[str, str], dict[str, list[str]]], kind: str, arch: str
 ) -> None:
     kernels = code(kind, arch)
-    name = f"{kind}, {FLOATS[kind]}"
-    for kernel in (f"first_kernel<{name}, true>", f"second_kernel<{name}, false>", f"second_kernel<{name}, true>"):
-        assert count(kernels[kernel], r"\bLDG\.E\.128") >= 4, kernel  # four in flight
-    apply = kernels[f"apply_kernel<{name}>"]
-    assert count(apply, r"\bLDG\.E\.128") >= 4
-    assert count(apply, r"\bSTG\.E\.128") >= 4
+    for single in ("true", "false"):
+        name = f"{kind}, {FLOATS[kind]}, {single}"
+        for kernel in (f"first_kernel<{name}, true>", f"second_kernel<{name}, false>", f"second_kernel<{name}, true>"):
+            assert count(kernels[kernel], r"\bLDG\.E\.128") >= 4, kernel  # four in flight
+        apply = kernels[f"apply_kernel<{name}>"]
+        assert count(apply, r"\bLDG\.E\.128") >= 4
+        assert count(apply, r"\bSTG\.E\.128") >= 2
 
 
 @pytest.mark.parametrize("arch", cuda_build.ARCHITECTURES)
@@ -95,23 +97,31 @@ def test_no_instruction_touches_local_memory(
 
 
 @pytest.mark.parametrize("arch", cuda_build.ARCHITECTURES)
-@pytest.mark.parametrize("kind", FLOATS)
+@pytest.mark.parametrize("kind", [*FLOATS, "int8"])
 def test_on_chip_kernels_copy_asynchronously_past_the_registers(
     code: Callable[[str, str], dict[str, list[str]]], kind: str, arch: str
 ) -> None:
-    on_chip = {kernel: text for kernel, text in code(kind, arch).items() if kernel.startswith("onchip")}
-    assert len(on_chip) == 5
-    for kernel, instructions in on_chip.items():
-        assert count(instructions, r"\bLDGSTS\.E\.BYPASS\.128") >= 1, kernel
-        assert count(instructions, r"\bLDG\.E\.128") == 0, kernel  # x goes to shared memory alone
-        assert count(instructions, r"\bSTG\.E\.EF\.128") >= 1, kernel
+    def by_vectors_of(elements: int) -> list[list[str]]:
+        starts = rf"onchip_\w+<{'' if kind == 'int8' else f'{kind}, '}{elements}\b"
+        return [text for kernel, text in code(kind, arch).items() if re.match(starts, kernel)]
+
+    widest = by_vectors_of(16 if kind == "int8" else FLOATS[kind])
+    assert len(widest) == (5 if kind == "int8" else 8)
+    for instructions in widest:
+        assert count(instructions, r"\bLDGSTS\.E\.BYPASS\.128") >= 1
+        assert count(instructions, r"\bLDG\.E\.128") == 0  # x goes to shared memory alone
+        assert count(instructions, r"\bSTG\.E\.EF\.128") >= 1
+    narrower = by_vectors_of(1 if kind == "float32" else 4)  # of 4 or 8 bytes
+    assert len(narrower) == 5
+    assert all(count(instructions, r"\bLDGSTS\.E") >= 1 for instructions in narrower)
 
 
 def test_on_chip_kernels_use_clusters_on_sm_90_alone(code: Callable[[str, str], dict[str, list[str]]]) -> None:
     for arch, expected in (("90", True), ("80", False)):
-        for kernel, instructions in code("float16", arch).items():
-            if kernel.startswith("onchip"):
-                assert (count(instructions, r"\bUCGABAR_ARV") > 0) == expected, (kernel, arch)
+        for kind in ("float16", "int8"):
+            for kernel, instructions in code(kind, arch).items():
+                if kernel.startswith("onchip"):
+                    assert (count(instructions, r"\bUCGABAR_ARV") > 0) == expected, (kernel, arch)
     assert "mapa.u64" in cuda_build.ptx("float16")
 
 

@@ -84,7 +84,7 @@ __global__ void copy_not_awaited(const float* x, float* y) {
   NX_SHARED(float, tile, kProbeSize);
   int t = threadIdx.x;
   if (t < kProbeSize / 4) {
-    nx::cp_async16(tile + 4 * t, x + 4 * t);
+    nx::cp_async<16>(tile + 4 * t, x + 4 * t);
     nx::cp_async_commit();
     if (!broken) nx::cp_async_wait<0>();
     for (int i = 0; i < 4; ++i) y[4 * t + i] = tile[4 * t + 3 - i];
@@ -99,7 +99,7 @@ __global__ void wrong_copy_awaited(const float* x, float* y) {
   int t = threadIdx.x;
   if (t < kProbeSize / 8) {
     for (int half = 0; half < 2; ++half) {
-      nx::cp_async16(tile + 8 * t + 4 * half, x + 8 * t + 4 * half);
+      nx::cp_async<16>(tile + 8 * t + 4 * half, x + 8 * t + 4 * half);
       nx::cp_async_commit();
     }
     nx::cp_async_wait<broken ? 2 : 1>();

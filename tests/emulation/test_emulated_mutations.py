@@ -35,6 +35,7 @@ SYNCHRONISATIONS = {
 PLAIN_ADD = "template <class P, class V> P nx_plain_add(P* p, V v) { P old = *p; *p = P(old + v); return old; }\n"
 
 CLUSTERS = Device(90, 1, 48 * 1024)
+NO_TILES = Device(75, 40, 24 * 1024)
 SEEDS = (0, 1, 2, 3, 4, 5)
 
 
@@ -87,6 +88,7 @@ def cases(dtype: str) -> Iterator[tuple[Norm, tuple[int, int, int], Device]]:
     yield Norm("topk", dtype, k=5), (2, 1, 20_000), CLUSTERS
     for kind in ("l1", "linf", "topk", "range"):
         yield Norm(kind, dtype), (2, 1, 14_000), CLUSTERS
+        yield Norm(kind, dtype), (4, 3, 20_000), NO_TILES
 
 
 def seen_in_values(mutation: Mutation, kernels: Path, folder: Path) -> str | None:

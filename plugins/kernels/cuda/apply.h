@@ -1,7 +1,7 @@
-// Last phase: statistics from their parts, then y = (x - mean)*a + bias.
+// Last phase: y = (x - m)*a + b.
 #pragma once
 
-#include "range.h"
+#include "statistics.h"
 
 namespace nx {
 
@@ -37,84 +37,49 @@ __device__ inline Raw<T, W> channel_mask(const Geometry& g, const Column& column
   return lane_mask<T, W>(kept);
 }
 
-// The statistic and the mean of channel t of the tile, in thread t < tile*held.
-__device__ inline Line finish(const Task& task, const Place& place, double* slots) {
-  const Geometry& g = task.g;
-  const Partials& p = task.partial;
-  Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
-  double mean, statistic = 0;
-  float m;
-  if (task.kind == NX_TOPK) {
-    mean = group.exists ? task.selection.mean[group.index] : 0;
-    statistic = group.exists ? task.selection.statistic[group.index] : 0;
-    m = float(mean);
-  } else {
-    mean = merge_parts(g, place, p.sum, 0., slots, Plus()) / task.n;
-    m = float(mean);
-    if (task.kind == NX_LINF) {
-      double high = merge_parts(g, place, p.high, -double(kInfinity), slots, Greatest());
-      double low = merge_parts(g, place, p.low, double(kInfinity), slots, Least());
-      statistic = high - mean > mean - low ? high - mean : mean - low;
-    } else if (task.kind == NX_RANGE) {
-      statistic = merge_chunks(task, place, slots) / double(task.chunking.count);
-    } else {
-      double drift = merge_parts(g, place, p.drift, 0., slots, Plus()) / task.n;
-      double spread = merge_parts(g, place, p.spread, 0., slots, Plus()) / task.n;
-      if (isfinite(mean)) mean += drift;
-      statistic = task.kind == NX_L1 ? spread : sqrt(fmax(spread - drift * drift, 0.));
+// What a thread does to its vectors: the lines of their channels, and which lanes are channels at all.
+template <class T, int W>
+struct Map {
+  float m[W], a[W], b[W];
+  Raw<T, W> mask;
+
+  __device__ Map(const Geometry& g, const Column& column, const Line* lines) : mask(channel_mask<T, W>(g, column)) {
+#pragma unroll
+    for (int j = 0; j < W; ++j) {
+      Line line = lines[local_of(g, j)];
+      m[j] = line.m, a[j] = line.a, b[j] = line.b;
     }
   }
-  bool asks = threadIdx.x < unsigned(g.tile * g.held) && group.exists;
-  return asks ? line_of(task, mean, m, statistic, group.channel) : Line{0, 0, 0};
-}
-
-template <class T, int W>
-__global__ void __launch_bounds__(kThreads, 3) apply_kernel(Task task) {
-  NX_SHARED(double, slots, kThreads);
-  NX_SHARED(float, shared, kGroups);
-  const Geometry& g = task.g;
-  Place place = place_of(g, blockIdx.x);
-  Seat seat = seat_of(g);
-  Column column = column_of(g, place, seat.tx);
-  Span span = part_rows(g, place.part);
-  Line line = finish(task, place, slots);
-  float m[W], a[W], b[W];
-  share<W>(g, line.m, m, shared);
-  share<W>(g, line.a, a, shared);
-  share<W>(g, line.b, b, shared);
-  if (!column.exists) return;
-
-  using Vector = Raw<T, W>;
-  const T* x = static_cast<const T*>(task.x);
-  T* y = static_cast<T*>(task.y);
-  Vector mask = channel_mask<T, W>(g, column);
-  int64_t first = span.low + seat.ty, count = visits(first, span.high, seat.stride);
-  Walk from = walk_of(g, g.x_stride, column.offset + place.sample * g.x_stride, first, seat.stride);
-  Walk to = walk_of(g, g.y_stride, column.offset + place.sample * g.y_stride, first, seat.stride);
-  auto put = [&](Vector raw) {
+  __device__ Raw<T, W> operator()(Raw<T, W> raw) const {
     float v[W];
     widen<T, W>(raw, v);
 #pragma unroll
     for (int j = 0; j < W; ++j) v[j] = fmaf(v[j] - m[j], a[j], b[j]);
-    store_vec(y + to.offset, both(narrow<T, W>(v), mask));
-    to.next();
-  };
-  constexpr int kFlight = 4;
-  int64_t i = 0;
-  for (; i + kFlight <= count; i += kFlight) {
-    Vector raw[kFlight];
-#pragma unroll
-    for (int u = 0; u < kFlight; ++u) {
-      raw[u] = load_vec<Vector>(x + from.offset);
-      from.next();
-    }
-#pragma unroll
-    for (int u = 0; u < kFlight; ++u) put(raw[u]);
+    return both(narrow<T, W>(v), mask);
   }
-  for (; i < count; ++i) {
-    put(load_vec<Vector>(x + from.offset));
-    from.next();
-  }
+};
+
+template <class T, int W, bool Single>
+__global__ void __launch_bounds__(kThreads, 3) apply_kernel(Task task) {
+  NX_SHARED(Line, lines, Single ? 1 : kGroups);
+  const Geometry g = known<W, Single>(task.g);
+  Place place = place_of(g, blockIdx.x);
+  Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
+  publish(g, group.exists ? task.line[group.index] : Line{0, 0, 0}, lines);
+
+  Rows<T, W> rows(g, place);
+  Map<T, W> map(g, rows.column, lines);
+  Seat seat = seat_of(g);
+  int64_t first = part_rows(g, place.part).low + seat.ty;
+  Walk to = walk_of(g, g.y_stride, rows.column.offset + place.sample * g.y_stride, first, seat.stride);
+  T* y = static_cast<T*>(task.y);
+  rows.visit(
+      static_cast<const T*>(task.x),
+      [&](Raw<T, W> raw) {
+        store_vec(y + to.offset, map(raw));
+        to.next();
+      },
+      [] {});
 }
 
 }  // namespace nx

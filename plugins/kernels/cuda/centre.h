@@ -40,37 +40,28 @@ __device__ inline float pivot_of(const Geometry& g, const T* x, const Group& gro
   return fmaxf(fminf(a, b), fminf(fmaxf(a, b), c));
 }
 
-// Merges the parts of a [part][group] array; valid in thread t < tile*held. `none`: the value of no part.
-template <class V, class Total, class Op>
-__device__ inline Total merge_parts(const Geometry& g, const Place& place, const V* values, Total none, Total* slots,
-                                    Op op) {
-  int groups = g.tile * g.held, t = int(threadIdx.x), local = t & (groups - 1);
-  Group group = group_of(g, place, local);
-  Total total = none;
-  if (group.exists)
-    for (int part = t / groups; part < g.parts; part += int(blockDim.x) / groups)
-      total = op(total, Total(values[int64_t(part) * g.groups + group.index]));
-  return reduce_threads(total, groups, slots, op);
+// A mean as two floats.
+struct Centre {
+  float m, rest;
+};
+
+__device__ inline Centre centre_of(double mean) {
+  float m = float(mean);
+  return {m, float(mean - double(m))};
 }
 
-// Spreads a value that threads t < tile*held hold to the lanes of each thread's vectors.
-template <int W>
-__device__ inline void share(const Geometry& g, float value, float (&lane)[W], float* shared) {
+// Spreads what threads t < tile*held hold over the block. Each call needs an array of its own.
+template <class V>
+__device__ inline void publish(const Geometry& g, const V& value, V* shared) {
   int t = int(threadIdx.x);
-  __syncthreads();
   if (t < g.tile * g.held) shared[t] = value;
   __syncthreads();
-#pragma unroll
-  for (int j = 0; j < W; ++j) lane[j] = shared[(t & (g.tile - 1)) * g.held + (j & (g.held - 1))];
 }
 
-// The mean as two floats: float(mean) and the rest.
-__device__ inline float rest_of(double mean) { return float(mean - double(float(mean))); }
-
-// y = (x - m)*a + b of one channel; where m, the mean rounded to float32, is off, b makes up for it.
-struct Line {
-  float m, a, b;
-};
+// Which channel of the tile lane j of this thread's vectors holds.
+__device__ inline int local_of(const Geometry& g, int j) {
+  return (int(threadIdx.x) & (g.tile - 1)) * g.held + (j & (g.held - 1));
+}
 
 // mean and statistic (its factor not yet in it) -> the line. A mean that is not finite makes the channel NaN.
 __device__ inline Line line_of(const Task& task, double mean, float m, double statistic, int64_t channel) {

@@ -92,7 +92,7 @@ inline Device device() {
 // kernel<<<...>>>(arguments...), with clusters and cooperative grids; arguments convert to the kernel's own types.
 template <class... P, class... A>
 cudaError_t launch(const Launch& how, void (*kernel)(P...), A&&... arguments) {
-  if (how.smem > 48 * 1024) {  // beyond it CUDA wants to be asked
+  if (how.smem > 16 * 1024) {  // CUDA wants to be asked where static and dynamic memory exceed 48 KiB together
     cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                              cudaFuncAttributeMaxDynamicSharedMemorySize, int(how.smem));
     if (error != cudaSuccess) return error;
@@ -145,6 +145,22 @@ __device__ __forceinline__ void nx_cluster_sync() {
 #endif
 }
 
+// The same in two steps: what a thread did before it arrives is done when the others' wait ends.
+__device__ __forceinline__ void nx_cluster_arrive() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
+#else
+  __trap();
+#endif
+}
+__device__ __forceinline__ void nx_cluster_wait() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
+#else
+  __trap();
+#endif
+}
+
 // Where `pointer` into this block's shared memory lies in the block `rank` of the cluster. Between two cluster
 // barriers alone: the peer must have started, and must not have exited.
 template <class T>
@@ -160,13 +176,18 @@ __device__ __forceinline__ T* dsmem(T* pointer, unsigned rank) {
 #endif
 }
 
-// Copies 16 bytes, global to shared memory, both aligned to 16; before sm_80 at once.
-__device__ __forceinline__ void cp_async16(void* to, const void* from) {
+// Copies `bytes` bytes, 4, 8 or 16, global to shared memory, both aligned to them; before sm_80 at once.
+template <int bytes>
+__device__ __forceinline__ void cp_async(void* to, const void* from) {
 #if __CUDA_ARCH__ >= 800
   unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
+  if constexpr (bytes == 16)  // past L1, which only this size may
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(address), "l"(from), "n"(bytes) : "memory");
 #else
-  *static_cast<int4*>(to) = *static_cast<const int4*>(from);
+  using Bits = typename RawBits<bytes>::Type;
+  *static_cast<Bits*>(to) = *static_cast<const Bits*>(from);
 #endif
 }
 

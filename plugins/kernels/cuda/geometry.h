@@ -36,6 +36,20 @@ struct Geometry {
   int32_t parts;    // blocks that share a tile of columns
 };
 
+// `g` of tiles of one channel (Single: LINEAR), with what is the same for all of them known to the compiler.
+template <int W, bool Single>
+__device__ inline Geometry known(const Geometry& g) {
+  Geometry own = g;
+  if (Single) {
+    own.v = own.side = 1;
+    own.held = own.tile = 1;
+    own.step = W;
+    own.shift = 0;
+    while ((1 << own.shift) < W) ++own.shift;
+  }
+  return own;
+}
+
 // Stretches of x whose extremes Top-k keeps: the threads of a warp that stand a multiple of this apart.
 __host__ __device__ inline int stretch(const Geometry& g) { return g.tile > 8 ? g.tile : 8; }
 

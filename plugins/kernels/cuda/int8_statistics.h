@@ -81,13 +81,14 @@ struct IntSums {
   }
 };
 
-// Merges over the block; thread t < tile*held gets channel t.
-template <int W, bool One, class V>
-__device__ inline long long tally(const Geometry& g, const V (&sum)[One ? 1 : W], long long* slots) {
-  long long lane[One ? 1 : W];
+// Leaves the sums of all warps; a barrier, and take reads them.
+template <int Count, class V>
+__device__ inline void put_sums(const Geometry& g, const V (&sum)[Count], long long* slots) {
+  long long lane[Count];
 #pragma unroll
-  for (int j = 0; j < (One ? 1 : W); ++j) lane[j] = sum[j];
-  return reduce_tile<long long, One ? 1 : W>(lane, g.held, g.tile, slots, Plus());
+  for (int j = 0; j < Count; ++j) lane[j] = sum[j];
+  merge<Count>(lane, g.held, g.tile, Plus());
+  put<Count>(lane, g.held, g.tile, slots);
 }
 
 // The largest (the smallest) byte of each lane, packed.
@@ -108,15 +109,18 @@ struct IntExtremes {
 #pragma unroll
     for (int j = 0; j < W; ++j) top[j] = byte_of(high[j / 4], j % 4), bottom[j] = byte_of(low[j / 4], j % 4);
   }
-  __device__ void merge(const Geometry& g, int* slots, int& top, int& bottom) const {
-    int tops[W], bottoms[W];
-    unpack(tops, bottoms);
-    top = reduce_tile<int, W>(tops, g.held, g.tile, slots, Greatest());
-    bottom = reduce_tile<int, W>(bottoms, g.held, g.tile, slots, Least());
+  // Leaves both, of all warps; a barrier, and take_extremes reads them.
+  __device__ void put_extremes(const Geometry& g, int* tops, int* bottoms) const {
+    int top[W], bottom[W];
+    unpack(top, bottom);
+    merge<W>(top, g.held, g.tile, Greatest());
+    merge<W>(bottom, g.held, g.tile, Least());
+    put<W>(top, g.held, g.tile, tops);
+    put<W>(bottom, g.held, g.tile, bottoms);
   }
 };
 
-// The block's place, and the walk of this thread through its rows: what every int8 kernel begins with.
+// The rows of this thread, four vectors in flight.
 template <int W, int kFlight = 4, class Visit, class Flush>
 __device__ inline void for_part(const Geometry& g, const void* x, const Place& place, Visit visit, Flush flush) {
   Seat seat = seat_of(g);
@@ -125,20 +129,22 @@ __device__ inline void for_part(const Geometry& g, const void* x, const Place& p
   Span span = part_rows(g, place.part);
   int64_t first = span.low + seat.ty, start = column.offset + place.sample * g.x_stride;
   for_rows<Bytes<W>, kFlight>(static_cast<const signed char*>(x), walk_of(g, g.x_stride, start, first, seat.stride),
-                     visits(first, span.high, seat.stride), visit, flush);
+                              visits(first, span.high, seat.stride), visit, flush);
 }
 
 enum class Look { kSum, kExtremes, kSquares };
 
 // First phase: the sum of q; with it its extremes (Linf) or the sum of squares (L2: all it needs).
-template <int W, bool One, Look look>
+template <int W, bool Single, Look look>
 __global__ void __launch_bounds__(kThreads, 2) int_first_kernel(IntTask task) {
-  NX_SHARED(long long, slots, reduce_slots(W));
-  const Geometry& g = task.g;
+  constexpr bool kOne = Single || W == 1;
+  constexpr int kSlots = reduce_slots(Single ? 1 : W);
+  NX_SHARED(long long, slots, look == Look::kSum ? kSlots : 2 * kSlots);
+  const Geometry g = known<W, Single>(task.g);
   Place place = place_of(g, blockIdx.x);
-  IntSums<W, One> sums, squares;
+  IntSums<W, kOne> sums, squares;
   IntExtremes<W> extremes;
-  long long wide[IntSums<W, One>::kCount] = {};
+  long long wide[IntSums<W, kOne>::kCount] = {};
   for_part<W>(
       g, task.x, place,
       [&](Bytes<W> raw, int64_t) {
@@ -155,54 +161,49 @@ __global__ void __launch_bounds__(kThreads, 2) int_first_kernel(IntTask task) {
         if (look == Look::kSquares) squares.flush(wide);
       });
 
-  Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
-  bool writes = threadIdx.x < unsigned(g.tile * g.held) && group.exists;
+  put_sums(g, sums.sum, slots);
+  int* tops = reinterpret_cast<int*>(slots + kSlots);
+  if constexpr (look == Look::kSquares) put_sums(g, wide, slots + kSlots);
+  if constexpr (look == Look::kExtremes) extremes.put_extremes(g, tops, tops + kSlots);
+  __syncthreads();
+  int groups = g.tile * g.held;
+  Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
+  if (int(threadIdx.x) >= groups || !group.exists) return;
   int64_t out = place.part * g.groups + group.index;
-  long long sum = tally<W, One>(g, sums.sum, slots);
-  if (writes) task.tally.sum[out] = sum;
-  if constexpr (look == Look::kSquares) {
-    long long size = tally<W, One>(g, wide, slots);
-    if (writes) task.tally.size[out] = size;
-  }
+  task.tally.sum[out] = take<long long>(groups, slots, Plus());
+  if constexpr (look == Look::kSquares) task.tally.size[out] = take<long long>(groups, slots + kSlots, Plus());
   if constexpr (look == Look::kExtremes) {
-    int top, bottom;
-    extremes.merge(g, reinterpret_cast<int*>(slots), top, bottom);
-    if (writes) task.tally.high[out] = top, task.tally.low[out] = bottom;
+    task.tally.high[out] = take<int>(groups, tops, Greatest());
+    task.tally.low[out] = take<int>(groups, tops + kSlots, Least());
   }
 }
 
-// The mean of n integers as kernels.h has it: p = rint(S/n), e = n*p - S.
-struct IntMean {
-  int p;
-  long long e;
-};
-
 __device__ inline IntMean int_mean(long long sum, long long n) {
-  IntMean mean;
-  mean.p = int(rint(__ddiv_rn(double(sum), double(n))));
-  mean.e = n * mean.p - sum;
-  return mean;
+  int p = int(rint(__ddiv_rn(double(sum), double(n))));
+  return {sum, n * p - sum, p};
 }
 
 // Second phase of L1: distances from the pivot p, and how many elements lie above it and on it.
-template <int W, bool One>
-__global__ void __launch_bounds__(kThreads, W == 16 && !One ? 1 : 2) int_second_kernel(IntTask task) {
-  NX_SHARED(long long, slots, W == 1 ? kThreads : reduce_slots(W));  // of both reductions
-  NX_SHARED(float, shared, kGroups);
-  const Geometry& g = task.g;
+template <int W, bool Single>
+__global__ void __launch_bounds__(kThreads, W == 16 && !Single ? 1 : 2) int_second_kernel(IntTask task) {
+  constexpr bool kOne = Single || W == 1;
+  constexpr int kSlots = reduce_slots(Single ? 1 : W);
+  NX_SHARED(long long, slots, kSlots);
+  NX_SHARED(int, shared, Single ? 1 : kGroups);
+  const Geometry g = known<W, Single>(task.g);
   Place place = place_of(g, blockIdx.x);
-  long long sum = merge_parts(g, place, task.tally.sum, 0ll, slots, Plus());
-  float lanes[W];
+  int groups = g.tile * g.held;
+  Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
+  publish(g, group.exists ? task.mean[group.index].p : 0, shared);
   int pivots[W];
   unsigned pivot[words_of<W>()];
-  share<W>(g, float(int_mean(sum, task.n).p), lanes, shared);
 #pragma unroll
-  for (int j = 0; j < W; ++j) pivots[j] = int(lanes[j]);
+  for (int j = 0; j < W; ++j) pivots[j] = shared[local_of(g, j)];
   pack_lanes<W>(pivots, pivot);
 
   constexpr unsigned counted = W == 1 ? 1u : kOnes;  // the bytes that are elements
-  IntSums<W, One> size, above, level;
-  for_part<W, W == 16 && !One ? 2 : 4>(  // 48 sums per thread leave few registers
+  IntSums<W, kOne> size, above, level;
+  for_part<W, W == 16 && !kOne ? 2 : 4>(  // 48 sums per thread leave few registers
       g, task.x, place,
       [&](Bytes<W> raw, int64_t) {
         unsigned word[words_of<W>()];
@@ -216,15 +217,17 @@ __global__ void __launch_bounds__(kThreads, W == 16 && !One ? 1 : 2) int_second_
       },
       [] {});
 
-  Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
-  bool writes = threadIdx.x < unsigned(g.tile * g.held) && group.exists;
   int64_t out = place.part * g.groups + group.index;
-  long long all = tally<W, One>(g, size.sum, slots);
-  if (writes) task.tally.size[out] = all;
-  all = tally<W, One>(g, above.sum, slots);
-  if (writes) task.tally.above[out] = all;
-  all = tally<W, One>(g, level.sum, slots);
-  if (writes) task.tally.level[out] = all;
+  bool writes = int(threadIdx.x) < groups && group.exists;
+  auto leave = [&](const auto& sums, long long* to) {
+    __syncthreads();  // the slots may still be read
+    put_sums(g, sums, slots);
+    __syncthreads();
+    if (writes) to[out] = take<long long>(groups, slots, Plus());
+  };
+  leave(size.sum, task.tally.size);
+  leave(above.sum, task.tally.above);
+  leave(level.sum, task.tally.level);
 }
 
 }  // namespace nx

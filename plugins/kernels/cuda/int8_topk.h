@@ -1,7 +1,7 @@
 // int8 Top-k: a histogram of the 256 values, then a merge from both ends. Integers throughout, so exact.
 #pragma once
 
-#include "int8_statistics.h"
+#include "int8_finish.h"
 
 namespace nx {
 
@@ -25,6 +25,13 @@ __device__ inline Ends merge_ends(const unsigned* bins, IntMean mean, long long 
     if (upper) --high; else ++low;
   }
   return ends;
+}
+
+// The line of a histogram whose values add up to `sum`.
+__device__ inline IntLine line_of_bins(const IntTask& task, const unsigned* bins, long long sum, int64_t channel) {
+  IntMean mean = int_mean(sum, task.n);
+  Ends ends = merge_ends(bins, mean, task.n, task.k);
+  return int_line_of(task, mean, int_ratio(ends.whole, ends.part, task.n, task.k), channel);
 }
 
 // Sum of a histogram of 256 bins, known to all threads. Thread t must have written bin t itself; after the barriers
@@ -77,11 +84,7 @@ __global__ void __launch_bounds__(kThreads, 2) histogram_kernel(IntTask task) {
   }
   __syncthreads();
   Group group = group_of(g, place, t & (g.held - 1));
-  if (t < g.held && group.exists) {
-    Ends ends = merge_ends(bins + t * 256, int_mean(sums[t], task.n), task.n, task.k);
-    task.tally.sum[group.index] = sums[t], task.tally.size[group.index] = ends.whole;
-    task.tally.above[group.index] = ends.part;
-  }
+  if (t < g.held && group.exists) task.line[group.index] = line_of_bins(task, bins + t * 256, sums[t], group.channel);
 }
 
 // One block per statistic: its parts' histograms.
@@ -96,8 +99,7 @@ __global__ void __launch_bounds__(kThreads, 2) ends_kernel(IntTask task) {
   bins[threadIdx.x] = all;
   long long sum = sum_of_bins(bins, slots);  // with barriers
   if (threadIdx.x != 0) return;
-  Ends ends = merge_ends(bins, int_mean(sum, task.n), task.n, task.k);
-  task.tally.sum[group] = sum, task.tally.size[group] = ends.whole, task.tally.above[group] = ends.part;
+  task.line[group] = line_of_bins(task, bins, sum, group % task.single.channels);
 }
 
 }  // namespace nx

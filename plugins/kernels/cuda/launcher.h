@@ -24,6 +24,10 @@ class Launcher {
     error_ = launch(how, kernel, task_);
   }
 
+  // A few threads per statistic.
+  template <class Kernel>
+  void finish(Kernel kernel) { grid(kernel, plan_.merging_blocks, kThreads); }
+
   // One launch does it all, in shared memory.
   template <class Kernel>
   void on_chip(Kernel kernel) {

@@ -8,61 +8,66 @@ namespace nx {
 
 constexpr int kHeldChunks = 256;  // chunks of a statistic, at most
 
-template <class T>
+template <class T, int W>
 __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_range_kernel(Task task) {
-  constexpr int W = 16 / sizeof(T);
-  NX_DYN_SHARED(uint4, tile);
-  NX_SHARED(float, slots, kOnChipThreads / 32);
-  NX_SHARED(float, shared, 2);
-  NX_SHARED(double, sums, 2);
+  using Own = Board<W, true, 1>;
+  using Vector = Raw<T, W>;
+  NX_DYN_SHARED(Vector, tile);
+  NX_SHARED(Own, boards, 1);
   NX_SHARED(double, wide, kOnChipThreads);
   NX_SHARED(float, high, kHeldChunks);
   NX_SHARED(float, low, kHeldChunks);
-  const Geometry& g = task.g;
+  Own& board = boards[0];
+  const Geometry g = known<W, true>(task.g);
   const Chunking& c = task.chunking;
   Place place = place_of(g, blockIdx.x);
   Group group = group_of(g, place, 0);
-  Exchange exchange = {sums, g.parts};
-
-  Holding own;
+  Holding own = holding_of(g, place);
   FirstLook<T, W, false> look;
-  double mean = hold<T, W>(task, place, group, exchange, tile, slots, shared, own, look);
+  double pivot = hold<T, W>(g, static_cast<const T*>(task.x), place, group, own, tile, board, look);
+  merge<W>(look.sums.outer, 1, 1, Plus());
+  put<W>(look.sums.outer, 1, 1, board.slots[0]);
+  __syncthreads();  // and every thread's copies have landed: all of the tile may be read
 
-  // The barriers of hold's sums came after every thread's copies had landed: all of the tile may be read.
   Span rows = part_rows(g, place.part), here = {rows.low * W, rows.high * W};
   int lane = int(threadIdx.x) % 32, warps = int(blockDim.x) / 32;
   for (int chunk = int(threadIdx.x) / 32; chunk < int(c.count); chunk += warps) {
     int64_t begin = chunk * c.length, end = smaller(begin + c.length, here.high);
     if (begin < here.low) begin = here.low;
+    // The elements of the chunk in this tile, counted from the tile's first.
+    int from = int(begin - here.low), to = int(end - here.low);
     float top[1] = {-kInfinity}, bottom[1] = {kInfinity};
-    for (int64_t row = begin / W + lane; row * W < end; row += 32) {
+    for (int row = from / W + lane; row * W < to; row += 32) {
       float v[W];
-      widen<T, W>(load_vec<uint4>(tile + (row - rows.low)), v);
-      int skip = begin > row * W ? int(begin - row * W) : 0, keep = end - row * W < W ? int(end - row * W) : W;
+      widen<T, W>(load_vec<Vector>(tile + row), v);
+      bool whole = row * W >= from && row * W + W <= to;
 #pragma unroll
       for (int j = 0; j < W; ++j)
-        if (j >= skip && j < keep) top[0] = fmaxf(top[0], v[j]), bottom[0] = fminf(bottom[0], v[j]);
+        if (whole || (row * W + j >= from && row * W + j < to))
+          top[0] = fmaxf(top[0], v[j]), bottom[0] = fminf(bottom[0], v[j]);
     }
     merge_warp<1>(top, 1, 1, Greatest());
     merge_warp<1>(bottom, 1, 1, Least());
     if (lane == 0) high[chunk] = top[0], low[chunk] = bottom[0];
   }
 
-  if (exchange.ranks > 1) nx_cluster_sync();
+  double sum[1] = {take<double>(1, board.slots[0], Plus())};
+  Exchange exchange = {board.peers, Own::kPeers, g.parts};
+  exchange.merge(sum, 1, [](int, double a, double b) { return a + b; });  // and all chunks of the cluster are there
   __syncthreads();
   double spans = 0;
   for (int chunk = int(threadIdx.x); chunk < int(c.count); chunk += int(blockDim.x)) {
     float top = high[chunk], bottom = low[chunk];
-    for (int rank = 0; exchange.ranks > 1 && rank < exchange.ranks; ++rank) {
+    for (int rank = 0; g.parts > 1 && rank < g.parts; ++rank) {
       top = fmaxf(top, *dsmem(high + chunk, unsigned(rank)));
       bottom = fminf(bottom, *dsmem(low + chunk, unsigned(rank)));
     }
     spans += double(top) - double(bottom);
   }
-  double statistic = reduce_all(spans, wide, Plus()) / double(c.count);
+  double statistic = reduce_all(spans, wide, Plus()) / double(c.count), mean = pivot + sum[0] / task.n;
   bool asks = threadIdx.x == 0 && group.exists;
-  release<T, W>(task, place, own, asks ? line_of(task, mean, float(mean), statistic, group.channel) : Line{0, 0, 0},
-                tile, shared);
+  release<T, W>(task, g, place, own, asks ? line_of(task, mean, float(mean), statistic, group.channel) : Line{0, 0, 0},
+                tile, board);
 }
 
 }  // namespace nx

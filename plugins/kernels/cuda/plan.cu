@@ -27,6 +27,12 @@ int vector_bytes(const NxNorm& norm, int64_t alignment) {
   return int(size);
 }
 
+Geometry tiled(Geometry g, int64_t tile) {
+  g.tile = int32_t(tile);
+  g.tiles = ceil_div(g.columns, tile);
+  return g;
+}
+
 Geometry geometry(const NxNorm& norm, int64_t w) {
   Geometry g = {};
   g.x_stride = norm.x_stride ? norm.x_stride : sample_elements(norm);
@@ -42,10 +48,8 @@ Geometry geometry(const NxNorm& norm, int64_t w) {
   g.inverse_rows = 1. / double(g.rows);
   while ((g.held << g.shift) < w) ++g.shift;
   g.samples = norm.instance ? 1 : norm.batch;
-  g.tile = int32_t(std::min(kTuning.widest_tile, power_of_two(g.side)));
-  g.tiles = ceil_div(g.columns, g.tile);
   g.groups = groups(norm);
-  return g;
+  return tiled(g, std::min(kTuning.widest_tile, power_of_two(g.side)));
 }
 
 int64_t independent(const NxNorm& norm) { return norm.instance ? norm.batch : 1; }
@@ -97,30 +101,36 @@ void take_floats(const NxNorm& norm, int64_t slots, Arena& arena, Task& task) {
     Selection& s = task.selection;
     arena.take(s.high, groups * slots);
     arena.take(s.low, groups * slots);
-    arena.take(s.mean, groups);
     arena.take(s.threshold, groups);
     arena.take(s.found, groups);
     arena.take(s.candidate, groups * s.capacity);
-    arena.take(s.statistic, groups);
   } else {
     arena.take(p.drift, partials);
     arena.take(p.spread, partials);
   }
+  arena.take(task.mean, groups);
+  arena.take(task.line, groups);
 }
 
 void take_integers(const NxNorm& norm, int64_t histograms, Arena& arena, IntTask& task) {
-  int64_t groups = task.g.groups, partials = norm.kind == NX_TOPK ? groups : groups * task.g.parts;
+  int64_t groups = task.g.groups, partials = groups * task.g.parts;
   Tallies& t = task.tally;
-  arena.take(t.sum, partials);
+  if (norm.kind == NX_TOPK) {
+    if (histograms > 1) arena.take(t.bins, groups * histograms * 256);
+  } else {
+    arena.take(t.sum, partials);
+  }
   if (norm.kind == NX_LINF || norm.kind == NX_RANGE) {
     arena.take(t.high, partials);
     arena.take(t.low, partials);
-  } else {
-    arena.take(t.size, partials);
-    arena.take(t.above, partials);
   }
-  if (norm.kind == NX_L1) arena.take(t.level, partials);
-  if (norm.kind == NX_TOPK && histograms > 1) arena.take(t.bins, groups * histograms * 256);
+  if (norm.kind == NX_L1 || norm.kind == NX_L2) arena.take(t.size, partials);
+  if (norm.kind == NX_L1) {
+    arena.take(t.above, partials);
+    arena.take(t.level, partials);
+  }
+  arena.take(task.mean, groups);
+  arena.take(task.line, groups);
 }
 
 int64_t stretches(const Geometry& g, int threads) { return int64_t(g.parts) * (threads / 32) * (stretch(g) / g.tile); }
@@ -142,13 +152,11 @@ void plan_integers(const NxNorm& norm, const Geometry& widest, Arena& arena, Pla
   task.factor = float(like.factor);
   task.epsilon = norm.epsilon;
   task.kind = norm.kind;
+  task.slices = like.slices;
   task.chunking = like.chunking;
 
-  Geometry column = widest;
-  column.tile = 1;
-  column.tiles = column.columns;
-  task.single.tile = 1;
-  task.single.tiles = task.single.columns;
+  Geometry column = tiled(widest, 1);
+  task.single = tiled(task.single, 1);
   task.single.parts = int32_t(parts_of(norm, column, kTuning.histogram_bytes));
   task.single.part_rows = ceil_div(task.single.rows * task.single.samples, task.single.parts);
   plan.histogram_blocks = task.single.tiles * independent(norm) * task.single.parts;
@@ -161,41 +169,46 @@ struct OnChip {
   int threads;
 };
 
-OnChip on_chip(const Geometry& g, int64_t ranks) {
+OnChip on_chip(const Geometry& g, int64_t vector_bytes, int64_t ranks) {
   OnChip chip;
   chip.part_rows = ceil_div(g.rows * g.samples, ranks);
   int64_t least = std::max<int64_t>(64, int64_t(g.tile) * g.held);
   int64_t threads = power_of_two(ceil_div(chip.part_rows * g.tile, kTuning.onchip_vectors));
   chip.threads = int(std::clamp<int64_t>(threads, least, kOnChipThreads));
   int64_t rows_at_once = chip.threads / g.tile;
-  chip.bytes = ceil_div(chip.part_rows, rows_at_once) * chip.threads * 16;
+  chip.bytes = ceil_div(chip.part_rows, rows_at_once) * chip.threads * vector_bytes;
   return chip;
 }
 
-// Keeps x in shared memory where it fits: with two blocks on a multiprocessor if possible, so that one computes while
-// the other reads, and with enough blocks for half of the multiprocessors, unless the tiles are small anyway.
+// Keeps x in shared memory where it fits: the widest tile on the fewest blocks, two of them on a multiprocessor if
+// possible, so that one computes while the other reads; with enough blocks for half of the multiprocessors, unless the
+// tiles are small anyway.
 void keep_on_chip(const NxNorm& norm, const Device& device, Plan& plan) {
-  Geometry& g = plan.task.g;
-  bool single = norm.kind == NX_TOPK || norm.kind == NX_RANGE;  // these hold one channel at a time
-  if (norm.type == NX_INT8 || plan.vector_bytes != 16 || (single && g.tile * g.held > 1)) return;
+  Geometry g = plan.task.g;
+  bool one = g.tile * g.held == 1;
+  bool alone = norm.kind == NX_TOPK || norm.kind == NX_RANGE || norm.type == NX_INT8;  // hold one channel at a time
+  if (!one && (alone || plan.vector_bytes != 16)) return;
   if (norm.kind == NX_RANGE && plan.task.chunking.count > kTuning.onchip_chunks) return;
-  int64_t most = device.compute_capability >= 90 ? kTuning.most_ranks : 1, tiles = g.tiles * independent(norm);
-  for (int64_t resident : {2, 1}) {
-    int64_t room = device.shared_memory / resident - kTuning.onchip_static;
-    for (int64_t ranks = 1; ranks <= most; ranks *= 2) {
-      OnChip chip = on_chip(g, ranks);
-      bool busy = 2 * tiles * ranks >= device.multiprocessors || chip.bytes <= kTuning.small_tile;
-      if (chip.bytes > room || !busy) continue;
-      plan.path = Path::kOnChip;
-      plan.ranks = int(ranks);
-      plan.threads = chip.threads;
-      plan.shared_bytes = size_t(chip.bytes);
-      plan.blocks = tiles * ranks;
-      g.parts = int32_t(ranks);
-      g.part_rows = chip.part_rows;
-      return;
-    }
-  }
+  int64_t most = device.compute_capability >= 90 ? kTuning.most_ranks : 1;
+  int64_t beside = one ? kTuning.single_static : kTuning.many_static;
+  for (int64_t tile = g.tile; tile >= std::min<int64_t>(g.tile, kTuning.least_tile); tile /= 2)
+    for (int64_t ranks = 1; ranks <= most; ranks *= 2)
+      for (int64_t resident : {2, 1}) {
+        Geometry narrow = tiled(g, tile);
+        OnChip chip = on_chip(narrow, plan.vector_bytes, ranks);
+        int64_t blocks = narrow.tiles * independent(norm) * ranks;
+        bool busy = 2 * blocks >= device.multiprocessors || chip.bytes <= kTuning.small_tile;
+        if (chip.bytes > device.shared_memory / resident - beside || !busy) continue;
+        plan.path = Path::kOnChip;
+        plan.ranks = int(ranks);
+        plan.threads = chip.threads;
+        plan.shared_bytes = size_t(chip.bytes);
+        plan.blocks = blocks;
+        narrow.parts = int32_t(ranks);
+        narrow.part_rows = chip.part_rows;
+        plan.task.g = plan.int_task.g = narrow;
+        return;
+      }
 }
 
 }  // namespace
@@ -232,6 +245,8 @@ Plan plan(const NxNorm& norm, int64_t alignment, const Device& device, void* wor
   task.g.part_rows = ceil_div(task.g.rows * task.g.samples, parts);
   plan.threads = threads_of(task.g);
   plan.blocks = task.g.tiles * independent(norm) * parts;
+  task.slices = int32_t(std::min<int64_t>(32, power_of_two(parts)));
+  plan.merging_blocks = ceil_div(task.g.groups, kThreads / task.slices);
 
   Selection& s = task.selection;
   s.k = norm.k;

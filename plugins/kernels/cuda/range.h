@@ -10,9 +10,8 @@ namespace nx {
 
 // The positions [low, high) of a group, in the order of sample and then space, as one thread sees them.
 template <class T, int W>
-__device__ inline void see_positions(const Task& task, const T* x, int64_t start, Span span, int first, int stride,
+__device__ inline void see_positions(const Geometry& g, const T* x, int64_t start, Span span, int first, int stride,
                                      FirstLook<T, W, true>& look) {
-  const Geometry& g = task.g;
   int64_t per_row = int64_t(1) << g.shift, row = (span.low >> g.shift) + first;
   int64_t end = (span.high + per_row - 1) >> g.shift;
   for_rows<Raw<T, W>>(
@@ -43,24 +42,28 @@ __device__ inline void close_chunk(const Geometry& g, FirstLook<T, W, true>& loo
   fill(look.high, -kInfinity), fill(look.low, kInfinity);
 }
 
-template <class T, int W>
+template <class T, int W, bool Single>
 __global__ void __launch_bounds__(kThreads, 2) range_kernel(Task task) {
-  NX_SHARED(float, slots, reduce_slots(W));
-  NX_SHARED(float, shared, kGroups);
-  const Geometry& g = task.g;
+  constexpr int kSlots = reduce_slots(Single ? 1 : W);
+  NX_SHARED(float, slots, 2 * kSlots);
+  NX_SHARED(float, pivots, Single ? 1 : kGroups);
+  const Geometry g = known<W, Single>(task.g);
   const Chunking& c = task.chunking;
   const T* x = static_cast<const T*>(task.x);
   Place place = place_of(g, blockIdx.x);
   Seat seat = seat_of(g);
   Column column = column_of(g, place, seat.tx);
-  Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
+  int groups = g.tile * g.held;
+  Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
+  bool writes = int(threadIdx.x) < groups && group.exists;
   int64_t all = g.space * g.samples, start = column.offset + place.sample * g.x_stride;
   int64_t whole = unsigned(place.part) / unsigned(c.pieces), first = c.pieces > 1 ? whole : place.part * c.per_part;
   int64_t last = smaller(first + c.per_part, c.count);
 
-  float pivot = threadIdx.x < unsigned(g.tile * g.held) && group.exists ? pivot_of(g, x, group, place.sample) : 0;
+  float pivot = writes ? pivot_of(g, x, group, place.sample) : 0;
   FirstLook<T, W, true> look;
-  share<W>(g, pivot, look.pivot, shared);
+  publish(g, pivot, pivots);
+  look.about(g, pivots);
   float high = 0, low = 0;
   int64_t positions = 0;
   if (c.by_rows) {  // short chunks: each row of threads takes whole ones
@@ -69,11 +72,13 @@ __global__ void __launch_bounds__(kThreads, 2) range_kernel(Task task) {
     if (column.exists)
       for (int64_t chunk = first + seat.ty; chunk < last; chunk += seat.stride) {
         Span span = {chunk * c.length, smaller((chunk + 1) * c.length, all)};
-        see_positions<T, W>(task, x, start, span, 0, 1, look);
+        see_positions<T, W>(g, x, start, span, 0, 1, look);
         close_chunk<T, W>(g, look, spans);
       }
     merge_warp<W>(spans, g.held, g.tile, Plus());
-    high = reduce_block<float, W>(spans, g.held, g.tile, slots, Plus());
+    put<W>(spans, g.held, g.tile, slots);
+    __syncthreads();
+    high = take<float>(groups, slots, Plus());
     positions = smaller(last * c.length, all) - first * c.length;
   } else {
     for (int64_t chunk = first; chunk < last; ++chunk) {
@@ -82,9 +87,14 @@ __global__ void __launch_bounds__(kThreads, 2) range_kernel(Task task) {
       span.high = c.pieces > 1 ? smaller(span.low + c.piece, end) : end;
       positions += span.high - span.low;
       fill(look.high, -kInfinity), fill(look.low, kInfinity);
-      if (column.exists) see_positions<T, W>(task, x, start, span, seat.ty, seat.stride, look);
-      float top = reduce_tile<float, W>(look.high, g.held, g.tile, slots, Greatest());
-      float bottom = reduce_tile<float, W>(look.low, g.held, g.tile, slots, Least());
+      if (column.exists) see_positions<T, W>(g, x, start, span, seat.ty, seat.stride, look);
+      merge<W>(look.high, g.held, g.tile, Greatest());
+      merge<W>(look.low, g.held, g.tile, Least());
+      __syncthreads();  // the chunk before may still be taken
+      put<W>(look.high, g.held, g.tile, slots);
+      put<W>(look.low, g.held, g.tile, slots + kSlots);
+      __syncthreads();
+      float top = take<float>(groups, slots, Greatest()), bottom = take<float>(groups, slots + kSlots, Least());
       if (c.pieces > 1)
         high = top, low = bottom;
       else
@@ -92,30 +102,11 @@ __global__ void __launch_bounds__(kThreads, 2) range_kernel(Task task) {
     }
   }
   double sum = reduce_tile<double, W>(look.sums.outer, g.held, g.tile, slots, Plus());
-  if (threadIdx.x < unsigned(g.tile * g.held) && group.exists) {
+  if (writes) {
     int64_t out = place.part * g.groups + group.index;
     task.partial.sum[out] = sum + double(pivot) * double(positions);
     task.partial.high[out] = high, task.partial.low[out] = low;
   }
-}
-
-// Sum over chunks of (largest - smallest), from the parts; valid in thread t < tile*held.
-__device__ inline double merge_chunks(const Task& task, const Place& place, double* slots) {
-  const Geometry& g = task.g;
-  const Chunking& c = task.chunking;
-  int groups = g.tile * g.held, t = int(threadIdx.x), chunks = int(unsigned(g.parts) / unsigned(c.pieces));
-  Group group = group_of(g, place, t & (groups - 1));
-  double total = 0;
-  if (group.exists)
-    for (int64_t chunk = t / groups; chunk < chunks; chunk += int(blockDim.x) / groups) {
-      float high = -kInfinity, low = kInfinity;
-      for (int64_t part = chunk * c.pieces; part < (chunk + 1) * c.pieces; ++part) {
-        high = fmaxf(high, task.partial.high[part * g.groups + group.index]);
-        low = fminf(low, task.partial.low[part * g.groups + group.index]);
-      }
-      total += double(high) - double(low);
-    }
-  return reduce_threads(total, groups, slots, Plus());
 }
 
 }  // namespace nx

@@ -5,6 +5,8 @@
 
 namespace nx {
 
+constexpr float kInfinity = __builtin_huge_valf();
+
 struct Plus {
   template <class V>
   __device__ V operator()(V a, V b) const { return a + b; }
@@ -45,35 +47,47 @@ __device__ inline void merge_warp(V (&lane)[W], int held, int stop, Op op) {
     }
 }
 
-// Elements of shared memory that reduce_block needs: one value per warp and channel of the tile.
-__host__ __device__ constexpr int reduce_slots(int lanes) { return 8 * 16 * lanes; }
+// Lanes and threads of a warp at once: what is left is one value per warp and channel of the tile.
+template <int W, class V, class Op>
+__device__ inline void merge(V (&lane)[W], int held, int tile, Op op) {
+  merge_lanes<W>(lane, held, op);
+  merge_warp<W>(lane, held, tile, op);
+}
 
-// Merges lane[0 .. held-1] (merged within each warp already) over the warps of the block. Thread t < tile*held gets
-// the result of channel t of the tile; what the others get means nothing. Total: the type to combine in.
-template <class Total, int W, class V, class Op>
-__device__ inline Total reduce_block(const V (&lane)[W], int held, int tile, V* slots, Op op) {
-  int t = int(threadIdx.x), warps = int(blockDim.x) / 32, group = tile * held;
-  __syncthreads();  // the slots may still be read from the reduction before
+// Elements of shared memory that the values of all warps need.
+__host__ __device__ constexpr int reduce_slots(int lanes, int warps = 8) { return warps * 16 * lanes; }
+
+// Leaves what merge made. A barrier, and take reads it; another barrier, and the slots may be used again.
+template <int W, class V>
+__device__ inline void put(const V (&lane)[W], int held, int tile, V* slots) {
+  int t = int(threadIdx.x);
   if (t % 32 < tile) {
 #pragma unroll
     for (int j = 0; j < W; ++j)
-      if (j < held) slots[t / 32 * group + t % 32 * held + j] = lane[j];
+      if (j < held) slots[t / 32 * tile * held + t % 32 * held + j] = lane[j];
   }
-  __syncthreads();
-  Total total = Total();
-  if (t < group) {
-    total = Total(slots[t]);
-    for (int w = 1; w < warps; ++w) total = op(total, Total(slots[w * group + t]));
-  }
+}
+
+// In thread t < tile*held the value of channel t of the tile, over all warps; what the others get means nothing.
+// Total: the type to combine in.
+template <class Total, class V, class Op>
+__device__ inline Total take(int groups, const V* slots, Op op) {
+  int t = int(threadIdx.x), warps = int(blockDim.x) / 32;
+  if (t >= groups) return Total();
+  Total total = Total(slots[t]);
+#pragma unroll 4
+  for (int w = 1; w < warps; ++w) total = op(total, Total(slots[w * groups + t]));
   return total;
 }
 
-// All three steps at once.
+// All of it, with a barrier before and one within.
 template <class Total, int W, class V, class Op>
 __device__ inline Total reduce_tile(V (&lane)[W], int held, int tile, V* slots, Op op) {
-  merge_lanes<W>(lane, held, op);
-  merge_warp<W>(lane, held, tile, op);
-  return reduce_block<Total, W>(lane, held, tile, slots, op);
+  merge<W>(lane, held, tile, op);
+  __syncthreads();  // the slots may still be read from the reduction before
+  put<W>(lane, held, tile, slots);
+  __syncthreads();
+  return take<Total>(tile * held, slots, op);
 }
 
 // Each thread brings one value of channel t % groups (a power of two); thread t < groups gets the channel's.

@@ -5,8 +5,6 @@
 
 namespace nx {
 
-constexpr float kInfinity = __builtin_huge_valf();
-
 template <int W>
 __device__ inline void fill(float (&lane)[W], float value) {
 #pragma unroll
@@ -33,6 +31,10 @@ struct FirstLook {
   float high[W], low[W];
 
   __device__ FirstLook() { fill(high, -kInfinity), fill(low, kInfinity); }
+  __device__ void about(const Geometry& g, const float* pivots) {
+#pragma unroll
+    for (int j = 0; j < W; ++j) pivot[j] = pivots[local_of(g, j)];
+  }
   __device__ void see(Raw<T, W> raw) {
     float x[W];
     widen<T, W>(raw, x);
@@ -52,6 +54,13 @@ struct SecondLook {
   Sums<W> spread;
 
   __device__ SecondLook() { fill(drift, 0.f); }
+  __device__ void about(const Geometry& g, const Centre* centres) {
+#pragma unroll
+    for (int j = 0; j < W; ++j) {
+      Centre centre = centres[local_of(g, j)];
+      m[j] = centre.m, rest[j] = centre.rest;
+    }
+  }
   __device__ void see(Raw<T, W> raw) {
     float x[W];
     widen<T, W>(raw, x);
@@ -66,8 +75,8 @@ struct SecondLook {
 };
 
 template <int W>
-__device__ inline void keep_extremes(const Task& task, const Place& place, float (&high)[W], float (&low)[W]) {
-  const Geometry& g = task.g;
+__device__ inline void keep_extremes(const Task& task, const Geometry& g, const Place& place, float (&high)[W],
+                                     float (&low)[W]) {
   int wide = stretch(g), per_warp = wide / g.tile, lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
   merge_warp<W>(high, g.held, wide, Greatest());
   merge_warp<W>(low, g.held, wide, Least());
@@ -83,78 +92,103 @@ __device__ inline void keep_extremes(const Task& task, const Place& place, float
     }
 }
 
+// What every phase begins with: the rows of this thread.
+template <class T, int W>
+struct Rows {
+  Column column;
+  Walk walk;
+  int64_t count;
+
+  __device__ Rows(const Geometry& g, const Place& place) {
+    Seat seat = seat_of(g);
+    Span span = part_rows(g, place.part);
+    int64_t first = span.low + seat.ty;
+    column = column_of(g, place, seat.tx);
+    count = column.exists ? visits(first, span.high, seat.stride) : 0;
+    walk = walk_of(g, g.x_stride, column.offset + place.sample * g.x_stride, first, seat.stride);
+  }
+  template <class Visit, class Flush>
+  __device__ void visit(const T* x, Visit see, Flush flush) const {
+    for_rows<Raw<T, W>>(x, walk, count, [&](Raw<T, W> raw, int64_t) { see(raw); }, flush);
+  }
+};
+
 // First phase: the sum of x, and its extremes for Linf and Top-k.
-template <class T, int W, bool Extremes>
+template <class T, int W, bool Single, bool Extremes>
 __global__ void __launch_bounds__(kThreads, 2) first_kernel(Task task) {
-  NX_SHARED(float, slots, reduce_slots(W));
-  NX_SHARED(float, shared, kGroups);
-  const Geometry& g = task.g;
+  constexpr int kSlots = reduce_slots(Single ? 1 : W);
+  NX_SHARED(float, slots, Extremes ? 3 * kSlots : kSlots);
+  NX_SHARED(float, pivots, Single ? 1 : kGroups);
+  const Geometry g = known<W, Single>(task.g);
   const T* x = static_cast<const T*>(task.x);
   Place place = place_of(g, blockIdx.x);
-  Seat seat = seat_of(g);
-  Column column = column_of(g, place, seat.tx);
-  Span span = part_rows(g, place.part);
-  Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
+  int groups = g.tile * g.held;
+  Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
+  bool writes = int(threadIdx.x) < groups && group.exists;
 
-  float pivot = threadIdx.x < unsigned(g.tile * g.held) && group.exists ? pivot_of(g, x, group, place.sample) : 0;
+  float pivot = writes ? pivot_of(g, x, group, place.sample) : 0;
+  Rows<T, W> rows(g, place);
   FirstLook<T, W, Extremes> look;
-  share<W>(g, pivot, look.pivot, shared);
-  if (column.exists) {
-    int64_t first = span.low + seat.ty, start = column.offset + place.sample * g.x_stride;
-    for_rows<Raw<T, W>>(
-        x, walk_of(g, g.x_stride, start, first, seat.stride), visits(first, span.high, seat.stride),
-        [&](Raw<T, W> raw, int64_t) { look.see(raw); }, [&] { look.sums.flush(); });
-  }
+  publish(g, pivot, pivots);
+  look.about(g, pivots);
+  rows.visit(x, [&](Raw<T, W> raw) { look.see(raw); }, [&] { look.sums.flush(); });
 
-  int64_t out = place.part * g.groups + group.index;
-  bool writes = threadIdx.x < unsigned(g.tile * g.held) && group.exists;
-  double count = double((span.high - span.low) << g.shift);
-  double sum = reduce_tile<double, W>(look.sums.outer, g.held, g.tile, slots, Plus());
-  if (writes) task.partial.sum[out] = sum + double(pivot) * count;
+  merge<W>(look.sums.outer, g.held, g.tile, Plus());
+  put<W>(look.sums.outer, g.held, g.tile, slots);
   if constexpr (Extremes) {
     merge_lanes<W>(look.high, g.held, Greatest());
     merge_lanes<W>(look.low, g.held, Least());
     if (task.kind == NX_TOPK) {
-      keep_extremes<W>(task, place, look.high, look.low);
+      keep_extremes<W>(task, g, place, look.high, look.low);
       if (writes && place.part == 0) task.selection.found[group.index] = 0;
-      return;
+    } else {
+      merge_warp<W>(look.high, g.held, g.tile, Greatest());
+      merge_warp<W>(look.low, g.held, g.tile, Least());
+      put<W>(look.high, g.held, g.tile, slots + kSlots);
+      put<W>(look.low, g.held, g.tile, slots + 2 * kSlots);
     }
-    float high = reduce_tile<float, W>(look.high, g.held, g.tile, slots, Greatest());
-    float low = reduce_tile<float, W>(look.low, g.held, g.tile, slots, Least());
-    if (writes) task.partial.high[out] = high, task.partial.low[out] = low;
   }
+  __syncthreads();
+  if (!writes) return;
+  int64_t out = place.part * g.groups + group.index;
+  Span span = part_rows(g, place.part);
+  double count = double((span.high - span.low) << g.shift);
+  task.partial.sum[out] = take<double>(groups, slots, Plus()) + double(pivot) * count;
+  if constexpr (Extremes)
+    if (task.kind != NX_TOPK) {
+      task.partial.high[out] = take<float>(groups, slots + kSlots, Greatest());
+      task.partial.low[out] = take<float>(groups, slots + 2 * kSlots, Least());
+    }
 }
 
 // Second phase of L1 and L2: deviations from the mean; their sum is what the first phase's rounding left.
-template <class T, int W, bool Square>
+template <class T, int W, bool Single, bool Square>
 __global__ void __launch_bounds__(kThreads, 2) second_kernel(Task task) {
-  NX_SHARED(float, slots, reduce_slots(W));
-  NX_SHARED(double, wide, kThreads);
-  NX_SHARED(float, shared, kGroups);
-  const Geometry& g = task.g;
-  const T* x = static_cast<const T*>(task.x);
+  constexpr int kSlots = reduce_slots(Single ? 1 : W);
+  NX_SHARED(float, slots, 2 * kSlots);
+  NX_SHARED(Centre, centres, Single ? 1 : kGroups);
+  const Geometry g = known<W, Single>(task.g);
   Place place = place_of(g, blockIdx.x);
-  Seat seat = seat_of(g);
-  Column column = column_of(g, place, seat.tx);
-  Span span = part_rows(g, place.part);
-  Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
+  int groups = g.tile * g.held;
+  Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
+  bool writes = int(threadIdx.x) < groups && group.exists;
 
-  double mean = merge_parts(g, place, task.partial.sum, 0., wide, Plus()) / task.n;
+  Centre centre = writes ? centre_of(task.mean[group.index]) : Centre{0, 0};
+  Rows<T, W> rows(g, place);
+  publish(g, centre, centres);
   SecondLook<T, W, Square> look;
-  share<W>(g, float(mean), look.m, shared);
-  share<W>(g, rest_of(mean), look.rest, shared);
-  if (column.exists) {
-    int64_t first = span.low + seat.ty, start = column.offset + place.sample * g.x_stride;
-    for_rows<Raw<T, W>>(
-        x, walk_of(g, g.x_stride, start, first, seat.stride), visits(first, span.high, seat.stride),
-        [&](Raw<T, W> raw, int64_t) { look.see(raw); }, [&] { look.flush(); });
-  }
+  look.about(g, centres);
+  rows.visit(static_cast<const T*>(task.x), [&](Raw<T, W> raw) { look.see(raw); }, [&] { look.flush(); });
 
+  merge<W>(look.drift, g.held, g.tile, Plus());
+  merge<W>(look.spread.outer, g.held, g.tile, Plus());
+  put<W>(look.drift, g.held, g.tile, slots);
+  put<W>(look.spread.outer, g.held, g.tile, slots + kSlots);
+  __syncthreads();
+  if (!writes) return;
   int64_t out = place.part * g.groups + group.index;
-  bool writes = threadIdx.x < unsigned(g.tile * g.held) && group.exists;
-  double drift = reduce_tile<double, W>(look.drift, g.held, g.tile, slots, Plus());
-  double spread = reduce_tile<double, W>(look.spread.outer, g.held, g.tile, slots, Plus());
-  if (writes) task.partial.drift[out] = drift, task.partial.spread[out] = spread;
+  task.partial.drift[out] = take<double>(groups, slots, Plus());
+  task.partial.spread[out] = take<double>(groups, slots + kSlots, Plus());
 }
 
 }  // namespace nx

@@ -14,7 +14,7 @@ struct Chunking {
   bool by_rows;                  // chunks so short that a row of threads takes a whole one
 };
 
-// Per part and statistic, [part][group]. Written by one phase, read by the next in a fixed order.
+// Per part and statistic, [part][group]; merged in a fixed order.
 struct Partials {
   double* sum;    // of x
   float* high;    // the largest x; Range: see Chunking
@@ -31,11 +31,14 @@ struct Selection {
   int64_t slots;     // stretches per statistic
   int64_t capacity;  // candidates that fit
   int64_t k;
-  double* mean;              // [group]
   float* threshold;          // [group] at most the k-th largest |x - mean|
   unsigned long long* found;  // [group] elements beyond the threshold; more than `capacity` did not fit
   float* candidate;          // [group][capacity] their |x - mean|
-  double* statistic;         // [group] mean of the k largest
+};
+
+// y = (x - m)*a + b of one channel; where m, the mean rounded to float32, is off, b makes up for it.
+struct Line {
+  float m, a, b;
 };
 
 struct Task {
@@ -47,9 +50,12 @@ struct Task {
   double n, factor;
   float epsilon;
   int32_t kind;
+  int32_t slices;  // threads that merge the parts of a statistic
   Chunking chunking;
   Partials partial;
   Selection selection;
+  double* mean;  // [group]
+  Line* line;    // [group]
 };
 
 // int8: everything that a statistic is made of is an integer. [part][group] unless said otherwise.
@@ -57,10 +63,22 @@ struct Tallies {
   long long* sum;    // of q
   long long* high;   // the largest q; Range: see Chunking
   long long* low;    // the smallest q
-  long long* size;   // sum of |q - p|, or of q^2 for L2; Top-k, [group]: A of kernels.h
-  long long* above;  // elements q > p; Top-k, [group]: B of kernels.h
+  long long* size;   // sum of |q - p|, or of q^2 for L2
+  long long* above;  // elements q > p
   long long* level;  // elements q = p
   unsigned* bins;    // Top-k: histograms [part][group][256], null where one part makes a statistic
+};
+
+// The mean of n integers of sum S as kernels.h has it: p = rint(S/n), e = n*p - S.
+struct IntMean {
+  long long sum, e;
+  int p;
+};
+
+// y = ((q - p) + offset)*a + bias.
+struct IntLine {
+  int p;
+  float offset, a, bias;
 };
 
 struct IntTask {
@@ -72,9 +90,11 @@ struct IntTask {
   const float* bias;
   long long n, k;
   float factor, epsilon;
-  int32_t kind;
+  int32_t kind, slices;
   Chunking chunking;
   Tallies tally;
+  IntMean* mean;  // [group]
+  IntLine* line;  // [group]
 };
 
 }  // namespace nx

@@ -22,47 +22,52 @@ __global__ void __launch_bounds__(kThreads, 2) bound_kernel(Task task) {
   double sum = 0;
   for (int64_t part = threadIdx.x; part < task.g.parts; part += kThreads) sum += task.partial.sum[part * groups + group];
   double mean = reduce_all(sum, wide, Plus()) / task.n;
-  float m = float(mean), rest = rest_of(mean), threshold = 0;
+  float threshold = 0;
+  Centre centre = centre_of(mean);
   if (s.slots >= s.k && isfinite(mean)) {
     auto each = [&](auto f) {
       for (int64_t i = threadIdx.x; i < s.slots; i += kThreads) {
         float high = s.high[i * groups + group], low = s.low[i * groups + group];
         bool empty = high < low;
-        f(__float_as_uint(empty ? 0.f : fmaxf(deviation(high, m, rest), deviation(low, m, rest))));
+        f(__float_as_uint(empty ? 0.f : fmaxf(deviation(high, centre.m, centre.rest), deviation(low, centre.m, centre.rest))));
       }
     };
-    threshold = __uint_as_float(kth_largest(each, Count(s.k), SelectSpace{bins, answer, nullptr, nullptr}, Alone()).bits);
+    threshold = __uint_as_float(kth_largest(each, Count(s.k), SelectSpace<Count>{bins, answer, nullptr, nullptr}, Alone()).bits);
   } else if (double(s.capacity) < task.n) {
     threshold = kInfinity;
     if (threadIdx.x == 0) s.found[group] = Count(s.capacity) + 1;
   }
-  if (threadIdx.x == 0) s.mean[group] = mean, s.threshold[group] = threshold;
+  if (threadIdx.x == 0) task.mean[group] = mean, s.threshold[group] = threshold;
 }
 
-// Collects what lies beyond the threshold. Their order is chance, so nothing later depends on it.
-template <class T, int W>
-__global__ void __launch_bounds__(kThreads, 2) collect_kernel(Task task) {
-  NX_SHARED(float, shared, kGroups);
-  const Geometry& g = task.g;
-  const Selection& s = task.selection;
-  const T* x = static_cast<const T*>(task.x);
-  Place place = place_of(g, blockIdx.x);
-  Seat seat = seat_of(g);
-  Column column = column_of(g, place, seat.tx);
-  Span span = part_rows(g, place.part);
-  Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
+// What decides whether an element of a channel is a candidate.
+struct Bar {
+  Centre centre;
+  float threshold;
+};
 
-  double mean = group.exists ? s.mean[group.index] : 0;
+// Collects what lies beyond the threshold. Their order is chance, so nothing later depends on it.
+template <class T, int W, bool Single>
+__global__ void __launch_bounds__(kThreads, 2) collect_kernel(Task task) {
+  NX_SHARED(Bar, bars, Single ? 1 : kGroups);
+  const Geometry g = known<W, Single>(task.g);
+  const Selection& s = task.selection;
+  Place place = place_of(g, blockIdx.x);
+  Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
+  Bar bar = {{0, 0}, kInfinity};
+  if (group.exists) bar = {centre_of(task.mean[group.index]), s.threshold[group.index]};
+  publish(g, bar, bars);
   float m[W], rest[W], threshold[W];
-  share<W>(g, float(mean), m, shared);
-  share<W>(g, rest_of(mean), rest, shared);
-  share<W>(g, group.exists ? s.threshold[group.index] : kInfinity, threshold, shared);
-  if (!column.exists) return;
-  int64_t first = span.low + seat.ty, start = column.offset + place.sample * g.x_stride;
-  int64_t base = place.sample * g.channels + column.channel;
-  for_rows<Raw<T, W>>(
-      x, walk_of(g, g.x_stride, start, first, seat.stride), visits(first, span.high, seat.stride),
-      [&](Raw<T, W> raw, int64_t) {
+#pragma unroll
+  for (int j = 0; j < W; ++j) {
+    Bar own = bars[local_of(g, j)];
+    m[j] = own.centre.m, rest[j] = own.centre.rest, threshold[j] = own.threshold;
+  }
+  Rows<T, W> rows(g, place);
+  int64_t base = place.sample * g.channels + rows.column.channel;
+  rows.visit(
+      static_cast<const T*>(task.x),
+      [&](Raw<T, W> raw) {
         float v[W];
         widen<T, W>(raw, v);
 #pragma unroll
@@ -78,23 +83,24 @@ __global__ void __launch_bounds__(kThreads, 2) collect_kernel(Task task) {
 }
 
 // One block per statistic: the mean of the k largest deviations, from the candidates or, where they are too many,
-// from x.
+// from x; and the line.
 template <class T>
 __global__ void __launch_bounds__(kThreads, 2) select_kernel(Task task) {
   NX_SHARED(Count, bins, 256);
   NX_SHARED(Count, answer, 2);
   NX_SHARED(unsigned, top, kThreads);
   NX_SHARED(long long, total, kThreads);
-  SelectSpace space = {bins, answer, top, total};
+  SelectSpace<Count> space = {bins, answer, top, total};
   const Selection& s = task.selection;
   int64_t group = blockIdx.x;
-  double mean = s.mean[group];
+  double mean = task.mean[group];
+  int64_t of = group % task.g.channels;
   if (!isfinite(mean)) {
-    if (threadIdx.x == 0) s.statistic[group] = 0;
+    if (threadIdx.x == 0) task.line[group] = line_of(task, mean, float(mean), 0, of);
     return;
   }
   Count found = s.found[group], k = Count(s.k);
-  float m = float(mean), rest = rest_of(mean);
+  Centre centre = centre_of(mean);
   auto candidates = [&](auto f) {
     for (int64_t i = threadIdx.x; i < int64_t(found); i += kThreads)
       f(__float_as_uint(s.candidate[group * s.capacity + i]));
@@ -111,7 +117,7 @@ __global__ void __launch_bounds__(kThreads, 2) select_kernel(Task task) {
         [&](Scalar raw, int64_t) {
           float v[1];
           widen<T, 1>(raw, v);
-          f(__float_as_uint(deviation(v[0], m, rest)));
+          f(__float_as_uint(deviation(v[0], centre.m, centre.rest)));
         },
         [] {});
   };
@@ -122,7 +128,7 @@ __global__ void __launch_bounds__(kThreads, 2) select_kernel(Task task) {
     sum = sum_above(candidates, 0, k, space, Alone()) + double(k - found) * double(s.threshold[group]);
   else
     sum = sum_of_largest(candidates, k, space, Alone());
-  if (threadIdx.x == 0) s.statistic[group] = sum / double(k);
+  if (threadIdx.x == 0) task.line[group] = line_of(task, mean, centre.m, sum / double(k), of);
 }
 
 }  // namespace nx

@@ -4,9 +4,9 @@
 
 namespace cuda_emu {
 
-void copy_issued(void* to, const void* from) {
+void copy_issued(void* to, const void* from, size_t bytes) {
   Unwatched scope;
-  current->copies.push_back({to, from});
+  current->copies.push_back({to, from, bytes});
 }
 
 void copies_committed() {

@@ -8,7 +8,7 @@
 
 namespace cuda_emu {
 
-void copy_issued(void* to, const void* from);
+void copy_issued(void* to, const void* from, size_t bytes);
 void copies_committed();
 
 // The next copy of all groups but the newest `groups`; false when there is none left.
@@ -16,18 +16,18 @@ bool next_landing(int groups, Copy* copy);
 
 bool copies_pending(const Thread& thread);
 
-constexpr size_t kAsyncBytes = 16;
-
 }  // namespace cuda_emu
 
 namespace nx {
 
 // Until it is waited for, the destination holds NaN bytes: a read too early, and a write over what others still read.
-inline void cp_async16(void* to, const void* from, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
-  cuda_emu::check_aligned(to, cuda_emu::kAsyncBytes, file, line);
-  cuda_emu::check_aligned(from, cuda_emu::kAsyncBytes, file, line);
-  std::memset(to, 0xFF, cuda_emu::kAsyncBytes);
-  cuda_emu::copy_issued(to, from);
+template <int bytes>
+void cp_async(void* to, const void* from, const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  static_assert(bytes == 4 || bytes == 8 || bytes == 16, "what cp.async copies");
+  cuda_emu::check_aligned(to, bytes, file, line);
+  cuda_emu::check_aligned(from, bytes, file, line);
+  std::memset(to, 0xFF, bytes);
+  cuda_emu::copy_issued(to, from, bytes);
 }
 
 inline void cp_async_commit() { cuda_emu::copies_committed(); }
@@ -35,7 +35,7 @@ inline void cp_async_commit() { cuda_emu::copies_committed(); }
 template <int N>
 void cp_async_wait() {
   cuda_emu::Copy copy;
-  while (cuda_emu::next_landing(N, &copy)) std::memcpy(copy.to, copy.from, cuda_emu::kAsyncBytes);
+  while (cuda_emu::next_landing(N, &copy)) std::memcpy(copy.to, copy.from, copy.bytes);
 }
 
 }  // namespace nx

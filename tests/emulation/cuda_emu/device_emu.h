@@ -35,6 +35,9 @@ cudaError_t launch(const Launch& how, void (*kernel)(P...), A&&... arguments) {
 
 inline void nx_grid_sync(NX_EMU_SITE) { cuda_emu::sync_grid(file, line); }
 inline void nx_cluster_sync(NX_EMU_SITE) { cuda_emu::sync_cluster(file, line); }
+// A peer may pass its wait later than on a GPU, never earlier.
+inline void nx_cluster_arrive() {}
+inline void nx_cluster_wait(NX_EMU_SITE) { cuda_emu::sync_cluster(file, line); }
 inline unsigned cluster_rank(NX_EMU_SITE) { return cuda_emu::rank_in_cluster(file, line); }
 
 template <class T>

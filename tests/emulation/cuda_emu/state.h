@@ -25,6 +25,7 @@ struct Site {
 struct Copy {
   void* to;
   const void* from;
+  size_t bytes;
 };
 
 struct Thread {
