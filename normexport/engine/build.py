@@ -2,7 +2,7 @@
 
 What takes time runs side by side. The child starts first, and loads the vendor's libraries; so this module imports only
 what is cheap. A file without an operator of ours needs no preparation: the child parses and builds it as it is, while
-it is opened and checked here.
+it is read, without its weights, and checked here. That takes onnx alone: onnx_ir and its sympy take 0.3 s to load.
 """
 
 from __future__ import annotations
