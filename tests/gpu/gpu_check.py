@@ -58,7 +58,7 @@ def main() -> int:
     _values(report, made["harness"])
     gpu_sanitizer.finish(report, watched)
     if "plugin" in made:
-        gpu_engines.check(report, made["plugin"], made["plugin_host"], how.folder)
+        gpu_engines.check(report, made["plugin"], made["plugin_host"], how.folder, f"sm{_architecture()}")
     _benchmark(report, how.folder, BUDGET - (time.monotonic() - start))
     report.passed("time", f"{time.monotonic() - start:.0f} s of {BUDGET}")
     report.write(how.report)

@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 
-def check(report: Report, library: Path, host: Path, folder: Path) -> None:
-    """`library`: the plugin on this GPU's kernels; `host`: the program that uses it as TensorRT does."""
+def check(report: Report, library: Path, host: Path, folder: Path, target: str) -> None:
+    """`library`: the plugin on this GPU's kernels; `host`: the program that uses it as TensorRT does; `target`: this
+    GPU, "sm90"."""
     folder = folder / "engines"
     folder.mkdir(parents=True, exist_ok=True)
     _host(report, library, host, folder)
@@ -28,6 +29,8 @@ def check(report: Report, library: Path, host: Path, folder: Path) -> None:
     for flavor in FLAVORS.values():
         if find_spec(flavor.module) is None:
             report.skipped(flavor.title, f"can't be imported; {flavor.install}")
+        elif flavor.targets and target not in flavor.targets:
+            report.skipped(flavor.title, f"does not build for {target}")
         else:
             _engines(report, flavor.name, library, folder)
 

@@ -180,35 +180,43 @@ OnChip on_chip(const Geometry& g, int64_t vector_bytes, int64_t ranks) {
   return chip;
 }
 
-// Keeps x in shared memory where it fits: the widest tile on the fewest blocks, two of them on a multiprocessor if
-// possible, so that one computes while the other reads; with enough blocks for half of the multiprocessors, unless the
-// tiles are small anyway.
+// Keeps x in shared memory where it fits: in the widest tile, on enough blocks for half of the multiprocessors unless
+// the tiles are small anyway. Norms of floats in one channel's tiles wait for memory: they take two blocks on a
+// multiprocessor if possible, so that one computes while the other reads. All others wait for each other: they take
+// the fewest blocks.
 void keep_on_chip(const NxNorm& norm, const Device& device, Plan& plan) {
-  Geometry g = plan.task.g;
+  const Geometry g = plan.task.g;
   bool one = g.tile * g.held == 1;
   bool alone = norm.kind == NX_TOPK || norm.kind == NX_RANGE || norm.type == NX_INT8;  // hold one channel at a time
   if (!one && (alone || plan.vector_bytes != 16)) return;
   if (norm.kind == NX_RANGE && plan.task.chunking.count > kTuning.onchip_chunks) return;
+
+  auto takes = [&](int64_t tile, int64_t ranks, int64_t resident) {
+    Geometry own = tiled(g, tile);
+    OnChip chip = on_chip(own, plan.vector_bytes, ranks);
+    int64_t room = device.shared_memory / resident - (one ? kTuning.single_static : kTuning.many_static);
+    int64_t blocks = own.tiles * independent(norm) * ranks;
+    bool busy = 2 * blocks >= device.multiprocessors || chip.bytes <= kTuning.small_tile;
+    if (chip.bytes > room || !busy) return false;
+    plan.path = Path::kOnChip;
+    plan.ranks = int(ranks);
+    plan.threads = chip.threads;
+    plan.shared_bytes = size_t(chip.bytes);
+    plan.blocks = blocks;
+    own.parts = int32_t(ranks);
+    own.part_rows = chip.part_rows;
+    plan.task.g = plan.int_task.g = own;
+    return true;
+  };
   int64_t most = device.compute_capability >= 90 ? kTuning.most_ranks : 1;
-  int64_t beside = one ? kTuning.single_static : kTuning.many_static;
-  for (int64_t tile = g.tile; tile >= std::min<int64_t>(g.tile, kTuning.least_tile); tile /= 2)
+  bool memory_bound = one && norm.type != NX_INT8 && norm.kind != NX_TOPK;
+  for (int64_t tile = g.tile; tile >= std::min<int64_t>(g.tile, kTuning.least_tile); tile /= 2) {
+    if (memory_bound)
+      for (int64_t ranks = 1; ranks <= most; ranks *= 2)
+        if (takes(tile, ranks, 2)) return;
     for (int64_t ranks = 1; ranks <= most; ranks *= 2)
-      for (int64_t resident : {2, 1}) {
-        Geometry narrow = tiled(g, tile);
-        OnChip chip = on_chip(narrow, plan.vector_bytes, ranks);
-        int64_t blocks = narrow.tiles * independent(norm) * ranks;
-        bool busy = 2 * blocks >= device.multiprocessors || chip.bytes <= kTuning.small_tile;
-        if (chip.bytes > device.shared_memory / resident - beside || !busy) continue;
-        plan.path = Path::kOnChip;
-        plan.ranks = int(ranks);
-        plan.threads = chip.threads;
-        plan.shared_bytes = size_t(chip.bytes);
-        plan.blocks = blocks;
-        narrow.parts = int32_t(ranks);
-        narrow.part_rows = chip.part_rows;
-        plan.task.g = plan.int_task.g = narrow;
-        return;
-      }
+      if (takes(tile, ranks, 2) || takes(tile, ranks, 1)) return;
+  }
 }
 
 }  // namespace
