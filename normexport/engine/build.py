@@ -20,7 +20,7 @@ import normexport
 from normexport import plugins
 from normexport.engine.child import Child
 from normexport.engine.config import EngineConfig, OnStage
-from normexport.engine.flavor import Flavor, check_options, check_targets, flavor, require
+from normexport.engine.flavor import CURRENT, Flavor, check_options, check_targets, flavor, require
 from normexport.engine.manifest import FileId, Manifest, manifest_path, manifest_text
 from normexport.engine.scan import NAMESPACE, is_plain
 from normexport.engine.shapes import Profile, profiles
@@ -267,6 +267,7 @@ def _request(
     return {
         "plan": str(plan),
         "targets": list(targets),
+        "opens": CURRENT in targets,
         "profiles": [asdict(each) for each in shapes],
         "workspace": config.workspace,
         "optimization_level": config.optimization_level,

@@ -162,8 +162,16 @@ class Child:
             "plugins": "see what is wrong: normexport plugins doctor FILE",
             "parse": "see what the operator needs in the log (--log FILE)",
             "build": "see the log (--log FILE)",
+            "open": "name the targets that it is to run on: --target"
+            if self.flavor.targets
+            else "see the log (--log FILE)",
         }
-        verbs = {"parse": "can't parse it: ", "build": "can't build it: ", "plugins": "can't load it: "}
+        verbs = {
+            "plugins": "can't load it: ",
+            "parse": "can't parse it: ",
+            "build": "can't build it: ",
+            "open": "built it, and can't open it on this GPU: ",
+        }
         place = places.get(stage) or self.flavor.title
         subject = "" if place == self.flavor.title else f"{self.flavor.title} "
         return EngineError(place, subject + verbs.get(stage, "refuses it: ") + one_line(cause), remedies.get(stage, ""))

@@ -1,0 +1,92 @@
+"""What the building process does with a plan that was built for the GPU at hand, told by a TensorRT that is a stand-in:
+without a GPU the real one gets no further than the build.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from normexport.engine.worker import Worker
+
+PLAN = b"a plan"
+
+
+class Standin:
+    """As much of TensorRT as a build needs; its runtime opens plans or refuses them."""
+
+    Logger = SimpleNamespace(INFO=0)
+    IProgressMonitor = type("IProgressMonitor", (), {"__init__": lambda self: None})
+    ProfilingVerbosity = SimpleNamespace(DETAILED=1)
+    BuilderFlag = SimpleNamespace(TF32=0)
+    __version__ = "1.0"
+
+    def __init__(self, *, opens: bool) -> None:
+        self.opens, self.opened, self.loaded = opens, [], []
+        self.Logger = lambda severity: None
+        self.Logger.INFO = 0
+        registry = SimpleNamespace(load_library=lambda path: self.loaded.append(path) or 1, all_creators=[])
+        config = SimpleNamespace(clear_flag=lambda flag: None, add_optimization_profile=lambda profile: 0)
+        self.Builder = lambda logger: SimpleNamespace(
+            get_plugin_registry=lambda: registry,
+            create_builder_config=lambda: config,
+            create_optimization_profile=lambda: SimpleNamespace(),
+            build_serialized_network=lambda network, config: PLAN,
+        )
+        self.Runtime = lambda logger: SimpleNamespace(
+            get_plugin_registry=lambda: registry, deserialize_cuda_engine=self._deserialize
+        )
+
+    def _deserialize(self, plan: bytes) -> object | None:
+        self.opened.append(plan)
+        return object() if self.opens else None
+
+
+def request(path: Path, *, opens: bool) -> dict[str, object]:
+    return {
+        "plan": str(path),
+        "targets": ["current"],
+        "opens": opens,
+        "profiles": [],
+        "workspace": None,
+        "optimization_level": None,
+        "flags": [],
+        "tf32": False,
+        "hardware_compatible": False,
+        "timing_cache": None,
+        "embed": [],
+    }
+
+
+def said(channel: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in channel.getvalue().splitlines()]
+
+
+def test_a_plan_for_this_gpu_that_can_not_be_opened_is_no_plan(tmp_path: Path) -> None:
+    channel, trt = io.StringIO(), Standin(opens=False)
+    with pytest.raises(SystemExit):
+        Worker(channel, trt).build(None, request(tmp_path / "model.plan", opens=True))
+    assert said(channel)[-1] == {"failed": {"stage": "open", "cause": "", "node": ""}}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_that_opens_is_written_and_its_plugins_are_known_to_the_runtime(tmp_path: Path) -> None:
+    channel, trt = io.StringIO(), Standin(opens=True)
+    worker = Worker(channel, trt)
+    worker.load(["plugin.so"])
+    worker.build(None, request(tmp_path / "model.plan", opens=True))
+    assert trt.opened == [PLAN]
+    assert trt.loaded == ["plugin.so", "plugin.so"]  # of the builder, and of the runtime
+    assert (tmp_path / "model.plan").read_bytes() == PLAN
+    assert "done" in said(channel)[-1]
+
+
+def test_a_plan_for_other_gpus_is_not_opened(tmp_path: Path) -> None:
+    trt = Standin(opens=False)
+    Worker(io.StringIO(), trt).build(None, request(tmp_path / "model.plan", opens=False))
+    assert trt.opened == []
+    assert (tmp_path / "model.plan").exists()
