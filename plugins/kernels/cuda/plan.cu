@@ -182,8 +182,8 @@ OnChip on_chip(const Geometry& g, int64_t vector_bytes, int64_t ranks) {
 
 // Keeps x in shared memory where it fits: in the widest tile, on enough blocks for half of the multiprocessors unless
 // the tiles are small anyway. Norms of floats in one channel's tiles wait for memory: they take two blocks on a
-// multiprocessor if possible, so that one computes while the other reads. All others wait for each other: they take
-// the fewest blocks.
+// multiprocessor if possible, so that one computes while the other reads. The others wait for their blocks: they take
+// the fewest. Tiles of many channels that leave no room for a second block are no faster than the phases.
 void keep_on_chip(const NxNorm& norm, const Device& device, Plan& plan) {
   const Geometry g = plan.task.g;
   bool one = g.tile * g.held == 1;
@@ -215,7 +215,7 @@ void keep_on_chip(const NxNorm& norm, const Device& device, Plan& plan) {
       for (int64_t ranks = 1; ranks <= most; ranks *= 2)
         if (takes(tile, ranks, 2)) return;
     for (int64_t ranks = 1; ranks <= most; ranks *= 2)
-      if (takes(tile, ranks, 2) || takes(tile, ranks, 1)) return;
+      if (takes(tile, ranks, 2) || (one && takes(tile, ranks, 1))) return;
   }
 }
 

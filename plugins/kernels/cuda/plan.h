@@ -11,7 +11,7 @@ struct Tuning {
   // Phases: a block should read at least part_bytes, eight 16-byte vectors per thread; more parts are cut only while
   // the grid has fewer blocks, two per multiprocessor of a large GPU, and never more than most_parts, since somebody
   // has to merge them.
-  int64_t part_bytes = 32 << 10, blocks = 288, most_parts = 1024;
+  int64_t part_bytes = 32 << 10, blocks = 256, most_parts = 1024;
   // Columns side by side in a tile: 16 of 16 bytes are two lines of 128 bytes.
   int64_t widest_tile = 16;
   // Range: chunks of at most so many vectors are taken whole by a row of threads.
@@ -21,8 +21,9 @@ struct Tuning {
   // int8 Top-k: bytes that a part should have, at least: it leaves a histogram of 1 KiB.
   int64_t histogram_bytes = 64 << 10;
   // On chip: columns that a tile has at least, where there are so many: 2 of 16 bytes are a sector; vectors per thread
-  // before a block gets more threads; blocks of a cluster, the most that every device allows; bytes of a tile that is worth it even if most multiprocessors idle; Range chunks of a statistic; bytes of
-  // shared memory beside the tile, of one channel or of many.
+  // before a block gets more threads; blocks of a cluster, the most that every device allows; bytes of a tile that is
+  // worth it even if most multiprocessors idle; Range chunks of a statistic; bytes of shared memory beside the tile, of
+  // one channel or of many.
   int64_t least_tile = 2, onchip_vectors = 16, most_ranks = 8, small_tile = 32 << 10, onchip_chunks = 256;
   int64_t single_static = 13 << 10, many_static = 22 << 10;
 };
