@@ -3,6 +3,7 @@
     python benchmarks/norms.py                                  # CPU, the shapes of docs/performance.md
     python benchmarks/norms.py --kinds l1 --dtypes int8 --shapes 8x64x56x56 --threads 1
     python benchmarks/norms.py --device cuda --json gpu.json    # CUDA events around graphs
+    python benchmarks/norms.py --device cuda --layouts HWC8 CHW32 --shapes 16x256x56x56
 
 Every candidate's output is checked against float64 before it is timed. All candidates of a case are timed in turn in
 one process, on buffers in rotation that exceed the caches; times are medians, and p10 beside them. 1.0 is the copy
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from norm_bench.cases import DTYPES, SHAPES, cases
+from norm_bench.layouts import LAYOUTS
 from norm_bench.machine import machine
 from norm_bench.table import print_table
 
@@ -40,12 +42,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="+", choices=list(norms.KINDS), default=["l1", "linf", "topk", "range"])
     parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), default=list(DTYPES))
     parser.add_argument("--shapes", nargs="+", type=_shape, default=list(SHAPES), help="N x C x space, 8x64x56x56")
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=["LINEAR"], help="in memory; cuda only")
     parser.add_argument("--instance", action="store_true", help="statistics per sample")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="CPU only")
     parser.add_argument("--seconds", type=float, default=2.0, help="per case and number of threads")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out: it takes seconds a case")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    return parser.parse_args()
+    how = parser.parse_args()
+    if how.device == "cpu" and how.layouts != ["LINEAR"]:
+        parser.error("--layouts: the CPU kernels take LINEAR alone")
+    return how
 
 
 def main() -> int:
@@ -55,7 +61,7 @@ def main() -> int:
     else:
         from norm_bench.cpu import measure
     rows: list[dict[str, Any]] = []
-    for case in cases(how.kinds, how.dtypes, how.shapes, how.device, how.instance):
+    for case in cases(how.kinds, how.dtypes, how.shapes, how.device, how.instance, how.layouts):
         for row in measure(case, how):
             rows.append(row)
             print_table([row], heading=len(rows) == 1)

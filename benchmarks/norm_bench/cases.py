@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from norm_bench.layouts import packed, unpacked
 from normexport import norms
-from normexport.plugins import kernels
+from normexport.plugins import cuda, kernels
 
 SHAPES = ((8, 64, 56, 56), (1, 256, 56, 56), (32, 256, 14, 14))
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
@@ -23,7 +25,10 @@ ROTATION_BYTES = 192 << 20
 
 @dataclass(frozen=True)
 class Case:
-    """`kind` on x of `shape` and `dtype`, statistics over the batch or, where `instance`, per sample."""
+    """`kind` on x of `shape` and `dtype`, statistics over the batch or, where `instance`, per sample.
+
+    In another `layout` than LINEAR, xs and ys are as they lie in memory.
+    """
 
     kind: str
     dtype: str
@@ -32,6 +37,7 @@ class Case:
     device: str = "cpu"
     seed: int = 0
     copies: int = field(default=0)
+    layout: str = "LINEAR"
 
     @property
     def op(self) -> str:
@@ -58,6 +64,8 @@ class Case:
         if self.dtype == "int8":
             first = (first * 20).round().clamp(-128, 127)
         first = first.to(DTYPES[self.dtype]).to(self.device)
+        if self.layout != "LINEAR":
+            first = packed(first, self.layout)
         return [first.clone() for _ in range(self.rotation)]
 
     @cached_property
@@ -75,7 +83,7 @@ class Case:
 
     def check(self, name: str, y: Tensor) -> None:
         """Stop unless y is the norm of x, within roundings of float64; int8 of our own operators to the byte."""
-        got = y.detach().cpu().double().numpy()
+        got = self._logical(y).detach().cpu().double().numpy()
         error = np.abs(got - self._expected).max() / max(1.0, np.abs(self._expected).max())
         limit = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2, "int8": 1.01 / 127}[self.dtype]
         if self.dtype == "int8" and name in ("native", "in ORT", "body"):
@@ -85,7 +93,7 @@ class Case:
 
     @cached_property
     def _expected(self) -> np.ndarray:
-        x = self.xs[0].cpu()
+        x = self._logical(self.xs[0]).cpu()
         scale, bias = (each.cpu().numpy() for each in self.parameters)
         kind = norms.KINDS[self.kind]
         if self.dtype == "int8":
@@ -94,6 +102,9 @@ class Case:
         values = x.double().numpy()
         return norms.reference(kind, values, scale, bias, epsilon=EPSILON, instance=self.instance)
 
+    def _logical(self, x: Tensor) -> Tensor:
+        return x if self.layout == "LINEAR" else unpacked(x, self.shape)
+
 
 def native_norm(case: Case) -> kernels.Norm:
     """The case as the C interface takes it."""
@@ -101,6 +112,7 @@ def native_norm(case: Case) -> kernels.Norm:
     return kernels.Norm(
         kind=kernels.KINDS[case.kind],
         type=kernels.TYPES[case.dtype],
+        layout=cuda.LAYOUTS[case.layout],
         instance=case.instance,
         batch=batch,
         channels=channels,
@@ -112,6 +124,12 @@ def native_norm(case: Case) -> kernels.Norm:
 
 
 def cases(
-    kinds: Sequence[str], dtypes: Sequence[str], shapes: Sequence[tuple[int, ...]], device: str, instance: bool
+    kinds: Sequence[str],
+    dtypes: Sequence[str],
+    shapes: Sequence[tuple[int, ...]],
+    device: str,
+    instance: bool,
+    layouts: Sequence[str] = ("LINEAR",),
 ) -> list[Case]:
-    return [Case(k, d, s, instance, device) for s in shapes for d in dtypes for k in kinds]
+    every = product(shapes, layouts, dtypes, kinds)
+    return [Case(kind, dtype, shape, instance, device, layout=layout) for shape, layout, dtype, kind in every]

@@ -36,6 +36,7 @@ def measure(case: Case, how: argparse.Namespace) -> Iterator[dict[str, Any]]:
         "op": case.op,
         "dtype": case.dtype,
         "shape": case.shape,
+        "layout": case.layout,
         "threads": 0,
         "device": "cuda",
         "copy_bytes_per_second": 2 * case.bytes / copy,
@@ -47,6 +48,8 @@ def measure(case: Case, how: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def _candidates(case: Case, no_compile: bool) -> Iterator[tuple[str, Callable[[int], Any]]]:
     yield "native", _native(case)
     yield "copy", lambda i: case.ys[i].copy_(case.xs[i])
+    if case.layout != "LINEAR":  # torch's own candidates know no other
+        return
     plain = formula(case)
     yield "eager", lambda i: plain(case.xs[i])
     if not no_compile:

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 #: Seconds that the whole check may take; what is left of them goes to the benchmark.
 BUDGET = 8 * 60
-GPU_SHAPES = ("8x64x56x56", "32x256x14x14", "16x256x56x56")
+#: What is timed: as networks have it, and the layouts that TensorRT has beside it.
+BENCHMARKS = (
+    ("--shapes", "8x64x56x56", "32x256x14x14", "16x256x56x56"),
+    ("--shapes", "16x256x56x56", "--dtypes", "float16", "int8", "--layouts", "HWC8", "CHW32"),
+)
 
 
 def main() -> int:
@@ -121,25 +125,29 @@ def _values(report: Report, harness: Path) -> None:
 
 
 def _benchmark(report: Report, folder: Path, seconds: float) -> None:
-    figures = folder / "benchmark.json"
+    figures, end = folder / "benchmark.json", time.monotonic() + max(60, seconds)
     paths = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks")])
     environment = {**os.environ, "NORMEXPORT_PLUGIN_DIR": str(folder), "PYTHONPATH": paths}
     command = [sys.executable, str(ROOT / "benchmarks" / "norms.py"), "--device", "cuda", "--no-compile"]
-    command += ["--seconds", "0.2", "--shapes", *GPU_SHAPES, "--json", str(figures)]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environment, timeout=max(60, seconds)
-        )
-    except subprocess.TimeoutExpired as slow:
-        report.skipped("benchmark", "ran out of time")
-        report.text("Benchmark", (slow.stdout or b"").decode())
-        return
-    report.text("Benchmark", done.stdout)
-    if done.returncode:
-        report.failed("benchmark", done.stderr[-3000:])
-        return
-    rows = json.loads(figures.read_text())["rows"]
-    report.passed("benchmark", f"{len(rows)} cases, outputs checked before timing")
+    command += ["--seconds", "0.2", "--json", str(figures)]
+    rows: list[dict[str, Any]] = []
+    for what in BENCHMARKS:
+        left = max(1.0, end - time.monotonic())
+        try:
+            done = subprocess.run(
+                [*command, *what], capture_output=True, text=True, check=False, env=environment, timeout=left
+            )
+        except subprocess.TimeoutExpired as slow:
+            report.skipped("benchmark", "ran out of time")
+            report.text("Benchmark", (slow.stdout or b"").decode())
+            break
+        report.text("Benchmark", done.stdout)
+        if done.returncode:
+            report.failed("benchmark", done.stderr[-3000:])
+            break
+        rows += json.loads(figures.read_text())["rows"]
+    else:
+        report.passed("benchmark", f"{len(rows)} cases, outputs checked before timing")
     report.bandwidth(rows)
 
 

@@ -53,7 +53,8 @@ class Report:
     def bandwidth(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Share of the copy's bandwidth, one line a case."""
         lines = [
-            f"{row['op']:20}{row['dtype']:10}{'x'.join(map(str, row['shape'])):16}{row['fraction']:8.2f} of "
+            f"{row['op']:20}{row['dtype']:10}{'x'.join(map(str, row['shape'])):16}{row['layout']:8}"
+            f"{row['fraction']:8.2f} of "
             f"{row['copy_bytes_per_second'] / 1e9:7.0f} GB/s"
             for row in rows
         ]
