@@ -85,7 +85,9 @@ def cases(dtype: str) -> Iterator[tuple[Norm, tuple[int, int, int], Device]]:
         yield Norm(kind, dtype, layout, k=10), (3, 5, 260), CLUSTERS
         yield Norm(kind, dtype, layout, k=10), (2, 8, 130), TURING
         yield Norm(kind, dtype, layout, k=300), (2, 2, 2000), TURING
-    yield Norm("topk", dtype, k=5), (2, 1, 20_000), CLUSTERS
+        yield Norm("range", dtype, layout, chunks=64), (3, 5, 260), NO_TILES
+    for k in (2, 5, 2000):  # fewer candidates than k, more, and more than there is room for
+        yield Norm("topk", dtype, k=k), (2, 1, 20_000), CLUSTERS
     for kind in ("l1", "linf", "topk", "range"):
         yield Norm(kind, dtype), (2, 1, 14_000), CLUSTERS
         yield Norm(kind, dtype), (4, 3, 20_000), NO_TILES

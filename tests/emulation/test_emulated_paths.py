@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import emulation_build
 import expected
+import numpy as np
 import pytest
 from emulated import DTYPES, TYPES, Device, Norm, run
 from test_emulated_kernels import require
@@ -44,6 +45,18 @@ def test_clusters_of_every_size_are_right_and_repeatable(dtype: str, layout: str
             seen.add((len(first.launches) == 1, together(first.launches)))
         if layout == "LINEAR":
             assert seen == {(True, 1), (True, 2), (True, 4), (True, 8), (False, 1)}
+
+
+@pytest.mark.parametrize("k", [1, 2, 10, 768, 2000, 20_000])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_cluster_finds_the_k_largest_of_all_its_blocks(dtype: str, k: int) -> None:
+    """Among fewer candidates than k, among more, and among all elements where the candidates find no room."""
+    norm = Norm("topk", dtype, k=k)
+    x, scale, bias = expected.sample(norm, (2, 1, 30_000 * 4 // DTYPES[dtype].itemsize))
+    require(norm, x, scale, bias, device=CLUSTERS)
+    x[:] = np.where(np.arange(x.shape[2]) % 7 == 0, x, x[:, :, :1])  # most of them equal
+    require(norm, x, scale, bias, device=CLUSTERS)
+    assert together(run(norm, x, scale, bias, device=CLUSTERS).launches) > 1
 
 
 @pytest.mark.parametrize("dtype", TYPES)

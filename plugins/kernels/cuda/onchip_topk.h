@@ -21,8 +21,7 @@ struct ClusterTeam {
   __device__ double merge(double value, Op op) const {
     if (exchange.ranks == 1) return value;
     double own[1] = {value};
-    exchange.merge(own, 1, [=](int, double a, double b) { return op(a, b); });
-    __syncthreads();
+    exchange.merge(own, 1, [=](int, double a, double b) { return op(a, b); });  // with a barrier
     if (threadIdx.x == 0) told[0] = own[0];
     __syncthreads();
     return told[0];
