@@ -15,6 +15,8 @@ GRAPH_OF_MODEL, INITIALIZER_OF_GRAPH, DOMAIN_OF_NODE, TYPE_OF_TENSOR, RAW_DATA_O
 _VARINT, BYTES = 0, 2
 _FIXED = {1: 8, 5: 4}
 
+_LONGEST_VARINT = 10
+
 
 class Field(NamedTuple):
     """One field: its number, where it begins, where its value starts, where both end."""
@@ -67,7 +69,7 @@ def varint(content: mmap.mmap, field: Field) -> int:
 def _varint(content: mmap.mmap, position: int) -> tuple[int, int]:
     """A number of seven bits a byte, the lowest first, and the position behind it."""
     value = shift = 0
-    while position < len(content):
+    while position < len(content) and shift < 7 * _LONGEST_VARINT:
         byte = content[position]
         position += 1
         value |= (byte & 0x7F) << shift

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-LAYOUTS = ("LINEAR", "CHW2", "CHW4", "CHW32", "HWC", "HWC8", "HWC16")
+from normexport.plugins import cuda
+
+LAYOUTS = tuple(cuda.LAYOUTS)
 
 
 def lanes(layout: str, channels: int) -> int:

@@ -162,9 +162,7 @@ class Child:
             "plugins": "see what is wrong: normexport plugins doctor FILE",
             "parse": "see what the operator needs in the log (--log FILE)",
             "build": "see the log (--log FILE)",
-            "open": "name the targets that it is to run on: --target"
-            if self.flavor.targets
-            else "see the log (--log FILE)",
+            "open": "name the GPUs that it is to run on (--target), or see the log (--log FILE)",
         }
         verbs = {
             "plugins": "can't load it: ",

@@ -100,7 +100,7 @@ class Worker:
         if plan is None:
             self.fail("build")
         if request["opens"]:
-            self._open(plan)
+            self._open(plan, request["embed"])
         digest = hashlib.sha256()
         hashing = threading.Thread(target=digest.update, args=(plan,))  # 100 MB: 60 ms, and as much to write
         hashing.start()
@@ -109,13 +109,14 @@ class Worker:
         self._keep_timings(config, request["timing_cache"])
         self.say(done=digest.hexdigest())
 
-    def _open(self, plan: Any) -> None:
+    def _open(self, plan: Any, embedded: list[str]) -> None:
         """A builder builds for any GPU, even where its own runtime refuses it: TensorRT for RTX 1.7.1 on an H200."""
         self.say(stage="open")
         runtime = self._trt.Runtime(self._logger)
-        runtime.engine_host_code_allowed = True  # the plugin library is in the plan, and loaded here already
+        runtime.engine_host_code_allowed = True  # the library in the plan is one that was loaded here already
         for library in self._libraries:
-            runtime.get_plugin_registry().load_library(library)
+            if library not in embedded:
+                runtime.get_plugin_registry().load_library(library)
         if runtime.deserialize_cuda_engine(plan) is None:
             self.fail("open")
 

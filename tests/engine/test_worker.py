@@ -19,18 +19,18 @@ PLAN = b"a plan"
 class Standin:
     """As much of TensorRT as a build needs; its runtime opens plans or refuses them."""
 
-    Logger = SimpleNamespace(INFO=0)
     IProgressMonitor = type("IProgressMonitor", (), {"__init__": lambda self: None})
     ProfilingVerbosity = SimpleNamespace(DETAILED=1)
     BuilderFlag = SimpleNamespace(TF32=0)
+    Logger = type("Logger", (), {"INFO": 0, "__init__": lambda self, severity: None})
     __version__ = "1.0"
 
     def __init__(self, *, opens: bool) -> None:
         self.opens, self.opened, self.loaded = opens, [], []
-        self.Logger = lambda severity: None
-        self.Logger.INFO = 0
         registry = SimpleNamespace(load_library=lambda path: self.loaded.append(path) or 1, all_creators=[])
-        config = SimpleNamespace(clear_flag=lambda flag: None, add_optimization_profile=lambda profile: 0)
+        config = SimpleNamespace(
+            plugins_to_serialize=[], clear_flag=lambda flag: None, add_optimization_profile=lambda profile: 0
+        )
         self.Builder = lambda logger: SimpleNamespace(
             get_plugin_registry=lambda: registry,
             create_builder_config=lambda: config,
@@ -46,7 +46,7 @@ class Standin:
         return object() if self.opens else None
 
 
-def request(path: Path, *, opens: bool) -> dict[str, object]:
+def request(path: Path, *, opens: bool, embed: tuple[str, ...] = ()) -> dict[str, object]:
     return {
         "plan": str(path),
         "targets": ["current"],
@@ -58,7 +58,7 @@ def request(path: Path, *, opens: bool) -> dict[str, object]:
         "tf32": False,
         "hardware_compatible": False,
         "timing_cache": None,
-        "embed": [],
+        "embed": list(embed),
     }
 
 
@@ -83,6 +83,14 @@ def test_a_plan_that_opens_is_written_and_its_plugins_are_known_to_the_runtime(t
     assert trt.loaded == ["plugin.so", "plugin.so"]  # of the builder, and of the runtime
     assert (tmp_path / "model.plan").read_bytes() == PLAN
     assert "done" in said(channel)[-1]
+
+
+def test_a_library_in_the_plan_is_not_loaded_beside_it(tmp_path: Path) -> None:
+    trt = Standin(opens=True)
+    worker = Worker(io.StringIO(), trt)
+    worker.load(["plugin.so"])
+    worker.build(None, request(tmp_path / "model.plan", opens=True, embed=("plugin.so",)))
+    assert trt.loaded == ["plugin.so"]
 
 
 def test_a_plan_for_other_gpus_is_not_opened(tmp_path: Path) -> None:
