@@ -53,7 +53,7 @@ def main() -> int:
     start = time.monotonic()
     report = Report(_facts())
     try:
-        made = gpu_build.found(how.folder) if how.built else _built(report, how.folder)
+        made = _found(how.folder) if how.built else _built(report, how.folder)
     except RuntimeError as error:
         report.failed("build", str(error))
         report.write(how.report)
@@ -86,6 +86,15 @@ def _architecture() -> str:
     import torch
 
     return "".join(map(str, torch.cuda.get_device_capability()))
+
+
+def _found(folder: Path) -> dict[str, Path]:
+    made = gpu_build.found(folder)
+    missing = sorted({"cuda", "harness", "run_cases"} - set(made))
+    if missing:
+        files = ", ".join(gpu_build.FILES[name] for name in missing)
+        raise RuntimeError(f"{folder} holds no {files}: run gpu_build.py")
+    return made
 
 
 def _built(report: Report, folder: Path) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 #include "int8_apply.h"
 #include "int8_finish.h"
 #include "int8_onchip_range.h"
+#include "int8_onchip_topk.h"
 #include "int8_range.h"
 #include "int8_topk.h"
 #include "launcher.h"

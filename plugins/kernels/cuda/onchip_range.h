@@ -8,6 +8,34 @@ namespace nx {
 
 constexpr int kHeldChunks = 256;  // chunks of a statistic, at most
 
+// Shares the chunks out to the warps: visit(chunk, from, to) with the elements of it that this block's tile holds,
+// counted from the tile's first; none where from >= to.
+template <int W, class Visit>
+__device__ inline void for_held_chunks(const Geometry& g, const Chunking& c, const Place& place, Visit visit) {
+  Span rows = part_rows(g, place.part), here = {rows.low * W, rows.high * W};
+  for (int chunk = int(threadIdx.x) / 32; chunk < int(c.count); chunk += int(blockDim.x) / 32) {
+    int64_t begin = chunk * c.length, end = smaller(begin + c.length, here.high);
+    if (begin < here.low) begin = here.low;
+    visit(chunk, int(begin - here.low), int(end - here.low));
+  }
+}
+
+// This thread's share of the sum of (largest - smallest) over the chunks of a statistic, whose extremes lie in every
+// block of the cluster.
+template <class Total, class V>
+__device__ inline Total spans_of_chunks(const Geometry& g, const Chunking& c, V* high, V* low) {
+  Total spans = 0;
+  for (int chunk = int(threadIdx.x); chunk < int(c.count); chunk += int(blockDim.x)) {
+    V top = high[chunk], bottom = low[chunk];
+    for (int rank = 0; g.parts > 1 && rank < g.parts; ++rank) {
+      top = Greatest()(top, *dsmem(high + chunk, unsigned(rank)));
+      bottom = Least()(bottom, *dsmem(low + chunk, unsigned(rank)));
+    }
+    spans += Total(top) - Total(bottom);
+  }
+  return spans;
+}
+
 template <class T, int W>
 __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_range_kernel(Task task) {
   using Own = Board<W, true, 1>;
@@ -29,13 +57,8 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_range_kernel(Task ta
   put<W>(look.sums.outer, 1, 1, board.slots[0]);
   __syncthreads();  // and every thread's copies have landed: all of the tile may be read
 
-  Span rows = part_rows(g, place.part), here = {rows.low * W, rows.high * W};
-  int lane = int(threadIdx.x) % 32, warps = int(blockDim.x) / 32;
-  for (int chunk = int(threadIdx.x) / 32; chunk < int(c.count); chunk += warps) {
-    int64_t begin = chunk * c.length, end = smaller(begin + c.length, here.high);
-    if (begin < here.low) begin = here.low;
-    // The elements of the chunk in this tile, counted from the tile's first.
-    int from = int(begin - here.low), to = int(end - here.low);
+  int lane = int(threadIdx.x) % 32;
+  for_held_chunks<W>(g, c, place, [&](int chunk, int from, int to) {
     float top[1] = {-kInfinity}, bottom[1] = {kInfinity};
     for (int row = from / W + lane; row * W < to; row += 32) {
       float v[W];
@@ -49,21 +72,13 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_range_kernel(Task ta
     merge_warp<1>(top, 1, 1, Greatest());
     merge_warp<1>(bottom, 1, 1, Least());
     if (lane == 0) high[chunk] = top[0], low[chunk] = bottom[0];
-  }
+  });
 
   double sum[1] = {take<double>(1, board.slots[0], Plus())};
   Exchange exchange = {board.peers, Own::kPeers, g.parts};
   exchange.merge(sum, 1, [](int, double a, double b) { return a + b; });  // and all chunks of the cluster are there
   __syncthreads();
-  double spans = 0;
-  for (int chunk = int(threadIdx.x); chunk < int(c.count); chunk += int(blockDim.x)) {
-    float top = high[chunk], bottom = low[chunk];
-    for (int rank = 0; g.parts > 1 && rank < g.parts; ++rank) {
-      top = fmaxf(top, *dsmem(high + chunk, unsigned(rank)));
-      bottom = fminf(bottom, *dsmem(low + chunk, unsigned(rank)));
-    }
-    spans += double(top) - double(bottom);
-  }
+  double spans = spans_of_chunks<double>(g, c, high, low);
   double statistic = reduce_all(spans, wide, Plus()) / double(c.count), mean = pivot + sum[0] / task.n;
   bool asks = threadIdx.x == 0 && group.exists;
   release<T, W>(task, g, place, own, asks ? line_of(task, mean, float(mean), statistic, group.channel) : Line{0, 0, 0},
