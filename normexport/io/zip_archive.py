@@ -53,18 +53,21 @@ class ZipArchive:
     Args:
         source: a path, or an open binary file that can seek (an archive inside an archive).
         most: bytes that compressed members may unpack to in all; None: `memory_allowance` of the archive's size.
+        paths: whether names must be plain relative paths. An .npz names arrays as its writer likes: "input:0".
 
     Raises:
         BadArchive: no zip file, damaged, or of more than one reading.
         OSError: it can't be read.
     """
 
-    def __init__(self, source: Path | BinaryIO, most: int | None = None) -> None:
+    def __init__(self, source: Path | BinaryIO, most: int | None = None, *, paths: bool = True) -> None:
         self._owned = isinstance(source, Path)
         self._file: BinaryIO = source.open("rb") if isinstance(source, Path) else source
         try:
             self.size = self._file.seek(0, os.SEEK_END)
             self.members: Mapping[str, Member] = MappingProxyType(_members(self._file, self.size))
+            for name in self.members if paths else ():
+                _require_path(name)
             most = memory_allowance(self.size) if most is None else most
             if sum(member.size for member in self.members.values() if member.compressed) > most:
                 raise BadArchive(f"it unpacks to more than {most >> 20} MiB")
@@ -130,12 +133,14 @@ class ZipArchive:
             if unpack is None:
                 yield packed
                 continue
-            while packed:  # a block of zeros unpacks to a thousand times its size: in steps
+            full = False  # zlib may hold more to give once all packed bytes are taken in
+            while packed or full:  # a block of zeros unpacks to a thousand times its size: in steps
                 try:
-                    yield unpack.decompress(packed, _BLOCK)
+                    block = unpack.decompress(packed, _BLOCK)
                 except zlib.error as error:
                     raise BadArchive(f"{member.name} is damaged") from error
-                packed = unpack.unconsumed_tail
+                packed, full = unpack.unconsumed_tail, len(block) == _BLOCK
+                yield block
         if unpack is not None and not unpack.eof:
             raise BadArchive(f"{member.name} is cut short")
 
@@ -243,10 +248,15 @@ def _name(raw: bytes) -> str:
         name = raw.decode()
     except UnicodeDecodeError as error:
         raise BadArchive(f"a name in it is no UTF-8 ({raw[:40]!r})") from error
-    parts = name.removesuffix("/").split("/")
-    if not name.isprintable() or "\\" in name or ":" in name or any(part in ("", ".", "..") for part in parts):
-        raise BadArchive(f"a name in it is no plain relative path ({name[:40]!r})")
+    if not name.isprintable():
+        raise BadArchive(f"a name in it can't be printed ({name[:40]!r})")
     return name
+
+
+def _require_path(name: str) -> None:
+    parts = name.removesuffix("/").split("/")
+    if "\\" in name or ":" in name or any(part in ("", ".", "..") for part in parts):
+        raise BadArchive(f"a name in it is no plain relative path ({name[:40]!r})")
 
 
 def _sizes64(extra: bytes, name: str, size: int, packed: int, header: int) -> tuple[int, int, int]:

@@ -7,7 +7,6 @@ the values that round to it, and the reference takes one of those (why: `normexp
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.errors import UsageError
+from normexport.io.numpy_files import StoredArray, opened_arrays
 from normexport.onnx_export import InputSpec
 from normexport.runtime import Array
 
@@ -74,19 +74,28 @@ def load_arrays(path: str | Path, specs: Sequence[InputSpec]) -> dict[str, Array
     Raises:
         UsageError: unreadable file, missing or unknown names, wrong shape or dtype, different numbers of samples.
     """
-    arrays = _read(Path(path))
-    if len(arrays) == 1 and len(specs) == 1:
-        arrays = {specs[0].name: next(iter(arrays.values()))}
-    names = [spec.name for spec in specs]
-    for name in names:
-        if name not in arrays:
-            given = ", ".join(sorted(arrays)) or "nothing"
-            raise UsageError(str(path), f"holds no array {name} (it holds {given})", f"save {', '.join(names)} in it")
-    checked = {spec.name: fitting(str(path), spec, arrays[spec.name]) for spec in specs}
+    with opened_arrays(Path(path)) as stored:
+        chosen = arrays_of(str(path), stored, specs)
+        checked = {spec.name: _whole(str(path), spec, chosen[spec.name]) for spec in specs}
     counts = {len(checked[spec.name]) for spec in specs if spec.batched}
     if len(counts) > 1:
         raise UsageError(str(path), f"its arrays hold {sorted(counts)} samples", "save as many of each input")
     return checked
+
+
+def arrays_of(path: str, stored: Mapping[str, StoredArray], specs: Sequence[InputSpec]) -> dict[str, StoredArray]:
+    """The array of each input, by its name; a single array serves a single input, whatever its name.
+
+    Raises:
+        UsageError: one is missing.
+    """
+    if len(stored) == len(specs) == 1:
+        return {specs[0].name: next(iter(stored.values()))}
+    for spec in specs:
+        if spec.name not in stored:
+            given, names = ", ".join(sorted(stored)) or "nothing", ", ".join(each.name for each in specs)
+            raise UsageError(path, f"holds no array {spec.name} (it holds {given})", f"save {names} in it")
+    return {spec.name: stored[spec.name] for spec in specs}
 
 
 def integer_highs(model: ir.Model) -> dict[str, int]:
@@ -157,19 +166,6 @@ def _within_rounding(rng: np.random.Generator, array: Array) -> Array:
     return single.astype(np.float64) + spacing * rng.uniform(-_KEEP_CELL, _KEEP_CELL, array.shape)
 
 
-def _read(path: Path) -> dict[str, Array]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"": loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except OSError as error:
-        raise UsageError(str(path), f"can't be read ({error.strerror or error})", "check the path") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(str(path), "is not a numpy file of plain arrays", "write it with numpy.savez") from error
-
-
 def check_shape(path: str, spec: InputSpec, shape: tuple[int, ...]) -> None:
     """Whether an array of this shape holds samples for the input.
 
@@ -190,16 +186,43 @@ def fitting(path: str, spec: InputSpec, array: Array, first: int = 0) -> Array:
         UsageError: wrong shape or dtype, NaN.
     """
     check_shape(path, spec, array.shape)
-    where = _place(path, spec)
-    if array.dtype.kind == "f" and np.isnan(array).any():
-        samples = np.argwhere(np.isnan(array))[:, 0] + first if array.ndim else ["it"]
-        raise UsageError(where, f"holds NaN, first in sample {samples[0]}", "leave such samples out")
+    kept = array.astype(fitting_dtype(path, spec, array.dtype), copy=False)
+    _refuse_nan(path, spec, kept, first)
+    return kept
+
+
+def fitting_dtype(path: str, spec: InputSpec, dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
+    """The type in which numbers of `dtype` are fed to the input: floats keep theirs, runtimes round them.
+
+    Raises:
+        UsageError: they don't go into it.
+    """
     if spec.dtype.startswith(("float", "bfloat")):
-        if array.dtype.kind in "fiub":
-            return array if array.dtype.kind == "f" else array.astype(np.float32)
-    elif array.dtype.kind in "iub" and np.can_cast(array.dtype, spec.dtype, "same_kind"):
-        return array.astype(spec.dtype)
-    raise UsageError(where, f"has dtype {array.dtype}, expected {spec.dtype}", "convert it")
+        if dtype.kind == "f" and dtype.itemsize <= 8:
+            native: np.dtype[np.generic] = dtype.newbyteorder("=")
+            return native
+        if dtype.kind in "iub":
+            return np.dtype(np.float32)
+    elif dtype.kind in "iub" and np.can_cast(dtype, spec.dtype, "same_kind"):
+        return np.dtype(spec.dtype)
+    raise UsageError(_place(path, spec), f"has dtype {dtype}, expected {spec.dtype}", "convert it")
+
+
+def _whole(path: str, spec: InputSpec, stored: StoredArray) -> Array:
+    check_shape(path, spec, stored.shape)
+    array = stored.read(fitting_dtype(path, spec, stored.dtype))
+    _refuse_nan(path, spec, array, 0)
+    return array
+
+
+def _refuse_nan(path: str, spec: InputSpec, array: Array, first: int) -> None:
+    """Row after row: a file of nothing but NaN would make a list of places many times its size."""
+    if array.dtype.kind != "f":
+        return
+    for number, row in enumerate(np.atleast_1d(array)):
+        if np.isnan(row).any():
+            sample = number + first if array.ndim else "it"
+            raise UsageError(_place(path, spec), f"holds NaN, first in sample {sample}", "leave such samples out")
 
 
 def _place(path: str, spec: InputSpec) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normexport.errors import UsageError
+from normexport.io.numpy_files import opened_arrays
 from normexport.parity.metrics import measure
 from normexport.runtime import Array, Runtime
 
@@ -115,21 +116,16 @@ def labels_in(path: str | Path) -> Labels | None:
     Raises:
         UsageError: unreadable, or not a vector of whole numbers.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if isinstance(arrays, np.ndarray):
-                return None
-            name = next((name for name in LABELS if name in arrays.files), None)
-            labels: Array | None = None if name is None else arrays[name]
-    except (OSError, ValueError, EOFError, AttributeError, TypeError):
-        return None  # reading the inputs says what is wrong with the file
-    if labels is None:
-        return None
-    labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        cause = f"is of shape {labels.shape} and type {labels.dtype}"
-        raise UsageError(f"{path}: array {name}", cause, "labels are whole numbers, one per sample")
-    return labels.astype(np.int64)
+    with opened_arrays(Path(path)) as stored:
+        name = next((name for name in LABELS if name in stored), None)
+        if name is None:
+            return None
+        array = stored[name]
+        column = array.shape[1:] in ((), (1,))
+        if not array.shape or not column or array.dtype.kind not in "iu":
+            cause = f"is of shape {array.shape} and type {array.dtype}"
+            raise UsageError(f"{path}: array {name}", cause, "labels are whole numbers, one per sample")
+        return array.read(np.dtype(np.int64)).reshape(-1).astype(np.int64, copy=False)
 
 
 def _check_labels(labels: Labels, output: Array, name: str) -> None:
