@@ -1,94 +1,98 @@
-"""Outputs appear whole or not at all: written beside their place under a temporary name, then renamed."""
+"""Outputs appear whole or not at all: made in a hidden folder beside their place, then renamed.
+
+Everything that normexport writes goes through here. What is replaced keeps its permissions, and its owner and group as
+far as this process may set them; what is new has the permissions that any new file would have.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from normexport.errors import UsageError
+from normexport.hidden_folder import HiddenFolder
+from normexport.interrupts import undisturbed
+
+#: Errors that only writing can meet, whatever file they name.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LINKS = 40  # symbolic links followed one after another, as Linux does
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path in `path`'s folder; on success it becomes `path`, on failure it is removed.
-
-    Where `path` is a symbolic link, what it points to is replaced.
-
-    Raises:
-        UsageError: the folder can't be created or written, or `path` is a folder, a device or a pipe.
-    """
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
-        raise UsageError(str(path), "can't be written (not a regular file)", "choose another output with -o")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    temporary = Path(name)
-    try:
+    """As `replacing_all`, for one path."""
+    with replacing_all(path) as (temporary,):
         yield temporary
-        # mkstemp makes files private; an output has the permissions any new file would have.
-        os.chmod(temporary, 0o666 & ~_umask())
-        try:
-            os.replace(temporary, path)
-        except OSError as error:
-            raise _unwritable(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def staging(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder inside `folder`; on success its files move up into `folder`, else they are removed.
+def replacing_all(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """Give a temporary path for each of `paths`; on success they become `paths`, on failure they are removed.
 
-    So a set of files that belong together appears together, and only when the last of them was made.
+    They move in the order given, and if one can't, all is as before: a file that refers to others comes last. What was
+    not made at its temporary path stays as it was. Where a path is a symbolic link, what it points to is replaced.
 
     Raises:
-        UsageError: the folder can't be created or written.
+        UsageError: a folder can't be created or written, or a path is no regular file or a read-only one.
     """
-    made = _missing_parents(folder)
+    targets = [real_target(path) for path in paths]
+    with contextlib.ExitStack() as stack:
+        folders: dict[Path, Path] = {}
+        for path, target in zip(paths, targets, strict=True):
+            if target.parent not in folders:
+                folders[target.parent] = stack.enter_context(_hidden(target.parent, path))
+        staged = tuple(folders[target.parent] / target.name for target in targets)
+        with _told(dict(zip(staged, paths, strict=True))):
+            yield staged
+        moves = [move for move in zip(staged, targets, strict=True) if os.path.lexists(move[0])]
+        _move(moves)
+
+
+@contextlib.contextmanager
+def staging(folder: Path, last: str = "") -> Iterator[Path]:
+    """Give a temporary folder inside `folder`; on success its files move up into `folder`, else they are removed.
+
+    So a set of files that belong together appears together, and only when the last of them was made; the file called
+    `last` moves after all others. A symbolic link that is in the way is replaced itself.
+
+    Raises:
+        UsageError: the folder can't be created or written, or a file in it can't be replaced.
+    """
+    with _hidden(folder, folder) as temporary:
+        with _told({temporary: folder}):
+            yield temporary
+        files = sorted(temporary.iterdir(), key=lambda file: (file.name == last, file.name))
+        _move([(file, folder / file.name) for file in files if not file.is_dir()])
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """Give a private folder among the system's temporary files, and remove it.
+
+    Raises:
+        UsageError: there is no place for it.
+    """
+    place = Path(tempfile.gettempdir())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".normexport-", dir=folder))
+        folder = HiddenFolder(place)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise _unwritable(place, error, "name another folder for temporary files in TMPDIR") from error
     try:
-        yield temporary
-        for file in sorted(temporary.iterdir()):
-            try:
-                os.replace(file, folder / file.name)
-            except OSError as error:
-                raise _unwritable(folder / file.name, error) from error
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        for parent in made:  # innermost first; one that something else was put into meanwhile stays
-            with contextlib.suppress(OSError):
-                parent.rmdir()
-        raise
-    temporary.rmdir()
-
-
-def _missing_parents(folder: Path) -> list[Path]:
-    missing = []
-    while not folder.exists() and folder != folder.parent:
-        missing.append(folder)
-        folder = folder.parent
-    return missing
+        with _told({folder.path: place}, "name a roomier folder for temporary files in TMPDIR"):
+            yield folder.path
+    finally:
+        folder.remove()
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`, whole or not at all."""
     with replacing(path) as temporary:
-        try:
-            temporary.write_bytes(data)
-        except OSError as error:
-            raise _unwritable(path, error) from error
+        temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -107,18 +111,154 @@ def check_writable(folder: Path) -> None:
         nearest = nearest.parent
     if not nearest.is_dir():
         raise UsageError(str(folder), f"can't be written ({nearest} is not a folder)", "choose another -o")
+    with _hidden(nearest, folder):
+        pass
+
+
+def check_replaceable(path: Path) -> None:
+    """A file that is at `path` already may be replaced.
+
+    Raises:
+        UsageError: it is a folder, a device or a pipe; or read-only, for root too: it was made so to be kept.
+    """
     try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
+        status = path.stat()
+    except OSError:
+        return
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(str(path), "can't be written (not a regular file)", "choose another output with -o")
+    if not status.st_mode & 0o222 or not os.access(path, os.W_OK):
+        raise UsageError(str(path), "is read-only", "make it writable, or choose another output with -o")
+
+
+def real_target(path: Path) -> Path:
+    """What writing to `path` replaces: behind its symbolic links, and still its own name where it is none.
+
+    Raises:
+        UsageError: a link leads into no folder or in a circle, or was laid by another user into a folder that all may
+            write (/tmp), where the kernel does not follow it either; or what is there can't be replaced.
+    """
+    target = path
+    for _ in range(_LINKS):
+        folder = Path(os.path.realpath(target.parent))
+        if not os.path.islink(target):
+            break
+        _check_link(target, folder)
+        target = folder / os.readlink(target)
+    else:
+        raise UsageError(str(path), "is a symbolic link that leads in a circle", "remove it, or choose another -o")
+    if target is not path and not folder.is_dir():
+        cause = f"is a symbolic link into the folder {folder}, which is not there"
+        raise UsageError(str(path), cause, "make that folder, or choose another -o")
+    check_replaceable(target)
+    return folder / target.name
+
+
+def _check_link(link: Path, folder: Path) -> None:
+    shared = folder.stat()
+    all_may_write = shared.st_mode & stat.S_ISVTX and shared.st_mode & stat.S_IWOTH
+    if all_may_write and link.lstat().st_uid not in (os.geteuid(), shared.st_uid):
+        cause = "is a symbolic link that another user has laid into a folder that all may write"
+        raise UsageError(str(link), cause, "choose another output with -o")
+
+
+@contextlib.contextmanager
+def _hidden(parent: Path, place: Path) -> Iterator[Path]:
+    try:
+        folder = HiddenFolder(parent)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise _unwritable(place, error) from error
+    try:
+        yield folder.path
+    except BaseException:
+        folder.remove(failed=True)
+        raise
+    folder.remove()
 
 
-def _unwritable(path: Path, error: OSError) -> UsageError:
-    return UsageError(str(path), f"can't be written ({error.strerror})", "choose another output with -o")
+@contextlib.contextmanager
+def _told(names: Mapping[Path, Path], remedy: str = "") -> Iterator[None]:
+    """Failures to write to a temporary path, or into it, are told of the path that it stands for."""
+
+    def meant(place: str) -> Path | None:
+        given = Path(place)
+        found = ((temporary, path) for temporary, path in names.items() if given.is_relative_to(temporary))
+        return next((path / given.relative_to(temporary) for temporary, path in found), None)
+
+    try:
+        yield
+    except OSError as error:
+        path = meant(error.filename) if isinstance(error.filename, str) else None
+        if path is None and error.errno not in _FULL:
+            raise
+        raise _unwritable(path or next(iter(names.values())), error, remedy) from error
+    except UsageError as error:  # of a write inside
+        path = meant(error.place)
+        if path is None:
+            raise
+        raise UsageError(str(path), error.cause, remedy or error.remedy) from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _move(moves: Sequence[tuple[Path, Path]]) -> None:
+    """Rename each (from, to), or none: what was there before a failure is put back."""
+    for staged, target in moves:
+        if not os.path.islink(target):
+            check_replaceable(target)
+        with contextlib.suppress(OSError):
+            _take_over(staged, target)
+    done: list[tuple[Path, Path]] = []
+    with undisturbed():
+        for index, (staged, target) in enumerate(moves):
+            kept = staged.with_name(f".normexport-old-{index}")
+            done.append((target, kept))
+            try:
+                if len(moves) > 1:
+                    _keep(target, kept)
+                os.replace(staged, target)
+            except OSError as error:
+                for moved, old in reversed(done):
+                    with contextlib.suppress(OSError):
+                        _put_back(moved, old, made=moved != target)
+                raise _unwritable(target, error) from error
+
+
+def _take_over(staged: Path, target: Path) -> None:
+    """Give a new file the permissions of the one that it is to replace, and have it on disk before that one goes."""
+    old = target.lstat()
+    if not stat.S_ISREG(old.st_mode):
+        return
+    with staged.open("rb") as file:
+        os.fsync(file.fileno())
+    new, mode = staged.stat(), old.st_mode & 0o777
+    if new.st_gid != old.st_gid:
+        try:
+            os.chown(staged, -1, old.st_gid)
+        except OSError:  # then its new group gets no more than all others
+            mode = mode & ~0o070 | (mode & 0o007) << 3
+    if new.st_uid != old.st_uid:
+        with contextlib.suppress(OSError):
+            os.chown(staged, old.st_uid, -1)
+    staged.chmod(mode)
+
+
+def _keep(target: Path, kept: Path) -> None:
+    """A second name for what is at `target`; where the file system gives none, its only one."""
+    if not os.path.lexists(target):
+        return
+    try:
+        os.link(target, kept, follow_symlinks=False)
+    except OSError:
+        target.rename(kept)
+
+
+def _put_back(target: Path, kept: Path, *, made: bool) -> None:
+    if os.path.lexists(kept):
+        os.replace(kept, target)
+    elif made:
+        target.unlink()
+
+
+def _unwritable(path: Path, error: OSError, remedy: str = "") -> UsageError:
+    words = "free some space, or choose another output with -o" if error.errno in _FULL else ""
+    cause = f"can't be written ({error.strerror or error})"
+    return UsageError(str(path), cause, remedy or words or "choose another output with -o")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import onnx_ir as ir
 
 from normexport.files import check_writable, replacing
 from normexport.onnx_files import open_onnx, save_onnx
+from normexport.overwriting import check_outputs
 from normexport.passes import FoldConfig
 from normexport.passes import fold as fold_model
 from normexport.report import Folding, Operators
+from normexport.weight_files import data_of_model
 
 #: Folded constants are checked against float16 as well: most of these networks are deployed in it.
 FOLDING = FoldConfig(precision="float16")
@@ -21,25 +24,27 @@ FOLDING = FoldConfig(precision="float16")
 def fold(source: ir.Model | onnx.ModelProto | str | Path, output: str | Path | None = None) -> Folding:
     """Fold the norms of an ONNX model, whoever exported it.
 
-    `output` writes the result; where nothing could be improved, that is the very bytes of the source file.
+    `output` writes the result; where nothing could be improved, that is the very bytes of the source file. It may be
+    the source file itself.
 
     Raises:
         FoldError: a damaged file.
-        UsageError: no such file, or an output that can't be written.
+        UsageError: no such file, or an output that can't be written or that would take the place of what is read.
     """
     path = Path(source) if isinstance(source, (str, Path)) else None
-    if output is not None:
-        check_writable(Path(output).parent)
-    model = _opened(source)
-    result = fold_model(model, FOLDING)
     written = Path(output) if output is not None else None
-    if written is not None and (result.changed or path is None):
-        save_onnx(result.model, written)
-    elif written is not None and path is not None and not _same_file(path, written):
-        _copy(path, written, model)
-    return Folding(
-        result.model, written, result.norms, result.warnings, result.changed, Operators.of(model, result.model)
-    )
+    if written is not None:
+        check_writable(written.parent)
+    model = _opened(source)
+    if written is not None:
+        _check_output(written, path, model)
+    result = fold_model(model, FOLDING)
+    files: tuple[Path, ...] = ()
+    if written is not None:
+        unchanged = path if not result.changed else None
+        files = _write(result.model, written, unchanged)
+    operators = Operators.of(model, result.model)
+    return Folding(result.model, written, result.norms, result.warnings, result.changed, operators, files)
 
 
 def _opened(source: ir.Model | onnx.ModelProto | str | Path) -> ir.Model:
@@ -48,15 +53,28 @@ def _opened(source: ir.Model | onnx.ModelProto | str | Path) -> ir.Model:
     return source if isinstance(source, ir.Model) else open_onnx(source)
 
 
-def _same_file(one: Path, other: Path) -> bool:
-    return other.exists() and one.samefile(other)
+def _check_output(output: Path, source: Path | None, model: ir.Model) -> None:
+    """Nothing that is read is replaced, but for the model itself where it is folded in place, with its own name."""
+    outputs = {output: "the folded model"}
+    name = source.name if source is not None else "the model to fold"
+    inputs = dict.fromkeys(data_of_model(model), f"the data of {name}")
+    if source is None or not _is_in_place(source, output):
+        outputs[output.with_name(output.name + ".data")] = f"the data of {output.name}"
+        inputs |= {source: "the model to fold"} if source is not None else {}
+    check_outputs(outputs, inputs)
 
 
-def _copy(source: Path, target: Path, model: ir.Model) -> None:
-    """The file as it is; with external data it is saved anew, so that the copy does not lean on the original."""
-    values = model.graph.initializers.values()
-    if any(isinstance(value.const_value, ir.ExternalTensor) for value in values):
-        save_onnx(model, target)
-        return
-    with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
+def _is_in_place(source: Path, output: Path) -> bool:
+    return os.path.realpath(source) == os.path.realpath(output)
+
+
+def _write(model: ir.Model, output: Path, unchanged: Path | None) -> tuple[Path, ...]:
+    """The files written. What folding did not change is copied as it is; but a model whose data lies in other files is
+    saved anew, so that the copy does not lean on the original."""
+    if unchanged is not None and _is_in_place(unchanged, output):
+        return (output,)
+    if unchanged is None or data_of_model(model):
+        return save_onnx(model, output)
+    with replacing(output) as temporary:
+        shutil.copyfile(unchanged, temporary)
+    return (output,)

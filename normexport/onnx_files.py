@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
-from normexport.errors import UsageError
-from normexport.files import replacing, write_bytes
+from normexport.errors import FoldError, UsageError
+from normexport.files import real_target, replacing_all
 from normexport.onnx_protos import damaged, read_onnx
+from normexport.weight_files import WRITTEN, free_name, remove_unread, written_with
 
 Array: TypeAlias = npt.NDArray[np.generic]
 
@@ -52,23 +54,56 @@ def model_from_proto(proto: onnx.ModelProto, path: Path) -> ir.Model:
     return model
 
 
-def save_onnx(model: ir.Model | onnx.ModelProto, path: str | Path, *, limit: int = PROTOBUF_LIMIT) -> None:
+def save_onnx(
+    model: ir.Model | onnx.ModelProto, path: str | Path, *, limit: int = PROTOBUF_LIMIT, home: Path | None = None
+) -> tuple[Path, ...]:
     """Write one `.onnx` file, whole or not at all; weights go to `path`.data only where protobuf's 2 GB force it.
+
+    Args:
+        home: the folder that the files will lie in, where that is not `path`'s.
+
+    Returns:
+        the files written, the model first. See `normexport.weight_files` for how the two go together.
 
     Raises:
         UsageError: the place can't be written.
+        FoldError: what has to be in the `.onnx` file itself is more than protobuf's limit.
     """
     path = Path(path)
     if isinstance(model, onnx.ModelProto):
         model = ir.from_proto(model)
+    target = real_target(path)
+    before = written_with(target)
     if weight_bytes(model) < limit * 0.9:  # the rest is for names, shapes and nodes
-        write_bytes(path, ir.to_proto(with_weights_inside(model)).SerializeToString())
-        return
-    data = path.with_name(path.name + ".data")
+        with replacing_all(path) as (temporary,):
+            temporary.write_bytes(_serialized(ir.to_proto(with_weights_inside(model)), path))
+        remove_unread(before)
+        return (path,)
+    data = _data_beside(path, target, home)
     proto, arrays = split_weights(model, data.name)
-    with replacing(data) as temporary:
-        _write_arrays(temporary, arrays)
-    write_bytes(path, proto.SerializeToString())
+    proto.metadata_props.add(key=WRITTEN, value=data.name)
+    with replacing_all(data, path) as (temporary_data, temporary):
+        _write_arrays(temporary_data, arrays)
+        del arrays
+        temporary.write_bytes(_serialized(proto, path))
+    remove_unread(before)
+    return path, data
+
+
+def _data_beside(path: Path, target: Path, home: Path | None) -> Path:
+    if target.parent != path.parent.resolve():
+        cause = "is a symbolic link to another folder, and weights over 2 GB need a file beside the model"
+        raise UsageError(str(path), cause, f"name the file itself, {target}")
+    return path.with_name(free_name(target, target.parent, home or target.parent))
+
+
+def _serialized(proto: onnx.ModelProto, path: Path) -> bytes:
+    try:
+        content: bytes = proto.SerializeToString()
+    except (EncodeError, ValueError) as error:
+        cause = "has more than 2 GB in constants and types that have to be in the file itself"
+        raise FoldError(str(path), cause, "export it with its weights as initializers") from error
+    return content
 
 
 def weight_bytes(model: ir.Model) -> int:
@@ -113,6 +148,7 @@ def with_weights_inside(model: ir.Model, *, at_least: int | None = None) -> ir.M
         return tensor if large and id(tensor) in main and _is_native(tensor.dtype) else _as_array(tensor)
 
     _replace_tensors(copy, inside)
+    copy.metadata_props.pop(WRITTEN, None)
     return copy
 
 
@@ -142,13 +178,10 @@ def _own(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
 
 
 def _write_arrays(path: Path, arrays: dict[str, Array]) -> None:
-    try:
-        with path.open("wb") as file:
-            for array in arrays.values():
-                file.seek(_aligned(file.tell()))
-                array.tofile(file)
-    except OSError as error:
-        raise UsageError(str(path), f"can't be written ({error.strerror})", "free some space") from error
+    with path.open("wb") as file:
+        for array in arrays.values():
+            file.seek(_aligned(file.tell()))
+            file.write(array.reshape(-1).view(np.uint8).data)  # tofile() says of a full disk how much it wrote, not why
 
 
 def _aligned(offset: int) -> int:

@@ -17,10 +17,12 @@ from normexport import onnx_export, parity
 from normexport.checkpoint import Checkpoint, load
 from normexport.engine import EngineConfig, build_engine, check_engine, read_manifest
 from normexport.errors import UsageError
-from normexport.files import check_writable, replacing, staging
+from normexport.files import check_writable, staging, write_text
 from normexport.folding import FOLDING, fold
 from normexport.onnx_export import Exported, InputSpec
-from normexport.onnx_files import open_onnx, save_onnx
+from normexport.onnx_files import open_onnx
+from normexport.outputs import conversion_inputs, conversion_outputs, model_outputs, write_model
+from normexport.overwriting import check_outputs
 from normexport.passes import FoldResult
 from normexport.passes import fold as fold_model
 from normexport.plans import Plan, check_plan, plan_inputs
@@ -30,6 +32,7 @@ from normexport.precision.accuracy import labels_in
 from normexport.report import Conversion, Inspection, Operators
 from normexport.runtime import Array
 from normexport.sides import Inputs, is_onnx, known_inputs, opened, runtime_of, specs_of, torch_of
+from normexport.weight_files import remove_unread, written_with
 
 __all__ = ["ConvertConfig", "check", "convert", "evaluate", "export", "fold", "inspect", "load"]
 
@@ -70,10 +73,12 @@ def export(
     """
     if isinstance(source, (str, Path)):
         source = load(source)
-    exported = onnx_export.export(source, specs_of(inputs))
     if output is not None:
-        _write_model(exported.model, exported.layers, Path(output))
-    return exported
+        check_outputs(model_outputs(Path(output)), conversion_inputs(source))
+    exported = onnx_export.export(source, specs_of(inputs))
+    if output is None:
+        return exported
+    return replace(exported, files=write_model(exported.model, exported.layers, Path(output)))
 
 
 def convert(
@@ -110,16 +115,21 @@ def convert(
         if callable(source):
             source = source()
         checkpoint = source if isinstance(source, Checkpoint) else load(source)
+    check_outputs(
+        conversion_outputs(output, config.engine, config.precision),
+        conversion_inputs(checkpoint, config.data, config.engine, config.precision),
+    )
     with clock.stage("export"):
         exported = onnx_export.export(checkpoint, specs_of(inputs))
     data = parity.load_arrays(config.data, exported.inputs) if config.data is not None else None
     with clock.stage("fold"):
         folded = fold_model(exported.model, FOLDING) if config.fold else FoldResult(exported.model, (), (), False)
         operators = Operators.of(exported.model, folded.model)
-    with staging(output) as folder:
+    before = written_with(output / "model.onnx")
+    with staging(output, last="model.onnx") as folder:
         with clock.stage("write"):
             model = folder / "model.onnx"
-            _write_model(folded.model, exported.layers, model)
+            write_model(folded.model, exported.layers, model, output)
         layers, specs, norms, warnings = exported.layers, exported.inputs, folded.norms, folded.warnings
         del exported, folded  # the file is what is judged, and the float32 copies in memory are not small
         with clock.stage("parity"):
@@ -130,7 +140,7 @@ def convert(
         if config.precision is not None and report.passed:
             with clock.stage("precision"):
                 lowered = _lower(open_onnx(model), config, specs, data, reference, layers, on_samples)
-                _write_model(lowered.model, layers, model)
+                write_model(lowered.model, layers, model, output)
                 report = lowered.parity or report
         engine = None
         if config.engine is not None and report.passed and (lowered is None or lowered.precision.passed):
@@ -152,7 +162,8 @@ def convert(
             engine=engine,
             precision=None if lowered is None else lowered.precision,
         )
-        (folder / "report.json").write_text(json.dumps(conversion.as_dict(), indent=1, allow_nan=False) + "\n")
+        write_text(folder / "report.json", json.dumps(conversion.as_dict(), indent=1, allow_nan=False) + "\n")
+    remove_unread(before)
     return conversion
 
 
@@ -301,13 +312,6 @@ def _lower(
         precision = replace(precision, symmetric=True)
     judged = Judged(data, labels_in(config.data)) if data is not None and config.data is not None else None
     return lower(model, precision, specs, judged=judged, source=source, layers=layers, on_batch=on_samples)
-
-
-def _write_model(model: ir.Model, layers: Sequence[onnx_export.Layer], path: Path) -> None:
-    text = onnx_export.sidecar_text(layers, model, path.name)
-    with replacing(onnx_export.sidecar_path(path)) as sidecar:
-        sidecar.write_text(text)
-        save_onnx(model, path)
 
 
 def _written(folder: Path) -> list[str]:

@@ -11,10 +11,11 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport import parity
-from normexport.engine import Manifest, read_manifest
+from normexport.engine import Manifest, manifest_path, read_manifest
 from normexport.errors import UsageError
 from normexport.files import replacing
 from normexport.onnx_export import InputSpec
+from normexport.overwriting import check_outputs
 from normexport.parity.check import Factory
 from normexport.parity.judge import JITTER
 from normexport.runtime import Array, OnnxRuntime, ReferenceRuntime, Runtime, TensorRTRuntime
@@ -62,6 +63,10 @@ def run_plan(plan: Plan, inputs: Path, output: Path) -> dict[str, tuple[int, ...
         UsageError: the arrays are not what the plan reads, or the output can't be written.
         MissingComponent, EngineError: see `TensorRTRuntime`.
     """
+    given = {plan.path: "the plan", manifest_path(plan.path): "the plan's manifest", inputs: "the inputs"}
+    if plan.plugin_library is not None:
+        given[plan.plugin_library] = "the plugin library"
+    check_outputs({output: "the outputs"}, given)
     arrays = parity.load_arrays(inputs, plan_inputs(read_manifest(plan.path)))
     results = plan.runtime().run(arrays)
     with replacing(output) as temporary, temporary.open("wb") as file:

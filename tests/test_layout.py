@@ -20,10 +20,13 @@ LIBRARY = ROOT / "normexport"
 #: One way through the library, top to bottom. A name is a module or package directly under normexport/.
 ORDER = [
     "errors",
+    "interrupts",
+    "hidden_folder",
     "io",
     "files",
-    "onnx_wire",
+    "overwriting",
     "onnx_protos",
+    "weight_files",
     "onnx_files",
     "module_paths",
     "norms",
@@ -40,6 +43,7 @@ ORDER = [
     "report",
     "folding",
     "sides",
+    "outputs",
     "pipeline",
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -32,11 +33,13 @@ class Exported:
         model: opset 20, IR 10, batch dimension "batch", bodies attached; passes the full ONNX checker.
         layers: module boundaries, in execution order.
         inputs: what the model reads.
+        files: what was written, the model first; empty where no output was asked for.
     """
 
     model: ir.Model
     layers: tuple[Layer, ...]
     inputs: tuple[InputSpec, ...]
+    files: tuple[Path, ...] = ()
 
 
 def export(source: Checkpoint | nn.Module | ExportedProgram, inputs: Sequence[InputSpec] = ()) -> Exported:

@@ -249,6 +249,7 @@ def _calibrated(
     found = calibrate(model, batches(), config.method, symmetric=config.symmetric, on_batch=seen)
     if config.cache is not None:
         found.save(config.cache)
+        notes.append(f"ranges written to {config.cache}")
     return found
 
 

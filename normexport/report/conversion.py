@@ -110,7 +110,8 @@ class Folding:
 
     Attributes:
         model: the folded model; the input model itself where `changed` is False.
-        output: the file written, or None.
+        output: the ONNX file, or None where none was asked for.
+        files: what was written, the ONNX file first, then the data file of a model over 2 GB.
     """
 
     model: ir.Model
@@ -119,6 +120,7 @@ class Folding:
     warnings: tuple[FoldWarning, ...]
     changed: bool
     operators: Operators
+    files: tuple[Path, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, without the model."""

@@ -74,7 +74,7 @@ def show_folding(console: Console, folding: Folding, source: Path) -> None:
     _warnings(console, folding.warnings)
     console.print()
     _operators(console, folding.operators)
-    _files(console, () if folding.output is None else (folding.output,))
+    _files(console, folding.files)
     console.print()
     console.print(_fold_summary(folding))
 

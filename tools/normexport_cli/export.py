@@ -44,21 +44,15 @@ def export(
         on_stage("export")
         result = pipeline.export(loaded, inputs, output)
     if json:
-        print_json(_as_dict(result, output))
+        print_json(_as_dict(result))
         return
     from normexport.report.terminal import show_export
 
-    show_export(result_console(), checkpoint, result, _files(output))
+    show_export(result_console(), checkpoint, result, result.files)
 
 
-def _files(output: Path) -> tuple[Path, ...]:
-    from normexport.onnx_export import sidecar_path
-
-    return output, sidecar_path(output)
-
-
-def _as_dict(exported: Exported, output: Path) -> dict[str, Any]:
+def _as_dict(exported: Exported) -> dict[str, Any]:
     """What a program wants to know of the file: where it is, what it reads, which module boundaries it has."""
     inputs = [asdict(spec) for spec in exported.inputs]
     layers = [asdict(layer) for layer in exported.layers]
-    return {"files": [str(file) for file in _files(output)], "inputs": inputs, "layers": layers}
+    return {"files": [str(file) for file in exported.files], "inputs": inputs, "layers": layers}

@@ -1,0 +1,51 @@
+"""No output takes the place of an input, nor of another output, by whatever name it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+from normexport.errors import UsageError
+
+#: Paths, and what lies or is to lie there, in words: "the checkpoint", "the data of model.onnx".
+Files: TypeAlias = Mapping[Path, str]
+
+
+def check_outputs(outputs: Files, inputs: Files) -> None:
+    """Refuse outputs that are inputs, or one another, also through links, hard links or another case of letters.
+
+    An input may be a folder: then all files that lie in it are meant.
+
+    Raises:
+        UsageError: names both.
+    """
+    seen: dict[str, str] = {}
+    for path, words in outputs.items():
+        real = os.path.realpath(path)
+        if real in seen:
+            raise UsageError(str(path), f"would be both {seen[real]} and {words}", "name another file for one of them")
+        seen[real] = words
+        if not os.path.exists(path):  # so it is no input either
+            continue
+        for given, known in _files(inputs):
+            if is_same_file(path, given):
+                by_name = "" if str(given) == str(path) else f", {given}"
+                raise UsageError(str(path), f"would become {words}, and is {known}{by_name}", "name another output")
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether two paths name one file that is there."""
+    with contextlib.suppress(OSError):
+        return os.path.samefile(one, other)
+    return False
+
+
+def _files(inputs: Files) -> Iterator[tuple[Path, str]]:
+    for path, words in inputs.items():
+        yield path, words
+        if path.is_dir():
+            for inner in path.iterdir():
+                yield inner, f"in {words}"
