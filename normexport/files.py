@@ -20,6 +20,7 @@ from normexport.interrupts import undisturbed
 
 #: Errors that only writing can meet, whatever file they name.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ROOM = "name a folder for temporary files that has room, in TMPDIR"
 _LINKS = 40  # symbolic links followed one after another, as Linux does
 
 
@@ -77,16 +78,24 @@ def scratch() -> Iterator[Path]:
     Raises:
         UsageError: there is no place for it.
     """
-    place = Path(tempfile.gettempdir())
+    folder = scratch_folder()
     try:
-        folder = HiddenFolder(place)
-    except OSError as error:
-        raise _unwritable(place, error, "name another folder for temporary files in TMPDIR") from error
-    try:
-        with _told({folder.path: place}, "name a roomier folder for temporary files in TMPDIR"):
+        with _told({folder.path: folder.path.parent}, _ROOM):
             yield folder.path
     finally:
         folder.remove()
+
+
+def scratch_folder() -> HiddenFolder:
+    """As `scratch`, for an owner that removes it itself.
+
+    Raises:
+        UsageError: there is no place for it.
+    """
+    try:
+        return HiddenFolder(Path(tempfile.gettempdir()))
+    except OSError as error:
+        raise _unwritable(Path("temporary files"), error, _ROOM) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:

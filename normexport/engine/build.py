@@ -7,7 +7,6 @@ it is read, without its weights, and checked here. That takes onnx alone: onnx_i
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,8 @@ from normexport.engine.manifest import FileId, Manifest, manifest_path, manifest
 from normexport.engine.scan import NAMESPACE, is_plain
 from normexport.engine.shapes import Profile, profiles
 from normexport.errors import EngineError, FoldError, MissingComponent
-from normexport.files import check_writable, replacing, write_text
+from normexport.files import check_writable, replacing_all, scratch, write_text
+from normexport.overwriting import check_outputs
 
 if TYPE_CHECKING:
     import onnx
@@ -52,22 +52,35 @@ def build_engine(
     Raises:
         EngineError: the file, the shapes, the targets or the vendor's builder refuse; nothing is written then.
         MissingComponent: the flavour or the plugin library is not installed, or a GPU is needed.
-        UsageError: no such file, or an output that can't be written.
+        UsageError: no such file, or an output that can't be written or would take the place of what is read.
     """
     source, output = Path(source), Path(output)
     which, targets = check_engine(config)
     check_writable(output.parent)
     library = _plugin_library(config)
+    _check_outputs(source, output, library, config)
     build = _Build(source, config, targets, library, on_stage or (lambda stage: None))
     with ahead if ahead is not None and ahead.flavor == which else Child(which) as child:
         try:
-            with replacing(manifest_path(output)) as beside, replacing(output) as plan:
-                manifest = build.run(child, plan, output.name)
+            cache = () if config.timing_cache is None else (Path(config.timing_cache),)
+            with replacing_all(*cache, manifest_path(output), output) as (*timings, beside, plan):
+                manifest = build.run(child, plan, output.name, *timings)
                 beside.write_text(manifest_text(manifest))
         finally:
             if config.log is not None:
                 write_text(Path(config.log), child.log())
     return manifest
+
+
+def _check_outputs(source: Path, output: Path, library: Path | None, config: EngineConfig) -> None:
+    outputs = {output: "the plan", manifest_path(output): "its manifest", **config.side_files()}
+    inputs = {source: "the model"} | ({library: "the plugin library"} if library is not None else {})
+    check_outputs(outputs, inputs)
+    if any(path.exists() for path in outputs):  # one that is not there holds no weights
+        from normexport.weight_files import data_of_proto
+
+        data = data_of_proto(_read(source, floats=False), source.parent)
+        check_outputs(outputs, dict.fromkeys(data, f"the data of {source.name}"))
 
 
 def check_engine(config: EngineConfig) -> tuple[Flavor, tuple[str, ...]]:
@@ -95,11 +108,13 @@ class _Build:
         self._source, self._config, self._targets, self._library = source, config, targets, library
         self._on_stage = on_stage
         self._seconds: dict[str, float] = {}
+        self._timings: Path | None = None
 
-    def run(self, child: Child, plan: Path, name: str) -> Manifest:
-        """Build into the file `plan`, which will be called `name`."""
-        with tempfile.TemporaryDirectory(prefix="normexport-onnx-") as folder:
-            known = self._begin(child, plan, Path(folder, "model.onnx"))
+    def run(self, child: Child, plan: Path, name: str, timings: Path | None = None) -> Manifest:
+        """Build into the file `plan`, which will be called `name`; measured tactics go to the file `timings`."""
+        self._timings = timings
+        with scratch() as folder:
+            known = self._begin(child, plan, folder / "model.onnx")
             digest = self._timed("build", lambda: child.finish(self._on_stage))
         return Manifest(
             plan=FileId(name, plan.stat().st_size, digest),
@@ -156,7 +171,7 @@ class _Build:
 
     def _start(self, child: Child, network: dict[str, Any], plan: Path, embed: Sequence[str]) -> tuple[Profile, ...]:
         shapes = profiles(network["inputs"], self._config.shapes)
-        child.start(_request(plan, self._config, self._targets, shapes, embed))
+        child.start(_request(plan, self._timings, self._config, self._targets, shapes, embed))
         return shapes
 
     def _embedded(self, plugins: Sequence[PluginNode]) -> list[str]:
@@ -256,7 +271,12 @@ def _plugin_library(config: EngineConfig) -> Path | None:
 
 
 def _request(
-    plan: Path, config: EngineConfig, targets: Sequence[str], shapes: Sequence[Profile], embed: Sequence[str]
+    plan: Path,
+    timings: Path | None,
+    config: EngineConfig,
+    targets: Sequence[str],
+    shapes: Sequence[Profile],
+    embed: Sequence[str],
 ) -> dict[str, Any]:
     needed = bool(embed) and not flavor(config.flavor).embeds_anywhere
     flags = {
@@ -275,6 +295,7 @@ def _request(
         "tf32": config.tf32,
         "hardware_compatible": config.hardware_compatible,
         "timing_cache": None if config.timing_cache is None else str(config.timing_cache),
+        "timings": None if timings is None else str(timings),
         "embed": list(embed),
     }
 

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,7 +17,8 @@ from typing import Any
 
 from normexport.engine.config import OnStage
 from normexport.engine.flavor import Flavor, runtime_library
-from normexport.errors import EngineError, MissingComponent
+from normexport.errors import EngineError, MissingComponent, UsageError
+from normexport.files import scratch_folder
 
 #: How TensorRT's own logger writes: "[11/25/2026-22:21:53] [TRT] [E] text", text over several lines perhaps.
 _LOGGED = re.compile(r"^\[[^\]]*\] \[TRT\] \[(?P<severity>[A-Z])\] (?P<text>.*)")
@@ -49,8 +49,8 @@ class Child:
         self._libraries: list[str] = []
         self._timed_out, self._timeout = False, 0.0
         self._timer: threading.Timer | None = None
-        self._folder = tempfile.TemporaryDirectory(prefix="normexport-build-")
-        self._log = Path(self._folder.name, "log")
+        self._folder = scratch_folder()
+        self._log = self._folder.path / "log"
         reading, writing = os.pipe()
         command = [sys.executable, str(_WORKER), str(writing), flavor.module]
         with self._log.open("wb") as log:
@@ -75,7 +75,7 @@ class Child:
         with suppress(OSError):  # a pipe that nobody reads any more
             if self._process.stdin is not None:
                 self._process.stdin.close()
-        self._folder.cleanup()
+        self._folder.remove()
 
     def hello(self, libraries: Sequence[Path] = (), timeout: float | None = None) -> dict[str, Any]:
         """Version and plugin creators, once the vendor's and the plugins' libraries are loaded.
@@ -148,7 +148,9 @@ class Child:
             on_stage(self._stage)
         raise self._death()
 
-    def _failure(self, stage: str, cause: str, node: str) -> EngineError | MissingComponent:
+    def _failure(self, stage: str, cause: str, node: str) -> EngineError | MissingComponent | UsageError:
+        if stage == "write":
+            return UsageError(node, cause, "free some space, or choose another output with -o")
         errors = [text for severity, text in _entries(self.log()) if severity == "E"]
         telling = [text for text in errors if not any(words in text for words in _NO_DRIVER)]
         cause = cause or ((telling or errors)[-1:] or ["it gives no reason"])[0]
@@ -197,8 +199,8 @@ class Child:
         library = runtime_library(self.flavor)
         if library is None:
             return ours
-        Path(self._folder.name, self.flavor.link).symlink_to(library)
-        paths = [self._folder.name, os.environ.get("LD_LIBRARY_PATH", "")]
+        Path(self._folder.path, self.flavor.link).symlink_to(library)
+        paths = [str(self._folder.path), os.environ.get("LD_LIBRARY_PATH", "")]
         return {**ours, "LD_LIBRARY_PATH": os.pathsep.join(path for path in paths if path)}
 
 

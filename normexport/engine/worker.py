@@ -104,9 +104,12 @@ class Worker:
         digest = hashlib.sha256()
         hashing = threading.Thread(target=digest.update, args=(plan,))  # 100 MB: 60 ms, and as much to write
         hashing.start()
-        Path(request["plan"]).write_bytes(plan)
+        try:
+            Path(request["plan"]).write_bytes(plan)
+            self._keep_timings(config, request["timings"])
+        except OSError as error:
+            self.fail("write", f"can't be written ({error.strerror})", error.filename or request["plan"])
         hashing.join()
-        self._keep_timings(config, request["timing_cache"])
         self.say(done=digest.hexdigest())
 
     def _open(self, plan: Any, embedded: list[str]) -> None:

@@ -58,6 +58,7 @@ def request(path: Path, *, opens: bool, embed: tuple[str, ...] = ()) -> dict[str
         "tf32": False,
         "hardware_compatible": False,
         "timing_cache": None,
+        "timings": None,
         "embed": list(embed),
     }
 
