@@ -119,7 +119,8 @@ class StoredArray:
         content, at = bytearray(count), 0
         while at < count:
             if not self._held:
-                self._held = memoryview(next(self._blocks, b""))
+                block: bytes = next(self._blocks, b"")
+                self._held = memoryview(block)
             if not self._held:
                 raise BadArrays("it holds fewer numbers than it announces")
             part = self._held[: count - at]
@@ -129,7 +130,7 @@ class StoredArray:
 
     def _finish(self) -> None:
         """Read to the end: there the checksum is compared."""
-        if self._held or next(self._blocks, b""):
+        if len(self._held) or next(self._blocks, b""):
             raise BadArrays("it holds more numbers than it announces")
 
     def _header(self, size: int) -> tuple[tuple[int, ...], bool, Dtype]:

@@ -6,6 +6,7 @@ Of each of them one batch is in memory at a time.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from normexport.errors import MissingComponent, UsageError
+from normexport.errors import UsageError
+from normexport.io.images import SUFFIXES, read_pixels
+from normexport.io.numpy_files import opened_arrays
 from normexport.onnx_export import InputSpec
-from normexport.parity.inputs import check_shape, fitting
+from normexport.parity.inputs import arrays_of, check_shape, fitting
 from normexport.precision.slices import count_in, slices_of
 from normexport.runtime import Array, Feeds
 
 BATCH = 8  # samples run at a time; a ResNet-50 at 224x224 holds 87 MB of tensors per sample
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def batches_of(source: str | Path | Iterable[Any], specs: Sequence[InputSpec], b
         return Batches(lambda: slices_of(path, specs, size), count_in(path, specs))
     if len(specs) != 1:
         raise UsageError(str(path), f"is a folder, and the model reads {len(specs)} inputs", "save them as one .npz")
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in (".npy", *IMAGES))
+    files = _samples_in(path)
     if not files:
         raise UsageError(str(path), "holds no .npy files and no images", "give a folder of samples")
     stream = lambda: _grouped(({specs[0].name: _read(file, specs[0])} for file in files), specs, size)  # noqa: E731
@@ -73,6 +75,16 @@ def batches_in(arrays: Mapping[str, Array], specs: Sequence[InputSpec], batch: i
             yield {s.name: arrays[s.name][start : start + batch] if s.batched else arrays[s.name] for s in specs}
 
     return Batches(stream, count)
+
+
+def _samples_in(folder: Path) -> list[Path]:
+    """Their names alone: each is opened when its turn comes."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.name.lower().endswith((".npy", *SUFFIXES)))
+    except OSError as error:
+        raise UsageError(str(folder), f"can't be read ({error.strerror or error})", "check its permissions") from error
+    return [folder / name for name in names]
 
 
 def digest_of(batches: Batches) -> str:
@@ -113,11 +125,10 @@ def _as_feeds(sample: Any, specs: Sequence[InputSpec]) -> Feeds:
 def _read(file: Path, spec: InputSpec) -> Array:
     if file.suffix.lower() != ".npy":
         return _one(str(file), spec, _image(file, spec))
-    try:
-        array: Array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UsageError(str(file), "is not a numpy file of a plain array", "write it with numpy.save") from error
-    return _one(str(file), spec, array)
+    with opened_arrays(file) as stored:
+        array = arrays_of(str(file), stored, (spec,))[spec.name]
+        check_shape(str(file), replace(spec, batched=False), array.shape)
+        return _one(str(file), spec, array.read())
 
 
 def _one(place: str, spec: InputSpec, array: Array) -> Array:
@@ -131,18 +142,10 @@ def _one(place: str, spec: InputSpec, array: Array) -> Array:
 
 def _image(file: Path, spec: InputSpec) -> Array:
     """(C, H, W) float32 in [0, 1], resized to the model's H and W; grey where C = 1."""
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise MissingComponent("PIL", "is not installed", "run: pip install pillow") from error
     if len(spec.shape) != 3 or spec.shape[0] not in (1, 3):
         shape = "x".join(map(str, spec.shape))
         raise UsageError(str(file), f"is an image, and the model reads {shape}", "save the samples as .npy")
     channels, height, width = spec.shape
-    try:
-        with Image.open(file) as image:
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB").resize((width, height)), np.float32)
-    except (OSError, UnidentifiedImageError) as error:
-        raise UsageError(str(file), "is not an image that can be read", "take it out of the folder") from error
-    array: Array = (pixels.reshape(height, width, channels) / np.float32(255)).transpose(2, 0, 1)
+    pixels = read_pixels(file, channels, height, width).astype(np.float32)
+    array: Array = (pixels / np.float32(255)).transpose(2, 0, 1)
     return array
