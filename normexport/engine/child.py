@@ -19,6 +19,7 @@ from normexport.engine.config import OnStage
 from normexport.engine.flavor import Flavor, runtime_library
 from normexport.errors import EngineError, MissingComponent, UsageError
 from normexport.files import scratch_folder
+from normexport.interrupts import undisturbed
 
 #: How TensorRT's own logger writes: "[11/25/2026-22:21:53] [TRT] [E] text", text over several lines perhaps.
 _LOGGED = re.compile(r"^\[[^\]]*\] \[TRT\] \[(?P<severity>[A-Z])\] (?P<text>.*)")
@@ -66,6 +67,10 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with undisturbed():  # a second signal must not leave the process behind
+            self._end()
+
+    def _end(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if self._process.poll() is None:

@@ -1,7 +1,8 @@
 """The application: its commands, `--version`, and one place where every failure becomes a line and an exit code.
 
 Exit codes: 0 good, 1 parity failed, 2 usage, 3 checkpoint not understood, 4 export or fold refused, 5 engine build
-failed, 6 a needed component is missing, 70 a bug in normexport, 130 interrupted.
+failed, 6 a needed component is missing, 70 a bug in normexport; 128 and the number of the signal that ended it, such
+as 130 for Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
+from normexport_cli import stopping
 from normexport_cli.failures import INTERRUPTED, report
 from normexport_cli.help import CommandWithChoices
 from normexport_cli.screen import surviving_broken_pipes
@@ -30,7 +32,8 @@ Ship networks trained with L1, Linf, Top-k or Range norms: folded, as portable O
 
 _EXIT_CODES = (
     "Exit codes: 0 good, 1 parity failed, 2 usage, 3 checkpoint not understood, 4 export or fold refused, "
-    "5 engine build failed, 6 a needed component is missing, 70 a bug in normexport, 130 interrupted."
+    "5 engine build failed, 6 a needed component is missing, 70 a bug in normexport, 129, 130 or 143 "
+    "ended by SIGHUP, Ctrl-C or SIGTERM."
 )
 
 #: In the order of the help. Each is the module `normexport_cli.NAME`, with a function NAME or a group `app`.
@@ -84,9 +87,11 @@ class Root(TyperGroup):
         except (typer.Abort, KeyboardInterrupt):
             returned = INTERRUPTED
         except Exception as error:
-            return report(error, as_json="--json" in words, debug="--debug" in words)
+            if not stopping.is_stopped():
+                return report(error, as_json="--json" in words, debug="--debug" in words)
+            returned = INTERRUPTED
         if returned == INTERRUPTED:
-            sys.stderr.write("interrupted\n")
+            return stopping.say_stopped()
         return returned if isinstance(returned, int) else 0
 
 

@@ -8,15 +8,22 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from normexport.errors import UsageError
+from normexport_cli import stopping
+
 
 def main() -> None:
     """Entry point of the console script."""
+    stopping.listen()
     try:
         with _builder(sys.argv[1:]) as builder:
             from normexport_cli.app import app
 
             app(prog_name="normexport", obj=builder)
+    except KeyboardInterrupt:  # outside of the command: while it is loaded, or left
+        sys.exit(stopping.say_stopped())
     finally:
+        stopping.leave()
         gc.freeze()  # spares the interpreter a last look at all objects of onnx and pydantic: 25 ms
 
 
@@ -28,5 +35,5 @@ def _builder(words: Sequence[str]) -> AbstractContextManager[Any]:
 
     try:
         return Child(RTX) if is_installed(RTX) else nullcontext()
-    except OSError:  # the build meets it again, and says what it is
+    except (OSError, UsageError):  # the build meets it again, and says what it is
         return nullcontext()

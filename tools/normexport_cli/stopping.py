@@ -1,0 +1,52 @@
+"""Ctrl-C, `kill` and a terminal that closes: what is begun is undone, then a word and the exit code name the signal."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from types import FrameType
+
+from normexport.interrupts import ENDING
+
+_WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
+_came: list[int] = []
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal that ends the process, raised in the main thread as Ctrl-C is: all that is open is left in order.
+
+    Python runs handlers between its own steps, so inside a call of a library it comes when that call returns.
+    """
+
+
+def listen() -> None:
+    """Let every signal that would end the process raise `Stopped`. What the caller had ignored (nohup) stays so."""
+    for number in ENDING:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _stop)
+
+
+def leave() -> None:
+    """Let no signal disturb the interpreter's own end: there is nothing left to undo."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def is_stopped() -> bool:
+    """Whether such a signal has come: whatever went wrong since then is its doing."""
+    return bool(_came)
+
+
+def say_stopped() -> int:
+    """The word on stderr; returns the exit code that shells give to the signal."""
+    number = _came[-1] if _came else signal.SIGINT
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        sys.stderr.write(_WORDS[signal.Signals(number).name] + "\n")
+        sys.stderr.flush()
+    return 128 + number
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    _came.append(number)
+    raise Stopped
