@@ -2,6 +2,10 @@
 
 {"format": 1, "plan": {"file": "model.plan", "bytes": 380132, "sha256": "..."},
  "onnx": {"file": "model.onnx", "sha256": "..."}, "plugin": null, "flavor": "tensorrt-rtx", ...}
+
+It tells honest files from mixed-up ones, and no more: whoever can write the plan can write the manifest beside it. So
+nothing is allowed because a manifest says so, files that it names are never opened, and fields that this version does
+not know are refused.
 """
 
 from __future__ import annotations
@@ -14,6 +18,24 @@ from pathlib import Path
 from typing import Any
 
 from normexport.errors import UsageError
+from normexport.io.json_files import (
+    BadJson,
+    Record,
+    by_name,
+    count,
+    digest,
+    dimension,
+    file_name,
+    flag,
+    many,
+    number,
+    optional,
+    read_json,
+    record,
+    scalar,
+    text,
+    word,
+)
 
 FORMAT = 1
 
@@ -116,11 +138,8 @@ def read_manifest(plan: Path) -> Manifest:
     if not path.is_file():
         raise UsageError(str(plan), f"has no manifest beside it ({path.name})", "build it with normexport build")
     try:
-        content = json.loads(path.read_text())
-        if content.pop("format") != FORMAT:
-            raise ValueError("another format")
-        return _manifest(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return _manifest(record(read_json(path), ""))
+    except BadJson as error:
         raise UsageError(str(path), f"is not a manifest ({error})", "build the plan again") from error
 
 
@@ -136,26 +155,67 @@ def check_plan(plan: Path, manifest: Manifest) -> None:
         raise UsageError(str(plan), "is not the plan that its manifest describes", "build it again; do not run it")
 
 
-def _manifest(content: dict[str, Any]) -> Manifest:
-    tuples = {key: tuple(content[key]) for key in ("targets", "bodies", "warnings")}
-    plugin = content["plugin"]
-    structured = {
-        "plan": FileId(**content["plan"]),
-        "onnx": FileId(**content["onnx"]),
-        "plugin": None if plugin is None else FileId(**plugin),
-        "inputs": tuple(_tensor(each) for each in content["inputs"]),
-        "outputs": tuple(_tensor(each) for each in content["outputs"]),
-        "layers": tuple(NetworkLayer(**each) for each in content["layers"]),
-        "plugins": tuple((str(node), str(op), str(module)) for node, op, module in content["plugins"]),
-    }
-    return Manifest(**{**content, **tuples, **structured})
+def _manifest(fields: Record) -> Manifest:
+    fields.require_format(FORMAT)
+    manifest = Manifest(
+        plan=fields.get("plan", _file),
+        onnx=fields.get("onnx", _file),
+        plugin=fields.get("plugin", optional(_file)),
+        embedded=fields.get("embedded", flag),
+        host_code=fields.get("host_code", flag),
+        normexport=fields.get("normexport", word),
+        flavor=fields.get("flavor", word),
+        flavor_version=fields.get("flavor_version", word),
+        targets=fields.get("targets", many(word)),
+        inputs=fields.get("inputs", many(_tensor)),
+        outputs=fields.get("outputs", many(_tensor)),
+        precision=fields.get("precision", by_name(count)),
+        plugins=fields.get("plugins", many(_plugin)),
+        bodies=fields.get("bodies", many(text)),
+        layers=fields.get("layers", many(_layer)),
+        options=fields.get("options", by_name(scalar)),
+        warnings=fields.get("warnings", many(text)),
+        seconds=fields.get("seconds", by_name(number)),
+    )
+    fields.no_more()
+    names = [each.name for each in (*manifest.inputs, *manifest.outputs)]
+    if len(set(names)) < len(names):
+        raise BadJson("two of its inputs and outputs have one name")
+    return manifest
 
 
-def _tensor(content: dict[str, Any]) -> Tensor:
-    shapes = {
-        key: value if value is None else tuple(value) for key, value in content.items() if isinstance(value, list)
-    }
-    return Tensor(**{**content, **shapes})
+def _file(value: Any, where: str) -> FileId:
+    fields = record(value, where)
+    found = FileId(fields.get("file", file_name), fields.get("bytes", count), fields.get("sha256", digest))
+    fields.no_more()
+    return found
+
+
+def _tensor(value: Any, where: str) -> Tensor:
+    fields = record(value, where)
+    shape = fields.get("shape", many(dimension))
+    ends = [fields.get(name, optional(many(count))) for name in ("smallest", "expected", "largest")]
+    found = Tensor(fields.get("name", text), fields.get("dtype", word), shape, *ends)
+    fields.no_more()
+    profile = [sizes for sizes in ends if sizes is not None]
+    fits = all(len(sizes) == len(shape) for sizes in profile) and len(profile) in (0, 3)
+    if not fits or not all(a <= b <= c for a, b, c in zip(*profile, strict=True)):
+        raise BadJson(f"{where} has a profile that does not fit its shape")
+    return found
+
+
+def _layer(value: Any, where: str) -> NetworkLayer:
+    fields = record(value, where)
+    found = NetworkLayer(*(fields.get(name, text) for name in ("name", "type", "dtype", "onnx", "module")))
+    fields.no_more()
+    return found
+
+
+def _plugin(value: Any, where: str) -> tuple[str, str, str]:
+    found = many(text)(value, where)
+    if len(found) != 3:
+        raise BadJson(f"{where} has {len(found)} names, and node, operator and module are needed")
+    return found[0], found[1], found[2]
 
 
 def _digest(file: Any) -> Any:

@@ -5,7 +5,7 @@
                  "nodes": ["node_conv2d_1"], "holds": ["layer1.0.bn1"]}, ...]}
 
 `tensor` is null where folding left no tensor that holds the module's own output. `nodes` are the ONNX nodes made
-by the module, `holds` the norms folded into them.
+by the module, `holds` the norms folded into them. Fields that are not read here may be anything.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
 from normexport.errors import UsageError
+from normexport.io.json_files import BadJson, count, many, optional, read_json, record, text
 from normexport.module_paths import FOLDED, module_path
 from normexport.onnx_export.layers import Layer, present
 
@@ -59,13 +61,15 @@ def read_sidecar(path: Path) -> tuple[Layer, ...]:
         UsageError: not a layer map of this format.
     """
     try:
-        content = json.loads(path.read_text())
-        if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}")
-        return tuple(
-            Layer(str(row["path"]), int(row["call"]), str(row["type"]), str(row["tensor"]))
-            for row in content["layers"]
-            if row["tensor"] is not None
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        fields = record(read_json(path), "")
+        fields.require_format(FORMAT)
+        return tuple(layer for layer in fields.get("layers", many(_layer)) if layer is not None)
+    except BadJson as error:
         raise UsageError(str(path), f"is not a layer map ({error})", "remove it, or convert the model again") from error
+
+
+def _layer(value: Any, where: str) -> Layer | None:
+    row = record(value, where)
+    path, call, kind = row.get("path", text), row.get("call", count), row.get("type", text)
+    tensor = row.get("tensor", optional(text))
+    return None if tensor is None else Layer(path, call, kind, tensor)

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from normexport.errors import UsageError
 from normexport.files import write_text
+from normexport.io.json_files import (
+    BadJson,
+    Record,
+    by_name,
+    count,
+    digest,
+    flag,
+    many,
+    number,
+    read_json,
+    record,
+    word,
+)
 from normexport.precision.histogram import Histogram
 from normexport.precision.ranges import METHODS, Range
 from normexport.runtime import Array, Feeds, OnnxRuntime
 
 FORMAT = 1
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -111,27 +125,43 @@ def read_calibration(path: Path, model: ir.Model, method: str, *, symmetric: boo
         UsageError: not such a file, an incomplete one, or one of another model or method.
     """
     try:
-        content = json.loads(path.read_text())
-        if content.pop("format") != FORMAT:
-            raise ValueError("another format")
-        ranges = {str(name): (float(low), float(high)) for name, (low, high) in content.pop("ranges").items()}
-        if not all(low <= high and math.isfinite(low) and math.isfinite(high) for low, high in ranges.values()):
-            raise ValueError("a range that is none")
-        found = Calibration(ranges, **content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        found = _calibration(record(read_json(path), ""))
+    except BadJson as error:
         raise UsageError(
             str(path), f"is not a calibration cache ({error})", "remove it, and calibrate again"
         ) from error
     if found.model != fingerprint(model):
         raise UsageError(str(path), "was made for another model", "remove it, and calibrate again")
     values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
-    lacking = [value.name for value in values if value.dtype == ir.DataType.FLOAT and value.name not in ranges]
+    lacking = [value.name for value in values if value.dtype == ir.DataType.FLOAT and value.name not in found.ranges]
     if lacking:
         raise UsageError(str(path), f"lacks the range of tensor {lacking[0]}", "remove it, and calibrate again")
     if (found.method, found.symmetric) != (method, symmetric):
         kind = f"{found.method}{', symmetric' if found.symmetric else ''}"
         raise UsageError(str(path), f"holds ranges by {kind}", f"remove it, or ask for --calibration {found.method}")
     return found
+
+
+def _calibration(fields: Record) -> Calibration:
+    fields.require_format(FORMAT)
+    found = Calibration(
+        ranges=fields.get("ranges", by_name(_range)),
+        method=fields.get("method", word),
+        symmetric=fields.get("symmetric", flag),
+        model=fields.get("model", digest),
+        data=fields.get("data", digest),
+        samples=fields.get("samples", count),
+        batch=fields.get("batch", count),
+    )
+    fields.no_more()
+    return found
+
+
+def _range(value: Any, where: str) -> Range:
+    found = many(number)(value, where)
+    if len(found) != 2 or not -_LARGEST <= found[0] <= found[1] <= _LARGEST:
+        raise BadJson(f"{where} is not a range of float32 numbers")
+    return found[0], found[1]
 
 
 def fingerprint(model: ir.Model) -> str:

@@ -269,3 +269,33 @@ def test_bad_folders_are_one_clear_line(tmp_path):
     np.save(tmp_path / "b.npy", images(1))
     with pytest.raises(UsageError, match=r"b\.npy: array input: has shape \(1, 3, 12, 12\), expected \(3, 12, 12\)"):
         list(batches_of(tmp_path, SPECS)())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"ranges": []}, "ranges is a list"),
+        ({"ranges": {"input": [0, 1e39]}}, r"ranges\['input'\] is not a range of float32"),
+        ({"ranges": {"input": [[], 1]}}, r"ranges\['input'\]\[0\] is a list"),
+        ({"symmetric": 0}, "symmetric is 0"),
+        ({"model": "/etc/passwd"}, "model is '/etc/passwd', and a SHA-256"),
+        ({"samples": -1}, "samples is -1"),
+        ({"path": "x"}, "unknown field 'path'"),
+        ({"format": 2}, "its format is 2"),
+    ],
+)
+def test_a_field_of_a_cache_that_is_wrong_is_named(change, words, tmp_path):
+    model, _ = nets.folded(nets.centred)
+    path = tmp_path / "cache.json"
+    calibrate(model, batches_of(list(images(4)), SPECS)(), "minmax").save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UsageError, match=words):
+        read_calibration(path, model, "minmax")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"format": 1, "format": 1}', "\x00", '{"format": NaN}'])
+def test_a_cache_that_is_no_json_is_one_clear_line(content, tmp_path):
+    (tmp_path / "cache.json").write_text(content)
+    with pytest.raises(UsageError, match="is not a calibration cache") as raised:
+        read_calibration(tmp_path / "cache.json", nets.folded(nets.centred)[0], "minmax")
+    assert len(str(raised.value).splitlines()) == 1

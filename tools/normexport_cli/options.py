@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from normexport.errors import UsageError
+from normexport.io.json_files import BadJson, parse_json
 from normexport_cli.help import complete_dialect
 
 if TYPE_CHECKING:
@@ -126,8 +126,8 @@ def _json_object(text: str | None) -> dict[str, Any] | None:
         return None
     example = "write it as '{\"depth\": 18}'"
     try:
-        found = json.loads(text)
-    except ValueError as error:
+        found = parse_json(text)
+    except BadJson as error:
         raise UsageError("--model-kwargs", f"is not JSON ({error})", example) from error
     if not isinstance(found, dict):
         raise UsageError("--model-kwargs", "is not a JSON object", example)

@@ -1,0 +1,126 @@
+"""Manifests that nobody vouches for: read as they were written, or refused by the name of the field."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+
+import pytest
+
+from normexport.engine.manifest import (
+    FileId,
+    Manifest,
+    NetworkLayer,
+    Tensor,
+    manifest_path,
+    manifest_text,
+    read_manifest,
+)
+from normexport.errors import UsageError
+
+MANIFEST = Manifest(
+    plan=FileId("m.plan", 7, "0" * 64),
+    onnx=FileId("m.onnx", 9, "1" * 64),
+    plugin=FileId("libnormexport_tensorrt.so", 8, "2" * 64),
+    embedded=True,
+    host_code=True,
+    normexport="0.1",
+    flavor="tensorrt-rtx",
+    flavor_version="1.7.1.9",
+    targets=("sm89", "sm120"),
+    inputs=(Tensor("x", "float32", (-1, 3), (1, 3), (4, 3), (16, 3)),),
+    outputs=(Tensor("y", "float16", ()),),
+    precision={"float16": 3},
+    plugins=(("n", "L1BatchNorm", "bn1"),),
+    bodies=("TopKBatchNorm",),
+    layers=(NetworkLayer("conv", "CONVOLUTION", "float16", "node", "conv1"),),
+    options={"workspace": None, "tf32": False, "optimization_level": 3},
+    warnings=("odd",),
+    seconds={"build": 0.5},
+)
+
+
+def written(tmp_path, content):
+    plan = tmp_path / "m.plan"
+    plan.write_bytes(b"content")
+    manifest_path(plan).write_text(content if isinstance(content, str) else json.dumps(content))
+    return plan
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path):
+    assert read_manifest(written(tmp_path, manifest_text(MANIFEST))) == MANIFEST
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": 2}, "its format is 2, and this version of normexport reads 1"),
+        ({"more": 1}, "unknown field 'more'"),
+        ({"host_code": 0}, "host_code is 0, and true or false is needed"),
+        ({"flavor": "a\nb"}, "flavor is"),
+        ({"plan": {"file": "../x", "bytes": 1, "sha256": "0" * 64}}, r"plan\.file is '\.\./x', and a file name"),
+        ({"onnx": {"file": "x", "bytes": -1, "sha256": "0" * 64}}, r"onnx\.bytes is -1"),
+        ({"plugin": {"file": "x", "bytes": 1, "sha256": "0" * 64, "path": "/"}}, "plugin has an unknown field 'path'"),
+        ({"targets": "sm89"}, "targets is 'sm89', and a list"),
+        ({"precision": {"float32": "many"}}, r"precision\['float32'\] is 'many'"),
+        ({"seconds": {"build": float("inf")}}, "holds Infinity"),
+        ({"options": {"a": []}}, r"options\['a'\] is a list"),
+        ({"plugins": [["a", "b"]]}, r"plugins\[0\] has 2 names"),
+        ({"layers": [{"name": "a"}]}, r"layers\[0\]\.type is missing"),
+        ({"layers": [[]]}, r"layers\[0\] is a list, and an object"),
+    ],
+)
+def test_a_field_that_is_wrong_is_named(change, words, tmp_path):
+    plan = written(tmp_path, MANIFEST.as_dict() | change)
+    with pytest.raises(UsageError, match=words) as raised:
+        read_manifest(plan)
+    assert str(raised.value).startswith(f"{plan}.json: is not a manifest (")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": "y"}, "have one name"),
+        ({"shape": [-2, 3]}, r"inputs\[0\]\.shape\[0\] is -2"),
+        ({"shape": [3]}, "profile that does not fit"),
+        ({"largest": None}, "profile that does not fit"),
+        ({"smallest": [5, 3]}, "profile that does not fit"),
+        ({"dtype": 3}, r"inputs\[0\]\.dtype is 3"),
+    ],
+)
+def test_an_input_that_is_none_is_named(change, words, tmp_path):
+    content = MANIFEST.as_dict()
+    content["inputs"] = [content["inputs"][0] | change]
+    with pytest.raises(UsageError, match=words):
+        read_manifest(written(tmp_path, content))
+
+
+def mutated(value, rng):
+    """The document with one value, anywhere in it, replaced, removed or doubled."""
+    value = copy.deepcopy(value)
+    places = [(value, key) for key in value]
+    for holder, key in places:
+        inner = holder[key]
+        places += [
+            (inner, at)
+            for at in (inner if isinstance(inner, dict) else range(len(inner)) if isinstance(inner, list) else ())
+        ]
+    holder, key = rng.choice(places)
+    kinds = [None, True, -1, 10**30, 1.5, "", "\ud800", "x" * 5000, [], {}, [[[]]], {"a": None}, [1, "2"]]
+    if rng.random() < 0.2:
+        del holder[key]
+    else:
+        holder[key] = rng.choice(kinds)
+    return value
+
+
+def test_mutated_manifests_are_read_or_refused(tmp_path):
+    rng, outcomes, whole = random.Random(0), set(), json.loads(manifest_text(MANIFEST))
+    for _ in range(400):
+        try:
+            read_manifest(written(tmp_path, mutated(whole, rng)))
+            outcomes.add("read")
+        except UsageError as error:
+            outcomes.add(f"refused in {len(str(error).splitlines())} line")
+    assert outcomes == {"read", "refused in 1 line"}
