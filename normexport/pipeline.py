@@ -115,10 +115,10 @@ def convert(
         if callable(source):
             source = source()
         checkpoint = source if isinstance(source, Checkpoint) else load(source)
-    check_outputs(
-        conversion_outputs(output, config.engine, config.precision),
-        conversion_inputs(checkpoint, config.data, config.engine, config.precision),
-    )
+    outputs = conversion_outputs(output, config.engine, config.precision)
+    check_outputs(outputs, conversion_inputs(checkpoint, config.data, config.engine, config.precision))
+    for folder in {path.parent for path in outputs} - {output}:
+        check_writable(folder)
     with clock.stage("export"):
         exported = onnx_export.export(checkpoint, specs_of(inputs))
     data = parity.load_arrays(config.data, exported.inputs) if config.data is not None else None

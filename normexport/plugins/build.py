@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -190,11 +191,17 @@ def _run(command: list[str], log: Path, on_stage: OnStage) -> None:
     """
     with log.open("a") as file:
         file.write(f"$ {' '.join(command)}\n")
+        # A group of its own, so that the compilers end with the tool that started them.
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
         )
         lines = []
-        with process:
+        with process, _ended_early(process):
             for line in process.stdout or ():
                 file.write(line)
                 lines.append(line.strip())
@@ -203,6 +210,17 @@ def _run(command: list[str], log: Path, on_stage: OnStage) -> None:
                     on_stage(step.group())
     if process.returncode:
         raise MissingComponent("the plugins", f"could not be built ({_reason(lines)[:300]})", f"see {log}")
+
+
+@contextlib.contextmanager
+def _ended_early(process: subprocess.Popen[str]) -> Iterator[None]:
+    """End a tool and all that it has started where the block is left by an exception: Ctrl-C, or `kill`."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        raise
 
 
 def _reason(lines: Sequence[str]) -> str:
