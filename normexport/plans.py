@@ -15,6 +15,7 @@ from normexport.engine import Manifest, manifest_path, read_manifest
 from normexport.errors import UsageError
 from normexport.files import replacing
 from normexport.onnx_export import InputSpec
+from normexport.onnx_export.inputs import DTYPES
 from normexport.overwriting import check_outputs
 from normexport.parity.check import Factory
 from normexport.parity.judge import JITTER
@@ -44,12 +45,14 @@ def plan_inputs(manifest: Manifest) -> tuple[InputSpec, ...]:
     """What a plan reads; an open first size is the batch.
 
     Raises:
-        UsageError: another size is open.
+        UsageError: another size is open, or the type is none that arrays have.
     """
     specs = []
     for each in manifest.inputs:
         batched = each.shape[:1] == (-1,)
         rest = each.shape[1:] if batched else each.shape
+        if each.dtype not in DTYPES:
+            raise UsageError(f"input {each.name}", f"is of the unknown type {each.dtype}", "build the plan again")
         if any(size < 0 for size in rest):
             raise UsageError(f"input {each.name}", f"has open sizes {each.shape}", "give its shape with --input")
         specs.append(InputSpec(each.name, rest, each.dtype, batched))
@@ -99,6 +102,7 @@ def check_plan(
 def batch_sizes(manifest: Manifest) -> tuple[int, ...]:
     """The usual sizes that the profile has, and its largest."""
     ends = [(each.smallest or each.shape)[:1] + (each.largest or each.shape)[:1] for each in manifest.inputs]
+    ends = [both for both in ends if both] or [(1, 1)]  # an input without axes has no batch
     least, most = max(low for low, _ in ends), min(high for _, high in ends)
     return tuple(dict.fromkeys([size for size in _SIZES if least <= size <= most] + [most]))
 

@@ -152,7 +152,21 @@ def check_plan(plan: Path, manifest: Manifest) -> None:
     if not plan.is_file():
         raise UsageError(str(plan), "does not exist", "check the path")
     if FileId.of(plan).sha256 != manifest.plan.sha256:
-        raise UsageError(str(plan), "is not the plan that its manifest describes", "build it again; do not run it")
+        raise _another(plan)
+
+
+def check_bytes(content: bytes, manifest: Manifest, plan: Path) -> None:
+    """As `check_plan`, of bytes that were read from `plan`.
+
+    Raises:
+        UsageError: they are others than the manifest describes.
+    """
+    if hashlib.sha256(content).hexdigest() != manifest.plan.sha256:
+        raise _another(plan)
+
+
+def _another(plan: Path) -> UsageError:
+    return UsageError(str(plan), "is not the plan that its manifest describes", "build it again; do not run it")
 
 
 def _manifest(fields: Record) -> Manifest:

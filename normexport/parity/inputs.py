@@ -22,6 +22,7 @@ from normexport.runtime import Array
 SIZES = (1, 2, 7)  # alone, a pair, and a number no kernel's blocking divides
 SCALES = (1.0, 0.1, 4.0)  # in turn; weak inputs show biases, strong ones saturation
 LARGE_SAMPLE = 1 << 16  # numbers per sample; above (224x224 images) float64 costs 0.25 s a sample: fewer of them
+_MOST_NUMBERS = 1 << 27  # in a random batch, 1 GB in float64: a declared shape is no reason to fill the memory
 _KEEP_CELL = 0.24  # of the spacing; below half of the smaller spacing under a power of two: rounds back to the input
 _PASS_THROUGH = ("Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")
 
@@ -124,6 +125,9 @@ def _random_batch(specs: Sequence[InputSpec], size: int, scale: float, seed: int
 
 def _random(rng: np.random.Generator, spec: InputSpec, size: int, scale: float, high: int) -> Array:
     shape = spec.sized(size)
+    if math.prod(shape) > _MOST_NUMBERS:
+        cause = f"has the shape {shape}, and {_MOST_NUMBERS >> 20} million numbers are the most for a random batch"
+        raise UsageError(f"input {spec.name}", cause, "judge smaller batches (--batches)")
     if spec.dtype.startswith(("float", "bfloat")):
         return _as_read(rng.standard_normal(shape) * scale, spec)
     if spec.dtype == "bool":

@@ -2,7 +2,11 @@
 
 What can be told without a GPU is checked first, in this order: the plan is the one its manifest describes, the caller
 trusts the code that it may hold, the flavour is installed in the plan's version, the plugin library is the one it was
-built with. Only then is the vendor's library handed a byte of the plan.
+built with. Only then is the vendor's library handed a byte of the plan, and those are the bytes that were checked.
+
+None of this makes a plan of unknown origin safe: whoever can write the plan can write its manifest. So code for the
+host is allowed to run by `trust` alone, whatever the manifest says of it; and what the engine reads and writes is asked
+of the engine. The code for the GPU in a plan runs as it is: TensorRT knows no other way to open one.
 """
 
 from __future__ import annotations
@@ -15,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normexport import plugins
-from normexport.engine import FLAVORS, Manifest, check_plan, read_manifest
-from normexport.engine.flavor import CURRENT, require
+from normexport.engine import Manifest, check_plan, read_manifest
+from normexport.engine.flavor import CURRENT, flavor, require
+from normexport.engine.manifest import check_bytes
 from normexport.errors import EngineError, MissingComponent, UsageError
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked
+from normexport.runtime.trt_ports import check_manifest, ports_of
 
 if TYPE_CHECKING:
     import torch
@@ -55,18 +61,20 @@ class TensorRTRuntime:
         if self.manifest.host_code and not trust:
             cause = "holds code that runs on this machine (its plugin library)"
             raise UsageError(str(plan), cause, "if you trust who built it, add --trust")
-        flavor = FLAVORS[self.manifest.flavor]
-        require(flavor)
+        which = flavor(self.manifest.flavor)
+        require(which)
         library = _library(self.manifest, plugin_library)
-        self._trt = import_module(flavor.module)
+        self._trt = import_module(which.module)
         _check_version(self.manifest, str(self._trt.__version__), plan)
         self._device = _device(self.manifest, plan)
-        self.name = flavor.title
+        self.name = which.title
         self.dropped: Mapping[str, str] = {}
-        self.inputs = tuple(_port(each.name, each.dtype, each.shape) for each in self.manifest.inputs)
-        self.input_names = tuple(each.name for each in self.manifest.inputs)
-        self.output_names = tuple(each.name for each in self.manifest.outputs)
-        self._engine = self._opened(plan, library)
+        self._engine = self._opened(plan, library, trust=trust)
+        self._ports = ports_of(self._trt, self._engine)
+        check_manifest(self._ports, self.manifest, str(plan))
+        self.inputs = tuple(_port(each.name, each.dtype, each.shape) for each in self._ports.inputs)
+        self.input_names = tuple(each.name for each in self._ports.inputs)
+        self.output_names = tuple(each.name for each in self._ports.outputs)
         self._context = self._new_context()
         self._graphs = graphs
         #: By input shapes: a context of their own (a graph holds on to its context's state), then its graph.
@@ -78,7 +86,7 @@ class TensorRTRuntime:
 
         arrays = checked(self.name, self.inputs, feeds)
         self.dropped = dict.fromkeys(capture, "is inside the engine")
-        types = {each.name: each.dtype for each in self.manifest.inputs}
+        types = {each.name: each.dtype for each in self._ports.inputs}
         tensors = {}
         for name, array in arrays.items():
             tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
@@ -113,7 +121,7 @@ class TensorRTRuntime:
 
     def _shapes(self, feeds: Tensors) -> tuple[tuple[int, ...], ...]:
         """Shapes in the order of the inputs; the engine would read whatever lies at an address, so all is checked."""
-        for each in self.manifest.inputs:
+        for each in self._ports.inputs:
             if each.name not in feeds:
                 raise UsageError(f"input {each.name}", "is missing", f"feed {', '.join(self.input_names)}")
             given = feeds[each.name]
@@ -136,7 +144,7 @@ class TensorRTRuntime:
                 raise UsageError(f"input {name}", f"shape {tuple(tensor.shape)} is not accepted", "rebuild the plan")
             context.set_tensor_address(name, tensor.data_ptr())
         outputs = {}
-        for each in self.manifest.outputs:
+        for each in self._ports.outputs:
             shape = tuple(context.get_tensor_shape(each.name))
             if any(size < 0 for size in shape):
                 raise EngineError(f"output {each.name}", "has a size that depends on the data", "export it otherwise")
@@ -165,13 +173,15 @@ class TensorRTRuntime:
             raise EngineError(self.name, "no execution context can be made", "free GPU memory")
         return context
 
-    def _opened(self, plan: Path, library: Path | None) -> Any:
+    def _opened(self, plan: Path, library: Path | None, *, trust: bool) -> Any:
         logger = self._trt.Logger(self._trt.Logger.ERROR)
         self._runtime = self._trt.Runtime(logger)
-        self._runtime.engine_host_code_allowed = self.manifest.host_code
+        self._runtime.engine_host_code_allowed = trust and self.manifest.host_code
         if library is not None and self._runtime.get_plugin_registry().load_library(str(library)) is None:
             raise EngineError(str(library), "can't be loaded", f"see: normexport plugins doctor {library}")
-        engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
+        content = plan.read_bytes()
+        check_bytes(content, self.manifest, plan)  # it may be another file by now
+        engine = self._runtime.deserialize_cuda_engine(content)
         if engine is None:
             raise EngineError(str(plan), f"{self.name} can't open it", "build it on this machine: --target current")
         return engine
@@ -194,7 +204,8 @@ def _library(manifest: Manifest, given: str | Path | None) -> Path | None:
     """The plugin library that has to be loaded beside the plan, checked to be the one it was built with."""
     if manifest.plugin is None or manifest.embedded:
         return None
-    path = Path(given) if given is not None else plugins.require("tensorrt")
+    # By its whole path: the loader looks for a bare name in the system's folders, not where it was checked.
+    path = Path(given).resolve() if given is not None else plugins.require("tensorrt")
     if not path.is_file():
         raise MissingComponent(str(path), "does not exist", "name the plan's plugin library")
     from normexport.engine.manifest import FileId

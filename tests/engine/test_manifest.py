@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -18,6 +19,8 @@ from normexport.engine.manifest import (
     read_manifest,
 )
 from normexport.errors import UsageError
+from normexport.parity import standard_batches
+from normexport.plans import batch_sizes, plan_inputs
 
 MANIFEST = Manifest(
     plan=FileId("m.plan", 7, "0" * 64),
@@ -124,3 +127,18 @@ def test_mutated_manifests_are_read_or_refused(tmp_path):
         except UsageError as error:
             outcomes.add(f"refused in {len(str(error).splitlines())} line")
     assert outcomes == {"read", "refused in 1 line"}
+
+
+def test_what_a_plan_reads_is_told_or_refused():
+    odd = replace(MANIFEST, inputs=(Tensor("x", "__class__", (-1, 3)),))
+    with pytest.raises(UsageError, match="input x: is of the unknown type __class__"):
+        plan_inputs(odd)
+    without_axes = replace(MANIFEST, inputs=(Tensor("x", "float32", ()), *MANIFEST.inputs))
+    assert batch_sizes(without_axes) == (1, 2, 7, 16)
+    assert batch_sizes(replace(MANIFEST, inputs=())) == (1,)
+
+
+def test_a_declared_size_is_no_reason_to_fill_the_memory():
+    (spec,) = plan_inputs(replace(MANIFEST, inputs=(Tensor("x", "float32", (-1, 10**12)),)))
+    with pytest.raises(UsageError, match="are the most for a random batch"):
+        standard_batches([spec])

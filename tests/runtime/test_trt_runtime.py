@@ -48,9 +48,54 @@ class Context:
         return count < 1000
 
 
-def vendor(context, seen):
+class Engine:
+    """An engine of one input and one output, which says of itself what its `tensors` say; others are overlaid."""
+
+    def __init__(self, context, tensors):
+        self.context, self.tensors, self.num_io_tensors = context, tensors, len(tensors)
+
+    def create_execution_context(self):
+        return self.context
+
+    def get_tensor_name(self, index):
+        return list(self.tensors)[index]
+
+    def get_tensor_mode(self, name):
+        return self.tensors[name].get("mode", "out")
+
+    def get_tensor_dtype(self, name):
+        return SimpleNamespace(name=self.tensors[name]["dtype"])
+
+    def get_tensor_shape(self, name):
+        return self.tensors[name]["shape"]
+
+    def get_tensor_location(self, name):
+        return self.tensors[name].get("location", "device")
+
+    def get_tensor_format(self, name):
+        return self.tensors[name].get("format", "linear")
+
+    def get_tensor_profile_shape(self, name, profile):
+        assert profile == 0
+        return self.tensors[name]["profile"]
+
+
+NAMES = {"float32": "FLOAT", "float16": "HALF", "int64": "INT64"}
+
+
+def tensors(dtype, **changes):
+    """What the engine says: x (1 to 16, 3) -> y, changed as `x={...}` or `y={...}` say."""
+    x = {"mode": "in", "dtype": NAMES[dtype], "shape": (-1, 3), "profile": [(1, 3), (4, 3), (16, 3)]}
+    y = {"dtype": NAMES[dtype], "shape": (-1, 3)}
+    return {"x": x | changes.pop("x", {}), "y": y | changes.pop("y", {}), **changes}
+
+
+def on_cpu(manifest, plan):
+    return torch.device("cpu")
+
+
+def vendor(context, seen, engine):
     """The module, with the calls that opening a plan takes."""
-    engine = SimpleNamespace(create_execution_context=lambda: context)
 
     class Runtime:
         engine_host_code_allowed = None
@@ -66,30 +111,45 @@ def vendor(context, seen):
 
     logger = SimpleNamespace(ERROR=1)
     logger_type = type("Logger", (), {"ERROR": 1, "__init__": lambda self, level: None})
-    return SimpleNamespace(__version__="1.7.2", Logger=logger_type, Runtime=Runtime, ILogger=logger)
+    kinds = {
+        "TensorIOMode": SimpleNamespace(INPUT="in"),
+        "TensorLocation": SimpleNamespace(DEVICE="device"),
+        "TensorFormat": SimpleNamespace(LINEAR="linear"),
+    }
+    return SimpleNamespace(__version__="1.7.2", Logger=logger_type, Runtime=Runtime, ILogger=logger, **kinds)
 
 
 @pytest.fixture
 def opened(tmp_path, monkeypatch):
     """Open a plan of one input and one output; returns the runtime, the context, and what opening it saw."""
 
-    def opened(dtype="float32", content=b"a plan", **changes):
+    def opened(dtype="float32", content=b"a plan", says=None, trust=None, library=None, device=on_cpu, **changes):
         plan = tmp_path / "m.plan"
         plan.write_bytes(content)
         ends = Tensor("x", dtype, (-1, 3), (1, 3), (4, 3), (16, 3)), Tensor("y", dtype, (-1, 3))
         known = FileId.of(plan)
-        fields = {"plugin": None, "embedded": False, "host_code": False, "bodies": (), "plugins": (), "layers": ()}
+        fields = {
+            "flavor": "tensorrt-rtx",
+            "plugin": None,
+            "embedded": False,
+            "host_code": False,
+            "bodies": (),
+            "plugins": (),
+            "layers": (),
+        }
         manifest = Manifest(
-            plan=known, onnx=known, normexport="0", flavor="tensorrt-rtx", flavor_version="1.7.1.9", targets=("sm89",),
+            plan=known, onnx=known, normexport="0", flavor_version="1.7.1.9", targets=("sm89",),
             inputs=ends[:1], outputs=ends[1:], precision={dtype: 1}, **{**fields, **changes},
         )  # fmt: skip
         manifest_path(plan).write_text(manifest_text(manifest))
         context, seen = Context(DTYPES[dtype]), []
+        engine = Engine(context, tensors(dtype, **(says or {})))
         monkeypatch.setattr(trt, "require", lambda flavor: None)
-        monkeypatch.setattr(trt, "import_module", lambda name: vendor(context, seen))
-        monkeypatch.setattr(trt, "_device", lambda manifest, plan: torch.device("cpu"))
+        monkeypatch.setattr(trt, "import_module", lambda name: vendor(context, seen, engine))
+        monkeypatch.setattr(trt, "_device", device)
         monkeypatch.setattr(trt, "_stream", lambda device: 77)
-        return TensorRTRuntime(plan, graphs=False, trust=bool(changes)), context, seen
+        trust = bool(changes) if trust is None else trust
+        return TensorRTRuntime(plan, graphs=False, trust=trust, plugin_library=library), context, seen
 
     return opened
 
@@ -178,3 +238,75 @@ def test_the_plugin_library_is_loaded_before_the_plan(opened, tmp_path, monkeypa
 def test_a_plan_that_tensorrt_can_not_open_is_an_engine_error(opened):
     with pytest.raises(EngineError, match="can't open it"):
         opened(content=b"another plan")
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        ({"x": {"dtype": "INT64"}}, r"has the input x int64 \(-1, 3\).*and its manifest says float32"),
+        (
+            {"x": {"shape": (-1, 4), "profile": [(1, 4), (4, 4), (16, 4)]}},
+            r"x float32 \(-1, 4\).*says float32 \(-1, 3\)",
+        ),
+        ({"x": {"profile": [(1, 3), (4, 3), (99, 3)]}}, r"to \(99, 3\), and its manifest says .* to \(16, 3\)"),
+        ({"y": {"dtype": "HALF"}}, r"has the output y float16"),
+        (
+            {"y": {"shape": (-1, 1000)}},
+            r"has the output y float32 \(-1, 1000\), and its manifest says float32 \(-1, 3\)",
+        ),
+        ({"y": {"shape": (-1, 3, 1)}}, r"has the output y"),
+        ({"z": {"dtype": "FLOAT", "shape": (1,)}}, "has the output z .* knows none of that name"),
+        ({"x": {"mode": "out"}}, "has no input x, which its manifest names"),
+    ],
+)
+def test_a_manifest_that_contradicts_the_engine_is_refused(opened, says, words):
+    with pytest.raises(UsageError, match=words) as raised:
+        opened(says=says)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        ({"x": {"location": "host"}}, "is read as a shape, in the host's memory"),
+        ({"y": {"format": "chw32"}}, "is laid out in vectors of channels"),
+        ({"y": {"dtype": "FP8"}}, "is of the type fp8"),
+    ],
+)
+def test_a_tensor_that_an_address_on_the_gpu_can_not_serve_is_refused(opened, says, words):
+    with pytest.raises(EngineError, match=words):
+        opened(says=says)
+
+
+def test_sizes_that_the_engine_closed_or_opened_are_no_contradiction(opened):
+    runtime, *_ = opened(says={"y": {"shape": (16, 3)}})
+    np.testing.assert_array_equal(runtime.run({"x": np.ones((2, 3), np.float32)})["y"], np.full((2, 3), 3))
+
+
+def test_code_for_the_host_never_runs_without_trust_whatever_the_manifest_says(opened):
+    _, _, (runtime, *_) = opened(trust=False)
+    assert runtime.engine_host_code_allowed is False
+    with pytest.raises(UsageError, match="--trust"):
+        opened(host_code=True, embedded=True, trust=False)
+
+
+def test_a_plan_that_is_exchanged_after_it_was_checked_is_never_opened(opened, monkeypatch):
+    def exchanged(manifest, plan):
+        plan.write_bytes(b"another plan")
+        return torch.device("cpu")
+
+    with pytest.raises(UsageError, match="is not the plan that its manifest describes"):
+        opened(device=exchanged)
+
+
+def test_a_flavour_that_there_is_not_is_one_clear_line(opened):
+    with pytest.raises(UsageError, match="flavor 'os': does not exist"):
+        opened(flavor="os")
+
+
+def test_the_library_that_is_loaded_is_the_one_that_was_named(opened, tmp_path, monkeypatch):
+    """The loader looks for a bare name elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "library.so").write_bytes(b"code")
+    _, _, seen = opened(plugin=FileId.of(tmp_path / "library.so"), library="library.so")
+    assert seen[1] == str(tmp_path / "library.so")
