@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from normexport.errors import CheckpointError, UsageError
+from normexport.io.zip_archive import BadArchive, ZipArchive
 
 Container = Literal["program", "pickle"]
 
@@ -21,8 +22,10 @@ _HEADS = (
 )
 
 
-def container(path: Path) -> Container:
+def container(path: Path, trust: bool = False) -> Container:
     """Tell an exported program (`.pt2`) from what `torch.save` writes (zip, or the pickle of old versions).
+
+    With `trust` an archive may have any form that PyTorch opens; else it must have one reading only.
 
     Raises:
         UsageError: there is no such file.
@@ -30,7 +33,7 @@ def container(path: Path) -> Container:
     """
     head = _head(path)
     if head.startswith(b"PK"):
-        return _zip_container(path)
+        return _zip_container(path, trust)
     for start, cause, remedy in _HEADS:
         if head.startswith(start):
             raise CheckpointError(str(path), cause, remedy)
@@ -60,16 +63,8 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def _zip_container(path: Path) -> Container:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if not names or min(info.header_offset for info in archive.infolist()):
-                # The end of a program was cut off, and what was found is the archive of sample inputs inside it.
-                raise zipfile.BadZipFile
-            _check_sums(path, archive)
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise CheckpointError(str(path), "is truncated or damaged", _AGAIN) from error
+def _zip_container(path: Path, trust: bool) -> Container:
+    names = _names_as_pytorch_does(path) if trust else _names(path)
     files = {name.partition("/")[2] or name for name in names}
     if "archive_format" in files:
         if any(name.startswith("models/") for name in files):
@@ -90,25 +85,27 @@ def _zip_container(path: Path) -> Container:
     return "pickle"
 
 
-def _check_sums(path: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse silently changed weights: torch.load does not compare checksums (a flipped byte loads).
-
-    Where *every* record differs the writer had checksums switched off (`set_crc32_options(False)`).
-    """
-    records = [info for info in archive.infolist() if info.file_size]
-    bad = [info.filename for info in records if not _intact(archive, info)]
-    if bad and len(bad) < len(records):
-        raise CheckpointError(str(path), f"is damaged: the checksum of {bad[0]} does not match", _AGAIN)
-
-
-def _intact(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bool:
+def _names(path: Path) -> list[str]:
     try:
-        with archive.open(info) as record:
-            while record.read(1 << 20):
-                pass
-    except zipfile.BadZipFile:
-        return False
-    return True
+        with ZipArchive(path) as archive:
+            return list(archive.members)
+    except BadArchive as error:
+        raise CheckpointError(str(path), f"is truncated or damaged ({error})", _AGAIN) from error
+    except OSError as error:
+        raise CheckpointError(str(path), f"can't be read ({error.strerror})", "check its permissions") from error
+
+
+def _names_as_pytorch_does(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if not names or min(info.header_offset for info in archive.infolist()):
+                # The end of a program was cut off, and what was found is the archive of sample inputs inside it.
+                raise zipfile.BadZipFile
+    # zipfile lets out whatever a damaged directory makes its parser raise.
+    except Exception as error:
+        raise CheckpointError(str(path), "is truncated or damaged", _AGAIN) from error
+    return names
 
 
 def _looks_like_onnx(head: bytes) -> bool:

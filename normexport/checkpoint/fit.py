@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -71,7 +73,7 @@ def _plain_weights(model: nn.Module, state: State) -> tuple[State, list[WeightNo
             kept = state.without(set(stored.stored_keys()))
             weight = stored.weight()
             require_finite({stored.key: weight})
-            state = State({**kept.tensors, stored.key: weight}, kept.metadata, kept.notes)
+            state = replace(kept, tensors={**kept.tensors, stored.key: weight})
             records.append(stored.record())
     return state, records
 
@@ -104,7 +106,12 @@ def _places(model: nn.Module) -> dict[nn.Module, list[str]]:
 def _load(model: nn.Module, state: State, replaced: tuple[str, ...], place: str) -> None:
     """`load_state_dict` with one line where it fails; keys of norms under `replaced` are loaded already."""
     own = model.state_dict()
-    clashes = [key for key, value in state.tensors.items() if key in own and own[key].shape != value.shape]
+    state = replace(state, extras={key: value for key, value in state.extras.items() if key in own})
+    clashes = [
+        key
+        for key, value in state.tensors.items()
+        if isinstance(own.get(key), torch.Tensor) and own[key].shape != value.shape
+    ]
     if clashes:
         key = clashes[0]
         raise CheckpointError(
@@ -119,6 +126,9 @@ def _load(model: nn.Module, state: State, replaced: tuple[str, ...], place: str)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise CheckpointError(place, lines[1] if len(lines) > 1 else lines[0], _FACTORY) from error
+    except Exception as error:  # of the model's own code, such as `set_extra_state`
+        words = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        raise CheckpointError(place, f"the model does not take it ({words})", _FACTORY) from error
     missing = [
         key
         for key in found.missing_keys
@@ -132,10 +142,11 @@ def _load(model: nn.Module, state: State, replaced: tuple[str, ...], place: str)
         )
 
 
-def _require_floats(own: Mapping[str, torch.Tensor], state: State, place: str) -> None:
+def _require_floats(own: Mapping[str, Any], state: State, place: str) -> None:
     """Integers would load into a float weight without a word: quantised ones, whose scale is elsewhere."""
     for key, value in state.tensors.items():
-        if key in own and own[key].is_floating_point() and not value.is_floating_point():
+        takes = own.get(key)
+        if isinstance(takes, torch.Tensor) and takes.is_floating_point() and not value.is_floating_point():
             kind = str(value.dtype).removeprefix("torch.")
             raise CheckpointError(
                 place, f"{key} is {kind} in the file and floating-point in the model", "give the float weights"

@@ -28,7 +28,7 @@ def health(dialect: Dialect, own: dict[str, Vector], params: AffineParams) -> tu
 def never_updated(dialect: Dialect, own: dict[str, Vector]) -> bool:
     """Whether the running statistics still are what the constructor wrote."""
     tracked = own.get("num_batches_tracked")
-    if tracked is not None and int(tracked.reshape(-1)[0]) == 0 and _is_initial(dialect, own):
+    if tracked is not None and tracked.size == 1 and int(tracked.reshape(-1)[0]) == 0 and _is_initial(dialect, own):
         return True
     return _is_initial(dialect, own) and tracked is None
 

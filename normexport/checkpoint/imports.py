@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from normexport.errors import UsageError
 
@@ -44,7 +45,17 @@ def build_model(factory: Factory, kwargs: Mapping[str, Any] | None) -> nn.Module
         made = _ready(found, kwargs, place) if isinstance(found, nn.Module) else _called(found, kwargs, place)
     if not isinstance(made, nn.Module):
         raise UsageError(place, f"returned {type(made).__name__}, not an nn.Module", "return the model itself")
+    _require_numbers(made, place)
     return made
+
+
+def _require_numbers(model: nn.Module, place: str) -> None:
+    """Refuse a model whose weights have no numbers to be replaced: lazy layers, and device meta."""
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(value):
+            raise UsageError(place, f"has a lazy layer without weights ({name})", "run it once in the factory")
+        if value.is_meta:
+            raise UsageError(place, f"makes weights without numbers, on device meta ({name})", "make it on the CPU")
 
 
 def _imported(text: str, place: str) -> Any:

@@ -16,12 +16,13 @@ from normexport.checkpoint.dialect import Dialect
 from normexport.checkpoint.dialects import dialect_named
 from normexport.checkpoint.finite import require_finite
 from normexport.checkpoint.fit import fit
+from normexport.checkpoint.holders import find_weights
 from normexport.checkpoint.imports import Factory, build_model
 from normexport.checkpoint.program import load_program
 from normexport.checkpoint.recognise import require_used, stored_norms
 from normexport.checkpoint.records import Checkpoint, Source, WeightNormRecord
 from normexport.checkpoint.settle import Settled, settle
-from normexport.checkpoint.state import State, find_weights, unwrapped
+from normexport.checkpoint.state import State, unwrapped
 from normexport.checkpoint.unhook import resolve_weight_norms
 from normexport.checkpoint.unpickle import unpickle
 from normexport.errors import UsageError
@@ -63,7 +64,7 @@ def load(
     """
     path = Path(path)
     named = None if dialect is None else dialect_named(dialect)
-    if container(path) == "program":
+    if container(path, trust) == "program":
         checkpoint = load_program(path, named, trust)
         require_used(named, {record.dialect for record in checkpoint.norms}, str(path))
         return _with_notes(checkpoint, model)
@@ -83,7 +84,7 @@ def read_state(path: str | Path, trust: bool = False) -> State:
         CheckpointError: damaged, would run code, or holds no weights.
     """
     path = Path(path)
-    if container(path) == "program":
+    if container(path, trust) == "program":
         raise UsageError(str(path), "is an exported program, not a state_dict", "use load")
     weights = find_weights(unpickle(path, trust), path)
     return unwrapped(State.of(weights.state_dict()) if isinstance(weights, nn.Module) else weights)
@@ -119,7 +120,7 @@ def _finish(
     settle(settled, named)
     require_used(named, settled.used, str(path))
     buffers = {name for name, _ in settled.model.named_buffers()}
-    require_finite(settled.model.state_dict(), may_be_infinite=buffers)
+    require_finite(_numbers(settled.model), may_be_infinite=buffers)
     resolved, notes = resolve_weight_norms(settled.model)
     settled.notes.extend(notes)
     model = settled.model.eval().requires_grad_(False)
@@ -141,13 +142,18 @@ def _unwrapped_module(model: nn.Module) -> nn.Module:
 def _prepare(model: nn.Module) -> list[str]:
     """Evaluation mode, CPU, no gradients, half types widened to float32; in place. Says what was widened."""
     model.eval().requires_grad_(False).to("cpu")
-    half = {value.dtype for value in model.state_dict().values()} & {torch.float16, torch.bfloat16}
+    half = {value.dtype for value in _numbers(model).values()} & {torch.float16, torch.bfloat16}
     for value in (*model.parameters(), *model.buffers()):
         if value.dtype in half:
             value.data = value.data.float()
     return [
         f"the model's {str(dtype).removeprefix('torch.')} is computed in float32" for dtype in sorted(half, key=str)
     ]
+
+
+def _numbers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The state_dict without what `get_extra_state` puts into it."""
+    return {key: value for key, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
 
 
 def _with_notes(checkpoint: Checkpoint, model: Factory | None) -> Checkpoint:

@@ -33,7 +33,9 @@ def without_common_prefix(own_keys: Iterable[str], state: State) -> State:
     tensors = {key.removeprefix(prefix): value for key, value in state.tensors.items()}
     inner = {path: value for path, value in state.metadata.items() if f"{path}.".startswith(prefix)}
     metadata = {f"{path}.".removeprefix(prefix).rstrip("."): value for path, value in inner.items()}
-    return replace(state, tensors=tensors, metadata=metadata, notes=(*state.notes, f"prefix {prefix} taken off"))
+    extras = {key.removeprefix(prefix): value for key, value in state.extras.items()}
+    notes = (*state.notes, f"prefix {prefix} taken off")
+    return replace(state, tensors=tensors, metadata=metadata, notes=notes, extras=extras)
 
 
 def _owner(key: str) -> str:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from normexport.errors import CheckpointError
-
-#: Where training scripts keep the weights, the likeliest first; nested dicts are followed.
-_HOLDERS = (
-    "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "net_state_dict",
-    "state", "weights", "params", "model_ema", "ema_state_dict", "state_dict_ema", "ema",
-)  # fmt: skip
+#: The key under which PyTorch stores what `get_extra_state` of a module returned.
+EXTRA_STATE = "_extra_state"
 _COMPILED, _PARALLEL, _AVERAGED = "_orig_mod", "module", "n_averaged"
 
 
@@ -31,132 +26,67 @@ class State:
         tensors: full key -> tensor, in the order of the file.
         metadata: module path -> what `state_dict._metadata` says of it, notably "version"; empty where lost.
         notes: what was taken off, in words.
+        extras: entries of `get_extra_state` that are no tensors; only the model that wrote them can use them.
     """
 
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    extras: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, mapping: Mapping[str, Any]) -> State:
-        """From a state_dict; entries that hold no numbers (`_extra_state` of plain Python) are left out."""
-        tensors = {key: _dense(value) for key, value in mapping.items() if isinstance(value, (Tensor, np.ndarray))}
+        """From a state_dict; entries that hold no numbers are left out."""
+        tensors = {key: _dense(value) for key, value in mapping.items() if _has_numbers(value)}
         metadata = getattr(mapping, "_metadata", None)
-        return cls(tensors, dict(metadata) if isinstance(metadata, Mapping) else {})
+        plain = _plain_metadata(metadata) if isinstance(metadata, Mapping) else {}
+        extras = {
+            key: value for key, value in mapping.items() if key.endswith(EXTRA_STATE) and not isinstance(value, Tensor)
+        }
+        return cls(tensors, plain, extras=extras)
 
     def without(self, keys: Collection[str]) -> State:
         """The same without `keys`."""
         return replace(self, tensors={key: value for key, value in self.tensors.items() if key not in keys})
 
-    def to_load(self) -> OrderedDict[str, Tensor]:
+    def to_load(self) -> OrderedDict[str, Any]:
         """As `nn.Module.load_state_dict` wants it, with `_metadata` where there is any."""
-        mapping = OrderedDict(self.tensors)
+        mapping: OrderedDict[str, Any] = OrderedDict({**self.tensors, **self.extras})
         if self.metadata:
             mapping._metadata = OrderedDict(self.metadata)  # type: ignore[attr-defined]
         return mapping
 
 
-def find_weights(found: Any, path: Path) -> nn.Module | State:
-    """The module or the state_dict in what a file holds: itself, or one entry of a training checkpoint.
-
-    Raises:
-        CheckpointError: there is none; the message says what the file holds instead.
-    """
-    weights = _weights_in(found, depth=3)
-    mapping = _as_mapping(found)
-    if weights is None and mapping is not None and not _is_optimizer(mapping):
-        several = [str(key) for key, value in mapping.items() if _weights_in(value, depth=2) is not None]
-        if len(several) > 1:
-            raise CheckpointError(
-                str(path), f"holds several networks ({', '.join(several)})", "save the one that is meant by itself"
-            )
-    if weights is None:
-        raise CheckpointError(str(path), f"holds {_describe(found)}, not weights by name", "save model.state_dict()")
-    if isinstance(weights, State):
-        _require_numbers(weights, path)
-    return weights
-
-
-def _require_numbers(state: State, path: Path) -> None:
-    for key, value in state.tensors.items():
-        if value.is_meta:
-            raise CheckpointError(str(path), f"{key} has a shape and no numbers (device meta)", "save it from the CPU")
-        if value.is_quantized:
-            words = f"{key} is quantised ({str(value.dtype).removeprefix('torch.')})"
-            raise CheckpointError(str(path), words, "give the float network that was quantised")
-
-
-def _weights_in(found: Any, depth: int) -> nn.Module | State | None:
-    if isinstance(found, nn.Module):
-        return found
-    found = _as_mapping(found)
-    if found is None or depth == 0 or _is_optimizer(found):
-        return None
-    holders = [key for key in _HOLDERS if key in found]
-    for key in holders:
-        if (weights := _weights_in(found[key], depth - 1)) is not None:
-            return _noted(weights, str(key), [other for other in holders if other != key])
-    # Before the tensors beside them: a best accuracy or a random state is often one.
-    inside = _networks_in(found, depth)
-    if len(inside) == 1:
-        key, weights = next(iter(inside.items()))
-        return _noted(weights, key, [])
-    return State.of(found) if _is_state(found) and not inside else None
-
-
-def _networks_in(found: Mapping[Any, Any], depth: int) -> dict[str, nn.Module | State]:
-    """Entries of other names than the usual that hold weights themselves."""
-    named = {str(key): value for key, value in found.items() if key not in _HOLDERS}
-    others = {key: value for key, value in named.items() if not key.startswith("optim") and "_extra_state" not in key}
-    inside = {key: _weights_in(value, depth - 1) for key, value in others.items()}
-    return {key: weights for key, weights in inside.items() if weights is not None}
-
-
-def _as_mapping(found: Any) -> Mapping[Any, Any] | None:
-    if isinstance(found, (list, tuple)):  # torch.save((net.state_dict(), optimizer.state_dict()), path)
-        return dict(enumerate(found))
-    return found if isinstance(found, Mapping) else None
-
-
-def _is_optimizer(found: Mapping[Any, Any]) -> bool:
-    return "param_groups" in found and "state" in found
-
-
-def _is_state(found: Mapping[Any, Any]) -> bool:
-    return (
-        bool(found)
-        and all(isinstance(key, str) for key in found)
-        and any(_is_weight(value) for value in found.values())
+def _has_numbers(value: Any) -> bool:
+    """Whether it is a tensor, or an array that can be one."""
+    return isinstance(value, Tensor) or (
+        isinstance(value, np.ndarray) and value.dtype.kind in "biufc" and value.dtype.itemsize <= 16
     )
-
-
-def _is_weight(value: Any) -> bool:
-    """Random states are tensors too, of bytes."""
-    if isinstance(value, Tensor):
-        return value.is_floating_point() or value.is_quantized
-    return isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.floating)
 
 
 def _dense(value: Tensor | NDArray[Any]) -> Tensor:
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.array(value))
+        wide = value.astype(np.float64) if value.dtype == np.longdouble else value
+        return torch.from_numpy(np.array(wide, dtype=wide.dtype.newbyteorder("=")))
     return value if value.layout == torch.strided else value.to_dense()
 
 
-def _noted(weights: nn.Module | State, key: str, others: list[str]) -> nn.Module | State:
-    if isinstance(weights, nn.Module):
-        return weights
-    beside = f" (not {', '.join(others)})" if others else ""
-    return replace(weights, notes=(f"weights are under {key!r} of the file{beside}", *weights.notes))
+#: What modules note in `_metadata`, and what it may be; anything else comes from no module.
+_NOTED: Mapping[str, Callable[[Any], bool]] = {
+    "version": lambda value: type(value) is int and 0 <= value < 1 << 31,
+    "kind": lambda value: isinstance(value, str),
+    "eps": lambda value: type(value) in (int, float) and 0 <= value < math.inf,
+    "axis": lambda value: type(value) is int and -1 <= value < 64,
+    "p": lambda value: type(value) in (int, float) and value > 0,
+}
 
 
-def _describe(found: Any) -> str:
-    if isinstance(found, Mapping) and _is_optimizer(found):
-        return "the state of an optimizer"
-    if isinstance(found, Mapping):
-        keys = [str(key) for key in found]
-        return f"a dict of {', '.join(keys[:6])}{', ...' if len(keys) > 6 else ''}" if keys else "an empty dict"
-    return f"a {type(found).__name__}"
+def _plain_metadata(metadata: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        path: {key: value for key, value in own.items() if key in _NOTED and _NOTED[key](value)}
+        for path, own in metadata.items()
+        if isinstance(path, str) and isinstance(own, Mapping)
+    }
 
 
 def unwrapped(state: State, own_keys: Collection[str] = ()) -> State:
@@ -200,4 +130,5 @@ def _renamed(state: State, rename: Any, note: str) -> State:
     """The same under new names; the metadata of wrapper and wrapped both land on one path, the inner wins."""
     tensors = {rename(key): value for key, value in state.tensors.items()}
     metadata = {rename(path): value for path, value in state.metadata.items()}
-    return State(tensors, metadata, (*state.notes, note))
+    extras = {rename(key): value for key, value in state.extras.items()}
+    return State(tensors, metadata, (*state.notes, note), extras)

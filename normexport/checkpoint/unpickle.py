@@ -1,47 +1,69 @@
-"""Read what `torch.save` wrote without running anything it names: an allow-list, and `--trust` for the rest."""
+"""Read what `torch.save` wrote without running anything it names: our own reader, and `--trust` for PyTorch's."""
 
 from __future__ import annotations
 
-import argparse
-import collections
-import pathlib
-import pickle
-import re
-import types
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import numpy as np
 import torch
-from torch import nn
-from torch.nn.utils.weight_norm import WeightNorm
 
-import normexport.nn  # noqa: F401  (so that its classes are known)
 from normexport.checkpoint.imports import working_folder_importable
+from normexport.checkpoint.inert import BadPickle, text_of
+from normexport.checkpoint.pickle_machine import Pickle, read_pickle
+from normexport.checkpoint.rebuild import Rebuilder, Room, unknown_names
+from normexport.checkpoint.storages import AppendedData, Declaration, Storages, ZippedData, declaration, is_swapped
 from normexport.checkpoint.words import shortened
 from normexport.errors import CheckpointError
+from normexport.io.limits import memory_allowance
+from normexport.io.zip_archive import BadArchive, ZipArchive
 
-_NAMED = re.compile(r"GLOBAL ([\w.]+)")
+_TRUST = "pass --trust if you trust its author, or give a state_dict with --model"
+_FLOAT = ("holds quantised layers", "give the float network that was quantised")
+_LAZY = ("holds layers that have no weights yet", "run the network once and save it again")
+#: Names that are refused in words of their own, by their beginning.
+_IN_WORDS = {
+    "torch.ao.nn.": _FLOAT,
+    "torch.nn.quantized.": _FLOAT,
+    "torch.nn.intrinsic.": _FLOAT,
+    "torch.nn.qat.": _FLOAT,
+    "torch.nn.parameter.Uninitialized": _LAZY,
+}
+#: What the format before PyTorch 1.6 begins with, and its version.
+_MAGIC, _OLD_VERSION = 0x1950A86A20F9469CFC6C, 1001
+#: Of a file in that format, so much is read first; the pickle that describes its tensors is seldom longer.
+_FIRST = 16 << 20
 
 
 def unpickle(path: Path, trust: bool) -> Any:
     """The object in `path`, tensors on the CPU.
 
-    Without `trust` only torch.nn and normexport classes, containers, numpy scalars and the like are rebuilt.
+    Without `trust` only tensors, plain data and layers of torch.nn and normexport.nn are rebuilt, by code of ours.
 
     Raises:
-        CheckpointError: the file would run other code (named), is damaged, or needs a missing module.
+        CheckpointError: the file would run other code (named), is damaged, too large, or needs a missing module.
     """
+    if trust:
+        return _trusted(path)
     try:
-        with warnings.catch_warnings():
+        return _read(path)
+    except BadArchive as error:
+        raise CheckpointError(str(path), f"is truncated or damaged ({error})", "copy or download it again") from error
+    except BadPickle as error:
+        cause = str(error) if error.remedy else f"can't be read ({error})"
+        raise CheckpointError(str(path), cause, error.remedy or "it is damaged, or not from torch.save") from error
+    except OSError as error:
+        raise CheckpointError(str(path), f"can't be read ({error.strerror})", "check its permissions") from error
+    except RecursionError as error:
+        cause = "can't be read (objects in it are nested too deeply)"
+        raise CheckpointError(str(path), cause, "it is damaged, or not from torch.save") from error
+
+
+def _trusted(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings(), working_folder_importable():
             warnings.simplefilter("ignore")
-            return _trusted(path) if trust else _guarded(path)
-    except CheckpointError:
-        raise
+            return torch.load(path, map_location="cpu", weights_only=False)
     except (ModuleNotFoundError, AttributeError) as error:
         raise CheckpointError(
             str(path),
@@ -55,100 +77,92 @@ def unpickle(path: Path, trust: bool) -> Any:
         ) from error
 
 
-def _trusted(path: Path) -> Any:
-    with working_folder_importable():
-        return torch.load(path, map_location="cpu", weights_only=False)
-
-
-def _guarded(path: Path) -> Any:
-    with torch.serialization.safe_globals(allowed()):
-        try:
-            _refuse_unknown(path)
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise _refusal(path, str(error)) from error
-
-
-def _refuse_unknown(path: Path) -> None:
-    """Name everything outside the allow-list at once; only zip files can be listed without loading."""
-    if not zipfile.is_zipfile(path):
-        return
-    unknown = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    if unknown:
-        raise _would_run(path, sorted(unknown))
-
-
-def _would_run(path: Path, named: list[str]) -> CheckpointError:
-    return CheckpointError(
-        str(path),
-        f"would run code to be loaded: {shortened(named, 4)}",
-        "pass --trust if you trust its author, or give a state_dict with --model",
-    )
-
-
-def _refusal(path: Path, message: str) -> CheckpointError:
-    """PyTorch's refusal, a paragraph with advice, in one line."""
-    named = _NAMED.search(message)
-    if named:
-        return _would_run(path, [named[1]])
-    if "persistent_load" in message:
-        return CheckpointError(
-            str(path),
-            "is a whole module in PyTorch's file format before 1.6, which can't be read without running its pickle",
-            "pass --trust if you trust its author, or give a state_dict with --model",
-        )
-    reason = (message.partition("WeightsUnpickler error:")[2].strip() or message.strip()).partition("\n")[0]
-    return CheckpointError(
-        str(path),
-        f"can't be read without running it ({reason[:160]})",
-        "it is damaged, or saved in an unusual way: pass --trust if you trust its author",
-    )
-
-
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0][:160]}" if text else type(error).__name__
 
 
-@cache
-def allowed() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """Classes and functions that rebuild data and run nothing else, with older names of the same things."""
-    return [*_module_classes(), *_numpy(), *_plain()]
+def _read(path: Path) -> Any:
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"
+        file.seek(0)
+        return _read_zipped(path, file) if zipped else _read_old(path, file)
 
 
-def _module_classes() -> Iterator[Callable[..., Any]]:
-    """Every nn.Module of torch.nn.modules and normexport.nn, and what their pickles name."""
-    pending: list[type[nn.Module]] = [nn.Module]
-    while pending:
-        each = pending.pop()
-        pending.extend(each.__subclasses__())
-        if each.__module__.startswith(("torch.nn.modules.", "normexport.nn")):
-            yield each
-    yield from (nn.DataParallel, WeightNorm, nn.functional.relu, nn.functional.gelu)
+def _read_zipped(path: Path, file: BinaryIO) -> Any:
+    """`<folder>/data.pkl` and the storages `<folder>/data/<key>`."""
+    with ZipArchive(file) as archive:
+        folder = folder_of(archive)
+        pickle = read_pickle(archive.read(f"{folder}/data.pkl"))
+        _refuse_unknown(path, pickle)
+        order = f"{folder}/byteorder"
+        swapped = order in archive.members and is_swapped(archive.read(order, 16))
+        storages = Storages(ZippedData(archive, folder), swapped)
+        return Rebuilder(storages, Room(memory_allowance(archive.size))).value(pickle.root)
 
 
-def _numpy() -> Iterator[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """numpy scalars and arrays (best_prec1 and the like), by the module names of numpy 1 and 2."""
-    multiarray = (np._core if hasattr(np, "_core") else np.core).multiarray
-    for package in ("numpy._core", "numpy.core"):
-        yield multiarray.scalar, f"{package}.multiarray.scalar"
-        yield multiarray._reconstruct, f"{package}.multiarray._reconstruct"
-    yield from (np.ndarray, np.dtype)
-    yield from {type(np.dtype(code)) for code in "?bhilqBHILQefdFDSU"}
+def folder_of(archive: ZipArchive) -> str:
+    """The one folder that everything in an archive of `torch.save` lies in. Raises BadPickle: it is none."""
+    folders = {name.partition("/")[0] for name in archive.members}
+    folder = next(iter(folders), "")
+    if len(folders) != 1 or f"{folder}/data.pkl" not in archive.members:
+        raise BadPickle("it is no archive of torch.save")
+    return folder
 
 
-def _plain() -> Iterator[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """Containers of the standard library that training scripts put beside the weights."""
-    yield from (argparse.Namespace, types.SimpleNamespace, collections.OrderedDict)
-    yield _plain_dict, "collections.defaultdict"
-    yield from (dict, list, tuple, set, frozenset, int, float, complex, str, bytes, bool, slice, range)
-    for module in ("pathlib", "pathlib._local"):
-        for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"):
-            # A pure path of the same text: a file written on Windows opens on Linux.
-            pure = pathlib.PureWindowsPath if "Windows" in name else pathlib.PurePosixPath
-            yield pure, f"{module}.{name}"
+def _read_old(path: Path, file: BinaryIO) -> Any:
+    """The format before PyTorch 1.6: five pickles, then the storages."""
+    size = file.seek(0, 2)
+    length = min(size, _FIRST)
+    while True:
+        file.seek(0)
+        try:
+            pickle, keys, end = _old_pickles(path, file.read(length))
+            break
+        except BadPickle:
+            if length == size:
+                raise
+            length = min(size, 4 * length)
+    declared: dict[str, Declaration] = {}
+    for reference in pickle.references:
+        if isinstance(reference.key, tuple) and reference.key and text_of(reference.key[0]) == "module":
+            raise BadPickle(
+                "is a whole module in PyTorch's file format before 1.6, which can't be read without running its pickle",
+                _TRUST,
+            )
+        found = declaration(reference)
+        declared.setdefault(found.key, found)
+    storages = Storages(AppendedData(file, size, end, keys, declared))
+    return Rebuilder(storages, Room(memory_allowance(size))).value(pickle.root)
 
 
-def _plain_dict(factory: object = None) -> dict[Any, Any]:
-    """A defaultdict without its factory: the reader of PyTorch fills only dicts."""
-    return {}
+def _old_pickles(path: Path, data: bytes) -> tuple[Pickle, list[Any], int]:
+    """The pickle of the object, the keys of its storages in order, and where they begin.
+
+    Before it stand a magic number, a version and facts of the machine that wrote it.
+    """
+    first = read_pickle(data)
+    if first.root != _MAGIC:
+        _refuse_unknown(path, first)
+        raise BadPickle("it is a pickle, but not of torch.save")
+    version = read_pickle(data, first.end)
+    if version.root != _OLD_VERSION:
+        raise BadPickle("its format is of an unknown version")
+    pickle = read_pickle(data, read_pickle(data, version.end).end)
+    _refuse_unknown(path, pickle)
+    keys = read_pickle(data, pickle.end)
+    if not isinstance(keys.root, list):
+        raise BadPickle("it has no list of storages")
+    return pickle, keys.root, keys.end
+
+
+def _refuse_unknown(path: Path, pickle: Pickle) -> None:
+    """Name everything that is not on the list of what is rebuilt at once."""
+    unknown = unknown_names(pickle.names)
+    if not unknown:
+        return
+    for name in unknown:
+        for start, (words, remedy) in _IN_WORDS.items():
+            if name.startswith(start):
+                raise CheckpointError(str(path), f"{words} ({name})", remedy)
+    raise CheckpointError(str(path), f"would run code to be loaded: {shortened(unknown, 4)}", _TRUST)
