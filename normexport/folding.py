@@ -55,12 +55,12 @@ def _opened(source: ir.Model | onnx.ModelProto | str | Path) -> ir.Model:
 
 def _check_output(output: Path, source: Path | None, model: ir.Model) -> None:
     """Nothing that is read is replaced, but for the model itself where it is folded in place, with its own name."""
-    outputs = {output: "the folded model"}
+    outputs = [(output, "the folded model")]
     name = source.name if source is not None else "the model to fold"
-    inputs = dict.fromkeys(data_of_model(model), f"the data of {name}")
+    inputs = [(data, f"the data of {name}") for data in data_of_model(model)]
     if source is None or not _is_in_place(source, output):
-        outputs[output.with_name(output.name + ".data")] = f"the data of {output.name}"
-        inputs |= {source: "the model to fold"} if source is not None else {}
+        outputs.append((output.with_name(output.name + ".data"), f"the data of {output.name}"))
+        inputs += [(source, "the model to fold")] if source is not None else []
     check_outputs(outputs, inputs)
 
 
@@ -72,7 +72,7 @@ def _write(model: ir.Model, output: Path, unchanged: Path | None) -> tuple[Path,
     """The files written. What folding did not change is copied as it is; but a model whose data lies in other files is
     saved anew, so that the copy does not lean on the original."""
     if unchanged is not None and _is_in_place(unchanged, output):
-        return (output,)
+        return ()
     if unchanged is None or data_of_model(model):
         return save_onnx(model, output)
     with replacing(output) as temporary:

@@ -6,8 +6,9 @@ model to ONNX Runtime without serialising its weights are both that one operatio
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -55,15 +56,21 @@ def model_from_proto(proto: onnx.ModelProto, path: Path) -> ir.Model:
 
 
 def save_onnx(
-    model: ir.Model | onnx.ModelProto, path: str | Path, *, limit: int = PROTOBUF_LIMIT, home: Path | None = None
+    model: ir.Model | onnx.ModelProto,
+    path: str | Path,
+    *,
+    limit: int = PROTOBUF_LIMIT,
+    home: Path | None = None,
+    texts: Mapping[Path, str] = MappingProxyType({}),
 ) -> tuple[Path, ...]:
     """Write one `.onnx` file, whole or not at all; weights go to `path`.data only where protobuf's 2 GB force it.
 
     Args:
         home: the folder that the files will lie in, where that is not `path`'s.
+        texts: files that appear together with the model.
 
     Returns:
-        the files written, the model first. See `normexport.weight_files` for how the two go together.
+        the files written, the model first. See `normexport.weight_files` for how it goes together with its data.
 
     Raises:
         UsageError: the place can't be written.
@@ -74,20 +81,23 @@ def save_onnx(
         model = ir.from_proto(model)
     target = real_target(path)
     before = written_with(target)
+    data: tuple[Path, ...] = ()
+    arrays: dict[str, Array] = {}
     if weight_bytes(model) < limit * 0.9:  # the rest is for names, shapes and nodes
-        with replacing_all(path) as (temporary,):
-            temporary.write_bytes(_serialized(ir.to_proto(with_weights_inside(model)), path))
-        remove_unread(before)
-        return (path,)
-    data = _data_beside(path, target, home)
-    proto, arrays = split_weights(model, data.name)
-    proto.metadata_props.add(key=WRITTEN, value=data.name)
-    with replacing_all(data, path) as (temporary_data, temporary):
-        _write_arrays(temporary_data, arrays)
+        proto = ir.to_proto(with_weights_inside(model))
+    else:
+        data = (_data_beside(path, target, home),)
+        proto, arrays = split_weights(model, data[0].name)
+        proto.metadata_props.add(key=WRITTEN, value=data[0].name)
+    with replacing_all(*data, *texts, path) as (*others, temporary):
+        for file in others[: len(data)]:
+            _write_arrays(file, arrays)
+        for file, text in zip(others[len(data) :], texts.values(), strict=True):
+            file.write_text(text)
         del arrays
         temporary.write_bytes(_serialized(proto, path))
     remove_unread(before)
-    return path, data
+    return path, *data, *texts
 
 
 def _data_beside(path: Path, target: Path, home: Path | None) -> Path:

@@ -9,7 +9,6 @@ import onnx_ir as ir
 
 from normexport import onnx_export
 from normexport.engine import EngineConfig, manifest_path
-from normexport.files import replacing
 from normexport.onnx_files import save_onnx
 from normexport.precision import Half, Int8
 
@@ -23,28 +22,25 @@ def write_model(
         home: the folder that they will lie in, where that is not `path`'s.
     """
     sidecar = onnx_export.sidecar_path(path)
-    text = onnx_export.sidecar_text(layers, model, path.name)
-    with replacing(sidecar) as beside:
-        beside.write_text(text)
-        files = save_onnx(model, path, home=home)
-    return *files, sidecar
+    return save_onnx(model, path, home=home, texts={sidecar: onnx_export.sidecar_text(layers, model, path.name)})
 
 
-def model_outputs(path: Path) -> dict[Path, str]:
+def model_outputs(path: Path) -> list[tuple[Path, str]]:
     """What `write_model` may write to `path`."""
     data = path.with_name(path.name + ".data")
-    return {path: "the model", data: f"the data of {path.name}", onnx_export.sidecar_path(path): "the layer map"}
+    return [(path, "the model"), (data, f"the data of {path.name}"), (onnx_export.sidecar_path(path), "the layer map")]
 
 
-def conversion_outputs(folder: Path, engine: EngineConfig | None, precision: Half | Int8 | None) -> dict[Path, str]:
+def conversion_outputs(
+    folder: Path, engine: EngineConfig | None, precision: Half | Int8 | None
+) -> list[tuple[Path, str]]:
     """What `convert` may write."""
-    files = model_outputs(folder / "model.onnx") | {folder / "report.json": "the report"}
+    files = [*model_outputs(folder / "model.onnx"), (folder / "report.json", "the report")]
     if engine is not None:
         plan = folder / "model.plan"
-        files |= {plan: "the plan", manifest_path(plan): "the plan's manifest", **engine.side_files()}
-    if isinstance(precision, Int8) and precision.cache is not None:
-        files[Path(precision.cache)] = "the calibration cache"
-    return files
+        files += [(plan, "the plan"), (manifest_path(plan), "the plan's manifest"), *engine.side_files()]
+    cache = _cache(precision)
+    return files + ([(cache, "the calibration cache")] if cache is not None and not cache.exists() else [])
 
 
 def conversion_inputs(
@@ -52,12 +48,20 @@ def conversion_inputs(
     data: str | Path | None = None,
     engine: EngineConfig | None = None,
     precision: Half | Int8 | None = None,
-) -> dict[Path, str]:
+) -> list[tuple[Path, str]]:
     """What `convert` reads, as far as it lies in files."""
+    cache = _cache(precision)
     given = {
         "the checkpoint": getattr(checkpoint, "path", None),
         "the data": data,
         "the calibration data": precision.calibration if isinstance(precision, Int8) else None,
         "the plugin library": engine.plugin_library if engine is not None else None,
+        "the calibration cache": cache if cache is not None and cache.exists() else None,
     }
-    return {Path(path): words for words, path in given.items() if isinstance(path, (str, Path))}
+    return [(Path(path), words) for words, path in given.items() if isinstance(path, (str, Path))]
+
+
+def _cache(precision: Half | Int8 | None) -> Path | None:
+    """The calibration cache, which is read where it exists, else written."""
+    given = precision.cache if isinstance(precision, Int8) else None
+    return None if given is None else Path(given)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from normexport.errors import UsageError
 from normexport.files import check_replaceable
 
-#: Paths, and what lies or is to lie there, in words: "the checkpoint", "the data of model.onnx".
-Files: TypeAlias = Mapping[Path, str]
+#: Paths, and what lies or is to lie at each, in words: "the checkpoint", "the data of model.onnx".
+Files: TypeAlias = Sequence[tuple[Path, str]]
 
 
 def check_outputs(outputs: Files, inputs: Files) -> None:
@@ -27,7 +27,7 @@ def check_outputs(outputs: Files, inputs: Files) -> None:
         UsageError: names both.
     """
     seen: dict[str, str] = {}
-    for path, words in outputs.items():
+    for path, words in outputs:
         real = os.path.realpath(path)
         if real in seen:
             raise UsageError(str(path), f"would be both {seen[real]} and {words}", "name another file for one of them")
@@ -56,7 +56,7 @@ def _code(output: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _files(inputs: Files) -> Iterator[tuple[Path, str]]:
-    for path, words in inputs.items():
+    for path, words in inputs:
         yield path, words
         if path.is_dir():
             for inner in path.iterdir():

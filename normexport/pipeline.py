@@ -117,7 +117,7 @@ def convert(
         checkpoint = source if isinstance(source, Checkpoint) else load(source)
     outputs = conversion_outputs(output, config.engine, config.precision)
     check_outputs(outputs, conversion_inputs(checkpoint, config.data, config.engine, config.precision))
-    for folder in {path.parent for path in outputs} - {output}:
+    for folder in {path.parent for path, _ in outputs} - {output}:
         check_writable(folder)
     with clock.stage("export"):
         exported = onnx_export.export(checkpoint, specs_of(inputs))

@@ -66,10 +66,10 @@ def run_plan(plan: Plan, inputs: Path, output: Path) -> dict[str, tuple[int, ...
         UsageError: the arrays are not what the plan reads, or the output can't be written.
         MissingComponent, EngineError: see `TensorRTRuntime`.
     """
-    given = {plan.path: "the plan", manifest_path(plan.path): "the plan's manifest", inputs: "the inputs"}
+    given = [(plan.path, "the plan"), (manifest_path(plan.path), "the plan's manifest"), (inputs, "the inputs")]
     if plan.plugin_library is not None:
-        given[plan.plugin_library] = "the plugin library"
-    check_outputs({output: "the outputs"}, given)
+        given.append((plan.plugin_library, "the plugin library"))
+    check_outputs([(output, "the outputs")], given)
     arrays = parity.load_arrays(inputs, plan_inputs(read_manifest(plan.path)))
     results = plan.runtime().run(arrays)
     with replacing(output) as temporary, temporary.open("wb") as file:

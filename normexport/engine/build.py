@@ -73,14 +73,14 @@ def build_engine(
 
 
 def _check_outputs(source: Path, output: Path, library: Path | None, config: EngineConfig) -> None:
-    outputs = {output: "the plan", manifest_path(output): "its manifest", **config.side_files()}
-    inputs = {source: "the model"} | ({library: "the plugin library"} if library is not None else {})
+    outputs = [(output, "the plan"), (manifest_path(output), "its manifest"), *config.side_files()]
+    inputs = [(source, "the model"), *([(library, "the plugin library")] if library is not None else [])]
     check_outputs(outputs, inputs)
-    if any(path.exists() for path in outputs):  # one that is not there holds no weights
+    if any(path.exists() for path, _ in outputs):  # one that is not there holds no weights
         from normexport.weight_files import data_of_proto
 
         data = data_of_proto(_read(source, floats=False), source.parent)
-        check_outputs(outputs, dict.fromkeys(data, f"the data of {source.name}"))
+        check_outputs(outputs, [(path, f"the data of {source.name}") for path in data])
 
 
 def check_engine(config: EngineConfig) -> tuple[Flavor, tuple[str, ...]]:

@@ -72,7 +72,7 @@ class EngineConfig:
         if self.timeout is not None and self.timeout <= 0:
             raise UsageError(f"timeout {self.timeout:g}", "leaves no time at all", "give seconds above 0")
 
-    def side_files(self) -> dict[Path, str]:
+    def side_files(self) -> list[tuple[Path, str]]:
         """What a build writes beside plan and manifest, each in words."""
         named = {"the log": self.log, "the timing cache": self.timing_cache}
-        return {Path(path): words for words, path in named.items() if path is not None}
+        return [(Path(path), words) for words, path in named.items() if path is not None]
