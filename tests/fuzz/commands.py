@@ -1,0 +1,76 @@
+"""The command line in this process, with everything imported beforehand, so that a fork has it at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from fuzz import seeds
+from fuzz.child import Command
+from fuzz.formats import INPUT, NETWORK
+from normexport_cli.app import app
+from normexport_cli.failures import report
+
+#: One thread: a pool of threads does not survive a fork.
+torch.set_num_threads(1)
+os.environ |= {"COLUMNS": "120", "OMP_NUM_THREADS": "1"}
+
+
+def command(words: tuple[str, ...]) -> Command:
+    """The command of these words: one of the command line, or a reader of the library under the same error handling."""
+    if words[0] in LIBRARY:
+        return lambda: _of_library(LIBRARY[words[0]], words[1:])
+    return lambda: int(app(list(words), standalone_mode=False) or 0)
+
+
+def _of_library(read: Callable[..., None], words: tuple[str, ...]) -> int:
+    try:
+        read(*words)
+    except Exception as error:
+        return report(error, as_json=False, debug=False)
+    return 0
+
+
+def _samples(path: str) -> None:
+    """Calibration data alone: `convert --precision int8` takes a second before it comes to them."""
+    from normexport.onnx_export import InputSpec
+    from normexport.precision.samples import batches_of
+
+    for _ in batches_of(Path(path), (InputSpec("input", (3, 8, 8), "float32", True),))():
+        pass
+
+
+def _calibration(cache: str, model: str) -> None:
+    """A calibration cache for a model."""
+    from normexport.onnx_files import open_onnx
+    from normexport.precision.calibration import read_calibration
+
+    read_calibration(Path(cache), open_onnx(Path(model)), "mse")
+
+
+LIBRARY: dict[str, Callable[..., None]] = {"samples": _samples, "calibration": _calibration}
+
+
+def warm_up(formats: set[str]) -> None:
+    """Run honest files once here, so that what commands import late is there in every fork."""
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), open(os.devnull, "w") as nowhere:
+        folder = Path(name)
+        (folder / "weights.pth").write_bytes(seeds.checkpoints()["state"])
+        runs = [
+            ("convert", "weights.pth", *NETWORK, *INPUT, "-o", "out"),
+            ("inspect", "out/model.onnx"),
+            ("fold", "out/model.onnx", "-o", "o.onnx"),
+        ]
+        if "pt2" in formats:
+            (folder / "model.pt2").write_bytes(seeds.programs()["batch"])
+            runs.append(("inspect", "model.pt2"))
+        with contextlib.redirect_stdout(nowhere):
+            for words in runs:
+                code = command(words)()
+                if code:
+                    sys.exit(f"the honest {' '.join(words)} ended with {code}")

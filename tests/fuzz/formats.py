@@ -1,0 +1,257 @@
+"""The formats: for each, how a case is made (mutated files and the command that opens them) from its dice."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from fuzz import arrays, hostile, modules, pickles, pictures, programs, protos, raw, seeds, trees, zips
+from fuzz.dice import Dice
+from fuzz.zips import Layout, Record
+
+#: Content of a file; a symbolic link to that path; None: a pipe that nobody writes to.
+Content = bytes | str | None
+
+NETWORK = ("--model", seeds.FACTORY)
+INPUT = ("--input", seeds.SHAPE)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Files in an otherwise empty folder, the command that runs there, and what was done to the files."""
+
+    files: dict[str, Content]
+    words: tuple[str, ...]
+    steps: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes in all files."""
+        return sum(len(content) for content in self.files.values() if isinstance(content, bytes))
+
+
+def _zip_of(
+    data: bytes, dice: Dice, change: Callable[[list[Record], Dice], tuple[list[Record], str]]
+) -> tuple[bytes, list[str]]:
+    """An archive with a few changes of its records, and at times of the archive itself."""
+    records, steps, layout = zips.read(data), [], Layout()
+    if dice.chance(8):
+        layout, words = zips.lying_layout(records, dice)
+        steps.append(words)
+    for _ in range(0 if steps and dice.chance(60) else dice.few()):
+        records, words = change(records, dice)
+        steps.append(words)
+    packed = zips.write(records, layout)
+    if dice.chance(4):
+        packed, words = raw.mutate(packed, dice)
+        steps.append(words)
+    return packed, steps
+
+
+def _checkpoint_records(records: list[Record], dice: Dice) -> tuple[list[Record], str]:
+    at = next((at for at, record in enumerate(records) if record.name.endswith(b"data.pkl")), 0)
+    if dice.chance(75):
+        try:
+            data, words = pickles.mutate(records[at].data, dice)
+        except Exception:  # of an earlier change
+            data, words = raw.mutate(records[at].data, dice)
+        return [*records[:at], replace(records[at], data=data), *records[at + 1 :]], words
+    if dice.chance(25):
+        at = dice.randrange(len(records))
+        data, words = raw.mutate(records[at].data, dice)
+        return [
+            *records[:at],
+            replace(records[at], data=data),
+            *records[at + 1 :],
+        ], f"{records[at].name[-20:]!r} {words}"
+    return zips.mutate(records, dice)
+
+
+def checkpoint(dice: Dice) -> Case:
+    """`.pt`: state_dicts, training checkpoints and modules, by opcode, by record and by object."""
+    name = dice.one_of(sorted(seeds.checkpoints()))
+    data, steps = seeds.checkpoints()[name], [name]
+    if dice.chance(22):
+        data, more = modules.mutate(dice)
+    elif name.startswith("old"):
+        more = []
+        for _ in range(dice.few()):
+            try:
+                data, words = pickles.mutate(data, dice) if dice.chance(90) else raw.mutate(data, dice)
+            except Exception:  # of an earlier change
+                data, words = raw.mutate(data, dice)
+            more.append(words)
+    else:
+        data, more = _zip_of(data, dice, _checkpoint_records)
+    words = dice.choices((
+        ("inspect", "model.pt"), ("inspect", "model.pt", *INPUT), ("inspect", "model.pt", *NETWORK, *INPUT),
+        ("convert", "model.pt", *NETWORK, *INPUT, "-o", "out"), ("convert", "model.pt", *INPUT, "-o", "out"),
+        ("export", "model.pt", *INPUT, "-o", "out.onnx"), ("inspect", "model.pt", "--json"),
+        ("inspect", "model.pt", "--dialect", dice.one_of(("elektronn3", "normexport", "batchnorm"))),
+    ), (34, 24, 14, 6, 8, 4, 5, 5))[0]  # fmt: skip
+    return Case({"model.pt": data}, words, (*steps, *more))
+
+
+def program(dice: Dice) -> Case:
+    """`.pt2`: archives of exported programs."""
+    name = dice.one_of(sorted(seeds.programs()))
+    data, steps = _zip_of(seeds.programs()[name], dice, programs.mutate)
+    words = dice.choices((
+        ("inspect", "model.pt2"), ("convert", "model.pt2", "-o", "out"), ("export", "model.pt2", "-o", "out.onnx"),
+        ("inspect", "model.pt2", "--json"),
+    ), (64, 18, 12, 6))[0]  # fmt: skip
+    return Case({"model.pt2": data}, words, (name, *steps))
+
+
+def graph(dice: Dice) -> Case:
+    """`.onnx`: with and without weights in a file beside it."""
+    name = dice.one_of(sorted(seeds.graphs()))
+    honest, steps = seeds.graphs()[name], [name]
+    files: dict[str, Content] = dict(honest)
+    data = honest["model.onnx"]
+    if len(honest) > 1 and dice.chance(10):
+        files["model.onnx.data"], words = raw.mutate(honest["model.onnx.data"], dice)
+        steps.append(words)
+    for _ in range(dice.few()):
+        data, words = protos.mutate(data, dice)
+        steps.append(words)
+    files |= {"model.onnx": data, "link.bin": hostile.SECRET_FILE, "link": "..", "loop.bin": "loop.bin", "pipe": None}
+    words = dice.choices((
+        ("fold", "model.onnx", "-o", "out.onnx"), ("inspect", "model.onnx"), ("parity", "original.onnx", "model.onnx"),
+        ("parity", "model.onnx", "original.onnx", "--layers"), ("evaluate", "model.onnx", "--data", "data.npz"),
+        ("inspect", "model.onnx", "--json"),
+    ), (46, 20, 16, 4, 10, 4))[0]  # fmt: skip
+    if "original.onnx" in words:
+        files["original.onnx"] = honest["model.onnx"]
+    if "--data" in words:
+        files["data.npz"] = seeds.arrays()["stored"]
+    return Case(files, tuple(words), tuple(steps))
+
+
+def _array_records(records: list[Record], dice: Dice) -> tuple[list[Record], str]:
+    if not records or dice.chance(25):
+        return zips.mutate(records, dice)
+    at = dice.randrange(len(records))
+    try:
+        data, words = arrays.mutate(records[at].data, dice)
+    except Exception:  # of an earlier change
+        data, words = raw.mutate(records[at].data, dice)
+    return [*records[:at], replace(records[at], data=data), *records[at + 1 :]], words
+
+
+def array(dice: Dice) -> Case:
+    """`.npz` and `.npy`: labelled data, calibration data, inputs of a plan."""
+    name = dice.one_of(sorted(seeds.arrays()))
+    records = zips.read(seeds.arrays()[name])
+    if name == "deflated":
+        records = [replace(record, method=zips.DEFLATED) for record in records]
+    steps, layout = [name], Layout(torch=False)
+    for _ in range(dice.few()):
+        records, words = _array_records(records, dice)
+        steps.append(words)
+    if dice.chance(10):
+        layout, words = zips.lying_layout(records, dice, torch=False)
+        steps.append(words)
+    data = zips.write(records, layout)
+    if dice.chance(5):
+        data, words = raw.mutate(data, dice)
+        steps.append(words)
+    models = seeds.graphs()["folded"]["model.onnx"]
+    files: dict[str, Content] = {"data.npz": data}
+    words = dice.choices((
+        ("evaluate", "model.onnx", "--data", "data.npz"), ("parity", "model.onnx", "model.onnx", "--data", "data.npz"),
+        ("samples", "data.npz"),
+        ("samples", "data"), ("samples", "data.npy"), ("run", "model.plan", "--inputs", "data.npz", "-o", "out.npz"),
+        ("convert", "weights.pth", *NETWORK, *INPUT, "--data", "data.npz", "-o", "out"),
+    ), (34, 10, 24, 12, 8, 10, 2))[0]  # fmt: skip
+    if "model.onnx" in words:
+        files["model.onnx"] = models
+    if "weights.pth" in words:
+        files["weights.pth"] = seeds.checkpoints()["state"]
+    if "model.plan" in words:
+        files |= {"model.plan": b"plan", "model.plan.json": seeds.manifest(b"plan")}
+    if words[1] in ("data", "data.npy"):
+        del files["data.npz"]
+        single, change = arrays.mutate(_npy(dice), dice)
+        steps = [change]
+        files |= {"data/a.npy": _npy(dice), "data/b.npy": single} if words[1] == "data" else {"data.npy": single}
+    return Case(files, tuple(words), tuple(steps))
+
+
+def _npy(dice: Dice) -> bytes:
+    with zipfile.ZipFile(io.BytesIO(seeds.arrays()["stored"])) as archive:
+        batch = archive.read("input.npy")
+    return batch.replace(b"(5, 3, 8, 8)", b"(3, 8, 8)   ")[: 128 + 3 * 8 * 8 * 4]
+
+
+def document(dice: Dice) -> Case:
+    """JSON: manifests of plans, layer maps, calibration caches."""
+    kind = dice.choices(("plan", "layers", "calibration"), (50, 8, 42))[0]
+    plan = b"plan of no engine"
+    honest = {
+        "plan": lambda: seeds.manifest(plan, plugin=dice.chance(40)),
+        "layers": seeds.layer_map,
+        "calibration": seeds.calibration,
+    }[kind]()
+    data, steps = honest, [kind]
+    for _ in range(dice.few()):
+        try:
+            data, words = trees.mutate(
+                data, dice, ("model.plan", "../secret.bin", "/etc/passwd", "float32", "float16", "x", "mse", "conv1")
+            )
+        except ValueError:  # no JSON any more
+            data, words = raw.mutate(data, dice)
+        steps.append(words)
+    if kind == "plan":
+        words = dice.choices(
+            (
+                ("inspect", "model.plan"),
+                ("inspect", "model.plan", "--json"),
+                ("run", "model.plan", "--inputs", "data.npz", "-o", "out.npz"),
+                ("parity", "model.onnx", "model.plan"),
+                ("evaluate", "model.plan", "--data", "data.npz"),
+            ),
+            (50, 15, 15, 10, 10),
+        )[0]
+        files: dict[str, Content] = {"model.plan": plan, "model.plan.json": data}
+        if "data.npz" in words:
+            files["data.npz"] = seeds.arrays()["stored"]
+        if "model.onnx" in words:
+            files["model.onnx"] = seeds.graphs()["folded"]["model.onnx"]
+    elif kind == "layers":
+        words = ("parity", "weights.pth", "model.onnx", *NETWORK, *INPUT, "--layers")
+        files = {
+            "weights.pth": seeds.checkpoints()["state"],
+            "model.onnx": seeds.graphs()["live"]["model.onnx"],
+            "model.layers.json": data,
+        }
+    else:
+        words = ("calibration", "cache.json", "model.onnx")
+        files = {"cache.json": data, "model.onnx": seeds.graphs()["folded"]["model.onnx"]}
+    return Case(files, tuple(words), tuple(steps))
+
+
+def image(dice: Dice) -> Case:
+    """A folder of pictures as calibration data."""
+    suffix = dice.one_of(sorted(pictures.KINDS))
+    data, steps = pictures.honest(suffix), []
+    for _ in range(dice.few()):
+        try:
+            data, words = pictures.mutate(data, suffix, dice)
+        except Exception:  # of an earlier change
+            data, words = raw.mutate(data, dice)
+        steps.append(words)
+    files: dict[str, Content] = {"pictures/a.png": pictures.honest(".png"), f"pictures/b{suffix}": data}
+    return Case(files, ("samples", "pictures"), (suffix, *steps))
+
+
+FORMATS: dict[str, Callable[[Dice], Case]] = {
+    "pt": checkpoint, "pt2": program, "onnx": graph, "npz": array, "json": document, "image": image,
+}  # fmt: skip
+
+
+def case(format: str, seed: int, number: int) -> Case:
+    """Case `number` of a campaign: the same at every call."""
+    return FORMATS[format](Dice.of(format, seed, number))

@@ -1,0 +1,296 @@
+"""`.pt2` archives: the program as JSON, names changed everywhere at once, whole attacks as nodes and members."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fuzz import hostile, pickles, raw, trees, zips
+from fuzz.dice import Dice
+from fuzz.zips import Record
+
+Records = list[Record]
+
+#: Strings that the schema's places of code and types take seriously.
+STRINGS = (
+    *hostile.TARGETS,
+    '[1, {"type": "builtins.tuple", "context": "null", "children_spec": []}]',
+    '[1, {"type": "collections.OrderedDict", "context": "[\\"a\\"]", "children_spec": '
+    '[{"type": null, "context": null, "children_spec": []}]}]',
+    '[1, {"type": "collections.defaultdict", "context": "{\\"default\\u005ffactory_module\\": \\"os\\", '
+    '\\"default\\u005ffactory_name\\": \\"mkdir\\", \\"dict_context\\": \\"[]\\"}", "children_spec": []}]',
+    '[1, {"type": "builtins.dict", "context": "[{\\"__enum__\\": true, \\"fqn\\": \\"owned_module:f\\", '
+    '\\"name\\": \\"f\\"}]", "children_spec": []}]',
+    '[1, {"type": "owned_module.f", "context": "null", "children_spec": []}]',
+    '[2, {}]', '[1, {"type": "builtins.list", "context": "null", "children_spec": [' + "[" * 3000,
+    "Symbol('s0', positive=True, integer=True)", "Max(Integer(1), Symbol('s77', positive=True))",
+    "Integer(10)**Integer(10)**Integer(10)",
+    "Pow(Integer(9), Pow(Integer(9), Integer(99)))", "s0 * 10**12", "9**9**9", "-s0", "s0 // 0",
+    "Mod(Integer(1), Integer(0))", "zoo", "nan",
+    "torch.sym_max(L['x'].size()[0], 2) <= 8", "L['x'].size()[0] >= 10**12", "L['x'].size()[99] == 1",
+    "max(9**9**9, 1) == 1", "lambda: 0",
+    "(" * 300 + "1" + ")" * 300, "-" * 5000 + "1", "L['y'].size()[0] == 1", "len(L) == 1", "weight_0",
+    "../weights/weight_0", "tensor_0",
+    "custom_obj_0", "opaque_obj_0", "weight_99", "cuda", "meta", "cpu:99", "p_conv_weight", "conv.weight", "x",
+    "getitem", "add", "s77", "u0",
+)  # fmt: skip
+
+
+def mutate(records: Records, dice: Dice) -> tuple[Records, str]:
+    """The records with one change, and that change in words."""
+    way = dice.weighted(WAYS)
+    return way(records, dice)
+
+
+def _json_at(records: Records, suffix: bytes) -> list[int]:
+    return [at for at, record in enumerate(records) if record.name.endswith(suffix)]
+
+
+def _with(records: Records, at: int, data: bytes) -> Records:
+    return [*records[:at], replace(records[at], data=data), *records[at + 1 :]]
+
+
+def _in_json(records: Records, dice: Dice, *suffixes: bytes) -> tuple[Records, str]:
+    at = dice.one_of([at for suffix in suffixes for at in _json_at(records, suffix)] or [0])
+    try:
+        data, words = trees.mutate(records[at].data, dice, STRINGS)
+    except ValueError:  # of an earlier change
+        data, words = raw.mutate(records[at].data, dice)
+    return _with(records, at, data), f"{records[at].name.decode(errors='replace').rpartition('/')[2]} {words}"
+
+
+def _program(records: Records, dice: Dice) -> tuple[Records, str]:
+    return _in_json(records, dice, b"models/model.json")
+
+
+def _configs(records: Records, dice: Dice) -> tuple[Records, str]:
+    return _in_json(records, dice, b"weights_config.json", b"weights_config.json", b"constants_config.json")
+
+
+def _renamed(records: Records, dice: Dice) -> tuple[Records, str]:
+    """A name becomes another one in every place of every document, so that the program stays whole."""
+    texts = b"".join(records[at].data for at in _json_at(records, b".json"))
+    found = sorted(set(re.findall(rb'"([A-Za-z_][A-Za-z0-9_.]{0,60})"', texts)) - _SCHEMA)
+    old = dice.one_of(found or [b"x"])
+    new = json.dumps(hostile.name(dice) if dice.chance(80) else hostile.text(dice)).encode()
+    changed = [
+        replace(record, data=record.data.replace(b'"' + old + b'"', new)) if record.name.endswith(b".json") else record
+        for record in records
+    ]
+    return changed, f"{old.decode()} renamed everywhere to {new[:60]!r}"
+
+
+#: Words of the schema itself, which a renaming leaves alone.
+_SCHEMA = frozenset(
+    b"config path_name is_param use_pickle tensor_meta dtype sizes requires_grad device type index strides "
+    b"storage_offset layout as_int as_tensor as_ints as_float as_bool as_string as_none as_expr as_sym_int "
+    b"as_name as_graph as_tensors name arg kind target inputs outputs nodes metadata graph graph_module "
+    b"signature module_call_graph tensor_values sym_int_values sym_bool_values custom_obj_values "
+    b"is_single_tensor_return fqn spec in_spec out_spec opset_version range_constraints schema_version major "
+    b"minor torch_version guards_code verifiers input_specs output_specs user_input parameter buffer "
+    b"user_output parameter_name buffer_name persistent".split()
+)
+
+
+def _samples(records: Records, dice: Dice) -> tuple[Records, str]:
+    """The sample inputs, an archive of their own with a pickle in it."""
+    at = dice.one_of(_json_at(records, b".pt") or [0])
+    try:
+        inner = zips.read(records[at].data)
+    except Exception:  # of an earlier change
+        data, words = raw.mutate(records[at].data, dice)
+        return _with(records, at, data), f"samples {words}"
+    pickle = [i for i, record in enumerate(inner) if record.name.endswith(b"data.pkl")]
+    if pickle and dice.chance(70):
+        data, words = pickles.mutate(inner[pickle[0]].data, dice)
+        inner = _with(inner, pickle[0], data)
+    else:
+        inner, words = zips.mutate(inner, dice)
+    return _with(records, at, zips.write(inner)), f"samples {words}"
+
+
+def _versions(records: Records, dice: Dice) -> tuple[Records, str]:
+    small = [at for at, record in enumerate(records) if len(record.data) <= 64 and b"/weights/" not in record.name]
+    at = dice.one_of(small or [0])
+    data = dice.one_of(
+        (
+            b"",
+            b"0",
+            b"99",
+            b"-1",
+            b"pt2 ",
+            b"PT2",
+            b"big",
+            b"little\n",
+            b"\xff",
+            b"1\n",
+            b"9" * 5000,
+            "٣".encode(),
+            dice.randbytes(8),
+        )
+    )
+    return _with(records, at, data), f"{records[at].name.decode(errors='replace')} = {data[:20]!r}"
+
+
+def _container(records: Records, dice: Dice) -> tuple[Records, str]:
+    return zips.mutate(records, dice)
+
+
+def _weights(records: Records, dice: Dice) -> tuple[Records, str]:
+    at = dice.one_of(
+        [at for at, record in enumerate(records) if b"/weight_" in record.name or b"/tensor_" in record.name] or [0]
+    )
+    data = records[at].data
+    data = dice.one_of(
+        (
+            b"\xff" * len(data),
+            b"\x00" * len(data),
+            hostile.payload(dice),
+            zips.write([Record(b"a/data.pkl", hostile.payload(dice))]),
+            data[:-1],
+        )
+    )
+    return _with(records, at, data), f"{records[at].name.decode(errors='replace')} has other data"
+
+
+def _planted(records: Records, dice: Dice) -> tuple[Records, str]:
+    """A member that some reader of PyTorch opens by its name."""
+    root = records[0].name.partition(b"/")[0] + b"/"
+    pickled = dice.one_of(
+        (
+            hostile.payload(dice),
+            zips.write(
+                [
+                    Record(b"a/data.pkl", hostile.payload(dice)),
+                    Record(b"a/version", b"3"),
+                    Record(b"a/byteorder", b"little"),
+                ]
+            ),
+        )
+    )
+    library = shared_object()
+    name, data = dice.one_of((
+        (b"data/aotinductor/model/model.so", library), (b"data/aotinductor/model/cabc.wrapper.so", library),
+        (b"data/aotinductor/model/a.cpp", b"int x;"),
+        (b"data/sample_inputs/x.PT", pickled), (b"data/sample_inputs/model.pt", pickled),
+        (b"data/sample_inputs/other.pt", pickled),
+        (b"data/weights/weights.pt", pickled), (b"data/constants/custom_obj_0", pickled),
+        (b"data/constants/tensor_0", pickled),
+        (b"data/constants/opaque_obj_0", pickled), (b"extra/note", b"hello"), (b"extra/" + b"x" * 3000, b""),
+        (b"models/other.json", b"{}"),
+        (b"models/other.json", records[_json_at(records, b"models/model.json")[0]].data if _json_at(records,
+        b"models/model.json") else b"{}"),
+        (b"executorch/model.pte", b"\0"), (b"code/__torch__.py", b"import os"), (b"data.pkl", hostile.payload(dice)),
+        (b"constants.pkl", hostile.payload(dice)),
+        (b"../serialized_exported_program.json", b"{}"), (b"serialized_exported_program.json", b"{}"),
+        (b"serialized_state_dict.pt", pickled),
+        (b"version", b"5.3"), (b"mtia/x", b""), (b"data/xl_model_weights/model_param_config.json", b'{"x": "y"}'),
+        (b".data/x", b""), (b"", b"x"),
+    ))  # fmt: skip
+    member = name if name.startswith(b"serialized") and dice.chance(60) else root + name
+    kept = [record for record in records if record.name != member]
+    at = dice.randrange(len(kept) + 1)
+    changed = [*kept[:at], Record(member, data), *kept[at:]]
+    if dice.chance(20):  # as an archive of an older PyTorch
+        changed = [record for record in changed if not record.name.endswith((b"archive_version", b"archive_format"))]
+    return changed, f"planted {member[:60]!r}"
+
+
+@cache
+def shared_object() -> bytes:
+    """A library that makes the marker when it is loaded; nothing where there is no C compiler."""
+    body = f'{{ mkdir("{hostile.MARKER}", 0777); }}'
+    source = f"#include <sys/stat.h>\n__attribute__((constructor)) static void run(void) {body}\n"
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / "a.c").write_text(source)
+        try:
+            subprocess.run(["cc", "-shared", "-fPIC", "-o", "a.so", "a.c"], cwd=name, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            return b"\x7fELF"
+        return (Path(name) / "a.so").read_bytes()
+
+
+def _crafted(records: Records, dice: Dice) -> tuple[Records, str]:
+    """A node put into the graph: of side effects, or of a size."""
+    places = _json_at(records, b"models/model.json")
+    try:
+        program = json.loads(records[places[0]].data)
+        words = _insert(program["graph_module"]["graph"], dice)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):  # of an earlier change
+        return _container(records, dice)
+    return _with(records, places[0], trees.written(program)), f"craft: {words}"
+
+
+def _argument(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "arg": value, "kind": 1}
+
+
+def _insert(graph: dict[str, Any], dice: Dice) -> str:
+    """The node reads, or replaces, a tensor of the graph, so that it takes part."""
+    nodes, values = graph["nodes"], graph["tensor_values"]
+    at = dice.randrange(len(nodes) + 1)
+    size = dice.one_of((10, 10**8, 10**10, 10**12, 2**62))
+    some = {"as_tensor": {"name": dice.one_of(sorted(values))}}
+    target, inputs = dice.one_of((
+        ("aten.from_file.default", [_argument("filename", {"as_string": hostile.MARKER}),
+        _argument("shared", {"as_bool": True}), _argument("size", {"as_int": 16})]),
+        ("aten.full.default", [_argument("size", {"as_ints": [size]}), _argument("fill_value", {"as_float": 1.0})]),
+        ("aten.zeros.default", [_argument("size", {"as_ints": [size, size]})]),
+        ("aten.expand.default", [_argument("self", some), _argument("size", {"as_ints": [size, 1, 1, 1]})]),
+        ("aten.repeat.default", [_argument("self", some), _argument("repeats", {"as_ints": [size, 1, 1, 1]})]),
+        ("aten.arange.default", [_argument("end", {"as_int": size})]),
+        ("aten.fill_.Scalar", [_argument("self", some), _argument("value", {"as_float": 7.0})]),
+        ("aten.as_strided.default", [_argument("self", some), _argument("size", {"as_ints": [size]}),
+        _argument("stride", {"as_ints": [0]})]),
+        ("aten.as_strided.default", [_argument("self", some), _argument("size", {"as_ints": [100]}),
+        _argument("stride", {"as_ints": [10**6]})]),
+        ("aten.set_.source_Storage", [_argument("self", some)]),
+        ("aten.resize_.default", [_argument("self", some), _argument("size", {"as_ints": [size]})]),
+        ("aten.randn.default", [_argument("size", {"as_ints": [4]})]), ("aten.seed.default", []),
+        ("aten.index.Tensor", [_argument("self", some), _argument("indices", {"as_tensors": [some["as_tensor"]]})]),
+        ("aten.div.Tensor_mode", [_argument("self", some), _argument("other", some),
+        _argument("rounding_mode", {"as_string": "floor"})]),
+        ("aten.nll_loss.default", [_argument("self", some), _argument("target", some)]),
+        ("normexport.live_norm.default", [_argument("x", some), _argument("scale", some), _argument("bias", some),
+        _argument("kind", {"as_string": hostile.text(dice)})]),
+        ("normexport.running_norm.default",
+        [_argument(name, some) for name in ("x", "mean", "inv_scale", "scale", "bias")] + [_argument("kind",
+        {"as_string": "l1"})]),
+        ("higher_order.cond", [_argument("pred", some)]), ("quantized.linear.default", [_argument("X", some)]),
+        ("aten.lift_fresh_copy.default", [_argument("self", some)]),
+        ("profiler._record_function_enter_new.default", [_argument("name", {"as_string": "x"})]),
+        ("aten.Generator.default", []),
+    ))  # fmt: skip
+    like = json.loads(json.dumps(values[dice.one_of(sorted(values))]))
+    values["made"] = like
+    metadata = dict(nodes[min(at, len(nodes) - 1)].get("metadata") or {}) if nodes else {}
+    made = {"as_tensor": {"name": "made"}}
+    node = {
+        "target": f"torch.ops.{target}",
+        "inputs": inputs,
+        "outputs": [made],
+        "metadata": metadata,
+        "is_hop_single_tensor_return": None,
+        "name": "made",
+    }
+    nodes.insert(at, node)
+    later = [each for each in nodes[at + 1 :] for argument in each["inputs"] if "as_tensor" in argument["arg"]]
+    if later and dice.chance(60):
+        arguments = [argument for argument in dice.one_of(later)["inputs"] if "as_tensor" in argument["arg"]]
+        dice.one_of(arguments)["arg"] = made
+    elif dice.chance(60):
+        graph["outputs"][0] = made
+    return f"{target} at node {at}"
+
+
+WAYS: dict[Callable[[Records, Dice], tuple[Records, str]], int] = {
+    _program: 34, _configs: 14, _renamed: 14, _samples: 7, _versions: 4, _container: 10, _weights: 4, _planted: 6,
+    _crafted: 10,
+}  # fmt: skip

@@ -1,0 +1,216 @@
+"""Mutated files of every format do no harm on the command line, and the harness sees harm where there is some.
+
+`make fuzz COUNT=10000` runs many more cases of the same kind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fuzz import campaign, formats, hostile, verdict, zips
+from fuzz.child import Limits
+from fuzz.formats import Case
+
+if sys.platform != "linux":
+    pytest.skip("the harness forks and reads /proc: Linux only", allow_module_level=True)
+
+ROOT = Path(__file__).parents[2]
+
+#: Cases of each format: those whose honest files take a second are few.
+COUNTS = {"pt": 30, "pt2": 10, "onnx": 30, "npz": 30, "json": 40, "image": 20}
+
+
+@pytest.fixture(scope="session")
+def outcomes(tmp_path_factory):
+    """Format -> what became of its cases, run by one process that imports everything once."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    words = [word for name, count in COUNTS.items() for word in ("--format", f"{name}={count}")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "fuzz", "--folder", str(folder), *words]
+    told = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert told.returncode in (0, 1), told.stderr
+    lines = {name: (folder / f"{name}-0.jsonl").read_text().splitlines() for name in COUNTS}
+    return {name: [json.loads(line) for line in each] for name, each in lines.items()}
+
+
+@pytest.mark.parametrize("format", COUNTS)
+def test_mutated_files_do_no_harm(outcomes, format):
+    found = outcomes[format]
+    assert len(found) == COUNTS[format]
+    assert [(each["number"], each["reasons"], each["line"]) for each in found if each["reasons"]] == []
+
+
+@pytest.mark.parametrize("format", COUNTS)
+def test_mutations_are_neither_all_harmless_nor_all_refused_for_one_reason(outcomes, format):
+    least = 1 if format == "image" else 4  # all that is no picture gets the same words
+    accepted = [each for each in outcomes[format] if each["exit_code"] in verdict.ACCEPTED]
+    refusals = {each["kind"] for each in outcomes[format] if each["exit_code"] in verdict.REFUSED}
+    assert accepted
+    assert len(refusals) >= least
+
+
+@pytest.mark.parametrize("format", ["pt", "npz", "image"])
+def test_a_case_follows_from_its_number_alone(format):
+    assert formats.case(format, 5, 11) == formats.case(format, 5, 11)
+
+
+def test_records_of_an_honest_archive_give_its_bytes_again():
+    for path in (ROOT / "examples" / "checkpoints").glob("*.pt*"):
+        assert zips.write(zips.read(path.read_bytes())) == path.read_bytes()
+
+
+def test_a_saved_failure_is_the_same_case_again(tmp_path):
+    case = Case({"a.pt": b"x", "sub/b": b"y", "link": "..", "pipe": None}, ("inspect", "a.pt"), ("flip",))
+    seen, reasons = run(case, refuse, tmp_path)
+    campaign.save(case, campaign.outcome_of("pt", 0, case, seen, reasons), seen, tmp_path / "saved")
+    assert campaign.saved_case(tmp_path / "saved") == case
+
+
+# Fake commands, each of which does one thing that must be seen.
+
+
+def refuse() -> int:
+    sys.stderr.write("error: a.pt: is damaged; copy it again\n")
+    return 3
+
+
+def make_marker() -> int:
+    os.mkdir(hostile.MARKER)
+    return refuse()
+
+
+def make_marker_above() -> int:
+    os.mkdir(f"../{hostile.MARKER}")
+    return refuse()
+
+
+def compile_text_of_the_file() -> int:
+    exec(compile(f"x = 0 and {hostile.CODE[0]}", "<generated>", "exec"))
+    return refuse()
+
+
+def read_the_secret() -> int:
+    Path("out").write_bytes(Path(hostile.SECRET_FILE).read_bytes())
+    return 0
+
+
+def sleep() -> int:
+    time.sleep(60)
+    return 0
+
+
+def eat_memory() -> int:
+    held = [bytes([1]) * 2**22 for _ in range(200)]
+    time.sleep(60)
+    return len(held)
+
+
+def eat_memory_in_a_process() -> int:
+    subprocess.run([sys.executable, "-c", "x = bytes([1]) * 2**29; import time; time.sleep(60)"])
+    return 0
+
+
+def eat_memory_briefly() -> int:
+    held = [bytes([1]) * 2**22 for _ in range(40)]
+    del held
+    return refuse()
+
+
+def crash() -> int:
+    os.kill(os.getpid(), signal.SIGFPE)
+    return 0
+
+
+def raise_an_exception() -> int:
+    raise ValueError("out of the command")
+
+
+def print_a_traceback() -> int:
+    sys.stderr.write("Traceback (most recent call last):\n")
+    return refuse()
+
+
+def end_as_a_bug() -> int:
+    sys.stderr.write("error: normexport: KeyError\n")
+    return 70
+
+
+def leave_a_file() -> int:
+    Path("out").mkdir()
+    return refuse()
+
+
+def leave_a_hidden_file() -> int:
+    Path("out").mkdir()
+    Path("out/.model.onnx.tmp").write_text("half")
+    return 0
+
+
+def change_the_input() -> int:
+    Path("a.pt").write_text("another")
+    return 0
+
+
+def say_nothing() -> int:
+    return 3
+
+
+def say_two_lines() -> int:
+    sys.stderr.write("a warning\n")
+    return refuse()
+
+
+def say_control_characters() -> int:
+    sys.stderr.write("error: \x1b[31m\n")
+    return 3
+
+
+def kill_outside_the_interpreter() -> int:
+    os.abort()
+
+
+HARM = {
+    make_marker: "code run",
+    make_marker_above: "code run",
+    compile_text_of_the_file: "near code",
+    read_the_secret: "near code",
+    sleep: "hang",
+    eat_memory: "memory",
+    eat_memory_in_a_process: "memory",
+    eat_memory_briefly: "memory",
+    crash: f"signal {signal.SIGFPE}",
+    kill_outside_the_interpreter: f"signal {signal.SIGABRT}",
+    raise_an_exception: "exit 99",
+    print_a_traceback: "traceback",
+    end_as_a_bug: "exit 70",
+    leave_a_file: "left behind: case/out",
+    leave_a_hidden_file: "left behind: case/out/.model",
+    change_the_input: "input changed: case/a.pt",
+    say_nothing: "0 lines",
+    say_two_lines: "2 lines",
+    say_control_characters: "line with control characters",
+}
+
+
+def run(case, command, folder):
+    """What was seen of a case whose command is that function, and the rules that it broke."""
+    return campaign.run_case(case, lambda words: command, folder, Limits(seconds=1.5, memory=100 * 2**20))
+
+
+@pytest.mark.parametrize("harm", HARM, ids=lambda harm: harm.__name__)
+def test_the_harness_sees(harm, tmp_path):
+    _, reasons = run(Case({"a.pt": b"x"}, ("inspect", "a.pt")), harm, tmp_path)
+    assert reasons
+    assert reasons[0].startswith(HARM[harm])
+
+
+@pytest.mark.parametrize("command", [refuse, lambda: 0, lambda: 1], ids=["refusal", "good", "parity failed"])
+def test_the_harness_sees_no_harm_in_good_conduct(command, tmp_path):
+    assert run(Case({"a.pt": b"x"}, ("inspect", "a.pt")), command, tmp_path)[1] == []
