@@ -18,13 +18,15 @@ import json
 import os
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 
 def main() -> None:
     """Load, greet, parse, build."""
-    sys.path.pop(0)  # this file's folder: its neighbours must not answer to other packages' imports
+    with suppress(ValueError):  # this file's folder: its neighbours must not answer to other packages' imports
+        sys.path.remove(os.path.dirname(os.path.abspath(__file__)))
     channel, module = sys.argv[1:]
     worker = Worker(os.fdopen(int(channel), "w"), importlib.import_module(module))
     worker.load(_request()["libraries"])

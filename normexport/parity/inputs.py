@@ -127,7 +127,7 @@ def _random(rng: np.random.Generator, spec: InputSpec, size: int, scale: float, 
     shape = spec.sized(size)
     if math.prod(shape) > _MOST_NUMBERS:
         cause = f"has the shape {shape}, and {_MOST_NUMBERS >> 20} million numbers are the most for a random batch"
-        raise UsageError(f"input {spec.name}", cause, "judge smaller batches (--batches)")
+        raise UsageError(f"input {spec.name}", cause, "give the shape of one sample with --input")
     if spec.dtype.startswith(("float", "bfloat")):
         return _as_read(rng.standard_normal(shape) * scale, spec)
     if spec.dtype == "bool":

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from normexport.errors import MissingComponent, UsageError
 from normexport.plugins import locate
+from normexport.plugins.private import private
 
 OnStage = Callable[[str], None]
 
@@ -67,7 +68,7 @@ def build(config: BuildConfig = BuildConfig(), on_stage: OnStage = lambda stage:
 
     Raises:
         MissingComponent: the sources, a tool or headers are missing, or the tools report an error.
-        UsageError: an architecture is no architecture, or `jobs` is below 1.
+        UsageError: an architecture is no architecture, `jobs` is below 1, or others can write the build folder.
     """
     start = time.perf_counter()
     _check(config)
@@ -75,6 +76,7 @@ def build(config: BuildConfig = BuildConfig(), on_stage: OnStage = lambda stage:
     generator = _generator()
     folder = config.folder or locate.build_folder()
     folder.mkdir(parents=True, exist_ok=True)
+    private(folder)  # what lies in it steers the compilers, and what comes out of it is loaded
     with _alone(folder, on_stage):
         on_stage("headers")
         settings = [f"-D{name}={value}" for name, value in _settings(source, folder, config).items()]

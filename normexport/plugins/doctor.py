@@ -1,22 +1,26 @@
-"""Say what is wrong with a native library, and what to do about it: every check runs where it can't hurt."""
+"""Say what is wrong with a native library, and what to do about it: every check runs where it can't hurt.
+
+A library that may be anybody's is read and not loaded; what is loaded is loaded in a process of its own.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import normexport
 from normexport.errors import UsageError
+from normexport.io.json_files import BadJson, parse_json, record, text
 from normexport.plugins.elf import Elf, NotElf, newest, version_key
-from normexport.plugins.locate import BUILD_COMMAND, COMPONENTS
-from normexport.plugins.probe import FAILED, GOOD
+from normexport.plugins.locate import BUILD_COMMAND, COMPONENTS, find
+from normexport.plugins.probe import FAILED, GOOD, WARNING
 
 #: What each component must export to be of any use. By the first of them a renamed library is known.
 ENTRY_POINTS = {
@@ -28,6 +32,10 @@ ENTRY_POINTS = {
     "cuda": ("nx_cuda_norm", "nx_cuda_workspace", "nx_abi_version", "nx_check", "nx_message"),
     "tensorrt": ("getCreators", "setLoggerFinder"),
 }
+#: The child must not import from the working folder, where `-m` would look first. `-P` is of Python 3.11.
+_MODULE = "normexport.plugins.probe"
+_RUN = f"import sys; del sys.path[0]; import runpy; runpy.run_module({_MODULE!r}, run_name='__main__', alter_sys=True)"
+_PROBE = ("-P", "-m", _MODULE) if sys.version_info >= (3, 11) else ("-c", _RUN)
 _PATIENCE = 120  # seconds for the child; importing onnxruntime on a busy machine takes ten
 
 
@@ -75,10 +83,12 @@ class Diagnosis:
         }
 
 
-def examine(path: Path, *, quick: bool = False) -> Diagnosis:
-    """Look into `path`, then load and try it in a child process.
+def examine(path: Path, *, quick: bool = False, trust: bool = False) -> Diagnosis:
+    """Look into `path`; load and try it in a child process where it is this installation's own, or trusted.
 
-    quick: without the smoke test, which imports onnxruntime for its library.
+    Args:
+        quick: without the smoke test, which imports onnxruntime for its library.
+        trust: load it wherever it lies. To load a library runs its code.
 
     Raises:
         UsageError: there is no such file.
@@ -93,9 +103,20 @@ def examine(path: Path, *, quick: bool = False) -> Diagnosis:
     checks = [Check("file", GOOD, f"shared library for {elf.machine}, {path.stat().st_size / 1e6:.1f} MB")]
     checks += _static_checks(elf, component)
     if component is not None and all(check.state != FAILED for check in checks):
-        checks += _probed(path, component, quick)
+        checks += _probed(path, component, quick) if trust or _is_own(path, component) else [_NOT_LOADED]
     codes = tuple(("compute_" if code.ptx else "sm_") + str(code.architecture) for code in elf.cuda)
     return Diagnosis(path, component, tuple(checks), codes)
+
+
+_NOT_LOADED = Check("load", WARNING, "left out: it is not the library that is in use here; --trust loads and tries it")
+
+
+def _is_own(path: Path, component: str) -> bool:
+    """Whether it is the library that is loaded anyway when its component is needed."""
+    try:
+        return find(component) == Path(os.path.realpath(path))
+    except UsageError:
+        return False
 
 
 def _by_name(path: Path) -> str | None:
@@ -155,7 +176,7 @@ def _cuda(elf: Elf) -> list[Check]:
 
 def _probed(path: Path, component: str, quick: bool) -> list[Check]:
     """Findings of the child, and how it ended."""
-    command = [sys.executable, "-m", "normexport.plugins.probe", str(path.resolve()), component]
+    command = [sys.executable, *_PROBE, str(path.resolve()), component]
     package = str(Path(normexport.__file__).parents[1])
     paths = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH", "")) if part)
     try:
@@ -169,10 +190,22 @@ def _probed(path: Path, component: str, quick: bool) -> list[Check]:
         )
     except subprocess.TimeoutExpired:
         return [Check("process", FAILED, f"loading and trying it takes longer than {_PATIENCE} s")]
-    found = [Check(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith('{"name"')]
+    found = list(_findings(done.stdout))
     if done.returncode == 0:
         return found
     how = f"by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else f"with code {done.returncode}"
     after = f"after the check '{found[-1].name}'" if found else "while loading it"
     said = (done.stderr.strip().splitlines() or [""])[-1]
     return [*found, Check("process", FAILED, f"ended {how} {after}" + (f": {said}" if said else ""))]
+
+
+def _findings(output: str) -> Iterator[Check]:
+    """What the child found; a library may have written lines of its own."""
+    for line in output.splitlines():
+        try:
+            fields = record(parse_json(line), "")
+            check = Check(*(fields.get(name, text) for name in ("name", "state", "words")))
+        except BadJson:
+            continue
+        if check.state in (GOOD, WARNING, FAILED):
+            yield check

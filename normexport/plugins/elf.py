@@ -13,12 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from normexport.io.opening import opened
+
 _SHARED = 3  # e_type ET_DYN
 MACHINES = {0x3E: "x86_64", 0xB7: "aarch64"}
 _NEEDED, _SONAME = 1, 14  # entries of .dynamic
 _SYMBOL = struct.Struct("<IBBHQQ")
-_FATBIN_MAGIC = 0xBA55ED50
+_FATBIN_MAGIC = struct.pack("<I", 0xBA55ED50)
 _PTX, _CUBIN = 1, 2  # kinds of entries in a fat binary
+_FAT_HEADER = 32  # bytes of it that are read; CUDA's own has 64
+
+#: Tables may point anywhere, and to one place again and again: no more is followed than large libraries have (100,000
+#: symbols of libtorch), and no more text is read than four times the file.
+_MOST_ENTRIES = 1_000_000
+_LONGEST_NAME = 1 << 16
 
 
 class NotElf(ValueError):
@@ -59,10 +67,13 @@ class Elf:
 
     Raises:
         NotElf: the file is something else, is cut off or damaged.
+        UsageError: it can't be read.
     """
 
     def __init__(self, path: Path) -> None:
-        self._data = path.read_bytes()
+        with opened(path) as file:
+            self._data = file.read()
+        self._entries, self._text_left = _MOST_ENTRIES, 4 * len(self._data)
         try:
             self._read_header()
             self.exported = frozenset(self._exported())
@@ -95,7 +106,16 @@ class Elf:
 
     def _text(self, strings: _Section, at: int) -> str:
         start = strings.offset + at
-        return self._data[start : self._data.index(b"\0", start)].decode()
+        end = self._data.index(b"\0", start, start + _LONGEST_NAME)
+        self._text_left -= end - start
+        self._count()
+        return self._data[start:end].decode()
+
+    def _count(self) -> None:
+        """One entry of a table more."""
+        self._entries -= 1
+        if self._entries < 0 or self._text_left < 0:
+            raise NotElf("has more entries than a library can have: it is damaged")
 
     def _exported(self) -> Iterator[str]:
         section = self._sections.get(".dynsym")
@@ -103,6 +123,7 @@ class Elf:
             return
         strings = self._by_index[section.link]
         for at in range(section.offset, section.offset + section.size, _SYMBOL.size):
+            self._count()
             name, info, other, defined_in, _, _ = _SYMBOL.unpack_from(self._data, at)
             if defined_in and info >> 4 in (1, 2, 10) and other & 3 in (0, 3):  # global, weak, unique; visible
                 yield self._text(strings, name)
@@ -112,6 +133,7 @@ class Elf:
         if section is not None:
             strings = self._by_index[section.link]
             for at in range(section.offset, section.offset + section.size, 16):
+                self._count()
                 tag, value = struct.unpack_from("<qQ", self._data, at)
                 if tag == wanted:
                     yield self._text(strings, value)
@@ -123,6 +145,7 @@ class Elf:
         strings = self._by_index[section.link]
         library = section.offset
         for _ in range(section.info):
+            self._count()
             _, count, _, first, to_next_library = struct.unpack_from("<HHIII", self._data, library)
             entry = library + first
             for _ in range(count):
@@ -140,20 +163,22 @@ class Elf:
         if section is None:
             return
         at, end = section.offset, section.offset + section.size
-        while at + 16 <= end:
-            magic, _, header, size = struct.unpack_from("<IHHQ", self._data, at)
-            if magic != _FATBIN_MAGIC or not header:
-                at += 8  # padding between two fat binaries
-                continue
-            yield from self._fat_entries(at + header, at + header + size)
-            at += header + size
+        while (at := self._data.find(_FATBIN_MAGIC, at, end)) >= 0:
+            self._count()
+            _, _, header, size = struct.unpack_from("<IHHQ", self._data, at)
+            if at % 8 == section.offset % 8 and header:
+                yield from self._fat_entries(at + header, at + header + size)
+                at += header + size
+            else:
+                at += 1
 
     def _fat_entries(self, at: int, end: int) -> Iterator[CudaCode]:
         """Entries start with kind (2 bytes), 2 bytes, header size (4), payload size (8); architecture at byte 28."""
-        while at + 32 <= end:
+        while at + _FAT_HEADER <= end:
+            self._count()
             kind, _, header, size = struct.unpack_from("<HHIQ", self._data, at)
             (architecture,) = struct.unpack_from("<I", self._data, at + 28)
-            if not header:
+            if header < _FAT_HEADER:
                 return
             if kind in (_PTX, _CUBIN):
                 yield CudaCode(architecture, kind == _PTX)
@@ -162,7 +187,11 @@ class Elf:
 
 def newest(versions: frozenset[str], family: str) -> str | None:
     """The highest of "GLIBC_2.17", "GLIBC_2.34", ... as "2.34"; None where there is none of that family."""
-    numbers = [match.group(1) for version in versions if (match := re.fullmatch(rf"{family}_(\d+(?:\.\d+)*)", version))]
+    numbers = [
+        match.group(1)
+        for version in versions
+        if (match := re.fullmatch(rf"{family}_([0-9]{{1,9}}(?:\.[0-9]{{1,9}})*)", version))
+    ]
     return max(numbers, key=version_key, default=None)
 
 

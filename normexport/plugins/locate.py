@@ -1,13 +1,18 @@
-"""Where the native libraries lie, and where their sources are."""
+"""Where the native libraries lie, and where their sources are.
+
+Never the working folder, and never where somebody else can write: a library runs as soon as it is loaded.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import pwd
 from pathlib import Path
 
 import normexport
 from normexport.errors import MissingComponent, UsageError
+from normexport.plugins.private import private
 
 #: Component -> what it is for. Each is one shared library, libnormexport_NAME.so.
 COMPONENTS = {
@@ -46,13 +51,27 @@ def build_folder() -> Path:
     root = checkout()
     if root is not None:
         return root / "build" / "plugins"
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "normexport" / f"plugins-{normexport.__version__}"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not cache.is_absolute():  # as its specification has it: a relative one is not set
+        cache = _home() / ".cache"
+    return cache / "normexport" / f"plugins-{normexport.__version__}"
+
+
+def _home() -> Path:
+    """The user's, as the system knows it where HOME is no whole path."""
+    home = Path(os.environ.get("HOME", ""))
+    return home if home.is_absolute() else Path(pwd.getpwuid(os.getuid()).pw_dir)
 
 
 def library_folder() -> Path:
-    """Where the libraries are looked for: NORMEXPORT_PLUGIN_DIR, else lib/ of the build folder."""
+    """Where the libraries are looked for: NORMEXPORT_PLUGIN_DIR, else lib/ of the build folder. A whole path.
+
+    Raises:
+        UsageError: NORMEXPORT_PLUGIN_DIR is a relative path, which means another folder wherever one works.
+    """
     given = os.environ.get(FOLDER_VARIABLE)
+    if given and not os.path.isabs(given):
+        raise UsageError(FOLDER_VARIABLE, f"is {given!r}, and no whole path", "write it from / on")
     return Path(given) if given else build_folder() / "lib"
 
 
@@ -71,10 +90,10 @@ def find(name: str) -> Path | None:
     """The library of component "kernels", "onnxruntime", "cuda" or "tensorrt", or None where it has not been built.
 
     Raises:
-        UsageError: no component is called so.
+        UsageError: no component is called so, or others could have written the library (`normexport.plugins.private`).
     """
     path = path_of(name)
-    return path if path.is_file() else None
+    return private(path) if path.is_file() else None
 
 
 def require(name: str) -> Path:
@@ -82,7 +101,7 @@ def require(name: str) -> Path:
 
     Raises:
         MissingComponent: the library has not been built.
-        UsageError: no component is called so.
+        UsageError: see `find`.
     """
     path = find(name)
     if path is None:

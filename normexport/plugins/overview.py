@@ -10,9 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from normexport.errors import UsageError
 from normexport.plugins import locate
 from normexport.plugins.build import cuda_compiler
 from normexport.plugins.doctor import examine
+from normexport.plugins.private import private
 
 #: What runs each component, as distributions that may be installed, and the extra that installs one.
 _HOSTS = {
@@ -73,7 +75,10 @@ def _library(name: str, purpose: str) -> Library:
     if not path.is_file():
         words = f"not built; run: {locate.build_command(name)}"
         return Library(name, purpose, path, False, False, words, (), host)
-    diagnosis = examine(path, quick=True)
+    try:
+        diagnosis = examine(private(path), quick=True, trust=True)
+    except UsageError as error:
+        return Library(name, purpose, path, True, False, error.cause, (), host)
     failure = diagnosis.first_failure
     if failure is not None:
         return Library(name, purpose, path, True, False, f"{failure.name}: {failure.words}", diagnosis.cuda, host)

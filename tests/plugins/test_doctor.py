@@ -41,6 +41,10 @@ def hollow(compiled, version=ABI_VERSION, more=""):
     return compiled(HOLLOW.format(version=version, more=more))
 
 
+def tried(library, **how):
+    return examine(library, trust=True, **how)
+
+
 def failures(diagnosis):
     return {check.name: check.words for check in diagnosis.checks if check.state == "failed"}
 
@@ -78,39 +82,39 @@ def test_library_without_symbols_is_another_library(compiled):
 
 def test_missing_symbols_are_named(compiled):
     library = compiled('#include <cstdint>\nextern "C" int32_t nx_abi_version() { return 1; }')
-    assert failures(examine(library.rename(library.with_name("libnormexport_kernels.so")))) == {
+    assert failures(tried(library.rename(library.with_name("libnormexport_kernels.so")))) == {
         "symbols": "does not export nx_cpu_norm, nx_cpu_workspace, nx_cpu_target, nx_norm_size, nx_check, nx_message, "
         "nx_pool_create, nx_pool_threads"
     }
 
 
 def test_other_interface_is_found_before_anything_is_called(compiled):
-    found = failures(examine(hollow(compiled, version=ABI_VERSION + 1)))
+    found = failures(tried(hollow(compiled, version=ABI_VERSION + 1)))
     assert list(found) == ["interface"]
     assert f"version {ABI_VERSION + 1}" in found["interface"]
 
 
 def test_kernels_that_compute_nothing_fail_the_smoke_test(compiled):
-    assert "off the float64 reference" in failures(examine(hollow(compiled)))["smoke test"]
+    assert "off the float64 reference" in failures(tried(hollow(compiled)))["smoke test"]
 
 
 def test_quick_examination_leaves_the_smoke_test_out(compiled):
-    assert examine(hollow(compiled), quick=True).healthy
+    assert tried(hollow(compiled), quick=True).healthy
 
 
 def test_library_that_kills_its_process_is_a_finding(compiled):
-    assert failures(examine(hollow(compiled, more=DYING))) == {"process": "ended by SIGABRT while loading it"}
+    assert failures(tried(hollow(compiled, more=DYING))) == {"process": "ended by SIGABRT while loading it"}
 
 
 def test_library_that_flushes_denormals_is_a_finding(compiled):
     if Elf(compiled("int nothing;", "libprobe.so")).machine != "x86_64":
         pytest.skip("the stand-in sets the control register of x86")
-    found = failures(examine(hollow(compiled, more=FLUSHING), quick=True))
+    found = failures(tried(hollow(compiled, more=FLUSHING), quick=True))
     assert "flush-to-zero" in found["denormals"]
 
 
 def test_library_that_needs_what_is_not_there_says_what(compiled):
-    found = failures(examine(hollow(compiled, more='extern "C" int nowhere(); int use() { return nowhere(); }')))
+    found = failures(tried(hollow(compiled, more='extern "C" int nowhere(); int use() { return nowhere(); }')))
     assert "nowhere" in found["load"]
 
 
@@ -118,7 +122,7 @@ def test_library_for_another_machine_is_not_loaded(compiled, tmp_path):
     data = bytearray(hollow(compiled).read_bytes())
     data[18:20] = struct.pack("<H", 0xF3)  # RISC-V
     (tmp_path / "foreign.so").write_bytes(data)
-    diagnosis = examine(tmp_path / "foreign.so")
+    diagnosis = tried(tmp_path / "foreign.so")
     assert "machine 243" in failures(diagnosis)["machine"]
     assert "load" not in {check.name for check in diagnosis.checks}
 
@@ -126,6 +130,50 @@ def test_library_for_another_machine_is_not_loaded(compiled, tmp_path):
 def test_absent_file_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match="is no file"):
         examine(tmp_path / "absent.so")
+
+
+MARKING = """
+#include <cstdio>
+__attribute__((constructor)) static void mark() {{ if (FILE* file = std::fopen("{marker}", "w")) std::fclose(file); }}
+"""
+
+
+def test_a_library_from_elsewhere_is_read_and_not_loaded(compiled, tmp_path):
+    marker = tmp_path / "marker"
+    library = hollow(compiled, more=MARKING.format(marker=marker))
+    diagnosis = examine(library)
+    assert {check.name: check.words for check in diagnosis.checks}["load"].endswith("--trust loads and tries it")
+    assert not marker.exists()
+    tried(library, quick=True)
+    assert marker.exists()
+
+
+def test_the_library_in_use_is_loaded_under_any_of_its_names(compiled, tmp_path, monkeypatch):
+    library = hollow(compiled).rename(tmp_path / "libnormexport_kernels.so")
+    (tmp_path / "other.so").symlink_to(library)
+    monkeypatch.setenv("NORMEXPORT_PLUGIN_DIR", str(tmp_path))
+    assert {check.name: check.words for check in examine(tmp_path / "other.so", quick=True).checks}["load"] == "loads"
+
+
+def test_the_child_imports_nothing_from_the_working_folder(compiled, tmp_path, monkeypatch):
+    for name in ("ctypes", "json", "numpy", "normexport", "runpy"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    assert tried(hollow(compiled), quick=True).healthy
+    assert not (tmp_path / "marker").exists()
+
+
+SAYING = """
+#include <cstdio>
+__attribute__((constructor)) static void say() {{ std::puts("{line}"); std::fflush(stdout); }}
+"""
+
+
+@pytest.mark.parametrize(
+    "line", ['{\\"name\\": 1}', '{\\"name\\": [[', '{\\"name\\": \\"load\\", \\"state\\": \\"odd\\"}', "\\xff\\x1b[2J"]
+)
+def test_what_a_library_writes_itself_is_no_finding(line, compiled):
+    assert tried(hollow(compiled, more=SAYING.format(line=line)), quick=True).healthy
 
 
 def test_exports_needs_and_versions_are_read_from_the_file(compiled):
@@ -174,3 +222,34 @@ def test_damaged_libraries_never_crash_the_reader(compiled, tmp_path):
         except NotElf:
             refused += 1
     assert 0 < refused < 300
+
+
+def test_mutated_headers_are_refused_or_read_and_never_hang(compiled, tmp_path):
+    """Bytes of the header and of the section table, where all offsets, sizes and counts are."""
+    rng, outcomes = random.Random(1), set()
+    whole = compiled('#include <cstdio>\nextern "C" void speak() { std::puts("x"); }').read_bytes()
+    (table,) = struct.unpack_from("<Q", whole, 40)
+    places = [*range(4, 64), *range(table, len(whole))]
+    for _ in range(300):
+        data = bytearray(whole)
+        for place in rng.sample(places, 3):
+            data[place] = rng.choice([0, 1, 0x7F, 0xFF, rng.randrange(256)])
+        (tmp_path / "damaged.so").write_bytes(data)
+        outcomes.add(examine(tmp_path / "damaged.so").healthy)
+    assert False in outcomes
+
+
+def test_a_table_that_leads_back_to_one_long_name_is_refused(compiled, tmp_path):
+    """A million symbols, each the same name of 60,000 letters: 60 GB of text in a file of 24 MB."""
+    whole = bytearray(compiled("int nothing;").read_bytes())
+    (table,), (size, count) = struct.unpack_from("<Q", whole, 40), struct.unpack_from("<HH", whole, 58)
+    sections = [list(struct.unpack_from("<IIQQQQIIQQ", whole, table + at * size)) for at in range(count)]
+    (symbols,) = [at for at, section in enumerate(sections) if section[1] == 11]  # SHT_DYNSYM
+    names = sections[symbols][6]
+    sections[names][4:6] = len(whole), 60_001
+    sections[symbols][4:6] = len(whole) + 60_001, 24_000_000
+    for at, section in enumerate(sections):
+        struct.pack_into("<IIQQQQIIQQ", whole, table + at * size, *section)
+    whole += b"a" * 60_000 + b"\0" + struct.pack("<IBBHQQ", 0, 0x12, 0, 1, 0, 0) * 1_000_000
+    (tmp_path / "x.so").write_bytes(whole)
+    assert "more entries than a library can have" in failures(examine(tmp_path / "x.so"))["file"]

@@ -1,5 +1,11 @@
 """`python -m normexport_cli`."""
 
+import os
+import sys
+
+if sys.path[0] in ("", os.getcwd()):  # Python puts the working folder first: a torch.py in it would be PyTorch
+    sys.path.pop(0)
+
 from normexport_cli.start import main
 
 main()

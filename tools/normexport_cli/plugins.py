@@ -36,6 +36,9 @@ Architectures = Annotated[
 ]
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", metavar="N", help="Compilers at a time. One per core.")]
 Quick = Annotated[bool, typer.Option("--quick", metavar="", help="Leave out the smoke test.")]
+TrustLibrary = Annotated[
+    bool, typer.Option("--trust", metavar="", help="Load and try a library from elsewhere, which runs its code.")
+]
 Given = Annotated[Path, typer.Argument(metavar="LIB", help="A library, or the name of a component.")]
 
 
@@ -106,12 +109,14 @@ def build(
 def doctor(
     library: Given,
     quick: Quick = False,
+    trust: TrustLibrary = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
     """Say what is wrong with a library: format, symbols, interface, what it needs, GPUs it has code for, a trial run.
 
-    It is loaded in a process of its own. Exit code 6 where a check fails.
+    The library in use here is also loaded, in a process of its own; any other with --trust. Exit code 6 where a check
+    fails.
 
     \b
       normexport plugins doctor onnxruntime
@@ -122,7 +127,7 @@ def doctor(
         from normexport.plugins.doctor import examine
 
         by_name = str(library) in plugins.COMPONENTS and not library.exists()
-        diagnosis = examine(plugins.require(str(library)) if by_name else library, quick=quick)
+        diagnosis = examine(plugins.require(str(library)) if by_name else library, quick=quick, trust=trust)
     if json:
         print_json(diagnosis.as_dict())
     else:
