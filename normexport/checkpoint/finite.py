@@ -46,6 +46,8 @@ def require_finite(tensors: Mapping[str, Tensor], may_be_infinite: Collection[st
 
 def _is_finite(value: Tensor) -> bool:
     """NaN and Inf survive a sum, which is four times as fast as looking at each element; a sum may overflow."""
+    if value.itemsize == 1 and value.is_floating_point():
+        value = value.float()  # PyTorch can't add numbers of 8 bits
     if not value.is_floating_point() or bool(torch.isfinite(value.sum())):
         return True
     return bool(torch.isfinite(value).all())

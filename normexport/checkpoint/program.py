@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +10,11 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-import normexport.nn  # noqa: F401  (registers torch.ops.normexport, which programs refer to)
 from normexport.checkpoint.bare import inspect_state
 from normexport.checkpoint.dialect import Dialect
-from normexport.checkpoint.pt2 import require_plain_program
+from normexport.checkpoint.pt2 import open_program
 from normexport.checkpoint.records import Checkpoint, NormRecord, Statistics
 from normexport.checkpoint.state import State
-from normexport.errors import CheckpointError
 
 _LIVE_SCHEMA = ("x", "scale", "bias", "kind", "instance")
 
@@ -28,33 +25,13 @@ def load_program(path: Path, dialect: Dialect | None, trust: bool) -> Checkpoint
     Raises:
         CheckpointError: it would run code and `trust` is not given, can't be read, or holds NaN.
     """
-    if not trust:
-        require_plain_program(path)
-    program = _opened(path)
+    program = open_program(path, trust)
     state, live = State.of({**program.state_dict, **_constants(program)}), tuple(_live_norms(program))
     norms, weights = inspect_state(state, dialect)
     kinds = _kinds(program)
     stored = [_as_in_graph(record, kinds) for record in norms]
     notes = tuple(_notes(program, state))
     return Checkpoint(path, "program", None, program, (*stored, *live), weights, notes)
-
-
-def _opened(path: Path) -> ExportedProgram:
-    logger = logging.getLogger("torch.export")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # PyTorch logs the traceback of what is about to be one clear line
-    try:
-        return torch.export.load(path)
-    # The reader lets out whatever its many parsers raise.
-    except Exception as error:
-        text = str(error).strip().splitlines()
-        raise CheckpointError(
-            str(path),
-            f"is an exported program that this PyTorch can't read ({text[0][:160] if text else type(error).__name__})",
-            f"export it again with PyTorch {torch.__version__.partition('+')[0]}",
-        ) from error
-    finally:
-        logger.setLevel(level)
 
 
 def _constants(program: ExportedProgram) -> dict[str, torch.Tensor]:
