@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until signals are listened to, Ctrl-C ends this without a traceback
+
 import gc
 import sys
 from collections.abc import Sequence

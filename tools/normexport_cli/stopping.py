@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
+import threading
 from types import FrameType
 
 from normexport.interrupts import ENDING
@@ -25,6 +27,7 @@ def listen() -> None:
     for number in ENDING:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _stop)
+    sys.unraisablehook = _send_again
 
 
 def leave() -> None:
@@ -45,6 +48,16 @@ def say_stopped() -> int:
         sys.stderr.write(_WORDS[signal.Signals(number).name] + "\n")
         sys.stderr.flush()
     return 128 + number
+
+
+def _send_again(lost: sys.UnraisableHookArgs) -> None:
+    """Where Python drops exceptions (in weak references' callbacks and finalizers), a `Stopped` comes once more."""
+    if not isinstance(lost.exc_value, Stopped):
+        sys.__unraisablehook__(lost)
+        return
+    timer = threading.Timer(0.01, os.kill, (os.getpid(), _came[-1]))
+    timer.daemon = True
+    timer.start()
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
