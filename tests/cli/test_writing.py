@@ -57,6 +57,8 @@ def writing_calls(file: Path) -> Iterator[tuple[str, str]]:
             inside = child.name if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) else function
             if isinstance(child, ast.Call) and _writes(child):
                 yield inside, ast.unparse(child.func)
+            if isinstance(child, ast.ImportFrom) and child.module in ("os", "shutil", "tempfile", "numpy"):
+                yield from ((inside, name.name) for name in child.names if name.name in (*_WRITING, "replace", "save"))
             yield from look(child, inside)
 
     yield from look(ast.parse(file.read_text()), "")
@@ -73,7 +75,7 @@ def _writes(call: ast.Call) -> bool:
         return any(set(mode) & set("wax+") and set(mode) <= set("rwaxbt+") for mode in modes)
     if name == "write_bytes":
         return isinstance(call.func, ast.Attribute)
-    return name in _WRITING or (owner, name) in _BEHIND
+    return isinstance(call.func, ast.Attribute) and (name in _WRITING or (owner, name) in _BEHIND)
 
 
 def test_only_the_writers_write():
@@ -108,6 +110,7 @@ _OPENS_TO_READ = ("normexport/io/external_data.py", "normexport/io/opening.py", 
         "os.open(path, os.O_CREAT)",
         "array.tofile(path)",
         "json.dump(x, file)",
+        "from shutil import copyfile",
     ],
 )
 def test_the_search_knows_what_writes(tmp_path, code):
