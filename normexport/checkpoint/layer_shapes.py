@@ -209,6 +209,11 @@ def _bounded_weight(kind: type[nn.Module], state: State) -> Iterator[tuple[str, 
     yield "rho", tuple(rho.shape)
 
 
+def _wrapper(kind: type[nn.Module], state: State) -> Iterator[tuple[str, Any]]:
+    _require(isinstance(state["_modules"].get("module"), nn.Module), "it wraps no network")
+    yield from ()
+
+
 def _unflatten(kind: type[nn.Module], state: State) -> Iterator[tuple[str, Any]]:
     numbers = [each if type(each) is int else each[1] for each in state["unflattened_size"]]
     _require(math.prod(abs(each) for each in numbers) < 1 << 40 and numbers.count(-1) <= 1, "unflattened_size")
@@ -234,4 +239,5 @@ _RULES: tuple[tuple[type[nn.Module], Callable[[type[nn.Module], State], Iterator
     (RNNCellBase, _recurrent_cell),
     (nn.MultiheadAttention, _attention),
     (nn.Unflatten, _unflatten),
+    (nn.DataParallel, _wrapper),
 )

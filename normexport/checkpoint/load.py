@@ -130,7 +130,7 @@ def _finish(
 
 def _unwrapped_module(model: nn.Module) -> nn.Module:
     """The network inside its wrappers, parts of it that were compiled included."""
-    while (attribute := _WRAPPERS.get(type(model).__name__)) is not None and attribute in model._modules:
+    while (attribute := _WRAPPERS.get(type(model).__name__)) is not None and list(model._modules) == [attribute]:
         model = model.get_submodule(attribute)
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):

@@ -15,8 +15,9 @@ from typing import Any
 
 from normexport.checkpoint.inert import BadPickle, Call, Dict, Name, Persistent, Set
 
-#: A training checkpoint has some thousands of each; at these limits a pickle takes seconds and a gigabyte.
-MOST_INSTRUCTIONS, MOST_OBJECTS = 8_000_000, 1_000_000
+#: A training checkpoint has some thousands of each; at these limits a pickle takes seconds and a gigabyte. Containers,
+#: names, calls and references are objects; the memo is what later instructions can refer to.
+MOST_INSTRUCTIONS, MOST_OBJECTS, MOST_IN_MEMO = 3_000_000, 500_000, 1_000_000
 #: Bytes of one int: PCG64, the largest state that numpy writes as an int, has 16.
 _LONGEST_INT = 128
 _LONGEST_NAME = 512
@@ -152,7 +153,8 @@ class _Machine:
         self._put(tuple(reversed([self._pop() for _ in range(count)])))
 
     def memoize(self, index: int) -> None:
-        self.objects += index not in self.memo
+        if len(self.memo) >= MOST_IN_MEMO:
+            raise BadPickle(f"its pickle remembers more than {MOST_IN_MEMO:,} objects")
         self.memo[index] = self._top()
 
     def recall(self, index: int) -> None:

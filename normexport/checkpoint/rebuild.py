@@ -16,7 +16,7 @@ from normexport.checkpoint.inert import DEEPEST, BadPickle, Call, Dict, Name, Pe
 from normexport.checkpoint.rebuild_modules import MODULE_BUILDERS, Tree
 from normexport.checkpoint.rebuild_numpy import NUMPY_BUILDERS
 from normexport.checkpoint.rebuild_plain import BARE_NAMES, PLAIN_BUILDERS
-from normexport.checkpoint.rebuild_tensors import DTYPES, TENSOR_BUILDERS, layout_named
+from normexport.checkpoint.rebuild_tensors import DTYPES, QUANTISING, TENSOR_BUILDERS, layout_named
 from normexport.checkpoint.storages import STORAGE_TYPES, UNTYPED, Storages
 
 Builder = Callable[["Rebuilder", Call], Any]
@@ -30,7 +30,7 @@ BUILDERS: dict[str, Builder] = {
     "torch.serialization._get_layout": layout_named,
 }
 #: What a pickle may name without calling it.
-VALUES: dict[str, Any] = {**DTYPES, **BARE_NAMES}
+VALUES: dict[str, Any] = {**DTYPES, **QUANTISING, **BARE_NAMES}
 _KNOWN = frozenset({*BUILDERS, *VALUES, *STORAGE_TYPES, UNTYPED})
 _LEAVES = frozenset({str, int, float, bool, bytes, type(None)})
 _KEYS = (str, float, bool, bytes, type(None), torch.dtype, torch.device, np.generic)

@@ -14,8 +14,9 @@ from normexport.checkpoint.storages import Storage
 if TYPE_CHECKING:
     from normexport.checkpoint.rebuild import Rebuilder
 
-#: Types by the name that pickles have for them.
+#: Types and ways of quantising by the name that pickles have for them.
 DTYPES = {f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
+QUANTISING = {f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.qscheme)}
 _LAYOUTS = {
     str(each): each
     for each in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
@@ -177,7 +178,10 @@ def _view(rebuilder: Rebuilder, storage: Storage, dtype: torch.dtype, where: tup
     begin = storage.begin if storage.dtype is not None else storage.begin // itemsize
     if last >= there or offset > there:
         raise BadPickle(f"a tensor in it ({'x'.join(map(str, size)) or 'a number'}) reaches beyond its data")
-    return torch.empty(0, dtype=dtype).set_(storage.memory.untyped_storage(), begin + offset, size, stride)
+    try:
+        return torch.empty(0, dtype=dtype).set_(storage.memory.untyped_storage(), begin + offset, size, stride)
+    except RuntimeError:  # an empty tensor with sizes that overflow
+        raise BadPickle("a tensor in it has impossible sizes") from None
 
 
 def _set_conjugate(rebuilder: Rebuilder, tensor: Tensor, said: Any) -> None:

@@ -56,6 +56,8 @@ class Stored:
 
     def readings(self) -> tuple[Dialect, ...]:
         """Every dialect these tensors can be of; one where keys or version settle it, none if it is no norm."""
+        if any(value.is_complex() for value in self.values.values()):
+            return ()
         shapes = {key: tuple(value.shape) for key, value in self.values.items()}
         fitting = tuple(each for each in DIALECTS.values() if each.fits(shapes))
         proven = tuple(each for each in fitting if each.proven(self.version))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,7 +49,8 @@ def unpickle(path: Path, trust: bool) -> Any:
     if trust:
         return _trusted(path)
     try:
-        return _read(path)
+        with _without_collection():
+            return _read(path)
     except BadArchive as error:
         raise CheckpointError(str(path), f"is truncated or damaged ({error})", "copy or download it again") from error
     except BadPickle as error:
@@ -57,6 +61,18 @@ def unpickle(path: Path, trust: bool) -> Any:
     except RecursionError as error:
         cause = "can't be read (objects in it are nested too deeply)"
         raise CheckpointError(str(path), cause, "it is damaged, or not from torch.save") from error
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """No garbage collection meanwhile: looking through millions of records again and again takes most of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _trusted(path: Path) -> Any:

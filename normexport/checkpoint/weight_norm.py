@@ -130,11 +130,19 @@ def _stored(state: State, layout: Layout, at: str, name: str) -> StoredWeight | 
     v, g, rho = parts["v"], parts.get("g"), parts.get("rho")
     if v.dim() < 2 or (g is not None and g.dim() not in (0, v.dim())):
         return None
+    if any(part.is_complex() or not _spreads(part, v) for part in parts.values()):
+        return None
     axis, p = (0 if g is None else _axis_of(g, v)), 2.0
     if layout.meta is not None:
         metadata = state.metadata.get(at + layout.meta.format(name=name), {})
         axis, p = metadata.get("axis", axis), metadata.get("p", p)
     return StoredWeight(layout, at, name, v, g, rho, axis, p)
+
+
+def _spreads(part: Tensor, v: Tensor) -> bool:
+    """Whether it has one number, or one per slice of v."""
+    sizes = zip(reversed(part.shape), reversed(v.shape), strict=False)
+    return part.numel() == 1 or (part.dim() <= v.dim() and all(size in (1, whole) for size, whole in sizes))
 
 
 def _keys(layout: Layout, at: str, name: str) -> Mapping[str, str]:
