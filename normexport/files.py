@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from normexport.errors import UsageError
-from normexport.hidden_folder import HiddenFolder
+from normexport.hidden_folder import HiddenFolder, locked
 from normexport.interrupts import undisturbed
 
 #: Errors that only writing can meet, whatever file they name.
@@ -209,14 +209,19 @@ def _told(names: Mapping[Path, Path], remedy: str = "") -> Iterator[None]:
 
 
 def _move(moves: Sequence[tuple[Path, Path]]) -> None:
-    """Rename each (from, to), or none: what was there before a failure is put back."""
+    """Rename each (from, to), or none: what was there before a failure is put back.
+
+    Runs beside this one that write into the same folders do so before or after, not in between.
+    """
     for staged, target in moves:
         if not os.path.islink(target):
             check_replaceable(target)
-        with contextlib.suppress(OSError):
             _take_over(staged, target)
     done: list[tuple[Path, Path]] = []
-    with undisturbed():
+    with contextlib.ExitStack() as stack:
+        for folder in sorted({target.parent for _, target in moves}):
+            stack.enter_context(locked(folder))
+        stack.enter_context(undisturbed())
         for index, (staged, target) in enumerate(moves):
             kept = staged.with_name(f".normexport-old-{index}")
             done.append((target, kept))
@@ -233,21 +238,27 @@ def _move(moves: Sequence[tuple[Path, Path]]) -> None:
 
 def _take_over(staged: Path, target: Path) -> None:
     """Give a new file the permissions of the one that it is to replace, and have it on disk before that one goes."""
-    old = target.lstat()
-    if not stat.S_ISREG(old.st_mode):
+    try:
+        old, new = target.lstat(), staged.stat()
+    except OSError:
         return
-    with staged.open("rb") as file:
-        os.fsync(file.fileno())
-    new, mode = staged.stat(), old.st_mode & 0o777
+    mode = old.st_mode & 0o777
     if new.st_gid != old.st_gid:
         try:
             os.chown(staged, -1, old.st_gid)
         except OSError:  # then its new group gets no more than all others
             mode = mode & ~0o070 | (mode & 0o007) << 3
-    if new.st_uid != old.st_uid:
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # of a file system that has no owners or permissions
+        if new.st_uid != old.st_uid:
             os.chown(staged, old.st_uid, -1)
-    staged.chmod(mode)
+    with contextlib.suppress(OSError):
+        staged.chmod(mode)
+    try:
+        with staged.open("rb") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno in (*_FULL, errno.EIO):
+            raise _unwritable(target, error) from error
 
 
 def _keep(target: Path, kept: Path) -> None:

@@ -12,6 +12,8 @@ import os
 import re
 import shutil
 import stat
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from normexport.interrupts import undisturbed
@@ -21,6 +23,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_PATIENCE, _PAUSE = 1.0, 0.01  # seconds
 _NAME = re.compile(r"\.normexport-[0-9a-f]{32}")  # nobody calls a folder of his own so, and nobody can guess it
 
 
@@ -95,6 +98,28 @@ def _create(parent: Path) -> tuple[Path, int | None]:
         if path.exists():
             return path, lock
         os.close(lock)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder that is written to, for as long as a few renames take.
+
+    Who holds it for longer than `_PATIENCE` is no run of ours, and where there are no locks there is none to hold.
+    """
+    lock, tries = None, int(_PATIENCE / _PAUSE)
+    while fcntl is not None and lock is None and tries and _NAME.fullmatch(folder.name) is None:
+        try:
+            lock = _lock(folder)
+        except BlockingIOError:
+            tries -= 1
+            time.sleep(_PAUSE)
+        except OSError:
+            break
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 def _lock(path: Path) -> int:

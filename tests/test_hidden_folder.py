@@ -8,6 +8,8 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,39 @@ def test_a_folder_taken_for_a_leftover_before_it_is_locked_is_made_again(tmp_pat
     assert names(tmp_path) == ["out"]
 
 
+def test_two_runs_do_not_mix_the_files_that_they_move(tmp_path, monkeypatch):
+    """Each moves all of its files before the other moves one."""
+    order, replace = [], os.replace
+
+    def slowly(source, target):
+        time.sleep(0.05)
+        order.append(source.read_text())
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", slowly)
+    threads = [threading.Thread(target=write_files, args=(tmp_path, text)) for text in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert order in (list("aaabbb"), list("bbbaaa"))
+    assert len({path.read_text() for path in tmp_path.iterdir()}) == 1
+
+
+def write_files(folder, text):
+    with replacing_all(*(folder / name for name in "xyz")) as temporaries:
+        for temporary in temporaries:
+            temporary.write_text(text)
+
+
+def test_a_lock_that_somebody_else_holds_for_long_is_not_waited_for(tmp_path):
+    """As in `flock out normexport convert model.pt2 -o out`."""
+    lock = hidden_folder._lock(tmp_path)
+    write_files(tmp_path, "new")
+    os.close(lock)
+    assert names(tmp_path) == ["x", "y", "z"]
+
+
 def test_without_locks_files_are_written_and_no_leftovers_removed(tmp_path, monkeypatch):
     def no_locks(path):
         raise OSError(errno.ENOLCK, "No locks available")
@@ -157,18 +192,12 @@ def stopping():
     signal.signal(signal.SIGTERM, before)
 
 
-def write_two(*paths):
-    with replacing_all(*paths) as temporaries:
-        for temporary in temporaries:
-            temporary.write_text("new")
-
-
 def test_a_signal_between_two_renames_waits_until_all_files_are_there(tmp_path, monkeypatch, stopping):
     replace = os.replace
     monkeypatch.setattr(files.os, "replace", lambda *p: (replace(*p), os.kill(os.getpid(), signal.SIGTERM)))
     with pytest.raises(InterruptedError):
-        write_two(tmp_path / "a", tmp_path / "b")
-    assert names(tmp_path) == ["a", "b"]
+        write_files(tmp_path, "new")
+    assert names(tmp_path) == ["x", "y", "z"]
     assert signal.getsignal(signal.SIGTERM).__name__ == "stop"
 
 
