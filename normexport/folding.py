@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from normexport.files import check_writable, replacing
-from normexport.onnx_files import open_onnx, save_onnx
+from normexport.onnx_files import opened_model, save_onnx
 from normexport.overwriting import check_outputs
 from normexport.passes import FoldConfig
 from normexport.passes import fold as fold_model
@@ -21,11 +21,19 @@ from normexport.weight_files import data_of_model
 FOLDING = FoldConfig(precision="float16")
 
 
-def fold(source: ir.Model | onnx.ModelProto | str | Path, output: str | Path | None = None) -> Folding:
+def fold(
+    source: ir.Model | onnx.ModelProto | str | Path,
+    output: str | Path | None = None,
+    *,
+    weights_under: str | Path | None = None,
+) -> Folding:
     """Fold the norms of an ONNX model, whoever exported it.
 
     `output` writes the result; where nothing could be improved, that is the very bytes of the source file. It may be
     the source file itself.
+
+    Args:
+        weights_under: a folder in which external data may lie too, as `normexport.onnx_files.open_onnx` takes it.
 
     Raises:
         FoldError: a damaged file.
@@ -35,7 +43,7 @@ def fold(source: ir.Model | onnx.ModelProto | str | Path, output: str | Path | N
     written = Path(output) if output is not None else None
     if written is not None:
         check_writable(written.parent)
-    model = _opened(source)
+    model = opened_model(source, weights_under)
     if written is not None:
         _check_output(written, path, model)
     result = fold_model(model, FOLDING)
@@ -45,12 +53,6 @@ def fold(source: ir.Model | onnx.ModelProto | str | Path, output: str | Path | N
         files = _write(result.model, written, unchanged)
     operators = Operators.of(model, result.model)
     return Folding(result.model, written, result.norms, result.warnings, result.changed, operators, files)
-
-
-def _opened(source: ir.Model | onnx.ModelProto | str | Path) -> ir.Model:
-    if isinstance(source, onnx.ModelProto):
-        return ir.from_proto(source)
-    return source if isinstance(source, ir.Model) else open_onnx(source)
 
 
 def _check_output(output: Path, source: Path | None, model: ir.Model) -> None:

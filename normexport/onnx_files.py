@@ -19,6 +19,10 @@ from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
 from normexport.errors import FoldError, UsageError
 from normexport.files import real_target, replacing_all
+from normexport.io.checked_tensor import CheckedTensor, checked
+from normexport.io.external_data import ExternalFiles, shown
+from normexport.io.model_tensors import graphs_of_model, replace_tensors, tensors_of_model
+from normexport.io.onnx_graphs import UNKNOWN, check_model
 from normexport.onnx_protos import damaged, read_onnx
 from normexport.weight_files import WRITTEN, free_name, remove_unread, written_with
 
@@ -29,30 +33,81 @@ SMALL = 1024  # bytes; below this a tensor stays in the proto (shape constants, 
 _ALIGNMENT = 4096  # bytes; external data starts on a page, so that readers can map it (ONNX ExternalData.md)
 
 
-def open_onnx(path: str | Path) -> ir.Model:
+def open_onnx(path: str | Path, weights_under: str | Path | None = None) -> ir.Model:
     """The model in an ONNX file; external data stays on disk until a tensor is used.
+
+    Args:
+        weights_under: a folder in which external data may lie too, also behind symbolic links. Without it, external
+            data must lie in the model's own folder.
 
     Raises:
         UsageError: there is no such file, or it can't be read.
-        FoldError: not ONNX, cut short, or its external data is missing, too short or outside the folder.
+        FoldError: not ONNX, cut short, not well-formed, or its external data is missing, too short or outside the
+            folder.
     """
-    return model_from_proto(read_onnx(path), Path(path))
+    under = _folder(weights_under)
+    return model_from_proto(read_onnx(path, weights_under=under), Path(path), under)
 
 
-def model_from_proto(proto: onnx.ModelProto, path: Path) -> ir.Model:
+def opened_model(source: ir.Model | onnx.ModelProto | str | Path, weights_under: str | Path | None = None) -> ir.Model:
+    """The model in a file or in memory, checked alike; one in memory is not changed.
+
+    External data of a proto is read only under `weights_under`, for a proto has no folder; that of an `ir.Model`
+    under the folder that each tensor names.
+
+    Raises:
+        UsageError, FoldError: see `open_onnx`.
+    """
+    if isinstance(source, (str, Path)):
+        return open_onnx(source, weights_under)
+    under = _folder(weights_under)
+    if isinstance(source, onnx.ModelProto):
+        place = source.graph.name or "model"
+        check_model(source, place, ExternalFiles(None, under))
+        return _model(source, place, lambda _: ExternalFiles(None, under))
+    if not any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors_of_model(source)):
+        return source
+    copy = source.clone()
+    folders: dict[str, ExternalFiles] = {}
+
+    def files(tensor: ir.ExternalTensor) -> ExternalFiles:
+        base = str(tensor.base_dir)
+        return folders.setdefault(base, ExternalFiles(Path(base) if base else None, under))
+
+    replace_tensors(copy, lambda tensor: _own(tensor, source.graph.name or "model", files))
+    return copy
+
+
+def model_from_proto(proto: onnx.ModelProto, path: Path, weights_under: Path | None = None) -> ir.Model:
     """The model in what `read_onnx` read from `path`; it keeps nothing of the proto.
 
     Raises:
         FoldError: its graph is not well-formed.
     """
+    files = ExternalFiles(path.parent, weights_under)
+    return _model(proto, str(path), lambda _: files)
+
+
+def _model(proto: onnx.ModelProto, place: str, files: Callable[[ir.ExternalTensor], ExternalFiles]) -> ir.Model:
     try:
         model = ir.from_proto(proto)
     except Exception as error:  # onnx_ir raises many kinds; each means that the graph is not well-formed
-        raise damaged(path, f"its graph can't be read ({_first_line(error)})") from error
-    ir.external_data.set_base_dir(model.graph, path.parent)
+        raise damaged(Path(place), f"its graph can't be read ({_root(error)})") from error
     # A proto hands out a copy of its bytes at every look, and one tensor keeps the whole proto alive.
-    _replace_tensors(model, _own)
+    replace_tensors(model, lambda tensor: _own(tensor, place, files))
+    _forget_unknown_sizes(model)
     return model
+
+
+def _folder(path: str | Path | None) -> Path | None:
+    """The folder that `weights_under` names.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if path is None or Path(path).is_dir():
+        return None if path is None else Path(path)
+    raise UsageError(str(path), "is not a folder", "name a folder that weights may lie in")
 
 
 def save_onnx(
@@ -157,25 +212,17 @@ def with_weights_inside(model: ir.Model, *, at_least: int | None = None) -> ir.M
         large = at_least is not None and tensor.nbytes >= at_least
         return tensor if large and id(tensor) in main and _is_native(tensor.dtype) else _as_array(tensor)
 
-    _replace_tensors(copy, inside)
+    replace_tensors(copy, inside)
     copy.metadata_props.pop(WRITTEN, None)
     return copy
 
 
-def _replace_tensors(model: ir.Model, change: Callable[[ir.TensorProtocol], ir.TensorProtocol]) -> None:
-    """Put `change(tensor)` in place of every initializer and tensor attribute, subgraphs and functions included."""
-    for graph in model.graphs():
-        for value in graph.initializers.values():
-            if value.const_value is not None:
-                value.const_value = change(value.const_value)
-    nodes = [node for graph in model.graphs() for node in graph]
-    nodes += [node for function in model.functions.values() for node in function]
-    for node in nodes:
-        for name, attribute in list(node.attributes.items()):
-            if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
-                changed = change(attribute.as_tensor())
-                if changed is not attribute.as_tensor():
-                    node.attributes[name] = ir.AttrTensor(name, changed)
+def _forget_unknown_sizes(model: ir.Model) -> None:
+    """Sizes that old exporters write as -1 are not known."""
+    for graph in graphs_of_model(model):
+        for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):
+            if value.shape is not None and UNKNOWN in value.shape.dims:
+                value.shape = ir.Shape([None if size == UNKNOWN else size for size in value.shape.dims])
 
 
 def _as_array(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
@@ -183,7 +230,11 @@ def _as_array(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
     return ir.Tensor(array, dtype=tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=tensor.name)
 
 
-def _own(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+def _own(
+    tensor: ir.TensorProtocol, place: str, files: Callable[[ir.ExternalTensor], ExternalFiles]
+) -> ir.TensorProtocol:
+    if isinstance(tensor, ir.ExternalTensor) and not isinstance(tensor, CheckedTensor):
+        return checked(tensor, place, files(tensor))
     return _as_array(tensor) if isinstance(tensor, ir.TensorProtoTensor) else tensor
 
 
@@ -203,5 +254,8 @@ def _is_native(dtype: ir.DataType) -> bool:
     return dtype != ir.DataType.STRING and dtype.numpy().kind in "fiub" and dtype.numpy().isbuiltin == 1
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+def _root(error: BaseException) -> str:
+    """First line of the error at the bottom: onnx_ir wraps it once per level of nesting."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return shown((str(error).strip() or type(error).__name__).splitlines()[0], 200)

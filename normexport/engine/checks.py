@@ -10,7 +10,7 @@ import onnx
 
 from normexport.engine.scan import NAMESPACE
 from normexport.errors import EngineError
-from normexport.onnx_protos import all_nodes
+from normexport.io.onnx_walk import nodes_of
 
 #: Domains whose operators a parser knows by itself.
 _PARSERS_OWN = ("", "ai.onnx", "com.microsoft", "trt", "trt.plugins")
@@ -28,7 +28,7 @@ def check_operators(model: onnx.ModelProto, known: Collection[str] = ()) -> None
         EngineError: a foreign operator has neither plugin nor body.
     """
     functions = {(function.domain, function.name) for function in model.functions}
-    for node in all_nodes(model):
+    for node in nodes_of(model):
         if node.domain in (*_PARSERS_OWN, NAMESPACE) or (node.domain, node.op_type) in functions:
             continue
         if node.op_type not in known:

@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
-from normexport.onnx_wire import BYTES, DOMAIN_OF_NODE, GRAPH_OF_MODEL, INITIALIZER_OF_GRAPH, fields, mapped
+from normexport.io.onnx_wire import BYTES, DOMAIN_OF_NODE, GRAPH_OF_MODEL, INITIALIZER_OF_GRAPH, fields, mapped
 
 #: Of our operators, and of their plugin creators.
 NAMESPACE = "normexport"

@@ -10,7 +10,8 @@ import onnx_ir as ir
 
 from normexport.errors import FoldError
 from normexport.passes.affine import Array, Refuse
-from normexport.passes.evaluate import OPERATORS, widen
+from normexport.passes.allowance import Allowance
+from normexport.passes.evaluate import OPERATORS, elements, widen
 from normexport.passes.nodes import label, op
 
 _CONSTANT_FIELDS = ("value", "value_float", "value_floats", "value_int", "value_ints")
@@ -20,7 +21,8 @@ class Constants:
     """Knows which values of the main graph are constant, and their arrays (float64 or int64) when asked.
 
     A constant is an initializer that no caller can override (not also a graph input), the output of a Constant
-    node, or computed from constants by the operators of `evaluate`. Arrays must not be written to.
+    node, or computed from constants by the operators of `evaluate`. Arrays must not be written to. How much is
+    computed and kept is limited by what is stored (`Allowance`): what a few bytes expand to is left to inference.
     """
 
     def __init__(self, graph: ir.Graph) -> None:
@@ -29,9 +31,14 @@ class Constants:
             for value in graph.initializers.values()
             if value.const_value is not None and not value.is_graph_input()
         }
-        self._arrays: dict[ir.Value, Array] = {}
+        self._arrays: dict[ir.Value, Array] = {}  # those used last come last
+        self._held = 0  # bytes of these
+        self._refused: dict[ir.Value, Refuse] = {}
+        stored = sum(value.const_value.nbytes for value in self._constant if value.const_value is not None)
         for node in graph:
             self._classify(node)
+            stored += _stored_bytes(node)
+        self._allowance = Allowance(stored)
 
     def _classify(self, node: ir.Node) -> None:
         stored = op(node) == "Constant" and any(field in node.attributes for field in _CONSTANT_FIELDS)
@@ -45,12 +52,12 @@ class Constants:
     def remember(self, value: ir.Value, array: Array) -> None:
         """A new initializer and the float64 array it was rounded from, so that folding twice rounds once."""
         self._constant.add(value)
-        self._arrays[value] = array
+        self._keep(value, array)
 
     def forget(self, value: ir.Value) -> None:
         """The value has left the graph."""
         self._constant.discard(value)
-        self._arrays.pop(value, None)
+        self._drop(value)
 
     def array(self, value: ir.Value | None) -> Array:
         """The constant's array.
@@ -68,9 +75,39 @@ class Constants:
             current = pending[-1]
             missing = [each for each in self._sources(current) if each not in self._arrays]
             if current not in self._arrays and not missing:
-                self._arrays[current] = self._evaluate(current)
+                self._compute(current, pending)
+            if current in self._refused:
+                raise self._refused[current]
             pending = pending[:-1] if current in self._arrays else [*pending, *missing]
+        self._keep(value, self._arrays[value])  # as the one used last
         return self._arrays[value]
+
+    def _compute(self, value: ir.Value, pending: list[ir.Value]) -> None:
+        """Evaluate one value whose sources are there; all of `pending` wait for it."""
+        try:
+            self._keep(value, self._evaluate(value))
+            if self._held > self._allowance.held:
+                needed = {source for waiting in pending for source in self._sources(waiting)}
+                self._let_go(needed | {value})
+        except Refuse as refusal:
+            self._refused.update(dict.fromkeys(pending, refusal))  # so that nobody walks down here again
+
+    def _let_go(self, needed: set[ir.Value]) -> None:
+        """Forget arrays that are not needed at this moment, those used longest ago first: they can be had again."""
+        for value in [each for each in self._arrays if each not in needed]:
+            if self._held <= self._allowance.held:
+                return
+            self._drop(value)
+        self._allowance.check_kept(self._held)
+
+    def _keep(self, value: ir.Value, array: Array) -> None:
+        self._drop(value)
+        self._arrays[value] = array
+        self._held += array.nbytes
+
+    def _drop(self, value: ir.Value) -> None:
+        array = self._arrays.pop(value, None)
+        self._held -= array.nbytes if array is not None else 0
 
     def weight(self, value: ir.Value, reader: ir.Node) -> Array:
         """The array of a weight that belongs to `reader` alone.
@@ -133,14 +170,18 @@ class Constants:
     def _evaluate(self, value: ir.Value) -> Array:
         node = value.producer()
         if node is None:
+            assert value.const_value is not None
+            self._allowance.read(value.const_value.size, f"'{value.name}'")
             return widen(_read(value))
         if op(node) == "Constant":
+            self._allowance.read(_size(node), label(node))
             return widen(_stored(node))
         inputs = [None if each is None else self._arrays[each] for each in _read_by(node)]
         try:
+            self._allowance.compute(elements(node, inputs), label(node))
             with np.errstate(all="ignore"):
                 return OPERATORS[op(node)](node, inputs)
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, OverflowError) as error:
             raise Refuse(f"{label(node)} can't be evaluated: {error}") from error
 
 
@@ -155,6 +196,21 @@ def _read(value: ir.Value) -> Array:
         return np.asarray(value.const_value.numpy())
     except (OSError, ValueError) as error:  # external data that is absent, short, or outside the model's folder
         raise FoldError(value.name or "initializer", f"its values can't be read: {error}") from error
+
+
+def _stored_bytes(node: ir.Node) -> int:
+    """Bytes of the tensor in a Constant node, 0 of any other."""
+    attribute = node.attributes.get("value") if op(node) == "Constant" else None
+    return attribute.as_tensor().nbytes if attribute is not None else 0
+
+
+def _size(node: ir.Node) -> int:
+    value: Any = _field(node)
+    return value.size if isinstance(value, ir.TensorProtocol) else np.size(value)
+
+
+def _field(node: ir.Node) -> Any:
+    return node.attributes[next(name for name in _CONSTANT_FIELDS if name in node.attributes)].value
 
 
 def _stored(node: ir.Node) -> Array:

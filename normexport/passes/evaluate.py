@@ -6,6 +6,7 @@ Floating-point arrays are float64, whole numbers int64. Each function takes the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,17 +34,19 @@ def widen(array: Array) -> Array:
 
 
 def _cast(node: ir.Node, inputs: Sequence[Any]) -> Array:
-    target = ir.DataType(node.attributes.get_int("to", ir.DataType.FLOAT))
-    values: Array = inputs[0]
-    return widen(values.astype(target.numpy()))
+    return _converted(inputs[0], ir.DataType(node.attributes.get_int("to", ir.DataType.FLOAT)))
 
 
 def _cast_like(node: ir.Node, inputs: Sequence[Any]) -> Array:
     like = node.inputs[1]
     if like is None or like.dtype is None:
         raise Refuse(f"the type that {node.op_type} '{node.name}' casts to is unknown")
-    values: Array = inputs[0]
-    return widen(values.astype(like.dtype.numpy()))
+    return _converted(inputs[0], like.dtype)
+
+
+def _converted(values: Array, target: ir.DataType) -> Array:
+    widen(np.empty(0, target.numpy()))  # refuses what is no number before there is one of it for every element
+    return widen(values.astype(target.numpy()))
 
 
 def _concat(node: ir.Node, inputs: Sequence[Any]) -> Array:
@@ -122,6 +125,25 @@ def _l2(data: Array, **keywords: Any) -> Array:
 def _l1(data: Array, **keywords: Any) -> Array:
     return np.asarray(np.sum(np.abs(data), **keywords))
 
+
+def elements(node: ir.Node, inputs: Sequence[Any]) -> int:
+    """How many numbers evaluating the node makes at most, temporary ones included, by shapes alone.
+
+    Raises:
+        ValueError, TypeError: the shapes do not fit together.
+    """
+    name = node.op_type
+    if name == "Concat":
+        return sum(each.size for each in inputs)
+    if name == "Expand":
+        return math.prod(np.broadcast_shapes(inputs[0].shape, tuple(int(size) for size in inputs[1])))
+    if name in _ELEMENTWISE:
+        every = len(inputs) if name in ("Max", "Min") else 1  # these lay all of them side by side
+        return every * math.prod(np.broadcast_shapes(*(each.shape for each in inputs)))
+    return int(inputs[0].size)
+
+
+_ELEMENTWISE = ("Add", "Div", "Max", "Min", "Mul", "Pow", "Sub")
 
 OPERATORS: dict[str, Evaluate] = {
     "Abs": _elementwise(np.abs),

@@ -21,6 +21,7 @@ from normexport.passes.cleanup import drop_unused_functions
 from normexport.passes.downward import push
 from normexport.passes.log import Log
 from normexport.passes.nodes import name_of
+from normexport.passes.operators import check_operators
 from normexport.passes.plan import Overflow, Plan
 from normexport.passes.result import Fate, FoldConfig, FoldResult
 from normexport.passes.site import Norm, Site, kind_of, read_site
@@ -42,6 +43,7 @@ def fold(model: ir.Model, config: FoldConfig | None = None) -> FoldResult:
         copy = model.clone()
     except (RuntimeError, ValueError) as error:
         raise FoldError(model.graph.name or "model", f"is not a valid graph: {_root(error)}") from error
+    check_operators(copy.graph)
     if model.ir_version < 4:
         _drop_default_inputs(copy.graph)
     folding = _Folding(Work(model, copy, config or FoldConfig()))

@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.passes.affine import PerChannel, Refuse, Vector
+from normexport.passes.allowance import TooLarge
 from normexport.passes.link import Link
 from normexport.passes.nodes import label, op
 from normexport.passes.work import Work
@@ -91,6 +92,8 @@ def _constant_shape(value: ir.Value, work: Work) -> tuple[int, ...] | None:
         return tuple(size if isinstance(size, int) else 0 for size in value.const_value.shape)
     try:
         return work.constants.array(value).shape
+    except TooLarge:
+        raise  # a limit that was met is told
     except Refuse:
         return None
 

@@ -3,7 +3,8 @@
 W = rho * V / ||V||_p, the p-norm over all axes but `axis` (over all of them for axis = -1), in float64; rho
 broadcasts to V. The weight keeps the name of the node's output.
 
-Refuses: V or rho that are not constant, and a slice of V whose norm is zero or not a number (by index).
+Refuses: V or rho that are not constant, rho that does not broadcast, p that is not positive, and a slice of V whose
+norm is zero or not a number (by index).
 """
 
 from __future__ import annotations
@@ -61,12 +62,19 @@ def _resolve_one(node: ir.Node, work: Work, log: Log) -> bool:
 def _weight(node: ir.Node, work: Work) -> Array:
     v, rho = (work.constants.array(required(node, index)) for index in (0, 1))
     float_type(required(node, 0), work)
-    axis = node.attributes.get_int("axis", 0)
-    weight, bad = bounded(v, rho, axis, node.attributes.get_float("p", 2.0))
-    if weight.shape != v.shape:
+    axis, p = node.attributes.get_int("axis", 0), node.attributes.get_float("p", 2.0)
+    if not p > 0.0 or v.size == 0:
+        raise Refuse(f"{label(node)} has p = {p:g}" if v.size else f"'{required(node, 0).name}' is empty")
+    if not _broadcasts(rho.shape, v.shape):
         raise Refuse(
             f"'{required(node, 1).name}' {rho.shape} does not broadcast to '{required(node, 0).name}' {v.shape}"
         )
+    weight, bad = bounded(v, rho, axis, p)
     if bad:
         raise Refuse(f"the norm of '{required(node, 0).name}' is zero or not a number at {listed(bad)}")
     return weight
+
+
+def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    behind = target[len(target) - len(shape) :]
+    return len(shape) <= len(target) and all(size in (1, wanted) for size, wanted in zip(shape, behind, strict=True))

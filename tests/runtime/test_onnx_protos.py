@@ -8,7 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from normexport.errors import FoldError
-from normexport.onnx_protos import all_nodes, read_onnx
+from normexport.io.onnx_walk import nodes_of
+from normexport.onnx_protos import read_onnx
 
 
 def model() -> onnx.ModelProto:
@@ -21,8 +22,11 @@ def model() -> onnx.ModelProto:
         numpy_helper.from_array(np.array([1, 2], np.int8), "z"),
         helper.make_tensor("values", TensorProto.FLOAT, [2], [1.0, 2.0]),
     ]
-    inputs = [helper.make_tensor_value_info("c", TensorProto.BOOL, [])]
-    graph = helper.make_graph(nodes, "net", [*inputs, value], [value], constants)
+    inputs = [
+        helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [3]),
+    ]
+    graph = helper.make_graph(nodes, "net", inputs, [value], constants)
     body = [helper.make_node("Relu", ["a"], ["b"], "body")]
     function = helper.make_function("other", "Twice", ["a"], ["b"], body, [helper.make_opsetid("", 20)])
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("other", 1)]
@@ -59,7 +63,7 @@ def is_refused(path, floats) -> bool:
 
 
 def test_nodes_of_subgraphs_and_functions_are_nodes_too(path):
-    assert [node.name for node in all_nodes(read_onnx(path))] == ["outer", "inner", "inner", "body"]
+    assert [node.name for node in nodes_of(read_onnx(path))] == ["outer", "inner", "inner", "body"]
 
 
 @pytest.mark.parametrize("floats", [True, False])
@@ -67,5 +71,5 @@ def test_a_type_that_nobody_knows_is_refused(path, floats):
     proto = model()
     proto.graph.value_info.add(name="odd").type.tensor_type.elem_type = 77
     path.write_bytes(proto.SerializeToString())
-    with pytest.raises(FoldError, match="odd is of the unknown type 77"):
+    with pytest.raises(FoldError, match="odd: is of the unknown type 77"):
         read_onnx(path, floats=floats)

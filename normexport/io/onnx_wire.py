@@ -8,23 +8,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from normexport.io.opening import open_regular
+
 #: Field numbers of onnx.proto.
 GRAPH_OF_MODEL, INITIALIZER_OF_GRAPH, DOMAIN_OF_NODE, TYPE_OF_TENSOR, RAW_DATA_OF_TENSOR = 7, 5, 7, 2, 9
 
 #: Wire types of protobuf, and the bytes of those of one size.
-_VARINT, BYTES = 0, 2
+VARINT, BYTES = 0, 2
 _FIXED = {1: 8, 5: 4}
 
 _LONGEST_VARINT = 10
 
 
 class Field(NamedTuple):
-    """One field: its number, where it begins, where its value starts, where both end."""
+    """One field: its number, where it begins, where its value starts, where both end, and its wire type."""
 
     number: int
     begin: int
     start: int
     end: int
+    kind: int
 
 
 @contextmanager
@@ -32,10 +35,10 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
     """The bytes of a file, read as they are looked at.
 
     Raises:
-        OSError: the file can't be read.
+        OSError: the file can't be read, or is no regular file.
         ValueError: it is empty.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         yield content
 
 
@@ -52,13 +55,13 @@ def fields(content: mmap.mmap, position: int, end: int) -> Iterator[Field]:
         if kind == BYTES:
             size, start = _varint(content, position)
             position = start + size
-        elif kind == _VARINT:
+        elif kind == VARINT:
             _, position = _varint(content, position)
         else:
             position += _FIXED.get(kind, len(content))
         if position > end:
             raise ValueError("not an ONNX file")
-        yield Field(tag >> 3, begin, start, position)
+        yield Field(tag >> 3, begin, start, position, kind)
 
 
 def varint(content: mmap.mmap, field: Field) -> int:
