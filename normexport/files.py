@@ -200,7 +200,7 @@ def _told(names: Mapping[Path, Path], remedy: str = "") -> Iterator[None]:
         path = meant(error.filename) if isinstance(error.filename, str) else None
         if path is None and error.errno not in _FULL:
             raise
-        raise _unwritable(path or next(iter(names.values())), error, remedy) from error
+        raise _unwritable(path or list(names.values())[-1], error, remedy) from error
     except UsageError as error:  # of a write inside
         path = meant(error.place)
         if path is None:

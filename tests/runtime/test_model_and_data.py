@@ -175,7 +175,7 @@ def test_a_full_disk_leaves_neither(path):
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=path.parent, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
-    assert "UsageError model.onnx.data: can't be written (File too large); free some space" in done.stdout, done.stderr
+    assert "UsageError model.onnx: can't be written (File too large); free some space" in done.stdout, done.stderr
     assert names(path.parent) == ["new.onnx"]
 
 
