@@ -205,7 +205,8 @@ class Child:
         if library is None:
             return ours
         Path(self._folder.path, self.flavor.link).symlink_to(library)
-        paths = [str(self._folder.path), os.environ.get("LD_LIBRARY_PATH", "")]
+        # An empty entry is the working folder: libraries in it would be loaded.
+        paths = [str(self._folder.path), *os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)]
         return {**ours, "LD_LIBRARY_PATH": os.pathsep.join(path for path in paths if path)}
 
 

@@ -13,7 +13,6 @@ import math
 import os
 import re
 import struct
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -46,6 +45,10 @@ class BadArrays(ValueError):
     """The file holds no plain arrays, or not those that it announces; the message says why."""
 
 
+class TooMuch(ValueError):
+    """Arrays that take more memory at once than a file of this size may ask for."""
+
+
 class _Room:
     """The bytes that arrays of one file may take in memory, all together."""
 
@@ -55,7 +58,7 @@ class _Room:
     def check(self, size: int) -> None:
         """Refuse an array of `size` bytes that is more than the file allows."""
         if size > self.most:
-            raise BadArrays(f"its arrays take {size >> 20} MiB at once, a file of its size may take {self.most >> 20}")
+            raise TooMuch(f"its arrays take {size >> 20} MiB at once, a file of its size may take {self.most >> 20}")
 
     def claim(self, size: int) -> None:
         """As `check`, together with what was claimed before."""
@@ -67,7 +70,8 @@ class StoredArray:
     """An array in a file: its shape and type, and its numbers, from the first to the last.
 
     Raises:
-        BadArrays: of every method: the numbers are damaged or fewer than announced, or too many to be held at once.
+        BadArrays: of every method: the numbers are damaged, or fewer than announced.
+        TooMuch: of every method: they are too many to be held at once.
     """
 
     def __init__(self, size: int, blocks: Iterator[bytes], room: _Room) -> None:
@@ -203,7 +207,9 @@ def opened_arrays(path: Path) -> Iterator[Mapping[str, StoredArray]]:
                 yield _Members(stack.enter_context(ZipArchive(file, most=_STREAMED, paths=False)), room)
             else:
                 yield {"": StoredArray(size, iter(lambda: file.read(_BLOCK), b""), room)}
-    except (BadArrays, BadArchive, zlib.error) as error:
+    except TooMuch as error:
+        raise UsageError(str(path), str(error), "save it with numpy.savez, or fewer samples in it") from error
+    except (BadArrays, BadArchive) as error:
         cause = f"is not a numpy file of plain arrays ({error})"
         raise UsageError(str(path), cause, "write it with numpy.savez") from error
 

@@ -68,6 +68,11 @@ class Diagnosis:
         return all(check.state != FAILED for check in self.checks)
 
     @property
+    def tried(self) -> bool:
+        """Whether it was loaded, and not only read."""
+        return _NOT_LOADED not in self.checks
+
+    @property
     def first_failure(self) -> Check | None:
         """What to mend first."""
         return next((check for check in self.checks if check.state == FAILED), None)

@@ -48,7 +48,8 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     ]
     show_table(console, ("check", "", ""), rows)
     console.print()
-    verdict = ("HEALTHY", "bold green") if diagnosis.healthy else ("BROKEN", "bold red")
+    good = ("HEALTHY", "bold green") if diagnosis.tried else ("NOT TRIED", "bold yellow")
+    verdict = good if diagnosis.healthy else ("BROKEN", "bold red")
     console.print(Text(*verdict))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 
 from normexport import plugins
+from normexport.plugins.doctor import ENTRY_POINTS
 
 
 @pytest.fixture
@@ -85,3 +87,18 @@ def test_build_refuses_nonsense_in_one_line(run):
     result = run("plugins", "build", "--cuda", "--arch", "sm_86")
     assert result.exit_code == 2
     assert result.stderr == "error: --arch: 'sm_86' is no CUDA architecture; write 86, 90 or 120\n"
+
+
+def test_doctor_loads_a_file_from_elsewhere_on_trust_alone(tmp_path, run):
+    marker = tmp_path / "marker"
+    entries = "\n".join(f'extern "C" int {name}() {{ return 1; }}' for name in ENTRY_POINTS["onnxruntime"])
+    mark = f'#include <fstream>\n__attribute__((constructor)) static void mark() {{ std::ofstream("{marker}"); }}'
+    library = tmp_path / "library.so"
+    command = ["c++", "-shared", "-fPIC", "-x", "c++", "-", "-o", str(library)]
+    subprocess.run(command, input=f"{mark}\n{entries}", text=True, check=True)
+    result = run("plugins", "doctor", library, "--quick")
+    assert (result.exit_code, result.stdout.rstrip().endswith("NOT TRIED")) == (0, True)
+    assert not marker.exists()
+    result = run("plugins", "doctor", library, "--quick", "--trust")
+    assert (result.exit_code, result.stdout.rstrip().endswith("HEALTHY")) == (0, True)
+    assert marker.exists()

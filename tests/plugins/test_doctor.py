@@ -143,8 +143,9 @@ def test_a_library_from_elsewhere_is_read_and_not_loaded(compiled, tmp_path):
     library = hollow(compiled, more=MARKING.format(marker=marker))
     diagnosis = examine(library)
     assert {check.name: check.words for check in diagnosis.checks}["load"].endswith("--trust loads and tries it")
+    assert not diagnosis.tried
     assert not marker.exists()
-    tried(library, quick=True)
+    assert tried(library, quick=True).tried
     assert marker.exists()
 
 
