@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import json
 import os
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -70,9 +72,10 @@ def _many(name: str, seed: int, numbers: range, workers: int, file: Path) -> lis
             try:
                 _work(name, seed, numbers[worker::workers], part)
                 code = 0
-            finally:
-                sys.stdout.flush()
-                os._exit(code)
+            except BaseException:
+                traceback.print_exc()
+            sys.stdout.flush()
+            os._exit(code)
         children.append(child)
     ended = [os.waitpid(child, 0)[1] for child in children]
     if any(ended):
@@ -86,6 +89,8 @@ def _many(name: str, seed: int, numbers: range, workers: int, file: Path) -> lis
 
 
 def _work(name: str, seed: int, numbers: range, part: Path) -> None:
+    formats.case(name, seed, 0)  # makes the honest files
+    gc.freeze()  # else each child's collector touches, and so copies, every page
     with part.open("w") as file:
         for done, outcome in enumerate(campaign.run_cases(name, seed, numbers, commands.command, part.parent)):
             file.write(json.dumps(dataclasses.asdict(outcome)) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,8 @@ def mutate(dice: Dice) -> tuple[bytes, list[str]]:
         else:
             held = dict(seeds_state())
             change = change_state
-        with contextlib.suppress(Exception):  # not everything can be made, or saved
+        with contextlib.suppress(Exception), warnings.catch_warnings():  # not everything can be made, or saved
+            warnings.simplefilter("ignore")
             steps = [change(held, dice) for _ in range(dice.few())]
             if dice.chance(15):
                 held, words = _wrapped(held, dice)

@@ -30,7 +30,7 @@ def encoded(pixels: np.ndarray, kind: str) -> bytes:
     return out.getvalue()
 
 
-def mutate(data: bytes, suffix: str, dice: Dice) -> tuple[bytes, str]:
+def mutate(data: bytes, dice: Dice, suffix: str) -> tuple[bytes, str]:
     """A picture with one change, and that change in words."""
     if dice.chance(20):
         return _foreign(dice)

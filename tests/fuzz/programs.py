@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from fuzz import hostile, pickles, raw, trees, zips
+from fuzz import hostile, pickles, program_attacks, raw, trees, zips
 from fuzz.dice import Dice
 from fuzz.zips import Record
 
@@ -59,10 +58,7 @@ def _with(records: Records, at: int, data: bytes) -> Records:
 
 def _in_json(records: Records, dice: Dice, *suffixes: bytes) -> tuple[Records, str]:
     at = dice.one_of([at for suffix in suffixes for at in _json_at(records, suffix)] or [0])
-    try:
-        data, words = trees.mutate(records[at].data, dice, STRINGS)
-    except ValueError:  # of an earlier change
-        data, words = raw.mutate(records[at].data, dice)
+    data, words = raw.unless(trees.mutate, records[at].data, dice, STRINGS)
     return _with(records, at, data), f"{records[at].name.decode(errors='replace').rpartition('/')[2]} {words}"
 
 
@@ -109,7 +105,7 @@ def _samples(records: Records, dice: Dice) -> tuple[Records, str]:
         return _with(records, at, data), f"samples {words}"
     pickle = [i for i, record in enumerate(inner) if record.name.endswith(b"data.pkl")]
     if pickle and dice.chance(70):
-        data, words = pickles.mutate(inner[pickle[0]].data, dice)
+        data, words = raw.unless(pickles.mutate, inner[pickle[0]].data, dice)
         inner = _with(inner, pickle[0], data)
     else:
         inner, words = zips.mutate(inner, dice)
@@ -217,80 +213,22 @@ def shared_object() -> bytes:
         return (Path(name) / "a.so").read_bytes()
 
 
-def _crafted(records: Records, dice: Dice) -> tuple[Records, str]:
-    """A node put into the graph: of side effects, or of a size."""
-    places = _json_at(records, b"models/model.json")
-    try:
-        program = json.loads(records[places[0]].data)
-        words = _insert(program["graph_module"]["graph"], dice)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):  # of an earlier change
-        return _container(records, dice)
-    return _with(records, places[0], trees.written(program)), f"craft: {words}"
+def _attacked(records: Records, dice: Dice) -> tuple[Records, str]:
+    """A node put into the graph: of side effects, of a size, or of any operator of PyTorch."""
+    at = _json_at(records, b"models/model.json")[0]
+    program = json.loads(records[at].data)
+    words = program_attacks.insert(program["graph_module"], dice)
+    return _with(records, at, trees.written(program)), words
 
 
-def _argument(name: str, value: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "arg": value, "kind": 1}
-
-
-def _insert(graph: dict[str, Any], dice: Dice) -> str:
-    """The node reads, or replaces, a tensor of the graph, so that it takes part."""
-    nodes, values = graph["nodes"], graph["tensor_values"]
-    at = dice.randrange(len(nodes) + 1)
-    size = dice.one_of((10, 10**8, 10**10, 10**12, 2**62))
-    some = {"as_tensor": {"name": dice.one_of(sorted(values))}}
-    target, inputs = dice.one_of((
-        ("aten.from_file.default", [_argument("filename", {"as_string": hostile.MARKER}),
-        _argument("shared", {"as_bool": True}), _argument("size", {"as_int": 16})]),
-        ("aten.full.default", [_argument("size", {"as_ints": [size]}), _argument("fill_value", {"as_float": 1.0})]),
-        ("aten.zeros.default", [_argument("size", {"as_ints": [size, size]})]),
-        ("aten.expand.default", [_argument("self", some), _argument("size", {"as_ints": [size, 1, 1, 1]})]),
-        ("aten.repeat.default", [_argument("self", some), _argument("repeats", {"as_ints": [size, 1, 1, 1]})]),
-        ("aten.arange.default", [_argument("end", {"as_int": size})]),
-        ("aten.fill_.Scalar", [_argument("self", some), _argument("value", {"as_float": 7.0})]),
-        ("aten.as_strided.default", [_argument("self", some), _argument("size", {"as_ints": [size]}),
-        _argument("stride", {"as_ints": [0]})]),
-        ("aten.as_strided.default", [_argument("self", some), _argument("size", {"as_ints": [100]}),
-        _argument("stride", {"as_ints": [10**6]})]),
-        ("aten.set_.source_Storage", [_argument("self", some)]),
-        ("aten.resize_.default", [_argument("self", some), _argument("size", {"as_ints": [size]})]),
-        ("aten.randn.default", [_argument("size", {"as_ints": [4]})]), ("aten.seed.default", []),
-        ("aten.index.Tensor", [_argument("self", some), _argument("indices", {"as_tensors": [some["as_tensor"]]})]),
-        ("aten.div.Tensor_mode", [_argument("self", some), _argument("other", some),
-        _argument("rounding_mode", {"as_string": "floor"})]),
-        ("aten.nll_loss.default", [_argument("self", some), _argument("target", some)]),
-        ("normexport.live_norm.default", [_argument("x", some), _argument("scale", some), _argument("bias", some),
-        _argument("kind", {"as_string": hostile.text(dice)})]),
-        ("normexport.running_norm.default",
-        [_argument(name, some) for name in ("x", "mean", "inv_scale", "scale", "bias")] + [_argument("kind",
-        {"as_string": "l1"})]),
-        ("higher_order.cond", [_argument("pred", some)]), ("quantized.linear.default", [_argument("X", some)]),
-        ("aten.lift_fresh_copy.default", [_argument("self", some)]),
-        ("profiler._record_function_enter_new.default", [_argument("name", {"as_string": "x"})]),
-        ("aten.Generator.default", []),
-    ))  # fmt: skip
-    like = json.loads(json.dumps(values[dice.one_of(sorted(values))]))
-    values["made"] = like
-    metadata = dict(nodes[min(at, len(nodes) - 1)].get("metadata") or {}) if nodes else {}
-    made = {"as_tensor": {"name": "made"}}
-    node = {
-        "target": f"torch.ops.{target}",
-        "inputs": inputs,
-        "outputs": [made],
-        "metadata": metadata,
-        "is_hop_single_tensor_return": None,
-        "name": "made",
-    }
-    nodes.insert(at, node)
-    later = [each for each in nodes[at + 1 :] for argument in each["inputs"] if "as_tensor" in argument["arg"]]
-    if later and dice.chance(60):
-        arguments = [argument for argument in dice.one_of(later)["inputs"] if "as_tensor" in argument["arg"]]
-        dice.one_of(arguments)["arg"] = made
-    elif dice.chance(60):
-        graph["outputs"][0] = made
-    return f"{target} at node {at}"
+def _plausible(records: Records, dice: Dice) -> tuple[Records, str]:
+    """A value of the program or of a table, where another of its kind stood: what a strict reader lets through."""
+    at = dice.one_of(_json_at(records, b"models/model.json") * 2 + _json_at(records, b"weights_config.json"))
+    data, words = raw.unless(trees.mutate_plausibly, records[at].data, dice)
+    return _with(records, at, data), f"{records[at].name.decode(errors='replace').rpartition('/')[2]} plausibly {words}"
 
 
 WAYS: dict[Callable[[Records, Dice], tuple[Records, str]], int] = {
-    _program: 34, _configs: 14, _renamed: 14, _samples: 7, _versions: 4, _container: 10, _weights: 4, _planted: 6,
-    _crafted: 10,
+    _program: 22, _configs: 10, _renamed: 12, _samples: 7, _versions: 3, _container: 8, _weights: 4, _planted: 6,
+    _attacked: 18, _plausible: 22,
 }  # fmt: skip

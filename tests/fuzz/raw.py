@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from fuzz import hostile
 from fuzz.dice import Dice
 
@@ -28,6 +31,14 @@ def mutate(data: bytes, dice: Dice) -> tuple[bytes, str]:
         ),
     }[way]()
     return changed, f"{way} at {at} of {len(data)}"
+
+
+def unless(change: Callable[..., tuple[bytes, str]], data: bytes, dice: Dice, *more: Any) -> tuple[bytes, str]:
+    """What `change` makes of the data; a change of its bytes where earlier changes left nothing that it could read."""
+    try:
+        return change(data, dice, *more)
+    except Exception:
+        return mutate(data, dice)
 
 
 def _place(data: bytes, dice: Dice) -> int:

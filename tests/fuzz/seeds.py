@@ -194,6 +194,7 @@ def arrays() -> dict[str, bytes]:
     return out
 
 
+@cache
 def manifest(plan: bytes, plugin: bool = False) -> bytes:
     """The manifest of a plan of these bytes, as `build` writes it; with a plugin library, or without."""
     from normexport.engine import manifest as written

@@ -31,6 +31,35 @@ def in_tree(tree: Any, dice: Dice, strings: tuple[str, ...] = ()) -> tuple[bytes
     return written(root.get("")), f"{path}: {words}"
 
 
+def mutate_plausibly(text: bytes, dice: Dice) -> tuple[bytes, str]:
+    """A document in which one value is another of the same kind: one that stands elsewhere in it, or one near it."""
+    tree = json.loads(text)
+    found = places(tree)
+    path = dice.one_of(sorted(found))
+    container, key = dice.one_of(found[path])
+    value = container[key]
+    same_name = [other for other in sorted(found) if other.rpartition(".")[2] == path.rpartition(".")[2]]
+    other, place = dice.one_of(found[path if dice.chance(60) else dice.one_of(same_name)])
+    if isinstance(value, bool):
+        container[key] = not value
+    elif isinstance(value, int):
+        container[key] = dice.one_of(
+            (value + 1, value - 1, 0, 1, 2, 3, 4, 6, 7, 8, 16, -1, copy.deepcopy(other[place]))
+        )
+    elif isinstance(container, list) and dice.chance(40):
+        way = dice.one_of(("drop", "twice", "shuffle"))
+        if way == "drop":
+            del container[key]
+        elif way == "twice":
+            container.insert(dice.randrange(len(container) + 1), copy.deepcopy(value))
+        else:
+            dice.shuffle(container)
+        return written(tree), f"{path}: {way}"
+    else:
+        container[key] = copy.deepcopy(other[place])
+    return written(tree), f"{path}: {_short(value)} -> {_short(other[place])}"
+
+
 def written(tree: Any) -> bytes:
     """The tree as text, raw parts as they are."""
     text = json.dumps(tree, ensure_ascii=True)
