@@ -20,7 +20,7 @@ def require_finite_norm(stored: Stored) -> None:
     Raises:
         CheckpointError: naming the module path, the key and the channels.
     """
-    for key, value in stored.values.items():
+    for key, value in ((key, _computable(value)) for key, value in stored.values.items()):
         if _is_finite(value):
             continue
         bad = torch.nonzero(~torch.isfinite(value.reshape(-1))).reshape(-1).tolist()
@@ -34,7 +34,7 @@ def require_finite(tensors: Mapping[str, Tensor], may_be_infinite: Collection[st
     Raises:
         CheckpointError: naming the first such tensor and how many of its elements are bad.
     """
-    for key, value in tensors.items():
+    for key, value in ((key, _computable(value)) for key, value in tensors.items()):
         if _is_finite(value):
             continue
         bad = torch.isnan(value) if key in may_be_infinite else ~torch.isfinite(value)
@@ -44,10 +44,13 @@ def require_finite(tensors: Mapping[str, Tensor], may_be_infinite: Collection[st
             raise CheckpointError(key, f"is {what} in {count} of {value.numel()} elements", _REMEDY)
 
 
+def _computable(value: Tensor) -> Tensor:
+    """`value` in a type that PyTorch computes in, which numbers of 8 bits are not."""
+    return value.float() if value.itemsize == 1 and value.is_floating_point() else value
+
+
 def _is_finite(value: Tensor) -> bool:
     """NaN and Inf survive a sum, which is four times as fast as looking at each element; a sum may overflow."""
-    if value.itemsize == 1 and value.is_floating_point():
-        value = value.float()  # PyTorch can't add numbers of 8 bits
     if not value.is_floating_point() or bool(torch.isfinite(value.sum())):
         return True
     return bool(torch.isfinite(value).all())

@@ -96,7 +96,8 @@ def _numbers(dtype: Any, data: Any, shape: tuple[int, ...], order: Any = "C") ->
         )
     if dtype.itemsize == 0:
         raise BadPickle("a numpy array in it has elements of no size")
-    return np.frombuffer(bytearray(data), dtype).reshape(shape, order=order)
+    values = np.frombuffer(bytearray(data), dtype).reshape(shape, order=order)
+    return values.astype(dtype.newbyteorder("="), copy=False)  # as numpy does where the byte order is the other
 
 
 def _names() -> dict[str, Any]:

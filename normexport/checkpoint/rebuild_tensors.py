@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Types and ways of quantising by the name that pickles have for them.
 DTYPES = {f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
+#: Types that nothing can be computed in: packed numbers of fewer than 8 bits, and bits without a meaning.
+_OPAQUE = ("bits", "float4", "quint", "qint", *(f"{kind}{size}" for kind in ("int", "uint") for size in range(1, 8)))
 QUANTISING = {f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.qscheme)}
 _LAYOUTS = {
     str(each): each
@@ -171,6 +173,9 @@ def _view(rebuilder: Rebuilder, storage: Storage, dtype: torch.dtype, where: tup
     offset, size, stride = where[0], *(_whole_numbers(rebuilder.value(each)) for each in where[1:])
     if not whole(offset) or offset < 0 or len(size) != len(stride):
         raise BadPickle("a tensor in it has a size, stride and offset that do not fit together")
+    kind = str(dtype).removeprefix("torch.")
+    if kind.startswith(_OPAQUE[:4]) or kind in _OPAQUE:
+        raise BadPickle(f"holds a tensor of type {kind}, which nothing computes in", "convert it before saving")
     numel, itemsize = math.prod(size), dtype.itemsize
     rebuilder.room.take(numel * itemsize)
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True)) if numel else offset - 1
@@ -178,10 +183,9 @@ def _view(rebuilder: Rebuilder, storage: Storage, dtype: torch.dtype, where: tup
     begin = storage.begin if storage.dtype is not None else storage.begin // itemsize
     if last >= there or offset > there:
         raise BadPickle(f"a tensor in it ({'x'.join(map(str, size)) or 'a number'}) reaches beyond its data")
-    try:
-        return torch.empty(0, dtype=dtype).set_(storage.memory.untyped_storage(), begin + offset, size, stride)
-    except RuntimeError:  # an empty tensor with sizes that overflow
-        raise BadPickle("a tensor in it has impossible sizes") from None
+    if not numel and max((*size, *stride)) > 1 << 40:  # no data bounds them, and their products would overflow
+        raise BadPickle("an empty tensor in it has impossible sizes")
+    return torch.empty(0, dtype=dtype).set_(storage.memory.untyped_storage(), begin + offset, size, stride)
 
 
 def _set_conjugate(rebuilder: Rebuilder, tensor: Tensor, said: Any) -> None:

@@ -49,7 +49,8 @@ def unpickle(path: Path, trust: bool) -> Any:
     if trust:
         return _trusted(path)
     try:
-        with _without_collection():
+        with _without_collection(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of types that PyTorch calls experimental
             return _read(path)
     except BadArchive as error:
         raise CheckpointError(str(path), f"is truncated or damaged ({error})", "copy or download it again") from error
@@ -157,19 +158,23 @@ def _old_pickles(path: Path, data: bytes) -> tuple[Pickle, list[Any], int]:
 
     Before it stand a magic number, a version and facts of the machine that wrote it.
     """
-    first = read_pickle(data)
-    if first.root != _MAGIC:
-        _refuse_unknown(path, first)
+    first = _next_pickle(path, data, 0)
+    if type(first.root) is not int or first.root != _MAGIC:
         raise BadPickle("it is a pickle, but not of torch.save")
-    version = read_pickle(data, first.end)
-    if version.root != _OLD_VERSION:
+    version = _next_pickle(path, data, first.end)
+    if type(version.root) is not int or version.root != _OLD_VERSION:
         raise BadPickle("its format is of an unknown version")
-    pickle = read_pickle(data, read_pickle(data, version.end).end)
-    _refuse_unknown(path, pickle)
-    keys = read_pickle(data, pickle.end)
+    pickle = _next_pickle(path, data, _next_pickle(path, data, version.end).end)
+    keys = _next_pickle(path, data, pickle.end)
     if not isinstance(keys.root, list):
         raise BadPickle("it has no list of storages")
     return pickle, keys.root, keys.end
+
+
+def _next_pickle(path: Path, data: bytes, at: int) -> Pickle:
+    pickle = read_pickle(data, at)
+    _refuse_unknown(path, pickle)
+    return pickle
 
 
 def _refuse_unknown(path: Path, pickle: Pickle) -> None:
