@@ -103,6 +103,9 @@ def _bilinear(kind: type[nn.Module], state: State) -> Iterator[tuple[str, Any]]:
 def _batch_norm(kind: type[nn.Module], state: State) -> Iterator[tuple[str, Any]]:
     """Of torch and of normexport, whose statistic is called running_scale."""
     vector = [(state["num_features"],), None]
+    missing = {"momentum", "affine", "track_running_stats"} - state.keys()
+    if missing:
+        raise KeyError(min(missing))
     _require(state["eps"] is not None, "eps")
     spread = "running_scale" if issubclass(kind, Norm) else "running_var"
     if issubclass(kind, Norm):
