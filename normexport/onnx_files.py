@@ -20,7 +20,7 @@ from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 from normexport.errors import FoldError, UsageError
 from normexport.files import real_target, replacing_all
 from normexport.io.checked_tensor import CheckedTensor, checked
-from normexport.io.external_data import ExternalFiles, shown
+from normexport.io.external_data import ExternalFiles, shown, weights_folder
 from normexport.io.model_tensors import graphs_of_model, replace_tensors, tensors_of_model
 from normexport.io.onnx_graphs import UNKNOWN, check_model
 from normexport.onnx_protos import damaged, read_onnx
@@ -45,7 +45,7 @@ def open_onnx(path: str | Path, weights_under: str | Path | None = None) -> ir.M
         FoldError: not ONNX, cut short, not well-formed, or its external data is missing, too short or outside the
             folder.
     """
-    under = _folder(weights_under)
+    under = weights_folder(weights_under)
     return model_from_proto(read_onnx(path, weights_under=under), Path(path), under)
 
 
@@ -60,7 +60,7 @@ def opened_model(source: ir.Model | onnx.ModelProto | str | Path, weights_under:
     """
     if isinstance(source, (str, Path)):
         return open_onnx(source, weights_under)
-    under = _folder(weights_under)
+    under = weights_folder(weights_under)
     if isinstance(source, onnx.ModelProto):
         place = source.graph.name or "model"
         check_model(source, place, ExternalFiles(None, under))
@@ -99,17 +99,6 @@ def _model(proto: onnx.ModelProto, place: str, files: Callable[[ir.ExternalTenso
     return model
 
 
-def _folder(path: str | Path | None) -> Path | None:
-    """The folder that `weights_under` names.
-
-    Raises:
-        UsageError: it is none.
-    """
-    if path is None or Path(path).is_dir():
-        return None if path is None else Path(path)
-    raise UsageError(str(path), "is not a folder", "name a folder that weights may lie in")
-
-
 def save_onnx(
     model: ir.Model | onnx.ModelProto,
     path: str | Path,
@@ -132,8 +121,7 @@ def save_onnx(
         FoldError: what has to be in the `.onnx` file itself is more than protobuf's limit.
     """
     path = Path(path)
-    if isinstance(model, onnx.ModelProto):
-        model = ir.from_proto(model)
+    model = opened_model(model)
     target = real_target(path)
     before = written_with(target)
     data: tuple[Path, ...] = ()

@@ -175,6 +175,7 @@ def check(
     data: str | Path | None = None,
     layers: bool = False,
     batches: tuple[int, ...] | None = None,
+    weights_under: str | Path | None = None,
 ) -> parity.ParityReport:
     """Judge whether `candidate` computes what `reference` computes; each a checkpoint or an ONNX model or file.
 
@@ -185,13 +186,14 @@ def check(
         data: .npz file of real inputs, judged beside the random ones.
         layers: judge every module boundary too (between ONNX files: every value both hold under one name).
         batches: batch sizes; None: 1, 2 and 7, fewer for large inputs.
+        weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
 
     Raises:
         UsageError: the two read different inputs, or nothing says what they read.
     """
     if isinstance(candidate, Plan):
-        return _check_plan(opened(reference), candidate, specs_of(inputs), data, batches)
-    first, second = opened(reference), opened(candidate)
+        return _check_plan(opened(reference, weights_under), candidate, specs_of(inputs), data, batches)
+    first, second = opened(reference, weights_under), opened(candidate, weights_under)
     # ONNX sides first: they bind by name, torch by position.
     sides = sorted((first, second), key=lambda side: not isinstance(side, ir.Model))
     specs = specs_of(inputs) or known_inputs(sides[0]) or known_inputs(sides[1])
@@ -228,6 +230,8 @@ def evaluate(
     data: str | Path,
     reference: Checkpoint | ir.Model | str | Path | None = None,
     inputs: Inputs = (),
+    *,
+    weights_under: str | Path | None = None,
 ) -> Accuracy:
     """How often a model is right on labelled data, decides as its reference does, and how fast it is.
 
@@ -235,11 +239,13 @@ def evaluate(
         data: .npz of inputs by name, and of labels (array `labels`) where accuracy is wanted.
         reference: what the first output is compared with.
         inputs: shapes of one sample; needed only where no side says what it reads.
+        weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
 
     Raises:
         UsageError: data or labels do not fit the model; nothing to compare.
     """
-    sides = [opened(each) if not isinstance(each, Plan) else each for each in (reference, model) if each is not None]
+    given = [each for each in (reference, model) if each is not None]
+    sides = [each if isinstance(each, Plan) else opened(each, weights_under) for each in given]
     known = [known_inputs(each) for each in reversed(sides)]
     specs = specs_of(inputs) or next((each for each in known if each), ())
     if not specs:
@@ -256,14 +262,16 @@ def evaluate(
     return found
 
 
-def inspect(source: Checkpoint | str | Path, inputs: Inputs = ()) -> Inspection:
+def inspect(
+    source: Checkpoint | str | Path, inputs: Inputs = (), *, weights_under: str | Path | None = None
+) -> Inspection:
     """What a checkpoint or ONNX file holds, and what `fold` would do with it; writes nothing.
 
     What would fold is known only where the graph is: for ONNX files and exported programs always, for modules
-    once `inputs` are given.
+    once `inputs` are given. External data of an ONNX file may lie under `weights_under` too.
     """
     if isinstance(source, (str, Path)) and is_onnx(source):
-        result = fold_model(open_onnx(source), FOLDING)
+        result = fold_model(open_onnx(source, weights_under), FOLDING)
         return Inspection(Path(source), "onnx", (), (), (), result.norms, result.warnings)
     checkpoint = source if isinstance(source, Checkpoint) else load(source)
     known = checkpoint.path, checkpoint.source, checkpoint.norms, checkpoint.weight_norms, checkpoint.notes

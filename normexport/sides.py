@@ -15,7 +15,7 @@ from normexport.checkpoint import Checkpoint, load
 from normexport.engine import read_manifest
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec, parse_inputs
-from normexport.onnx_files import open_onnx
+from normexport.onnx_files import opened_model
 from normexport.parity.torch_candidate import count_outputs
 from normexport.plans import Plan, plan_inputs
 from normexport.runtime import OnnxRuntime, Runtime
@@ -29,11 +29,15 @@ def is_onnx(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ".onnx"
 
 
-def opened(source: Checkpoint | ir.Model | str | Path) -> Checkpoint | ir.Model:
-    """Opened, where it is a path."""
-    if isinstance(source, (Checkpoint, ir.Model)):
+def opened(
+    source: Checkpoint | ir.Model | str | Path, weights_under: str | Path | None = None
+) -> Checkpoint | ir.Model:
+    """Opened, where it is a path; external data of an ONNX file may lie under `weights_under` too."""
+    if isinstance(source, Checkpoint):
         return source
-    return open_onnx(source) if is_onnx(source) else load(source)
+    if isinstance(source, ir.Model) or is_onnx(source):
+        return opened_model(source, weights_under)
+    return load(source)
 
 
 def torch_of(side: Any) -> nn.Module | ExportedProgram:

@@ -1,8 +1,9 @@
 """ONNX -> TensorRT plan and its manifest, built in a child process, written together or not at all.
 
 What takes time runs side by side. The child starts first, and loads the vendor's libraries; so this module imports only
-what is cheap. A file without an operator of ours needs no preparation: the child parses and builds it as it is, while
-it is read, without its weights, and checked here. That takes onnx alone: onnx_ir and its sympy take 0.3 s to load.
+what is cheap. A file without an operator of ours and without external data needs no preparation: the child parses and
+builds it as it is, once it has been read here, without its weights, and checked. That takes onnx alone: onnx_ir and its
+sympy take 0.3 s to load.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def _check_outputs(source: Path, output: Path, library: Path | None, config: Eng
     if any(path.exists() for path, _ in outputs):  # one that is not there holds no weights
         from normexport.weight_files import data_of_proto
 
-        data = data_of_proto(_read(source, floats=False), source.parent)
+        data = data_of_proto(_read(source, config, floats=False), source.parent)
         check_outputs(outputs, [(path, f"the data of {source.name}") for path in data])
 
 
@@ -130,22 +131,22 @@ class _Build:
         """
         as_it_is = is_plain(self._source)
         with ThreadPoolExecutor(1) as thread:
-            reading = thread.submit(_read, self._source, floats=not as_it_is)
+            reading = thread.submit(_read, self._source, self._config, floats=not as_it_is)
             identity = thread.submit(FileId.of, self._source)
             libraries = [self._library] if self._library is not None else []
             hello = self._timed("load", lambda: child.hello(libraries, self._config.timeout))
-            source = _Source(self._source, hello["creators"])
+            source = _Source(self._source, self._config, hello["creators"])
             plugins: Sequence[PluginNode] = ()
             bodies: Sequence[str] = ()
             if as_it_is:
-                network = self._timed("parse", lambda: _parsed_unseen(child, source))
-                shapes = self._start(child, network, plan, [])
                 parsed = source.checked(reading.result())
+                network = self._timed("parse", lambda: child.parse(self._source))
+                shapes = self._start(child, network, plan, [])
             else:
                 prepared = self._timed("prepare", lambda: source.prepared(reading.result()))
                 plugins, bodies = prepared.plugins, prepared.bodies
                 self._timed("save", lambda: _save(prepared, copy))
-                reading = thread.submit(_read, copy, floats=False)
+                reading = thread.submit(_read, copy, self._config, floats=False)
                 network = self._timed("parse", lambda: child.parse(copy))
                 shapes = self._start(child, network, plan, self._embedded(plugins))
                 parsed = reading.result()
@@ -196,6 +197,7 @@ class _Source:
     """The file to build from, and the plugin creators there are, each with its name, namespace and version."""
 
     path: Path
+    config: EngineConfig
     creators: Sequence[tuple[str, str, str]]
 
     def checked(self, model: onnx.ModelProto) -> onnx.ModelProto:
@@ -205,9 +207,11 @@ class _Source:
             EngineError: no engine can be built from it.
         """
         from normexport.engine.checks import check_operators, check_zero_points
+        from normexport.io.external_data import ExternalFiles
 
         check_operators(model, {name for name, namespace, _ in self.creators if namespace != NAMESPACE})
-        check_zero_points(model, self.path.parent)
+        with _as_engine_error():
+            check_zero_points(model, ExternalFiles(self.path.parent, self.config.data_folder))
         return model
 
     def prepared(self, model: onnx.ModelProto) -> Prepared:
@@ -216,15 +220,15 @@ class _Source:
         from normexport.onnx_files import model_from_proto
 
         with _as_engine_error():
-            opened = model_from_proto(self.checked(model), self.path)
+            opened = model_from_proto(self.checked(model), self.path, self.config.data_folder)
         return prepare(opened, {name for name, namespace, _ in self.creators if namespace == NAMESPACE})
 
 
-def _read(path: Path, *, floats: bool = True) -> onnx.ModelProto:
+def _read(path: Path, config: EngineConfig, *, floats: bool = True) -> onnx.ModelProto:
     from normexport.onnx_protos import read_onnx
 
     with _as_engine_error():
-        return read_onnx(path, floats=floats)
+        return read_onnx(path, floats=floats, weights_under=config.data_folder)
 
 
 @contextmanager
@@ -233,15 +237,6 @@ def _as_engine_error() -> Iterator[None]:
         yield
     except FoldError as error:
         raise EngineError(error.place, error.cause, error.remedy) from error
-
-
-def _parsed_unseen(child: Child, source: _Source) -> dict[str, Any]:
-    """The network of the file as it is. Where the parser refuses it, our own words for why come first."""
-    try:
-        return child.parse(source.path)
-    except EngineError:
-        source.prepared(_read(source.path))
-        raise
 
 
 def _save(prepared: Prepared, path: Path) -> None:
@@ -302,5 +297,5 @@ def _request(
 
 def _options(config: EngineConfig) -> dict[str, Any]:
     """The options that shape the plan; paths stay out of a file that travels."""
-    local = ("flavor", "targets", "shapes", "plugin_library", "timing_cache", "timeout", "log")
+    local = ("flavor", "targets", "shapes", "plugin_library", "timing_cache", "timeout", "log", "weights_under")
     return {key: value for key, value in asdict(config).items() if key not in local}

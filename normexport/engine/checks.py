@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 
-import numpy as np
 import onnx
 
 from normexport.engine.scan import NAMESPACE
 from normexport.errors import EngineError
+from normexport.io.external_data import ExternalFiles
+from normexport.io.onnx_tensors import external
 from normexport.io.onnx_walk import nodes_of
 
 #: Domains whose operators a parser knows by itself.
@@ -36,11 +36,11 @@ def check_operators(model: onnx.ModelProto, known: Collection[str] = ()) -> None
             raise EngineError(f"node {node.name or node.op_type}", cause, "give the file its function, or a plugin")
 
 
-def check_zero_points(model: onnx.ModelProto, folder: Path) -> None:
+def check_zero_points(model: onnx.ModelProto, files: ExternalFiles) -> None:
     """Refuse what TensorRT does not have: it quantises symmetrically only.
 
     Args:
-        folder: where the model's external data is.
+        files: where the model's external data is.
 
     Raises:
         EngineError: a zero point that is not zero.
@@ -50,6 +50,13 @@ def check_zero_points(model: onnx.ModelProto, folder: Path) -> None:
         if node.op_type not in _PAIR or node.domain not in ("", "ai.onnx") or len(node.input) < 3:
             continue
         zero = constants.get(node.input[2])
-        if zero is not None and np.any(onnx.numpy_helper.to_array(zero, str(folder)).astype(np.int64)):
+        if zero is not None and not _is_zero(zero, files):
             cause = "has a zero point that is not zero, and TensorRT quantises symmetrically"
             raise EngineError(f"node {node.name}", cause, "quantise the model symmetrically")
+
+
+def _is_zero(tensor: onnx.TensorProto, files: ExternalFiles) -> bool:
+    """Whether all its bytes are zero, wherever they are."""
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return not external(tensor, f"tensor {tensor.name}", files).any()
+    return not any(tensor.raw_data) and not any(tensor.int32_data)

@@ -40,6 +40,7 @@ class EngineConfig:
         tf32: let float32 layers multiply in TF32, with 10 bits of mantissa; faster, and no float32 any more.
         timeout: seconds after which the build is given up; None: never.
         log: file that receives all the vendor says.
+        weights_under: a folder in which external data of the ONNX file may lie too (`normexport.io.external_data`).
     """
 
     flavor: str = RTX.name
@@ -59,6 +60,7 @@ class EngineConfig:
     tf32: bool = False
     timeout: float | None = None
     log: str | Path | None = None
+    weights_under: str | Path | None = None
 
     def __post_init__(self) -> None:
         if self.precision is not None and self.precision not in PRECISIONS:
@@ -76,3 +78,14 @@ class EngineConfig:
         """What a build writes beside plan and manifest, each in words."""
         named = {"the log": self.log, "the timing cache": self.timing_cache}
         return [(Path(path), words) for words, path in named.items() if path is not None]
+
+    @property
+    def data_folder(self) -> Path | None:
+        """`weights_under` as a path.
+
+        Raises:
+            UsageError: it is no folder.
+        """
+        from normexport.io.external_data import weights_folder  # numpy takes 60 ms to load
+
+        return weights_folder(self.weights_under)

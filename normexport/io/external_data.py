@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from normexport.errors import FoldError
+from normexport.errors import FoldError, UsageError
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -103,6 +103,17 @@ class ExternalFiles:
             raise _outside(where, location, f"copy it, or name its folder with {OPTION}", "has another name elsewhere")
         cause = f"its external data {shown(location)} is no regular file"
         raise FoldError(where, cause, "export or download it again")
+
+
+def weights_folder(path: str | Path | None) -> Path | None:
+    """The folder that a caller names as `weights_under`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if path is None or Path(path).is_dir():
+        return None if path is None else Path(path)
+    raise UsageError(str(path), "is not a folder", "name the folder that weights may lie in")
 
 
 def shown(text: str, most: int = 120) -> str:

@@ -38,12 +38,12 @@ def check_weight(content: mmap.mmap) -> None:
         OverflowError: it can't.
         ValueError: it is no protobuf.
     """
-    if _structure(content) > _SMALL:
+    if _is_large(content):
         _count(content, memory_allowance(len(content)) + _ROOM)
 
 
-def _structure(content: mmap.mmap) -> int:
-    """Bytes of all but the tensors' data."""
+def _is_large(content: mmap.mmap) -> bool:
+    """Whether all but the tensors' data takes more than `_SMALL`."""
     total, pending = 0, [(0, len(content), onnx.ModelProto.DESCRIPTOR)]
     while pending:
         start, end, message = pending.pop()
@@ -53,7 +53,9 @@ def _structure(content: mmap.mmap) -> int:
                 pending.append((field.start, field.end, inner))
             elif not _is_data(message, field.number):
                 total += field.end - field.begin
-    return total
+                if total > _SMALL:
+                    return True
+    return False
 
 
 def _count(content: mmap.mmap, most: int) -> None:

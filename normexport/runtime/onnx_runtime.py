@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from normexport.errors import FoldError, MissingComponent, UsageError
-from normexport.onnx_files import open_onnx, split_weights
+from normexport.onnx_files import opened_model, split_weights
 from normexport.runtime import native_ops
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked, port
 from normexport.runtime.jitter import jittered
@@ -51,9 +51,7 @@ class OnnxRuntime:
         native: bool = True,
     ) -> None:
         self._ort = _import()
-        if isinstance(model, (str, Path)):
-            model = open_onnx(model)
-        self._model = ir.from_proto(model) if isinstance(model, onnx.ModelProto) else model
+        self._model = opened_model(model)
         if jitter is not None:
             self._model = jittered(self._model, jitter)
         self._threads = threads

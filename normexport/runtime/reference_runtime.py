@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
 from normexport.errors import FoldError, UsageError
-from normexport.onnx_files import open_onnx, with_weights_inside
+from normexport.onnx_files import opened_model, with_weights_inside
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked
 from normexport.runtime.corrected_ops import CORRECTED
 from normexport.runtime.double import in_float64
@@ -67,13 +67,7 @@ class ReferenceRuntime:
 
 def _proto(model: ir.Model | onnx.ModelProto | str | Path) -> onnx.ModelProto:
     """A proto of our own with every weight inside."""
-    if isinstance(model, (str, Path)):
-        model = open_onnx(model)
-    if isinstance(model, onnx.ModelProto):
-        own = onnx.ModelProto()
-        own.CopyFrom(model)
-        return own
-    return ir.to_proto(with_weights_inside(model))
+    return ir.to_proto(with_weights_inside(opened_model(model)))
 
 
 def _port(value: onnx.ValueInfoProto) -> Port:

@@ -65,6 +65,7 @@ def build(
     refit: Refit = False,
     tf32: Tf32 = False,
     timeout: Timeout = None,
+    weights_under: options.WeightsUnder = None,
     log: Log = None,
     json: options.Json = False,
     debug: options.Debug = False,
@@ -98,6 +99,7 @@ def build(
             refit=refit,
             tf32=tf32,
             timeout=timeout,
+            weights_under=weights_under,
             log=log,
         )
         manifest = build_engine(source, output, config, on_stage, context.obj)

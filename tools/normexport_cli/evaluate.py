@@ -29,6 +29,7 @@ def evaluate(
     model_kwargs: options.ModelKwargs = None,
     dialect: options.Dialect = None,
     trust: options.Trust = False,
+    weights_under: options.WeightsUnder = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -43,7 +44,7 @@ def evaluate(
 
         side = options.load_plan(model, trust) if is_plan(model) else how.load_unless_onnx(model)
         against = None if reference is None else how.load_unless_onnx(reference)
-        result = pipeline.evaluate(side, data, against, inputs)
+        result = pipeline.evaluate(side, data, against, inputs, weights_under=weights_under)
     if json:
         print_json(result.as_dict())
         return

@@ -17,6 +17,7 @@ Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT.onnx", help
 def fold(
     source: Source,
     output: Output,
+    weights_under: options.WeightsUnder = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -31,7 +32,7 @@ def fold(
         options.require_file_name(output)
         from normexport import folding
 
-        result = folding.fold(source, output)
+        result = folding.fold(source, output, weights_under=weights_under)
     if json:
         print_json(result.as_dict())
         return

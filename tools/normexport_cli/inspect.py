@@ -21,6 +21,7 @@ def inspect(
     model_kwargs: options.ModelKwargs = None,
     dialect: options.Dialect = None,
     trust: options.Trust = False,
+    weights_under: options.WeightsUnder = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -37,7 +38,7 @@ def inspect(
         how = LoadOptions.of(model, model_kwargs, dialect, trust)
         from normexport import pipeline
 
-        result = pipeline.inspect(how.load_unless_onnx(source), inputs)
+        result = pipeline.inspect(how.load_unless_onnx(source), inputs, weights_under=weights_under)
     if json:
         print_json(result.as_dict())
         return

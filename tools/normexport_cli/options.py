@@ -50,6 +50,14 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", metavar="FILE.npz", help="Real inputs to compare on too: one array per input, by its name."),
 ]
+WeightsUnder = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights-under",
+        metavar="FOLDER",
+        help="Let external data of ONNX files lie in this folder too, behind links: a cache of Hugging Face.",
+    ),
+]
 #: `metavar=""` keeps typer from writing that a flag takes a <bool>.
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document instead of tables.")]
 Debug = Annotated[

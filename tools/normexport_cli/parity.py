@@ -28,6 +28,7 @@ def parity(
     model_kwargs: options.ModelKwargs = None,
     dialect: options.Dialect = None,
     trust: options.Trust = False,
+    weights_under: options.WeightsUnder = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -44,7 +45,8 @@ def parity(
         from normexport import pipeline
 
         side = options.load_plan(candidate, trust) if is_plan(candidate) else how.load_unless_onnx(candidate)
-        result = pipeline.check(how.load_unless_onnx(reference), side, inputs, data=data, layers=layers)
+        first = how.load_unless_onnx(reference)
+        result = pipeline.check(first, side, inputs, data=data, layers=layers, weights_under=weights_under)
     if json:
         print_json(result.as_dict())
     else:
