@@ -63,13 +63,13 @@ def free_name(model: Path, *folders: Path) -> str:
 def written_with(model: Path) -> Path | None:
     """The data file that an ONNX file was written with, here and by this program; None if it has none."""
     own = re.compile(rf"{re.escape(model.name)}\.(\d+\.)?data")
-    if not model.is_file() or not any(own.fullmatch(file.name) for file in model.parent.iterdir()):
-        return None
-    from normexport.onnx_protos import read_onnx
-
     try:
+        if not model.is_file() or not any(own.fullmatch(file.name) for file in model.parent.iterdir()):
+            return None
+        from normexport.onnx_protos import read_onnx
+
         metadata = {entry.key: entry.value for entry in read_onnx(model, floats=False).metadata_props}
-    except NormExportError:  # it is no model any more, or not whole; what lies beside it stays
+    except (OSError, NormExportError):  # it is no model any more, or not whole; what lies beside it stays
         return None
     name = metadata.get(WRITTEN, "")
     return model.parent / name if own.fullmatch(name) else None
