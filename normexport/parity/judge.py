@@ -13,6 +13,7 @@ from normexport.module_paths import module_path
 from normexport.onnx_export import InputSpec, Layer
 from normexport.parity.check import check
 from normexport.parity.inputs import Batch, integer_highs, standard_batches
+from normexport.parity.room import require_room
 from normexport.parity.verdict import ParityReport
 from normexport.runtime import Array, OnnxRuntime, ReferenceRuntime, Runtime
 
@@ -47,6 +48,7 @@ def check_model(
     from normexport.runtime import TorchRuntime
 
     batches = standard_batches(inputs, data, sizes=sizes, seed=seed, highs=integer_highs(candidate))
+    require_room(candidate, batches)
     precision = _precision(model)
     outputs = [str(value.name) for value in candidate.graph.outputs]
 
@@ -98,6 +100,8 @@ def compare(
         wanted = ", ".join(spec.name for spec in specs)
         raise UsageError("parity", f"the inputs differ: {wanted} against {', '.join(theirs)}", "rename them")
     batches = standard_batches(specs, data, sizes=sizes, seed=seed, highs=integer_highs(first))
+    require_room(first, batches)
+    require_room(second, batches)
     boundaries = common_values(first, second) if layers else ()
     notes = _fixed_batch(specs, batches)
     try:

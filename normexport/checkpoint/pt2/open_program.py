@@ -60,28 +60,48 @@ def _rebuilt(path: Path) -> ExportedProgram:
 
 
 def _loaded(source: Path | BinaryIO, path: Path) -> ExportedProgram:
-    with _quiet():
+    logged = _Logged()
+    with _listening(logged):
         try:
             return torch.export.load(source)
         # The reader lets out whatever its many parsers raise.
         except Exception as error:
-            said = str(error).strip().partition("\n")[0][:160] or type(error).__name__
             raise CheckpointError(
                 str(path),
-                f"is an exported program that this PyTorch can't read ({said})",
+                f"is an exported program that this PyTorch can't read ({_first_cause(logged.error or error)})",
                 f"export it again with PyTorch {torch.__version__.partition('+')[0]}",
             ) from error
 
 
+def _first_cause(error: BaseException) -> str:
+    """What went wrong before all that was raised because of it."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    said = str(error).strip().partition("\n")[0][:160]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+class _Logged(logging.Handler):
+    """Keeps the error that PyTorch logs before it raises one that says to look at the log."""
+
+    error: BaseException | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:
+            self.error = record.exc_info[1]
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """PyTorch logs the traceback of what is about to be one clear line."""
+def _listening(handler: logging.Handler) -> Iterator[None]:
+    """PyTorch logs and warns about what is about to be one clear line: `handler` alone hears it."""
     logger = logging.getLogger("torch.export")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    before = logger.handlers, logger.propagate, logger.level
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logger.handlers, logger.propagate = before[:2]
+        logger.setLevel(before[2])

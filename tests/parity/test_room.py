@@ -1,0 +1,56 @@
+"""Models that this machine can't run are refused before they are run."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+import pytest
+
+from normexport.errors import UsageError
+from normexport.parity import compare
+from normexport.parity.inputs import Batch
+from normexport.parity.room import require_room
+from normexport.runtime.memory import available_memory
+
+
+def tiled(times: int) -> ir.Model:
+    """x (N, 4) repeated along the second axis, its shape told."""
+    value = onnx.helper.make_tensor_value_info
+    repeats = onnx.helper.make_tensor("repeats", onnx.TensorProto.INT64, [2], [1, times])
+    nodes = [
+        onnx.helper.make_node("Tile", ["x", "repeats"], ["wide"]),
+        onnx.helper.make_node("ReduceMean", ["wide"], ["y"], keepdims=0),
+    ]
+    inputs, outputs = [value("x", 1, ["N", 4])], [value("y", 1, [])]
+    inner = [value("wide", 1, ["N", 4 * times])]
+    graph = onnx.helper.make_graph(nodes, "g", inputs, outputs, [repeats], value_info=inner)
+    opset = [onnx.helper.make_opsetid("", 20)]
+    return ir.from_proto(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10))
+
+
+def test_a_value_larger_than_the_memory_is_named_before_anything_runs():
+    model = tiled(10**12)
+    with pytest.raises(UsageError, match=r"value wide: takes 448000\.0 GB to compute at batch 7, and .* GB are free"):
+        compare(model, model)
+
+
+def test_what_fits_is_run():
+    model = tiled(10)
+    assert compare(model, model).passed
+
+
+def test_the_largest_batch_counts(monkeypatch):
+    monkeypatch.setattr("normexport.parity.room.available_memory", lambda: 4 * 1000 * 8 * 2 * 5)
+    require_room(tiled(1000), [Batch("", 5, {})])
+    with pytest.raises(UsageError, match="at batch 6"):
+        require_room(tiled(1000), [Batch("", 5, {}), Batch("", 6, {})])
+
+
+def test_where_the_memory_is_not_known_nothing_is_refused(monkeypatch):
+    monkeypatch.setattr("normexport.parity.room.available_memory", lambda: None)
+    require_room(tiled(10**12), [Batch("", 7, {})])
+
+
+def test_the_memory_of_this_machine_is_known_on_linux():
+    found = available_memory()
+    assert found is None or 1 << 20 < found < 1 << 50
