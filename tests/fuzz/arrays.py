@@ -11,15 +11,13 @@ from fuzz.dice import Dice
 
 _DTYPES = (
     "<f4", ">f4", "<f8", "<f2", "|O", "O", "|O8", "|V4", "|S4", "<U4", "<M8[ns]", "<m8", "|b1", "|i1", "<i4", "<i8",
-    "<u8", "<c8", "<c16",
-    "<f16", "<f3", "f", "", "<", "V0", "S0", "|V2147483647", "<U99999999", "T", "2f4", "(3,)f4", "f4,f4", "<f4,O",
-    "object", "float32", "int",
-    "e", "g", "G", "p", "P", "?", "no such type", "f4" * 500, "(1000000,1000000)f4", "f4:align", "|f4", "=f4", "V-1",
+    "<u8", "<c8", "<c16", "<f16", "<f3", "f", "", "<", "V0", "S0", "|V2147483647", "<U99999999", "T", "2f4", "(3,)f4",
+    "f4,f4", "<f4,O", "object", "float32", "int", "e", "g", "G", "p", "P", "?", "no such type", "f4" * 500,
+    "(1000000,1000000)f4", "f4:align", "|f4", "=f4", "V-1",
 )  # fmt: skip
 _STRUCTURES = (
     [("a", "<f4")], [("a", "|O")], [("a", "<f4"), ("a", "<f4")], [("", "<f4")], [("a", "<f4", (10**6, 10**6))], [],
-    [("a",)],
-    [(("title", "name"), "<f4")], [("a", [("b", [("c", "<f4")])])],
+    [("a",)], [(("title", "name"), "<f4")], [("a", [("b", [("c", "<f4")])])],
 )  # fmt: skip
 
 
@@ -72,12 +70,10 @@ def _header(head: bytes, dice: Dice) -> tuple[bytes, str]:
         fields["descr"] = repr(dice.one_of(_STRUCTURES))
     elif way == "shape":
         fields["shape"] = dice.one_of((
-            "()", "(0,)", "(-1,)", f"({hostile.integer(dice)},)",
-            f"({hostile.integer(dice)}, {hostile.integer(dice)})", "[2]", "2", "None",
-            "(2.0,)", "(True,)", "('2',)", str((1,) * 70), str((10**6,) * 5), f"{_shape(head)[1:]}", str((10**12, 0)),
-            "(2**62, 4)",
-            str((10**9, *_shape(head)[1:])), str((0, *_shape(head)[1:])), str(tuple(reversed(_shape(head)))),
-            "(" + "9" * 5000 + ",)",
+            "()", "(0,)", "(-1,)", f"({hostile.integer(dice)},)", f"({hostile.integer(dice)}, {hostile.integer(dice)})",
+            "[2]", "2", "None", "(2.0,)", "(True,)", "('2',)", str((1,) * 70), str((10**6,) * 5), f"{_shape(head)[1:]}",
+            str((10**12, 0)), "(2**62, 4)", str((10**9, *_shape(head)[1:])), str((0, *_shape(head)[1:])),
+            str(tuple(reversed(_shape(head)))), "(" + "9" * 5000 + ",)",
         ))  # fmt: skip
     elif way == "order":
         fields["fortran_order"] = dice.one_of(("True", "None", "1", "'False'", "[]"))
@@ -124,8 +120,7 @@ def _foreign(dice: Dice) -> tuple[bytes, str]:
             dice.one_of(("f2", "f8", "i1", "u1", "i4", "i8", "u8", "?", "c8", "S3", "U3", "M8[s]", "m8[s]", "V5"))),
             lambda: np.zeros((2,) * dice.randrange(12), np.float32),
             lambda: np.zeros((dice.one_of((0, 1, 3, 1000)), 3, 8, 8), np.float32),
-            lambda: np.zeros((2, 3, 8, 8), ">f4"),
-            lambda: np.asfortranarray(np.ones((2, 3, 8, 8), np.float32)),
+            lambda: np.zeros((2, 3, 8, 8), ">f4"), lambda: np.asfortranarray(np.ones((2, 3, 8, 8), np.float32)),
             lambda: np.array(dice.one_of((1.0, "text", 3, None)), dtype=None),
             lambda: np.zeros(3, [("a", "f4"), ("b", "O")]),
         ))()  # fmt: skip

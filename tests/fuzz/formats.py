@@ -160,8 +160,8 @@ def array(dice: Dice) -> Case:
     files: dict[str, Content] = {"data.npz": data}
     words = dice.choices((
         ("evaluate", "model.onnx", "--data", "data.npz"), ("parity", "model.onnx", "model.onnx", "--data", "data.npz"),
-        ("samples", "data.npz"),
-        ("samples", "data"), ("samples", "data.npy"), ("run", "model.plan", "--inputs", "data.npz", "-o", "out.npz"),
+        ("samples", "data.npz"), ("samples", "data"), ("samples", "data.npy"),
+        ("run", "model.plan", "--inputs", "data.npz", "-o", "out.npz"),
         ("convert", "weights.pth", *NETWORK, *INPUT, "--data", "data.npz", "-o", "out"),
     ), (34, 10, 24, 12, 8, 10, 2))[0]  # fmt: skip
     if "model.onnx" in words:

@@ -15,11 +15,9 @@ Model = onnx.ModelProto
 #: Where external data may be said to lie; `link.bin` points to the secret, `pipe` is a pipe nobody writes to.
 LOCATIONS = (
     "../secret.bin", "link.bin", "link/secret.bin", "loop.bin", "pipe", "/etc/passwd", "/proc/self/environ",
-    "/dev/zero", "/dev/stdin", "",
-    ".", "..", "a\x00b", "model.onnx", "model.onnx.data", "./model.onnx.data", "x/../../secret.bin", "//etc/passwd",
-    "~/x", "x" * 5000,
-    "C:\\x", "file:///etc/passwd", "no such file", "case\r", "MODEL.ONNX.DATA", "*/_ORT_MEM_ADDR_/*", "*/weights/*",
-    hostile.MARKER,
+    "/dev/zero", "/dev/stdin", "", ".", "..", "a\x00b", "model.onnx", "model.onnx.data", "./model.onnx.data",
+    "x/../../secret.bin", "//etc/passwd", "~/x", "x" * 5000, "C:\\x", "file:///etc/passwd", "no such file", "case\r",
+    "MODEL.ONNX.DATA", "*/_ORT_MEM_ADDR_/*", "*/weights/*", hostile.MARKER,
 )  # fmt: skip
 
 _SINGLES = tuple(value for value in hostile.FLOATS if not 1e38 < abs(value) < float("inf"))
@@ -258,9 +256,8 @@ def _norm(model: Model, dice: Dice) -> None:
         )
     kind, domain, count = dice.one_of((
         ("BatchNormalization", "", 5), ("RunningNorm", "normexport", 5), ("L1BatchNorm", "normexport", 3),
-        ("TopKInstanceNorm", "normexport", 3),
-        ("QL1BatchNorm", "normexport", 3), ("BoundedWeightNorm", "normexport", 2), ("RangeBatchNorm", "normexport", 3),
-        ("NoNorm", "normexport", 3),
+        ("TopKInstanceNorm", "normexport", 3), ("QL1BatchNorm", "normexport", 3),
+        ("BoundedWeightNorm", "normexport", 2), ("RangeBatchNorm", "normexport", 3), ("NoNorm", "normexport", 3),
     ))  # fmt: skip
     tensors = [each for node in graph.node for each in node.output] or ["x"]
     at = dice.one_of(tensors)

@@ -51,19 +51,15 @@ def _module(dice: Dice) -> nn.Module:
     torch.manual_seed(0)
     others = (
         lambda: nn.LSTM(3, 4), lambda: nn.Embedding(5, 3), lambda: nn.LazyConv2d(4, 3), lambda: nn.LazyBatchNorm2d(),
-        lambda: nn.BatchNorm2d(3),
-        lambda: nn.TransformerEncoderLayer(8, 2), lambda: nn.MultiheadAttention(8, 2),
+        lambda: nn.BatchNorm2d(3), lambda: nn.TransformerEncoderLayer(8, 2), lambda: nn.MultiheadAttention(8, 2),
         lambda: nn.Conv2d(3, 4, 3, padding_mode="circular"),
         lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), lambda: nn.utils.weight_norm(nn.Linear(3, 3)),
-        lambda: nn.Upsample(scale_factor=2),
-        lambda: nn.DataParallel(seeds.plain_module()), lambda: nn.ModuleList([nn.Linear(2, 2)]),
-        lambda: nn.ModuleDict({"a": nn.ReLU()}),
-        lambda: nn.Identity(), lambda: nn.Module(), lambda: nn.MaxPool2d(2), lambda: nn.GroupNorm(1, 3),
-        lambda: nn.Unflatten(1, (1, 3)), lambda: nn.PReLU(),
-        lambda: nn.ParameterList([nn.Parameter(torch.ones(2))]), lambda: nn.Sequential(), lambda: nn.Fold(3, 2),
-        lambda: nn.PixelShuffle(2),
-        lambda: nn.ConvTranspose2d(3, 4, 3), lambda: nn.InstanceNorm2d(3), lambda: nn.AdaptiveAvgPool2d((1, None)),
-        lambda: L1BatchNorm2d(3),
+        lambda: nn.Upsample(scale_factor=2), lambda: nn.DataParallel(seeds.plain_module()),
+        lambda: nn.ModuleList([nn.Linear(2, 2)]), lambda: nn.ModuleDict({"a": nn.ReLU()}), lambda: nn.Identity(),
+        lambda: nn.Module(), lambda: nn.MaxPool2d(2), lambda: nn.GroupNorm(1, 3), lambda: nn.Unflatten(1, (1, 3)),
+        lambda: nn.PReLU(), lambda: nn.ParameterList([nn.Parameter(torch.ones(2))]), lambda: nn.Sequential(),
+        lambda: nn.Fold(3, 2), lambda: nn.PixelShuffle(2), lambda: nn.ConvTranspose2d(3, 4, 3),
+        lambda: nn.InstanceNorm2d(3), lambda: nn.AdaptiveAvgPool2d((1, None)), lambda: L1BatchNorm2d(3),
         lambda: nn.Flatten(0, -1), lambda: nn.Softmax(), lambda: nn.Dropout(2 / 3), lambda: nn.LocalResponseNorm(2),
         lambda: nn.ZeroPad2d(1),
     )  # fmt: skip
@@ -75,29 +71,23 @@ def tensor(dice: Dice) -> Any:
     """A tensor of a kind that a state seldom holds, or no tensor."""
     makers: tuple[Callable[[], Any], ...] = (
         lambda: torch.ones(6).expand(10**6, 6), lambda: torch.ones(1).as_strided((2**20, 2**18), (0, 0)),
-        lambda: torch.zeros(0),
-        lambda: torch.tensor(1.0), lambda: torch.full((6,), dice.one_of(hostile.FLOATS)),
-        lambda: torch.ones(6, dtype=torch.complex64),
-        lambda: torch.ones(6, dtype=torch.bool), lambda: torch.ones(6, dtype=torch.int8),
-        lambda: torch.ones(6, dtype=torch.bfloat16),
+        lambda: torch.zeros(0), lambda: torch.tensor(1.0), lambda: torch.full((6,), dice.one_of(hostile.FLOATS)),
+        lambda: torch.ones(6, dtype=torch.complex64), lambda: torch.ones(6, dtype=torch.bool),
+        lambda: torch.ones(6, dtype=torch.int8), lambda: torch.ones(6, dtype=torch.bfloat16),
         lambda: torch.ones(6, dtype=torch.float8_e4m3fn), lambda: torch.ones(6).to_sparse(),
-        lambda: torch.ones(6, 6).to_sparse_csr(),
-        lambda: torch.ones(6, device="meta"), lambda: torch.quantize_per_tensor(torch.ones(6), 0.1, 0, torch.qint8),
-        lambda: torch.ones(6, 6).t(),
+        lambda: torch.ones(6, 6).to_sparse_csr(), lambda: torch.ones(6, device="meta"),
+        lambda: torch.quantize_per_tensor(torch.ones(6), 0.1, 0, torch.qint8), lambda: torch.ones(6, 6).t(),
         lambda: torch.quantize_per_channel(torch.ones(6, 2), torch.ones(6), torch.zeros(6), 0, torch.qint8),
-        lambda: nn.Parameter(torch.ones(6)),
-        lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), lambda: torch.ones(6, dtype=torch.uint16),
-        lambda: torch.ones(6).neg().conj(),
+        lambda: nn.Parameter(torch.ones(6)), lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+        lambda: torch.ones(6, dtype=torch.uint16), lambda: torch.ones(6).neg().conj(),
         lambda: torch.ones(6, dtype=torch.complex64).conj(), lambda: torch.ones(6, dtype=torch.float64),
-        lambda: torch.ones(100)[3:97:2][:6],
-        lambda: nn.UninitializedParameter(), lambda: nn.parameter.Buffer(torch.ones(6)), lambda: np.ones(6),
-        lambda: None, lambda: 3, lambda: "text",
+        lambda: torch.ones(100)[3:97:2][:6], lambda: nn.UninitializedParameter(),
+        lambda: nn.parameter.Buffer(torch.ones(6)), lambda: np.ones(6), lambda: None, lambda: 3, lambda: "text",
         lambda: [torch.ones(2)], lambda: {"a": torch.ones(2)}, lambda: torch.Size([1, 2]), lambda: torch.float32,
-        lambda: torch.device("cuda"),
-        lambda: torch.ones(6).untyped_storage(), lambda: torch.Generator(), lambda: b"bytes", lambda: 10**100,
-        lambda: np.float64("nan"), lambda: slice(0, 3),
-        lambda: range(10**12), lambda: collections.Counter("aab"), lambda: np.array([1, 2], ">f4"),
-        lambda: np.array(["a", "b"]), lambda: 1j, lambda: ...,
+        lambda: torch.device("cuda"), lambda: torch.ones(6).untyped_storage(), lambda: torch.Generator(),
+        lambda: b"bytes", lambda: 10**100, lambda: np.float64("nan"), lambda: slice(0, 3), lambda: range(10**12),
+        lambda: collections.Counter("aab"), lambda: np.array([1, 2], ">f4"), lambda: np.array(["a", "b"]), lambda: 1j,
+        lambda: ...,
     )  # fmt: skip
     return dice.one_of(makers)()
 
@@ -153,9 +143,8 @@ def change_module(model: nn.Module, dice: Dice) -> str:
         name = dice.one_of(names)
         vars(each)[name] = dice.one_of((
             None, 0, -1, hostile.integer(dice), hostile.text(dice), (hostile.integer(dice), 1), {}, [], (),
-            torch.ones(2), nn.ReLU(), dice.one_of(hostile.FLOATS),
-            collections.OrderedDict(), {"a": None}, {3: 4}, {"": nn.ReLU()}, (1,) * 1000, True, "zeros", "circular",
-            b"x", set(), {"weight": torch.ones(2)},
+            torch.ones(2), nn.ReLU(), dice.one_of(hostile.FLOATS), collections.OrderedDict(), {"a": None}, {3: 4},
+            {"": nn.ReLU()}, (1,) * 1000, True, "zeros", "circular", b"x", set(), {"weight": torch.ones(2)},
         ))  # fmt: skip
         return f"{type(each).__name__}.{name} = {str(vars(each)[name])[:60]!r}"
     if way == "delete":
@@ -218,7 +207,7 @@ def _wrapped(held: Any, dice: Dice) -> tuple[Any, str]:
     key = dice.one_of(("state_dict", "model", "net", "module", "model_state_dict", "ema", "", "0", hostile.name(dice)))
     wrapped = dice.one_of((
         {key: held}, {key: held, "state_dict": held}, [held], (held,), {key: {key: {key: held}}},
-        {key: held, "epoch": tensor(dice)}, {"args": held},
-        collections.OrderedDict({key: held}), {key: [held, held]}, collections.defaultdict(dict, {key: held}),
+        {key: held, "epoch": tensor(dice)}, {"args": held}, collections.OrderedDict({key: held}), {key: [held, held]},
+        collections.defaultdict(dict, {key: held}),
     ))  # fmt: skip
     return wrapped, f"in {type(wrapped).__name__} under {key[:40]!r}"

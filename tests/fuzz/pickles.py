@@ -112,10 +112,9 @@ def _values(dice: Dice) -> tuple[bytes, ...]:
     number = struct.pack(">d", dice.one_of(hostile.FLOATS))
     return (
         b"N", b"\x88", b"\x89", b")", b"]", b"}", b"\x8f", b"G" + number, string(hostile.text(dice)),
-        integer(hostile.integer(dice)),
-        global_of(*dice.one_of(hostile.GLOBALS)), b"C\x03abc", b"\x8e" + struct.pack("<Q", 2**62),
-        b"B" + struct.pack("<L", 2**31),
-        b"\x96" + struct.pack("<Q", 10**11), b"\x8b" + struct.pack("<l", -1), b"\x8b" + struct.pack("<l", 2**30),
+        integer(hostile.integer(dice)), global_of(*dice.one_of(hostile.GLOBALS)), b"C\x03abc",
+        b"\x8e" + struct.pack("<Q", 2**62), b"B" + struct.pack("<L", 2**31), b"\x96" + struct.pack("<Q", 10**11),
+        b"\x8b" + struct.pack("<l", -1), b"\x8b" + struct.pack("<l", 2**30),
     )  # fmt: skip
 
 
@@ -149,8 +148,8 @@ def _call(ops: Ops, dice: Dice) -> Ops:
     target = global_of(*dice.one_of(hostile.GLOBALS))
     arguments = dice.one_of((
         string(hostile.MARKER) + b"\x85", string(dice.one_of(hostile.CODE)) + b"\x85",
-        integer(hostile.integer(dice)) + b"\x85",
-        b")", integer(hostile.integer(dice)) + integer(hostile.integer(dice)) + b"\x86", b"]\x85", b"N\x85",
+        integer(hostile.integer(dice)) + b"\x85", b")",
+        integer(hostile.integer(dice)) + integer(hostile.integer(dice)) + b"\x86", b"]\x85", b"N\x85",
         global_of("builtins", "range") + integer(10**10) + b"\x85R\x85", global_of("builtins", "list") + b")\x86",
         integer(10**5) + integer(10**5) + integer(3) + b"\x87", b"h\x00\x85", b"h\x05h\x01\x86",
     ))  # fmt: skip
@@ -199,13 +198,11 @@ def _persistent(ops: Ops, dice: Dice) -> Ops:
 def _odd(ops: Ops, dice: Dice) -> Ops:
     """Opcodes that PyTorch's own files never hold."""
     odd = dice.one_of((
-        b"\x82\x01", b"\x83\x01\x00", b"\x84\xff\xff\xff\x7f", b"ios\nmkdir\n", b"(ios\nsystem\nS'touch OWNED'\n",
-        b"o", b"b", b"R", b"\x81",
-        b"\x92", b"\x93", b"\x94", b"\x95" + struct.pack("<Q", 2**63), b"\x97", b"\x98", b"\x80\xff", b"\x80\x05",
-        b".", b"1", b"2", b"0",
-        b"u", b"s", b"e", b"a", b"\x90", b"\x91", b"\x8a\x00", b"\x8b\xff\xff\xff\xff", b"I99999999999999999999\n",
-        b"L" + b"9" * 5000 + b"L\n",
-        b"S'abc'\n", b"Fnan\n", b"F1e999\n", b"g0\n", b"p-1\n", b"Vabc\\ud800\n", b"X\xff\xff\xff\xff", b"\xff",
+        b"\x82\x01", b"\x83\x01\x00", b"\x84\xff\xff\xff\x7f", b"ios\nmkdir\n", b"(ios\nsystem\nS'touch OWNED'\n", b"o",
+        b"b", b"R", b"\x81", b"\x92", b"\x93", b"\x94", b"\x95" + struct.pack("<Q", 2**63), b"\x97", b"\x98",
+        b"\x80\xff", b"\x80\x05", b".", b"1", b"2", b"0", b"u", b"s", b"e", b"a", b"\x90", b"\x91", b"\x8a\x00",
+        b"\x8b\xff\xff\xff\xff", b"I99999999999999999999\n", b"L" + b"9" * 5000 + b"L\n", b"S'abc'\n", b"Fnan\n",
+        b"F1e999\n", b"g0\n", b"p-1\n", b"Vabc\\ud800\n", b"X\xff\xff\xff\xff", b"\xff",
     ))  # fmt: skip
     return _inserted(ops, dice, odd) if dice.chance(60) else _replaced(ops, dice.randrange(len(ops)), odd)
 
@@ -229,19 +226,12 @@ def _replaced_whole(ops: Ops, dice: Dice) -> Ops:
     return [whole]
 
 
-def _behind(ops: Ops, dice: Dice) -> Ops:
-    """The call that runs code in front of an otherwise honest pickle."""
-    return [
-        ops[0],
-        hostile.payload(dice)[2:-1].replace(b"\x95", b"0")
-        if dice.chance(10)
-        else b"cos\nmkdir\n" + string(hostile.MARKER) + b"\x85R0",
-        *ops[1:],
-    ]
+def _ahead(ops: Ops, dice: Dice) -> Ops:
+    """A call that runs code in front of an otherwise honest pickle, its result dropped."""
+    return [ops[0], b"cos\nmkdir\n" + string(hostile.MARKER) + b"\x85R0", *ops[1:]]
 
 
 WAYS: dict[Callable[[Ops, Dice], Ops], int] = {
     _global: 6, _integer: 8, _string: 8, _swapped_string: 4, _code_string: 5, _constant: 6, _drop: 4, _twice: 4,
-    _swap: 4, _memo: 4,
-    _call: 8, _deep: 1, _persistent: 2, _odd: 3, _state: 4, _replaced_whole: 1, _behind: 2,
+    _swap: 4, _memo: 4, _call: 8, _deep: 1, _persistent: 2, _odd: 3, _state: 4, _replaced_whole: 1, _ahead: 2,
 }  # fmt: skip

@@ -70,10 +70,8 @@ def _attacks(some: Value, dice: Dice) -> tuple[tuple[str, dict[str, Value]], ...
         "size": {"as_int": 16}}),
         ("aten.full.default", {"size": {"as_ints": [size]}, "fill_value": {"as_float": 1.0}}),
         ("aten.zeros.default", {"size": {"as_ints": [size, size]}}),
-        ("aten.expand.default", {"self": some, "size": wide}),
-        ("aten.repeat.default", {"self": some, "repeats": wide}),
-        ("aten.arange.default", {"end": {"as_int": size}}),
-        ("aten.eye.default", {"n": {"as_int": size}}),
+        ("aten.expand.default", {"self": some, "size": wide}), ("aten.repeat.default", {"self": some, "repeats": wide}),
+        ("aten.arange.default", {"end": {"as_int": size}}), ("aten.eye.default", {"n": {"as_int": size}}),
         ("aten.fill_.Scalar", {"self": some, "value": {"as_float": 7.0}}),
         ("aten.as_strided.default", {"self": some, "size": {"as_ints": [size]}, "stride": {"as_ints": [0]}}),
         ("aten.as_strided.default", {"self": some, "size": {"as_ints": [100]}, "stride": {"as_ints": [10**6]}}),
@@ -88,10 +86,8 @@ def _attacks(some: Value, dice: Dice) -> tuple[tuple[str, dict[str, Value]], ...
         ("aten.einsum.default", {"equation": words, "tensors": {"as_tensors": [some["as_tensor"]]}}),
         ("normexport.live_norm.default", {"x": some, "scale": some, "bias": some, "kind": words}),
         ("normexport.running_norm.default", {**norm, "kind": dice.one_of((words, {"as_string": "l1"}))}),
-        ("normexport.bounded_weight_norm.default", {"v": some, "rho": some}),
-        ("higher_order.cond", {"pred": some}),
-        ("quantized.linear.default", {"X": some}),
-        ("profiler._record_function_enter_new.default", {"name": words}),
+        ("normexport.bounded_weight_norm.default", {"v": some, "rho": some}), ("higher_order.cond", {"pred": some}),
+        ("quantized.linear.default", {"X": some}), ("profiler._record_function_enter_new.default", {"name": words}),
     )  # fmt: skip
 
 

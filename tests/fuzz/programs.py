@@ -17,28 +17,27 @@ from fuzz.zips import Record
 
 Records = list[Record]
 
+
+def _treespec(kind: str, context: str, children: str = "") -> str:
+    """The structure of inputs or outputs as text."""
+    return json.dumps([1, {"type": kind, "context": context, "children_spec": []}]).replace("[]}", f"[{children}]}}")
+
+
 #: Strings that the schema's places of code and types take seriously.
 STRINGS = (
-    *hostile.TARGETS,
-    '[1, {"type": "builtins.tuple", "context": "null", "children_spec": []}]',
-    '[1, {"type": "collections.OrderedDict", "context": "[\\"a\\"]", "children_spec": '
-    '[{"type": null, "context": null, "children_spec": []}]}]',
-    '[1, {"type": "collections.defaultdict", "context": "{\\"default\\u005ffactory_module\\": \\"os\\", '
-    '\\"default\\u005ffactory_name\\": \\"mkdir\\", \\"dict_context\\": \\"[]\\"}", "children_spec": []}]',
-    '[1, {"type": "builtins.dict", "context": "[{\\"__enum__\\": true, \\"fqn\\": \\"owned_module:f\\", '
-    '\\"name\\": \\"f\\"}]", "children_spec": []}]',
-    '[1, {"type": "owned_module.f", "context": "null", "children_spec": []}]',
-    '[2, {}]', '[1, {"type": "builtins.list", "context": "null", "children_spec": [' + "[" * 3000,
+    *hostile.TARGETS, _treespec("builtins.tuple", "null"), _treespec("owned_module.f", "null"), "[2, {}]",
+    _treespec("collections.OrderedDict", '["a"]', '{"type": null, "context": null, "children_spec": []}'),
+    _treespec("collections.defaultdict",
+    r'{"default\u005ffactory_module": "os", "default\u005ffactory_name": "mkdir"}'),
+    _treespec("builtins.dict", r'[{"__\u0065num__": true, "fqn": "owned_module:f", "name": "f"}]'),
+    _treespec("builtins.list", "null", "[" * 3000),
     "Symbol('s0', positive=True, integer=True)", "Max(Integer(1), Symbol('s77', positive=True))",
-    "Integer(10)**Integer(10)**Integer(10)",
-    "Pow(Integer(9), Pow(Integer(9), Integer(99)))", "s0 * 10**12", "9**9**9", "-s0", "s0 // 0",
-    "Mod(Integer(1), Integer(0))", "zoo", "nan",
-    "torch.sym_max(L['x'].size()[0], 2) <= 8", "L['x'].size()[0] >= 10**12", "L['x'].size()[99] == 1",
-    "max(9**9**9, 1) == 1", "lambda: 0",
+    "Integer(10)**Integer(10)**Integer(10)", "Pow(Integer(9), Pow(Integer(9), Integer(99)))", "s0 * 10**12", "9**9**9",
+    "-s0", "s0 // 0", "Mod(Integer(1), Integer(0))", "zoo", "nan", "torch.sym_max(L['x'].size()[0], 2) <= 8",
+    "L['x'].size()[0] >= 10**12", "L['x'].size()[99] == 1", "max(9**9**9, 1) == 1", "lambda: 0",
     "(" * 300 + "1" + ")" * 300, "-" * 5000 + "1", "L['y'].size()[0] == 1", "len(L) == 1", "weight_0",
-    "../weights/weight_0", "tensor_0",
-    "custom_obj_0", "opaque_obj_0", "weight_99", "cuda", "meta", "cpu:99", "p_conv_weight", "conv.weight", "x",
-    "getitem", "add", "s77", "u0",
+    "../weights/weight_0", "tensor_0", "custom_obj_0", "opaque_obj_0", "weight_99", "cuda", "meta", "cpu:99",
+    "p_conv_weight", "conv.weight", "x", "getitem", "add", "s77", "u0",
 )  # fmt: skip
 
 
@@ -174,21 +173,18 @@ def _planted(records: Records, dice: Dice) -> tuple[Records, str]:
     library = shared_object()
     name, data = dice.one_of((
         (b"data/aotinductor/model/model.so", library), (b"data/aotinductor/model/cabc.wrapper.so", library),
-        (b"data/aotinductor/model/a.cpp", b"int x;"),
-        (b"data/sample_inputs/x.PT", pickled), (b"data/sample_inputs/model.pt", pickled),
-        (b"data/sample_inputs/other.pt", pickled),
+        (b"data/aotinductor/model/a.cpp", b"int x;"), (b"data/sample_inputs/x.PT", pickled),
+        (b"data/sample_inputs/model.pt", pickled), (b"data/sample_inputs/other.pt", pickled),
         (b"data/weights/weights.pt", pickled), (b"data/constants/custom_obj_0", pickled),
-        (b"data/constants/tensor_0", pickled),
-        (b"data/constants/opaque_obj_0", pickled), (b"extra/note", b"hello"), (b"extra/" + b"x" * 3000, b""),
-        (b"models/other.json", b"{}"),
+        (b"data/constants/tensor_0", pickled), (b"data/constants/opaque_obj_0", pickled), (b"extra/note", b"hello"),
+        (b"extra/" + b"x" * 3000, b""), (b"models/other.json", b"{}"),
         (b"models/other.json", records[_json_at(records, b"models/model.json")[0]].data if _json_at(records,
         b"models/model.json") else b"{}"),
         (b"executorch/model.pte", b"\0"), (b"code/__torch__.py", b"import os"), (b"data.pkl", hostile.payload(dice)),
-        (b"constants.pkl", hostile.payload(dice)),
-        (b"../serialized_exported_program.json", b"{}"), (b"serialized_exported_program.json", b"{}"),
-        (b"serialized_state_dict.pt", pickled),
-        (b"version", b"5.3"), (b"mtia/x", b""), (b"data/xl_model_weights/model_param_config.json", b'{"x": "y"}'),
-        (b".data/x", b""), (b"", b"x"),
+        (b"constants.pkl", hostile.payload(dice)), (b"../serialized_exported_program.json", b"{}"),
+        (b"serialized_exported_program.json", b"{}"), (b"serialized_state_dict.pt", pickled), (b"version", b"5.3"),
+        (b"mtia/x", b""), (b"data/xl_model_weights/model_param_config.json", b'{"x": "y"}'), (b".data/x", b""),
+        (b"", b"x"),
     ))  # fmt: skip
     member = name if name.startswith(b"serialized") and dice.chance(60) else root + name
     kept = [record for record in records if record.name != member]

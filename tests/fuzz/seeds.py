@@ -138,8 +138,7 @@ def _naive() -> bytes:
     ]
     arrays = {
         "w": rng.normal(size=(6, 3, 3, 3)), "scale": np.ones(6), "bias": np.zeros(6), "mean": np.ones(6),
-        "var": np.ones(6),
-        "column": np.full((6, 1, 1), 2.0), "matrix": rng.normal(size=(6, 384)),
+        "var": np.ones(6), "column": np.full((6, 1, 1), 2.0), "matrix": rng.normal(size=(6, 384)),
     }  # fmt: skip
     constants = [tensor(array.astype(np.float32), name) for name, array in arrays.items()]
     constants.append(tensor(np.array([-1, 384], np.int64), "shape"))
@@ -206,10 +205,9 @@ def manifest(plan: bytes, plugin: bool = False) -> bytes:
     tensor = written.Tensor("input", "float32", (-1, 3, 8, 8), (1, 3, 8, 8), (2, 3, 8, 8), (8, 3, 8, 8))
     made = written.Manifest(
         plan=plan_id, onnx=written.FileId("model.onnx", 10, "0" * 64),
-        plugin=written.FileId("libnorms.so", 10, "1" * 64) if plugin else None,
-        embedded=False, host_code=False, normexport="0.2.0", flavor="tensorrt-rtx", flavor_version="1.7.1",
-        targets=("sm89",),
-        inputs=(tensor,), outputs=(written.Tensor("y", "float32", (-1, 4)),), precision={"float32": 3, "float16": 1},
+        plugin=written.FileId("libnorms.so", 10, "1" * 64) if plugin else None, embedded=False, host_code=False,
+        normexport="0.2.0", flavor="tensorrt-rtx", flavor_version="1.7.1", targets=("sm89",), inputs=(tensor,),
+        outputs=(written.Tensor("y", "float32", (-1, 4)),), precision={"float32": 3, "float16": 1},
         plugins=(("norm", "L1BatchNorm", "norm"),), bodies=("RunningNorm",),
         layers=(written.NetworkLayer("conv", "convolution", "float32", "conv", "conv"),), options={"precision": "fp32"},
         warnings=("a warning",), seconds={"build": 1.5},

@@ -24,7 +24,7 @@ if sys.platform != "linux":
 ROOT = Path(__file__).parents[2]
 
 #: Cases of each format: those whose honest files take a second are few.
-COUNTS = {"pt": 30, "pt2": 10, "onnx": 30, "npz": 30, "json": 40, "image": 20}
+COUNTS = {"pt": 25, "pt2": 8, "onnx": 25, "npz": 25, "json": 25, "image": 20}
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +56,7 @@ def test_mutations_are_neither_all_harmless_nor_all_refused_for_one_reason(outco
     assert len(refusals) >= least
 
 
-@pytest.mark.parametrize("format", ["pt", "npz", "image"])
+@pytest.mark.parametrize("format", ["pt", "image"])
 def test_a_case_follows_from_its_number_alone(format):
     assert formats.case(format, 5, 11) == formats.case(format, 5, 11)
 

@@ -160,8 +160,7 @@ def _edited(value: str, dice: Dice) -> str:
 def _other(dice: Dice) -> Any:
     return dice.one_of((
         None, True, False, 0, -1, 1.5, "", [], {}, [[]], [None], {"a": None}, "1", hostile.integer(dice),
-        hostile.text(dice),
-        dice.one_of(hostile.FLOATS), [0] * 1000, {str(number): number for number in range(300)},
+        hostile.text(dice), dice.one_of(hostile.FLOATS), [0] * 1000, {str(number): number for number in range(300)},
     ))  # fmt: skip
 
 

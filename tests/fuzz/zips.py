@@ -160,9 +160,8 @@ def _rename(records: list[Record], dice: Dice) -> list[Record]:
     folder, _, last = old.rpartition(b"/")
     new = dice.one_of((
         hostile.member(dice), folder + b"/" + hostile.member(dice)[:2000], old.upper(), old.title(), old + b"/",
-        old + b"\0x", b"/" + old,
-        b"./" + old, old.replace(b"/", b"\\"), old.replace(b"/", b"//"), last, b"x/" + old, old + b" ",
-        dice.one_of(records).name,
+        old + b"\0x", b"/" + old, b"./" + old, old.replace(b"/", b"\\"), old.replace(b"/", b"//"), last, b"x/" + old,
+        old + b" ", dice.one_of(records).name,
     ))  # fmt: skip
     return [*records[:at], replace(records[at], name=new), *records[at + 1 :]]
 
@@ -244,8 +243,7 @@ def _symlink(records: list[Record], dice: Dice) -> list[Record]:
 
 RECORD_WAYS: dict[Callable[[list[Record], Dice], list[Record]], int] = {
     _drop: 4, _duplicate: 5, _rename: 8, _swap: 3, _resize: 4, _lie: 5, _flags: 2, _method: 3, _all_deflated: 1,
-    _bomb: 1,
-    _hide: 1, _overlap: 2, _two_names: 2, _shuffle: 2, _symlink: 1,
+    _bomb: 1, _hide: 1, _overlap: 2, _two_names: 2, _shuffle: 2, _symlink: 1,
 }  # fmt: skip
 
 
