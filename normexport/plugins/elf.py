@@ -83,7 +83,7 @@ class Elf:
             self.cuda = tuple(sorted(set(self._cuda()), key=lambda code: (code.architecture, code.ptx)))
         except NotElf:
             raise
-        except (struct.error, IndexError, ValueError) as error:
+        except (struct.error, IndexError, ValueError, OverflowError) as error:  # the last: an offset beyond 2**63
             raise NotElf("is cut off or damaged") from error
 
     def _read_header(self) -> None:

@@ -99,7 +99,7 @@ def test_fields_are_missing_unknown_or_of_another_format():
 def test_a_document_that_is_too_large_is_not_read(tmp_path):
     with (tmp_path / "x.json").open("wb") as file:
         file.truncate(MOST_BYTES + 1)
-    with pytest.raises(UsageError, match="larger than 32 MiB"):
+    with pytest.raises(UsageError, match="larger than 8 MiB"):
         read_json(tmp_path / "x.json")
 
 

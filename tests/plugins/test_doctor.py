@@ -240,6 +240,26 @@ def test_mutated_headers_are_refused_or_read_and_never_hang(compiled, tmp_path):
     assert False in outcomes
 
 
+@pytest.mark.parametrize("name", [".dynsym", ".dynamic", ".gnu.version_r", ".dynstr", ".nv_fatbin"])
+@pytest.mark.parametrize("offset", [2**63, 2**64 - 1, 2**62, 1 << 40])
+def test_a_section_that_lies_beyond_everything_is_damage(name, offset, compiled, tmp_path):
+    text = '__attribute__((section(".nv_fatbin"), used)) static const char code[] = "code"; int nothing;'
+    whole = bytearray(compiled(f"#include <cstdio>\n{text} void speak() {{ std::puts(code); }}").read_bytes())
+    (table,), (_, count, names) = struct.unpack_from("<Q", whole, 40), struct.unpack_from("<HHH", whole, 58)
+    (strings,) = struct.unpack_from("<Q", whole, table + names * 64 + 24)
+    for at in range(table, table + count * 64, 64):
+        (begin,) = struct.unpack_from("<I", whole, at)
+        if whole[strings + begin :].startswith(name.encode() + b"\0"):
+            struct.pack_into("<Q", whole, at + 24, offset)
+            break
+    else:
+        pytest.fail(f"the library has no {name}")
+    (tmp_path / "x.so").write_bytes(whole)
+    found = examine(tmp_path / "x.so")
+    assert found.healthy is False
+    assert "cut off or damaged" in str(failures(found)) or name == ".nv_fatbin"
+
+
 def test_a_table_that_leads_back_to_one_long_name_is_refused(compiled, tmp_path):
     """A million symbols, each the same name of 60,000 letters: 60 GB of text in a file of 24 MB."""
     whole = bytearray(compiled("int nothing;").read_bytes())
