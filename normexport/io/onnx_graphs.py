@@ -40,6 +40,7 @@ def check_model(model: onnx.ModelProto, place: str, files: ExternalFiles, left_o
         FoldError: names what is wrong, and where.
     """
     try:
+        _Calls(model.functions, place).check(model.graph.node)  # first: what follows takes its time for each node
         check_tensors(model, place, files, left_out)
         _Check(place).model(model)
     except UnicodeDecodeError as error:
@@ -59,7 +60,6 @@ class _Check:
         self._opsets = self._opset_versions(model.opset_import, "")
         if len({_key(each.domain, each.name, each.overload) for each in model.functions}) != len(model.functions):
             raise self._wrong("", "holds two functions of one name")
-        _Calls(model.functions, self._place).check(model.graph.node)
         self._graph(model.graph, ())
         for function in model.functions:
             self._function(function)

@@ -24,7 +24,7 @@ _LOOK_INSIDE = 64 << 10  # bytes; the data of smaller messages may count as stru
 _ROOM = 512 << 20  # bytes beyond what a file may unpack to: 2.5 million objects, more than `onnx_graphs` lets through
 
 _OBJECT = 200  # bytes in memory of a field, whatever it holds (measured: 157 for a node, 200 for an attribute)
-_NUMBER = 8
+_NUMBER = 16  # bytes of a number in a list, which grows by doubling
 _TEXT = 5  # bytes in memory for a byte of text: itself, and four where one letter of it needs four
 
 #: Fields of a tensor that are as large in memory as in the file: float_data, raw_data, double_data.

@@ -109,6 +109,14 @@ class Constants:
         array = self._arrays.pop(value, None)
         self._held -= array.nbytes if array is not None else 0
 
+    def check_room(self, count: int, what: str) -> None:
+        """Take `count` numbers to be computed from constants elsewhere.
+
+        Raises:
+            Refuse: a model of this size may not make so many.
+        """
+        self._allowance.compute(count, what)
+
     def weight(self, value: ir.Value, reader: ir.Node) -> Array:
         """The array of a weight that belongs to `reader` alone.
 

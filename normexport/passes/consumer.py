@@ -22,6 +22,8 @@ from normexport.passes.producer import (
     check_channels,
     check_last_axis,
     gemm_bias,
+    grouped_weight,
+    matrix,
     with_shift,
 )
 from normexport.passes.read_chain import operands
@@ -32,9 +34,7 @@ RULE = "consumer"
 
 def into_conv(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
     """Conv: W (M, C/g, *k); row m reads channels j*C/g .. of its group j = m // (M/g)."""
-    value = required(node, 1)
-    weight = work.constants.weight(value, node)
-    groups = node.attributes.get_int("group", 1)
+    weight, groups = grouped_weight(node, work)
     rows, per_group = weight.shape[:2]
     check_channels(node, groups * per_group, norm)
     if norm.shifts:
@@ -50,7 +50,7 @@ def into_conv(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
 
 def into_conv_transpose(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
     """ConvTranspose: W (C, M/g, *k), input channel c in row c; pure scales only."""
-    weight = work.constants.weight(required(node, 1), node)
+    weight, _ = grouped_weight(node, work)
     check_channels(node, weight.shape[0], norm)
     if norm.shifts:
         raise Refuse(f"{label(node)} covers its positions unequally, so the norm's shift would not be a constant")
@@ -64,13 +64,13 @@ def into_gemm(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
     if node.attributes.get_int("transA", 0):
         raise Refuse(f"{label(node)} transposes its input (transA=1): the norm's axis is summed over as the batch")
     value = required(node, 1)
-    weight = work.constants.weight(value, node)
+    weight = matrix(node, work)
     transposed = bool(node.attributes.get_int("transB", 0))
-    matrix = weight.T if transposed else weight
-    check_channels(node, matrix.shape[0], norm)
+    rows = weight.T if transposed else weight
+    check_channels(node, rows.shape[0], norm)
     shape = (1, -1) if transposed else (-1, 1)
     index = np.arange(norm.channels).reshape(shape)
-    shift = node.attributes.get_float("alpha", 1.0) * (norm.b @ matrix)
+    shift = node.attributes.get_float("alpha", 1.0) * (norm.b @ rows)
     plans = [constant_edit(node, 1, weight * norm.a.reshape(shape), index, value, value.name or "", work)]
     plans += gemm_bias(node, np.ones_like(shift), shift, work)
     return together(RULE, f"folded forward into {label(node)}", plans)
@@ -80,9 +80,7 @@ def into_matmul(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
     """MatMul of y (N, C) with W (C, M): rows of W scale by A, and B@W joins the bias Add behind, or gets one."""
     check_last_axis(node, work.shapes.rank(required(node, 0)))
     value = required(node, 1)
-    weight = work.constants.weight(value, node)
-    if weight.ndim != 2:
-        raise Refuse(f"the weight '{value.name}' of {label(node)} has rank {weight.ndim}, not 2")
+    weight = matrix(node, work)
     check_channels(node, weight.shape[0], norm)
     shift = norm.b @ weight
     index = np.arange(norm.channels).reshape(-1, 1)
@@ -102,6 +100,8 @@ def _into_bias_add(node: ir.Node, shift: Vector, work: Work) -> Plan | None:
     found = operands(add, work) if add.graph is work.graph else None
     if found is None:
         return None
+    if len(found.values) not in (1, len(shift)):
+        raise Refuse(f"{label(add)} adds {len(found.values)} numbers to the {len(shift)} columns of {label(node)}")
     old = required(add, found.constant)
     plan = constant_edit(add, found.constant, found.values + shift, np.arange(len(shift)), old, old.name or "", work)
     return plan.under("", "", Retire(output))

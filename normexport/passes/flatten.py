@@ -37,6 +37,7 @@ def flattened(node: ir.Node, norm: PerChannel, work: Work) -> PerChannel:
             raise Refuse(f"{label(node)} flattens from axis {axis}, not from axis 1")
     else:
         _check_target(node, sizes[0], norm.channels * space, work)
+    work.constants.check_room(2 * norm.channels * space, label(node))
     return norm.repeat(space)
 
 

@@ -24,7 +24,7 @@ RULE = "producer"
 
 def into_conv(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
     """Conv: W (C, Cin/g, *k), output channel c in row c whatever the groups."""
-    weight = work.constants.weight(required(node, 1), node)
+    weight, _ = grouped_weight(node, work)
     check_channels(node, weight.shape[0], norm)
     shape = (-1,) + (1,) * (weight.ndim - 1)
     return _scaled(node, weight, norm.a.reshape(shape), _index(norm).reshape(shape), norm, work)
@@ -32,8 +32,7 @@ def into_conv(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
 
 def into_conv_transpose(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
     """ConvTranspose: W (Cin, C/g, *k), group-major: row r feeds channels j*C/g .. of its group j = r // (Cin/g)."""
-    weight = work.constants.weight(required(node, 1), node)
-    groups = node.attributes.get_int("group", 1)
+    weight, groups = grouped_weight(node, work)
     rows, per_group = weight.shape[:2]
     check_channels(node, groups * per_group, norm)
 
@@ -49,7 +48,7 @@ def into_gemm(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
 
     C broadcasts to (N, C) from any shape; with beta = 0 it has no say, and beta becomes 1.
     """
-    weight = work.constants.weight(required(node, 1), node)
+    weight = matrix(node, work)
     columns = 0 if node.attributes.get_int("transB", 0) else 1
     check_channels(node, weight.shape[columns], norm)
     shape = (-1, 1) if columns == 0 else (1, -1)
@@ -73,6 +72,9 @@ def gemm_bias(node: ir.Node, scale: Vector, shift: Vector, work: Work) -> list[P
             return []
         plans.append(Plan("", "", (SetFloat(node, "beta", 1.0),)))
         old, beta = np.zeros(1), 1.0
+    if old.ndim > 2 or (old.ndim and old.shape[-1] not in (1, len(shift))):
+        raise Refuse(f"the bias of {label(node)} has shape {old.shape} and does not broadcast to {len(shift)} columns")
+    work.constants.check_room(old.size if old.shape[-1:] == shift.shape else old.size * len(shift), label(node))
     new = scale * old + shift / beta
     if bias is None and not np.any(new):
         return plans
@@ -85,9 +87,7 @@ def into_matmul(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
     rank = work.shapes.rank(node.outputs[0])
     check_last_axis(node, rank)
     value = required(node, 1)
-    weight = work.constants.weight(value, node)
-    if weight.ndim != 2:
-        raise Refuse(f"the weight '{value.name}' of {label(node)} has rank {weight.ndim}, not 2")
+    weight = matrix(node, work)
     check_channels(node, weight.shape[1], norm)
     plans = [constant_edit(node, 1, weight * norm.a, _index(norm), value, value.name or "", work)]
     return with_shift(node, norm.b, plans, work).under(RULE, f"scaled into {label(node)}")
@@ -102,6 +102,31 @@ def with_shift(node: ir.Node, shift: Vector, plans: list[Plan], work: Work) -> P
     add = AppendAdd(node.outputs[0], shift, float_type(weight, work))
     check = constant_edit(node, 1, shift, np.arange(len(shift)), weight, f"{name_of(node)}.bias", work)
     return Plan("", "", (*plan.edits, add), (*plan.hazards, *check.hazards), plan.added + 1)
+
+
+def grouped_weight(node: ir.Node, work: Work) -> tuple[Array, int]:
+    """The weight of a convolution, of rank 3 or more, and its groups, which part its rows.
+
+    Raises:
+        Refuse: it has another form, or is not the node's own.
+    """
+    weight, groups = work.constants.weight(required(node, 1), node), node.attributes.get_int("group", 1)
+    if weight.ndim < 3 or groups < 1 or weight.shape[0] % groups:
+        raise Refuse(f"the weight of {label(node)} has shape {weight.shape}, with group={groups} no convolution's")
+    return weight, groups
+
+
+def matrix(node: ir.Node, work: Work) -> Array:
+    """The weight of a Gemm or MatMul, of rank 2.
+
+    Raises:
+        Refuse: it has another rank, or is not the node's own.
+    """
+    value = required(node, 1)
+    weight = work.constants.weight(value, node)
+    if weight.ndim != 2:
+        raise Refuse(f"the weight '{value.name}' of {label(node)} has rank {weight.ndim}, not 2")
+    return weight
 
 
 def check_channels(node: ir.Node, channels: int | None, norm: PerChannel) -> None:
@@ -132,6 +157,8 @@ def bias_plan(node: ir.Node, scale: Vector, shift: Vector, work: Work) -> list[P
     """Plans that turn a convolution's bias b (zero where absent) into scale*b + shift; none where it stays absent."""
     bias = optional(node, 2)
     old = np.zeros(len(shift)) if bias is None else work.constants.array(bias)
+    if old.shape != (len(shift),):
+        raise Refuse(f"the bias of {label(node)} has shape {old.shape}, not ({len(shift)},)")
     new = scale * old + shift
     if bias is None and not np.any(new):
         return []

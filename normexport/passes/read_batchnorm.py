@@ -28,8 +28,8 @@ def read_batchnorm(node: ir.Node, work: Work) -> Link:
     if not node.attributes.get_int("spatial", 1):
         raise Refuse(f"{label(node)} has spatial=0: its statistics are per position, not per channel")
     required(node, 0)
-    scale, bias, mean, variance = (work.constants.array(required(node, i)).reshape(-1) for i in range(1, 5))
-    if len({len(scale), len(bias), len(mean), len(variance)}) != 1:
-        raise Refuse(f"the parameters of {label(node)} have different lengths")
+    scale, bias, mean, variance = (work.constants.array(required(node, i)) for i in range(1, 5))
+    if scale.ndim != 1 or len({scale.shape, bias.shape, mean.shape, variance.shape}) != 1:
+        raise Refuse(f"the parameters of {label(node)} have different lengths, or more than one axis")
     a = scale / np.sqrt(variance + node.attributes.get_float("epsilon", _EPSILON))
     return Link(node, 0, PerChannel.of(a, bias - mean * a), "batchnorm")
