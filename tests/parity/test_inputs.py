@@ -143,3 +143,31 @@ def test_real_inputs_with_nan_are_refused_by_sample(tmp_path):
     np.savez(tmp_path / "data.npz", x=images)
     with pytest.raises(UsageError, match="array x: holds NaN, first in sample 2"):
         load_arrays(tmp_path / "data.npz", [InputSpec("x", (3,))])
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 300, 700)])
+def test_the_first_sample_with_nan_is_named_wherever_it_is(shape, tmp_path):
+    values = np.zeros((9, *shape), np.float16)
+    values.reshape(9, -1)[[5, 7], -1] = np.nan
+    np.save(tmp_path / "x.npy", values)
+    with pytest.raises(UsageError, match="first in sample 5;"):
+        load_arrays(tmp_path / "x.npy", [InputSpec("x", shape)])
+
+
+def test_numbers_that_no_runtime_takes_are_refused_by_their_type(tmp_path):
+    for dtype in (np.longdouble, np.complex64, "S3"):
+        np.save(tmp_path / "x.npy", np.zeros((2, 3), dtype))
+        with pytest.raises(UsageError, match=r"has dtype .*, expected float32"):
+            load_arrays(tmp_path / "x.npy", [InputSpec("x", (3,))])
+
+
+def test_numbers_of_the_other_byte_order_become_ones_of_this_machine(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.arange(6, dtype=">f4").reshape(2, 3), i=np.arange(4, dtype=">i2").reshape(2, 2))
+    found = load_arrays(tmp_path / "x.npz", [InputSpec("x", (3,)), InputSpec("i", (2,), "int64")])
+    assert (found["x"].dtype, found["i"].dtype) == (np.dtype("f4"), np.dtype("i8"))
+    np.testing.assert_array_equal(found["x"], [[0, 1, 2], [3, 4, 5]])
+
+
+def test_other_arrays_of_the_file_may_be_anything(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.ones((2, 3)), names=np.array([{"a": 1}], object))
+    assert load_arrays(tmp_path / "x.npz", [InputSpec("x", (3,))])["x"].shape == (2, 3)
