@@ -57,15 +57,11 @@ def _checkpoint_records(records: list[Record], dice: Dice) -> tuple[list[Record]
     at = next((at for at, record in enumerate(records) if record.name.endswith(b"data.pkl")), 0)
     if dice.chance(75):
         data, words = raw.unless(pickles.mutate, records[at].data, dice)
-        return [*records[:at], replace(records[at], data=data), *records[at + 1 :]], words
+        return zips.with_data(records, at, data), words
     if dice.chance(25):
         at = dice.randrange(len(records))
         data, words = raw.mutate(records[at].data, dice)
-        return [
-            *records[:at],
-            replace(records[at], data=data),
-            *records[at + 1 :],
-        ], f"{records[at].name[-20:]!r} {words}"
+        return zips.with_data(records, at, data), f"{records[at].name[-20:]!r} {words}"
     return zips.mutate(records, dice)
 
 
@@ -136,7 +132,7 @@ def _array_records(records: list[Record], dice: Dice) -> tuple[list[Record], str
         return zips.mutate(records, dice)
     at = dice.randrange(len(records))
     data, words = raw.unless(arrays.mutate, records[at].data, dice)
-    return [*records[:at], replace(records[at], data=data), *records[at + 1 :]], words
+    return zips.with_data(records, at, data), words
 
 
 def array(dice: Dice) -> Case:

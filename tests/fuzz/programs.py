@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fuzz import hostile, pickles, program_attacks, raw, trees, zips
 from fuzz.dice import Dice
-from fuzz.zips import Record
+from fuzz.zips import Record, with_data
 
 Records = list[Record]
 
@@ -51,14 +51,15 @@ def _json_at(records: Records, suffix: bytes) -> list[int]:
     return [at for at, record in enumerate(records) if record.name.endswith(suffix)]
 
 
-def _with(records: Records, at: int, data: bytes) -> Records:
-    return [*records[:at], replace(records[at], data=data), *records[at + 1 :]]
+def _last(record: Record) -> str:
+    """The last part of a record's name."""
+    return record.name.decode(errors="replace").rpartition("/")[2]
 
 
 def _in_json(records: Records, dice: Dice, *suffixes: bytes) -> tuple[Records, str]:
     at = dice.one_of([at for suffix in suffixes for at in _json_at(records, suffix)] or [0])
     data, words = raw.unless(trees.mutate, records[at].data, dice, STRINGS)
-    return _with(records, at, data), f"{records[at].name.decode(errors='replace').rpartition('/')[2]} {words}"
+    return with_data(records, at, data), f"{_last(records[at])} {words}"
 
 
 def _program(records: Records, dice: Dice) -> tuple[Records, str]:
@@ -101,14 +102,14 @@ def _samples(records: Records, dice: Dice) -> tuple[Records, str]:
         inner = zips.read(records[at].data)
     except Exception:  # of an earlier change
         data, words = raw.mutate(records[at].data, dice)
-        return _with(records, at, data), f"samples {words}"
+        return with_data(records, at, data), f"samples {words}"
     pickle = [i for i, record in enumerate(inner) if record.name.endswith(b"data.pkl")]
     if pickle and dice.chance(70):
         data, words = raw.unless(pickles.mutate, inner[pickle[0]].data, dice)
-        inner = _with(inner, pickle[0], data)
+        inner = with_data(inner, pickle[0], data)
     else:
         inner, words = zips.mutate(inner, dice)
-    return _with(records, at, zips.write(inner)), f"samples {words}"
+    return with_data(records, at, zips.write(inner)), f"samples {words}"
 
 
 def _versions(records: Records, dice: Dice) -> tuple[Records, str]:
@@ -131,7 +132,7 @@ def _versions(records: Records, dice: Dice) -> tuple[Records, str]:
             dice.randbytes(8),
         )
     )
-    return _with(records, at, data), f"{records[at].name.decode(errors='replace')} = {data[:20]!r}"
+    return with_data(records, at, data), f"{_last(records[at])} = {data[:20]!r}"
 
 
 def _container(records: Records, dice: Dice) -> tuple[Records, str]:
@@ -152,7 +153,7 @@ def _weights(records: Records, dice: Dice) -> tuple[Records, str]:
             data[:-1],
         )
     )
-    return _with(records, at, data), f"{records[at].name.decode(errors='replace')} has other data"
+    return with_data(records, at, data), f"{_last(records[at])} has other data"
 
 
 def _planted(records: Records, dice: Dice) -> tuple[Records, str]:
@@ -214,14 +215,14 @@ def _attacked(records: Records, dice: Dice) -> tuple[Records, str]:
     at = _json_at(records, b"models/model.json")[0]
     program = json.loads(records[at].data)
     words = program_attacks.insert(program["graph_module"], dice)
-    return _with(records, at, trees.written(program)), words
+    return with_data(records, at, trees.written(program)), words
 
 
 def _plausible(records: Records, dice: Dice) -> tuple[Records, str]:
     """A value of the program or of a table, where another of its kind stood: what a strict reader lets through."""
     at = dice.one_of(_json_at(records, b"models/model.json") * 2 + _json_at(records, b"weights_config.json"))
     data, words = raw.unless(trees.mutate_plausibly, records[at].data, dice)
-    return _with(records, at, data), f"{records[at].name.decode(errors='replace').rpartition('/')[2]} plausibly {words}"
+    return with_data(records, at, data), f"{_last(records[at])} plausibly {words}"
 
 
 WAYS: dict[Callable[[Records, Dice], tuple[Records, str]], int] = {

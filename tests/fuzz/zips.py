@@ -83,6 +83,11 @@ def write(records: list[Record], layout: Layout = Layout()) -> bytes:
     return bytes(out) + layout.after
 
 
+def with_data(records: list[Record], at: int, data: bytes) -> list[Record]:
+    """The records, that at `at` with other content."""
+    return [*records[:at], replace(records[at], data=data), *records[at + 1 :]]
+
+
 def _packed(record: Record) -> bytes:
     if record.method != DEFLATED:
         return record.data
@@ -178,7 +183,7 @@ def _resize(records: list[Record], dice: Dice) -> list[Record]:
     at = dice.randrange(len(records))
     data = records[at].data
     data = dice.one_of((data[: len(data) // 2], b"", data + bytes(64), data * 2, data[1:], data + dice.randbytes(3)))
-    return [*records[:at], replace(records[at], data=data), *records[at + 1 :]]
+    return with_data(records, at, data)
 
 
 def _lie(records: list[Record], dice: Dice) -> list[Record]:
