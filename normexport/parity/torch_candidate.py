@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.parity.check import check
 from normexport.parity.inputs import integer_highs, standard_batches
@@ -59,11 +62,15 @@ def count_outputs(model: nn.Module | ExportedProgram, inputs: Sequence[InputSpec
     from torch.export import ExportedProgram
     from torch.utils._pytree import tree_leaves, tree_unflatten
 
-    from normexport.runtime.torch_runtime import is_output
+    from normexport.runtime.torch_runtime import flat_module, is_output
 
-    runnable = model.module() if isinstance(model, ExportedProgram) else model
+    runnable = flat_module(model) if isinstance(model, ExportedProgram) else model
     zeros = [torch.zeros(spec.sized(2), dtype=getattr(torch, spec.dtype)) for spec in inputs]
     spec = model.call_spec.in_spec if isinstance(model, ExportedProgram) else None
     args, kwargs = (zeros, {}) if spec is None else tree_unflatten(zeros, spec)
-    with torch.no_grad():
-        return sum(is_output(leaf) for leaf in tree_leaves(runnable(*args, **kwargs)))
+    try:
+        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
+            return sum(is_output(leaf) for leaf in tree_leaves(runnable(*args, **kwargs)))
+    except Exception as error:  # a model's code, or a program that somebody else wrote, can raise anything
+        cause = f"the model does not run on zeros ({type(error).__name__})"
+        raise UsageError("PyTorch", cause, "check the input shapes and types") from error

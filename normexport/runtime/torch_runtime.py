@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,15 +15,13 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves, tree_unflatten
 
-from normexport.errors import UsageError
+from normexport.errors import CheckpointError, NormExportError, UsageError
 from normexport.onnx_export import InputSpec, Layer
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked
 from normexport.runtime.jitter import jitter_module
 from normexport.runtime.straight_sums import StraightSums
 from normexport.runtime.widen import InFloat64, convert_small, shared_copy
 
-# What a forward pass raises on inputs it was not made for (AssertionError: guards of exported programs).
-_FORWARD_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 _CALL_SUFFIX = re.compile(r"@\d+$")  # torch.export.unflatten names a module's later, differing calls path@1
 
 
@@ -73,8 +72,13 @@ class TorchRuntime:
         tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays.values()]
         tensors = [tensor.to(self._dtype) if tensor.is_floating_point() else tensor for tensor in tensors]
         try:
-            return self._run(tensors, capture, sink)
-        except _FORWARD_ERRORS as error:
+            # torch.fx prints its source to stderr before it lets an error out.
+            with contextlib.redirect_stderr(io.StringIO()):
+                return self._run(tensors, capture, sink)
+        except NormExportError:
+            raise
+        # A model's code, or a program that somebody else wrote, can raise anything.
+        except Exception as error:
             if self._dtype == torch.float64 and _has_narrow(self._model):
                 # Some composite operators (lstm, prelu) compare dtypes before they dispatch: convert all.
                 self._model.double()
@@ -162,7 +166,22 @@ def _module_tree(model: nn.Module | ExportedProgram) -> nn.Module:
     try:
         return torch.export.unflatten(model)
     except Exception:  # unflatten refuses some programs with many kinds of errors; the flat graph always runs
-        return model.module()
+        return flat_module(model)
+
+
+def flat_module(program: ExportedProgram) -> nn.Module:
+    """The program as one module without its tree.
+
+    Raises:
+        CheckpointError: PyTorch can't make one: a name in it is one of torch.fx's own, or its parts contradict.
+    """
+    try:
+        return program.module()
+    except Exception as error:  # setattr, exec of what torch.fx writes: KeyError, SyntaxError, TypeError, ...
+        cause = f"can't be made a module by PyTorch ({_first_line(error)})"
+        raise CheckpointError(
+            "the exported program", cause, "rename that part of the model, or export it again"
+        ) from error
 
 
 def _port(spec: InputSpec, dtype: str) -> Port:

@@ -13,7 +13,9 @@ import torch
 from checkpoint.support import IMAGES, Payload, exported, l1_trained, refused
 from torch import nn
 
+from normexport import check
 from normexport.checkpoint import load
+from normexport.errors import NormExportError
 
 DYNAMIC = ({0: torch.export.Dim("batch", min=1, max=512), 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO},)
 
@@ -489,6 +491,22 @@ def test_a_program_within_a_program_without_end_is_refused(program, tmp_path):
         found["graph_module"]["graph"] = json.loads(inner)
 
     damaged(changed_program(program, tmp_path / "m.pt2", change))
+
+
+@pytest.mark.parametrize("name", ["forward", "training", "class", "self", "_guards_fn", "_buffers.x", "0.bias.x"])
+def test_names_that_pytorch_stumbles_over_end_in_words(program, tmp_path, name, capfd):
+    """They call nothing, but torch.fx can't write or run what holds them, and says so at length."""
+    members = members_of(program)
+    for member in ("models/model.json", "data/weights/model_weights_config.json"):
+        members[member] = members[member].replace(b'"0.weight"', json.dumps(name).encode())
+    file = written(tmp_path / "m.pt2", members)
+    error = None
+    try:
+        check(file, file)
+    except NormExportError as found:
+        error = found
+    assert error is None or ("\n" not in str(error) and error.exit_code in (2, 3))
+    assert capfd.readouterr().err == ""
 
 
 def test_dropout_that_is_switched_on_is_refused_and_off_it_opens(tmp_path, marker):
