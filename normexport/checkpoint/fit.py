@@ -16,7 +16,7 @@ from normexport.checkpoint.prefix import prefixes, without_common_prefix
 from normexport.checkpoint.recognise import Stored, choose, stored_norms
 from normexport.checkpoint.records import WeightNormRecord
 from normexport.checkpoint.settle import Settled, is_leaf, own_tensors
-from normexport.checkpoint.state import State, unwrapped
+from normexport.checkpoint.state import EXTRA_STATE, State, unwrapped
 from normexport.checkpoint.weight_norm import stored_weights
 from normexport.checkpoint.words import shortened
 from normexport.errors import CheckpointError
@@ -37,7 +37,7 @@ def fit(model: nn.Module, state: State, named: Dialect | None, place: str) -> tu
     Raises:
         CheckpointError: NaN or Inf, an ambiguous dialect, missing or extra keys, other shapes.
     """
-    own_keys = model.state_dict().keys()
+    own_keys = [key for key in model.state_dict() if not key.endswith(EXTRA_STATE)]
     state = without_common_prefix(own_keys, unwrapped(state, own_keys))
     settled = Settled(model, notes=list(state.notes))
     _note_types(settled, state)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from normexport.checkpoint.rebuild_tensors import NoNumbers
 from normexport.checkpoint.state import State
+from normexport.checkpoint.words import printable
 from normexport.errors import CheckpointError
 
 #: Where training scripts keep the weights, the likeliest first; nested dicts are followed.
@@ -42,7 +43,9 @@ def find_weights(content: Any, path: Path) -> nn.Module | State:
     search = _Search()
     found, mapping = search.weights_in(content, depth=3), _as_mapping(content)
     if found is None and mapping is not None and not _is_optimizer(mapping):
-        several = [str(key) for key, value in mapping.items() if search.weights_in(value, depth=2) is not None]
+        several = [
+            printable(str(key), 80) for key, value in mapping.items() if search.weights_in(value, depth=2) is not None
+        ]
         if len(several) > 1:
             names = f"{', '.join(several[:8])}{', ...' if len(several) > 8 else ''}"
             raise CheckpointError(
@@ -145,6 +148,6 @@ def _describe(content: Any) -> str:
     if isinstance(content, Mapping) and _is_optimizer(content):
         return "the state of an optimizer"
     if isinstance(content, Mapping):
-        keys = [str(key)[:80] for key in list(content)[:7]]
+        keys = [printable(str(key), 80) for key in list(content)[:7]]
         return f"a dict of {', '.join(keys[:6])}{', ...' if len(keys) > 6 else ''}" if keys else "an empty dict"
     return f"a {type(content).__name__}"

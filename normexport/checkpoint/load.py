@@ -107,7 +107,7 @@ def _from_module(path: Path, model: nn.Module, named: Dialect | None) -> Checkpo
 
 def _from_state(path: Path, state: State, model: nn.Module, named: Dialect | None) -> Checkpoint:
     model = _unwrapped_module(model)
-    notes = _prepare(model)
+    notes = [*_prepare(model), *_narrowed(model, state)]
     settled, weights = fit(model, state, named, str(path))
     settled.notes.extend(notes)
     return _finish(path, "state_dict", settled, weights, named)
@@ -149,6 +149,17 @@ def _prepare(model: nn.Module) -> list[str]:
     return [
         f"the model's {str(dtype).removeprefix('torch.')} is computed in float32" for dtype in sorted(half, key=str)
     ]
+
+
+def _narrowed(model: nn.Module, state: State) -> list[str]:
+    """A model that was made in float64 for a file without it becomes float32, as the network was trained."""
+    types = {value.dtype for value in model.parameters() if value.is_floating_point()}
+    if types != {torch.float64} or any(value.dtype == torch.float64 for value in state.tensors.values()):
+        return []
+    for value in (*model.parameters(), *model.buffers()):
+        if value.dtype == torch.float64:
+            value.data = value.data.float()
+    return ["the model's float64 is computed in float32, which the file has"]
 
 
 def _numbers(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ from normexport.checkpoint.inert import BadPickle, text_of
 from normexport.checkpoint.pickle_machine import Pickle, read_pickle
 from normexport.checkpoint.rebuild import Rebuilder, Room, unknown_names
 from normexport.checkpoint.storages import AppendedData, Declaration, Storages, ZippedData, declaration, is_swapped
-from normexport.checkpoint.words import shortened
+from normexport.checkpoint.words import printable, shortened
 from normexport.errors import CheckpointError
 from normexport.io.limits import memory_allowance
 from normexport.io.zip_archive import BadArchive, ZipArchive
@@ -55,7 +55,8 @@ def unpickle(path: Path, trust: bool) -> Any:
     except BadArchive as error:
         raise CheckpointError(str(path), f"is truncated or damaged ({error})", "copy or download it again") from error
     except BadPickle as error:
-        cause = str(error) if error.remedy else f"can't be read ({error})"
+        words = printable(str(error))
+        cause = words if error.remedy else f"can't be read ({words})"
         raise CheckpointError(str(path), cause, error.remedy or "it is damaged, or not from torch.save") from error
     except OSError as error:
         raise CheckpointError(str(path), f"can't be read ({error.strerror})", "check its permissions") from error
@@ -185,5 +186,6 @@ def _refuse_unknown(path: Path, pickle: Pickle) -> None:
     for name in unknown:
         for start, (words, remedy) in _IN_WORDS.items():
             if name.startswith(start):
-                raise CheckpointError(str(path), f"{words} ({name})", remedy)
-    raise CheckpointError(str(path), f"would run code to be loaded: {shortened(unknown, 4)}", _TRUST)
+                raise CheckpointError(str(path), f"{words} ({printable(name, 80)})", remedy)
+    named = shortened([printable(name, 80) for name in unknown], 4)
+    raise CheckpointError(str(path), f"would run code to be loaded: {named}", _TRUST)

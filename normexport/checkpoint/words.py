@@ -11,6 +11,12 @@ def shortened(names: Collection[str], shown: int = 3) -> str:
     return f"{first} and {len(names) - shown} more" if len(names) > shown else first
 
 
+def printable(text: str, longest: int = 400) -> str:
+    """`text` out of a file in one line: what does not print is escaped, and what is long is cut."""
+    line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return line if len(line) <= longest else f"{line[: longest - 3]}..."
+
+
 def channels(indices: Sequence[int], total: int | None = None) -> str:
     """ "channel 3", "channels 0, 4, 9", "channels 0, 1, 2, ... (17 of 64)", "all 64 channels"."""
     if total is not None and len(indices) == total and total > 1:

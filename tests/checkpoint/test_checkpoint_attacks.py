@@ -84,6 +84,23 @@ def test_several_names_are_listed_and_counted(tmp_path):
     assert "would run code to be loaded: evil0.run, evil1.run, evil2.run, evil3.run and 2 more; pass --trust" in message
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        parts.mapping(w=parts.tensor(key="a\n\r\x1b[31m\u2028b")),
+        b"\x8c\x03a\nb\x8c\x03c\rd\x93",
+        parts.mapping(**{"a\nb\x1b": parts.mapping(x=b"N")}),
+        parts.mapping(**{"a\nb": parts.tensor()}),
+        parts.mapping(**{"x\n": parts.mapping(w=parts.tensor()), "y\r": parts.mapping(w=parts.tensor())}),
+        parts.name("e" * 400, "v"),
+    ],
+)
+def test_words_of_the_file_stay_in_one_printable_line(tmp_path, body):
+    message = refused(parts.write(tmp_path / "m.pt", body, {"0": parts.FOUR}))
+    assert message.isprintable()
+    assert len(message) < 600
+
+
 def test_a_list_may_be_called_by_no_name_but_its_own(tmp_path):
     """The result of one call called again, a tensor called, a string called."""
     for what in (parts.tensor(), parts.text("os.system"), parts.call(parts.name("collections", "OrderedDict"))):

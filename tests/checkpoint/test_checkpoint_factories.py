@@ -8,15 +8,19 @@ import sys
 import pytest
 import torch
 from checkpoint.support import (
+    assert_same,
     batch_norm_net,
+    forward,
     l1_factory,
     l1_net,
     l1_trained,
+    own_forward,
     refused,
     save,
 )
 from torch import nn
 
+from normexport import pipeline
 from normexport.checkpoint import load
 from normexport.errors import CheckpointError, UsageError
 
@@ -122,6 +126,100 @@ def test_whole_networks_need_no_factory(tmp_path):
     assert "the file holds the whole network; --model is not used" in checkpoint.notes
     with pytest.raises(CheckpointError):
         load(save(tmp_path / "m.pt", l1_net().state_dict()), model=l1_factory)
+
+
+def test_a_model_made_in_double_computes_in_what_its_file_has(tmp_path):
+    net = l1_trained()
+    checkpoint = load(save(tmp_path / "m.pt", net.state_dict()), model=lambda: l1_factory().double())
+    assert {value.dtype for value in checkpoint.model.parameters()} == {torch.float32}
+    assert "the model's float64 is computed in float32, which the file has" in checkpoint.notes
+    assert_same(forward(checkpoint.model), own_forward(net))
+    assert pipeline.inspect(checkpoint, ["3x7x7"]).outcomes
+
+
+def test_a_file_in_double_stays_double(tmp_path):
+    net = l1_trained().double()
+    checkpoint = load(save(tmp_path / "m.pt", net.state_dict()), model=lambda: l1_factory().double())
+    assert {value.dtype for value in checkpoint.model.parameters()} == {torch.float64}
+
+
+def test_lazy_factories_are_refused_in_words(tmp_path):
+    file = save(tmp_path / "m.pt", nn.Linear(2, 2).state_dict())
+    with pytest.raises(UsageError, match=r"has a lazy layer without weights \(weight\); run it once in the factory"):
+        load(file, model=lambda: nn.LazyLinear(2))
+
+
+def test_factories_on_meta_are_refused_in_words(tmp_path):
+    def on_meta():
+        with torch.device("meta"):
+            return nn.Linear(2, 2)
+
+    file = save(tmp_path / "m.pt", nn.Linear(2, 2).state_dict())
+    with pytest.raises(UsageError, match=r"makes weights without numbers, on device meta \(weight\); make it on"):
+        load(file, model=on_meta)
+
+
+class WithExtra(nn.Module):
+    """Stores plain Python beside its weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.told = nn.Linear(2, 2), None
+
+    def get_extra_state(self):
+        return {"classes": ["a", "b"], "count": 3}
+
+    def set_extra_state(self, state):
+        self.told = state
+
+
+class Choosy(WithExtra):
+    def set_extra_state(self, state):
+        raise KeyError("colour")
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "net."])
+def test_extra_state_reaches_the_model_that_wrote_it(tmp_path, prefix):
+    state = {prefix + key: value for key, value in WithExtra().state_dict().items()}
+    assert load(save(tmp_path / "m.pt", state), model=WithExtra).model.told == WithExtra().get_extra_state()
+    assert load(tmp_path / "m.pt").model is None
+
+
+def test_extra_state_that_the_model_does_not_take_is_one_line(tmp_path):
+    message = refused(save(tmp_path / "m.pt", WithExtra().state_dict()), model=Choosy)
+    assert "the model does not take it ('colour')" in message
+    state = WithExtra().state_dict()
+    del state["_extra_state"]
+    assert "the model needs _extra_state, which the file lacks" in refused(save(tmp_path / "m.pt", state), model=Choosy)
+
+
+def test_a_model_with_a_part_called_module_is_no_wrapper(tmp_path):
+    class DataParallel(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module, self.head = nn.Linear(2, 3), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.head(self.module(x))
+
+    net = DataParallel()
+    checkpoint = load(save(tmp_path / "m.pt", net.state_dict()), model=DataParallel)
+    x = torch.ones(1, 2)
+    assert torch.equal(checkpoint.model(x), net(x))
+
+
+@pytest.mark.parametrize("version", ["2", 10**30, -1, None, 2.5, [2]])
+def test_an_odd_version_in_the_metadata_is_no_version(tmp_path, version):
+    state = nn.BatchNorm1d(2).state_dict()
+    state._metadata[""]["version"] = version
+    assert load(save(tmp_path / "m.pt", state), model=lambda: nn.BatchNorm1d(2)).norms[0].kind == "batchnorm"
+
+
+@pytest.mark.parametrize("metadata", [3, {3: 4}, {"": None}, {"": {"version": {}}}])
+def test_metadata_that_is_none_is_left_out(tmp_path, metadata):
+    state = nn.BatchNorm1d(2).state_dict()
+    state._metadata = metadata
+    assert load(save(tmp_path / "m.pt", state), model=lambda: nn.BatchNorm1d(2)).norms[0].kind == "batchnorm"
 
 
 def test_unreadable_file_is_refused(tmp_path):
