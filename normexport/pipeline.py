@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import onnx_ir as ir
 from torch import nn
@@ -31,10 +33,13 @@ from normexport.precision import evaluate as evaluate_runtime
 from normexport.precision.accuracy import labels_in
 from normexport.report import Conversion, Inspection, Operators
 from normexport.runtime import Array
+from normexport.runtime.guarded import guarded
 from normexport.sides import Inputs, is_onnx, known_inputs, opened, runtime_of, specs_of, torch_of
 from normexport.weight_files import remove_unread, written_with
 
 __all__ = ["ConvertConfig", "check", "convert", "evaluate", "export", "fold", "inspect", "load"]
+
+T = TypeVar("T")
 
 OnStage = Callable[[str], None]
 OnSamples = Callable[[int, int | None], None]
@@ -205,7 +210,8 @@ def check(
     arrays = parity.load_arrays(data, specs) if data is not None else None
     if isinstance(first, ir.Model):
         if isinstance(second, ir.Model):
-            return parity.compare(first, second, inputs=specs, data=arrays, sizes=batches, layers=layers)
+            compare = partial(parity.compare, first, second, inputs=specs, data=arrays, sizes=batches, layers=layers)
+            return _guarded(compare, reference, candidate)
         return parity.check_torch(first, torch_of(second), specs, data=arrays, sizes=batches)
     if isinstance(second, ir.Model):
         known = _layers_for(first, candidate, specs) if layers else ()
@@ -255,11 +261,21 @@ def evaluate(
     arrays, labels = parity.load_arrays(data, specs), labels_in(data)
     if labels is None and reference is None:
         raise UsageError(str(data), "holds no array labels", "save labels in it, or give --reference")
-    exact = None
-    if reference is not None:
-        _, exact = evaluate_runtime(runtime_of(sides[0], specs), arrays, labels)
-    found, _ = evaluate_runtime(runtime_of(sides[-1], specs), arrays, labels, exact)
-    return found
+
+    def judged() -> Accuracy:
+        exact = None
+        if reference is not None:
+            _, exact = evaluate_runtime(runtime_of(sides[0], specs), arrays, labels)
+        found, _ = evaluate_runtime(runtime_of(sides[-1], specs), arrays, labels, exact)
+        return found
+
+    return _guarded(judged, *given)
+
+
+def _guarded(work: Callable[[], T], *sides: object) -> T:
+    """Work on ONNX files alone is done where a signal can't end this process; torch does not stand being copied."""
+    files = [side for side in sides if isinstance(side, (str, Path)) and is_onnx(side)]
+    return guarded(work, " or ".join(dict.fromkeys(map(str, files)))) if len(files) == len(sides) else work()
 
 
 def inspect(

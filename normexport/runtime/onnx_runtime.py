@@ -117,6 +117,7 @@ def _import() -> Any:
         import onnxruntime
     except ImportError as error:
         raise MissingComponent.of("onnxruntime", "cpu") from error
+    onnxruntime.set_default_logger_severity(_FATAL)  # allocators complain beside the session
     return onnxruntime
 
 

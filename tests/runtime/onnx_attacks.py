@@ -233,6 +233,18 @@ def nested(depth: int) -> bytes:
     return b"\x08\x0a\x42\x02\x10\x14" + _field(7, graph)
 
 
+def lowest_by_minus_one() -> onnx.ModelProto:
+    """-2**63 / -1: the processor refuses it with SIGFPE."""
+    nodes = [
+        constant("lowest", [-(2**63)]),
+        constant("minus_one", [-1]),
+        helper.make_node("Div", ["lowest", "minus_one"], ["quotient"]),
+        helper.make_node("Cast", ["quotient"], ["real"], to=F),
+        helper.make_node("Add", ["x", "real"], ["y"]),
+    ]
+    return model(nodes)
+
+
 def _multiplied(nodes: list[onnx.NodeProto], constant: str) -> onnx.ModelProto:
     total = helper.make_node("ReduceSum", [constant], ["total"], keepdims=0)
     return model([*nodes, total, helper.make_node("Mul", ["x", "total"], ["y"], "mul")])

@@ -15,13 +15,13 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
+from normexport import pipeline
 from normexport.errors import FoldError, UsageError
 from normexport.folding import fold
 from normexport.onnx_files import open_onnx, save_onnx
 from normexport.runtime import OnnxRuntime
+from normexport.runtime.guarded import guarded
 from normexport.runtime.reference_runtime import ReferenceRuntime
-
-X = {"x": np.ones((1, 3, 8, 8))}
 
 
 @pytest.fixture
@@ -287,3 +287,26 @@ def test_constants_that_expand_to_gigabytes_are_left_to_inference(tmp_path, prot
     assert int(peak) < 1500
     assert "live" in outcomes or "lowered" in outcomes
     assert "MiB" in outcomes or "channels" in outcomes or "broadcast" in outcomes, outcomes
+
+
+# What kills a process.
+
+
+def test_a_signal_that_ends_the_runtime_becomes_one_line(tmp_path):
+    path = attacks.write(attacks.lowest_by_minus_one(), tmp_path / "m.onnx")
+    line = refusal(pipeline.check, path, path)
+    assert "m.onnx: the process that ran it was ended by SIG" in line
+
+
+def test_guarded_work_returns_and_raises_as_it_would_here():
+    assert guarded(lambda: {"sum": 1 + 1}, "here") == {"sum": 2}
+    with pytest.raises(UsageError, match=r"^a: b; c$"):
+        guarded(lambda: _raise(UsageError("a", "b", "c")), "here")
+    with pytest.raises(RuntimeError, match=r"^KeyError: 'k'$"):
+        guarded(lambda: _raise(KeyError("k")), "here")
+    with pytest.raises(FoldError, match=r"^here: the process that ran it was ended by SIGKILL"):
+        guarded(lambda: os.kill(os.getpid(), 9), "here")
+
+
+def _raise(error: Exception) -> None:
+    raise error
