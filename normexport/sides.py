@@ -70,10 +70,15 @@ def specs_of(inputs: Inputs) -> tuple[InputSpec, ...]:
 
 
 def runtime_of(side: Checkpoint | ir.Model | Plan, specs: Sequence[InputSpec]) -> Runtime:
-    """Ready to run: torch in float32, an ONNX model on ONNX Runtime, a plan on this machine's GPU."""
+    """Ready to run: torch in float32, an ONNX model on ONNX Runtime, a plan on this machine's GPU.
+
+    Raises:
+        UsageError: this machine has not the memory that one sample takes.
+    """
     if isinstance(side, Plan):
         return side.runtime()
     if isinstance(side, ir.Model):
+        parity.require_room(side, ())
         return OnnxRuntime(side)
     model = torch_of(side)
     return TorchRuntime(model, specs, [f"output_{i}" for i in range(count_outputs(model, specs))])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import onnx
 import onnx_ir as ir
 import pytest
@@ -28,10 +30,28 @@ def tiled(times: int) -> ir.Model:
     return ir.from_proto(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10))
 
 
+def doubled(times: int) -> ir.Model:
+    """x (N, 4) with itself, and that with itself, and so on: 4 * 2^times columns; no inner shape is told."""
+    value = onnx.helper.make_tensor_value_info
+    names = ["x", *(f"v{index}" for index in range(1, times + 1))]
+    nodes = [onnx.helper.make_node("Concat", [before, before], [after], axis=1) for before, after in pairwise(names)]
+    nodes.append(onnx.helper.make_node("ReduceMean", [names[-1]], ["y"], keepdims=0))
+    graph = onnx.helper.make_graph(nodes, "g", [value("x", 1, ["N", 4])], [value("y", 1, [])])
+    opset = [onnx.helper.make_opsetid("", 20)]
+    return ir.from_proto(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10))
+
+
 def test_a_value_larger_than_the_memory_is_named_before_anything_runs():
     model = tiled(10**12)
     with pytest.raises(UsageError, match=r"value wide: takes 448000\.0 GB to compute at batch 7, and .* GB are free"):
         compare(model, model)
+
+
+def test_shapes_that_the_file_does_not_say_are_inferred():
+    model = doubled(36)
+    with pytest.raises(UsageError, match=r"value v36: takes .* GB to compute"):
+        compare(model, model)
+    assert compare(doubled(6), doubled(6)).passed
 
 
 def test_what_fits_is_run():
