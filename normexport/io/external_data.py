@@ -116,18 +116,18 @@ def weights_folder(path: str | Path | None) -> Path | None:
     raise UsageError(str(path), "is not a folder", "name the folder that weights may lie in")
 
 
-def shown(text: str, most: int = 120) -> str:
+def shown(text: str | bytes, most: int = 120) -> str:
     """Text out of a file as a message may show it: on one line, and not too long."""
-    plain = text if text.isprintable() else ascii(text)[1:-1]
+    plain = text if isinstance(text, str) and text.isprintable() else ascii(text)[1:-1]
     return plain if len(plain) <= most else f"{plain[:most]}..."
 
 
-def _require_plain(location: str, where: str) -> None:
+def _require_plain(location: str | bytes, where: str) -> None:
     """Whatever system wrote it: neither absolute, nor with a drive, nor upward, nor with characters that cut it."""
     if not location:
         raise FoldError(where, "its external data names no file", "export the model again")
-    if _CONTROL.search(location):
-        cause = f"its external data {shown(location)} is no path (it holds control characters)"
+    if isinstance(location, bytes) or _CONTROL.search(location):
+        cause = f"its external data {shown(location)} is no path (it holds control characters, or is no UTF-8)"
         raise FoldError(where, cause, "export or download it again")
     posix = location.replace("\\", "/")
     if posix.startswith("/") or posix[1:2] == ":" or ".." in posix.split("/"):

@@ -94,7 +94,7 @@ def attribute_types(operator: str, opset: int) -> Mapping[str, int]:
         return {}
     try:
         schema = onnx.defs.get_schema(operator, opset, "")
-    except onnx.defs.SchemaError:
+    except (onnx.defs.SchemaError, TypeError):  # TypeError: its name is no text
         return {}
     types = {name: str(attribute.type).rpartition(".")[2] for name, attribute in schema.attributes.items()}
     return {name: _A.AttributeType.Value(kind) for name, kind in types.items()}

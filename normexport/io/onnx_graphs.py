@@ -15,6 +15,7 @@ from normexport.errors import FoldError
 from normexport.io.external_data import ExternalFiles, shown
 from normexport.io.onnx_attributes import check_attribute, check_attributes
 from normexport.io.onnx_tensors import AGAIN, check_tensors, known_type
+from normexport.io.onnx_text import check_text
 from normexport.io.onnx_walk import graphs_in, subgraphs
 
 #: Limits of one file. A large language model, unrolled, has 30,000 nodes.
@@ -39,12 +40,10 @@ def check_model(model: onnx.ModelProto, place: str, files: ExternalFiles, left_o
     Raises:
         FoldError: names what is wrong, and where.
     """
-    try:
-        _Calls(model.functions, place).check(model.graph.node)  # first: what follows takes its time for each node
-        check_tensors(model, place, files, left_out)
-        _Check(place).model(model)
-    except UnicodeDecodeError as error:
-        raise FoldError(place, f"holds a name that is no UTF-8 ({shown(repr(error.object))})", AGAIN) from error
+    _Calls(model.functions, place).check(model.graph.node)  # first: what follows takes its time for each node
+    check_tensors(model, place, files, left_out)
+    _Check(place).model(model)
+    check_text(model, place)
 
 
 class _Check:

@@ -118,7 +118,7 @@ def external(tensor: onnx.TensorProto, where: str, files: ExternalFiles) -> Byte
     if len(entries) != len(tensor.external_data):
         raise FoldError(where, "its external data is named twice", AGAIN)
     numbers = [entries.get(key, "0") or "0" for key in ("offset", "length")]
-    if not all(_NUMBER.fullmatch(number) for number in numbers):
+    if not all(isinstance(number, str) and _NUMBER.fullmatch(number) for number in numbers):
         raise FoldError(where, "has a malformed offset or length", AGAIN)
     offset, length = map(int, numbers)
     size, location = tensor_bytes(tensor), entries.get("location", "")

@@ -310,3 +310,17 @@ def test_guarded_work_returns_and_raises_as_it_would_here():
 
 def _raise(error: Exception) -> None:
     raise error
+
+
+# Damage.
+
+
+@pytest.mark.parametrize("name", [b"bn", b"normalized", b"Relu", b"w.bin", b"a note"])
+def test_text_that_is_no_utf8_is_refused_wherever_it_stands(folder, name):
+    proto = attacks.PLACES["initializer"](attacks.outside("w.bin"))
+    (folder / "w.bin").write_bytes(attacks.SECRET)
+    proto.graph.node.add(op_type="Relu", input=["y"], output=["normalized"], doc_string="a note")
+    broken = proto.SerializeToString().replace(name, b"\xff" * len(name))
+    line = refusal(open_onnx, attacks.write(broken, folder / "m.onnx"))
+    assert line.isprintable()
+    assert "UTF-8" in line or "xff" in line
