@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from fuzz import hostile, pickles, program_attacks, raw, trees, zips
+from fuzz import code_strings, hostile, pickles, program_attacks, raw, trees, zips
 from fuzz.dice import Dice
 from fuzz.zips import Record, with_data
 
@@ -218,6 +218,29 @@ def _attacked(records: Records, dice: Dice) -> tuple[Records, str]:
     return with_data(records, at, trees.written(program)), words
 
 
+#: Ends of the schema's paths that hold such strings.
+_CODE_PLACES = (
+    ".in_spec", ".out_spec", ".expr_str", ".guards_code[]", ".target", ".fqn", ".name", ".forward_arg_names[]",
+)  # fmt: skip
+
+
+def _code_places(records: Records, dice: Dice) -> tuple[Records, str]:
+    """A string that PyTorch reads as code, as an import or as the structure of inputs."""
+    at = _json_at(records, b"models/model.json")[0]
+    program = json.loads(records[at].data)
+    found = trees.places(program)
+    ends = {each: [path for path in sorted(found) if path.endswith(each)] for each in _CODE_PLACES}
+    last = dice.one_of([each for each in _CODE_PLACES if ends[each]])
+    container, key = dice.one_of(found[dice.one_of(ends[last])])
+    old = str(container[key])
+    if last.endswith("_spec"):
+        change = trees.mutate if dice.chance(60) else trees.mutate_plausibly
+        container[key] = raw.unless(change, old.encode(), dice)[0].decode(errors="replace")
+    else:
+        container[key] = code_strings.mutate(old, dice)
+    return with_data(records, at, trees.written(program)), f"code at {last}: {old[:60]!r} -> {container[key][:60]!r}"
+
+
 def _plausible(records: Records, dice: Dice) -> tuple[Records, str]:
     """A value of the program or of a table, where another of its kind stood: what a strict reader lets through."""
     at = dice.one_of(_json_at(records, b"models/model.json") * 2 + _json_at(records, b"weights_config.json"))
@@ -227,5 +250,5 @@ def _plausible(records: Records, dice: Dice) -> tuple[Records, str]:
 
 WAYS: dict[Callable[[Records, Dice], tuple[Records, str]], int] = {
     _program: 22, _configs: 10, _renamed: 12, _samples: 7, _versions: 3, _container: 8, _weights: 4, _planted: 6,
-    _attacked: 18, _plausible: 22,
+    _attacked: 18, _plausible: 22, _code_places: 16,
 }  # fmt: skip
