@@ -16,6 +16,7 @@ from normexport import norms
 from normexport.engine.integers import settle_integers
 from normexport.errors import EngineError
 from normexport.module_paths import module_path
+from normexport.norms.own_bodies import require_own_bodies
 from normexport.passes import fold
 
 PLUGIN_VERSION = "1"
@@ -54,7 +55,9 @@ def prepare(model: ir.Model, served: Collection[str]) -> Prepared:
 
     Raises:
         EngineError: an operator of ours has neither plugin nor body.
+        FoldError: one has a body that is not its own.
     """
+    require_own_bodies(model)
     if any(node.op_type == _OF_WEIGHTS for node in _ours(model)):
         model = fold(model).model
     if not any(True for _ in _ours(model)):

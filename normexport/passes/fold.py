@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from normexport.errors import FoldError
 from normexport.module_paths import module_path
+from normexport.norms.own_bodies import require_own_bodies
 from normexport.passes import lower, weight_norm
 from normexport.passes.affine import Refuse, listed
 from normexport.passes.cleanup import drop_unused_functions
@@ -37,13 +38,14 @@ def fold(model: ir.Model, config: FoldConfig | None = None) -> FoldResult:
     exist are gone.
 
     Raises:
-        FoldError: the model's graph is not valid ONNX.
+        FoldError: the model's graph is not valid ONNX, or an operator of ours has a body that is not its own.
     """
     try:
         copy = model.clone()
     except (RuntimeError, ValueError) as error:
         raise FoldError(model.graph.name or "model", f"is not a valid graph: {_root(error)}") from error
     check_operators(copy.graph)
+    require_own_bodies(copy)
     if model.ir_version < 4:
         _drop_default_inputs(copy.graph)
     folding = _Folding(Work(model, copy, config or FoldConfig()))

@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from normexport.errors import FoldError, MissingComponent, UsageError
+from normexport.norms.own_bodies import require_own_bodies
 from normexport.onnx_files import opened_model, split_weights
 from normexport.runtime import native_ops
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked, port
@@ -37,7 +38,7 @@ class OnnxRuntime:
 
     Raises:
         MissingComponent: onnxruntime is not installed, or the library is there and does not load.
-        FoldError: ONNX Runtime can't load the model.
+        FoldError: ONNX Runtime can't load the model, or an operator of ours has a body that is not its own.
     """
 
     passive_capture = False
@@ -52,6 +53,7 @@ class OnnxRuntime:
     ) -> None:
         self._ort = _import()
         self._model = opened_model(model)
+        require_own_bodies(self._model)
         if jitter is not None:
             self._model = jittered(self._model, jitter)
         self._threads = threads

@@ -1,0 +1,72 @@
+"""Operators of our domain mean what this version says, whatever body a file gives them.
+
+Native kernels, plugins and the fold go by an operator's name, runtimes without them by the body in the file. A body
+that computes something else would be proven on the kernels and served as itself.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import onnx
+import onnx_ir as ir
+
+from normexport.errors import FoldError
+from normexport.norms import functions
+from normexport.norms.function import DOMAIN
+
+
+def require_own_bodies(model: ir.Model) -> None:
+    """Refuse a model in which a function of domain `normexport` is not the operator's own body.
+
+    Names of values, nodes and documentation do not count.
+
+    Raises:
+        FoldError: naming the function.
+    """
+    for (domain, name, overload), function in model.functions.items():
+        if domain != DOMAIN:
+            continue
+        own = _own().get(name) if not overload else None
+        if own != _meaning(ir.serde.serialize_function(function)):
+            raise FoldError(
+                f"function {DOMAIN}.{name}",
+                "has a body that is not this operator's (somebody changed it, or another version wrote it)",
+                "export the model again",
+            )
+
+
+@cache
+def _own() -> dict[str, bytes]:
+    """The bodies of this version by operator, as `onnx_ir` writes them."""
+    return {
+        name: _meaning(ir.serde.serialize_function(ir.serde.deserialize_function(function)))
+        for name, function in functions().items()
+    }
+
+
+def _meaning(function: onnx.FunctionProto) -> bytes:
+    """What a body computes, without the names it uses: equal for bodies that compute alike, node by node."""
+    names: dict[str, str] = {"": ""}
+
+    def renamed(name: str) -> str:
+        return names.setdefault(name, f"v{len(names)}")
+
+    plain = onnx.FunctionProto(name=function.name, domain=function.domain)
+    plain.input.extend(renamed(name) for name in function.input)
+    plain.attribute.extend(sorted(function.attribute))
+    plain.attribute_proto.extend(sorted(function.attribute_proto, key=lambda each: each.name))
+    plain.opset_import.extend(sorted(function.opset_import, key=lambda each: each.domain))
+    for node in function.node:
+        made = plain.node.add(op_type=node.op_type, domain=node.domain)
+        made.input.extend(renamed(name) for name in node.input)
+        made.output.extend(renamed(name) for name in node.output)
+        for attribute in sorted(node.attribute, key=lambda each: each.name):
+            kept = made.attribute.add()
+            kept.CopyFrom(attribute)
+            kept.ClearField("doc_string")
+            if kept.HasField("t"):
+                kept.t.ClearField("name")
+    plain.output.extend(renamed(name) for name in function.output)
+    content: bytes = plain.SerializeToString(deterministic=True)
+    return content

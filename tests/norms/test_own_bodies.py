@@ -1,0 +1,96 @@
+"""A file can't give an operator of ours another meaning: what is proven on kernels is what bodies compute."""
+
+from __future__ import annotations
+
+import copy
+
+import onnx
+import onnx_ir as ir
+import pytest
+
+from normexport import norms
+from normexport.engine.prepare import prepare
+from normexport.errors import FoldError
+from normexport.norms.own_bodies import require_own_bodies
+from normexport.passes import fold
+from normexport.runtime import OnnxRuntime
+
+
+def model(change=lambda function: None, op: str = "L1BatchNorm") -> ir.Model:
+    """One node of ours on (N, 4, 3), its body changed by `change`."""
+    value = onnx.helper.make_tensor_value_info
+    ends = [value(name, onnx.TensorProto.FLOAT, ["N", 4, 3]) for name in "xy"]
+    vectors = [onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [4], [1.0] * 4) for name in ("scale", "bias")]
+    node = onnx.helper.make_node(op, ["x", "scale", "bias"], ["y"], domain=norms.DOMAIN)
+    graph = onnx.helper.make_graph([node], "g", ends[:1], ends[1:], vectors)
+    function = copy.deepcopy(norms.functions()[op])
+    change(function)
+    opsets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid(norms.DOMAIN, 1)]
+    made = onnx.helper.make_model(graph, opset_imports=opsets, functions=[function], ir_version=10)
+    return ir.from_proto(made)
+
+
+def other_operator(function):
+    node = next(node for node in function.node if node.op_type == "Abs")
+    node.op_type = "Neg"
+
+
+def other_constant(function):
+    node = next(node for node in function.node if node.op_type == "Constant" and node.attribute[0].HasField("t"))
+    node.attribute[0].t.CopyFrom(onnx.helper.make_tensor("", onnx.TensorProto.INT64, [1], [99]))
+
+
+def other_wiring(function):
+    node = next(node for node in function.node if node.op_type == "Sub")
+    node.input[0], node.input[1] = node.input[1], node.input[0]
+
+
+def nothing_at_all(function):
+    del function.node[:]
+    function.node.append(onnx.helper.make_node("Identity", [function.input[0]], [function.output[0]]))
+
+
+def one_more_node(function):
+    last = function.output[0]
+    for node in function.node:
+        node.output[:] = ["inner" if name == last else name for name in node.output]
+    function.node.append(onnx.helper.make_node("Neg", ["inner"], [last]))
+
+
+def other_default(function):
+    function.attribute_proto[0].f = 77.0
+
+
+CHANGES = [other_operator, other_constant, other_wiring, nothing_at_all, one_more_node, other_default]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("door", [fold, OnnxRuntime, lambda found: prepare(found, ["L1BatchNorm"])])
+def test_a_changed_body_is_refused_by_every_door(change, door):
+    with pytest.raises(FoldError, match=r"function normexport.L1BatchNorm: has a body that is not this operator's"):
+        door(model(change))
+
+
+def renamed(function):
+    def new(names):
+        return [name and f"other_{name}" for name in names]
+
+    function.input[:], function.output[:] = new(function.input), new(function.output)
+    for index, node in enumerate(function.node):
+        node.input[:], node.output[:] = new(node.input), new(node.output)
+        node.name, node.doc_string = f"n{index}", "words"
+
+
+@pytest.mark.parametrize("op", sorted(norms.functions()))
+def test_own_bodies_pass_whatever_their_values_are_called(op):
+    require_own_bodies(model(op=op))
+    require_own_bodies(model(renamed, op=op))
+
+
+def test_functions_of_other_domains_are_none_of_its_business():
+    found = model()
+    foreign = onnx.FunctionProto(name="L1BatchNorm", domain="elsewhere", input=["x"], output=["y"])
+    foreign.node.append(onnx.helper.make_node("Neg", ["x"], ["y"]))
+    function = ir.serde.deserialize_function(foreign)
+    found.functions[function.identifier()] = function
+    require_own_bodies(found)
