@@ -11,7 +11,7 @@ import onnx_ir as ir
 from torch import nn
 
 from normexport import norms
-from normexport.errors import UsageError
+from normexport.errors import ExportError, UsageError
 from normexport.onnx_export.binding import bound
 from normexport.onnx_export.bodies import attach_bodies
 from normexport.onnx_export.cleanup import clean, name_nodes
@@ -71,7 +71,7 @@ def export(source: Checkpoint | nn.Module | ExportedProgram, inputs: Sequence[In
     for value, spec in zip(model.graph.inputs, specs, strict=True):
         value.name = spec.name  # an input that is also an output has lost it
     _name_batch(model, specs)
-    _name_outputs(model, output_names(program))
+    _name_outputs(model, output_names(program), place)
     attach_bodies(model)
     model.ir_version = norms.IR_VERSION
     model.producer_name, model.producer_version = "normexport", None
@@ -120,8 +120,15 @@ def _name_batch(model: ir.Model, specs: Sequence[InputSpec]) -> None:
             value.shape = ir.Shape(["batch" if str(size) in symbols else size for size in value.shape])
 
 
-def _name_outputs(model: ir.Model, names: Sequence[str]) -> None:
-    """Give the outputs the names a user knows them by; "x" becomes "x_out" where an input is called so."""
+def _name_outputs(model: ir.Model, names: Sequence[str], place: str) -> None:
+    """Give the outputs the names a user knows them by; "x" becomes "x_out" where an input is called so.
+
+    Raises:
+        ExportError: an output is a list of values.
+    """
+    if len(names) != len(model.graph.outputs):
+        cause = f"returns {len(model.graph.outputs)} values, and its structure of outputs names {len(names)}"
+        raise ExportError(place, cause, "return each tensor by itself")
     inputs = {value.name for value in model.graph.inputs}
     taken = {value.name for node in model.graph.all_nodes() for value in node.outputs}
     taken |= inputs | set(model.graph.initializers)

@@ -295,3 +295,17 @@ def test_malformed_input_text_is_a_usage_error(texts):
 
 def test_live_ops_of_the_registry_all_have_bodies():
     assert set(norms.live_ops()) < set(norms.functions())
+
+
+def test_an_output_that_is_a_list_of_values_is_refused_in_words():
+    """A program can hand on what unbind returns as one value; its structure of outputs names one leaf."""
+
+    class Parts(torch.nn.Module):
+        def forward(self, x):
+            return torch.ops.aten.unbind_copy.int(x, 1)[0]
+
+    program = torch.export.export(Parts(), (torch.ones(2, 3),))
+    output = program.graph.output_node()
+    output.args = ((next(node for node in program.graph.nodes if "unbind" in node.name),),)
+    with pytest.raises(ExportError, match="returns 3 values, and its structure of outputs names 1"):
+        export(program)

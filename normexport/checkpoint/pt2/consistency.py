@@ -39,7 +39,7 @@ def _require_tensors(specs: list[Any], weights: Mapping[str, Any], constants: Ma
 
 
 def _require_call(module: Mapping[str, Any]) -> None:
-    """The structure of the inputs has a leaf for each of them."""
+    """The structures of inputs and outputs have a leaf for each of them."""
     roots = [entry for entry in module["module_call_graph"] if entry["fqn"] == ""]
     if len(roots) != 1 or roots[0].get("signature") is None:
         raise Damaged("it does not say how it is called")
@@ -47,6 +47,10 @@ def _require_call(module: Mapping[str, Any]) -> None:
     inputs = [spec for spec in module["signature"]["input_specs"] if {"user_input", "constant_input"} & set(spec)]
     if leaves != len(inputs):
         raise Damaged(f"it is called with {leaves} values and has {len(inputs)} inputs")
+    _, returned = plain_treespec(roots[0]["signature"]["out_spec"])
+    outputs = [spec for spec in module["signature"]["output_specs"] if "user_output" in spec]
+    if returned != len(outputs):
+        raise Damaged(f"it returns {returned} values and has {len(outputs)} outputs")
     names = roots[0]["signature"].get("forward_arg_names")
     if names is not None and len(set(names)) != len(names):
         raise Damaged(f"two of its inputs are called {quoted(names)}")
