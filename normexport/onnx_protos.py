@@ -7,7 +7,6 @@ file outside the model's folder is opened on its word: it must not be able to pu
 from __future__ import annotations
 
 from collections.abc import Callable
-from mmap import mmap
 from pathlib import Path
 from typing import TypeAlias
 
@@ -26,11 +25,13 @@ from normexport.io.onnx_wire import (
     RAW_DATA_OF_TENSOR,
     TYPE_OF_TENSOR,
     VARINT,
+    Content,
     Field,
     fields,
     mapped,
     varint,
 )
+from normexport.io.opening import open_regular
 
 #: A model, and for each of its main initializers the bytes of raw data that were left out; None where none were.
 Parsed: TypeAlias = tuple[onnx.ModelProto, list[int | None]]
@@ -68,11 +69,9 @@ def damaged(path: Path, cause: str) -> FoldError:
     return FoldError(str(path), cause, AGAIN)
 
 
-def _parse(path: Path, parser: Callable[[mmap], Parsed]) -> Parsed:
+def _parse(path: Path, parser: Callable[[Path], Parsed]) -> Parsed:
     try:
-        with mapped(path) as content:
-            check_weight(content)
-            proto, left_out = parser(content)
+        proto, left_out = parser(path)
     except OSError as error:
         raise UsageError(str(path), f"can't be read ({error.strerror or error})", "check the path") from error
     except OverflowError as error:
@@ -88,14 +87,23 @@ def _parse(path: Path, parser: Callable[[mmap], Parsed]) -> Parsed:
     return proto, left_out
 
 
-def _whole(content: mmap) -> Parsed:
+def _whole(path: Path) -> Parsed:
+    with open_regular(path) as file:
+        content = file.read()
+    check_weight(content)
     proto = onnx.ModelProto()
-    proto.ParseFromString(content[:])
+    proto.ParseFromString(content)
     return proto, []
 
 
-def _without_floats(content: mmap) -> Parsed:
-    """Put together field by field: that is how protobuf defines the meaning of a message."""
+def _without_floats(path: Path) -> Parsed:
+    with mapped(path) as content:
+        check_weight(content)
+        return _put_together(content)
+
+
+def _put_together(content: Content) -> Parsed:
+    """Field by field: that is how protobuf defines the meaning of a message."""
     proto = onnx.ModelProto()
     left_out: list[int | None] = []
     for field in fields(content, 0, len(content)):
@@ -113,7 +121,7 @@ def _without_floats(content: mmap) -> Parsed:
     return proto, left_out
 
 
-def _tensor_without_floats(content: mmap, tensor: Field) -> tuple[bytes, int | None]:
+def _tensor_without_floats(content: Content, tensor: Field) -> tuple[bytes, int | None]:
     parts = list(fields(content, tensor.start, tensor.end))
     types = [varint(content, part) for part in parts if (part.number, part.kind) == (TYPE_OF_TENSOR, VARINT)]
     raw = [part for part in parts if (part.number, part.kind) == (RAW_DATA_OF_TENSOR, BYTES)]

@@ -7,7 +7,6 @@ structure around them that is small. So only a large structure has to be counted
 
 from __future__ import annotations
 
-import mmap
 from functools import cache
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import onnx
 
 from normexport.io.limits import memory_allowance
-from normexport.io.onnx_wire import BYTES, fields
+from normexport.io.onnx_wire import BYTES, Content, fields
 
 Message = Any  # protobuf's descriptors have no types
 
@@ -31,7 +30,7 @@ _TEXT = 5  # bytes in memory for a byte of text: itself, and four where one lett
 _AS_THEY_ARE = (4, 9, 10)
 
 
-def check_weight(content: mmap.mmap) -> None:
+def check_weight(content: Content) -> None:
     """Whether the file can be parsed within the memory that a file of its size may take.
 
     Raises:
@@ -42,7 +41,7 @@ def check_weight(content: mmap.mmap) -> None:
         _count(content, memory_allowance(len(content)) + _ROOM)
 
 
-def _is_large(content: mmap.mmap) -> bool:
+def _is_large(content: Content) -> bool:
     """Whether all but the tensors' data takes more than `_SMALL`."""
     total, pending = 0, [(0, len(content), onnx.ModelProto.DESCRIPTOR)]
     while pending:
@@ -58,7 +57,7 @@ def _is_large(content: mmap.mmap) -> bool:
     return False
 
 
-def _count(content: mmap.mmap, most: int) -> None:
+def _count(content: Content, most: int) -> None:
     total, pending = 0, [(0, len(content), onnx.ModelProto.DESCRIPTOR)]
     while pending:
         start, end, message = pending.pop()

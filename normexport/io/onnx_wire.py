@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from normexport.io.opening import open_regular
 
@@ -18,6 +18,9 @@ VARINT, BYTES = 0, 2
 _FIXED = {1: 8, 5: 4}
 
 _LONGEST_VARINT = 10
+
+#: The bytes of a file.
+Content: TypeAlias = mmap.mmap | bytes
 
 
 class Field(NamedTuple):
@@ -42,7 +45,7 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
         yield content
 
 
-def fields(content: mmap.mmap, position: int, end: int) -> Iterator[Field]:
+def fields(content: Content, position: int, end: int) -> Iterator[Field]:
     """The fields of the message that stands between `position` and `end`.
 
     Raises:
@@ -64,12 +67,12 @@ def fields(content: mmap.mmap, position: int, end: int) -> Iterator[Field]:
         yield Field(tag >> 3, begin, start, position, kind)
 
 
-def varint(content: mmap.mmap, field: Field) -> int:
+def varint(content: Content, field: Field) -> int:
     """The value of a field that is a number."""
     return _varint(content, field.start)[0]
 
 
-def _varint(content: mmap.mmap, position: int) -> tuple[int, int]:
+def _varint(content: Content, position: int) -> tuple[int, int]:
     """A number of seven bits a byte, the lowest first, and the position behind it."""
     value = shift = 0
     while position < len(content) and shift < 7 * _LONGEST_VARINT:

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 # Shape inference reads shape tensors (Reshape, Pad, axes); weights are dropped so that they are never serialised.
 _SMALL = 1024
+_MOST_VALUES = 1 << 20
 
 
 class Shapes:
@@ -81,7 +82,21 @@ def _inferred_infos(model: ir.Model) -> list[onnx.ValueInfoProto]:
         if not value.is_graph_input():
             bare.graph.inputs.append(value)
     try:
-        proto = onnx.shape_inference.infer_shapes(ir.to_proto(bare), strict_mode=False, data_prop=True)
+        proto = onnx.shape_inference.infer_shapes(
+            ir.to_proto(bare), strict_mode=False, data_prop=_few_values(bare.graph)
+        )
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return []  # a graph that inference can't read has unknown ranks, and rules refuse what they can't know
     return [*proto.graph.value_info, *proto.graph.output]
+
+
+def _few_values(graph: ir.Graph) -> bool:
+    """Whether the values that inference follows stay few: Concat(s, s), again and again, would double them."""
+    sizes: dict[ir.Value, int] = {}
+    for node in graph:
+        known = [sizes.get(value, _SMALL) for value in node.inputs if value is not None]
+        size = sum(known) if node.op_type == "Concat" else max(known, default=_SMALL)
+        if size > _MOST_VALUES:
+            return False
+        sizes.update(dict.fromkeys(node.outputs, size))
+    return True
