@@ -5,7 +5,8 @@
     PYTHONPATH=.:tools:tests python -m fuzz --replay build/fuzz/pt2-0-123   (run a saved failure again)
 
 Failures are saved below build/fuzz/, each with its files, its command and what was wrong. The last lines are a table by
-format and the failures grouped by cause; the exit code is 1 where there is one.
+format and the failures grouped by cause; the exit code is 1 where there is one
+(and 2 where the harness itself failed).
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ def _many(name: str, seed: int, numbers: range, workers: int, file: Path) -> lis
         children.append(child)
     ended = [os.waitpid(child, 0)[1] for child in children]
     if any(ended):
-        sys.exit(f"{name}: the harness itself failed")
+        sys.stderr.write(f"{name}: the harness itself failed\n")
+        sys.exit(2)
     lines = [line for part in parts for line in part.read_text().splitlines()]
     for part in parts:
         part.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import tempfile
@@ -58,19 +59,19 @@ LIBRARY: dict[str, Callable[..., None]] = {"samples": _samples, "calibration": _
 
 def warm_up(formats: set[str]) -> None:
     """Run honest files once here, so that what commands import late is there in every fork."""
-    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name), open(os.devnull, "w") as nowhere:
-        folder = Path(name)
-        (folder / "weights.pth").write_bytes(seeds.checkpoints()["state"])
+    with tempfile.TemporaryDirectory() as name:
+        weights, out, again = (f"{name}/{file}" for file in ("weights.pth", "out", "again.onnx"))
+        Path(weights).write_bytes(seeds.checkpoints()["state"])
         runs = [
-            ("convert", "weights.pth", *NETWORK, *INPUT, "-o", "out"),
-            ("inspect", "out/model.onnx"),
-            ("fold", "out/model.onnx", "-o", "o.onnx"),
+            ("convert", weights, *NETWORK, *INPUT, "-o", out),
+            ("inspect", f"{out}/model.onnx"),
+            ("fold", f"{out}/model.onnx", "-o", again),
         ]
         if "pt2" in formats:
-            (folder / "model.pt2").write_bytes(seeds.programs()["batch"])
-            runs.append(("inspect", "model.pt2"))
-        with contextlib.redirect_stdout(nowhere):
-            for words in runs:
+            Path(f"{name}/model.pt2").write_bytes(seeds.programs()["batch"])
+            runs.append(("inspect", f"{name}/model.pt2"))
+        for words in runs:
+            with contextlib.redirect_stdout(io.StringIO()):
                 code = command(words)()
-                if code:
-                    sys.exit(f"the honest {' '.join(words)} ended with {code}")
+            if code:
+                sys.exit(f"the honest {' '.join(words)} ended with {code}")
