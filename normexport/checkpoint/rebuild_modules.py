@@ -66,7 +66,7 @@ def _fields(kind: type[nn.Module], state: Dict) -> dict[str, Any]:
     for key in fields:
         if key.startswith("__") or (key not in _OWN and key not in _SHADOWING and hasattr(kind, key)):
             raise BadPickle(
-                f"a {kind.__name__} in it replaces {key[:60]}, which is code",
+                f"a {kind.__name__} in it replaces {key[:60]}, which its class defines",
                 "pass --trust if you trust its author, or give a state_dict with --model",
             )
     return fields

@@ -120,11 +120,12 @@ def _resolve_hooked(module: nn.Module, stored: StoredWeight, path: str) -> bool:
     assert computed is not None
     require_finite({_at(path) + stored.name: expected})  # a slice of v that is all zero has no direction
     tolerance = _ROUNDINGS * torch.finfo(computed.dtype).eps
-    error = float((computed.to(torch.float64) - expected).abs().max() / expected.abs().max())
-    if not error <= tolerance:
+    error, size = (float(each.abs().max()) for each in (computed.to(torch.float64) - expected, expected))
+    if not error <= tolerance * size:
+        relative = error / size if size else error
         raise CheckpointError(
             f"{_at(path)}{stored.name}",
-            f"its layer computes another weight than {stored.layout.name} means (relative error {error:.1e})",
+            f"its layer computes another weight than {stored.layout.name} means (relative error {relative:.1e})",
             "resolve the weight before saving, or save with torch.export.save",
         )
     return True

@@ -174,7 +174,7 @@ def test_an_attribute_that_replaces_code_is_refused(tmp_path, key):
             return type(net), (), {**state, key: nn.functional.relu}
 
     message = refused(save(tmp_path / "m.pt", Replaced()))
-    assert f"replaces {key}, which is code" in message
+    assert f"replaces {key}, which its class defines" in message
 
 
 @pytest.mark.parametrize("hooks", [
