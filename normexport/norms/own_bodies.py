@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 
 import onnx
+import onnx.numpy_helper
 import onnx_ir as ir
 
 from normexport.errors import FoldError
@@ -65,8 +66,8 @@ def _meaning(function: onnx.FunctionProto) -> bytes:
             kept = made.attribute.add()
             kept.CopyFrom(attribute)
             kept.ClearField("doc_string")
-            if kept.HasField("t"):
-                kept.t.ClearField("name")
+            if kept.HasField("t"):  # numbers can stand in several fields: in one, as bytes
+                kept.t.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(kept.t)))
     plain.output.extend(renamed(name) for name in function.output)
     content: bytes = plain.SerializeToString(deterministic=True)
     return content

@@ -12,6 +12,7 @@ from normexport import norms
 from normexport.engine.prepare import prepare
 from normexport.errors import FoldError
 from normexport.norms.own_bodies import require_own_bodies
+from normexport.onnx_files import open_onnx, save_onnx
 from normexport.passes import fold
 from normexport.runtime import OnnxRuntime
 
@@ -85,6 +86,14 @@ def renamed(function):
 def test_own_bodies_pass_whatever_their_values_are_called(op):
     require_own_bodies(model(op=op))
     require_own_bodies(model(renamed, op=op))
+
+
+def test_own_bodies_pass_after_a_file(tmp_path):
+    for op in norms.functions():
+        save_onnx(model(op=op), tmp_path / "m.onnx")
+        require_own_bodies(open_onnx(tmp_path / "m.onnx"))
+        onnx.save(onnx.load(tmp_path / "m.onnx"), tmp_path / "again.onnx")
+        require_own_bodies(open_onnx(tmp_path / "again.onnx"))
 
 
 def test_functions_of_other_domains_are_none_of_its_business():
