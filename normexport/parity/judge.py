@@ -129,7 +129,12 @@ def input_specs(model: ir.Model) -> tuple[InputSpec, ...]:
         rest = [size for size in (sizes[1:] if batched else sizes) if isinstance(size, int)]
         if len(rest) != len(sizes) - batched:
             raise UsageError(f"input {value.name}", f"has open sizes {value.shape}", "give its shape with --input")
-        specs.append(InputSpec(str(value.name), tuple(rest), value.dtype.numpy().name, batched))
+        try:
+            dtype = value.dtype.numpy().name
+        except TypeError as error:
+            cause = f"is of the type {value.dtype}, which no array has"
+            raise UsageError(f"input {value.name}", cause, "export the model again") from error
+        specs.append(InputSpec(str(value.name), tuple(rest), dtype, batched))
     return tuple(specs)
 
 

@@ -54,6 +54,8 @@ class OnnxRuntime:
         self._ort = _import()
         self._model = opened_model(model)
         require_own_bodies(self._model)
+        if not self._model.graph.outputs:
+            raise FoldError(self._model.graph.name or "model", "has no outputs, so nothing can be run for", _CHECK)
         if jitter is not None:
             self._model = jittered(self._model, jitter)
         self._threads = threads

@@ -1,4 +1,4 @@
-"""Models that this machine can't run are refused before they are run."""
+"""Models that this machine can not run, or that give nothing, are refused before they are run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from normexport.errors import UsageError
+from normexport.errors import FoldError, UsageError
 from normexport.parity import compare
 from normexport.parity.inputs import Batch
 from normexport.parity.room import require_room
@@ -74,3 +74,17 @@ def test_where_the_memory_is_not_known_nothing_is_refused(monkeypatch):
 def test_the_memory_of_this_machine_is_known_on_linux():
     found = available_memory()
     assert found is None or 1 << 20 < found < 1 << 50
+
+
+def test_a_model_without_outputs_proves_nothing():
+    model = tiled(10)
+    model.graph.outputs.clear()
+    with pytest.raises(FoldError, match="has no outputs"):
+        compare(model, model)
+
+
+def test_an_input_of_a_type_that_no_array_has_is_refused():
+    model = tiled(10)
+    model.graph.inputs[0].dtype = ir.DataType.UNDEFINED
+    with pytest.raises(UsageError, match="input x: is of the type UNDEFINED"):
+        compare(model, model)
