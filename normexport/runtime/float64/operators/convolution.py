@@ -1,0 +1,170 @@
+"""Convolutions: by torch where it is there, else columns times weights, in blocks of bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from normexport.runtime.float64.operators.windows import Windows, windows_of
+from normexport.runtime.float64.registry import Call, Unsupported, as_tensor, operator
+from normexport.runtime.float64.room import require_room
+
+_COLUMNS = 1 << 22  # float64 numbers (32 MB) of columns at a time; both torch's convolution and ours make them
+
+
+@operator("Conv")
+def conv(call: Call, x: Any, w: Any, b: Any = None) -> Any:
+    """y[n, m, i] = b[m] + sum over its group's c and taps t of w[m, c, t] * x[n, c, stride*i + dilation*t - pad]."""
+    return convolve(call, x, w, b)
+
+
+def convolve(call: Call, x: Any, w: Any, b: Any = None) -> Any:
+    """Conv of float64 arrays with the attributes of `call`."""
+    group = call["group"] or 1
+    if x.ndim < 3 or w.ndim != x.ndim or x.shape[1] != w.shape[1] * group or w.shape[0] % group:
+        raise Unsupported(f"weights of shape {w.shape} in {group} groups do not fit an input of shape {x.shape}")
+    windows = windows_of(call, x.shape[2:], w.shape[2:])
+    require_room([len(x), len(w), *windows.sizes], "a convolution")
+    y = np.empty((len(x), len(w), *windows.sizes))
+    padded = windows.padded(x, 0.0)
+    if w.shape[1] == 1 and len(w) == group:
+        _depthwise(padded, w, windows, y)
+    else:
+        for part, where in _blocks(padded, windows, w.shape[1] * group):
+            torch = call.torch
+            block = replace(windows, sizes=y[where].shape[2:])
+            y[where] = (
+                _columns(part, w, block, group) if torch is None or w.ndim > 5 else _torch(torch, part, w, block, group)
+            )
+    if b is not None:
+        y += b.reshape(-1, *[1] * (x.ndim - 2))
+    return y
+
+
+def _blocks(padded: Any, windows: Windows, channels: int) -> Iterator[tuple[Any, Any]]:
+    """Parts of a padded input, and of the output that comes of it: some samples, or some rows of one."""
+    per_row = channels * math.prod(windows.kernel) * math.prod(windows.sizes[1:])
+    rows = windows.sizes[0]
+    samples = max(1, _COLUMNS // max(1, per_row * rows))
+    step = rows if samples > 1 or per_row * rows <= _COLUMNS else max(1, _COLUMNS // max(1, per_row))
+    for n in range(0, len(padded), samples):
+        for first in range(0, rows, max(step, 1)):
+            last = min(first + step, rows)
+            start, end = first * windows.strides[0], (last - 1) * windows.strides[0] + windows.reach[0]
+            yield padded[n : n + samples, :, start:end], (slice(n, n + samples), slice(None), slice(first, last))
+
+
+def _torch(torch: Any, x: Any, w: Any, windows: Windows, group: int) -> Any:
+    function = (torch.conv1d, torch.conv2d, torch.conv3d)[w.ndim - 3]
+    y = function(as_tensor(torch, x), as_tensor(torch, w), None, windows.strides, 0, windows.dilations, group).numpy()
+    key = (slice(None), slice(None), *(slice(n) for n in windows.sizes))
+    return y[key]
+
+
+def _columns(x: Any, w: Any, windows: Windows, group: int) -> Any:
+    rank, each, made = len(windows.kernel), w.shape[1], len(w) // group
+    y = np.empty((len(x), len(w), *windows.sizes))
+    # (n, c, *sizes, *kernel) -> (n, c * kernel, sizes)
+    order = (0, 1, *range(2 + rank, 2 + 2 * rank), *range(2, 2 + rank))
+    for g in range(group):
+        view = windows.view(x[:, g * each : (g + 1) * each]).transpose(order)
+        columns = view.reshape(len(x), each * math.prod(windows.kernel), math.prod(windows.sizes))
+        weights = w[g * made : (g + 1) * made].reshape(made, -1)
+        y[:, g * made : (g + 1) * made] = np.matmul(weights, columns).reshape(len(x), made, *windows.sizes)
+    return y
+
+
+def _depthwise(padded: Any, w: Any, windows: Windows, y: Any) -> None:
+    """One filter per channel: tap after tap."""
+    y[...] = 0
+    scratch = np.empty(y.shape[1:])
+    for tap in np.ndindex(*windows.kernel):
+        key = (slice(None), 0, *tap)
+        factor = w[key].reshape(-1, *[1] * len(tap))
+        for sample, result in zip(padded, y, strict=True):
+            np.multiply(windows.tap(sample, tap), factor, out=scratch)
+            result += scratch
+
+
+@operator("ConvTranspose")
+def conv_transpose(call: Call, x: Any, w: Any, b: Any = None) -> Any:
+    """y[n, g*M + m, stride*i + dilation*t - begin] += x[n, c, i] * w[c, m, t], c in group g of M outputs each."""
+    rank, group = x.ndim - 2, call["group"] or 1
+    if rank < 1 or w.ndim != x.ndim or x.shape[1] != len(w) or len(w) % group:
+        raise Unsupported(f"weights of shape {w.shape} in {group} groups do not fit an input of shape {x.shape}")
+    strides, dilations = call["strides"] or (1,) * rank, call["dilations"] or (1,) * rank
+    extra = call["output_padding"] or (0,) * rank
+    reach = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilations, strict=True)]
+    full = [(side - 1) * s + r + e for side, s, r, e in zip(x.shape[2:], strides, reach, extra, strict=True)]
+    begins, ends = _transposed_pads(call, x.shape[2:], full, strides)
+    require_room([len(x), group * w.shape[1], *full], "a transposed convolution")
+    y = np.zeros((len(x), group * w.shape[1], *full))
+    weights = w.reshape(group, -1, w.shape[1], math.prod(w.shape[2:])).transpose(0, 2, 1, 3)  # g, m, c, tap
+    for sample, result in zip(x, y, strict=True):
+        inputs = sample.reshape(group, len(w) // group, -1)
+        for index, tap in enumerate(np.ndindex(*w.shape[2:])):
+            steps = zip(tap, dilations, strides, x.shape[2:], strict=True)
+            place = tuple(slice(t * d, t * d + s * (side - 1) + 1, s) for t, d, s, side in steps)
+            part = np.matmul(np.ascontiguousarray(weights[..., index]), inputs)
+            key = (slice(None), *place)
+            result[key] += part.reshape(-1, *x.shape[2:])
+    crop = [slice(max(b_, 0), f - max(e, 0)) for b_, e, f in zip(begins, ends, full, strict=True)]
+    key = (slice(None), slice(None), *crop)
+    y = y[key]
+    beyond = [(max(-b_, 0), max(-e, 0)) for b_, e in zip(begins, ends, strict=True)]
+    if any(pair != (0, 0) for pair in beyond):
+        y = np.pad(y, [(0, 0), (0, 0), *beyond])
+    return np.ascontiguousarray(y) if b is None else y + b.reshape(-1, *[1] * rank)
+
+
+def _transposed_pads(call: Call, space: Any, full: Any, strides: Any) -> tuple[list[int], list[int]]:
+    """What is cut off before and after; from the wanted output size where one is given."""
+    rank, auto = len(full), call["auto_pad"] or "NOTSET"
+    shape = call["output_shape"]
+    if shape:
+        totals = [f - o for f, o in zip(full, list(shape)[-rank:], strict=True)]
+    elif auto in ("SAME_UPPER", "SAME_LOWER"):
+        totals = [f - side * s for f, side, s in zip(full, space, strides, strict=True)]
+    else:
+        pads = list(call["pads"] or [0] * (2 * rank)) if auto == "NOTSET" else [0] * (2 * rank)
+        return pads[:rank], pads[rank:]
+    less = [int(total / 2) for total in totals]
+    more = [total - half for total, half in zip(totals, less, strict=True)]
+    # ONNX Runtime, and the specification since opset 1: SAME_UPPER leaves the odd element at the end
+    return (less, more) if auto != "SAME_LOWER" else (more, less)
+
+
+@operator("ConvInteger", since=10)
+def conv_integer(call: Call, x: Any, w: Any, x_zero: Any = None, w_zero: Any = None) -> Any:
+    """Conv of integers about their zero points, in int32."""
+    return _integer_sums(convolve(call, _about(x, x_zero, 1), _about(w, w_zero, 0)))
+
+
+def _about(x: Any, zero: Any, axis: int) -> Any:
+    """x - zero in float64, where sums of products of bytes are exact."""
+    if zero is None:
+        return x.astype(np.float64)
+    zero = zero.astype(np.float64)
+    if zero.size > 1:
+        zero = zero.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+    return x.astype(np.float64) - (zero if zero.size > 1 else zero.reshape(()))
+
+
+def _integer_sums(y: Any) -> Any:
+    return y.astype(np.int64).astype(np.int32)
+
+
+@operator("QLinearConv", since=10)
+def qlinear_conv(
+    call: Call, x: Any, xs: Any, xz: Any, w: Any, ws: Any, wz: Any, ys: Any, yz: Any, b: Any = None
+) -> Any:
+    """quantize(Conv(dequantize(x), dequantize(w)) + b): the sums are integers, exact."""
+    sums = convolve(call, _about(x, xz, 1), _about(w, wz, 0), None if b is None else b.astype(np.float64))
+    scale = xs * ws / ys
+    y = sums * (scale.reshape(-1, *[1] * (x.ndim - 2)) if scale.size > 1 else scale.reshape(()))
+    ends = np.iinfo(yz.dtype)
+    return np.clip(np.rint(y) + yz.astype(np.float64), ends.min, ends.max).astype(yz.dtype)

@@ -1,0 +1,29 @@
+"""What a value would take in memory, asked before it is made: a few bytes of a file can name a size of terabytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from normexport.errors import UsageError
+from normexport.runtime.memory import available_memory
+
+_UNASKED = 1 << 26  # bytes that any machine has: the system is not asked for each small value
+_BYTES = 8  # of a float64 or an int64
+
+
+def require_room(shape: Sequence[int], of: str = "a value") -> None:
+    """Refuse to make an array of `shape` where this machine has no memory for it.
+
+    Raises:
+        UsageError: with its size, and what is left.
+    """
+    needed = math.prod(int(size) for size in shape) * _BYTES
+    if needed <= _UNASKED:
+        return
+    available = available_memory()
+    if available is not None and needed > available:
+        cause = (
+            f"{of} of shape ({', '.join(map(str, shape))}) takes {needed / 1e9:.1f} GB, {available / 1e9:.1f} are free"
+        )
+        raise UsageError("float64 interpreter", cause, "check the sizes in the model, or give smaller inputs")

@@ -1,0 +1,47 @@
+"""How values are held: every floating type of a graph in float64, everything else in its own type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+_WIDE: dict[ir.DataType, Any] = {
+    ir.DataType.FLOAT: np.dtype(np.float64),
+    ir.DataType.FLOAT16: np.dtype(np.float64),
+    ir.DataType.BFLOAT16: np.dtype(np.float64),
+    ir.DataType.COMPLEX64: np.dtype(np.complex128),
+    ir.DataType.STRING: np.dtype(object),
+}
+_NARROW = ("float16", "float32", "bfloat16", "longdouble")
+
+
+def held_as(kind: ir.DataType | int) -> np.dtype[Any]:
+    """The numpy type in which values of an ONNX type are held.
+
+    Types of 8 bits and less (float8, int4, ...) are the results of quantisation: they stay what they are.
+    """
+    kind = ir.DataType(kind)
+    return _WIDE[kind] if kind in _WIDE else kind.numpy()
+
+
+def held(array: Any) -> Any:
+    """An array as it is held (see `held_as`); itself where it is held so already."""
+    array = np.asarray(array)
+    if array.dtype.name in _NARROW:
+        return array.astype(np.float64, copy=False)
+    if array.dtype == np.complex64:
+        return array.astype(np.complex128)
+    if array.dtype.kind in "SU":
+        return array.astype(object)
+    return array
+
+
+def array_of(tensor: ir.TensorProtocol) -> Any:
+    """The values of a stored tensor, as they are held."""
+    array = tensor.numpy()
+    if tensor.dtype == ir.DataType.STRING:
+        texts = [text.decode() if isinstance(text, bytes) else text for text in array.ravel().tolist()]
+        return np.array(texts, dtype=object).reshape(array.shape)
+    return held(array)
