@@ -112,30 +112,30 @@ def conv_transpose(call: Call, x: Any, w: Any, b: Any = None) -> Any:
             part = np.matmul(np.ascontiguousarray(weights[..., index]), inputs)
             key = (slice(None), *place)
             result[key] += part.reshape(-1, *x.shape[2:])
-    crop = [slice(max(b_, 0), f - max(e, 0)) for b_, e, f in zip(begins, ends, full, strict=True)]
+    crop = [slice(begin, f - max(end, 0)) for begin, end, f in zip(begins, ends, full, strict=True)]
     key = (slice(None), slice(None), *crop)
     y = y[key]
-    beyond = [(max(-b_, 0), max(-e, 0)) for b_, e in zip(begins, ends, strict=True)]
-    if any(pair != (0, 0) for pair in beyond):
-        y = np.pad(y, [(0, 0), (0, 0), *beyond])
+    if min(ends) < 0:
+        y = np.pad(y, [(0, 0), (0, 0), *((0, max(-end, 0)) for end in ends)])
     return np.ascontiguousarray(y) if b is None else y + b.reshape(-1, *[1] * rank)
 
 
 def _transposed_pads(call: Call, space: Any, full: Any, strides: Any) -> tuple[list[int], list[int]]:
-    """What is cut off before and after; from the wanted output size where one is given."""
+    """What is cut off before and after; below 0, as many zeros come after.
+
+    Where a size is wanted, both sides lose alike, and SAME_LOWER loses the odd element before.
+    """
     rank, auto = len(full), call["auto_pad"] or "NOTSET"
-    shape = call["output_shape"]
-    if shape:
-        totals = [f - o for f, o in zip(full, list(shape)[-rank:], strict=True)]
+    if call["output_shape"]:
+        wanted = list(call["output_shape"])[-rank:]
     elif auto in ("SAME_UPPER", "SAME_LOWER"):
-        totals = [f - side * s for f, side, s in zip(full, space, strides, strict=True)]
+        wanted = [side * s for side, s in zip(space, strides, strict=True)]
     else:
         pads = list(call["pads"] or [0] * (2 * rank)) if auto == "NOTSET" else [0] * (2 * rank)
         return pads[:rank], pads[rank:]
-    less = [int(total / 2) for total in totals]
-    more = [total - half for total, half in zip(totals, less, strict=True)]
-    # ONNX Runtime, and the specification since opset 1: SAME_UPPER leaves the odd element at the end
-    return (less, more) if auto != "SAME_LOWER" else (more, less)
+    totals = [f - size for f, size in zip(full, wanted, strict=True)]
+    begins = [max(total + (auto == "SAME_LOWER"), 0) // 2 for total in totals]
+    return begins, [total - begin for total, begin in zip(totals, begins, strict=True)]
 
 
 @operator("ConvInteger", since=10)

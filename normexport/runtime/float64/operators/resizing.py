@@ -26,7 +26,7 @@ def resize_early(call: Call, x: Any, scales: Any) -> Any:
 
 
 def _asymmetric(x: Any, scales: Any, mode: str) -> Any:
-    how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    how = {"coordinate_transformation_mode": "asymmetric"}
     return _resized(x, how, "linear" if mode in ("linear", "bilinear") else mode, _floats(scales), None, None)
 
 
@@ -79,7 +79,9 @@ def _resized(x: Any, how: Any, mode: str, factors: list[float], sizes: Any, roi:
         borders = roi[axis] if roi else (0.0, 1.0)
         if size == side and factor == 1.0 and not (cropping and tuple(borders) != (0.0, 1.0)):
             continue
-        at = _coordinates(transform, side, size, factor, borders)
+        # Which element is nearest is decided in float32, as runtimes do: 1.5 / 0.6 - 0.5 lies on an edge.
+        dtype = np.float32 if mode == "nearest" else np.float64
+        at = _coordinates(transform, side, size, factor, borders, dtype)
         if cropping:
             beyond = (at < 0) | (at > side - 1)
             outside = outside | beyond.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
@@ -97,25 +99,25 @@ def _back(y: Any, dtype: Any) -> Any:
     return np.clip(np.trunc(y), ends.min, ends.max).astype(dtype)
 
 
-def _coordinates(transform: str, side: int, size: int, scale: float, roi: Any) -> Any:
+def _coordinates(transform: str, side: int, size: int, factor: float, roi: Any, dtype: Any) -> Any:
     """Where in the input each output element lies."""
-    at = np.arange(size, dtype=np.float64)
+    at, scale = np.arange(size, dtype=dtype), dtype(factor)
     if transform == "asymmetric":
         return at / scale
     if transform == "half_pixel":
-        return (at + 0.5) / scale - 0.5
+        return (at + dtype(0.5)) / scale - dtype(0.5)
     if transform == "half_pixel_symmetric":
         # the real size may not be a whole number: what is lost is lost on both sides alike
-        offset = side / 2 * (1 - size / (scale * side))
-        return offset + (at + 0.5) / scale - 0.5
+        offset = dtype(side / 2) * (dtype(1) - dtype(size) / (scale * dtype(side)))
+        return offset + (at + dtype(0.5)) / scale - dtype(0.5)
     if transform == "pytorch_half_pixel":
-        return (at + 0.5) / scale - 0.5 if size > 1 else np.zeros(size)
+        return (at + dtype(0.5)) / scale - dtype(0.5) if size > 1 else at
     if transform == "tf_half_pixel_for_nn":
-        return (at + 0.5) / scale
+        return (at + dtype(0.5)) / scale
     if transform == "align_corners":
-        # from the scale, not the size: 0.6 of 4 elements are 2.4, of which 2 are made
-        length = scale * side if size != scale * side else size
-        return at * (side - 1) / (length - 1) if length != 1 else np.zeros(size)
+        # The corners of what is made, as PyTorch and ONNX Runtime have it; onnx.reference takes scale * side for its
+        # length: 0.6 of 4 elements are 2.4, of which 2 are made.
+        return at * dtype(side - 1) / dtype(size - 1) if size != 1 else at
     if transform == "tf_crop_and_resize":
         begin, end = roi
         if size > 1:
@@ -127,7 +129,10 @@ def _coordinates(transform: str, side: int, size: int, scale: float, roi: Any) -
 def _along(x: Any, axis: int, at: Any, how: Any, mode: str, scale: float) -> Any:
     side = x.shape[axis]
     if mode == "nearest":
-        return np.take(x, np.clip(_nearest(at, how.get("nearest_mode")), 0, side - 1), axis=axis)
+        rounding = how.get("nearest_mode") or (
+            "ceil" if scale < 1 else "floor"
+        )  # opset 10 does not say: ONNX Runtime's
+        return np.take(x, np.clip(_nearest(at, rounding), 0, side - 1), axis=axis)
     taps = _taps(at, how, mode, scale if how.get("antialias") and scale < 1 else 1.0)
     places = np.concatenate([place for place, _ in taps]).reshape(len(taps), -1)
     weights = np.concatenate([weight for _, weight in taps]).reshape(len(taps), -1)
@@ -142,7 +147,7 @@ def _along(x: Any, axis: int, at: Any, how: Any, mode: str, scale: float) -> Any
     return y
 
 
-def _nearest(at: Any, how: str | None) -> Any:
+def _nearest(at: Any, how: str) -> Any:
     if how == "floor":
         return np.floor(at).astype(np.int64)
     if how == "ceil":
