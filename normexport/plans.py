@@ -19,7 +19,7 @@ from normexport.onnx_export.inputs import DTYPES
 from normexport.overwriting import check_outputs
 from normexport.parity.check import Factory
 from normexport.parity.judge import JITTER
-from normexport.runtime import Array, OnnxRuntime, ReferenceRuntime, Runtime, TensorRTRuntime
+from normexport.runtime import Array, Float64Runtime, OnnxRuntime, Runtime, TensorRTRuntime
 
 if TYPE_CHECKING:
     from torch import nn
@@ -121,7 +121,7 @@ def _sides(
 ) -> tuple[Factory, Factory]:
     if isinstance(reference, ir.Model):
         model = reference
-        return lambda: ReferenceRuntime(model, double=True), lambda: OnnxRuntime(model, jitter=JITTER)
+        return lambda: Float64Runtime(model), lambda: OnnxRuntime(model, jitter=JITTER)
     from normexport.runtime import TorchRuntime
 
     torch_model = reference

@@ -15,7 +15,7 @@ from normexport.parity.check import check
 from normexport.parity.inputs import Batch, integer_highs, standard_batches
 from normexport.parity.room import require_room
 from normexport.parity.verdict import ParityReport
-from normexport.runtime import Array, OnnxRuntime, ReferenceRuntime, Runtime
+from normexport.runtime import Array, Float64Runtime, OnnxRuntime, Runtime
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,7 +84,7 @@ def compare(
 ) -> ParityReport:
     """Judge the ONNX model `second` against `first`, both on ONNX Runtime, with `first` in float64 as the reference.
 
-    The float64 reference is onnx.reference; where that lacks an operator, `first` on ONNX Runtime in float32 stands
+    The float64 reference is `Float64Runtime`; where it lacks an operator, `first` on ONNX Runtime in float32 stands
     in and a note says so. Boundaries are the values that both files hold under one name.
 
     Args:
@@ -108,7 +108,8 @@ def compare(
         report = _compare(first, second, batches, boundaries, double=True)
     except (FoldError, UsageError) as error:  # not the reference's fault? then it is raised again
         report = _compare(first, second, batches, boundaries, double=False)
-        notes = (*notes, f"no float64 reference, float32 on ONNX Runtime stands in: {error.cause}")
+        cause = error.cause.removeprefix("no float64 reference: ")
+        notes = (*notes, f"no float64 reference, float32 on ONNX Runtime stands in: {cause}")
     return _with_notes(report, notes)
 
 
@@ -156,7 +157,7 @@ def _compare(
     first: ir.Model, second: ir.Model, batches: Sequence[Batch], layers: Sequence[Layer], *, double: bool
 ) -> ParityReport:
     def reference() -> Runtime:
-        return ReferenceRuntime(first, double=True) if double else OnnxRuntime(first)
+        return Float64Runtime(first) if double else OnnxRuntime(first)
 
     return check(reference, lambda: OnnxRuntime(first, jitter=JITTER), lambda: OnnxRuntime(second), batches, layers)
 

@@ -16,7 +16,7 @@ from normexport.parity.check import check
 from normexport.parity.inputs import integer_highs, standard_batches
 from normexport.parity.judge import JITTER
 from normexport.parity.verdict import ParityReport
-from normexport.runtime import Array, OnnxRuntime, ReferenceRuntime, Runtime
+from normexport.runtime import Array, Float64Runtime, OnnxRuntime, Runtime
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,8 +35,8 @@ def check_torch(
     """Judge a torch model in float32 against a reference in float64.
 
     Args:
-        reference: a torch model, or an ONNX model (then onnx.reference is the float64 reference and ONNX Runtime
-            the float32 baseline).
+        reference: a torch model, or an ONNX model (then the float64 interpreter is the reference and ONNX
+            Runtime the float32 baseline).
         inputs, data, sizes, seed: as in `check_model`.
     """
     from normexport.runtime import TorchRuntime
@@ -47,7 +47,7 @@ def check_torch(
     baseline: Callable[[], Runtime]
     if isinstance(reference, ir.Model):
         names = [str(value.name) for value in reference.graph.outputs]
-        exact = partial(ReferenceRuntime, reference, double=True)
+        exact = partial(Float64Runtime, reference)
         baseline = partial(OnnxRuntime, reference, jitter=JITTER)
     else:
         names = [f"output_{i}" for i in range(count_outputs(reference, inputs))]

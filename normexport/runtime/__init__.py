@@ -1,4 +1,4 @@
-"""One small protocol, `Runtime`, over PyTorch, ONNX Runtime, onnx.reference and TensorRT.
+"""One small protocol, `Runtime`, over PyTorch, ONNX Runtime, a float64 interpreter and TensorRT.
 
 Torch is imported only when `TorchRuntime` is asked for.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from normexport.runtime.base import Array, Feeds, Port, Runtime, Sink
+from normexport.runtime.float64 import Float64Runtime
 from normexport.runtime.memory import release_memory
 from normexport.runtime.onnx_runtime import OnnxRuntime
-from normexport.runtime.reference_runtime import ReferenceRuntime
 
 if TYPE_CHECKING:
     from normexport.runtime.torch_runtime import TorchRuntime
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Array",
     "Feeds",
+    "Float64Runtime",
     "OnnxRuntime",
     "Port",
-    "ReferenceRuntime",
     "Runtime",
     "Sink",
     "TensorRTRuntime",

@@ -17,7 +17,7 @@ def test_two_onnx_files_of_one_net_compare_equal_and_boundaries_by_name():
     first, second = (ir.from_proto(Writer(fold=fold).write(net, (3, 8, 8)).model) for fold in (False, True))
     report = compare(first, second)
     assert report.passed
-    assert report.reference == "onnx.reference float64"
+    assert report.reference == "float64 interpreter"
     assert {row.tensor for row in report.layers} == {v.name for node in second.graph for v in node.outputs}
 
 
@@ -31,7 +31,7 @@ def test_a_wrong_fold_between_two_onnx_files_is_located():
     assert report.first_divergence.tensor == "7.out"
 
 
-def test_where_onnx_reference_lacks_an_operator_float32_stands_in_and_it_is_said():
+def test_where_the_interpreter_lacks_an_operator_float32_stands_in_and_it_is_said():
     nodes = [helper.make_node("FusedMatMul", ["x", "w"], ["y"], domain="com.microsoft")]
     w = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
     first, second = (

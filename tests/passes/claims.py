@@ -18,11 +18,11 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 from passes.case import Case
+from passes.corrected_ops import CORRECTED
 from passes.random_graphs import random_feeds
 
 from normexport import norms
 from normexport.passes import FoldResult, fold
-from normexport.runtime.corrected_ops import CORRECTED
 
 RELATIVE = {"float64": 1e-9, "float32": 5e-6}
 FATES = {"folded", "lowered", "live"}

@@ -20,8 +20,8 @@ from normexport.errors import FoldError, UsageError
 from normexport.folding import fold
 from normexport.onnx_files import open_onnx, save_onnx
 from normexport.runtime import OnnxRuntime
+from normexport.runtime.float64 import Float64Runtime
 from normexport.runtime.guarded import guarded
-from normexport.runtime.reference_runtime import ReferenceRuntime
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_a_proto_in_memory_has_no_folder(folder, monkeypatch):
     (folder / "w.bin").write_bytes(attacks.SECRET)
     for location in ("/etc/passwd", "w.bin"):
         proto = attacks.PLACES["initializer"](attacks.outside(location))
-        for call in (fold, OnnxRuntime, ReferenceRuntime, lambda proto: save_onnx(proto, "out.onnx")):
+        for call in (fold, OnnxRuntime, Float64Runtime, lambda proto: save_onnx(proto, "out.onnx")):
             assert "was not read" in refusal(call, proto)
     opened = fold(attacks.PLACES["initializer"](attacks.outside("w.bin")), weights_under=folder)
     assert [norm.fate for norm in opened.outcomes] == ["folded"]
@@ -198,7 +198,7 @@ def test_a_model_in_memory_stays_in_the_folder_it_names(folder):
         opened = ir.from_proto(onnx.load(path, load_external_data=False))
         tensor = opened.graph[0].attributes["value"].as_tensor()
         tensor.base_dir = base
-        for call in (fold, OnnxRuntime, ReferenceRuntime):
+        for call in (fold, OnnxRuntime, Float64Runtime):
             assert "was not read" in refusal(call, opened)
 
 
