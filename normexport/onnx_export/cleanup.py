@@ -6,6 +6,7 @@ saying so. Folding norms is this library's business (`passes`), so the rest of t
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import onnx_ir as ir
@@ -55,6 +56,9 @@ _RULES = (
     rules.unsqueeze_unsqueeze_rule,
 )
 
+#: Elements of a constant that is computed here; the folder keeps none that is larger.
+_MOST_ELEMENTS = 512 * 512
+
 #: Metadata that names files and lines of the machine that trained the model; of no use to who runs it.
 _PRIVATE = (
     "pkg.torch.onnx.stack_trace",
@@ -66,9 +70,9 @@ _PRIVATE = (
 
 def clean(model: ir.Model) -> None:
     """Tidy `model` in place; a value that stays, or takes the place of another, keeps its name."""
-    optimizer.fold_constants(model, should_fold=_also_filled)
+    optimizer.fold_constants(model, should_fold=_is_folded)
     rewriter.RewritePass(_RULES)(model)
-    optimizer.fold_constants(model, should_fold=_also_filled)
+    optimizer.fold_constants(model, should_fold=_is_folded)
     ir.passes.Sequential(
         common.RemoveUnusedNodesPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
@@ -86,8 +90,15 @@ def clean(model: ir.Model) -> None:
         model.metadata_props.pop(key, None)
 
 
-def _also_filled(node: ir.Node) -> bool | None:
-    """Fold ConstantOfShape too, which the folder leaves for its size: here it fills vectors of C channels."""
+def _is_folded(node: ir.Node) -> bool | None:
+    """Whether to compute a node of constants; None leaves it to the folder, which looks at the inputs' sizes alone.
+
+    ConstantOfShape too, which the folder leaves for its size: here it fills vectors of C channels. Nothing large: the
+    folder would compute it, only to drop it, and an `arange(10 ** 10)` takes 80 GB.
+    """
+    sizes = [value.shape.numpy() for value in node.outputs if value.shape is not None and value.shape.is_static()]
+    if any(math.prod(size) > _MOST_ELEMENTS for size in sizes):
+        return False
     return True if node.op_type == "ConstantOfShape" else None
 
 
