@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -49,7 +51,7 @@ class Call:
 
     @property
     def torch(self) -> Any:
-        """The torch module, None where it is not installed or not wanted."""
+        """The torch module, None where it is not installed, not wanted, or not to be used in this process."""
         return _torch() if self.with_torch else None
 
 
@@ -82,7 +84,22 @@ def registered() -> list[tuple[str, str, int]]:
     return sorted((domain, name, since) for (domain, name), each in _KERNELS.items() for since in each)
 
 
+_copied_with_torch = False
+
+
+def _note_copy() -> None:
+    global _copied_with_torch
+    _copied_with_torch = "torch" in sys.modules
+
+
+# In the copy of a process that torch has computed in, its threads are gone, and it would wait for them for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_copy)
+
+
 def _torch() -> Any:
+    if _copied_with_torch:
+        return None
     try:
         import torch
     except ImportError:

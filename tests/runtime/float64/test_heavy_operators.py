@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import onnx.parser
@@ -95,3 +98,19 @@ def test_erf_and_gelu_are_torchs(with_torch):
     np.testing.assert_allclose(run("Erf(x)", x, with_torch=with_torch), torch.erf(torch.from_numpy(x)), rtol=1e-14)
     want = F.gelu(torch.from_numpy(x))
     np.testing.assert_allclose(run("Gelu(x)", x, with_torch=with_torch), want, rtol=1e-12, atol=1e-15)
+
+
+def test_a_copy_of_a_process_that_torch_computed_in_does_not_wait_for_its_threads():
+    code = """
+import numpy as np, onnx.parser, torch
+from normexport.runtime import Float64Runtime
+from normexport.runtime.guarded import guarded
+torch.set_num_threads(2)
+torch.nn.functional.conv2d(torch.ones(4, 8, 64, 64).double(), torch.ones(64, 8, 3, 3).double())
+model = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 20]>'
+    'g (double[?,?,?,?] x, double[?,?,?,?] w) => (double[?,?,?,?] y) { y = Conv(x, w) }')
+feeds = {"x": np.ones((4, 8, 64, 64)), "w": np.ones((64, 8, 3, 3))}
+print(guarded(lambda: float(Float64Runtime(model).run(feeds)["y"].sum()), "x"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert float(done.stdout) == 4 * 64 * 62 * 62 * 72
