@@ -116,6 +116,7 @@ def conv_transpose(call: Call, x: Any, w: Any, b: Any = None) -> Any:
     key = (slice(None), slice(None), *crop)
     y = y[key]
     if min(ends) < 0:
+        require_room([*y.shape[:2], *(n - min(end, 0) for n, end in zip(y.shape[2:], ends, strict=True))], "padding")
         y = np.pad(y, [(0, 0), (0, 0), *((0, max(-end, 0)) for end in ends)])
     return np.ascontiguousarray(y) if b is None else y + b.reshape(-1, *[1] * rank)
 

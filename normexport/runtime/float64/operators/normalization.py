@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from normexport.runtime.float64.registry import Call, Unsupported, operator
+from normexport.runtime.float64.room import require_room
 
 
 def _per_channel(v: Any, x: Any) -> Any:
@@ -95,6 +96,7 @@ def lrn(call: Call, x: Any) -> Any:
     """x / (bias + alpha/size * sum of squares over `size` neighbouring channels)^beta."""
     size = call["size"]
     before, after = (size - 1) // 2, size // 2
+    require_room([x.shape[0], x.shape[1] + size, *x.shape[2:]], "LRN")
     squares = np.pad(x * x, [(0, 0), (before, after), *[(0, 0)] * (x.ndim - 2)])
     sums = sum(squares[:, i : i + x.shape[1]] for i in range(size))
     return x / (call["bias"] + call["alpha"] / size * sums) ** call["beta"]

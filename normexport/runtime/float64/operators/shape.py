@@ -34,6 +34,8 @@ def reshape(call: Call, x: Any, wanted: Any = None) -> Any:
     sizes = ints(call["shape"] if wanted is None else wanted)
     if not call["allowzero"]:
         sizes = [x.shape[i] if n == 0 else n for i, n in enumerate(sizes)]
+    if min(sizes, default=0) < -1:
+        raise Unsupported(f"{min(sizes)} is no size")
     if -1 in sizes and 0 in sizes and not call["allowzero"]:
         known = math.prod(n for n in sizes if n != -1)
         sizes = [0 if n == -1 and known == 0 else n for n in sizes]
@@ -43,6 +45,8 @@ def reshape(call: Call, x: Any, wanted: Any = None) -> Any:
 @operator("Flatten")
 def flatten(call: Call, x: Any) -> Any:
     axis = call["axis"] + (x.ndim if call["axis"] < 0 else 0)
+    if not 0 <= axis <= x.ndim:
+        raise Unsupported(f"axis {call['axis']} of {x.ndim} axes")
     return x.reshape(math.prod(x.shape[:axis]), math.prod(x.shape[axis:]))
 
 
@@ -64,8 +68,9 @@ def unsqueeze(call: Call, x: Any, axes: Any = None) -> Any:
 
 @operator("Concat")
 def concat(call: Call, *inputs: Any) -> Any:
-    axis = call["axis"]
-    return np.concatenate(inputs, axis=1 if axis is None else axis)
+    axis = 1 if call["axis"] is None else call["axis"]
+    require_room([sum(x.size for x in inputs)], "Concat")
+    return np.concatenate(inputs, axis=axis)
 
 
 @operator("Split")
