@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch.export import ExportedProgram
+from torch.export.pt2_archive._package import load_pt2
 
 import normexport.nn  # noqa: F401  (registers torch.ops.normexport, which programs refer to)
 from normexport.checkpoint.pt2.archive import CONSTANTS, WEIGHTS, ProgramArchive
@@ -32,7 +32,7 @@ def open_program(path: Path, trust: bool) -> ExportedProgram:
             one can't read.
     """
     if trust:
-        return _loaded(path, path)
+        return _loaded(lambda: torch.export.load(path), path)
     try:
         return _rebuilt(path)
     except WouldRun as error:
@@ -54,21 +54,22 @@ def _rebuilt(path: Path) -> ExportedProgram:
         ]
     finally:
         archive.close()
-    program = _loaded(canonical_archive(described, weights, constants, samples), path)
+    # What torch.export.load calls; its caller hides errors, and tries the archives of PyTorch 2.7 next.
+    written = canonical_archive(described, weights, constants, samples)
+    program = _loaded(lambda: load_pt2(written).exported_programs["model"], path)
     fill_in(program, *tensors)
     return program
 
 
-def _loaded(source: Path | BinaryIO, path: Path) -> ExportedProgram:
-    logged = _Logged()
-    with _listening(logged):
+def _loaded(load: Callable[[], ExportedProgram], path: Path) -> ExportedProgram:
+    with _quiet():
         try:
-            return torch.export.load(source)
+            return load()
         # The reader lets out whatever its many parsers raise.
         except Exception as error:
             raise CheckpointError(
                 str(path),
-                f"is an exported program that this PyTorch can't read ({_first_cause(logged.error or error)})",
+                f"is an exported program that this PyTorch can't read ({_first_cause(error)})",
                 f"export it again with PyTorch {torch.__version__.partition('+')[0]}",
             ) from error
 
@@ -81,27 +82,15 @@ def _first_cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
-class _Logged(logging.Handler):
-    """Keeps the error that PyTorch logs before it raises one that says to look at the log."""
-
-    error: BaseException | None = None
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info and record.exc_info[1]:
-            self.error = record.exc_info[1]
-
-
 @contextmanager
-def _listening(handler: logging.Handler) -> Iterator[None]:
-    """PyTorch logs and warns about what is about to be one clear line: `handler` alone hears it."""
+def _quiet() -> Iterator[None]:
+    """PyTorch logs and warns about what is about to be one clear line."""
     logger = logging.getLogger("torch.export")
-    before = logger.handlers, logger.propagate, logger.level
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.WARNING)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.handlers, logger.propagate = before[:2]
-        logger.setLevel(before[2])
+        logger.setLevel(level)
