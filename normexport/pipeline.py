@@ -7,9 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import onnx_ir as ir
 from torch import nn
@@ -17,29 +15,26 @@ from torch.export import ExportedProgram
 
 from normexport import onnx_export, parity
 from normexport.checkpoint import Checkpoint, load
-from normexport.engine import EngineConfig, build_engine, check_engine, read_manifest
+from normexport.engine import EngineConfig, build_engine, check_engine
 from normexport.errors import UsageError
 from normexport.files import check_writable, staging, write_text
 from normexport.folding import FOLDING, fold
+from normexport.judging import check, evaluate
 from normexport.onnx_export import Exported, InputSpec
 from normexport.onnx_files import open_onnx
 from normexport.outputs import conversion_inputs, conversion_outputs, model_outputs, write_model
 from normexport.overwriting import check_outputs
 from normexport.passes import FoldResult
 from normexport.passes import fold as fold_model
-from normexport.plans import Plan, check_plan, plan_inputs
-from normexport.precision import Accuracy, Half, Int8, Judged, Lowered, lower
-from normexport.precision import evaluate as evaluate_runtime
+from normexport.precision import Half, Int8, Judged, Lowered, lower
 from normexport.precision.accuracy import labels_in
 from normexport.report import Conversion, Inspection, Operators
 from normexport.runtime import Array
-from normexport.runtime.guarded import guarded
-from normexport.sides import Inputs, is_onnx, known_inputs, opened, runtime_of, specs_of, torch_of
+from normexport.sides import Inputs, is_onnx, specs_of
 from normexport.weight_files import remove_unread, written_with
 
 __all__ = ["ConvertConfig", "check", "convert", "evaluate", "export", "fold", "inspect", "load"]
 
-T = TypeVar("T")
 
 OnStage = Callable[[str], None]
 OnSamples = Callable[[int, int | None], None]
@@ -172,112 +167,6 @@ def convert(
     return conversion
 
 
-def check(
-    reference: Checkpoint | ir.Model | str | Path,
-    candidate: Checkpoint | ir.Model | Plan | str | Path,
-    inputs: Inputs = (),
-    *,
-    data: str | Path | None = None,
-    layers: bool = False,
-    batches: tuple[int, ...] | None = None,
-    weights_under: str | Path | None = None,
-) -> parity.ParityReport:
-    """Judge whether `candidate` computes what `reference` computes; each a checkpoint or an ONNX model or file.
-
-    The candidate may also be a `normexport.plans.Plan`, on a GPU that it was built for; then outputs alone are judged.
-
-    Args:
-        inputs: shapes of one sample; needed only where no side says what it reads.
-        data: .npz file of real inputs, judged beside the random ones.
-        layers: judge every module boundary too (between ONNX files: every value both hold under one name).
-        batches: batch sizes; None: 1, 2 and 7, fewer for large inputs.
-        weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
-
-    Raises:
-        UsageError: the two read different inputs, or nothing says what they read.
-    """
-    if isinstance(candidate, Plan):
-        return _check_plan(opened(reference, weights_under), candidate, specs_of(inputs), data, batches)
-    first, second = opened(reference, weights_under), opened(candidate, weights_under)
-    # ONNX sides first: they bind by name, torch by position.
-    sides = sorted((first, second), key=lambda side: not isinstance(side, ir.Model))
-    specs = specs_of(inputs) or known_inputs(sides[0]) or known_inputs(sides[1])
-    for side in (second, first):  # names that are parameters of forward bind by name; the reference has the last word
-        if isinstance(side, Checkpoint) and side.model is not None:
-            specs = onnx_export.bound(side.model, specs, str(side.path))
-    if not specs:
-        raise UsageError("parity", "neither side says what it reads", "give the shape of one sample: --input 3x224x224")
-    arrays = parity.load_arrays(data, specs) if data is not None else None
-    if isinstance(first, ir.Model):
-        if isinstance(second, ir.Model):
-            compare = partial(parity.compare, first, second, inputs=specs, data=arrays, sizes=batches, layers=layers)
-            return _guarded(compare, reference, candidate)
-        return parity.check_torch(first, torch_of(second), specs, data=arrays, sizes=batches)
-    if isinstance(second, ir.Model):
-        known = _layers_for(first, candidate, specs) if layers else ()
-        return parity.check_model(torch_of(first), second, known, specs, data=arrays, sizes=batches)
-    return parity.check_torch(torch_of(first), torch_of(second), specs, data=arrays, sizes=batches)
-
-
-def _check_plan(
-    reference: Checkpoint | ir.Model,
-    plan: Plan,
-    specs: Sequence[InputSpec],
-    data: str | Path | None,
-    batches: tuple[int, ...] | None,
-) -> parity.ParityReport:
-    arrays = parity.load_arrays(data, specs or plan_inputs(read_manifest(plan.path))) if data is not None else None
-    model = reference if isinstance(reference, ir.Model) else torch_of(reference)
-    return check_plan(model, plan, specs, data=arrays, sizes=batches)
-
-
-def evaluate(
-    model: Checkpoint | ir.Model | Plan | str | Path,
-    data: str | Path,
-    reference: Checkpoint | ir.Model | str | Path | None = None,
-    inputs: Inputs = (),
-    *,
-    weights_under: str | Path | None = None,
-) -> Accuracy:
-    """How often a model is right on labelled data, decides as its reference does, and how fast it is.
-
-    Args:
-        data: .npz of inputs by name, and of labels (array `labels`) where accuracy is wanted.
-        reference: what the first output is compared with.
-        inputs: shapes of one sample; needed only where no side says what it reads.
-        weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
-
-    Raises:
-        UsageError: data or labels do not fit the model; nothing to compare.
-    """
-    given = [each for each in (reference, model) if each is not None]
-    sides = [each if isinstance(each, Plan) else opened(each, weights_under) for each in given]
-    known = [known_inputs(each) for each in reversed(sides)]
-    specs = specs_of(inputs) or next((each for each in known if each), ())
-    if not specs:
-        raise UsageError(
-            str(data), "nothing says which input it is for", "give the shape of one sample: --input 3x224x224"
-        )
-    arrays, labels = parity.load_arrays(data, specs), labels_in(data)
-    if labels is None and reference is None:
-        raise UsageError(str(data), "holds no array labels", "save labels in it, or give --reference")
-
-    def judged() -> Accuracy:
-        exact = None
-        if reference is not None:
-            _, exact = evaluate_runtime(runtime_of(sides[0], specs), arrays, labels)
-        found, _ = evaluate_runtime(runtime_of(sides[-1], specs), arrays, labels, exact)
-        return found
-
-    return _guarded(judged, *given)
-
-
-def _guarded(work: Callable[[], T], *sides: object) -> T:
-    """Work on ONNX files alone is done where a signal can't end this process; torch does not stand being copied."""
-    files = [side for side in sides if isinstance(side, (str, Path)) and is_onnx(side)]
-    return guarded(work, " or ".join(dict.fromkeys(map(str, files)))) if len(files) == len(sides) else work()
-
-
 def inspect(
     source: Checkpoint | str | Path, inputs: Inputs = (), *, weights_under: str | Path | None = None
 ) -> Inspection:
@@ -341,14 +230,3 @@ def _lower(
 def _written(folder: Path) -> list[str]:
     """File names, the model first."""
     return sorted((file.name for file in folder.iterdir()), key=lambda name: (name != "model.onnx", name))
-
-
-def _layers_for(
-    reference: Checkpoint, candidate: Checkpoint | ir.Model | str | Path, specs: Sequence[InputSpec]
-) -> tuple[onnx_export.Layer, ...]:
-    """The layer map beside the candidate's file; without one, that of exporting the reference anew."""
-    if isinstance(candidate, (str, Path)):
-        beside = onnx_export.sidecar_path(Path(candidate))
-        if beside.exists():
-            return onnx_export.read_sidecar(beside)
-    return onnx_export.export(reference, specs).layers

@@ -43,6 +43,7 @@ ORDER = [
     "report",
     "folding",
     "sides",
+    "judging",
     "outputs",
     "pipeline",
 ]
