@@ -13,7 +13,7 @@ from normexport.runtime.float64.operators.windows import Windows, windows_of
 from normexport.runtime.float64.registry import Call, Unsupported, as_tensor, operator
 from normexport.runtime.float64.room import require_room
 
-_COLUMNS = 1 << 22  # float64 numbers (32 MB) of columns at a time; both torch's convolution and ours make them
+_COLUMNS = 1 << 20  # float64 numbers (8 MB) of columns at a time; both torch's convolution and ours make them
 
 
 @operator("Conv")
@@ -28,25 +28,33 @@ def convolve(call: Call, x: Any, w: Any, b: Any = None) -> Any:
     if x.ndim < 3 or w.ndim != x.ndim or x.shape[1] != w.shape[1] * group or w.shape[0] % group:
         raise Unsupported(f"weights of shape {w.shape} in {group} groups do not fit an input of shape {x.shape}")
     windows = windows_of(call, x.shape[2:], w.shape[2:])
-    require_room([len(x), len(w), *windows.sizes], "a convolution")
-    y = np.empty((len(x), len(w), *windows.sizes))
+    shape = (len(x), len(w), *windows.sizes)
+    require_room(shape, "a convolution")
     padded = windows.padded(x, 0.0)
     if w.shape[1] == 1 and len(w) == group:
-        _depthwise(padded, w, windows, y)
+        y = _depthwise(padded, w, windows)
     else:
-        for part, where in _blocks(padded, windows, w.shape[1] * group):
-            torch = call.torch
-            block = replace(windows, sizes=y[where].shape[2:])
-            y[where] = (
-                _columns(part, w, block, group) if torch is None or w.ndim > 5 else _torch(torch, part, w, block, group)
-            )
+        y = _in_blocks(call, padded, w, windows, group)
     if b is not None:
         y += b.reshape(-1, *[1] * (x.ndim - 2))
     return y
 
 
-def _blocks(padded: Any, windows: Windows, channels: int) -> Iterator[tuple[Any, Any]]:
-    """Parts of a padded input, and of the output that comes of it: some samples, or some rows of one."""
+def _in_blocks(call: Call, padded: Any, w: Any, windows: Windows, group: int) -> Any:
+    torch = call.torch if w.ndim <= 5 else None
+    y: Any = None
+    for part, where, sizes in _blocks(padded, windows, w.shape[1] * group):
+        block = replace(windows, sizes=sizes)
+        made = _columns(part, w, block, group) if torch is None else _torch(torch, part, w, block, group)
+        if made.shape == (len(padded), len(w), *windows.sizes):
+            return made
+        y = np.empty((len(padded), len(w), *windows.sizes)) if y is None else y
+        y[where] = made
+    return y if y is not None else np.zeros((len(padded), len(w), *windows.sizes))
+
+
+def _blocks(padded: Any, windows: Windows, channels: int) -> Iterator[tuple[Any, Any, tuple[int, ...]]]:
+    """Parts of a padded input, and where and how large in space is what comes of it: samples, or rows of one."""
     per_row = channels * math.prod(windows.kernel) * math.prod(windows.sizes[1:])
     rows = windows.sizes[0]
     samples = max(1, _COLUMNS // max(1, per_row * rows))
@@ -55,7 +63,8 @@ def _blocks(padded: Any, windows: Windows, channels: int) -> Iterator[tuple[Any,
         for first in range(0, rows, max(step, 1)):
             last = min(first + step, rows)
             start, end = first * windows.strides[0], (last - 1) * windows.strides[0] + windows.reach[0]
-            yield padded[n : n + samples, :, start:end], (slice(n, n + samples), slice(None), slice(first, last))
+            where = (slice(n, n + samples), slice(None), slice(first, last))
+            yield padded[n : n + samples, :, start:end], where, (last - first, *windows.sizes[1:])
 
 
 def _torch(torch: Any, x: Any, w: Any, windows: Windows, group: int) -> Any:
@@ -78,9 +87,9 @@ def _columns(x: Any, w: Any, windows: Windows, group: int) -> Any:
     return y
 
 
-def _depthwise(padded: Any, w: Any, windows: Windows, y: Any) -> None:
+def _depthwise(padded: Any, w: Any, windows: Windows) -> Any:
     """One filter per channel: tap after tap."""
-    y[...] = 0
+    y = np.zeros((len(padded), len(w), *windows.sizes))
     scratch = np.empty(y.shape[1:])
     for tap in np.ndindex(*windows.kernel):
         key = (slice(None), 0, *tap)
@@ -88,6 +97,7 @@ def _depthwise(padded: Any, w: Any, windows: Windows, y: Any) -> None:
         for sample, result in zip(padded, y, strict=True):
             np.multiply(windows.tap(sample, tap), factor, out=scratch)
             result += scratch
+    return y
 
 
 @operator("ConvTranspose")
