@@ -15,21 +15,17 @@ from normexport.runtime.float64.types import held
 CHECKED = {
     "": (
         "AffineGrid",
-        "Col2Im",
         "DFT",
         "DeformConv",
-        "GridSample",
         "MaxUnpool",
         "MelWeightMatrix",
         "NonMaxSuppression",
         "RegexFullMatch",
-        "RoiAlign",
         "STFT",
         "StringConcat",
         "StringNormalizer",
         "StringSplit",
         "TfIdfVectorizer",
-        "Unique",
     ),
     "ai.onnx.ml": (
         "ArrayFeatureExtractor",
