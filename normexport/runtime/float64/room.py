@@ -10,6 +10,7 @@ from normexport.runtime.memory import available_memory
 
 _UNASKED = 1 << 26  # bytes that any machine has: the system is not asked for each small value
 _BYTES = 8  # of a float64 or an int64
+_ALIVE = 2  # values of the size at a time: what a node reads, and what it writes
 
 
 def require_room(shape: Sequence[int], of: str = "a value") -> None:
@@ -18,7 +19,7 @@ def require_room(shape: Sequence[int], of: str = "a value") -> None:
     Raises:
         UsageError: with its size, and what is left.
     """
-    needed = math.prod(int(size) for size in shape) * _BYTES
+    needed = math.prod(int(size) for size in shape) * _BYTES * _ALIVE
     if needed <= _UNASKED:
         return
     available = available_memory()

@@ -171,7 +171,7 @@ def test_sizes_that_no_machine_has_are_refused_before_anything_is_made(name):
     runtime = Float64Runtime(HUGE[name])
     feeds = {"x": np.ones([size or 1 for size in runtime.inputs[0].shape or ()])}
     tracemalloc.start()
-    with pytest.raises(UsageError, match=r"takes .* GB, .* are free") as caught:
+    with pytest.raises(UsageError, match=r"takes .* GB to compute with, .* are free") as caught:
         runtime.run(feeds)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

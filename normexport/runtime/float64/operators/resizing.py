@@ -72,6 +72,10 @@ def _resized(x: Any, how: Any, mode: str, factors: list[float], sizes: Any, roi:
             math.floor(n * (roi[i][1] - roi[i][0]) * f) if cropping and roi else math.floor(n * f)
             for i, (n, f) in enumerate(zip(x.shape, factors, strict=True))
         ]
+    if min(sizes, default=0) < 0 or (x.size == 0 and 0 not in sizes):
+        raise Unsupported(f"an input of shape {x.shape} has no size {tuple(sizes)}")
+    if 0 in sizes:
+        return np.zeros(sizes, x.dtype)
     require_room(sizes, "Resize")
     outside = np.zeros((), dtype=bool)
     y = x.astype(np.float64)
