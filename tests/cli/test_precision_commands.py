@@ -141,8 +141,8 @@ def test_a_cache_of_another_model_is_refused(made, samples, run, tmp_path):
                 "ranges": {},
                 "method": "mse",
                 "symmetric": False,
-                "model": "",
-                "data": "",
+                "model": "0" * 64,
+                "data": "0" * 64,
                 "samples": 1,
                 "batch": 1,
             }

@@ -29,6 +29,7 @@ WRITERS = {
     "normexport/engine/child.py __init__": "the log, into a scratch folder",
     "normexport/engine/child.py _environment": "a link, into a scratch folder",
     "normexport/checkpoint/pt2/samples.py": "into memory",
+    "normexport/runtime/guarded.py _answer": "nothing: it silences a copy of the process",
     "normexport/plugins/build.py build": "the build's own folder, which CMake writes too",
     "normexport/plugins/build.py _forget_other_generator": "as build",
     "normexport/plugins/build.py _run": "as build",

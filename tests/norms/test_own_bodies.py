@@ -62,7 +62,11 @@ def other_default(function):
     function.attribute_proto[0].f = 77.0
 
 
-CHANGES = [other_operator, other_constant, other_wiring, nothing_at_all, one_more_node, other_default]
+def older_operators(function):
+    function.opset_import[0].version = 11
+
+
+CHANGES = [older_operators, other_operator, other_constant, other_wiring, nothing_at_all, one_more_node, other_default]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -77,6 +81,7 @@ def renamed(function):
         return [name and f"other_{name}" for name in names]
 
     function.input[:], function.output[:] = new(function.input), new(function.output)
+    function.opset_import[0].version = 22
     for index, node in enumerate(function.node):
         node.input[:], node.output[:] = new(node.input), new(node.output)
         node.name, node.doc_string = f"n{index}", "words"

@@ -85,7 +85,7 @@ MUTATIONS = (
     ),
     _consumer("automatic zero padding refuses", 'same = mode.startswith("SAME") and', "same = False and"),
     _consumer("a Gemm's alpha scales B", 'node.attributes.get_float("alpha", 1.0) * (norm.b', "1.0 * (norm.b"),
-    _consumer("a transposed Gemm reads W.T", "matrix = weight.T if transposed else weight", "matrix = weight"),
+    _consumer("a transposed Gemm reads W.T", "rows = weight.T if transposed else weight", "rows = weight"),
     _consumer(
         "a transposed Gemm scales the columns of W",
         "shape = (1, -1) if transposed else (-1, 1)",

@@ -166,7 +166,9 @@ def test_inspection_calls_healthy_statistics_healthy():
 
 def folding(**changes) -> SimpleNamespace:
     operators = SimpleNamespace(before={"Conv": 2, "Mul": 2}, after={"Conv": 2})
-    return SimpleNamespace(**{"output": None, "warnings": (), "changed": True, "operators": operators, **changes})
+    return SimpleNamespace(
+        **{"output": None, "files": (), "warnings": (), "changed": True, "operators": operators, **changes}
+    )
 
 
 def inspection(**changes) -> SimpleNamespace:
