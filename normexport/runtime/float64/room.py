@@ -24,7 +24,6 @@ def require_room(shape: Sequence[int], of: str = "a value") -> None:
         return
     available = available_memory()
     if available is not None and needed > available:
-        cause = (
-            f"{of} of shape ({', '.join(map(str, shape))}) takes {needed / 1e9:.1f} GB, {available / 1e9:.1f} are free"
-        )
+        sizes = ", ".join(map(str, shape))
+        cause = f"{of} of shape ({sizes}) takes {needed / 1e9:.1f} GB to compute with, {available / 1e9:.1f} are free"
         raise UsageError("float64 interpreter", cause, "check the sizes in the model, or give smaller inputs")
