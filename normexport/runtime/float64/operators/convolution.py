@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from normexport.runtime.float64.operators.quantization import about
 from normexport.runtime.float64.operators.windows import Windows, windows_of
 from normexport.runtime.float64.registry import Call, Unsupported, as_tensor, operator
 from normexport.runtime.float64.room import require_room
@@ -152,17 +153,7 @@ def _transposed_pads(call: Call, space: Any, full: Any, strides: Any) -> tuple[l
 @operator("ConvInteger", since=10)
 def conv_integer(call: Call, x: Any, w: Any, x_zero: Any = None, w_zero: Any = None) -> Any:
     """Conv of integers about their zero points, in int32."""
-    return _integer_sums(convolve(call, _about(x, x_zero, 1), _about(w, w_zero, 0)))
-
-
-def _about(x: Any, zero: Any, axis: int) -> Any:
-    """x - zero in float64, where sums of products of bytes are exact."""
-    if zero is None:
-        return x.astype(np.float64)
-    zero = zero.astype(np.float64)
-    if zero.size > 1:
-        zero = zero.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
-    return x.astype(np.float64) - (zero if zero.size > 1 else zero.reshape(()))
+    return _integer_sums(convolve(call, about(x, x_zero, 1), about(w, w_zero, 0)))
 
 
 def _integer_sums(y: Any) -> Any:
@@ -174,7 +165,7 @@ def qlinear_conv(
     call: Call, x: Any, xs: Any, xz: Any, w: Any, ws: Any, wz: Any, ys: Any, yz: Any, b: Any = None
 ) -> Any:
     """quantize(Conv(dequantize(x), dequantize(w)) + b): the sums are integers, exact."""
-    sums = convolve(call, _about(x, xz, 1), _about(w, wz, 0), None if b is None else b.astype(np.float64))
+    sums = convolve(call, about(x, xz, 1), about(w, wz, 0), None if b is None else b.astype(np.float64))
     scale = xs * ws / ys
     y = sums * (scale.reshape(-1, *[1] * (x.ndim - 2)) if scale.size > 1 else scale.reshape(()))
     ends = np.iinfo(yz.dtype)

@@ -18,9 +18,12 @@ def _unary(name: str, compute: Callable[[Any], Any], since: int = 1) -> None:
 
 
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + exp(-x)) without overflow."""
-    small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
+    """1 / (1 + exp(-x)), in one array; below -709 the power is infinite and the result 0."""
+    y = np.empty_like(x)
+    np.negative(x, out=y)
+    np.exp(y, out=y)
+    y += 1
+    return np.reciprocal(y, out=y)
 
 
 def softplus(x: Any) -> Any:
@@ -98,14 +101,7 @@ def elu(call: Call, x: Any) -> Any:
 
 @operator("Celu")
 def celu(call: Call, x: Any) -> Any:
-    alpha = call["alpha"]
-    return np.maximum(x, 0) + np.minimum(
-        0, alpha * np.expm1(np.minimum(x, 0) / alpha) if alpha > 0 else _celu(x, alpha)
-    )
-
-
-def _celu(x: Any, alpha: float) -> Any:
-    return alpha * np.expm1(x / alpha)
+    return np.maximum(x, 0) + np.minimum(0, call["alpha"] * np.expm1(x / call["alpha"]))
 
 
 @operator("Selu")

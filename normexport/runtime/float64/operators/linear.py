@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from normexport.runtime.float64.operators.quantization import about
 from normexport.runtime.float64.registry import Call, Unsupported, operator
 from normexport.runtime.float64.room import require_room
 
@@ -43,16 +44,7 @@ def einsum(call: Call, *inputs: Any) -> Any:
 @operator("MatMulInteger", since=10)
 def matmul_integer(_: Call, a: Any, b: Any, a_zero: Any = None, b_zero: Any = None) -> Any:
     """Sums of products of bytes: exact in float64, held in int32."""
-    return np.matmul(_about(a, a_zero, -1), _about(b, b_zero, -2)).astype(np.int64).astype(np.int32)
-
-
-def _about(x: Any, zero: Any, spread: int) -> Any:
-    """x - zero; a zero point per row (spread -1) or per column (spread -2)."""
-    x = x.astype(np.float64)
-    if zero is None:
-        return x
-    zero = zero.astype(np.float64)
-    return x - (np.expand_dims(zero, spread) if zero.ndim == 1 and zero.size > 1 else zero)
+    return np.matmul(about(a, a_zero, -2), about(b, b_zero, -1)).astype(np.int64).astype(np.int32)
 
 
 @operator("QLinearMatMul", since=10)
@@ -60,7 +52,7 @@ def qlinear_matmul(
     _: Call, a: Any, a_scale: Any, a_zero: Any, b: Any, b_scale: Any, b_zero: Any, y_scale: Any, y_zero: Any
 ) -> Any:
     """quantize(dequantize(a) @ dequantize(b)): the sums are integers, exact."""
-    sums = np.matmul(_about(a, a_zero, -1), _about(b, b_zero, -2))
+    sums = np.matmul(about(a, a_zero, -2), about(b, b_zero, -1))
     a_scale = np.expand_dims(a_scale, -1) if a_scale.ndim == 1 and a_scale.size > 1 else a_scale
     y = np.rint(sums * (a_scale * b_scale / y_scale)) + y_zero.astype(np.float64)
     if y_zero.dtype.kind not in "iu":

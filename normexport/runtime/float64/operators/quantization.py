@@ -108,6 +108,17 @@ def _axis(call: Call) -> int:
     return 1 if call["axis"] is None else int(call["axis"])
 
 
+def about(x: Any, zero: Any, axis: int) -> Any:
+    """x - zero in float64, where sums of products of bytes are exact; a zero point may be one per element of `axis`."""
+    x = x.astype(np.float64)
+    if zero is None:
+        return x
+    zero = zero.astype(np.float64)
+    if zero.size == 1:
+        return x - zero.reshape(())
+    return x - (zero if zero.ndim > 1 else zero.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)]))
+
+
 @operator("QuantizeLinear", since=10)
 def quantize_linear(call: Call, x: Any, scale: Any, zero: Any = None) -> Any:
     """saturate(round(x / scale) + zero), rounding half to even."""

@@ -171,11 +171,12 @@ def _taps(at: Any, how: Any, mode: str, scale: float) -> list[tuple[Any, Any]]:
     taps = []
     for i in range(math.ceil(2 * reach) + (scale < 1)):
         distance = np.abs((first + i - at) * scale)
-        taps.append((first + i, np.maximum(1 - distance, 0) if mode == "linear" else _cubic(distance, a)))
+        taps.append((first + i, np.maximum(1 - distance, 0) if mode == "linear" else cubic(distance, a)))
     return taps
 
 
-def _cubic(d: Any, a: float) -> Any:
+def cubic(d: Any, a: float) -> Any:
+    """Keys' cubic kernel at distance d."""
     near = ((a + 2) * d - (a + 3)) * d * d + 1
     far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
     return np.where(d <= 1, near, np.where(d < 2, far, 0.0))

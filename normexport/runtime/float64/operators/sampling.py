@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from normexport.runtime.float64.operators.resizing import cubic
 from normexport.runtime.float64.operators.shape import ints
 from normexport.runtime.float64.registry import Call, Unsupported, operator
 from normexport.runtime.float64.room import require_room
@@ -47,7 +48,7 @@ def _taps(g: Any, side: int, mode: str, call: Call) -> list[tuple[Any, Any]]:
     elif mode == "linear":
         weights = [(0, 1 - rest), (1, rest)]
     elif mode == "cubic":
-        weights = [(i, _cubic(np.abs(rest - i))) for i in (-1, 0, 1, 2)]
+        weights = [(i, cubic(np.abs(rest - i), -0.75)) for i in (-1, 0, 1, 2)]
     else:
         raise Unsupported(f"mode {mode} is not known")
     taps = []
@@ -68,11 +69,6 @@ def _reflected(at: Any, low: float, high: float) -> Any:
         return np.full_like(at, low)
     over = np.abs(at - low) % (2 * length)
     return low + np.where(over > length, 2 * length - over, over)
-
-
-def _cubic(d: Any, a: float = -0.75) -> Any:
-    near = ((a + 2) * d - (a + 3)) * d * d + 1
-    return np.where(d <= 1, near, ((a * d - 5 * a) * d + 8 * a) * d - 4 * a)
 
 
 @operator("RoiAlign", since=10)

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 
 from normexport.runtime.float64.registry import Call, Unsupported, operator
 from normexport.runtime.float64.room import require_room
@@ -216,8 +215,3 @@ def reverse_sequence(call: Call, x: Any, lengths: Any) -> Any:
     for i, length in enumerate(ints(lengths)):
         view[i, :length] = source[i, :length][::-1]
     return y
-
-
-def is_stored_float(kind: int) -> bool:
-    """Whether values of the ONNX type are held in float64."""
-    return held_as(ir.DataType(kind)) == np.float64
