@@ -84,6 +84,9 @@ def _other_dialect(module: nn.Module, stored: Stored, named: Dialect | None) -> 
     is_norm = isinstance(module, (Norm, RunningNorm, _BatchNorm))
     if not is_norm and (own.keys == stored.keys or not own.readings() or not is_leaf(module)):
         return None
+    ours = isinstance(module, (Norm, RunningNorm)) and named not in stored.readings()
+    if ours and set(own.readings()) & set(stored.readings()):
+        return None  # the user named the factory: its module says what the keys mean, where they can mean that
     dialect = choose(stored, named)
     return None if dialect in own.readings() else dialect
 
@@ -103,6 +106,19 @@ def _places(model: nn.Module) -> dict[nn.Module, list[str]]:
     return places
 
 
+def _require_ties(model: nn.Module, state: State, place: str) -> None:
+    """One parameter under two names has one value: of two that differ, the last would win without a word."""
+    first: dict[int, str] = {}
+    named = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
+    for name, value in named:
+        if name not in state.tensors:
+            continue
+        known = first.setdefault(id(value), name)
+        if not torch.equal(state.tensors[known], state.tensors[name]):
+            cause = f"{known} and {name} are one tensor in the model and two in the file"
+            raise CheckpointError(place, cause, "give a model in which they are two, or save the one that is meant")
+
+
 def _load(model: nn.Module, state: State, replaced: tuple[str, ...], place: str) -> None:
     """`load_state_dict` with one line where it fails; keys of norms under `replaced` are loaded already."""
     own = model.state_dict()
@@ -120,6 +136,7 @@ def _load(model: nn.Module, state: State, replaced: tuple[str, ...], place: str)
             + (f", and {len(clashes) - 1} more differ" if len(clashes) > 1 else ""),
             _FACTORY,
         )
+    _require_ties(model, state, place)
     _require_floats(own, state, place)
     try:
         found = model.load_state_dict(state.to_load(), strict=False)

@@ -60,6 +60,11 @@ class Stored:
             return ()
         shapes = {key: tuple(value.shape) for key, value in self.values.items()}
         fitting = tuple(each for each in DIALECTS.values() if each.fits(shapes))
+        if self.metadata and "num_batches_tracked" not in self.values:
+            # normexport's modules note their kind; where there are notes without one, others wrote it.
+            fitting = (
+                tuple(each for each in fitting if (each.name == "normexport") == (self.kind is not None)) or fitting
+            )
         proven = tuple(each for each in fitting if each.proven(self.version))
         return proven or fitting
 

@@ -173,7 +173,8 @@ def _record_native(settled: Settled, path: str, module: nn.Module, name: str, ep
 
 
 def _foreign(settled: Settled, path: str, module: nn.Module, named: Dialect | None) -> None:
-    stored = Stored(path, own_tensors(module))
+    # A class of somebody else's: the version of any module shows that it is not one that lost its notes.
+    stored = Stored(path, own_tensors(module), {"version": module._version})
     options = stored.readings() if is_leaf(module) else ()
     if not options:
         if stored.looks_like_a_norm():

@@ -8,7 +8,17 @@ import pytest
 import torch
 from checkpoint import layouts
 from checkpoint.layouts import NORMS, Net, trained
-from checkpoint.support import assert_same, batch_norm_net, forward, l1_net, only_norm, own_forward, refused, save
+from checkpoint.support import (
+    IMAGES,
+    assert_same,
+    batch_norm_net,
+    forward,
+    l1_net,
+    only_norm,
+    own_forward,
+    refused,
+    save,
+)
 from hypothesis import given, settings
 from torch import nn
 
@@ -294,3 +304,29 @@ def test_epsilon_that_no_file_stores_is_the_models_and_noted(tmp_path):
     checkpoint = load(file, model=lambda: Net(nxnn.RangeBatchNorm2d(6, eps=0.25)))
     assert "bn: epsilon 0.25 is the model's; the file does not store it" in checkpoint.notes
     assert_same(forward(checkpoint.model), own_forward(net))
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+@pytest.mark.parametrize("eps", [0.1, 1e-5])
+def test_a_factory_of_ours_decides_what_a_state_without_counters_means(tmp_path, eps, metadata):
+    """Scripts strip the counters; what is left has the keys of mean-bn-l1, which divides by s alone and not s + eps."""
+
+    def factory():
+        return nn.Sequential(nn.Conv2d(3, 6, 3), nxnn.L1BatchNorm2d(6, eps=eps))
+
+    net = factory()
+    net.train()(IMAGES)
+    with torch.no_grad():
+        net.eval()[1].running_scale[2] = 1e-5
+    whole = net.state_dict()
+    state = type(whole)((key, value) for key, value in whole.items() if "tracked" not in key)
+    if metadata:
+        state._metadata = whole._metadata
+    file = save(tmp_path / "m.pt", state)
+    for options in ({}, {"dialect": "normexport"}):
+        checkpoint = load(file, model=factory, **options)
+        assert only_norm(checkpoint).dialect == "normexport"
+        assert_same(forward(checkpoint.model), own_forward(net))
+    assert only_norm(load(file)).dialect == ("normexport" if metadata else "ambiguous")
+    if not metadata:  # naming the other reading is the user's word
+        assert only_norm(load(file, model=factory, dialect="mean-bn-l1")).dialect == "mean-bn-l1"

@@ -228,3 +228,23 @@ def test_unreadable_file_is_refused(tmp_path):
     if os.access(file, os.R_OK):
         pytest.skip("this user may read everything (root)")
     assert "can't be read" in refused(file)
+
+
+class Tied(nn.Module):
+    """A head that shares its weight with the embedding, as language models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, x):
+        return self.head(self.embed(x))
+
+
+def test_a_tied_weight_with_two_values_in_the_file_is_refused_by_name(tmp_path):
+    state = Tied().state_dict()
+    assert load(save(tmp_path / "m.pt", state), model=Tied).model is not None
+    state["head.weight"] = state["head.weight"] + 1
+    message = refused(save(tmp_path / "m.pt", state), model=Tied)
+    assert "embed.weight and head.weight are one tensor in the model and two in the file" in message

@@ -59,7 +59,9 @@ def test_a_prefix_comes_off_where_norms_and_weights_have_other_keys_than_the_mod
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         nn.utils.weight_norm(net.conv)
-    checkpoint = load(save(tmp_path / "m.pt", _under("model.", net.state_dict())), model=batch_norm_net)
+    file = save(tmp_path / "m.pt", _under("model.", net.state_dict()))
+    assert "running_scale may be the average of d (normexport, mean-bn-l1)" in refused(file, model=batch_norm_net)
+    checkpoint = load(file, model=batch_norm_net, dialect="mean-bn-l1")
     assert only_norm(checkpoint).dialect == "mean-bn-l1"
     assert_same(forward(checkpoint.model), expected)
 
