@@ -2,8 +2,8 @@
 
     PYTHONPATH=tests python benchmarks/open_program.py [--rounds 7]
 
-Every opening is a process of its own, the two in turn. Both have imported all that opening needs and have opened a small
-program before the clock starts. Memory is the peak above what the process had then, over the size of the file.
+Every opening is a process of its own, the two in turn. Both have imported all that opening needs and have opened a
+small program before the clock starts. Memory is the peak above what the process had then, over the size of the file.
 """
 
 from __future__ import annotations
