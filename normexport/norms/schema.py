@@ -47,4 +47,6 @@ def _schema(function: onnx.FunctionProto, quantized: bool) -> OpSchema:
 
 
 def _like_first_input(context: onnx.shape_inference.InferenceContext) -> None:
-    context.set_output_type(0, context.get_input_type(0))
+    given = context.get_input_type(0)
+    if given is not None:
+        context.set_output_type(0, given)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import onnx
 import onnx_ir as ir
 
 # Shape inference reads shape tensors (Reshape, Pad, axes); weights are dropped so that they are never serialised.
 _SMALL = 1024
 _MOST_VALUES = 1 << 20
+#: Operators that make as many elements as their inputs say.
+_MAKERS = frozenset({"ConstantOfShape", "Expand", "Range", "Tile", "Pad", "OneHot", "EyeLike", "Resize"})
 
 
 class Shapes:
@@ -91,12 +95,25 @@ def _inferred_infos(model: ir.Model) -> list[onnx.ValueInfoProto]:
 
 
 def _few_values(graph: ir.Graph) -> bool:
-    """Whether the values that inference follows stay few: Concat(s, s), again and again, would double them."""
+    """Whether the values that inference follows stay few.
+
+    Concat(s, s), again and again, would double them; ConstantOfShape and its like make as many as a constant says.
+    """
     sizes: dict[ir.Value, int] = {}
     for node in graph:
         known = [sizes.get(value, _SMALL) for value in node.inputs if value is not None]
         size = sum(known) if node.op_type == "Concat" else max(known, default=_SMALL)
+        if node.op_type in _MAKERS:
+            size = max([size, *(_product(value) for value in node.inputs if value is not None)])
         if size > _MOST_VALUES:
             return False
         sizes.update(dict.fromkeys(node.outputs, size))
     return True
+
+
+def _product(value: ir.Value) -> int:
+    """How many elements a constant shape means, or how far a constant number reaches; 0 for what is no constant."""
+    tensor = ir.convenience.get_const_tensor(value)
+    if tensor is None or tensor.nbytes > _SMALL or tensor.dtype not in (ir.DataType.INT64, ir.DataType.INT32):
+        return 0
+    return math.prod(max(1, abs(int(each))) for each in tensor.numpy().reshape(-1))
