@@ -12,6 +12,7 @@ import onnx_ir as ir
 from normexport.errors import UsageError
 from normexport.onnx_files import split_weights
 from normexport.parity.inputs import Batch
+from normexport.passes.shapes import few_values
 from normexport.runtime.memory import available_memory
 
 _FLOAT64 = 8  # bytes; the reference's type
@@ -45,7 +46,7 @@ def _shapes(model: ir.Model) -> list[tuple[str, tuple[int | None, ...]]]:
         return [(str(name), tuple(_size(size) for size in shape)) for name, shape in known]
     proto, _ = split_weights(model, "weights")
     try:
-        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        proto = onnx.shape_inference.infer_shapes(proto, data_prop=few_values(model.graph))
     except Exception:  # operators that it does not know, a contradiction: the runtime has the last word
         return [(str(name), tuple(_size(size) for size in shape)) for name, shape in known]
     tensors = [(value.name, value.type.tensor_type.shape) for value in (*proto.graph.value_info, *proto.graph.output)]

@@ -87,14 +87,14 @@ def _inferred_infos(model: ir.Model) -> list[onnx.ValueInfoProto]:
             bare.graph.inputs.append(value)
     try:
         proto = onnx.shape_inference.infer_shapes(
-            ir.to_proto(bare), strict_mode=False, data_prop=_few_values(bare.graph)
+            ir.to_proto(bare), strict_mode=False, data_prop=few_values(bare.graph)
         )
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return []  # a graph that inference can't read has unknown ranks, and rules refuse what they can't know
     return [*proto.graph.value_info, *proto.graph.output]
 
 
-def _few_values(graph: ir.Graph) -> bool:
+def few_values(graph: ir.Graph) -> bool:
     """Whether the values that inference follows stay few.
 
     Concat(s, s), again and again, would double them; ConstantOfShape and its like make as many as a constant says.
