@@ -18,7 +18,7 @@ from normexport.io.onnx_tensors import AGAIN, check_tensors, known_type
 from normexport.io.onnx_text import check_text
 from normexport.io.onnx_walk import graphs_in, subgraphs
 
-#: Limits of one file. A large language model, unrolled, has 30,000 nodes.
+#: Limits of one file. The largest networks that are exported, unrolled, have 30,000 nodes.
 MOST_NODES = 200_000  # with the bodies of functions where they are called
 MOST_PARTS = 1_000_000  # values, attributes, tensors, numbers of dimensions
 MOST_NUMBERS = 4_000_000  # in the lists of attributes
