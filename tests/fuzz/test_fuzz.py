@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
 import subprocess
@@ -98,8 +99,16 @@ def sleep() -> int:
     return 0
 
 
+def fill(size: int) -> mmap.mmap:
+    """That many bytes of memory of its own: the allocator would hand out what the process has freed before."""
+    held = mmap.mmap(-1, size)
+    for start in range(0, size, mmap.PAGESIZE):
+        held[start] = 1
+    return held
+
+
 def eat_memory() -> int:
-    held = [bytes([1]) * 2**22 for _ in range(200)]
+    held = fill(800 * 2**20)
     time.sleep(60)
     return len(held)
 
@@ -110,8 +119,7 @@ def eat_memory_in_a_process() -> int:
 
 
 def eat_memory_briefly() -> int:
-    held = [bytes([1]) * 2**22 for _ in range(40)]
-    del held
+    fill(160 * 2**20).close()
     return refuse()
 
 
