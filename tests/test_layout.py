@@ -20,6 +20,7 @@ LIBRARY = ROOT / "normexport"
 #: One way through the library, top to bottom. A name is a module or package directly under normexport/.
 ORDER = [
     "errors",
+    "verdicts",
     "interrupts",
     "hidden_folder",
     "io",
