@@ -31,6 +31,7 @@ from normexport.precision.accuracy import labels_in
 from normexport.report import Conversion, Inspection, Operators
 from normexport.runtime import Array
 from normexport.sides import Inputs, is_onnx, specs_of
+from normexport.verdicts import Verdict
 from normexport.weight_files import remove_unread, written_with
 
 __all__ = ["ConvertConfig", "check", "convert", "evaluate", "export", "fold", "inspect", "load"]
@@ -48,7 +49,7 @@ class ConvertConfig:
         fold: fold norms; False leaves them as operators with bodies.
         data: .npz file of real inputs, judged beside the random ones.
         batches: batch sizes at which parity is judged; None: 1, 2 and 7, fewer for large inputs.
-        engine: build a TensorRT plan of the file too, once parity has passed.
+        engine: build a TensorRT plan of the file too, unless parity has failed.
         precision: lower the folded model to half precision or int8; None: float32. For an engine, int8 is symmetric.
     """
 
@@ -93,7 +94,7 @@ def convert(
 
     Writes `model.onnx`, `model.layers.json` and `report.json`, and with `engine` `model.plan` and its manifest, into
     the folder `output`, together and only when all stages are through. A model that fails parity is written too,
-    with `passed` false in its report and without a plan.
+    with its verdict in the report and without a plan; one that is neither proven nor wrong gets its plan.
 
     Args:
         source: a checkpoint, the path of one that needs no further options, or a function that loads one.
@@ -137,13 +138,13 @@ def convert(
             assert reference is not None  # export refuses a checkpoint without a model
             report = parity.check_model(reference, open_onnx(model), layers, specs, data=data, sizes=config.batches)
         lowered = None
-        if config.precision is not None and report.passed:
+        if config.precision is not None and not _failed(report, None):
             with clock.stage("precision"):
                 lowered = _lower(open_onnx(model), config, specs, data, reference, layers, on_samples)
                 write_model(lowered.model, layers, model, output)
                 report = lowered.parity or report
         engine = None
-        if config.engine is not None and report.passed and (lowered is None or lowered.precision.passed):
+        if config.engine is not None and not _failed(report, lowered):
             with clock.stage("engine"):
                 engine = build_engine(model, folder / "model.plan", _demanding(config.engine, config.precision))
         conversion = Conversion(
@@ -193,6 +194,12 @@ def _demanding(engine: EngineConfig, precision: Half | Int8 | None) -> EngineCon
     if precision is None or engine.precision is not None:
         return engine
     return replace(engine, precision=precision.dtype if isinstance(precision, Half) else "int8")
+
+
+def _failed(report: parity.ParityReport, lowered: Lowered | None) -> bool:
+    """Whether what was made so far is wrong; what is inconclusive is made to its end, and says so."""
+    judgements = [report.judgement, *([] if lowered is None else [lowered.precision.judgement])]
+    return any(judgement.verdict is Verdict.FAILED for judgement in judgements)
 
 
 class _Clock:

@@ -7,23 +7,19 @@ judged on the spot and dropped. Boundaries that do not fit together are taken in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
-
-import numpy as np
 
 from normexport.errors import UsageError
 from normexport.onnx_export import Layer
 from normexport.parity.inputs import Batch
-from normexport.parity.metrics import Errors, fault, measure
-from normexport.parity.tolerance import budget
+from normexport.parity.rows import OutputFindings, Pair, output_notes, output_rows, pair_of, pooled, row_of
 from normexport.parity.verdict import ParityReport, Row
 from normexport.runtime import Array, Runtime, release_memory
 
 Factory: TypeAlias = Callable[[], Runtime]
 
-UNSTABLE = 0.01  # relative error of PyTorch itself; the worst honest float32 net measured is at 1e-4
 CAPTURE_BYTES = 96 << 20  # per side; ResNet-50 at 224x224, batch 1, folded, has 85 MB of module outputs
 
 
@@ -46,23 +42,13 @@ class _Side:
     dropped: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Candidate and baseline measured on one tensor; a side that can't be measured is None, with its fault."""
-
-    candidate: Errors | None
-    baseline: Errors | None
-    fault: str | None = None
-    baseline_fault: str | None = None
-
-
 @dataclass
 class _Findings:
     """All that the report is made of; filled round by round."""
 
     names: tuple[str, str, str] = ("", "", "")
-    outputs: list[dict[str, _Pair]] = field(default_factory=list)
-    boundaries: dict[str, _Pair] = field(default_factory=dict)
+    outputs: dict[str, OutputFindings] = field(default_factory=dict)
+    boundaries: dict[str, Pair] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
 
 
@@ -75,6 +61,8 @@ def check(
     *,
     precision: str = "float32",
     capture_bytes: int = CAPTURE_BYTES,
+    fixed: Collection[str] = (),
+    unproven: Sequence[str] = (),
 ) -> ParityReport:
     """Compare outputs under every batch and module boundaries under one.
 
@@ -86,6 +74,8 @@ def check(
         layers: module boundaries in execution order. Judged under the largest batch that fits `capture_bytes`.
         precision: of baseline and candidate, for the rule's floor.
         capture_bytes: most bytes of captured values held per side.
+        fixed: outputs that the reference's graph computes from no input: that they never vary is as it should be.
+        unproven: what stands between the user's model and `reference`, in words: nothing here can prove that.
 
     Raises:
         UsageError: no batches, or inputs that a runtime does not accept.
@@ -109,10 +99,11 @@ def check(
     return ParityReport(
         *found.names,
         precision,
-        tuple(_output_rows(found.outputs, batches, precision)),
+        tuple(output_rows(found.outputs, found.names, precision, fixed)),
         tuple(_layer_rows(found, layers, plan.batch.name, precision)),
         tuple((layer.path, reasons[layer.tensor]) for layer in layers if layer.tensor in reasons),
-        tuple(_notes(found, batches, precision)),
+        tuple(output_notes(found.outputs, found.names, precision)),
+        tuple(unproven),
     )
 
 
@@ -168,7 +159,7 @@ def _judge(runtime: Runtime, batches: Sequence[Batch], at: Batch, theirs: _Side,
     """Run the reference; measure both sides on each value as it arrives, and let go of all three."""
 
     def boundary(name: str, value: Array) -> None:
-        found.boundaries[name] = _pair(value, theirs.captured.pop(name), ours.captured.pop(name))
+        found.boundaries[name] = pair_of(value, theirs.captured.pop(name), ours.captured.pop(name))
 
     names = [name for name in theirs.captured if name in ours.captured]
     known: Mapping[str, Array] | None = None
@@ -179,85 +170,16 @@ def _judge(runtime: Runtime, batches: Sequence[Batch], at: Batch, theirs: _Side,
         found.boundaries.pop(name, None)
     for index, batch in enumerate(batches):
         exact = known if known is not None and runtime.passive_capture and batch is at else runtime.run(batch.feeds)
-        their_outputs, our_outputs = theirs.outputs[index], ours.outputs[index]
-        found.outputs.append(
-            {name: _pair(exact[name], their_outputs.get(name), our_outputs.get(name)) for name in runtime.output_names}
-        )
+        for name in runtime.output_names:
+            output = found.outputs.setdefault(name, OutputFindings())
+            output.add(batch, exact[name], theirs.outputs[index].get(name), ours.outputs[index].get(name))
     found.names = (runtime.name, ours.name, theirs.name)
-
-
-def _pair(exact: Array, theirs: Array | None, ours: Array | None) -> _Pair:
-    baseline_fault = "is missing" if ours is None else fault(exact, ours)
-    baseline = None if ours is None or baseline_fault else measure(exact, ours)
-    if theirs is None:
-        return _Pair(None, baseline, "is missing", baseline_fault)
-    candidate_fault = fault(exact, theirs)
-    if candidate_fault is None and ours is not None and theirs.dtype != ours.dtype:
-        candidate_fault = f"dtype {theirs.dtype}, expected {ours.dtype}"
-    candidate = None if candidate_fault else measure(exact, theirs)
-    return _Pair(candidate, baseline, candidate_fault, baseline_fault)
-
-
-@dataclass(frozen=True)
-class _Pooled:
-    """The baseline's relative errors over several batches, and the elements they were measured on."""
-
-    rms: float = 0.0
-    max_abs: float = 0.0
-    samples: int = 0
-
-
-def _pooled(pairs: Sequence[_Pair]) -> _Pooled:
-    measured = [pair.baseline for pair in pairs if pair.baseline is not None and pair.baseline.size > 0]
-    if not measured:
-        return _Pooled()
-    samples = sum(errors.size for errors in measured)
-    # Integer tensors: `rms` is already a share. A zero reference has no relative error; its own row has the absolute.
-    relative = [(e.relative_rms if e.floating else e.rms) if e.scale_rms > 0 else 0.0 for e in measured]
-    largest = [e.max_abs / e.scale_max if e.scale_max > 0 else 0.0 for e in measured]
-    square = sum(e.size * share**2 for e, share in zip(measured, relative, strict=True)) / samples
-    return _Pooled(square**0.5, max(largest), samples)
-
-
-def _row(tensor: str, layer: Layer | None, batch: str, pair: _Pair, pooled: _Pooled, precision: str) -> Row:
-    path, kind = (layer.path, layer.type) if layer else ("", "")
-    if pair.candidate is None:
-        return Row(tensor, path, kind, batch, pair.fault, None, pair.baseline, None, float("inf"))
-    errors, own = pair.candidate, pair.baseline
-    unit, unit_max = (errors.scale_rms, errors.scale_max) if errors.floating else (1.0, 1.0)
-    rms = max(own.rms if own else 0.0, pooled.rms * unit)
-    max_abs = max(own.max_abs if own else 0.0, pooled.max_abs * unit_max)
-    allowed = budget(errors, rms, max_abs, max(pooled.samples, own.size if own else 0), precision)
-    return Row(tensor, path, kind, batch, None, errors, own, allowed, allowed.excess(errors))
-
-
-def _output_rows(outputs: Sequence[Mapping[str, _Pair]], batches: Sequence[Batch], precision: str) -> Iterator[Row]:
-    for name in outputs[0]:
-        pooled = _pooled([pairs[name] for pairs in outputs])
-        for pairs, batch in zip(outputs, batches, strict=True):
-            yield _row(name, None, batch.name, pairs[name], pooled, precision)
 
 
 def _layer_rows(found: _Findings, layers: Sequence[Layer], batch: str, precision: str) -> Iterator[Row]:
     """A boundary that is an output shares the output's baseline: a one-number head says little by itself."""
     for layer in layers:
         pair = found.boundaries.get(layer.tensor)
-        if pair is None:
-            continue
-        same = [pairs[layer.tensor] for pairs in found.outputs if layer.tensor in pairs]
-        yield _row(layer.tensor, layer, batch, pair, _pooled(same), precision)
-
-
-def _unstable(baseline: Errors, precision: str) -> bool:
-    return precision == "float32" and np.isfinite(baseline.relative_rms) and baseline.relative_rms > UNSTABLE
-
-
-def _notes(found: _Findings, batches: Sequence[Batch], precision: str) -> Iterator[str]:
-    for pairs, batch in zip(found.outputs, batches, strict=True):
-        for name, pair in pairs.items():
-            if pair.baseline_fault:
-                yield f"{name}, {batch.name}: {found.names[1]} itself: {pair.baseline_fault}"
-            elif pair.baseline is not None and pair.baseline.floating and _unstable(pair.baseline, precision):
-                share = f"{pair.baseline.relative_rms:.0%}"
-                aside = "and a candidate may be too (random numbers in the model, or a result that cancels out?)"
-                yield f"{name}, {batch.name}: {found.names[1]} itself is {share} off {found.names[0]}, {aside}"
+        if pair is not None:
+            output = found.outputs.get(layer.tensor)
+            yield row_of(layer.tensor, layer, batch, pair, pooled(output.pairs if output else ()), precision)

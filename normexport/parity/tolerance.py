@@ -54,6 +54,13 @@ UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, 
 # Below this the spacing of numbers shrinks no further, and a roundoff is one of this size.
 SMALLEST_NORMAL = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
 
+# Relative error beyond which the yardstick is none. The worst honest float32 net measured is at 1e-4; in half types
+# roundoffs are 5e-4 and 4e-3, and inputs of mean 100 sigma alone lose 6 % of sigma to float16.
+UNSTABLE = {"float64": 0.01, "float32": 0.01, "float16": 0.1, "bfloat16": 0.3}
+
+# A channel is judged on few numbers, beside thousands of others: only what is far out counts.
+CHANNEL_FACTOR = 8.0
+
 # Integer outputs (argmax, class numbers) flip where two candidates tie to within the error: with relative errors of
 # 1e-6 that is one element in about 1e6, in nets with means of 100 sigma one in 1e4.
 FLIPS = 1e-4
@@ -87,6 +94,25 @@ def budget(tensor: Errors, rms: float, max_abs: float, samples: int, precision: 
     least = SMALLEST_NORMAL[precision] if tensor.scale_max > 0.0 else 0.0
     scale_rms, scale_max = max(tensor.scale_rms, least), max(tensor.scale_max, least)
     return Budget(factor * rms + floor * scale_rms, factor * max_abs + floor * scale_max)
+
+
+def channel_budget(samples: int, scale: float, tensor_scale: float, baseline: float, precision: str) -> Budget:
+    """The budget of one channel of an output: `CHANNEL_FACTOR` times what it would have as a tensor of its own.
+
+    Args:
+        samples: elements of the channel, over all batches.
+        scale, tensor_scale: RMS of the channel, and of the output's largest channel.
+        baseline: RMS of PyTorch's error there.
+        precision: a key of `UNIT_ROUNDOFF`.
+    """
+    least = SMALLEST_NORMAL[precision] if tensor_scale > 0.0 else 0.0
+    floor = FLOOR * UNIT_ROUNDOFF[precision] * max(scale, least)
+    return Budget(CHANNEL_FACTOR * (FACTOR * spread(samples) * baseline + floor), float("inf"))
+
+
+def unstable(precision: str) -> float:
+    """The share of an output beyond which an error of the yardstick itself makes it none."""
+    return UNSTABLE[precision]
 
 
 def spread(samples: int) -> float:

@@ -1,4 +1,4 @@
-"""What a parity check found: frozen rows, one verdict, the first boundary out of budget."""
+"""What a parity check found: frozen rows, one judgement, the first boundary out of budget."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from normexport.parity.metrics import Errors
 from normexport.parity.tolerance import Budget
+from normexport.verdicts import Judgement, failed, inconclusive, passed, together
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Row:
         candidate, baseline: errors against the float64 reference; None where they can't be measured.
         budget: the largest errors allowed; None with a fault.
         excess: share of the budget used; above 1 fails.
+        doubt: why a tensor within its budget proves nothing all the same, or None.
     """
 
     tensor: str
@@ -32,10 +34,24 @@ class Row:
     baseline: Errors | None
     budget: Budget | None
     excess: float
+    doubt: str | None = None
+
+    @property
+    def judgement(self) -> Judgement:
+        """FAILED out of budget, INCONCLUSIVE where there is a doubt."""
+        if not self.within:
+            how = self.fault or f"is out of its budget ({self.batch})"
+            return failed(f"{self.path or f'output {self.tensor}'}: {how}")
+        return passed() if self.doubt is None else inconclusive(f"output {self.tensor}: {self.doubt}")
+
+    @property
+    def within(self) -> bool:
+        """Whether it is within its budget."""
+        return self.fault is None and self.excess <= 1.0  # NaN compares false
 
     @property
     def passed(self) -> bool:
-        return self.fault is None and self.excess <= 1.0  # NaN compares false
+        return self.judgement.passed
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -44,7 +60,9 @@ class Row:
             "type": self.type,
             "batch": self.batch,
             "passed": self.passed,
+            "verdict": self.judgement.verdict.value,
             "fault": self.fault,
+            "doubt": self.doubt,
             "excess": _plain(self.excess),
             "candidate": _errors(self.candidate),
             "baseline": _errors(self.baseline),
@@ -65,6 +83,7 @@ class ParityReport:
         layers: module boundaries in execution order, under one set of inputs.
         unchecked: boundaries that could not be compared: (module path, reason).
         notes: what the reader should know, in words.
+        unproven: what no comparison here can prove, in words: each makes the verdict INCONCLUSIVE.
     """
 
     reference: str
@@ -75,11 +94,18 @@ class ParityReport:
     layers: tuple[Row, ...] = ()
     unchecked: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()
+
+    @property
+    def judgement(self) -> Judgement:
+        """PASSED where every output and boundary is within its budget and every output proves something."""
+        outputs = together((row.judgement for row in self.outputs), "there was no output to compare")
+        rest = [*(row.judgement for row in self.layers), *map(inconclusive, self.unproven)]
+        return together([outputs, *rest])
 
     @property
     def passed(self) -> bool:
-        """Every output and every boundary within its budget, and at least one output judged."""
-        return bool(self.outputs) and all(row.passed for row in (*self.outputs, *self.layers))
+        return self.judgement.passed
 
     @property
     def first_divergence(self) -> Row | None:
@@ -87,7 +113,7 @@ class ParityReport:
 
         Where it is the output of a module and of its parents alike, the innermost is named.
         """
-        first = next((row for row in self.layers if not row.passed), None)
+        first = next((row for row in self.layers if not row.within), None)
         if first is None:
             return None
         return max((row for row in self.layers if row.tensor == first.tensor), key=lambda row: row.path.count("."))
@@ -102,7 +128,7 @@ class ParityReport:
         """For JSON: no infinities or NaN (null instead)."""
         first = self.first_divergence
         return {
-            "passed": self.passed,
+            **self.judgement.as_dict(),
             "reference": self.reference,
             "baseline": self.baseline,
             "candidate": self.candidate,

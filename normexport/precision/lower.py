@@ -7,7 +7,7 @@ lowered.model      # the ONNX model: every type stands in the graph, nothing is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from normexport.precision.int8 import modules_of
 from normexport.precision.samples import BATCH, Batches, batches_in, batches_of, digest_of
 from normexport.precision.sensitivity import Sensitivity, Step, rescue, sensitivities
 from normexport.runtime import Array, Feeds, OnnxRuntime
+from normexport.verdicts import Judgement, failed, passed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -78,7 +79,7 @@ class Precision:
         sensitivity: per module, where asked for.
         curve: modules excluded against SNR, accuracy and latency.
         calibration: method, samples, batch and digests.
-        passed: whether the limits hold.
+        judgement: whether the limits hold.
         notes: in words.
     """
 
@@ -91,8 +92,12 @@ class Precision:
     sensitivity: tuple[Sensitivity, ...] = ()
     curve: tuple[Step, ...] = ()
     calibration: Mapping[str, Any] | None = None
-    passed: bool = True
+    judgement: Judgement = field(default_factory=passed)
     notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return self.judgement.passed
 
 
 @dataclass(frozen=True)
@@ -163,8 +168,8 @@ def _half(
     if judged is not None:
         runtime = InFloat32(OnnxRuntime(rounding_in_float32(result.model)), f"ONNX Runtime, rounded to {config.dtype}")
         accuracy = _accuracy(model, runtime, judged)
-    passed = parity is None or parity.passed
-    summary = Precision(config.dtype, result.kept, result.losses, accuracy=accuracy, passed=passed)
+    judgement = passed() if parity is None else parity.judgement
+    summary = Precision(config.dtype, result.kept, result.losses, accuracy=accuracy, judgement=judgement)
     return Lowered(result.model, summary, parity)
 
 
@@ -205,7 +210,7 @@ def _int8(
         if path in result.excluded
     )
     known = {name: value for name, value in asdict(calibration).items() if name != "ranges"}
-    passed = holds(curve[-1].snr_db, curve[-1].drop)
+    judgement = passed() if holds(curve[-1].snr_db, curve[-1].drop) else failed("int8 costs more than its limit")
     summary = Precision(
         "int8",
         kept=listing,
@@ -215,7 +220,7 @@ def _int8(
         sensitivity=table,
         curve=curve,
         calibration=known,
-        passed=passed,
+        judgement=judgement,
         notes=tuple(notes),
     )
     return Lowered(result.model, summary)

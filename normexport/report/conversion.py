@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from normexport.verdicts import Judgement, together
+
 if TYPE_CHECKING:  # types alone: folding an ONNX file does without torch, showing an engine without onnx_ir
     import onnx_ir as ir
 
@@ -51,7 +53,7 @@ class Conversion:
         parity: the judgement.
         files: what was written.
         seconds: wall time per stage, in order.
-        engine: the manifest of the plan, where one was asked for and parity passed.
+        engine: the manifest of the plan, where one was asked for and nothing failed.
         precision: what lowering the precision did, where that was asked for.
     """
 
@@ -71,13 +73,19 @@ class Conversion:
     precision: Precision | None = None
 
     @property
-    def passed(self) -> bool:
+    def judgement(self) -> Judgement:
         """Whether the written model computes what the checkpoint computes, within what its precision may cost."""
-        return self.parity.passed and (self.precision is None or self.precision.passed)
+        lowered = [] if self.precision is None else [self.precision.judgement]
+        return together([self.parity.judgement, *lowered])
+
+    @property
+    def passed(self) -> bool:
+        return self.judgement.passed
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; the content of `report.json`."""
-        return {"passed": self.passed, **_plain(self), "parity": self.parity.as_dict(), "seconds": dict(self.seconds)}
+        parity, seconds = self.parity.as_dict(), dict(self.seconds)
+        return {**self.judgement.as_dict(), **_plain(self), "parity": parity, "seconds": seconds}
 
 
 @dataclass(frozen=True)
@@ -129,9 +137,12 @@ class Folding:
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses as dicts, tuples as lists, paths as text; the rest as it is."""
+    """Dataclasses as dicts, tuples as lists, paths as text; the rest as it is. A judgement stands among its whole."""
     if dataclasses.is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        items = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        judged = [items.pop(name) for name in list(items) if isinstance(items[name], Judgement)]
+        told = {name: item for judgement in judged for name, item in judgement.as_dict().items()}
+        return {**told, **{name: _plain(item) for name, item in items.items()}}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):

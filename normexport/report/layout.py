@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from normexport.report.words import broken, plain
+from normexport.verdicts import Judgement, Verdict
 
 
 def show(console: Console, renderable: RenderableType) -> None:
@@ -60,3 +61,11 @@ def path_cell(path: str, width: int) -> Text:
 def path_width(console: Console, paths: Sequence[str]) -> int:
     """Room for module paths: as much as they need, at most a third of the terminal (26 of 80 columns)."""
     return min(max((len(path) for path in paths), default=0), max(26, console.width // 3))
+
+
+_VERDICTS = {Verdict.PASSED: "bold green", Verdict.FAILED: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
+
+
+def verdict_words(judgement: Judgement, of: str) -> Text:
+    """The verdict on what was judged, such as "PARITY PASSED", in its colour."""
+    return Text(f"{of} {judgement.verdict.word}", style=_VERDICTS[judgement.verdict])

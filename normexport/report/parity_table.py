@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from normexport.report.layout import path_cell, path_width, section, show_table, words_line
+from normexport.report.layout import path_cell, path_width, section, show_table, verdict_words, words_line
 from normexport.report.words import count, plain
+from normexport.verdicts import Verdict
 
 if TYPE_CHECKING:
     from normexport.parity import ParityReport
     from normexport.parity.verdict import Row
 
-PASSED, FAILED = "PARITY PASSED", "PARITY FAILED"
 _NUMBERS = ("error", "budget", "used")
 
 
@@ -49,7 +49,7 @@ def _layer_table(console: Console, rows: Sequence[Row]) -> None:
 
 def _numbers(row: Row) -> tuple[Text, Text, Text]:
     """Error, budget and share, by whichever of the two measures uses more of its budget."""
-    style = "green" if row.passed else "bold red"
+    style = "bold red" if not row.within else "green" if row.doubt is None else "yellow"
     if row.fault is not None or row.candidate is None or row.budget is None:
         return Text(""), Text(""), Text(plain(row.fault or "not measured"), style=style)
     by_rms = (row.candidate.rms, row.budget.rms, "rms")
@@ -73,7 +73,7 @@ def share_words(excess: float) -> str:
 
 def _layer_summary(console: Console, report: ParityReport) -> None:
     if report.layers:
-        bad = sum(not row.passed for row in report.layers)
+        bad = sum(not row.within for row in report.layers)
         worst = max(report.layers, key=_badness)
         words = f"{count(len(report.layers), 'module boundary')} compared, {bad or 'none'} out of budget"
         words_line(console, f"{words}; worst: {_boundary(worst)}")
@@ -94,15 +94,16 @@ def _boundary(row: Row) -> str:
 
 
 def _verdict(report: ParityReport) -> Text:
-    if report.passed:
-        return Text(PASSED, style="bold green")
+    words = verdict_words(report.judgement, "PARITY")
+    return words if report.passed else Text.assemble(words, f"  {plain(_why(report))}")
+
+
+def _why(report: ParityReport) -> str:
+    if report.judgement.verdict is Verdict.INCONCLUSIVE:
+        return "; ".join(report.judgement.reasons)
     first = report.first_divergence
     if first is not None:
-        tail = f"first divergence at {_boundary(first)}"
-    elif report.layers:
-        tail = "every module boundary is within its budget, an output is not"
-    elif report.outputs:
-        tail = "an output is out of its budget"
-    else:
-        tail = "there was no output to compare"
-    return Text.assemble((FAILED, "bold red"), f"  {plain(tail)}")
+        return f"first divergence at {_boundary(first)}"
+    if report.layers:
+        return "every module boundary is within its budget, an output is not"
+    return "an output is out of its budget"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from normexport.report.layout import path_cell, path_width, section, show_table, titled, words_line
+from normexport.report.layout import path_cell, path_width, section, show_table, titled, verdict_words, words_line
 from normexport.report.words import count, listed, plain
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ def show_precision(console: Console, precision: Precision) -> None:
     _sensitivity(console, precision)
     _curve(console, precision)
     console.print()
-    word, style = ("PASSED", "bold green") if precision.passed else ("FAILED", "bold red")
-    console.print(Text.assemble((f"PRECISION {word}", style), f"  {_verdict(precision)}"))
+    console.print(Text.assemble(verdict_words(precision.judgement, "PRECISION"), f"  {_verdict(precision)}"))
 
 
 def show_accuracy(console: Console, accuracy: Accuracy) -> None:

@@ -18,7 +18,7 @@ from normexport.parity import Batch, check, check_model
 from normexport.runtime import Port, TorchRuntime
 
 BATCHES = (Batch("one", 1, {"x": np.zeros((1, 2))}), Batch("two", 2, {"x": np.zeros((2, 2))}))
-EXACT = np.array([[1.0, -2.0, 3.0, 0.5]] * 2)
+EXACT = np.array([[1.0, -2.0, 3.0, 0.5], [-2.0, 1.0, 0.5, 3.0]])
 
 
 class Written:
@@ -104,10 +104,14 @@ def test_what_torch_computes_exactly_is_held_to_eight_roundoffs():
     assert not judged((exact * (1 + 10 * 2**-24)).astype(np.float32), exact).passed
 
 
-def test_zero_tensors_must_be_zero():
-    zero = np.zeros((2, 4))
-    assert judged(zero.astype(np.float32), zero).passed
-    assert not judged(np.full((2, 4), 1e-12, np.float32), zero).passed
+def test_a_zero_sample_must_be_zero():
+    exact = EXACT.copy()
+    exact[0] = 0.0
+    assert judged(exact.astype(np.float32), exact).passed
+    wrong = exact.astype(np.float32)
+    wrong[0] = 1e-12
+    report = judged(wrong, exact)
+    assert [row.within for row in report.outputs] == [False, True]
 
 
 def test_nan_and_infinity_where_the_reference_has_them_pass():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
@@ -54,6 +55,39 @@ def test_shapes_that_the_file_does_not_say_are_inferred():
     assert compare(doubled(6), doubled(6)).passed
 
 
+def expanded(size: int) -> ir.Model:
+    """y (N, 4) = x + the mean of a constant that is repeated `size` times."""
+    value, tensor = onnx.helper.make_tensor_value_info, onnx.helper.make_tensor
+    nodes = [
+        onnx.helper.make_node("Expand", ["one", "size"], ["many"]),
+        onnx.helper.make_node("ReduceMean", ["many"], ["mean"], keepdims=0),
+        onnx.helper.make_node("Add", ["x", "mean"], ["y"]),
+    ]
+    constants = [tensor("one", 1, [1], [1.0]), tensor("size", 7, [1], [size])]
+    graph = onnx.helper.make_graph(nodes, "g", [value("x", 1, ["N", 4])], [value("y", 1, ["N", 4])], constants)
+    opset = [onnx.helper.make_opsetid("", 20)]
+    return ir.from_proto(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10))
+
+
+def test_a_small_model_that_takes_gigabytes_is_refused_though_they_are_free(monkeypatch):
+    model = expanded(10**8)
+    with pytest.raises(UsageError, match=r"value many: takes 1\.6 GB .* may take 1\.1 GB; .* set NORMEXPORT_MEMORY=2"):
+        require_room(model, ())
+    monkeypatch.setenv("NORMEXPORT_MEMORY", "2")
+    require_room(model, ())
+    monkeypatch.setenv("NORMEXPORT_MEMORY", "two")
+    with pytest.raises(UsageError, match="NORMEXPORT_MEMORY: is 'two'; give gigabytes, such as 8"):
+        require_room(model, ())
+
+
+def test_large_inputs_and_large_weights_may_make_large_values():
+    pixels = 4 * 2**20
+    graph = expanded(2**28).graph
+    require_room(ir.Model(graph, ir_version=10), [Batch("", pixels, {})])  # x (pixels, 4)
+    graph.initializers["weights"] = ir.Value(name="weights", const_value=ir.Tensor(np.zeros(2**23, np.float32)))
+    require_room(ir.Model(graph, ir_version=10), ())
+
+
 def test_what_fits_is_run():
     model = tiled(10)
     assert compare(model, model).passed
@@ -68,6 +102,7 @@ def test_the_largest_batch_counts(monkeypatch):
 
 def test_where_the_memory_is_not_known_nothing_is_refused(monkeypatch):
     monkeypatch.setattr("normexport.parity.room.available_memory", lambda: None)
+    monkeypatch.setenv("NORMEXPORT_MEMORY", "1e9")
     require_room(tiled(10**12), [Batch("", 7, {})])
 
 

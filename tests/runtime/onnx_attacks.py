@@ -32,6 +32,13 @@ def conv() -> onnx.ModelProto:
     return model(nodes, [WEIGHT, ones])
 
 
+def spread() -> onnx.ModelProto:
+    """A node that says on which devices it runs, without naming them."""
+    proto = conv()
+    proto.graph.node[0].device_configurations.add()
+    return proto
+
+
 def constant(name: str, array: object) -> onnx.NodeProto:
     """A Constant node."""
     return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(array)))

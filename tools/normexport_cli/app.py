@@ -1,8 +1,8 @@
 """The application: its commands, `--version`, and one place where every failure becomes a line and an exit code.
 
 Exit codes: 0 good, 1 parity failed, 2 usage, 3 checkpoint not understood, 4 export or fold refused, 5 engine build
-failed, 6 a needed component is missing, 70 a bug in normexport; 128 and the number of the signal that ended it, such
-as 130 for Ctrl-C.
+failed, 6 a needed component is missing, 7 parity is inconclusive, 70 a bug in normexport; 128 and the number of the
+signal that ended it, such as 130 for Ctrl-C.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Ship networks trained with L1, Linf, Top-k or Range norms: folded, as portable O
 
 _EXIT_CODES = (
     "Exit codes: 0 good, 1 parity failed, 2 usage, 3 checkpoint not understood, 4 export or fold refused, "
-    "5 engine build failed, 6 a needed component is missing, 70 a bug in normexport, 129, 130 or 143 "
-    "ended by SIGHUP, Ctrl-C or SIGTERM."
+    "5 engine build failed, 6 a needed component is missing, 7 parity is inconclusive, 70 a bug in normexport, "
+    "129, 130 or 143 ended by SIGHUP, Ctrl-C or SIGTERM."
 )
 
 #: In the order of the help. Each is the module `normexport_cli.NAME`, with a function NAME or a group `app`.

@@ -79,4 +79,4 @@ def convert(
         from normexport.report.terminal import show_conversion
 
         show_conversion(result_console(), result)
-    raise typer.Exit(0 if result.passed else 1)
+    raise typer.Exit(result.judgement.verdict.exit_code)

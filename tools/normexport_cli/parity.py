@@ -53,4 +53,4 @@ def parity(
         from normexport.report.parity_table import show_parity
 
         show_parity(result_console(), result, every_layer=layers)
-    raise typer.Exit(0 if result.passed else 1)
+    raise typer.Exit(result.judgement.verdict.exit_code)
