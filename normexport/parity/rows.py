@@ -2,7 +2,8 @@
 
 An output within its budget is not proven (`Row.doubt`) where
  - the yardstick is itself further off than `unstable(precision)` of the output: random numbers in the model, a result
-   that cancels out, a wrong reference: such a budget lets anything through;
+   that cancels out, a wrong reference: such a budget lets anything through. A candidate within a hundredth of that
+   needs no yardstick (norms that stay live, in a half type, beside PyTorch's on inputs of mean 100 sigma);
  - nothing finite was compared: the output is empty, or NaN or infinite everywhere, on both sides;
  - a constant would be within the budget too: the output hardly varies between the inputs.
 """
@@ -20,6 +21,9 @@ from normexport.parity.signal import Channel, ChannelMeter, SignalMeter
 from normexport.parity.tolerance import budget, channel_budget, unstable
 from normexport.parity.verdict import Row
 from normexport.runtime import Array
+
+
+CLOSE = 0.01  # of `unstable`: 1e-4 of the output in float32
 
 
 @dataclass(frozen=True)
@@ -152,15 +156,23 @@ def _doubt(
         return "it is empty for every input that was tried"
     if signal.finite == 0:
         return "it is NaN or infinite everywhere, on both sides"
+    close = unstable(precision) * CLOSE
     floating = any(pair.candidate is not None and pair.candidate.floating for pair in found.pairs)
-    if floating and pool.rms > unstable(precision):
-        share = f"{pool.rms:.2g} times the size of the output" if pool.rms > 1 else f"{pool.rms:.0%}"
-        return f"{names[1]} itself is {share} off {names[0]}: such a budget lets wrong results through"
     allowed = max((row.budget.rms for row in rows if row.budget is not None), default=0.0)
+    if floating and pool.rms > unstable(precision):
+        if _off(found) > close:
+            share = f"{pool.rms:.2g} times the size of the output" if pool.rms > 1 else f"{pool.rms:.0%}"
+            return f"{names[1]} itself is {share} off {names[0]}: such a budget lets wrong results through"
+        allowed = close * max(pair.candidate.scale_rms for pair in found.pairs if pair.candidate is not None)
     if not fixed and signal.variation <= allowed:
         how = "is the same" if signal.variation == 0.0 else "is nearly the same"
         return f"it {how} for every input that was tried, so a constant would pass too; give real inputs"
     return None
+
+
+def _off(found: OutputFindings) -> float:
+    """The candidate's largest relative error over the batches; beside zeros any error is infinite."""
+    return max((pair.candidate.relative_rms for pair in found.pairs if pair.candidate is not None), default=math.inf)
 
 
 def _channel_row(name: str, found: OutputFindings, precision: str) -> Iterator[Row]:

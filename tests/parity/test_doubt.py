@@ -34,6 +34,12 @@ def test_a_yardstick_that_is_far_off_lets_nothing_pass():
     assert judged(near, baseline=near).passed
 
 
+def test_a_candidate_that_is_close_needs_no_yardstick():
+    far = (EXACT * 1.05).astype(np.float32)
+    assert judged((EXACT * (1 + 9e-5)).astype(np.float32), baseline=far).passed
+    assert not judged((EXACT * (1 + 1.1e-4)).astype(np.float32), baseline=far).passed
+
+
 def test_what_is_out_of_budget_fails_whatever_the_yardstick():
     report = judged((EXACT * 3).astype(np.float32), baseline=(EXACT * 1.05).astype(np.float32))
     assert report.judgement.verdict is Verdict.FAILED
