@@ -22,7 +22,6 @@ from normexport.parity.tolerance import budget, channel_budget, unstable
 from normexport.parity.verdict import Row
 from normexport.runtime import Array
 
-
 CLOSE = 0.01  # of `unstable`: 1e-4 of the output in float32
 
 

@@ -19,6 +19,7 @@ from normexport.parity.inputs import Batch, integer_highs
 from normexport.parity.judge import JITTER
 from normexport.passes.fp16_round import rounding_in_float32
 from normexport.runtime import Array, Feeds, OnnxRuntime, Port, Runtime, Sink
+from normexport.verdicts import Verdict
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,8 +92,8 @@ class HalfParity:
         self._own: dict[int, dict[str, Array]] = {}
 
     def accepts(self, emulated: ir.Model) -> bool:
-        """Whether the outputs of a model that rounds in float32 are within the budget."""
-        return self._report(emulated, ()).passed
+        """Whether the outputs of a model that rounds in float32 are within the budget, be that proof or not."""
+        return self._report(emulated, ()).judgement.verdict is not Verdict.FAILED
 
     def report(self, candidate: ir.Model, layers: Sequence[Layer] = ()) -> ParityReport:
         """The judgement of a half-precision model, outputs and module boundaries."""

@@ -15,6 +15,7 @@ from normexport.passes.fp16_round import rounding_in_float32
 from normexport.precision.half import Half, halve, weight_losses
 from normexport.precision.half_parity import HalfParity
 from normexport.runtime import OnnxRuntime
+from normexport.verdicts import Verdict
 
 HALVES = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOAT16}
 
@@ -120,9 +121,10 @@ def test_the_fewest_modules_that_add_the_error_are_kept():
     assert all("parity budget" in kept.reason for kept in halved.kept)
 
 
-def test_live_norms_of_64_channels_with_means_of_100_pass_in_float16():
+def test_live_norms_of_64_channels_with_means_of_100_are_as_good_as_pytorchs_in_float16():
     _, halved, report = converted(nets.live)
-    assert report.passed, report.first_divergence
+    assert all(row.within for row in (*report.outputs, *report.layers)), report.first_divergence
+    assert report.judgement.verdict is not Verdict.FAILED  # float16 itself is 14 % off there
     assert halved.kept == ()
 
 
