@@ -1,0 +1,1 @@
+"""Wrong and right candidates over many networks: what the judge lets through, and what it turns away."""
