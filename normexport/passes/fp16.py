@@ -5,6 +5,7 @@ A node computes in the half type where its operator's schema allows that; statis
 - operands that the schema ties to float32 (scale and bias of the norms, `scales` of Resize) are left as they are, and
   the norms compute their statistics in float32 from half-precision tensors by definition;
 - operators that reduce many numbers to few (`FLOAT32_OPS`) are computed in float32 between two Casts;
+- so is what follows from whole numbers alone, and arguments of sines (`passes.fp16_angles`);
 - nodes that `keep` names are computed in float32.
 
 A value keeps its name. Where a type changes stands one Cast per value, named after it.
@@ -21,6 +22,7 @@ import onnx_ir as ir
 
 from normexport import norms
 from normexport.errors import FoldError
+from normexport.passes.fp16_angles import float32_nodes
 from normexport.passes.nodes import op
 from normexport.passes.shapes import Shapes
 
@@ -81,6 +83,7 @@ class _Conversion:
     shapes: Shapes
     opset: int
     half: ir.DataType = ir.DataType.FLOAT16
+    float32: set[ir.Node] = field(default_factory=set)
     halved: set[ir.Value] = field(default_factory=set)
     casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
@@ -100,7 +103,8 @@ def to_half(model: ir.Model, config: HalfConfig | None = None) -> ir.Model:
     for function in copy.functions.values():  # the checker wants one version of an operator throughout
         if function.domain == norms.DOMAIN:
             function.opset_imports[""] = max(opset, function.opset_imports.get("", opset))
-    work = _Conversion(copy.graph, config, Shapes(model), opset, HALVES[config.dtype])
+    shapes = Shapes(model)
+    work = _Conversion(copy.graph, config, shapes, opset, HALVES[config.dtype], float32_nodes(copy, shapes))
     work.names = {value.name for node in copy.graph for value in node.outputs if value.name}
     work.names |= {str(value.name) for value in copy.graph.inputs} | set(copy.graph.initializers)
     if config.half_io:
@@ -120,25 +124,43 @@ def opset_for(model: ir.Model, dtype: str) -> int:
     return _BFLOAT16_OPSET if dtype == "bfloat16" and norms.OPSET <= own < _BFLOAT16_OPSET else own
 
 
-def computes_in_half(node: ir.Node, dtype: str, opset: int) -> bool:
-    """Whether `to_half` would compute this node in the half type unless told to keep it."""
+def nodes_in_half(model: ir.Model, dtype: str) -> list[ir.Node]:
+    """The nodes that `to_half` computes in the half type unless it is told to keep them."""
     norms.register_schemas()
-    return _may_be_half(node, HALVES[dtype], opset)
+    half, opset, float32 = HALVES[dtype], opset_for(model, dtype), float32_nodes(model, Shapes(model))
+    return [node for node in model.graph if node not in float32 and _may_be_half(node, half, opset)]
 
 
 def halved_weights(node: ir.Node, dtype: str, opset: int) -> list[tuple[int, ir.Value]]:
-    """Float32 initializers that such a node would read in the half type, with the index of the operand."""
+    """Float32 initializers that a node of `nodes_in_half` reads in the half type, with the index of the operand."""
+    return [
+        (index, value)
+        for index, value in _halved_operands(node, HALVES[dtype], opset)
+        if value.is_initializer()
+        and value.const_value is not None
+        and value.const_value.dtype == ir.DataType.FLOAT
+    ]
+
+
+def halved_values(model: ir.Model, config: HalfConfig) -> frozenset[str]:
+    """Names of the float32 values of `model` that `to_half` gives or reads in the half type, whole or in part."""
+    half, opset, shapes = HALVES[config.dtype], opset_for(model, config.dtype), Shapes(model)
+    values = [*model.graph.inputs, *model.graph.outputs] if config.half_io else []
+    for node in nodes_in_half(model, config.dtype):
+        if not config.keep(node):
+            values += [*(value for _, value in _halved_operands(node, half, opset)), *node.outputs]
+    return frozenset(str(value.name) for value in values if shapes.dtype(value) == ir.DataType.FLOAT)
+
+
+def _halved_operands(node: ir.Node, half: ir.DataType, opset: int) -> list[tuple[int, ir.Value]]:
+    """The operands that a node reads in the half type where they are floating, with their indices."""
     schema = _schema(node, opset)
-    if schema is None or not _may_be_half(node, HALVES[dtype], opset):
+    if schema is None:
         return []
     return [
         (index, value)
         for index, value in enumerate(node.inputs)
-        if value is not None
-        and value.is_initializer()
-        and value.const_value is not None
-        and value.const_value.dtype == ir.DataType.FLOAT
-        and _allows(schema, schema.inputs, index, HALVES[dtype])
+        if value is not None and _allows(schema, schema.inputs, index, half)
     ]
 
 
@@ -147,7 +169,7 @@ def _convert(node: ir.Node, work: _Conversion) -> None:
         raise FoldError(
             node.name or node.op_type, "holds a subgraph", "half precision is for graphs without If and Loop"
         )
-    if work.config.keep(node) or not _may_be_half(node, work.half, work.opset):
+    if work.config.keep(node) or node in work.float32 or not _may_be_half(node, work.half, work.opset):
         for index, value in enumerate(node.inputs):
             if value is not None and value in work.halved:
                 node.replace_input_with(index, _cast(value, ir.DataType.FLOAT, node, work))

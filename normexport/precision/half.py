@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,16 @@ import onnx_ir as ir
 from normexport.errors import UsageError
 from normexport.module_paths import FOLDED, module_path
 from normexport.passes.affine import listed
-from normexport.passes.fp16 import HALVES, HalfConfig, computes_in_half, halved_weights, opset_for, to_half
+from normexport.passes.fp16 import (
+    HALVES,
+    HalfConfig,
+    halved_values,
+    halved_weights,
+    nodes_in_half,
+    opset_for,
+    to_half,
+)
+from normexport.passes.fp16_masks import Masks, out_of_range, with_stand_ins
 from normexport.passes.fp16_round import rounding_in_float32
 from normexport.passes.nodes import name_of, op
 from normexport.runtime import Array, Feeds, OnnxRuntime
@@ -33,7 +42,6 @@ ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 _FLUSHED = "lose their small values in {}"
 
-Judge = Callable[[ir.Model], bool]
 Float64s = npt.NDArray[np.float64]
 
 
@@ -81,11 +89,25 @@ class Kept:
 
 @dataclass(frozen=True)
 class Halved:
-    """The converted model; what was kept in float32, in graph order; what its weights lost."""
+    """A converted model.
+
+    Attributes:
+        kept: in float32, in graph order.
+        losses: what its weights lost.
+        halved: names of the float32 model's values that it stores in the half type, whole or for some readers.
+        stand_ins: names of the values that hold another number for a mask's (`passes.fp16_masks`).
+        notes: in words.
+    """
 
     model: ir.Model
     kept: tuple[Kept, ...]
     losses: tuple[WeightLoss, ...]
+    halved: frozenset[str] = frozenset()
+    stand_ins: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+Judge = Callable[[Halved], bool]
 
 
 def halve(model: ir.Model, config: Half, feeds: Sequence[Feeds] = (), judge: Judge | None = None) -> Halved:
@@ -94,31 +116,55 @@ def halve(model: ir.Model, config: Half, feeds: Sequence[Feeds] = (), judge: Jud
     Args:
         model: folded, float32; not changed.
         feeds: inputs on which tensors are looked at for overflow, and errors ranked.
-        judge: whether a converted model, as `rounding_in_float32` gives it, is accurate enough; None: do not ask.
+        judge: whether a converted model is accurate enough; None: do not ask.
 
     Raises:
         UsageError: a pattern of `keep` matches nothing.
         FoldError: the graph holds subgraphs.
     """
     kept = _by_pattern(model, config)
-    losses = weight_losses(model, config.dtype)
+    masks = _masks(model, config, feeds)
+    losses = weight_losses(masks.model, config.dtype)
     for loss in losses:
         kept.setdefault(loss.path, loss.message)
-    for path, reason in _near_overflow(model, config, feeds).items():
+    for path, reason in _near_overflow(masks.model, config, feeds).items():
         kept.setdefault(path, reason)
-    if judge is not None and not judge(_emulated(model, config, kept)):
-        for path in _worst_modules(model, config, kept, feeds, judge):
-            kept.setdefault(path, "adds more error than the parity budget allows")
+
+    def converted(kept: Mapping[str, str]) -> Halved:
+        return _halved(masks, config, kept, losses)
+
+    found = converted(kept)
+    if judge is None or judge(found):
+        return found
+    for path in _worst_modules(masks.model, config, kept, feeds, lambda kept: judge(converted(kept))):
+        kept.setdefault(path, "adds more error than the parity budget allows")
+    return converted(kept)
+
+
+def _masks(model: ir.Model, config: Half, feeds: Sequence[Feeds]) -> Masks:
+    largest = LARGEST[config.dtype]
+    if not out_of_range(model, largest):
+        return Masks(model)
+    peaks = activation_peaks(model, feeds)
+    return with_stand_ins(
+        model, largest, {name: float("inf") if peak.infinite else peak.largest for name, peak in peaks.items()}
+    )
+
+
+def _halved(masks: Masks, config: Half, kept: Mapping[str, str], losses: tuple[WeightLoss, ...]) -> Halved:
+    model = masks.model
+    half = HalfConfig(config.dtype, config.io_dtype == config.dtype, lambda node: group_of(node) in kept)
     order = list(dict.fromkeys(group_of(node) for node in model.graph))
     listing = tuple(Kept(path, kept[path]) for path in order if path in kept)
-    return Halved(_converted(model, config, kept), listing, losses)
+    halved = halved_values(model, half)
+    return Halved(to_half(model, half), listing, losses, halved, masks.stand_ins, masks.notes)
 
 
 def weight_losses(model: ir.Model, dtype: str) -> tuple[WeightLoss, ...]:
     """Weights that become infinite, or lose their small values, by tensor and channel."""
     losses = []
     opset = opset_for(model, dtype)
-    for node in model.graph:
+    for node in nodes_in_half(model, dtype):
         for _, value in halved_weights(node, dtype, opset):
             assert value.const_value is not None
             array = _by_channel(np.asarray(value.const_value.numpy(), np.float64), node)
@@ -163,12 +209,13 @@ def _by_channel(array: Float64s, node: ir.Node) -> Float64s:
 def _losses_of(tensor: str, path: str, array: Float64s, dtype: str) -> list[WeightLoss]:
     with np.errstate(over="ignore"):
         rounded = array.astype(np.float32).astype(HALVES[dtype].numpy()).astype(np.float64)
-    over = ~np.isfinite(rounded).all(axis=1) & np.isfinite(array).all(axis=1)
-    size = np.sqrt(np.square(array).sum(axis=1))
-    lost = np.sqrt(np.square(np.where(np.isfinite(rounded), rounded - array, 0)).sum(axis=1))
+    over = (np.isfinite(array) & ~np.isfinite(rounded)).any(axis=1)
+    size = np.sqrt(np.square(np.where(np.isfinite(array), array, 0)).sum(axis=1))
+    held = np.isfinite(rounded)
+    lost = np.sqrt(np.square(np.where(held, rounded, 0) - np.where(held, array, 0)).sum(axis=1))
     # Against the largest channel of the tensor as well: what is lost beside it is not missed.
     flushed = ~over & (lost > LOST * ROUNDOFF[dtype] * size) & (size > ROUNDOFF[dtype] * size.max(initial=0.0))
-    peak = np.abs(array).max(axis=1)
+    peak = np.abs(array).max(axis=1, initial=0.0, where=np.isfinite(array))
     found = []
     for kind, where in (("overflow", over), ("flush", flushed)):
         channels = tuple(int(channel) for channel in np.flatnonzero(where))
@@ -181,12 +228,10 @@ def _losses_of(tensor: str, path: str, array: Float64s, dtype: str) -> list[Weig
 
 def _near_overflow(model: ir.Model, config: Half, feeds: Sequence[Feeds]) -> dict[str, str]:
     """Groups that make or read a tensor near the end of the type, with the reason."""
-    if config.dtype != "float16":  # bfloat16 has float32's range
-        return {}
     peaks = activation_peaks(model, feeds)
     kept: dict[str, str] = {}
     for value in [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]:
-        peak = peaks.get(str(value.name), 0.0)
+        peak = peaks.get(str(value.name), Peak()).largest  # infinities are infinities in the half type too
         if peak * MARGIN <= LARGEST[config.dtype]:
             continue
         reason = f"'{value.name}' reaches {peak:.3g}"
@@ -196,17 +241,27 @@ def _near_overflow(model: ir.Model, config: Half, feeds: Sequence[Feeds]) -> dic
     return kept
 
 
-def activation_peaks(model: ir.Model, feeds: Sequence[Feeds]) -> dict[str, float]:
-    """Largest magnitude of every floating value that the graph computes or reads, over all `feeds`."""
+@dataclass(frozen=True)
+class Peak:
+    """Largest finite magnitude of a value on the inputs that were looked at, and whether it held infinities or NaN."""
+
+    largest: float = 0.0
+    infinite: bool = False
+
+
+def activation_peaks(model: ir.Model, feeds: Sequence[Feeds]) -> dict[str, Peak]:
+    """The peak of every floating value that the graph computes or reads, over all `feeds`."""
     runtime = OnnxRuntime(model)
     floating = (ir.DataType.FLOAT, None)  # None: the file does not say; the array will
     names = [value.name for node in model.graph for value in node.outputs if value.dtype in floating]
-    peaks: dict[str, float] = {}
+    peaks: dict[str, Peak] = {}
 
     def look(name: str, array: Array) -> None:
-        if array.size and array.dtype.kind == "f":
-            peak = float(np.abs(array).max())
-            peaks[name] = max(peaks.get(name, 0.0), peak if peak == peak else float("inf"))
+        if array.dtype.kind == "f":
+            finite = np.isfinite(array)
+            largest = float(np.abs(array).max(initial=0.0, where=finite))
+            known = peaks.get(name, Peak())
+            peaks[name] = Peak(max(known.largest, largest), known.infinite or not finite.all())
 
     for each in feeds:
         runtime.run(each, [name for name in names if name], look)
@@ -215,33 +270,28 @@ def activation_peaks(model: ir.Model, feeds: Sequence[Feeds]) -> dict[str, float
     return peaks
 
 
-def _converted(model: ir.Model, config: Half, kept: dict[str, str]) -> ir.Model:
-    half = HalfConfig(config.dtype, config.io_dtype == config.dtype, lambda node: group_of(node) in kept)
-    return to_half(model, half)
-
-
-def _emulated(model: ir.Model, config: Half, kept: dict[str, str]) -> ir.Model:
-    return rounding_in_float32(_converted(model, replace(config, io_dtype="float32"), kept))
+def _emulated(model: ir.Model, config: Half, kept: Mapping[str, str]) -> ir.Model:
+    half = HalfConfig(config.dtype, keep=lambda node: group_of(node) in kept)
+    return rounding_in_float32(to_half(model, half))
 
 
 def _worst_modules(
-    model: ir.Model, config: Half, kept: dict[str, str], feeds: Sequence[Feeds], judge: Judge
+    model: ir.Model, config: Half, kept: dict[str, str], feeds: Sequence[Feeds], accepts: Callable[[dict[str, str]], bool]
 ) -> list[str]:
-    """The fewest modules, of those that add most error, whose keeping satisfies `judge`; all where none do."""
-    opset = opset_for(model, config.dtype)
-    halved = [node for node in model.graph if computes_in_half(node, config.dtype, opset)]
-    groups = [group for group in dict.fromkeys(map(group_of, halved)) if group not in kept]
-    exact = [OnnxRuntime(model).run(each) for each in feeds[:1]]
+    """The fewest modules, of those that add most error, whose keeping is accepted; all where no number is."""
+    groups = [group for group in dict.fromkeys(map(group_of, nodes_in_half(model, config.dtype))) if group not in kept]
+    runtime = OnnxRuntime(model)
+    exact = [runtime.run(each) for each in feeds]
 
     def error(group: str) -> float:
         others = dict.fromkeys((each for each in groups if each != group), "")
         alone = OnnxRuntime(_emulated(model, config, {**kept, **others}))
-        return sum(_distance(ours, alone.run(each)) for ours, each in zip(exact, feeds, strict=False))
+        return sum(_distance(ours, alone.run(each)) for ours, each in zip(exact, feeds, strict=True))
 
     ranked = sorted(groups, key=error, reverse=True)
 
     def passes(count: int) -> bool:
-        return judge(_emulated(model, config, {**kept, **dict.fromkeys(ranked[:count], "")}))
+        return accepts({**kept, **dict.fromkeys(ranked[:count], "")})
 
     low, high = 0, len(ranked)  # `low` fails, `high` is taken to pass: the model is float32 there
     while high - low > 1:
