@@ -81,4 +81,4 @@ def _is_outer(node: ir.Node, shapes: Shapes) -> bool:
     if op(node) != "MatMul" or node.inputs[0] is None:
         return False
     sizes = shapes.of(node.inputs[0])
-    return bool(sizes) and sizes[-1] == 1
+    return sizes is not None and sizes[-1:] == (1,)

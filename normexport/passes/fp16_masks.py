@@ -1,15 +1,15 @@
 """Numbers beyond a half type's range that only say "not this one", and what can stand for them there.
 
-Masks of -1e9 or of the smallest float32 become -inf in a half type: a row of scores that is masked whole gives NaN then,
-a sum with one overflows. Let L be the largest number of the type, p the largest score measured. C, |C| > L, is replaced
+Masks of -1e9 or of the smallest float32 become -inf in a half type: a row of scores that is masked whole gives NaN
+then. Let L be the largest number of the type, p the largest score measured. C with |C| > L is replaced
 
-1. in `Where(mask, C, scores)` that only Softmax, ArgMax and ArgMin read (moved about, or masked again by the same C), by
-   C' = +-L/2 where p <= L/4. Masked entries are equal among themselves before and after, so rows masked whole give 1/n
-   both times; beside a score, exp(C - score) is 0 and exp(C' - score) <= exp(-L/4), which is 0 too.
-2. in `Softmax(scores + M)` with a constant M, by C' = +-L/4 where p and the other entries of M are <= L/16, and each row
-   of M has an entry to be left in. Sums stay finite, and below it by L/8 at least: exp gives 0. A mask that is computed
-   may fill a row: then -1e9 + score is rounded to steps of 64 in float32, of 16 in float16 at -L/4, of nothing for the
-   smallest float32: three different results. Such sums stay in float32.
+1. in `Where(mask, C, scores)` that only Softmax, ArgMax and ArgMin read (moved about, or masked again by the same C),
+   by C' = +-L/2 where p <= L/4. Masked entries are equal among themselves before and after, so rows masked whole give
+   1/n both times; beside a score, exp(C - score) is 0, and exp(C' - score) <= exp(-L/4) is 0 too.
+2. in `Softmax(scores + M)` with a constant M, by C' = +-L/4 where p and the other entries of M are <= L/16, and each
+   row of M has an entry that is left in. Sums stay finite, masked ones below it by L/8 at least: exp gives 0. A mask
+   that is computed may fill a row. Then -1e9 + score is rounded to steps of 64 in float32, of 16 in float16 at -L/4,
+   and with the smallest float32 all scores are the same: three different results. Such sums stay in float32.
 3. as the bound of Clip, Max and Min that nothing in range crosses, by C' = +-L.
 4. in comparisons with values <= L/2, by C' = +-L.
 
@@ -85,9 +85,8 @@ def with_stand_ins(model: ir.Model, largest: float, peaks: Peaks) -> Masks:
         beyond = array[_beyond(array, largest)]
         told = np.float32(beyond.flat[0])
         notes.append(f"{told:.3g} of '{value.name}' is stored as {np.sign(told) * largest * share:.6g}: same result")
-    for node in [node for node in copy.graph if op(node) == "Constant" and not node.outputs[0].uses()]:
-        if not node.outputs[0].is_graph_output() and any(node.outputs[0] is value for value, _ in edits):
-            copy.graph.remove(node, safe=True)
+    for value in {value for value, _ in edits}:
+        _drop_unread(value, copy.graph)
     return Masks(copy, frozenset(held), tuple(notes))
 
 
@@ -204,8 +203,9 @@ class _Search:
 def _constants(model: ir.Model) -> Iterator[tuple[ir.Value, Floats]]:
     """Float32 constants of the main graph that no caller can replace, and what they hold."""
     for value in model.graph.initializers.values():
-        if value.const_value is not None and value.const_value.dtype == ir.DataType.FLOAT and not value.is_graph_input():
-            yield value, value.const_value.numpy()
+        tensor = None if value.is_graph_input() else value.const_value
+        if tensor is not None and tensor.dtype == ir.DataType.FLOAT:
+            yield value, tensor.numpy()
     for node in model.graph:
         tensor = ir.convenience.get_const_tensor(node.outputs[0]) if op(node) == "Constant" else None
         if tensor is not None and tensor.dtype == ir.DataType.FLOAT:
@@ -227,6 +227,16 @@ def _stand_in(value: ir.Value, array: Floats, largest: float, share: float, grap
     new = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(ir.DataType.FLOAT), const_value=tensor)
     graph.register_initializer(new)
     return new
+
+
+def _drop_unread(value: ir.Value, graph: ir.Graph) -> None:
+    if value.uses() or value.is_graph_output():
+        return
+    maker = value.producer()
+    if maker is None:
+        del graph.initializers[str(value.name)]
+    else:
+        graph.remove(maker, safe=True)
 
 
 def _only_reader(value: ir.Value) -> ir.Node | None:

@@ -132,7 +132,7 @@ def lower(
     Args:
         inputs: what the model reads.
         judged: real data: half precision is judged on it beside random inputs, int8 on it alone.
-        source: the torch model, half precision's reference in float64; without it `model` itself is, on the interpreter.
+        source: the torch model, half precision's reference in float64; None: `model` on the interpreter is.
         layers: module boundaries for half precision's report.
         on_batch: called after each batch of calibration with the samples seen, and how many there will be (None: not
             known).

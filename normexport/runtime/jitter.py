@@ -81,7 +81,7 @@ def jittered(model: ir.Model, seed: int, halved: Mapping[str, str] | None = None
 
 def _roundoff(dtype: Any) -> float:
     """Largest relative error of rounding to a floating type."""
-    return float(ml_dtypes.finfo(dtype).eps) / 2
+    return float(ml_dtypes.finfo(dtype).eps) / 2  # type: ignore[no-untyped-call]
 
 
 def _moved_in_half(array: npt.NDArray[Any], xi: npt.NDArray[Any], half: str) -> npt.NDArray[Any]:

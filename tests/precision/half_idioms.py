@@ -74,7 +74,8 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mlp, self.out = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH)), nn.Linear(16, 4)
+        self.mlp = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.SiLU(), nn.Linear(WIDTH, WIDTH))
+        self.out = nn.Linear(WIDTH, 4)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         rates = torch.exp(-math.log(10000) * torch.arange(WIDTH // 2, dtype=torch.float32) / (WIDTH // 2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -15,7 +17,6 @@ from normexport.passes.fp16_round import rounding_in_float32
 from normexport.precision.half import Half, Halved, halve, weight_losses
 from normexport.precision.half_parity import HalfParity
 from normexport.runtime import OnnxRuntime
-from normexport.verdicts import Verdict
 
 HALVES = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOAT16}
 
@@ -121,11 +122,18 @@ def test_the_fewest_modules_that_add_the_error_are_kept():
     assert all("parity budget" in kept.reason for kept in halved.kept)
 
 
-def test_live_norms_of_64_channels_with_means_of_100_are_as_good_as_pytorchs_in_float16():
-    _, halved, report = converted(nets.live)
-    assert all(row.within for row in (*report.outputs, *report.layers)), report.first_divergence
-    assert report.judgement.verdict is not Verdict.FAILED  # float16 itself is 14 % off there
+def test_live_norms_of_64_channels_with_means_pass_in_float16():
+    _, halved, report = converted(partial(nets.live, 1.0))
+    assert report.passed, report.first_divergence
     assert halved.kept == ()
+
+
+def test_tensors_that_a_half_type_holds_too_coarsely_are_kept():
+    """Means of 100 at a spread of 0.06: rounding alone is a third of what the norm leaves; PyTorch makes that error."""
+    _, halved, report = converted(nets.live)
+    assert report.passed, report.first_divergence
+    assert [kept.path for kept in halved.kept] == ["0", "1"]
+    assert max(row.candidate.relative_rms for row in report.outputs) < 0.003
 
 
 def test_patterns_keep_modules_and_what_lies_below_them():
