@@ -165,12 +165,7 @@ def _half(
         runtime = InFloat32(OnnxRuntime(rounding_in_float32(result.model)), f"ONNX Runtime, rounded to {config.dtype}")
         accuracy = _accuracy(model, runtime, judged)
     summary = Precision(
-        config.dtype,
-        result.kept,
-        result.losses,
-        accuracy=accuracy,
-        judgement=parity.judgement,
-        notes=result.notes,
+        config.dtype, result.kept, result.losses, accuracy=accuracy, judgement=parity.judgement, notes=result.notes
     )
     return Lowered(result.model, summary, parity)
 
