@@ -47,7 +47,10 @@ def _widen(node: ir.Node, name: str, attribute: ir.Attr) -> None:
 
 
 def _round(value: ir.Value, graph: ir.Graph, node: ir.Node | None) -> None:
-    """What read `value` reads value -> Cast to half -> Cast to float32; the result of a node hands its name on."""
+    """What read `value` reads value -> Cast to half -> Cast to float32; the result of a node hands its name on.
+
+    An input that is an output too is handed out as it came: one name can't mean two values.
+    """
     half = value.dtype
     assert half is not None
     name, uses = value.name, list(value.uses())
@@ -56,14 +59,15 @@ def _round(value: ir.Value, graph: ir.Graph, node: ir.Node | None) -> None:
     rounded, result = narrow.outputs[0], wide.outputs[0]
     rounded.name, rounded.type, rounded.shape = f"{name}/half", ir.TensorType(half), value.shape
     result.name, result.type, result.shape = f"{name}/wide", ir.TensorType(ir.DataType.FLOAT), value.shape
-    if node is None:
-        graph.insert_before(graph[0], [narrow, wide])
-    else:
-        graph.insert_after(node, [narrow, wide])
-        value.name, result.name = f"{name}/raw", name
     value.type = ir.TensorType(ir.DataType.FLOAT)
     for use in uses:
         use.node.replace_input_with(use.idx, result)
+    if node is None:
+        if uses:
+            graph.insert_before(graph[0], [narrow, wide])
+        return
+    graph.insert_after(node, [narrow, wide])
+    value.name, result.name = f"{name}/raw", name
     for index, output in enumerate(graph.outputs):
         if output is value:
             graph.outputs[index] = result

@@ -7,34 +7,31 @@ that suffice: error is measured with one module in half precision at a time, and
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from normexport.errors import UsageError
-from normexport.module_paths import FOLDED, module_path
-from normexport.passes.affine import listed
-from normexport.passes.fp16 import HALVES, HalfConfig, computes_in_half, halved_weights, opset_for, to_half
+from normexport.passes.fp16 import HALVES, HalfConfig, to_half
+from normexport.passes.fp16_masks import Masks, out_of_range, with_stand_ins
 from normexport.passes.fp16_round import rounding_in_float32
-from normexport.passes.nodes import name_of, op
+from normexport.passes.fp16_types import halved_values, nodes_in_half, opset_for, refuse_subgraphs
+from normexport.precision.half_losses import (
+    LARGEST,
+    Peak,
+    WeightLoss,
+    activation_peaks,
+    group_of,
+    matches,
+    weight_losses,
+)
 from normexport.runtime import Array, Feeds, OnnxRuntime
 
-#: Largest finite number of each half type.
-LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}
+__all__ = ["Half", "Halved", "Judge", "Kept", "WeightLoss", "group_of", "halve", "matches", "weight_losses"]
+
 MARGIN = 2.0  # a tensor that comes within this factor of the largest number is kept: other inputs may be larger
-# A channel of weights rounds with a relative error of at most the unit roundoff u (RMS 0.4 u), unless small weights
-# leave the normal range. Eight times u is two to three bits lost.
-LOST = 8.0
-ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
-
-_FLUSHED = "lose their small values in {}"
-
-Judge = Callable[[ir.Model], bool]
-Float64s = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -61,17 +58,6 @@ class Half:
 
 
 @dataclass(frozen=True)
-class WeightLoss:
-    """Channels of one weight that the half type does not hold: kind "overflow" or "flush"."""
-
-    tensor: str
-    path: str
-    kind: str
-    channels: tuple[int, ...]
-    message: str
-
-
-@dataclass(frozen=True)
 class Kept:
     """A module (or a node of no module) computed in float32, and why."""
 
@@ -81,11 +67,25 @@ class Kept:
 
 @dataclass(frozen=True)
 class Halved:
-    """The converted model; what was kept in float32, in graph order; what its weights lost."""
+    """A converted model.
+
+    Attributes:
+        kept: in float32, in graph order.
+        losses: what its weights lost.
+        halved: names of the float32 model's values that it stores in the half type, whole or for some readers.
+        stand_ins: names of the values that hold another number for a mask's (`passes.fp16_masks`).
+        notes: in words.
+    """
 
     model: ir.Model
     kept: tuple[Kept, ...]
     losses: tuple[WeightLoss, ...]
+    halved: frozenset[str] = frozenset()
+    stand_ins: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+Judge = Callable[[Halved], bool]
 
 
 def halve(model: ir.Model, config: Half, feeds: Sequence[Feeds] = (), judge: Judge | None = None) -> Halved:
@@ -94,48 +94,52 @@ def halve(model: ir.Model, config: Half, feeds: Sequence[Feeds] = (), judge: Jud
     Args:
         model: folded, float32; not changed.
         feeds: inputs on which tensors are looked at for overflow, and errors ranked.
-        judge: whether a converted model, as `rounding_in_float32` gives it, is accurate enough; None: do not ask.
+        judge: whether a converted model is accurate enough; None: do not ask.
 
     Raises:
-        UsageError: a pattern of `keep` matches nothing.
-        FoldError: the graph holds subgraphs.
+        UsageError: a pattern of `keep` matches nothing; an input or output that is to be half does not fit.
+        FoldError: the graph holds subgraphs, or its operator set knows no bfloat16.
     """
+    refuse_subgraphs(model)
+    opset_for(model, config.dtype)
     kept = _by_pattern(model, config)
-    losses = weight_losses(model, config.dtype)
+    masks = _masks(model, config, feeds)
+    losses = weight_losses(masks.model, config.dtype)
     for loss in losses:
         kept.setdefault(loss.path, loss.message)
-    for path, reason in _near_overflow(model, config, feeds).items():
+    peaks = activation_peaks(masks.model, feeds)
+    _refuse_large_ends(model, config, peaks)
+    for path, reason in _near_overflow(masks.model, config, peaks).items():
         kept.setdefault(path, reason)
-    if judge is not None and not judge(_emulated(model, config, kept)):
-        for path in _worst_modules(model, config, kept, feeds, judge):
-            kept.setdefault(path, "adds more error than the parity budget allows")
+
+    def converted(kept: Mapping[str, str]) -> Halved:
+        return _halved(masks, config, kept, losses)
+
+    found = converted(kept)
+    if judge is None or judge(found):
+        return found
+    for path in _worst_modules(masks.model, config, kept, feeds, lambda kept: judge(converted(kept))):
+        kept.setdefault(path, "adds more error than the parity budget allows")
+    return converted(kept)
+
+
+def _masks(model: ir.Model, config: Half, feeds: Sequence[Feeds]) -> Masks:
+    largest = LARGEST[config.dtype]
+    if not out_of_range(model, largest):
+        return Masks(model)
+    peaks = activation_peaks(model, feeds)
+    return with_stand_ins(
+        model, largest, {name: float("inf") if peak.infinite else peak.largest for name, peak in peaks.items()}
+    )
+
+
+def _halved(masks: Masks, config: Half, kept: Mapping[str, str], losses: tuple[WeightLoss, ...]) -> Halved:
+    model = masks.model
+    half = HalfConfig(config.dtype, config.io_dtype == config.dtype, lambda node: group_of(node) in kept)
     order = list(dict.fromkeys(group_of(node) for node in model.graph))
     listing = tuple(Kept(path, kept[path]) for path in order if path in kept)
-    return Halved(_converted(model, config, kept), listing, losses)
-
-
-def weight_losses(model: ir.Model, dtype: str) -> tuple[WeightLoss, ...]:
-    """Weights that become infinite, or lose their small values, by tensor and channel."""
-    losses = []
-    opset = opset_for(model, dtype)
-    for node in model.graph:
-        for _, value in halved_weights(node, dtype, opset):
-            assert value.const_value is not None
-            array = _by_channel(np.asarray(value.const_value.numpy(), np.float64), node)
-            losses += _losses_of(str(value.name), group_of(node), array, dtype)
-    return tuple(losses)
-
-
-def group_of(node: ir.Node) -> str:
-    """What is kept together: the module that made the node, else the node by its name."""
-    return module_path(node) or name_of(node)
-
-
-def matches(node: ir.Node, pattern: str) -> bool:
-    """Whether a module path pattern covers the node, or a norm that was folded into it."""
-    paths = [group_of(node), *node.metadata_props.get(FOLDED, "").split(",")]
-    parents = [".".join(path.split(".")[: end + 1]) for path in paths if path for end in range(path.count(".") + 1)]
-    return any(fnmatch.fnmatchcase(path, pattern) for path in parents)
+    halved = halved_values(model, half)
+    return Halved(to_half(model, half), listing, losses, halved, masks.stand_ins, masks.notes)
 
 
 def _by_pattern(model: ir.Model, config: Half) -> dict[str, str]:
@@ -149,44 +153,25 @@ def _by_pattern(model: ir.Model, config: Half) -> dict[str, str]:
     return kept
 
 
-def _by_channel(array: Float64s, node: ir.Node) -> Float64s:
-    """(channels, rest): by output channel for weights, by element for vectors."""
-    if array.ndim < 2:
-        return array.reshape(-1, 1)
-    axis = 1 if op(node) == "ConvTranspose" else 0
-    transposed = node.attributes.get("transB")
-    if op(node) == "MatMul" or (op(node) == "Gemm" and not (transposed is not None and transposed.as_int())):
-        axis = array.ndim - 1
-    return np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+def _refuse_large_ends(model: ir.Model, config: Half, peaks: Mapping[str, Peak]) -> None:
+    """Inputs and outputs in a half type have to fit in it."""
+    if config.io_dtype != config.dtype:
+        return
+    for word, values in (("input", model.graph.inputs), ("output", model.graph.outputs)):
+        for value in values:
+            peak = peaks.get(str(value.name), Peak()).largest
+            if value.dtype == ir.DataType.FLOAT and peak > LARGEST[config.dtype]:
+                cause = (
+                    f"{word} {value.name} reaches {peak:.3g}, and {config.dtype} ends at {LARGEST[config.dtype]:.3g}"
+                )
+                raise UsageError(f"--io-dtype {config.io_dtype}", cause, "leave it at float32")
 
 
-def _losses_of(tensor: str, path: str, array: Float64s, dtype: str) -> list[WeightLoss]:
-    with np.errstate(over="ignore"):
-        rounded = array.astype(np.float32).astype(HALVES[dtype].numpy()).astype(np.float64)
-    over = ~np.isfinite(rounded).all(axis=1) & np.isfinite(array).all(axis=1)
-    size = np.sqrt(np.square(array).sum(axis=1))
-    lost = np.sqrt(np.square(np.where(np.isfinite(rounded), rounded - array, 0)).sum(axis=1))
-    # Against the largest channel of the tensor as well: what is lost beside it is not missed.
-    flushed = ~over & (lost > LOST * ROUNDOFF[dtype] * size) & (size > ROUNDOFF[dtype] * size.max(initial=0.0))
-    peak = np.abs(array).max(axis=1)
-    found = []
-    for kind, where in (("overflow", over), ("flush", flushed)):
-        channels = tuple(int(channel) for channel in np.flatnonzero(where))
-        if channels:
-            does = f"overflow {dtype} (up to {peak[where].max():.3g})" if kind == "overflow" else _FLUSHED.format(dtype)
-            message = f"channels {listed(list(channels))} of {tensor} {does}"
-            found.append(WeightLoss(tensor, path, kind, channels, message))
-    return found
-
-
-def _near_overflow(model: ir.Model, config: Half, feeds: Sequence[Feeds]) -> dict[str, str]:
+def _near_overflow(model: ir.Model, config: Half, peaks: Mapping[str, Peak]) -> dict[str, str]:
     """Groups that make or read a tensor near the end of the type, with the reason."""
-    if config.dtype != "float16":  # bfloat16 has float32's range
-        return {}
-    peaks = activation_peaks(model, feeds)
     kept: dict[str, str] = {}
     for value in [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]:
-        peak = peaks.get(str(value.name), 0.0)
+        peak = peaks.get(str(value.name), Peak()).largest  # infinities are infinities in the half type too
         if peak * MARGIN <= LARGEST[config.dtype]:
             continue
         reason = f"'{value.name}' reaches {peak:.3g}"
@@ -196,52 +181,32 @@ def _near_overflow(model: ir.Model, config: Half, feeds: Sequence[Feeds]) -> dic
     return kept
 
 
-def activation_peaks(model: ir.Model, feeds: Sequence[Feeds]) -> dict[str, float]:
-    """Largest magnitude of every floating value that the graph computes or reads, over all `feeds`."""
-    runtime = OnnxRuntime(model)
-    floating = (ir.DataType.FLOAT, None)  # None: the file does not say; the array will
-    names = [value.name for node in model.graph for value in node.outputs if value.dtype in floating]
-    peaks: dict[str, float] = {}
-
-    def look(name: str, array: Array) -> None:
-        if array.size and array.dtype.kind == "f":
-            peak = float(np.abs(array).max())
-            peaks[name] = max(peaks.get(name, 0.0), peak if peak == peak else float("inf"))
-
-    for each in feeds:
-        runtime.run(each, [name for name in names if name], look)
-        for name, array in each.items():
-            look(name, np.asarray(array))
-    return peaks
-
-
-def _converted(model: ir.Model, config: Half, kept: dict[str, str]) -> ir.Model:
-    half = HalfConfig(config.dtype, config.io_dtype == config.dtype, lambda node: group_of(node) in kept)
-    return to_half(model, half)
-
-
-def _emulated(model: ir.Model, config: Half, kept: dict[str, str]) -> ir.Model:
-    return rounding_in_float32(_converted(model, replace(config, io_dtype="float32"), kept))
+def _emulated(model: ir.Model, config: Half, kept: Mapping[str, str]) -> ir.Model:
+    half = HalfConfig(config.dtype, keep=lambda node: group_of(node) in kept)
+    return rounding_in_float32(to_half(model, half))
 
 
 def _worst_modules(
-    model: ir.Model, config: Half, kept: dict[str, str], feeds: Sequence[Feeds], judge: Judge
+    model: ir.Model,
+    config: Half,
+    kept: dict[str, str],
+    feeds: Sequence[Feeds],
+    accepts: Callable[[dict[str, str]], bool],
 ) -> list[str]:
-    """The fewest modules, of those that add most error, whose keeping satisfies `judge`; all where none do."""
-    opset = opset_for(model, config.dtype)
-    halved = [node for node in model.graph if computes_in_half(node, config.dtype, opset)]
-    groups = [group for group in dict.fromkeys(map(group_of, halved)) if group not in kept]
-    exact = [OnnxRuntime(model).run(each) for each in feeds[:1]]
+    """The fewest modules, of those that add most error, whose keeping is accepted; all where no number is."""
+    groups = [group for group in dict.fromkeys(map(group_of, nodes_in_half(model, config.dtype))) if group not in kept]
+    runtime = OnnxRuntime(model)
+    exact = [runtime.run(each) for each in feeds]
 
     def error(group: str) -> float:
         others = dict.fromkeys((each for each in groups if each != group), "")
         alone = OnnxRuntime(_emulated(model, config, {**kept, **others}))
-        return sum(_distance(ours, alone.run(each)) for ours, each in zip(exact, feeds, strict=False))
+        return sum(_distance(ours, alone.run(each)) for ours, each in zip(exact, feeds, strict=True))
 
     ranked = sorted(groups, key=error, reverse=True)
 
     def passes(count: int) -> bool:
-        return judge(_emulated(model, config, {**kept, **dict.fromkeys(ranked[:count], "")}))
+        return accepts({**kept, **dict.fromkeys(ranked[:count], "")})
 
     low, high = 0, len(ranked)  # `low` fails, `high` is taken to pass: the model is float32 there
     while high - low > 1:

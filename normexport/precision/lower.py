@@ -132,7 +132,7 @@ def lower(
     Args:
         inputs: what the model reads.
         judged: real data: half precision is judged on it beside random inputs, int8 on it alone.
-        source: the torch model, half precision's reference; without it only overflow is looked for.
+        source: the torch model, half precision's reference in float64; None: `model` on the interpreter is.
         layers: module boundaries for half precision's report.
         on_batch: called after each batch of calibration with the samples seen, and how many there will be (None: not
             known).
@@ -157,19 +157,16 @@ def _half(
     from normexport.passes.fp16_round import rounding_in_float32
     from normexport.precision.half_parity import HalfParity, InFloat32
 
-    parity = None
-    if source is not None:
-        rule = HalfParity(source, inputs, config.dtype, model, judged.data if judged else None)
-        result = halve(model, config, [batch.feeds for batch in rule.batches], rule.accepts)
-        parity = rule.report(result.model, layers)
-    else:
-        result = halve(model, config, [dict(judged.data)] if judged else [])
+    rule = HalfParity(source, inputs, config.dtype, model, judged.data if judged else None)
+    result = halve(model, config, [batch.feeds for batch in rule.batches], rule.accepts)
+    parity = rule.report(result, layers)
     accuracy = None
     if judged is not None:
         runtime = InFloat32(OnnxRuntime(rounding_in_float32(result.model)), f"ONNX Runtime, rounded to {config.dtype}")
         accuracy = _accuracy(model, runtime, judged)
-    judgement = passed() if parity is None else parity.judgement
-    summary = Precision(config.dtype, result.kept, result.losses, accuracy=accuracy, judgement=judgement)
+    summary = Precision(
+        config.dtype, result.kept, result.losses, accuracy=accuracy, judgement=parity.judgement, notes=result.notes
+    )
     return Lowered(result.model, summary, parity)
 
 

@@ -9,8 +9,10 @@ What is no weight stays: infinities and the largest numbers of masks, and consta
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -47,8 +49,13 @@ def jitter_module(model: nn.Module, seed: int) -> None:
     model._apply(moved)  # type: ignore[no-untyped-call]
 
 
-def jittered(model: ir.Model, seed: int) -> ir.Model:
-    """A shallow copy of an ONNX model whose floating initializers are moved. Shapes (integers) are not."""
+def jittered(model: ir.Model, seed: int, halved: Mapping[str, str] | None = None) -> ir.Model:
+    """A shallow copy of an ONNX model whose floating initializers are moved. Shapes (integers) are not.
+
+    Args:
+        halved: the half type that a float32 initializer is to be stored in, by its name: it moves by that type's
+            roundoff, where it has to be rounded for it: 1, a mask of 0 and -10000 or an exponent of 2 need not be.
+    """
     copy = model.clone()
     draw = _Draw(seed)
     for value in copy.graph.initializers.values():
@@ -58,13 +65,32 @@ def jittered(model: ir.Model, seed: int) -> ir.Model:
         if any((use.node.op_type, use.idx) in _SIZES for use in value.uses()):
             continue
         array = tensor.numpy()
-        xi = draw(array.size).astype(array.dtype).reshape(array.shape) * (np.finfo(array.dtype).eps / 2)
+        half = (halved or {}).get(str(value.name))
+        roundoff = _roundoff(array.dtype if half is None else ir.DataType[half.upper()].numpy())
+        xi = draw(array.size).astype(array.dtype).reshape(array.shape) * array.dtype.type(roundoff)
+        if half is not None:
+            value.const_value = ir.Tensor(_moved_in_half(array, xi, half), name=value.name)
+            continue
         with np.errstate(all="ignore"):
             moved = (array + array * xi).astype(array.dtype)
         finite = np.isfinite(moved)
         moved = moved if finite.all() else np.where(finite, moved, array)
         value.const_value = ir.Tensor(moved, name=value.name)
     return copy
+
+
+def _roundoff(dtype: Any) -> float:
+    """Largest relative error of rounding to a floating type."""
+    return float(ml_dtypes.finfo(dtype).eps) / 2  # type: ignore[no-untyped-call]
+
+
+def _moved_in_half(array: npt.NDArray[Any], xi: npt.NDArray[Any], half: str) -> npt.NDArray[Any]:
+    """Moved where the half type does not hold the number, and holds the moved one."""
+    narrow = ir.DataType[half.upper()].numpy()
+    with np.errstate(all="ignore"):
+        moved = array + array * xi
+        moves = (array.astype(narrow).astype(array.dtype) != array) & np.isfinite(moved.astype(narrow))
+    return np.where(moves, moved, array).astype(array.dtype)
 
 
 class _Draw:

@@ -48,3 +48,17 @@ def number() -> int:
 def failing() -> Small:
     """A factory that fails."""
     raise RuntimeError("no such variant")
+
+
+class Masked(nn.Module):
+    """A causal mask of -1e9 and a float32 softmax between two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.q, self.v = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        later = torch.ones(x.shape[1], x.shape[1]).triu(1).bool()
+        scores = (self.q(x) @ x.transpose(1, 2)).masked_fill(later, -1e9)
+        return scores.float().softmax(2) @ self.v(x.float())

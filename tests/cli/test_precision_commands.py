@@ -40,6 +40,18 @@ def test_convert_writes_half_precision_and_says_that_it_passed(words, dtype, mad
     assert report["precision"]["accuracy"]["drop"] <= 2
 
 
+@pytest.mark.parametrize("words", ["fp16", "bf16"])
+def test_convert_proves_a_network_that_pytorch_does_not_run_in_half_precision(words, run, tmp_path):
+    x, dim = torch.randn(2, 6, 8), torch.export.Dim("batch")
+    program = torch.export.export(small_nets.Masked().eval(), (x,), dynamic_shapes=({0: dim},))
+    torch.export.save(program, tmp_path / "masked.pt2")
+    result = run("convert", "masked.pt2", "--precision", words, "-o", "out")
+    assert result.exit_code == 0, result.output
+    assert "nothing kept in float32" in result.stdout
+    report = json.loads(Path("out/report.json").read_text())
+    assert ["-1e+09" in note for note in report["precision"]["notes"]] == ([True] if words == "fp16" else [])
+
+
 def test_io_dtype_and_keep_list_reach_the_file(made, run):
     how = ("--precision", "fp16", "--io-dtype", "float16", "--keep-fp32", "conv")
     assert run("convert", made / "model.pt2", *how, "-o", "out").exit_code == 0

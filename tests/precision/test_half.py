@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -12,10 +14,9 @@ from precision import nets
 from normexport.errors import UsageError
 from normexport.passes.fp16 import HalfConfig, to_half
 from normexport.passes.fp16_round import rounding_in_float32
-from normexport.precision.half import Half, halve, weight_losses
+from normexport.precision.half import Half, Halved, halve, weight_losses
 from normexport.precision.half_parity import HalfParity
 from normexport.runtime import OnnxRuntime
-from normexport.verdicts import Verdict
 
 HALVES = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOAT16}
 
@@ -25,7 +26,7 @@ def converted(model, dtype="float16", keep=()):
     folded, layers = nets.folded(model)
     judge = HalfParity(model(), (nets.SPEC,), dtype, folded)
     halved = halve(folded, Half(dtype, keep=keep), [batch.feeds for batch in judge.batches], judge.accepts)
-    return folded, halved, judge.report(halved.model, layers)
+    return folded, halved, judge.report(halved, layers)
 
 
 @pytest.mark.parametrize("dtype", HALVES)
@@ -54,7 +55,7 @@ def test_a_file_with_half_inputs_and_outputs_is_judged_as_well(dtype):
     folded, layers = nets.folded(nets.centred)
     rule = HalfParity(nets.centred(), (nets.SPEC,), dtype, folded)
     halved = halve(folded, Half(dtype, dtype), [batch.feeds for batch in rule.batches], rule.accepts)
-    assert rule.report(halved.model, layers).passed
+    assert rule.report(halved, layers).passed
 
 
 def test_norm_parameters_and_means_stay_in_float32():
@@ -110,22 +111,29 @@ def test_the_fewest_modules_that_add_the_error_are_kept():
     feeds = {"input": np.random.default_rng(5).normal(size=(2, 3, 12, 12))}
     (reference,) = exact.run(feeds).values()
 
-    def close(model: ir.Model) -> bool:
-        (got,) = OnnxRuntime(model).run(feeds).values()
+    def close(candidate: Halved) -> bool:
+        (got,) = OnnxRuntime(rounding_in_float32(candidate.model)).run(feeds).values()
         return bool(np.sqrt(np.square(got - reference).mean()) < 1e-4)
 
-    assert not close(rounding_in_float32(to_half(folded)))
+    assert not close(halve(folded, Half(), [feeds]))
     halved = halve(folded, Half(), [feeds], close)
-    assert close(rounding_in_float32(halved.model))
+    assert close(halved)
     assert 0 < len(halved.kept) < 4
     assert all("parity budget" in kept.reason for kept in halved.kept)
 
 
-def test_live_norms_of_64_channels_with_means_of_100_are_as_good_as_pytorchs_in_float16():
-    _, halved, report = converted(nets.live)
-    assert all(row.within for row in (*report.outputs, *report.layers)), report.first_divergence
-    assert report.judgement.verdict is not Verdict.FAILED  # float16 itself is 14 % off there
+def test_live_norms_of_64_channels_with_means_pass_in_float16():
+    _, halved, report = converted(partial(nets.live, 1.0))
+    assert report.passed, report.first_divergence
     assert halved.kept == ()
+
+
+def test_tensors_that_a_half_type_holds_too_coarsely_are_kept():
+    """Means of 100 at a spread of 0.06: rounding alone is a third of what the norm leaves; PyTorch makes that error."""
+    _, halved, report = converted(nets.live)
+    assert report.passed, report.first_divergence
+    assert [kept.path for kept in halved.kept] == ["0", "1"]
+    assert max(row.candidate.relative_rms for row in report.outputs) < 0.003
 
 
 def test_patterns_keep_modules_and_what_lies_below_them():

@@ -15,6 +15,8 @@ from normexport.runtime.float64.types import array_of
 
 #: Called with each value as it is computed.
 Watch = Callable[[ir.Value, Value], None]
+#: What becomes of a value as it is computed: the same, or rounded to the type that a file stores it in.
+Store = Callable[[ir.Value, Value], Value]
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,16 @@ class Step:
 class Frame:
     """The values of one run of a program, and those around it where it is a subgraph."""
 
-    def __init__(self, program: Program, outer: Frame | None) -> None:
+    def __init__(self, program: Program, outer: Frame | None, store: Store | None = None) -> None:
         self.values: dict[ir.Value, Value] = {}
-        self._program, self._outer = program, outer
+        self._program, self._outer, self._store = program, outer, store
 
     def __getitem__(self, value: ir.Value) -> Value:
         if value in self.values:
             return self.values[value]
         if value in self._program.constants:  # widened at its first use, freed after its last
-            return self.values.setdefault(value, _constant(self._program.constants[value]))
+            constant = _constant(self._program.constants[value])
+            return self.values.setdefault(value, constant if self._store is None else self._store(value, constant))
         if self._outer is not None:
             return self._outer[value]
         raise UsageError("float64 interpreter", f"value {value.name} is read before it is computed", "sort the graph")
@@ -75,18 +78,25 @@ class Program:
         #: Values of the graphs around this one that it reads.
         self.captures = tuple(reads - own)
 
-    def run(self, inputs: Sequence[Value], outer: Frame | None = None, watch: Watch | None = None) -> list[Value]:
-        """The outputs for these inputs; a missing input at the end is None.
+    def run(
+        self,
+        inputs: Sequence[Value],
+        outer: Frame | None = None,
+        watch: Watch | None = None,
+        store: Store | None = None,
+    ) -> list[Value]:
+        """The outputs for these inputs; a missing input at the end is None. `watch` sees values as `store` leaves them.
 
         Raises:
             UsageError: the node that can't compute, and why.
         """
-        frame = Frame(self, outer)
+        frame = Frame(self, outer, store)
         frame.values.update(zip(self.inputs, inputs, strict=True))
         for step in self.steps:
             results = _results(step, frame)
             for value, result in zip(step.outputs, results, strict=False):
                 if value.name:
+                    result = result if store is None else store(value, result)
                     frame.values[value] = result
                     if watch is not None:
                         watch(value, result)

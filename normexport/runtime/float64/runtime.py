@@ -15,7 +15,7 @@ from normexport.onnx_files import opened_model
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked, port
 from normexport.runtime.float64.compile import program_of
 from normexport.runtime.float64.registry import Value
-from normexport.runtime.float64.types import held_as
+from normexport.runtime.float64.types import held_as, rounded
 
 
 class Float64Runtime:
@@ -30,6 +30,8 @@ class Float64Runtime:
     Args:
         model: a model or the path of one.
         torch: False computes the heavy operators by numpy even where torch is installed.
+        stored: the type ("float32", "float16", "bfloat16") that a value of the main graph is rounded to, by its name,
+            where it is given, held as a constant or computed; all other values stay in float64.
 
     Raises:
         FoldError: no float64 meaning is known for an operator of the model.
@@ -38,7 +40,13 @@ class Float64Runtime:
 
     passive_capture = True
 
-    def __init__(self, model: ir.Model | onnx.ModelProto | str | Path, *, torch: bool = True) -> None:
+    def __init__(
+        self,
+        model: ir.Model | onnx.ModelProto | str | Path,
+        *,
+        torch: bool = True,
+        stored: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = "float64 interpreter"
         opened = opened_model(model)
         try:
@@ -53,6 +61,7 @@ class Float64Runtime:
         self.output_names = tuple(str(value.name) for value in self._program.outputs)
         self._inner = frozenset(str(value.name) for node in opened.graph for value in node.outputs if value.name)
         self._constants = {str(value.name): value for value in self._program.constants}
+        self._stored = dict(stored or {})
         self.dropped: Mapping[str, str] = {}
 
     def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
@@ -68,12 +77,16 @@ class Float64Runtime:
                 else:
                     dropped[str(value.name)] = "is not a tensor"
 
+        def store(value: ir.Value, result: Value) -> Value:
+            return rounded(result, self._stored.get(str(value.name)))
+
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # NaN and infinity are results like others
-            results = self._program.run([arrays[name] for name in self.input_names], None, watch)
+            given = [rounded(arrays[name], self._stored.get(name)) for name in self.input_names]
+            results = self._program.run(given, None, watch, store if self._stored else None)
         for name in wanted & self._constants.keys() & self._inner:  # what Constant nodes hold is never computed
             with np.errstate(all="ignore"):
-                take(name, self._program.constant(self._constants[name]))
+                take(name, store(self._constants[name], self._program.constant(self._constants[name])))
         self.dropped = dropped
         for name, result in zip(self.output_names, results, strict=True):
             if not isinstance(result, np.ndarray):

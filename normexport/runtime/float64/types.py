@@ -14,6 +14,7 @@ _WIDE: dict[ir.DataType, Any] = {
     ir.DataType.COMPLEX64: np.dtype(np.complex128),
     ir.DataType.STRING: np.dtype(object),
 }
+_TYPES = {"float32": "FLOAT", "float16": "FLOAT16", "bfloat16": "BFLOAT16"}
 _NARROW = ("float16", "float32", "bfloat16", "longdouble")
 
 
@@ -45,3 +46,10 @@ def array_of(tensor: ir.TensorProtocol) -> Any:
         texts = [text.decode() if isinstance(text, bytes) else text for text in array.ravel().tolist()]
         return np.array(texts, dtype=object).reshape(array.shape)
     return held(array)
+
+
+def rounded(value: Any, kind: str | None) -> Any:
+    """A float64 array rounded once to a narrower type ("float16"), held in float64; anything else as it is."""
+    if kind is None or not isinstance(value, np.ndarray) or value.dtype != np.float64:
+        return value
+    return value.astype(ir.DataType[_TYPES[kind]].numpy()).astype(np.float64)
