@@ -11,13 +11,15 @@ import onnx_ir as ir
 from torch import nn
 
 from normexport import norms
-from normexport.errors import ExportError, UsageError
+from normexport.errors import UsageError
+from normexport.io.quiet import hushed
 from normexport.onnx_export.binding import bound
 from normexport.onnx_export.bodies import attach_bodies
 from normexport.onnx_export.cleanup import clean, name_nodes
 from normexport.onnx_export.inputs import InputSpec, inputs_of_program
 from normexport.onnx_export.layers import Layer, handed_on, layers_of
 from normexport.onnx_export.torch_export import onnx_of, output_names, program_of
+from normexport.onnx_export.value_names import name_outputs
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -65,13 +67,14 @@ def export(source: Checkpoint | nn.Module | ExportedProgram, inputs: Sequence[In
         specs = _agreed(inputs_of_program(program), tuple(inputs))
     model = onnx_of(program, [spec.name for spec in specs], place)
     traced = handed_on(model)
-    clean(model)
+    with hushed():  # of constants that it does not compute, the optimizer speaks
+        clean(model)
     whole = {(layer.path, layer.call) for layer in layers_of(model) if _kept(layer, traced)}
     name_nodes(model.graph)
     for value, spec in zip(model.graph.inputs, specs, strict=True):
         value.name = spec.name  # an input that is also an output has lost it
     _name_batch(model, specs)
-    _name_outputs(model, output_names(program), place)
+    name_outputs(model, output_names(program), place)
     attach_bodies(model)
     model.ir_version = norms.IR_VERSION
     model.producer_name, model.producer_version = "normexport", None
@@ -118,21 +121,3 @@ def _name_batch(model: ir.Model, specs: Sequence[InputSpec]) -> None:
     for value in values:
         if value.shape is not None and any(str(size) in symbols for size in value.shape):
             value.shape = ir.Shape(["batch" if str(size) in symbols else size for size in value.shape])
-
-
-def _name_outputs(model: ir.Model, names: Sequence[str], place: str) -> None:
-    """Give the outputs the names a user knows them by; "x" becomes "x_out" where an input is called so.
-
-    Raises:
-        ExportError: an output is a list of values.
-    """
-    if len(names) != len(model.graph.outputs):
-        cause = f"returns {len(model.graph.outputs)} values, and its structure of outputs names {len(names)}"
-        raise ExportError(place, cause, "return each tensor by itself")
-    inputs = {value.name for value in model.graph.inputs}
-    taken = {value.name for node in model.graph.all_nodes() for value in node.outputs}
-    taken |= inputs | set(model.graph.initializers)
-    for value, wanted in zip(model.graph.outputs, names, strict=True):
-        name = f"{wanted}_out" if wanted in inputs else wanted
-        if name not in taken:
-            value.name = name

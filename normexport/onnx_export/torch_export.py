@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import io
-import logging
+import inspect
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,8 +18,9 @@ from torch.export.graph_signature import ConstantArgument, OutputKind
 
 from normexport import norms
 from normexport.errors import ExportError, NormExportError, UsageError
+from normexport.io.quiet import hushed
 from normexport.onnx_export.inputs import InputSpec
-from normexport.onnx_export.translate import require_inference, translation_table
+from normexport.onnx_export.translate import require_inference, require_lstm_forms, translation_table
 
 #: Batch size the graph is traced at: 0 and 1 would be taken for constants.
 TRACE_BATCH = 2
@@ -38,12 +37,21 @@ def program_of(model: nn.Module, inputs: Sequence[InputSpec], place: str = "mode
         raise ExportError(place, "is in training mode", "call model.eval() before exporting")
     samples = tuple(_sample(spec) for spec in inputs)
     batch = torch.export.Dim("batch")
-    dynamic = tuple({0: batch} if spec.batched else None for spec in inputs)
+    dynamic = _as_taken(model, tuple({0: batch} if spec.batched else None for spec in inputs))
     try:
         with torch.no_grad(), _quiet():
             return torch.export.export(model, samples, dynamic_shapes=dynamic, strict=False)
     except Exception as error:
         raise _explained(model, inputs, samples, error, place) from error
+
+
+def _as_taken(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """One thing per positional argument, as forward's signature takes them: those of `*args` in a tuple of their own."""
+    kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return arguments
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*arguments[:named], arguments[named:]) if len(arguments) > named else arguments
 
 
 def _explained(
@@ -71,6 +79,7 @@ def onnx_of(program: ExportedProgram, input_names: Sequence[str], place: str = "
         ExportError: an operator has no ONNX translation, or an output is neither a tensor nor None.
     """
     require_inference(program)
+    require_lstm_forms(program, place)
     _require_tensors(program, place)
     try:
         with torch.no_grad(), _quiet():
@@ -112,12 +121,17 @@ def output_names(program: ExportedProgram) -> list[str]:
 
 
 def _require_tensors(program: ExportedProgram, place: str) -> None:
-    """Refuse outputs that the exporter has no form for: numbers and words that are the same at every run."""
+    """Refuse outputs that have no form in ONNX: complex numbers; numbers and words that are the same at every run."""
     outputs = [spec.arg for spec in program.graph_signature.output_specs if spec.kind == OutputKind.USER_OUTPUT]
     constants = [arg.value for arg in outputs if isinstance(arg, ConstantArgument)]
     for value in constants:
         if value is not None:
             raise ExportError(place, f"returns {value!r}, which is not a tensor", "return tensors only")
+    for node in program.graph.output_node().args[0]:
+        value = node.meta.get("val") if isinstance(node, torch.fx.Node) else None
+        if isinstance(value, torch.Tensor) and value.is_complex():
+            cause = f"returns complex numbers ({node.name}), which no ONNX runtime takes"
+            raise ExportError(place, cause, "return torch.view_as_real of them")
     if len(constants) == len(outputs):
         raise ExportError(place, "returns no tensor", "return at least one")
 
@@ -137,20 +151,16 @@ def _sample(spec: InputSpec) -> torch.Tensor:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress and notices out of the user's terminal; failures still raise.
+    """Keep what the exporter and the model print out of the user's terminal; failures still raise.
 
     Garbage collection waits meanwhile: tracing a ResNet-50 makes so many small objects that looking through them
     costs a tenth of the time (3.9 to 4.7 s instead of 4.6 to 5.5 s, for 16 MiB more).
     """
-    logger = logging.getLogger("torch.onnx")
-    level, collecting = logger.level, gc.isenabled()
-    logger.setLevel(logging.CRITICAL)
+    collecting = gc.isenabled()
     gc.disable()
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with hushed():
             yield
     finally:
-        logger.setLevel(level)
         if collecting:
             gc.enable()

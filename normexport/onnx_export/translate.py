@@ -79,3 +79,21 @@ def require_inference(program: ExportedProgram) -> None:
             raise ExportError(
                 node.name, "updates running statistics: the model was traced in training mode", "call eval() first"
             )
+
+
+def require_lstm_forms(program: ExportedProgram, place: str) -> None:
+    """Refuse LSTMs whose state is projected: ONNX's LSTM has no projection, and the exporter takes its weights for
+    those of the next direction.
+
+    Raises:
+        ExportError: naming the module.
+    """
+    for node in program.graph.nodes:
+        if node.target is not torch.ops.aten.lstm.input:
+            continue
+        weights, has_biases, layers, bidirectional = node.args[2], node.args[3], node.args[4], node.args[7]
+        if len(weights) != layers * (2 if bidirectional else 1) * (4 if has_biases else 2):
+            stack = list((node.meta.get("nn_module_stack") or {}).values())
+            path = str(stack[-1][0]) if stack else ""
+            cause = f"has no ONNX form: the LSTM {path or node.name} projects its state (proj_size)"
+            raise ExportError(place, cause, "write its steps with nn.LSTMCell and nn.Linear")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from normexport.errors import UsageError
+from normexport.io.quiet import hushed
 from normexport.onnx_export import InputSpec
 from normexport.parity.check import check
 from normexport.parity.inputs import integer_highs, standard_batches
@@ -62,6 +61,7 @@ def count_outputs(model: nn.Module | ExportedProgram, inputs: Sequence[InputSpec
     from torch.export import ExportedProgram
     from torch.utils._pytree import tree_leaves, tree_unflatten
 
+    from normexport.runtime.control_flow import uncompiled
     from normexport.runtime.torch_runtime import flat_module, is_output
 
     runnable = flat_module(model) if isinstance(model, ExportedProgram) else model
@@ -69,7 +69,7 @@ def count_outputs(model: nn.Module | ExportedProgram, inputs: Sequence[InputSpec
     spec = model.call_spec.in_spec if isinstance(model, ExportedProgram) else None
     args, kwargs = (zeros, {}) if spec is None else tree_unflatten(zeros, spec)
     try:
-        with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
+        with torch.no_grad(), hushed(), uncompiled():
             return sum(is_output(leaf) for leaf in tree_leaves(runnable(*args, **kwargs)))
     except Exception as error:  # a model's code, or a program that somebody else wrote, can raise anything
         cause = f"the model does not run on zeros ({type(error).__name__})"

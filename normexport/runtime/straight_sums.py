@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from normexport.runtime.control_flow import ThroughControlFlow
 
 _LONG = 64  # elements; below that cascades and plain sums differ by less than 1.5 u
 
 
-class StraightSums(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class StraightSums(ThroughControlFlow):  # type: ignore[no-untyped-call]
     """While active, float32 `mean` and `sum` over `_LONG` elements or more are added one after the other.
 
     adaptive_avg_pool to size 1 arrives here as `mean`.
@@ -33,7 +34,7 @@ class StraightSums(TorchDispatchMode):  # type: ignore[no-untyped-call]
             axes = [axis % x.dim() for axis in dims] if dims else list(range(x.dim()))
             if np.prod([x.shape[axis] for axis in axes]) >= _LONG:
                 return _reduced(x, axes, keepdim=bool(rest and rest[0]), mean=mean)
-        return func(*args, **kwargs)
+        return self.called(func, args, kwargs)
 
 
 def _reduced(x: torch.Tensor, axes: Sequence[int], *, keepdim: bool, mean: bool) -> torch.Tensor:

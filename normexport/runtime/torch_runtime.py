@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,8 +15,10 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves, tree_unflatten
 
 from normexport.errors import CheckpointError, NormExportError, UsageError
+from normexport.io.quiet import hushed
 from normexport.onnx_export import InputSpec, Layer
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked
+from normexport.runtime.control_flow import uncompiled
 from normexport.runtime.jitter import jitter_module
 from normexport.runtime.straight_sums import StraightSums
 from normexport.runtime.widen import InFloat64, convert_small, shared_copy
@@ -69,11 +70,11 @@ class TorchRuntime:
 
     def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
         arrays = checked(self.name, self.inputs, feeds)
-        tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays.values()]
+        sink = _once(sink) if sink is not None else None
+        tensors = [torch.tensor(array) for array in arrays.values()]  # copies: a forward may write into its inputs
         tensors = [tensor.to(self._dtype) if tensor.is_floating_point() else tensor for tensor in tensors]
         try:
-            # torch.fx prints its source to stderr before it lets an error out.
-            with contextlib.redirect_stderr(io.StringIO()):
+            with hushed():  # torch.fx prints its source before it lets an error out
                 return self._run(tensors, capture, sink)
         except NormExportError:
             raise
@@ -91,7 +92,7 @@ class TorchRuntime:
         mode = InFloat64 if self._dtype == torch.float64 else StraightSums if self._baseline else contextlib.nullcontext
         hooks = _Hooks(self._model, self._layers, capture, sink or _keeper(captured))
         # no_grad, not inference_mode: a widened view of an inference tensor has no version counter
-        with hooks, torch.no_grad(), mode():
+        with hooks, torch.no_grad(), uncompiled(), mode():
             args, kwargs = (tensors, {}) if self._in_spec is None else tree_unflatten(tensors, self._in_spec)
             leaves = tree_leaves(self._model(*args, **kwargs))
         self.dropped = hooks.dropped()
@@ -196,6 +197,18 @@ def _keeper(kept: dict[str, Array]) -> Sink:
         kept[name] = value.copy()  # a later in-place operator (ReLU(inplace=True)) writes into the same memory
 
     return keep
+
+
+def _once(sink: Sink) -> Sink:
+    """A run that starts again, its weights converted, hands no value over that it has handed over before."""
+    given: set[str] = set()
+
+    def hand(name: str, value: Array) -> None:
+        if name not in given:
+            given.add(name)
+            sink(name, value)
+
+    return hand
 
 
 def is_output(leaf: object) -> bool:

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
+
+from normexport.runtime.control_flow import ThroughControlFlow
 
 LARGE = 1 << 16  # elements; smaller tensors (biases, running statistics) are converted once
 _WIDE = {
@@ -26,7 +27,7 @@ _WIDE = {
 }
 
 
-class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class InFloat64(ThroughControlFlow):  # type: ignore[no-untyped-call]
     """While active, every operator reads float64 where it was given, or told, a narrower type."""
 
     def __torch_dispatch__(
@@ -35,7 +36,7 @@ class InFloat64(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten._assert_tensor_metadata.default:
             return None  # an exported program asserting float32
         args, kwargs = tree_map(_widened, (args, kwargs or {}))
-        return tree_map(_widened, func(*args, **kwargs))
+        return tree_map(_widened, self.called(func, args, kwargs))
 
 
 def shared_copy(model: nn.Module) -> nn.Module:

@@ -243,12 +243,29 @@ def test_a_module_that_returns_two_tensors_is_dropped_and_said_so():
     assert runtime.dropped == {"p": "pair does not return one tensor", "unknown": "is the output of no known module"}
 
 
+def failing_once() -> nn.Module:
+    """An LSTM compares the dtype of its input with that of weight_ih, 65,536 elements here, in Python: the first run
+    fails there, after the linear layer, and starts again converted."""
+    return nn.Sequential(nn.Linear(4, 256), nn.LSTM(256, 64))
+
+
 def test_a_conversion_in_mid_run_does_not_confuse_calls():
-    """The first LSTM run fails on dtypes after `front` was called, and starts again converted."""
-    model = nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 200))
-    runtime = TorchRuntime(model, [InputSpec("x", (3, 4))], ["y", "h", "c"], "float64", [Layer("0", 0, "Linear", "l")])
+    layers = [Layer("0", 0, "Linear", "l")]
+    runtime = TorchRuntime(failing_once(), [InputSpec("x", (3, 4))], ["y", "h", "c"], "float64", layers)
     assert "l" in runtime.run({"x": np.ones((2, 3, 4))}, ["l"])
     assert not runtime.dropped
+
+
+def test_a_conversion_in_mid_run_hands_no_value_over_twice():
+    model = failing_once()
+    layers = [Layer("0", 0, "Linear", "l")]
+    runtime = TorchRuntime(model, [InputSpec("x", (3, 4))], ["y", "h", "c"], "float64", layers)
+    x = np.random.default_rng(0).standard_normal((2, 3, 4))
+    seen: list[tuple[str, np.ndarray]] = []
+    runtime.run({"x": x}, ["l"], lambda name, value: seen.append((name, value.copy())))
+    assert [name for name, _ in seen] == ["l"]
+    weight, bias = (value.detach().double().numpy() for value in model[0].parameters())
+    np.testing.assert_allclose(seen[0][1], x @ weight.T + bias, rtol=1e-12, atol=1e-14)
 
 
 def test_a_program_of_fixed_batch_accepts_only_that_batch():
@@ -257,3 +274,23 @@ def test_a_program_of_fixed_batch_accepts_only_that_batch():
     assert runtime.run({"x": np.ones((4, 3))})["y"].shape == (4, 2)
     with pytest.raises(UsageError, match=r"x: has shape \(2, 3\), expected \(4, 3\)"):
         runtime.run({"x": np.ones((2, 3))})
+
+
+def test_a_forward_that_writes_into_its_input_leaves_the_caller_s_array_alone():
+    class Writing(nn.Module):
+        def forward(self, x):
+            return x.add_(1.0)
+
+    x = np.zeros((2, 3))
+    runtime = TorchRuntime(Writing(), [InputSpec("x", (3,))], ["y"], "float64")
+    np.testing.assert_array_equal(runtime.run({"x": x})["y"], np.ones((2, 3)))
+    np.testing.assert_array_equal(x, np.zeros((2, 3)))
+
+
+def test_an_input_without_axes_arrives_without_axes():
+    class Shape(nn.Module):
+        def forward(self, t):
+            return t * 2
+
+    runtime = TorchRuntime(Shape(), [InputSpec("t", (), batched=False)], ["y"], "float64")
+    assert runtime.run({"t": np.array(1.5)})["y"].shape == ()

@@ -1,0 +1,63 @@
+"""Names of a graph's outputs: those by which the model's user knows them; what is inside gives way."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import chain, count
+
+import onnx_ir as ir
+
+from normexport.errors import ExportError
+
+
+def name_outputs(model: ir.Model, names: Sequence[str], place: str) -> None:
+    """Call the outputs `names`, in place; a value inside that is called so is renamed.
+
+    "x" becomes "x_out" where an input, a parameter or another output is called so.
+
+    Raises:
+        ExportError: an output is a list of values.
+    """
+    outputs = list(model.graph.outputs)
+    if len(names) != len(outputs):
+        cause = f"returns {len(outputs)} values, and its structure of outputs names {len(names)}"
+        raise ExportError(place, cause, "return each tensor by itself")
+    fixed = [*model.graph.inputs, *model.graph.initializers.values()]
+    given = _distinct(names, {str(value.name) for value in fixed})
+    inner = [value for value in _values(model.graph) if value not in {*fixed, *outputs}]
+    used = {str(value.name) for value in (*fixed, *inner)} | set(given)
+    for value in inner:
+        if value.name in given:
+            value.name = _unused(f"{value.name}_value", used)
+            used.add(value.name)
+    for value, name in zip(outputs, given, strict=True):
+        value.name = name
+
+
+def _distinct(wanted: Sequence[str], taken: Iterable[str]) -> list[str]:
+    """The wanted names, in order; those that are taken or empty get another, which no output wants."""
+    used = {*taken, *wanted, ""}
+    free = set(wanted) - {*taken, ""}
+    names = []
+    for name in wanted:
+        if name in free:
+            free.remove(name)
+            names.append(name)
+        else:
+            names.append(_unused(f"{name}_out" if name else "output", used))
+            used.add(names[-1])
+    return names
+
+
+def _unused(name: str, used: Container[str]) -> str:
+    """`name`, or with the first number behind it that makes it new."""
+    numbered = (f"{name}_{number}" for number in count(2))
+    return next(candidate for candidate in chain([name], numbered) if candidate not in used)
+
+
+def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    """All values of a graph and of those inside it."""
+    for inner in (graph, *graph.subgraphs()):
+        yield from inner.inputs
+        yield from inner.initializers.values()
+        yield from (value for node in inner for value in node.outputs)

@@ -1,0 +1,55 @@
+"""Models that can't be traced or translated: one line on stderr, whatever PyTorch and the model's own code print."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+import torch
+from torch import nn
+
+from cli.conftest import command, environment
+
+_NETS = """
+import logging, sys, warnings
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, rest):
+        super().__init__()
+        self.fc, self.rest = nn.Linear(4, 4), rest
+
+    def forward(self, x):
+        return self.rest(self.fc(x))
+
+def loud(y):
+    print("printed")
+    sys.stderr.write("written\\n")
+    warnings.warn("warned")
+    logging.getLogger("author").error("logged")
+    return y if y.sum() > 0 else -y
+
+def data_dependent():
+    return Net(lambda y: y if y.sum() > 0 else -y)
+
+def talkative():
+    return Net(loud)
+
+def sparse():
+    return Net(lambda y: torch.sparse.mm(y.to_sparse(), y.T))
+"""
+
+
+@pytest.mark.parametrize("name", ["data_dependent", "talkative", "sparse"])
+def test_a_refusal_is_one_line_with_no_graph_and_no_word_of_the_model(tmp_path, name):
+    (tmp_path / "quiet_nets.py").write_text(_NETS)
+    linear = nn.Linear(4, 4)
+    torch.save({f"fc.{key}": value for key, value in linear.state_dict().items()}, tmp_path / "w.pth")
+    words = ("convert", "w.pth", "--model", f"quiet_nets:{name}", "--input", "4", "-o", "out")
+    done = subprocess.run(command(*words), cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert not done.stdout
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
