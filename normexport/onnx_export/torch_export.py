@@ -46,7 +46,7 @@ def program_of(model: nn.Module, inputs: Sequence[InputSpec], place: str = "mode
 
 
 def _as_taken(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """One thing per positional argument, as forward's signature takes them: those of `*args` in a tuple of their own."""
+    """One thing per positional argument, as forward's signature takes them: those of `*args` in a tuple."""
     kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL not in kinds:
         return arguments

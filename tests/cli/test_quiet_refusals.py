@@ -6,9 +6,8 @@ import subprocess
 
 import pytest
 import torch
-from torch import nn
-
 from cli.conftest import command, environment
+from torch import nn
 
 _NETS = """
 import logging, sys, warnings
