@@ -16,6 +16,7 @@ from normexport.errors import ExportError
 from normexport.onnx_export import InputSpec, export
 from normexport.parity import check_model
 from normexport.passes import fold
+from normexport.verdicts import Verdict
 
 X = InputSpec("x", (4,))
 
@@ -77,7 +78,7 @@ def test_every_output_keeps_its_name_and_its_numbers(case):
     onnx.checker.check_model(proto, full_check=True)
     assert [value.name for value in folded.graph.outputs] == names
     report = check_model(net, folded, exported.layers, exported.inputs)
-    assert report.passed
+    assert report.judgement.verdict is not Verdict.FAILED  # outputs that never change prove nothing by themselves
     assert {row.tensor for row in report.outputs} == set(names)
     x = np.random.default_rng(0).standard_normal((3, 4))
     got = ort.InferenceSession(proto.SerializeToString()).run(None, {"x": x.astype(np.float32)})
