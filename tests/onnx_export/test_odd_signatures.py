@@ -113,7 +113,7 @@ def test_a_program_reads_and_returns_tensors_without_axes(tmp_path, t):
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_an_lstm_that_projects_its_state_is_refused_by_name(bidirectional):
     """The exporter reads its projection as another direction's weights."""
-    model = nn.Sequential(nn.LSTM(4, 6, 2, proj_size=3, bidirectional=bidirectional)).eval()
+    model = nn.Sequential(nn.LSTM(4, 6, 2, proj_size=3, batch_first=True, bidirectional=bidirectional)).eval()
     with pytest.raises(ExportError, match="the LSTM 0 projects its state"):
         export(model, [InputSpec("x", (5, 4))])
 
