@@ -13,11 +13,13 @@ import onnx_ir as ir
 from torch import nn
 from torch.export import ExportedProgram
 
+from normexport import capsule as capsules
 from normexport import onnx_export, parity
+from normexport.capsule.conversion import capsule_of
 from normexport.checkpoint import Checkpoint, load
 from normexport.engine import EngineConfig, build_engine, check_engine
 from normexport.errors import UsageError
-from normexport.files import check_writable, staging, write_text
+from normexport.files import check_writable, replacing_all, staging, write_text
 from normexport.folding import FOLDING, fold
 from normexport.judging import check, evaluate
 from normexport.onnx_export import Exported, InputSpec
@@ -51,6 +53,8 @@ class ConvertConfig:
         batches: batch sizes at which parity is judged; None: 1, 2 and 7, fewer for large inputs.
         engine: build a TensorRT plan of the file too, unless parity has failed.
         precision: lower the folded model to half precision or int8; None: float32. For an engine, int8 is symmetric.
+        capsule: the file to write a capsule to, by which `normexport prove` judges elsewhere; unless something has failed.
+        capsule_bytes: most bytes of the arrays in it.
     """
 
     fold: bool = True
@@ -58,6 +62,8 @@ class ConvertConfig:
     batches: tuple[int, ...] | None = None
     engine: EngineConfig | None = None
     precision: Half | Int8 | None = None
+    capsule: str | Path | None = None
+    capsule_bytes: int = capsules.MOST_BYTES
 
 
 def export(
@@ -93,8 +99,9 @@ def convert(
     """Checkpoint -> folded ONNX file, proven against the checkpoint in float64.
 
     Writes `model.onnx`, `model.layers.json` and `report.json`, and with `engine` `model.plan` and its manifest, into
-    the folder `output`, together and only when all stages are through. A model that fails parity is written too,
-    with its verdict in the report and without a plan; one that is neither proven nor wrong gets its plan.
+    the folder `output`, and with `capsule` that file; together, and only when all stages are through. A model that
+    fails parity is written too, with its verdict in the report, without a plan and without a capsule; one that is
+    neither proven nor wrong gets both.
 
     Args:
         source: a checkpoint, the path of one that needs no further options, or a function that loads one.
@@ -116,7 +123,8 @@ def convert(
         if callable(source):
             source = source()
         checkpoint = source if isinstance(source, Checkpoint) else load(source)
-    outputs = conversion_outputs(output, config.engine, config.precision)
+    beside = () if config.capsule is None else (Path(config.capsule),)
+    outputs = conversion_outputs(output, config.engine, config.precision, *beside)
     check_outputs(outputs, conversion_inputs(checkpoint, config.data, config.engine, config.precision))
     for folder in {path.parent for path, _ in outputs} - {output}:
         check_writable(folder)
@@ -127,7 +135,7 @@ def convert(
         folded = fold_model(exported.model, FOLDING) if config.fold else FoldResult(exported.model, (), (), False)
         operators = Operators.of(exported.model, folded.model)
     before = written_with(output / "model.onnx")
-    with staging(output, last="model.onnx") as folder:
+    with replacing_all(*beside) as capsule_files, staging(output, last="model.onnx") as folder:
         with clock.stage("write"):
             model = folder / "model.onnx"
             write_model(folded.model, exported.layers, model, output)
@@ -144,6 +152,11 @@ def convert(
                 write_model(lowered.model, layers, model, output)
                 report = lowered.parity or report
         engine = None
+        sealed = capsule_files if not _failed(report, lowered) else ()
+        for file in sealed:
+            with clock.stage("capsule"):
+                known = specs, layers, config.precision, data, config.capsule_bytes
+                capsules.write(capsule_of(reference, checkpoint.path, model, report, *known), file)
         if config.engine is not None and not _failed(report, lowered):
             with clock.stage("engine"):
                 engine = build_engine(model, folder / "model.plan", _demanding(config.engine, config.precision))
@@ -157,8 +170,8 @@ def convert(
             outcomes=norms,
             warnings=warnings,
             operators=operators,
-            parity=report,
-            files=(*(output / name for name in _written(folder)), output / "report.json"),
+            parity=replace(report, batches=(), channels={}),
+            files=(*(output / name for name in _written(folder)), output / "report.json", *(beside if sealed else ())),
             seconds=clock.seconds,
             engine=engine,
             precision=None if lowered is None else lowered.precision,

@@ -41,6 +41,7 @@ ORDER = [
     "parity",
     "plans",
     "precision",
+    "capsule",
     "report",
     "folding",
     "sides",

@@ -172,9 +172,9 @@ def _another(plan: Path) -> UsageError:
 def _manifest(fields: Record) -> Manifest:
     fields.require_format(FORMAT)
     manifest = Manifest(
-        plan=fields.get("plan", _file),
-        onnx=fields.get("onnx", _file),
-        plugin=fields.get("plugin", optional(_file)),
+        plan=fields.get("plan", file_of),
+        onnx=fields.get("onnx", file_of),
+        plugin=fields.get("plugin", optional(file_of)),
         embedded=fields.get("embedded", flag),
         host_code=fields.get("host_code", flag),
         normexport=fields.get("normexport", word),
@@ -198,7 +198,8 @@ def _manifest(fields: Record) -> Manifest:
     return manifest
 
 
-def _file(value: Any, where: str) -> FileId:
+def file_of(value: Any, where: str) -> FileId:
+    """A file in a JSON document, as `FileId` writes itself."""
     fields = record(value, where)
     found = FileId(fields.get("file", file_name), fields.get("bytes", count), fields.get("sha256", digest))
     fields.no_more()

@@ -109,6 +109,13 @@ def word(value: Any, where: str) -> str:
     return found
 
 
+def line(value: Any, where: str) -> str:
+    """At most 1000 printable characters: the name of a tensor or a module, or a sentence."""
+    if len(found := text(value, where)) > 1000 or not found.isprintable():
+        raise BadJson(f"{where} is {_shown(value)}, and one line of printable characters is needed")
+    return found
+
+
 def file_name(value: Any, where: str) -> str:
     """The name of a file, without any folder."""
     if (found := text(value, where)) in ("", ".", "..") or "/" in found or "\\" in found or not found.isprintable():
@@ -144,6 +151,13 @@ def number(value: Any, where: str) -> float:
     if not is_number or (abs(value) >= _MOST_NUMBER and isinstance(value, int)) or not math.isfinite(value):
         raise BadJson(f"{where} is {_shown(value)}, and a finite number is needed")
     return float(value)
+
+
+def amount(value: Any, where: str) -> float:
+    """A finite number of 0 or more."""
+    if (found := number(value, where)) < 0:
+        raise BadJson(f"{where} is {_shown(value)}, and a number of 0 or more is needed")
+    return found
 
 
 def scalar(value: Any, where: str) -> str | float | bool | None:

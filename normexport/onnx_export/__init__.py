@@ -1,11 +1,21 @@
-"""torch -> ONNX: names and module paths kept, norms as nodes of domain `normexport` with portable bodies."""
+"""torch -> ONNX: names and module paths kept, norms as nodes of domain `normexport` with portable bodies.
 
-from normexport.onnx_export.binding import bound
+Torch is imported only when something that exports is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from normexport.onnx_export.bodies import attach_bodies
-from normexport.onnx_export.exported import Exported, export
 from normexport.onnx_export.inputs import InputSpec, inputs_of_program, parse_inputs
 from normexport.onnx_export.layers import Layer, layers_of, present
 from normexport.onnx_export.sidecar import read_sidecar, sidecar_path, sidecar_text
+
+if TYPE_CHECKING:
+    from normexport.onnx_export.binding import bound
+    from normexport.onnx_export.exported import Exported, export
 
 __all__ = [
     "Exported",
@@ -22,3 +32,11 @@ __all__ = [
     "sidecar_path",
     "sidecar_text",
 ]
+
+_WITH_TORCH = {"Exported": "exported", "bound": "binding", "export": "exported"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WITH_TORCH:
+        return getattr(import_module(f"normexport.onnx_export.{_WITH_TORCH[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -104,6 +104,8 @@ def check(
         tuple((layer.path, reasons[layer.tensor]) for layer in layers if layer.tensor in reasons),
         tuple(output_notes(found.outputs, found.names, precision)),
         tuple(unproven),
+        tuple(batches),
+        {name: output.channels.channels() for name, output in found.outputs.items()},
     )
 
 

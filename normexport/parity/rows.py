@@ -117,11 +117,11 @@ def output_rows(
     for name, found in outputs.items():
         pool = pooled(found.pairs)
         rows = [row_of(name, None, *each, pool, precision) for each in zip(found.batches, found.pairs, strict=True)]
-        doubt = _doubt(found, rows, pool, names, precision, name in fixed)
+        doubt = doubt_of(found, rows, pool, names, precision, name in fixed)
         for batch, pair in zip(found.batches, found.pairs, strict=True):
             yield row_of(name, None, batch, pair, pool, precision, doubt)
         if all(row.excess <= 1 for row in rows):
-            yield from _channel_row(name, found, precision)
+            yield from channel_row(name, found.channels.channels(), precision)
 
 
 def output_notes(outputs: Mapping[str, OutputFindings], names: tuple[str, str, str], precision: str) -> Iterator[str]:
@@ -141,13 +141,13 @@ def output_notes(outputs: Mapping[str, OutputFindings], names: tuple[str, str, s
             yield f"{name}: {count} elements are NaN or infinite on both sides"
 
 
-def _doubt(
+def doubt_of(
     found: OutputFindings,
     rows: Sequence[Row],
     pool: Pooled,
     names: tuple[str, str, str],
     precision: str,
-    fixed: bool,
+    fixed: bool = False,
 ) -> str | None:
     """Why an output within its budget proves nothing, or None."""
     signal = found.meter.signal()
@@ -174,8 +174,8 @@ def _off(found: OutputFindings) -> float:
     return max((pair.candidate.relative_rms for pair in found.pairs if pair.candidate is not None), default=math.inf)
 
 
-def _channel_row(name: str, found: OutputFindings, precision: str) -> Iterator[Row]:
-    channels = found.channels.channels()
+def channel_row(name: str, channels: Sequence[Channel], precision: str) -> Iterator[Row]:
+    """The channel that is furthest out of its budget, where one is."""
     if not channels:
         return
     scale = max(channel.scale for channel in channels)

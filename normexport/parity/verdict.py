@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from normexport.parity.inputs import Batch
 from normexport.parity.metrics import Errors
+from normexport.parity.signal import Channel
 from normexport.parity.tolerance import Budget
 from normexport.verdicts import Judgement, failed, inconclusive, passed, together
 
@@ -84,6 +87,8 @@ class ParityReport:
         unchecked: boundaries that could not be compared: (module path, reason).
         notes: what the reader should know, in words.
         unproven: what no comparison here can prove, in words: each makes the verdict INCONCLUSIVE.
+        batches: the inputs themselves, and
+        channels: by output, how far the baseline is off in each of its channels: a capsule takes both along.
     """
 
     reference: str
@@ -95,6 +100,8 @@ class ParityReport:
     unchecked: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     unproven: tuple[str, ...] = ()
+    batches: tuple[Batch, ...] = field(default=(), repr=False, compare=False)
+    channels: Mapping[str, Sequence[Channel]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def judgement(self) -> Judgement:

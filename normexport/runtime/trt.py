@@ -223,8 +223,11 @@ def _check_version(manifest: Manifest, version: str, plan: Path) -> None:
 
 
 def _device(manifest: Manifest, plan: Path) -> Any:
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        remedy = "run it on a machine with a GPU and a build of PyTorch for CUDA"
+        raise MissingComponent("PyTorch", "is needed to run a plan, and is not installed", remedy) from error
     if not torch.cuda.is_available():
         remedy = "run it on a machine with one, and with a build of PyTorch for CUDA"
         raise MissingComponent("an NVIDIA GPU", "is needed to run a plan, and PyTorch sees none", remedy)

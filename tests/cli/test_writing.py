@@ -22,6 +22,7 @@ WRITERS = {
     "normexport/onnx_files.py save_onnx": "into temporary paths of replacing_all",
     "normexport/onnx_files.py _write_arrays": "into a temporary path of save_onnx",
     "normexport/folding.py _write": "into a temporary path of replacing",
+    "normexport/capsule/writing.py write": "into a temporary path of replacing",
     "normexport/plans.py run_plan": "into a temporary path of replacing",
     "normexport/engine/build.py build_engine": "into a temporary path of replacing_all",
     "normexport/engine/worker.py build": "into a temporary path that build_engine gives; a script without normexport",

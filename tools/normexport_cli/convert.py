@@ -18,6 +18,13 @@ Output = Annotated[
 ]
 NoFold = Annotated[bool, typer.Option("--no-fold", metavar="", help="Keep every norm as an operator of its own.")]
 Engine = Annotated[bool, typer.Option("--engine", metavar="", help="Build a TensorRT plan of the file too.")]
+Capsule = Annotated[
+    Path | None,
+    typer.Option("--capsule", metavar="FILE.npz", help="Write what `normexport prove` judges by, where all passed."),
+]
+CapsuleSize = Annotated[
+    float, typer.Option("--capsule-size", metavar="MB", help="The most that the capsule's arrays may take.")
+]
 
 
 def convert(
@@ -45,6 +52,8 @@ def convert(
     flavor: engine_options.Flavor = "rtx",
     targets: engine_options.Targets = [],  # noqa: B006
     no_plugins: engine_options.NoPlugins = False,
+    capsule: Capsule = None,
+    capsule_size: CapsuleSize = 64.0,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -63,6 +72,8 @@ def convert(
         built = engine_options.engine_config(flavor, targets, no_plugins) if engine else None
         if built is None and (targets or no_plugins):
             raise UsageError("--target" if targets else "--no-plugins", "has no engine to go to", "add --engine")
+        if not 0 < capsule_size < 1 << 20:
+            raise UsageError(f"--capsule-size {capsule_size:g}", "is not a size", "give megabytes, such as 64")
         how_int8 = calibration_data, calibration, calibration_cache, calibration_batch, (max_drop, min_snr)
         lower = precision_options.precision_config(
             precision, io_dtype, keep_fp32, *how_int8, symmetric=symmetric, table=sensitivity
@@ -71,7 +82,8 @@ def convert(
         from normexport import pipeline
 
         folder = output if output is not None else Path(checkpoint.stem)
-        config = pipeline.ConvertConfig(fold=not no_fold, data=data, engine=built, precision=lower)
+        most = int(capsule_size * (1 << 20))
+        config = pipeline.ConvertConfig(not no_fold, data, None, built, lower, capsule, most)
         result = pipeline.convert(lambda: how.load(checkpoint), folder, inputs, config, on_stage, on_stage.samples)
     if json:
         print_json(result.as_dict())

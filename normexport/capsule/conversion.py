@@ -1,0 +1,77 @@
+"""The capsule of a conversion that passed: `convert --capsule`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from normexport.capsule.content import Capsule
+from normexport.capsule.making import Origin, make, make_by_signal
+from normexport.engine.manifest import FileId
+from normexport.onnx_export import InputSpec, Layer
+from normexport.onnx_files import open_onnx
+from normexport.parity import Batch, ParityReport
+from normexport.precision import Half, Int8
+from normexport.precision.samples import batches_in, batches_of
+from normexport.runtime import Array, OnnxRuntime, Runtime
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+_SAMPLES = 64  # most of the real samples that an int8 model is judged on
+
+_CALIBRATED = "its samples are those that the model was calibrated on: others may be less near"
+
+
+def capsule_of(
+    source: nn.Module | ExportedProgram,
+    checkpoint: Path,
+    model: Path,
+    report: ParityReport,
+    inputs: Sequence[InputSpec],
+    layers: Sequence[Layer],
+    precision: Half | Int8 | None,
+    data: Mapping[str, Array] | None,
+    most: int,
+) -> Capsule:
+    """A capsule by the rule that the model was judged by.
+
+    Args:
+        source: what the float64 reference is made from, read from `checkpoint`.
+        model: the ONNX file as it will be, with its data beside it.
+        report: the judgement of that file; for int8 that of the float32 model before it, which is not read.
+        precision: that the model was lowered to; None: none.
+        data: real inputs, where there are any.
+        most: bytes of all arrays.
+
+    Raises:
+        UsageError: see `make` and `make_by_signal`.
+    """
+    from normexport.runtime import TorchRuntime
+
+    opened = open_onnx(model)
+    names = [str(value.name) for value in opened.graph.outputs]
+    exact: Runtime = TorchRuntime(source, inputs, names, "float64", layers)
+    files = [path for path in (model, model.with_name(model.name + ".data")) if path.is_file()]
+    origin = Origin(FileId.of(checkpoint) if checkpoint.is_file() else None, tuple(FileId.of(path) for path in files))
+    if not isinstance(precision, Int8):
+        return make(report, exact, inputs, opened, origin, most=most)
+    samples = _samples(precision, data, inputs)
+    made = make_by_signal(OnnxRuntime(opened), exact, samples, inputs, opened, precision.min_snr, origin, most=most)
+    return (
+        made
+        if precision.calibration is not None and data is not None
+        else replace(made, notes=(*made.notes, _CALIBRATED))
+    )
+
+
+def _samples(precision: Int8, data: Mapping[str, Array] | None, inputs: Sequence[InputSpec]) -> Batch:
+    """The first real samples: of the data that was judged on, else of those that calibrated."""
+    stream = batches_in(data, inputs, _SAMPLES) if data is not None else None
+    stream = stream or batches_of(precision.calibration or (), inputs, _SAMPLES)
+    feeds = next(stream())
+    size = max([len(feeds[spec.name]) for spec in inputs if spec.batched], default=1)
+    return Batch(f"real, batch {size}", size, feeds)

@@ -1,0 +1,135 @@
+"""A judgement that passed -> a capsule: what it was judged on, what was right, and the budgets that it had."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import onnx_ir as ir
+
+import normexport
+from normexport.capsule.content import Capsule, Reference, Rule, Signal, Within
+from normexport.capsule.gathering import boundaries_of, budget_rule, runs_of, size_of
+from normexport.engine.manifest import FileId
+from normexport.errors import UsageError
+from normexport.onnx_export import InputSpec
+from normexport.parity import Batch, ParityReport, budget, fault, measure
+from normexport.runtime import Array, Runtime
+
+MOST_BYTES = 64 << 20  # of the arrays in a capsule, before they are compressed
+
+#: What another runtime of an int8 file may lose of its distance to the reference: it rounds halves otherwise.
+SPARE_DB = 1.0
+
+_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a capsule is made from: the checkpoint, where it is a file, and the ONNX file with its data."""
+
+    source: FileId | None = None
+    model: tuple[FileId, ...] = ()
+
+
+def make(
+    report: ParityReport,
+    reference: Runtime,
+    inputs: Sequence[InputSpec],
+    model: ir.Model,
+    origin: Origin = Origin(),
+    *,
+    most: int = MOST_BYTES,
+) -> Capsule:
+    """The capsule of a judgement, with its budgets.
+
+    Args:
+        report: of a candidate that passed.
+        reference: the float64 runtime that it was judged against; it runs once more.
+        inputs: what the model reads.
+        model: the candidate, for the types of its outputs.
+        most: bytes of all arrays. Inputs and outputs are whole: where they take more, the largest batches are left
+            out, and a note says so. Boundaries share what is left.
+
+    Raises:
+        UsageError: inputs and outputs of the smallest batch take more than `most`.
+    """
+    rules: dict[str, list[Within]] = {}
+    for row in report.outputs:  # of one output: in the order of the batches
+        rules.setdefault(row.tensor, []).append(budget_rule(row))
+    runs, notes = runs_of(report.batches, reference, inputs, model, lambda at, name, _: rules[name][at], most)
+    boundaries: tuple[Reference, ...] = ()
+    names = [batch.name for batch in report.batches]
+    at = names.index(report.layers[0].batch) if report.layers else 0
+    if at in runs:
+        room = most - sum(map(size_of, runs.values()))
+        boundaries = boundaries_of(report.layers, report.batches[at], reference, room)
+    if len(boundaries) < len(report.layers):
+        notes += (f"{len(report.layers) - len(boundaries)} module boundaries found no room in the capsule",)
+    return Capsule(
+        report.precision,
+        report.reference,
+        report.baseline,
+        {spec.name: spec.dtype for spec in inputs},
+        tuple(runs.values()),
+        boundaries,
+        list(runs).index(at) if boundaries else 0,
+        origin.source,
+        origin.model,
+        _versions(),
+        notes,
+    )
+
+
+def make_by_signal(
+    candidate: Runtime,
+    reference: Runtime,
+    samples: Batch,
+    inputs: Sequence[InputSpec],
+    model: ir.Model,
+    min_snr: float,
+    origin: Origin = Origin(),
+    *,
+    most: int = MOST_BYTES,
+) -> Capsule:
+    """The capsule of an int8 model: for each output a least signal-to-noise ratio, and no boundaries.
+
+    That is `min_snr` where the model itself keeps it on these samples, and else (it was accepted by its accuracy)
+    what it has, less `SPARE_DB`.
+
+    Args:
+        candidate, reference: the int8 model, and float64.
+        samples: real inputs.
+        min_snr: dB.
+
+    Raises:
+        UsageError: see `make`; or the model gives no numbers on these samples.
+    """
+    own = candidate.run(samples.feeds)
+
+    def rule(at: int, name: str, exact: Array) -> Rule:
+        wrong = fault(exact, own[name])
+        if wrong is not None:
+            raise UsageError(f"output {name}", f"can't go into a capsule: {wrong}", "leave --capsule out")
+        errors = measure(exact, own[name])
+        if not errors.floating:
+            allowed = budget(errors, errors.rms, errors.max_abs, errors.size, "float32")
+            return Within(allowed.rms, allowed.max_abs, errors)
+        return Signal(min_snr if errors.snr_db >= min_snr else errors.snr_db - SPARE_DB, errors.scale_rms)
+
+    runs, notes = runs_of((samples,), reference, inputs, model, rule, most)
+    types = {spec.name: spec.dtype for spec in inputs}
+    by = candidate.name, types, tuple(runs.values()), (), 0, origin.source, origin.model, _versions(), notes
+    return Capsule("int8", reference.name, *by)
+
+
+def _versions() -> dict[str, str]:
+    """Of normexport and of the packages that computed the numbers."""
+    known = {"normexport": normexport.__version__}
+    for name in _PACKAGES:
+        try:
+            known[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return known

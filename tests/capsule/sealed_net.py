@@ -1,0 +1,40 @@
+"""A network with three kinds of output, small enough to be converted in seconds, and its capsule."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from normexport.nn import L1BatchNorm2d
+
+
+class Headed(nn.Module):
+    """Scores, the class that they choose, and how large they are: two floats and an integer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = L1BatchNorm2d(8)
+        self.second = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = torch.relu(self.norm(self.conv(x)))
+        x = torch.tanh(self.second(x))
+        scores = self.head(x.mean((2, 3)))
+        return scores, scores.argmax(1), scores.square().sum(1)
+
+
+def trained() -> Headed:
+    """With running statistics of a few batches."""
+    torch.manual_seed(3)
+    model = Headed()
+    for _ in range(3):
+        model(torch.randn(8, 3, 8, 8) * 2 + 1)
+    return model.eval()
+
+
+def saved(model: nn.Module, path) -> None:
+    """As an exported program with a free batch."""
+    batch = {0: torch.export.Dim("batch")}
+    torch.export.save(torch.export.export(model, (torch.randn(2, 3, 8, 8),), dynamic_shapes=(batch,)), path)

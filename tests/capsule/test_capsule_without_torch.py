@@ -1,0 +1,103 @@
+"""`normexport prove` where there is no torch, no checkpoint, no GPU: its exit codes and what it prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from normexport.engine import manifest_path
+from normexport.engine.manifest import FileId, Manifest, Tensor, manifest_text
+
+ROOT = Path(__file__).parents[2]
+
+#: What an environment without PyTorch lacks, and the exporter's library, which needs it.
+BLOCKED = """
+import sys
+for name in ("torch", "onnxscript"): sys.modules[name] = None
+from normexport_cli.start import main
+main()
+"""
+
+
+@pytest.fixture
+def prove(sealed, tmp_path):
+    """The command in a process in which torch can't be imported."""
+
+    def prove(*words, path=sealed.path):
+        paths = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tools'}", "COLUMNS": "120"}
+        command = [sys.executable, "-c", BLOCKED, "prove", str(path), *map(str, words)]
+        return subprocess.run(command, cwd=tmp_path, env=paths, capture_output=True, text=True)
+
+    return prove
+
+
+def test_the_file_passes_and_a_broken_copy_fails_at_its_module(sealed, tmp_path, prove):
+    done = prove(sealed.model)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "PARITY PASSED"
+    done = prove(sealed.broken(tmp_path / "b.onnx", "second", 1.001), "--layers")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines()[-1].startswith("PARITY FAILED  first divergence at second (Conv2d)")
+
+
+def test_arrays_pass_and_no_arrays_are_inconclusive(sealed, tmp_path, prove):
+    np.savez(tmp_path / "r.npz", **sealed.arrays())
+    done = prove("r.npz", "--json")
+    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (0, "passed")
+    np.savez(tmp_path / "none.npz", z=np.ones(1))
+    done = prove("none.npz", "--json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["verdict"], told["passed"]) == (7, "inconclusive", False)
+    assert "PASSED" not in prove("none.npz").stdout
+
+
+def test_a_plan_needs_what_it_runs_on(sealed, tmp_path, prove):
+    plan = tmp_path / "m.plan"
+    plan.write_bytes(b"a plan")
+    x, y = (
+        Tensor("x", "float32", (-1, 3, 8, 8), (1, 3, 8, 8), (2, 3, 8, 8), (8, 3, 8, 8)),
+        Tensor("y", "float32", (-1, 5)),
+    )
+    manifest = Manifest(
+        plan=FileId.of(plan), onnx=FileId.of(sealed.model), plugin=None, embedded=False, host_code=False,
+        normexport="0", flavor="tensorrt-rtx", flavor_version="1.7.1", targets=("sm89",), inputs=(x,), outputs=(y,),
+        precision={"float32": 1}, plugins=(), bodies=(), layers=(),
+    )  # fmt: skip
+    manifest_path(plan).write_text(manifest_text(manifest))
+    for name in ("m.plan", "m.plan.json"):
+        done = prove(name)
+        assert done.returncode == 6, done.stderr
+        assert done.stderr.startswith("error: ")
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stdout == ""
+
+
+@pytest.mark.parametrize("name", ["nothing.onnx", "nothing.npz", "nothing.plan", "nothing.txt", "."])
+def test_a_candidate_that_is_none_is_one_line(prove, name):
+    done = prove(name)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_what_is_no_capsule_is_one_line(sealed, tmp_path, prove):
+    (tmp_path / "c.npz").write_bytes(b"PK\x03\x04" + bytes(100))
+    for path in ("c.npz", "none.npz", sealed.model):
+        done = prove(sealed.model, path=path)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_machine_without_onnx_runtime_says_what_to_install(sealed, tmp_path):
+    paths = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tools'}"}
+    code = BLOCKED.replace('"onnxscript"', '"onnxscript", "onnxruntime"')
+    command = [sys.executable, "-c", code, "prove", str(sealed.path), str(sealed.model)]
+    done = subprocess.run(command, cwd=tmp_path, env=paths, capture_output=True, text=True)
+    assert done.returncode == 6
+    assert "pip install 'normexport[cpu]'" in done.stderr

@@ -1,0 +1,47 @@
+"""`normexport prove`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from normexport_cli import options
+from normexport_cli.screen import print_json, result_console, working
+
+Capsule = Annotated[Path, typer.Argument(metavar="CAPSULE", help="What `normexport convert --capsule` wrote.")]
+Candidate = Annotated[
+    Path, typer.Argument(metavar="CAND", help="An ONNX file, a plan, or an .npz of arrays that another program made.")
+]
+Layers = Annotated[bool, typer.Option("--layers", metavar="", help="Show every module boundary, not only the worst.")]
+
+
+def prove(
+    capsule: Capsule,
+    candidate: Candidate,
+    layers: Layers = False,
+    trust: options.Trust = False,
+    weights_under: options.WeightsUnder = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Judge a candidate by a capsule: without the checkpoint, without PyTorch.
+
+    An .npz calls the output y of run 2 "2/y". A plan needs its GPU. Exit code 0: proven, 1: wrong, 7: neither.
+
+    \b
+      normexport prove model.capsule.npz out/model.onnx
+      normexport prove model.capsule.npz results.npz --layers
+    """
+    with working("Proving", json=json, debug=debug):
+        from normexport.capsule import prove as prove_by
+
+        result = prove_by(capsule, candidate, trust=trust, weights_under=weights_under)
+    if json:
+        print_json(result.as_dict())
+    else:
+        from normexport.report.parity_table import show_parity
+
+        show_parity(result_console(), result, every_layer=layers)
+    raise typer.Exit(result.judgement.verdict.exit_code)
