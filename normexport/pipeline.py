@@ -53,7 +53,7 @@ class ConvertConfig:
         batches: batch sizes at which parity is judged; None: 1, 2 and 7, fewer for large inputs.
         engine: build a TensorRT plan of the file too, unless parity has failed.
         precision: lower the folded model to half precision or int8; None: float32. For an engine, int8 is symmetric.
-        capsule: the file to write a capsule to, by which `normexport prove` judges elsewhere; unless something has failed.
+        capsule: the file to write a capsule to, for `normexport prove` elsewhere; unless something failed.
         capsule_bytes: most bytes of the arrays in it.
     """
 

@@ -12,9 +12,11 @@ import onnx_ir as ir
 
 from normexport.engine.manifest import FileId
 from normexport.parity import Budget, Errors
+from normexport.parity.metrics import Float64s
 from normexport.runtime import Array
 
 FORMAT = 1
+MOST_DB = 400.0  # of a ratio, either way: float64 itself has 320
 HALVES = ("float16", "bfloat16")
 
 #: Counts of NaN, +inf and -inf.
@@ -47,7 +49,7 @@ class Signal:
 
     Attributes:
         min_db: the least 20 log10(scale_rms / rms of the error).
-        scale_rms: the signal's size.
+        scale_rms: the signal: the tensor's RMS about each element's mean over the samples.
     """
 
     min_db: float
@@ -119,6 +121,10 @@ class Capsule:
         inputs: type of each input, by name.
         runs: at least one; each has all inputs and all outputs.
         boundaries: module boundaries in the order of execution, under the run number `boundary_run`.
+        doubts: by output, why agreement on it proves nothing, as it was when the capsule was made.
+        unproven: what nothing in the capsule can prove, in words.
+        channels: by output and axis, the RMS of the baseline's error in each channel as a share of the channel's own
+            RMS (n,), over all runs.
         source: the checkpoint; None where it was no file.
         model: the ONNX file it was made with, and its data where that lies in a file of its own.
         versions: of normexport and of what computed the numbers.
@@ -132,6 +138,9 @@ class Capsule:
     runs: tuple[Run, ...]
     boundaries: tuple[Reference, ...] = ()
     boundary_run: int = 0
+    doubts: Mapping[str, str] = field(default_factory=dict)
+    unproven: tuple[str, ...] = ()
+    channels: Mapping[str, Mapping[int, Float64s]] = field(default_factory=dict)
     source: FileId | None = None
     model: tuple[FileId, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)

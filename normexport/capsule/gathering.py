@@ -13,6 +13,8 @@ from normexport.capsule.sampling import places, shares
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.parity import Batch, Row
+from normexport.parity.metrics import Float64s
+from normexport.parity.signal import Channel
 from normexport.runtime import Array, Runtime
 
 #: The rule for an output: (number of the batch, name, the exact value) -> rule.
@@ -72,9 +74,20 @@ def reference_of(
 
 
 def budget_rule(row: Row) -> Within:
-    """The budget of a row that passed."""
+    """The budget of a row that did not fail."""
     assert row.budget is not None
     return Within(row.budget.rms, row.budget.max_abs, row.baseline)
+
+
+def channel_shares(channels: Sequence[Channel]) -> dict[int, Float64s]:
+    """By axis: the baseline's error in each channel as a share of the channel's scale, 0 for a channel of zeros."""
+    found: dict[int, Float64s] = {}
+    for axis in sorted({channel.axis for channel in channels}):
+        along = [channel for channel in channels if channel.axis == axis]
+        found[axis] = np.zeros(1 + max(channel.index for channel in along))
+        for channel in along:
+            found[axis][channel.index] = channel.baseline / channel.scale if channel.scale > 0 else 0.0
+    return found
 
 
 def size_of(run: Run) -> int:

@@ -1,20 +1,22 @@
-"""A judgement that passed -> a capsule: what it was judged on, what was right, and the budgets that it had."""
+"""A judgement -> a capsule: what it was judged on, what was right, and the budgets that it had."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
 import onnx_ir as ir
 
 import normexport
-from normexport.capsule.content import Capsule, Reference, Rule, Signal, Within
-from normexport.capsule.gathering import boundaries_of, budget_rule, runs_of, size_of
+from normexport.capsule.content import MOST_DB, Capsule, Reference, Rule, Signal, Within
+from normexport.capsule.gathering import boundaries_of, budget_rule, channel_shares, runs_of, size_of
 from normexport.engine.manifest import FileId
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.parity import Batch, ParityReport, budget, fault, measure
+from normexport.parity.signal import SignalMeter
 from normexport.runtime import Array, Runtime
 
 MOST_BYTES = 64 << 20  # of the arrays in a capsule, before they are compressed
@@ -45,7 +47,7 @@ def make(
     """The capsule of a judgement, with its budgets.
 
     Args:
-        report: of a candidate that passed.
+        report: of a candidate that did not fail.
         reference: the float64 runtime that it was judged against; it runs once more.
         inputs: what the model reads.
         model: the candidate, for the types of its outputs.
@@ -75,6 +77,9 @@ def make(
         tuple(runs.values()),
         boundaries,
         list(runs).index(at) if boundaries else 0,
+        {row.tensor: row.doubt for row in report.outputs if row.doubt is not None},
+        report.unproven,
+        {name: shares for name, channels in report.channels.items() if (shares := channel_shares(channels))},
         origin.source,
         origin.model,
         _versions(),
@@ -95,8 +100,8 @@ def make_by_signal(
 ) -> Capsule:
     """The capsule of an int8 model: for each output a least signal-to-noise ratio, and no boundaries.
 
-    That is `min_snr` where the model itself keeps it on these samples, and else (it was accepted by its accuracy)
-    what it has, less `SPARE_DB`.
+    The signal is what an output says: its RMS about each element's mean over the samples. The limit is `min_snr` where
+    the model itself keeps it on these samples, and else (it was accepted by its accuracy) what it has, less `SPARE_DB`.
 
     Args:
         candidate, reference: the int8 model, and float64.
@@ -116,12 +121,24 @@ def make_by_signal(
         if not errors.floating:
             allowed = budget(errors, errors.rms, errors.max_abs, errors.size, "float32")
             return Within(allowed.rms, allowed.max_abs, errors)
-        return Signal(min_snr if errors.snr_db >= min_snr else errors.snr_db - SPARE_DB, errors.scale_rms)
+        meter = SignalMeter()
+        meter.add(exact, samples.size)
+        signal = meter.signal().variation
+        has = snr_db(signal, errors.rms)
+        return Signal(min_snr if has >= min_snr else has - SPARE_DB, signal)
 
     runs, notes = runs_of((samples,), reference, inputs, model, rule, most)
     types = {spec.name: spec.dtype for spec in inputs}
-    by = candidate.name, types, tuple(runs.values()), (), 0, origin.source, origin.model, _versions(), notes
-    return Capsule("int8", reference.name, *by)
+    by = candidate.name, types, tuple(runs.values())
+    made = Capsule("int8", reference.name, *by, versions=_versions(), notes=notes)
+    return replace(made, source=origin.source, model=origin.model)
+
+
+def snr_db(signal: float, noise: float) -> float:
+    """20 log10(signal / noise), within the 400 dB either way that a capsule holds."""
+    if noise == 0.0 or signal == 0.0:
+        return MOST_DB if noise == 0.0 else SPARE_DB - MOST_DB
+    return min(max(20 * math.log10(signal / noise), SPARE_DB - MOST_DB), MOST_DB)
 
 
 def _versions() -> dict[str, str]:

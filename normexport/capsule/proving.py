@@ -6,11 +6,10 @@ instead of from runtimes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from normexport import verdicts
 from normexport.capsule.candidates import (
     Absent,
     Candidate,
@@ -25,35 +24,15 @@ from normexport.engine.manifest import FileId, read_manifest
 from normexport.errors import UsageError
 from normexport.onnx_files import opened_model
 from normexport.parity import ParityReport, Row, fault, measure
+from normexport.parity.metrics import Float64s
+from normexport.parity.rows import OutputFindings, Pair, channel_row, doubt_of, pooled
+from normexport.parity.signal import Channel
+from normexport.parity.tolerance import UNSTABLE
 from normexport.plans import Plan
 from normexport.runtime import Array
 from normexport.runtime.guarded import guarded
-from normexport.verdicts import Judgement
-
-#: A budget above this share of the values' own size (of integers: of their number) tells right from wrong no more.
-PROVES_NOTHING = 0.5
 
 _PLANS = (".plan", ".engine", ".trt")
-
-
-@dataclass(frozen=True)
-class Proof(ParityReport):
-    """What a capsule says of a candidate, as `parity` says it: outputs under every run, boundaries under one."""
-
-    @property
-    def judgement(self) -> Judgement:
-        """Of all outputs and boundaries. An output is proven by one run at least, and by all that were judged."""
-        names = dict.fromkeys(row.tensor for row in self.outputs)
-        parts = [_of_output(name, [row for row in self.outputs if row.tensor == name]) for name in names]
-        first = self.first_divergence
-        if first is not None:
-            place = f"{first.path} ({first.type}) is the first boundary out of its budget"
-            parts.insert(0, verdicts.failed(f"{place}: {_words(first)}"))
-        return verdicts.together(parts, "the candidate has values for none of the capsule's runs")
-
-    def as_dict(self) -> dict[str, object]:
-        """For JSON: `parity`'s fields, with the verdict and its reasons."""
-        return {**super().as_dict(), **self.judgement.as_dict()}
 
 
 def prove(
@@ -62,7 +41,7 @@ def prove(
     *,
     trust: bool = False,
     weights_under: str | Path | None = None,
-) -> Proof:
+) -> ParityReport:
     """Judge a candidate by a capsule.
 
     Args:
@@ -88,23 +67,23 @@ def prove(
     raise UsageError(str(path), "is no ONNX file, plan or .npz file by its name", "name one of these")
 
 
-def _prove_onnx(capsule: Capsule, path: Path, weights_under: str | Path | None) -> Proof:
-    proof = judge(capsule, onnx_candidate(opened_model(path, weights_under), capsule))
+def _prove_onnx(capsule: Capsule, path: Path, weights_under: str | Path | None) -> ParityReport:
+    report = judge(capsule, onnx_candidate(opened_model(path, weights_under), capsule))
     made_with = [file.sha256 for file in capsule.model]
     if made_with and FileId.of(path).sha256 != made_with[0]:
-        return _with_note(proof, f"{path.name} is another file than the capsule was made with")
-    return proof
+        return _with_note(report, f"{path.name} is another file than the capsule was made with")
+    return report
 
 
-def _prove_plan(capsule: Capsule, plan: Plan) -> Proof:
+def _prove_plan(capsule: Capsule, plan: Plan) -> ParityReport:
     manifest = read_manifest(plan.path)
-    proof = judge(capsule, plan_candidate(plan, manifest))
+    report = judge(capsule, plan_candidate(plan, manifest))
     if capsule.model and manifest.onnx.sha256 != capsule.model[0].sha256:
-        return _with_note(proof, f"{plan.path.name} was built from another file than the capsule was made with")
-    return proof
+        return _with_note(report, f"{plan.path.name} was built from another file than the capsule was made with")
+    return report
 
 
-def judge(capsule: Capsule, candidate: Candidate) -> Proof:
+def judge(capsule: Capsule, candidate: Candidate) -> ParityReport:
     """Judge a candidate under every run that it has values for."""
     found = _Findings()
     for number, run in enumerate(capsule.runs):
@@ -113,16 +92,15 @@ def judge(capsule: Capsule, candidate: Candidate) -> Proof:
             found.notes.append(f"{run.name} was not judged: {reason}")
             continue
         _judge_run(capsule, number, candidate, found)
-    layers = [row for index, row in sorted(found.layers.items())]
-    return Proof(
-        f"{capsule.reference} (capsule)",
-        capsule.baseline,
-        candidate.name,
+    names = f"{capsule.reference} (capsule)", capsule.baseline, candidate.name
+    return ParityReport(
+        *names,
         capsule.precision,
-        tuple(found.outputs),
-        tuple(layers),
+        tuple(_output_rows(capsule, found, names)),
+        tuple(row for _, row in sorted(found.layers.items())),
         tuple(found.unchecked),
         (*found.notes, *capsule.notes),
+        capsule.unproven,
     )
 
 
@@ -130,7 +108,8 @@ def judge(capsule: Capsule, candidate: Candidate) -> Proof:
 class _Findings:
     """What the report is made of; filled run by run."""
 
-    outputs: list[Row] = field(default_factory=list)
+    outputs: dict[str, OutputFindings] = field(default_factory=dict)
+    rows: dict[str, list[Row]] = field(default_factory=dict)
     layers: dict[int, Row] = field(default_factory=dict)
     unchecked: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -151,9 +130,35 @@ def _judge_run(capsule: Capsule, number: int, candidate: Candidate, found: _Find
 
     given = candidate.give(number, run, {boundary.name: boundary for boundary in at_run}, sink)
     for output in run.outputs:
-        value = given[output.name]
         wrong = _wrong_type(candidate.types.get(output.name, ""), output.dtype, capsule.precision)
-        found.outputs.append(_row(output, run, wrong or value))
+        value = wrong or given[output.name]
+        row = _row(output, run, value)
+        found.rows.setdefault(output.name, []).append(row)
+        known = found.outputs.setdefault(output.name, OutputFindings())
+        known.pairs.append(Pair(row.candidate, row.baseline, row.fault))
+        known.meter.add(output.values, run.size)
+        if row.candidate is not None and not isinstance(value, str):
+            known.channels.add(output.values, value, output.values)
+
+
+def _output_rows(capsule: Capsule, found: _Findings, names: tuple[str, str, str]) -> Iterator[Row]:
+    """As `parity` has them: with what keeps an output from being proof, and its channel that is out of its budget."""
+    precision = capsule.precision if capsule.precision in UNSTABLE else "float32"  # int8 has no baseline
+    for name, rows in found.rows.items():
+        known = found.outputs[name]
+        doubt = capsule.doubts.get(name) or doubt_of(known, rows, pooled(known.pairs), names, precision)
+        yield from (replace(row, doubt=doubt) for row in rows)
+        if name in capsule.channels and all(row.within for row in rows):
+            yield from channel_row(name, _channels(known, capsule.channels[name]), precision)
+
+
+def _channels(known: OutputFindings, baseline: Mapping[int, Float64s]) -> list[Channel]:
+    """The candidate's channels beside the baseline's, whose errors are shares of their scale."""
+    return [
+        replace(channel, baseline=float(baseline[channel.axis][channel.index]) * channel.scale)
+        for channel in known.channels.channels()
+        if channel.index < len(baseline.get(channel.axis, ()))
+    ]
 
 
 def _row(reference: Reference, run: Run, value: Given) -> Row:
@@ -190,33 +195,5 @@ def _wrong_type(given: str, expected: str, precision: str) -> str | None:
     return None if given == expected or either or not (given and expected) else f"dtype {given}, expected {expected}"
 
 
-def _of_output(name: str, rows: list[Row]) -> Judgement:
-    for row in rows:
-        if not row.passed:
-            return verdicts.failed(f"output {name}, {row.batch}: {_words(row)}")
-    doubts = list(_doubts(rows))
-    if len(doubts) == len(rows):
-        return verdicts.inconclusive(f"output {name}: {doubts[0]}")
-    return verdicts.passed()
-
-
-def _words(row: Row) -> str:
-    """Of a row that failed."""
-    return row.fault or f"{row.excess:.3g} times its budget"
-
-
-def _doubts(rows: list[Row]) -> Iterator[str]:
-    """Why rows that passed prove nothing."""
-    for row in rows:
-        errors, allowed = row.candidate, row.budget
-        assert errors is not None  # as in every row that passed
-        assert allowed is not None
-        size = errors.scale_rms if errors.floating else 1.0
-        if errors.size == 0:
-            yield "there is no finite element to compare"
-        elif allowed.rms > PROVES_NOTHING * size:
-            yield f"an error of {allowed.rms:.1e} would pass, and its values have the size {size:.1e}"
-
-
-def _with_note(proof: Proof, note: str) -> Proof:
-    return replace(proof, notes=(note, *proof.notes))
+def _with_note(report: ParityReport, note: str) -> ParityReport:
+    return replace(report, notes=(note, *report.notes))

@@ -7,14 +7,25 @@ is checked, and so is what they say together: budgets are finite numbers, so tha
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from normexport.capsule.content import FORMAT, Capsule, Reference, Rule, Run, Signal, Special, Within, count_special
+from normexport.capsule.content import (
+    FORMAT,
+    MOST_DB,
+    Capsule,
+    Reference,
+    Rule,
+    Run,
+    Signal,
+    Special,
+    Within,
+    count_special,
+)
 from normexport.capsule.writing import TEXT
 from normexport.engine.manifest import file_of
 from normexport.errors import UsageError
@@ -35,11 +46,11 @@ from normexport.io.json_files import (
 from normexport.io.numpy_files import StoredArray, opened_arrays
 from normexport.onnx_export.inputs import DTYPES
 from normexport.parity import Errors
+from normexport.parity.metrics import Float64s
 from normexport.runtime import Array
 
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 _MOST_AXES = 64
-_MOST_DB = 400.0
 _MEASURES = ("scale_rms", "scale_max", "rms", "max_abs")
 _SPECIAL = ("nan", "inf", "-inf")
 
@@ -82,6 +93,9 @@ class _Reader:
             runs,
             boundaries,
             run,
+            fields.get("doubts", by_name(line)),
+            fields.get("unproven", many(line)),
+            _by_output(fields.get("channels", many(self._channels))),
             fields.get("source", optional(file_of)),
             fields.get("model", many(file_of)),
             fields.get("versions", by_name(word)),
@@ -140,6 +154,17 @@ class _Reader:
         fields.no_more()
         return _checked(Reference(name, values, rule, shape, special, at, path, kind), where)  # type: ignore[arg-type]
 
+    def _channels(self, value: Any, where: str) -> tuple[str, int, Float64s]:
+        fields = record(value, where)
+        name, axis, shares = fields.get("output", line), fields.get("axis", count), fields.get("values", self._array)
+        fields.no_more()
+        if shares.dtype != np.float64 or shares.ndim != 1:
+            raise BadJson(f"{where}.values are not one number for each channel")
+        floats = np.asarray(shares, dtype=np.float64)
+        if not (np.isfinite(floats) & (floats >= 0)).all():
+            raise BadJson(f"{where}.values are not finite numbers of 0 or more")
+        return name, axis, floats
+
     def _array(self, value: Any, where: str) -> Array:
         name = line(value, where)
         if name not in self._stored:
@@ -159,6 +184,13 @@ def _input(value: Any, where: str) -> tuple[str, str]:
     if dtype not in DTYPES:
         raise BadJson(f"{where}.dtype is none of {', '.join(DTYPES)}")
     return name, dtype
+
+
+def _by_output(channels: Sequence[tuple[str, int, Float64s]]) -> dict[str, dict[int, Float64s]]:
+    found: dict[str, dict[int, Float64s]] = {}
+    for name, axis, shares in channels:
+        found.setdefault(name, {})[axis] = shares
+    return found
 
 
 def _special(value: Any, where: str) -> Special:
@@ -184,7 +216,7 @@ def _rule(value: Any, where: str) -> Rule:
 
 
 def _decibels(value: Any, where: str) -> float:
-    if abs(found := number(value, where)) > _MOST_DB:
+    if abs(found := number(value, where)) > MOST_DB:
         raise BadJson(f"{where} is {found:g}, and a distance that float64 can have is needed")
     return found
 
@@ -244,6 +276,8 @@ def _check_runs(capsule: Capsule) -> None:
     outputs = [output.name for output in capsule.runs[0].outputs]
     if len(set(outputs)) < len(outputs):
         raise BadJson("two of its outputs have one name")
+    if not {*capsule.doubts, *capsule.channels} <= set(outputs):
+        raise BadJson("its doubts or channels are of outputs that it does not have")
     for index, run in enumerate(capsule.runs):
         if list(run.feeds) != list(capsule.inputs):
             raise BadJson(f"runs[{index}] has other inputs than the capsule")

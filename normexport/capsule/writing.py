@@ -51,6 +51,9 @@ def _document(capsule: Capsule, arrays: dict[str, Array]) -> dict[str, Any]:
         "inputs": [{"name": name, "dtype": dtype} for name, dtype in capsule.inputs.items()],
         "runs": [_run(run, index, arrays) for index, run in enumerate(capsule.runs)],
         "boundaries": _boundaries(capsule, arrays),
+        "doubts": dict(capsule.doubts),
+        "unproven": list(capsule.unproven),
+        "channels": _channels(capsule, arrays),
         "source": None if capsule.source is None else asdict(capsule.source),
         "model": [asdict(file) for file in capsule.model],
         "versions": dict(capsule.versions),
@@ -84,6 +87,14 @@ def _boundaries(capsule: Capsule, arrays: dict[str, Array]) -> dict[str, Any]:
     return {"run": capsule.boundary_run, "tensors": tensors}
 
 
+def _channels(capsule: Capsule, arrays: dict[str, Array]) -> list[dict[str, Any]]:
+    listed = [(name, axis, shares) for name, axes in capsule.channels.items() for axis, shares in axes.items()]
+    return [
+        {"output": name, "axis": axis, "values": _kept(arrays, f"channels_{number}", shares)}
+        for number, (name, axis, shares) in enumerate(listed)
+    ]
+
+
 def _kept(arrays: dict[str, Array], name: str, array: Array) -> str:
     arrays[name] = array
     return name
@@ -111,7 +122,7 @@ def _errors(errors: Errors | None) -> dict[str, Any] | None:
 def _require_printable(value: Any) -> None:
     """Names are read as one line of text each; a model may call a value anything."""
     if isinstance(value, dict):
-        for item in value.values():
+        for item in (*value.keys(), *value.values()):
             _require_printable(item)
     elif isinstance(value, list):
         for item in value:

@@ -9,7 +9,7 @@ from normexport.nn import L1BatchNorm2d
 
 
 class Headed(nn.Module):
-    """Scores, the class that they choose, and how large they are: two floats and an integer."""
+    """Scores, where a feature is largest, and how large the scores are: two floats and an integer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class Headed(nn.Module):
         x = torch.relu(self.norm(self.conv(x)))
         x = torch.tanh(self.second(x))
         scores = self.head(x.mean((2, 3)))
-        return scores, scores.argmax(1), scores.square().sum(1)
+        return scores, x[:, 0].flatten(1).argmax(1), scores.square().sum(1)
 
 
 def trained() -> Headed:

@@ -151,6 +151,9 @@ HOSTILE = {
     "inputs that are not its own": lambda d: d["inputs"].append({"name": "z", "dtype": "float32"}),
     "an input of another type": lambda d: d["inputs"][0].update(dtype="int64"),
     "an unknown type": lambda d: d["inputs"][0].update(dtype="string"),
+    "doubts of nothing": lambda d: d.update(doubts={"\x1b[2J": "x"}),
+    "a channel of nothing": lambda d: d["channels"][0].update(output="nothing"),
+    "channels of another array": lambda d: d["channels"][0].update(values="output_0_0"),
     "a run that is not there": lambda d: d["boundaries"].update(run=9),
     "a huge shape": lambda d: d["boundaries"]["tensors"][0].update(shape=[1 << 40, 1 << 40]),
     "many axes": lambda d: d["boundaries"]["tensors"][0].update(shape=[1] * 100),
@@ -243,6 +246,6 @@ def test_a_limit_as_large_as_the_values_proves_nothing(sealed, tmp_path):
     arrays = {name: array for name, array in arrays.items() if name != "boundary_2"}
     path = packed(tmp_path / "h.npz", document, arrays)
     known = capsule.read(path)
-    proof = capsule.prove(known, sealed.model)
-    assert proof.judgement.verdict.word == "INCONCLUSIVE"
-    assert known.runs[0].outputs[0].name in proof.judgement.reasons[0]
+    report = capsule.prove(known, sealed.model)
+    assert report.judgement.verdict.word == "INCONCLUSIVE"
+    assert f"output {known.runs[0].outputs[0].name}: it is nearly the same" in report.judgement.reasons[0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,6 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from normexport import capsule
+from normexport.capsule import Capsule, Reference, Run, Within
+from normexport.capsule.candidates import ArraysCandidate
 from normexport.errors import UsageError
 from normexport.verdicts import Verdict
 
@@ -20,25 +24,24 @@ def saved(path, arrays):
 
 
 def test_the_file_it_was_made_with_passes_as_it_did(sealed):
-    proof = capsule.prove(sealed.path, sealed.model)
-    assert proof.judgement.verdict is Verdict.PASSED
+    report = capsule.prove(sealed.path, sealed.model)
+    assert report.judgement.verdict is Verdict.PASSED
     parity = sealed.report.parity
-    by_run = sorted(parity.outputs, key=lambda row: [batch.name for batch in parity.batches].index(row.batch))
-    for told, row in zip((*proof.outputs, *proof.layers), (*by_run, *parity.layers), strict=True):
+    for told, row in zip((*report.outputs, *report.layers), (*parity.outputs, *parity.layers), strict=True):
         assert (told.tensor, told.path, told.batch, told.budget) == (row.tensor, row.path, row.batch, row.budget)
         assert told.excess == pytest.approx(row.excess)
-    assert [row.path for row in proof.layers] == ["norm", "second", "head"]
+    assert [row.path for row in report.layers] == ["norm", "second", "head"]
 
 
 @pytest.mark.parametrize(
     ("weight", "factor", "path"), [("conv", 1.001, "norm"), ("second", 1.001, "second"), ("head", 1.01, "head")]
 )
 def test_a_channel_that_is_off_fails_at_its_module(sealed, tmp_path, weight, factor, path):
-    proof = capsule.prove(sealed.path, sealed.broken(tmp_path / "b.onnx", weight, factor))
-    assert proof.judgement.verdict is Verdict.FAILED
-    assert proof.first_divergence.path == path
-    assert path in proof.judgement.reasons[0]
-    assert proof.notes[0] == "b.onnx is another file than the capsule was made with"
+    report = capsule.prove(sealed.path, sealed.broken(tmp_path / "b.onnx", weight, factor))
+    assert report.judgement.verdict is Verdict.FAILED
+    assert report.first_divergence.path == path
+    assert f"{path}: is out of its budget" in " ".join(report.judgement.reasons)
+    assert report.notes[0] == "b.onnx is another file than the capsule was made with"
 
 
 def test_swapped_outputs_fail(sealed, tmp_path):
@@ -59,10 +62,10 @@ def test_a_file_without_one_of_the_outputs_fails(sealed, tmp_path):
     model = onnx.load(sealed.model)
     gone = model.graph.output.pop()
     onnx.save(model, tmp_path / "two.onnx")
-    proof = capsule.prove(sealed.path, tmp_path / "two.onnx")
-    assert proof.judgement.verdict is Verdict.FAILED
-    assert f"output {gone.name}, " in proof.judgement.reasons[0]
-    assert "is missing" in proof.judgement.reasons[0]
+    report = capsule.prove(sealed.path, tmp_path / "two.onnx")
+    assert report.judgement.verdict is Verdict.FAILED
+    assert f"output {gone.name}: " in report.judgement.reasons[0]
+    assert "is missing" in report.judgement.reasons[0]
 
 
 def test_an_output_of_another_type_fails(sealed, tmp_path):
@@ -74,16 +77,16 @@ def test_an_output_of_another_type_fails(sealed, tmp_path):
     model.graph.node.append(helper.make_node("Cast", ["inner"], [name], to=TensorProto.DOUBLE))
     model.graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
     onnx.save(model, tmp_path / "double.onnx")
-    proof = capsule.prove(sealed.path, tmp_path / "double.onnx")
-    assert proof.judgement.verdict is Verdict.FAILED
-    assert "dtype float64, expected float32" in proof.judgement.reasons[0]
+    report = capsule.prove(sealed.path, tmp_path / "double.onnx")
+    assert report.judgement.verdict is Verdict.FAILED
+    assert "dtype float64, expected float32" in report.judgement.reasons[0]
 
 
 def test_arrays_of_another_program_pass(sealed, tmp_path):
-    proof = capsule.prove(sealed.path, saved(tmp_path / "r.npz", sealed.arrays()))
-    assert proof.judgement.verdict is Verdict.PASSED
-    assert len(proof.outputs) == 9
-    assert {reason for _, reason in proof.unchecked} == {"is not in the candidate"}
+    report = capsule.prove(sealed.path, saved(tmp_path / "r.npz", sealed.arrays()))
+    assert report.judgement.verdict is Verdict.PASSED
+    assert len(report.outputs) == 9
+    assert {reason for _, reason in report.unchecked} == {"is not in the candidate"}
 
 
 @pytest.mark.parametrize("output", range(3))
@@ -92,9 +95,9 @@ def test_every_output_counts_whatever_its_type(sealed, tmp_path, output):
     name = [key for key in arrays if key.startswith("2/")][output]
     wrong = arrays[name].copy()
     wrong.reshape(-1)[-1] += 1
-    proof = capsule.prove(sealed.path, saved(tmp_path / "r.npz", arrays | {name: wrong}))
-    assert proof.judgement.verdict is Verdict.FAILED
-    assert f"output {name[2:]}, " in " ".join(proof.judgement.reasons)
+    report = capsule.prove(sealed.path, saved(tmp_path / "r.npz", arrays | {name: wrong}))
+    assert report.judgement.verdict is Verdict.FAILED
+    assert f"output {name[2:]}: " in " ".join(report.judgement.reasons)
 
 
 @pytest.mark.parametrize(
@@ -107,16 +110,16 @@ def test_every_output_counts_whatever_its_type(sealed, tmp_path, output):
         (lambda a: a.astype(np.int64), "dtype"),
         (lambda a: a.astype(np.complex64), "dtype"),
         (lambda a: a.astype("U8"), "dtype"),
-        (lambda a: a * 0, "times its budget"),
-        (lambda a: a[::-1], "times its budget"),
+        (lambda a: a * 0, "is out of its budget"),
+        (lambda a: a[::-1], "is out of its budget"),
     ],
 )
 def test_wrong_arrays_fail(sealed, tmp_path, change, words):
     arrays = sealed.arrays()
     name = next(key for key in arrays if key.startswith("2/"))
-    proof = capsule.prove(sealed.path, saved(tmp_path / "r.npz", arrays | {name: change(arrays[name])}))
-    assert proof.judgement.verdict is Verdict.FAILED
-    assert words in " ".join(proof.judgement.reasons)
+    report = capsule.prove(sealed.path, saved(tmp_path / "r.npz", arrays | {name: change(arrays[name])}))
+    assert report.judgement.verdict is Verdict.FAILED
+    assert words in " ".join(report.judgement.reasons)
 
 
 def test_wider_arrays_of_another_program_pass(sealed, tmp_path):
@@ -131,26 +134,69 @@ def test_boundaries_of_another_program_are_judged(sealed, tmp_path):
     known = capsule.read(sealed.path)
     first = known.boundaries[0]
     right = {f"{known.boundary_run}/{first.name}": first.values.astype(np.float32)}
-    proof = capsule.prove(known, saved(tmp_path / "right.npz", sealed.arrays() | right))
-    assert proof.judgement.passed
-    assert first.path in [row.path for row in proof.layers]
+    report = capsule.prove(known, saved(tmp_path / "right.npz", sealed.arrays() | right))
+    assert report.judgement.passed
+    assert first.path in [row.path for row in report.layers]
     wrong = {name: array * 1.001 for name, array in right.items()}
-    proof = capsule.prove(known, saved(tmp_path / "wrong.npz", sealed.arrays() | wrong))
-    assert proof.judgement.verdict is Verdict.FAILED
-    assert proof.first_divergence.tensor == first.name
+    report = capsule.prove(known, saved(tmp_path / "wrong.npz", sealed.arrays() | wrong))
+    assert report.judgement.verdict is Verdict.FAILED
+    assert report.first_divergence.tensor == first.name
+
+
+def test_one_channel_that_is_off_fails_although_its_output_is_within_its_budget(sealed):
+    """Beside a channel a thousand times as large, nothing of a small one is seen in the whole."""
+    rng = np.random.default_rng(2)
+    right = rng.standard_normal((64, 2)) * [1000.0, 1.0]
+    exact = Reference("y", right, Within(6e-3, 2e-2), right.shape, (0, 0, 0), dtype="float32")
+    run = Run("real, batch 64", 64, {"x": np.zeros((64, 1), np.float32)}, (exact,))
+    known = Capsule("float32", "r", "b", {"x": "float32"}, (run,), channels={"y": {1: np.array([1e-7, 1e-7])}})
+    for factor, verdict in ((1 + 1e-7, Verdict.PASSED), (1.001, Verdict.FAILED)):
+        stored = {"0/y": right * [1.0, factor]}
+        candidate = ArraysCandidate(Path("a.npz"), {name: Plain(array) for name, array in stored.items()}, known)
+        report = capsule.judge(known, candidate)
+        assert report.judgement.verdict is verdict
+        assert all(row.within for row in report.outputs if row.batch == run.name)
+
+
+def test_an_output_that_is_always_the_same_proves_nothing(sealed):
+    right = np.full((8, 3), 2.0)
+    exact = Reference("y", right, Within(1e-6, 1e-6), right.shape, (0, 0, 0), dtype="float32")
+    run = Run("real, batch 8", 8, {"x": np.zeros((8, 1), np.float32)}, (exact,))
+    known = Capsule("float32", "r", "b", {"x": "float32"}, (run,))
+    report = capsule.judge(known, ArraysCandidate(Path("a.npz"), {"y": Plain(right)}, known))
+    assert report.judgement.verdict is Verdict.INCONCLUSIVE
+
+
+def test_doubts_of_the_conversion_stay_doubts(sealed):
+    known = capsule.read(sealed.path)
+    name = known.runs[0].outputs[1].name
+    for doubtful in (replace(known, doubts={name: "it was so"}), replace(known, unproven=("it was so",))):
+        report = capsule.prove(doubtful, sealed.model)
+        assert report.judgement.verdict is Verdict.INCONCLUSIVE
+        assert "it was so" in report.judgement.reasons[0]
+
+
+class Plain:
+    """An array as a file has it."""
+
+    def __init__(self, array):
+        self.shape, self.dtype, self._array = array.shape, array.dtype, array
+
+    def read(self):
+        return self._array
 
 
 def test_arrays_without_an_output_fail_and_without_any_prove_nothing(sealed, tmp_path):
     arrays = sealed.arrays()
     gone = next(key for key in arrays if key.startswith("1/"))
     left = {name: array for name, array in arrays.items() if name != gone}
-    proof = capsule.prove(sealed.path, saved(tmp_path / "less.npz", left))
-    assert proof.judgement.verdict is Verdict.FAILED
-    assert gone in " ".join(proof.judgement.reasons)
+    report = capsule.prove(sealed.path, saved(tmp_path / "less.npz", left))
+    assert report.judgement.verdict is Verdict.FAILED
+    assert gone in " ".join(report.judgement.reasons)
     for arrays in ({"zz": np.ones(3)}, {}):
-        proof = capsule.prove(sealed.path, saved(tmp_path / "none.npz", arrays))
-        assert proof.judgement.verdict is Verdict.INCONCLUSIVE
-        assert not proof.passed
+        report = capsule.prove(sealed.path, saved(tmp_path / "none.npz", arrays))
+        assert report.judgement.verdict is Verdict.INCONCLUSIVE
+        assert not report.passed
 
 
 def test_a_fixed_batch_is_judged_at_its_size_and_says_so(sealed, tmp_path):
@@ -158,10 +204,10 @@ def test_a_fixed_batch_is_judged_at_its_size_and_says_so(sealed, tmp_path):
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 2
     onnx.save(model, tmp_path / "two.onnx")
-    proof = capsule.prove(sealed.path, tmp_path / "two.onnx")
-    assert proof.judgement.passed
-    assert {row.batch for row in proof.outputs} == {"random x0.1, batch 2"}
-    assert sum("was not judged: the candidate takes a batch of 2" in note for note in proof.notes) == 2
+    report = capsule.prove(sealed.path, tmp_path / "two.onnx")
+    assert report.judgement.passed
+    assert {row.batch for row in report.outputs} == {"random x0.1, batch 2"}
+    assert sum("was not judged: the candidate takes a batch of 2" in note for note in report.notes) == 2
 
 
 def test_no_batch_that_the_candidate_takes_proves_nothing(sealed, tmp_path):
@@ -184,8 +230,8 @@ def test_another_model_is_refused_by_its_inputs(sealed, tmp_path):
 
 
 def test_the_json_has_verdict_reasons_and_rows(sealed, tmp_path):
-    proof = capsule.prove(sealed.path, sealed.broken(tmp_path / "b.onnx", "head", 1.01))
-    told = json.loads(json.dumps(proof.as_dict(), allow_nan=False))
+    report = capsule.prove(sealed.path, sealed.broken(tmp_path / "b.onnx", "head", 1.01))
+    told = json.loads(json.dumps(report.as_dict(), allow_nan=False))
     assert (told["passed"], told["verdict"], told["first_divergence"]) == (False, "failed", "head")
     assert told["reasons"]
     assert len(told["outputs"]) == 9
