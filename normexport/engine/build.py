@@ -288,6 +288,7 @@ def _request(
         "optimization_level": config.optimization_level,
         "flags": [name for name, wanted in flags.items() if wanted],
         "tf32": config.tf32,
+        "debug_tensors": config.debug_tensors,
         "hardware_compatible": config.hardware_compatible,
         "timing_cache": None if config.timing_cache is None else str(config.timing_cache),
         "timings": None if timings is None else str(timings),

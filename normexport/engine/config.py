@@ -38,6 +38,7 @@ class EngineConfig:
         weight_streaming: allow weights to be streamed from host memory.
         refit: allow weights to be replaced in the plan; building such a plan needs a GPU.
         tf32: let float32 layers multiply in TF32, with 10 bits of mantissa; faster, and no float32 any more.
+        debug_tensors: let the tensors that are not fused be seen while the plan runs, and so be judged by `prove`.
         timeout: seconds after which the build is given up; None: never.
         log: file that receives all the vendor says.
         weights_under: a folder in which external data of the ONNX file may lie too (`normexport.io.external_data`).
@@ -58,6 +59,7 @@ class EngineConfig:
     weight_streaming: bool = False
     refit: bool = False
     tf32: bool = False
+    debug_tensors: bool = False
     timeout: float | None = None
     log: str | Path | None = None
     weights_under: str | Path | None = None

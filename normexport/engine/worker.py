@@ -97,6 +97,10 @@ class Worker:
 
     def build(self, network: Any, request: dict[str, Any]) -> None:
         """Configure, build, write request["plan"]; open it first where it is for the GPU at hand."""
+        if request["debug_tensors"]:
+            mark = getattr(network, "mark_unfused_tensors_as_debug_tensors", None)
+            if mark is None or not mark():
+                self.fail("config", f"version {self._trt.__version__} can't show tensors inside an engine")
         config = self._configured(request)
         plan = self._builder.build_serialized_network(network, config)
         if plan is None:

@@ -81,7 +81,7 @@ class TensorRTRuntime:
         self._by_shapes: dict[tuple[tuple[int, ...], ...], Any] = {}
 
     def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
-        """As the protocol's; inner values are never there."""
+        """As the protocol's; inner values are there where the plan was built with debug tensors, and not fused."""
         import torch
 
         arrays = checked(self.name, self.inputs, feeds)
@@ -91,7 +91,21 @@ class TensorRTRuntime:
         for name, array in arrays.items():
             tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
             tensors[name] = tensor.to(getattr(torch, types[name]))
+        if capture and self.manifest.options.get("debug_tensors") is True:
+            return self._watched(tensors, capture, sink)
         return {name: _array(tensor) for name, tensor in self.run_tensors(tensors).items()}
+
+    def _watched(self, feeds: Tensors, capture: Collection[str], sink: Sink | None) -> dict[str, Array]:
+        """Outputs and debug tensors of one run, in a context of its own."""
+        from normexport.runtime.trt_debug import DebugTensors
+
+        self._shapes(feeds)
+        context, captured = self._new_context(), dict[str, Array]()
+        watched = DebugTensors(self._trt, context, capture, sink or captured.__setitem__)
+        outputs = {name: _array(tensor) for name, tensor in self._directly(context, feeds).items()}
+        watched.check()  # the copies of the outputs have waited for the engine
+        self.dropped = {name: "is fused inside the engine" for name in capture if name not in watched.given}
+        return captured | outputs
 
     def run_tensors(self, feeds: Tensors) -> dict[str, torch.Tensor]:
         """Outputs for tensors on the GPU, on the current stream.

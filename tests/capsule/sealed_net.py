@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from normexport.nn import L1BatchNorm2d
@@ -38,3 +40,14 @@ def saved(model: nn.Module, path) -> None:
     """As an exported program with a free batch."""
     batch = {0: torch.export.Dim("batch")}
     torch.export.save(torch.export.export(model, (torch.randn(2, 3, 8, 8),), dynamic_shapes=(batch,)), path)
+
+
+def broken(source, path, weight: str, factor: float):
+    """An ONNX file with one output channel of the weight called `weight`... scaled; gives the path."""
+    model = onnx.load(source)
+    (tensor,) = [each for each in model.graph.initializer if each.name.startswith(weight) and len(each.dims) > 1]
+    array = numpy_helper.to_array(tensor).copy()
+    array[0] *= factor
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    onnx.save(model, path)
+    return path

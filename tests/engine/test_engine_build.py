@@ -114,6 +114,14 @@ def test_options_reach_the_builder(model, plan, tmp_path):
     assert build_engine(model, plan, config).options["workspace"] == 1 << 28, "the timing cache is read again"
 
 
+def test_debug_tensors_are_marked_in_the_network_and_told_in_the_manifest(model, plan):
+    plain = build_engine(model, plan, FAST)
+    watched = build_engine(model, plan, EngineConfig(targets=("sm89",), debug_tensors=True))
+    assert (plain.options["debug_tensors"], watched.options["debug_tensors"]) == (False, True)
+    assert watched.plan.sha256 != plain.plan.sha256
+    assert watched.layers == plain.layers
+
+
 def test_stages_are_told_as_they_begin(model, plan):
     stages = []
     build_engine(model, plan, FAST, stages.append)

@@ -46,7 +46,7 @@ class Standin:
         return object() if self.opens else None
 
 
-def request(path: Path, *, opens: bool, embed: tuple[str, ...] = ()) -> dict[str, object]:
+def request(path: Path, *, opens: bool, embed: tuple[str, ...] = (), debug_tensors: bool = False) -> dict[str, object]:
     return {
         "plan": str(path),
         "targets": ["current"],
@@ -56,6 +56,7 @@ def request(path: Path, *, opens: bool, embed: tuple[str, ...] = ()) -> dict[str
         "optimization_level": None,
         "flags": [],
         "tf32": False,
+        "debug_tensors": debug_tensors,
         "hardware_compatible": False,
         "timing_cache": None,
         "timings": None,
@@ -99,3 +100,24 @@ def test_a_plan_for_other_gpus_is_not_opened(tmp_path: Path) -> None:
     Worker(io.StringIO(), trt).build(None, request(tmp_path / "model.plan", opens=False))
     assert trt.opened == []
     assert (tmp_path / "model.plan").exists()
+
+
+def test_unfused_tensors_are_marked_before_the_build_where_that_was_asked_for(tmp_path: Path) -> None:
+    marked = []
+    network = SimpleNamespace(mark_unfused_tensors_as_debug_tensors=lambda: marked.append(1) or True)
+    worker = Worker(io.StringIO(), Standin(opens=True))
+    worker.build(network, request(tmp_path / "model.plan", opens=False))
+    assert marked == []
+    worker.build(network, request(tmp_path / "model.plan", opens=False, debug_tensors=True))
+    assert marked == [1]
+
+
+@pytest.mark.parametrize("network", [SimpleNamespace(), SimpleNamespace(mark_unfused_tensors_as_debug_tensors=bool)])
+def test_a_version_without_debug_tensors_says_so_and_builds_nothing(tmp_path: Path, network: SimpleNamespace) -> None:
+    channel = io.StringIO()
+    with pytest.raises(SystemExit):
+        Worker(channel, Standin(opens=True)).build(
+            network, request(tmp_path / "model.plan", opens=False, debug_tensors=True)
+        )
+    assert "can't show tensors inside an engine" in json.dumps(said(channel)[-1])
+    assert not list(tmp_path.iterdir())

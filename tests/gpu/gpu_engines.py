@@ -33,6 +33,8 @@ def check(report: Report, library: Path, host: Path, folder: Path, target: str) 
             report.skipped(flavor.title, f"does not build for {target}")
         else:
             _engines(report, flavor.name, library, folder)
+            _capsule(report, flavor.name, library, folder)
+    _addresses(report)
 
 
 def _host(report: Report, library: Path, host: Path, folder: Path) -> None:
@@ -68,6 +70,56 @@ def _engines(report: Report, flavor: str, library: Path, folder: Path) -> None:
                 report.failed(f"{flavor}: {name}", fault)
             else:
                 report.passed(f"{flavor}: {name}", "built for this GPU, run, judged")
+
+
+def _capsule(report: Report, flavor: str, library: Path, folder: Path) -> None:
+    """A plan judged by a capsule, with those boundaries inside it that are not fused, and a plan of a broken copy."""
+    from capsule import sealed_net
+
+    from normexport import capsule, pipeline
+    from normexport.engine import EngineConfig, build_engine
+    from normexport.errors import NormExportError
+
+    name = f"{flavor}: capsule"
+    config = EngineConfig(flavor=flavor, targets=("current",), plugin_library=library, debug_tensors=True)
+    try:
+        sealed_net.saved(sealed_net.trained(), folder / "model.pt2")
+        how = pipeline.ConvertConfig(engine=config, capsule=folder / "c.npz")
+        pipeline.convert(folder / "model.pt2", folder / "sealed", config=how)
+        right = capsule.prove(folder / "c.npz", folder / "sealed" / "model.plan", trust=True)
+        wrong_file = sealed_net.broken(folder / "sealed" / "model.onnx", folder / "wrong.onnx", "second", 1.01)
+        build_engine(wrong_file, folder / "wrong.plan", config)
+        wrong = capsule.prove(folder / "c.npz", folder / "wrong.plan", trust=True)
+    except NormExportError as error:
+        report.failed(name, str(error))
+        return
+    seen = [row.path for row in right.layers]
+    if not right.judgement.passed or wrong.judgement.verdict.word != "FAILED":
+        report.failed(name, f"right: {right.judgement}; wrong: {wrong.judgement}; boundaries seen: {seen}")
+    else:
+        report.passed(
+            name, f"the plan passes, a broken copy fails; boundaries seen inside: {', '.join(seen) or 'none'}"
+        )
+
+
+def _addresses(report: Report) -> None:
+    """What a debug tensor's address holds is copied out of the GPU's memory, type by type."""
+    import numpy as np
+    import torch
+
+    from normexport.runtime.trt_debug import array_at
+
+    stream, faults = torch.cuda.current_stream().cuda_stream, []
+    for dtype in ("float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool"):
+        tensor = (torch.arange(24, device="cuda").reshape(2, 3, 4) % 5).to(getattr(torch, dtype))
+        host = (tensor.float() if dtype == "bfloat16" else tensor).cpu().numpy()
+        array = array_at(tensor.data_ptr(), dtype, (2, 3, 4), stream, on_device=True)
+        if array is None or array.dtype != host.dtype or not np.array_equal(array, host):
+            faults.append(dtype)
+    if faults:
+        report.failed("debug tensors", f"are read wrongly from the GPU's memory: {', '.join(faults)}")
+    else:
+        report.passed("debug tensors", "read from the GPU's memory in 8 types")
 
 
 def _judge_floats(op: str, flavor: str, library: Path, folder: Path) -> str:

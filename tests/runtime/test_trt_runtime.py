@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from normexport import capsule
+from normexport.capsule.candidates import RuntimeCandidate
 from normexport.engine.manifest import FileId, Manifest, Tensor, manifest_path, manifest_text
 from normexport.errors import EngineError, UsageError
 from normexport.runtime import TensorRTRuntime, trt
+from normexport.runtime.trt_debug import array_at
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "int64": np.int64}
 
@@ -37,8 +40,14 @@ class Context:
     def set_tensor_address(self, name, address):
         self.addresses[name] = address
 
+    def set_debug_listener(self, listener):
+        self.listener = listener
+        return True
+
     def execute_async_v3(self, stream):
         self.streams.append(stream)
+        if getattr(self, "unfused_tensors_debug_state", False):
+            self._show_inside(stream)
         count = int(np.prod(self.shape))
         arrays = {
             name: np.frombuffer((ctypes.c_char * (count * self.dtype.itemsize)).from_address(address), self.dtype)
@@ -46,6 +55,21 @@ class Context:
         }
         arrays["y"][:] = 2 * arrays["x"] + 1
         return count < 1000
+
+    def _show_inside(self, stream):
+        """Tensors as the vendor's bindings show them: an address in a PyCapsule, valid during the call."""
+        count = int(np.prod(self.shape))
+        x = np.frombuffer((ctypes.c_char * (count * self.dtype.itemsize)).from_address(self.addresses["x"]), self.dtype)
+        for name, factor in (("conv1", 2), ("reformat_1", 7), ("conv1", 9)):
+            held = (factor * x).astype(self.dtype)
+            capsule = PyCapsule_New(held.ctypes.data, None, None)
+            kind = SimpleNamespace(name=NAMES[self.dtype.name])
+            self.listener.process_debug_tensor(capsule, "host", kind, self.shape, name, stream)
+            held[:] = 0
+
+
+PyCapsule_New = ctypes.pythonapi.PyCapsule_New
+PyCapsule_New.restype, PyCapsule_New.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
 
 
 class Engine:
@@ -115,6 +139,7 @@ def vendor(context, seen, engine):
         "TensorIOMode": SimpleNamespace(INPUT="in"),
         "TensorLocation": SimpleNamespace(DEVICE="device"),
         "TensorFormat": SimpleNamespace(LINEAR="linear"),
+        "IDebugListener": type("IDebugListener", (), {"__init__": lambda self: None}),
     }
     return SimpleNamespace(__version__="1.7.2", Logger=logger_type, Runtime=Runtime, ILogger=logger, **kinds)
 
@@ -218,6 +243,62 @@ def test_inner_values_are_said_to_be_inside_the_engine(opened):
     runtime, *_ = opened()
     assert set(runtime.run({"x": np.zeros((1, 3), np.float32)}, ["conv1"])) == {"y"}
     assert runtime.dropped == {"conv1": "is inside the engine"}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_inner_values_that_are_not_fused_are_given_once_by_plans_with_debug_tensors(opened, dtype):
+    runtime, _, _ = opened(dtype, trust=False, options={"debug_tensors": True})
+    x = np.arange(6).reshape(2, 3).astype(DTYPES[dtype])
+    values = runtime.run({"x": x}, ["conv1", "conv2"])
+    np.testing.assert_array_equal(values["conv1"], 2 * x)
+    np.testing.assert_array_equal(values["y"], 2 * x + 1)
+    assert runtime.dropped == {"conv2": "is fused inside the engine"}
+    seen = []
+    assert set(runtime.run({"x": x}, ["conv1"], lambda name, value: seen.append((name, value)))) == {"y"}
+    np.testing.assert_array_equal(seen[0][1], 2 * x)
+    assert len(seen) == 1
+
+
+def test_nobody_listens_where_no_inner_value_is_asked_for(opened):
+    runtime, context, _ = opened(trust=False, options={"debug_tensors": True})
+    runtime.run({"x": np.zeros((2, 3), np.float32)})
+    assert not hasattr(context, "listener")
+
+
+def test_what_goes_wrong_in_the_vendors_call_is_raised_after_it(opened):
+    runtime, *_ = opened(trust=False, options={"debug_tensors": True})
+
+    def full(name, value):
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        runtime.run({"x": np.zeros((2, 3), np.float32)}, ["conv1"], full)
+
+
+def test_a_capsule_judges_what_is_inside_an_engine(opened):
+    """y = 2x + 1 with the tensor conv1 = 2x inside, and a capsule that is right, or wrong, about it."""
+    x = np.arange(24, dtype=np.float32).reshape(8, 3)
+
+    def judged(inside):
+        rule = capsule.Within(1e-5, 1e-5)
+        y = capsule.Reference("y", 2.0 * x.astype(np.float64) + 1, rule, x.shape, (0, 0, 0), dtype="float32")
+        conv = capsule.Reference("conv1", inside, rule, x.shape, (0, 0, 0), path="net.conv", type="Conv2d")
+        known = capsule.Capsule("float32", "r", "b", {"x": "float32"}, (capsule.Run("r", 8, {"x": x}, (y,)),), (conv,))
+        runtime, *_ = opened(trust=False, options={"debug_tensors": True})
+        return capsule.judge(known, RuntimeCandidate(runtime, {"y": "float32"}, {"x": (1, 16)}))
+
+    assert judged(2.0 * x).judgement.passed
+    report = judged(2.0 * x + 1e-3)
+    assert not report.judgement.passed
+    assert report.first_divergence.path == "net.conv"
+
+
+def test_bfloat16_in_the_hosts_memory_is_widened_exactly():
+    stored = torch.tensor([1.5, -3.0, 1e30, float("inf")], dtype=torch.bfloat16)
+    array = array_at(stored.data_ptr(), "bfloat16", (4,), 0, on_device=False)
+    np.testing.assert_array_equal(array, stored.float().numpy())
+    assert array_at(stored.data_ptr(), "fp8", (4,), 0, on_device=False) is None
+    assert array_at(0, "float32", (0, 3), 0, on_device=True).shape == (0, 3)
 
 
 def test_host_code_is_allowed_only_for_plans_that_hold_it(opened):

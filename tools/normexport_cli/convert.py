@@ -52,6 +52,7 @@ def convert(
     flavor: engine_options.Flavor = "rtx",
     targets: engine_options.Targets = [],  # noqa: B006
     no_plugins: engine_options.NoPlugins = False,
+    debug_tensors: engine_options.DebugTensors = False,
     capsule: Capsule = None,
     capsule_size: CapsuleSize = 64.0,
     json: options.Json = False,
@@ -69,9 +70,12 @@ def convert(
     """
     with working("Converting", json=json, debug=debug) as on_stage:
         how = LoadOptions.of(model, model_kwargs, dialect, trust)
-        built = engine_options.engine_config(flavor, targets, no_plugins) if engine else None
-        if built is None and (targets or no_plugins):
-            raise UsageError("--target" if targets else "--no-plugins", "has no engine to go to", "add --engine")
+        built = (
+            engine_options.engine_config(flavor, targets, no_plugins, debug_tensors=debug_tensors) if engine else None
+        )
+        asked = {"--target": targets, "--no-plugins": no_plugins, "--debug-tensors": debug_tensors}
+        for option in (option for option, given in asked.items() if given and built is None):
+            raise UsageError(option, "has no engine to go to", "add --engine")
         if not 0 < capsule_size < 1 << 20:
             raise UsageError(f"--capsule-size {capsule_size:g}", "is not a size", "give megabytes, such as 64")
         how_int8 = calibration_data, calibration, calibration_cache, calibration_batch, (max_drop, min_snr)

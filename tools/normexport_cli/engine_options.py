@@ -18,6 +18,10 @@ Targets = Annotated[
     typer.Option("--target", metavar="SM", help="GPU to build for, sm89, or current; may be repeated. Default: all."),
 ]
 NoPlugins = Annotated[bool, typer.Option("--no-plugins", metavar="", help="Build live norms from their bodies.")]
+DebugTensors = Annotated[
+    bool,
+    typer.Option("--debug-tensors", metavar="", help="Let `prove` see tensors inside the engine that are not fused."),
+]
 _SHAPE_METAVAR = "NAME:1x3x224x224,..."
 MinShapes = Annotated[
     str | None, typer.Option("--minShapes", metavar=_SHAPE_METAVAR, help="Smallest shapes, as trtexec writes them.")
