@@ -121,7 +121,6 @@ class Capsule:
         inputs: type of each input, by name.
         runs: at least one; each has all inputs and all outputs.
         boundaries: module boundaries in the order of execution, under the run number `boundary_run`.
-        doubts: by output, why agreement on it proves nothing, as it was when the capsule was made.
         unproven: what nothing in the capsule can prove, in words.
         channels: by output and axis, the RMS of the baseline's error in each channel as a share of the channel's own
             RMS (n,), over all runs.
@@ -138,7 +137,6 @@ class Capsule:
     runs: tuple[Run, ...]
     boundaries: tuple[Reference, ...] = ()
     boundary_run: int = 0
-    doubts: Mapping[str, str] = field(default_factory=dict)
     unproven: tuple[str, ...] = ()
     channels: Mapping[str, Mapping[int, Float64s]] = field(default_factory=dict)
     source: FileId | None = None

@@ -77,7 +77,6 @@ def make(
         tuple(runs.values()),
         boundaries,
         list(runs).index(at) if boundaries else 0,
-        {row.tensor: row.doubt for row in report.outputs if row.doubt is not None},
         report.unproven,
         {name: shares for name, channels in report.channels.items() if (shares := channel_shares(channels))},
         origin.source,

@@ -146,7 +146,7 @@ def _output_rows(capsule: Capsule, found: _Findings, names: tuple[str, str, str]
     precision = capsule.precision if capsule.precision in UNSTABLE else "float32"  # int8 has no baseline
     for name, rows in found.rows.items():
         known = found.outputs[name]
-        doubt = capsule.doubts.get(name) or doubt_of(known, rows, pooled(known.pairs), names, precision)
+        doubt = doubt_of(known, rows, pooled(known.pairs), names, precision)
         yield from (replace(row, doubt=doubt) for row in rows)
         if name in capsule.channels and all(row.within for row in rows):
             yield from channel_row(name, _channels(known, capsule.channels[name]), precision)

@@ -93,7 +93,6 @@ class _Reader:
             runs,
             boundaries,
             run,
-            fields.get("doubts", by_name(line)),
             fields.get("unproven", many(line)),
             _by_output(fields.get("channels", many(self._channels))),
             fields.get("source", optional(file_of)),
@@ -276,8 +275,8 @@ def _check_runs(capsule: Capsule) -> None:
     outputs = [output.name for output in capsule.runs[0].outputs]
     if len(set(outputs)) < len(outputs):
         raise BadJson("two of its outputs have one name")
-    if not {*capsule.doubts, *capsule.channels} <= set(outputs):
-        raise BadJson("its doubts or channels are of outputs that it does not have")
+    if not set(capsule.channels) <= set(outputs):
+        raise BadJson("its channels are of outputs that it does not have")
     for index, run in enumerate(capsule.runs):
         if list(run.feeds) != list(capsule.inputs):
             raise BadJson(f"runs[{index}] has other inputs than the capsule")

@@ -51,7 +51,6 @@ def _document(capsule: Capsule, arrays: dict[str, Array]) -> dict[str, Any]:
         "inputs": [{"name": name, "dtype": dtype} for name, dtype in capsule.inputs.items()],
         "runs": [_run(run, index, arrays) for index, run in enumerate(capsule.runs)],
         "boundaries": _boundaries(capsule, arrays),
-        "doubts": dict(capsule.doubts),
         "unproven": list(capsule.unproven),
         "channels": _channels(capsule, arrays),
         "source": None if capsule.source is None else asdict(capsule.source),

@@ -151,7 +151,7 @@ HOSTILE = {
     "inputs that are not its own": lambda d: d["inputs"].append({"name": "z", "dtype": "float32"}),
     "an input of another type": lambda d: d["inputs"][0].update(dtype="int64"),
     "an unknown type": lambda d: d["inputs"][0].update(dtype="string"),
-    "doubts of nothing": lambda d: d.update(doubts={"\x1b[2J": "x"}),
+    "control characters in a version": lambda d: d["versions"].update(torch="\x1b[2J"),
     "a channel of nothing": lambda d: d["channels"][0].update(output="nothing"),
     "channels of another array": lambda d: d["channels"][0].update(values="output_0_0"),
     "a run that is not there": lambda d: d["boundaries"].update(run=9),

@@ -167,13 +167,30 @@ def test_an_output_that_is_always_the_same_proves_nothing(sealed):
     assert report.judgement.verdict is Verdict.INCONCLUSIVE
 
 
-def test_doubts_of_the_conversion_stay_doubts(sealed):
+def test_what_the_conversion_could_not_prove_stays_unproven(sealed, tmp_path):
+    known = replace(capsule.read(sealed.path), unproven=("a part was replaced on the way in",))
+    capsule.write(known, tmp_path / "c.npz")
+    report = capsule.prove(tmp_path / "c.npz", sealed.model)
+    assert report.judgement.verdict is Verdict.INCONCLUSIVE
+    assert report.judgement.reasons == known.unproven
+
+
+def test_a_baseline_that_is_far_off_itself_proves_nothing(sealed, tmp_path):
     known = capsule.read(sealed.path)
-    name = known.runs[0].outputs[1].name
-    for doubtful in (replace(known, doubts={name: "it was so"}), replace(known, unproven=("it was so",))):
-        report = capsule.prove(doubtful, sealed.model)
-        assert report.judgement.verdict is Verdict.INCONCLUSIVE
-        assert "it was so" in report.judgement.reasons[0]
+    name = known.runs[0].outputs[0].name
+
+    def loose(output):
+        own = output.rule.baseline
+        off = replace(own, rms=own.scale_rms / 20, max_abs=own.scale_max / 20)
+        rule = Within(6 * off.rms, 6 * off.max_abs, off)
+        return replace(output, rule=rule) if output.name == name else output
+
+    runs = tuple(replace(run, outputs=tuple(map(loose, run.outputs))) for run in known.runs)
+    doubtful = replace(known, runs=runs, boundaries=(), channels={})
+    arrays = {key: array * (1.001 if key.endswith(name) else 1) for key, array in sealed.arrays().items()}
+    report = capsule.prove(doubtful, saved(tmp_path / "r.npz", arrays))
+    assert report.judgement.verdict is Verdict.INCONCLUSIVE
+    assert "such a budget lets wrong results through" in report.judgement.reasons[0]
 
 
 class Plain:
