@@ -24,7 +24,10 @@ _NUMBERS = ("error", "budget", "used")
 def show_parity(console: Console, report: ParityReport, every_layer: bool = False) -> None:
     """Every output under every set of inputs, the boundaries (all, or the worst), the verdict."""
     section(console, f"parity of {report.candidate} against {report.reference}")
-    words_line(console, f"a budget is set by the error of {report.baseline} itself on the same inputs")
+    if report.precision == "int8":
+        words_line(console, "a budget is the noise that its least signal-to-noise ratio allows an output")
+    else:
+        words_line(console, f"a budget is set by the error of {report.baseline} itself on the same inputs")
     _output_table(console, report.outputs)
     if every_layer and report.layers:
         section(console, "module boundaries")
