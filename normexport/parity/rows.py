@@ -85,7 +85,7 @@ def pooled(pairs: Sequence[Pair]) -> Pooled:
     # Integer tensors: `rms` is already a share. A zero reference has no relative error; its own row has the absolute.
     relative = [(e.relative_rms if e.floating else e.rms) if e.scale_rms > 0 else 0.0 for e in measured]
     largest = [e.max_abs / e.scale_max if e.scale_max > 0 else 0.0 for e in measured]
-    square = sum(e.size * share**2 for e, share in zip(measured, relative, strict=True)) / samples
+    square = sum(e.size * share * share for e, share in zip(measured, relative, strict=True)) / samples
     return Pooled(square**0.5, max(largest), samples)
 
 

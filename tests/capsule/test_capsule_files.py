@@ -249,3 +249,14 @@ def test_a_limit_as_large_as_the_values_proves_nothing(sealed, tmp_path):
     report = capsule.prove(known, sealed.model)
     assert report.judgement.verdict.word == "INCONCLUSIVE"
     assert f"output {known.runs[0].outputs[0].name}: it is nearly the same" in report.judgement.reasons[0]
+
+
+@pytest.mark.parametrize("field", ["scale_rms", "scale_max", "rms", "max_abs", "cosine", "size"])
+@pytest.mark.parametrize("number", [1e308, 1e-320, 0])
+def test_errors_of_a_baseline_at_the_ends_of_the_numbers_give_a_verdict(sealed, tmp_path, field, number):
+    document, arrays = parts(sealed.path)
+    limit(document)["baseline"][field] = int(min(number, 1e15)) if field == "size" else number
+    known = capsule.read(packed(tmp_path / "h.npz", document, arrays))
+    np.savez(tmp_path / "r.npz", **sealed.arrays())
+    told = json.dumps(capsule.prove(known, tmp_path / "r.npz").as_dict(), allow_nan=False)
+    assert json.loads(told)["verdict"] in ("passed", "inconclusive")
