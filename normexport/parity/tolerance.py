@@ -54,9 +54,9 @@ UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, 
 # Below this the spacing of numbers shrinks no further, and a roundoff is one of this size.
 SMALLEST_NORMAL = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
 
-# Relative error beyond which the yardstick is none. The worst honest float32 net measured is at 1e-4; in half types
-# roundoffs are 5e-4 and 4e-3, and inputs of mean 100 sigma alone lose 6 % of sigma to float16.
-UNSTABLE = {"float64": 0.01, "float32": 0.01, "float16": 0.1, "bfloat16": 0.3}
+# Relative error beyond which the yardstick is none. The worst honest nets measured: 1e-4 in float32, 0.34 % in float16
+# and 2.4 % in bfloat16 (21 examples, each value rounded).
+UNSTABLE = {"float64": 0.01, "float32": 0.01, "float16": 0.02, "bfloat16": 0.1}
 
 # A channel is judged on few numbers, beside thousands of others: only what is far out counts.
 CHANNEL_FACTOR = 8.0
