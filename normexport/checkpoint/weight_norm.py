@@ -103,6 +103,8 @@ class StoredWeight:
 def slice_norms(v: Tensor, axis: int, p: float) -> Tensor:
     """||v||_p over all axes but `axis`, kept as size 1; over all of them where axis is -1."""
     axes = [each for each in range(v.dim()) if axis == -1 or each != axis]
+    if not axes:  # each number of a vector is a slice; torch would take no axes for all axes
+        return v.abs()
     norms: Tensor = torch.linalg.vector_norm(v, float(p), dim=axes, keepdim=True)
     return norms
 
@@ -128,7 +130,7 @@ def _stored(state: State, layout: Layout, at: str, name: str) -> StoredWeight | 
         return None
     parts = {role: state.tensors[key] for role, key in keys.items()}
     v, g, rho = parts["v"], parts.get("g"), parts.get("rho")
-    if v.dim() < 2 or (g is not None and g.dim() not in (0, v.dim())):
+    if v.dim() < 1 or (g is not None and g.dim() not in (0, v.dim())):
         return None
     if any(part.is_complex() or not _spreads(part, v) for part in parts.values()):
         return None

@@ -56,6 +56,17 @@ def _bounded_weight_norm(v: Any, rho: Any, axis: int, p: float) -> Any:
     return _OPSET.BoundedWeightNorm(v, rho, axis=axis, p=p)
 
 
+def _weight_norm(v: Any, g: Any, dim: int = 0) -> tuple[Any, Any]:
+    """torch's weight norm g * v / ||v||, the norm over all axes but `dim`.
+
+    The form that torch itself gives the exporter takes the norm over everything where v has no other axis.
+    """
+    axes = [axis for axis in range(len(v.shape)) if axis != dim]
+    exact = _STANDARD.Cast(v, to=ir.DataType.FLOAT.value) if v.dtype == ir.DataType.BFLOAT16 else v
+    norm = _STANDARD.ReduceL2(exact, _STANDARD.Constant(value_ints=axes)) if axes else _STANDARD.Abs(exact)
+    return _STANDARD.Mul(v, _STANDARD.Div(g, _STANDARD.CastLike(norm, g))), norm
+
+
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     """torch operator -> function that emits its ONNX node, for `torch.onnx.export(custom_translation_table=)`."""
     norms.register_schemas()
@@ -64,6 +75,7 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         ops.running_norm.default: _running_norm,
         ops.live_norm.default: _live_norm,
         ops.bounded_weight_norm.default: _bounded_weight_norm,
+        torch.ops.aten._weight_norm_interface.default: _weight_norm,
     }
 
 
