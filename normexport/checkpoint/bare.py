@@ -32,7 +32,7 @@ def inspect_state(
 
 def _record(stored: Stored, named: Dialect | None) -> NormRecord:
     require_finite_norm(stored)
-    options = stored.readings()
+    options = stored.readings(named)
     if named is not None and named in options:
         options = (named,)
     first = options[0]

@@ -15,7 +15,7 @@ from normexport.checkpoint.finite import require_finite, require_finite_norm
 from normexport.checkpoint.prefix import prefixes, without_common_prefix
 from normexport.checkpoint.recognise import Stored, choose, stored_norms
 from normexport.checkpoint.records import WeightNormRecord
-from normexport.checkpoint.settle import Settled, is_leaf, own_tensors
+from normexport.checkpoint.settle import Settled, has_hooks, is_leaf, own_tensors
 from normexport.checkpoint.state import EXTRA_STATE, State, unwrapped
 from normexport.checkpoint.weight_norm import stored_weights
 from normexport.checkpoint.words import shortened
@@ -50,8 +50,11 @@ def fit(model: nn.Module, state: State, named: Dialect | None, place: str) -> tu
     for path, module in list(model.named_modules()):
         if path in norms and (dialect := _other_dialect(module, norms[path], named)) is not None:
             _require_channels(path, module, norms[path])
+            _require_one_norm(norms, path, places[module])
             eps = float(getattr(module, "eps", EPS))
             settled.replace(module, norms[path], dialect, eps)
+            if has_hooks(module):
+                settled.doubt(path, "its hooks are left out with the norm that it replaces")
             if dialect.reading.uses_eps:
                 settled.remark(path, f"epsilon {eps:g} is the model's; the file does not store it")
             replaced |= {f"{each}." if each else "" for each in places[module]}
@@ -84,7 +87,7 @@ def _other_dialect(module: nn.Module, stored: Stored, named: Dialect | None) -> 
     is_norm = isinstance(module, (Norm, RunningNorm, _BatchNorm))
     if not is_norm and (own.keys == stored.keys or not own.readings() or not is_leaf(module)):
         return None
-    ours = isinstance(module, (Norm, RunningNorm)) and named not in stored.readings()
+    ours = isinstance(module, (Norm, RunningNorm)) and named not in stored.readings(named)
     if ours and set(own.readings()) & set(stored.readings()):
         return None  # the user named the factory: its module says what the keys mean, where they can mean that
     dialect = choose(stored, named)
@@ -107,17 +110,38 @@ def _places(model: nn.Module) -> dict[nn.Module, list[str]]:
 
 
 def _require_ties(model: nn.Module, state: State, place: str) -> None:
-    """One parameter under two names has one value: of two that differ, the last would win without a word."""
-    first: dict[int, str] = {}
-    named = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
-    for name, value in named:
-        if name not in state.tensors:
-            continue
-        known = first.setdefault(id(value), name)
-        one, other = state.tensors[known], state.tensors[name]
-        if known != name and (one.shape != other.shape or not torch.equal(one.nan_to_num(), other.nan_to_num())):
-            cause = f"{known} and {name} are one tensor in the model and two in the file"
-            raise CheckpointError(place, cause, "give a model in which they are two, or save the one that is meant")
+    """Refuse a file whose values do not all stand in the `model` that has taken them, where tensors of it share memory.
+
+    One parameter under several names, or views of one: of values that differ, the last wins without a word.
+    """
+    sharing: dict[int, list[str]] = {}
+    named = dict((*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)))
+    for name in named.keys() & state.tensors.keys():
+        sharing.setdefault(named[name].untyped_storage().data_ptr(), []).append(name)
+    for names in (each for each in sharing.values() if len(each) > 1):
+        kept = {name: _is_same(named[name], state.tensors[name]) for name in sorted(names)}
+        if len(set(kept.values())) == 2:  # where none is, the model's own code makes other values of them
+            lost, won = (next(name for name, is_kept in kept.items() if is_kept == each) for each in (False, True))
+            raise _two_values(place, *sorted((lost, won)))
+
+
+def _require_one_norm(stored: Mapping[str, Stored], path: str, places: Sequence[str]) -> None:
+    """Refuse several norms of the file for one module that the model uses at several places."""
+    for other in places:
+        values = stored[path].values, stored[other].values if other in stored else {}
+        for key in values[0].keys() & values[1].keys():
+            if not _is_same(values[0][key], values[1][key]):
+                raise _two_values(path, *sorted(f"{each}.{key}".lstrip(".") for each in (path, other)))
+
+
+def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Number by number, NaN with NaN, in the type of the first."""
+    return one.shape == other.shape and torch.equal(one.detach().nan_to_num(), other.to(one.dtype).nan_to_num())
+
+
+def _two_values(place: str, one: str, other: str) -> CheckpointError:
+    cause = f"{one} and {other} are one tensor in the model and two in the file"
+    return CheckpointError(place, cause, "give a model in which they are two, or save the one that is meant")
 
 
 def _load(model: nn.Module, state: State, replaced: tuple[str, ...], place: str) -> None:
@@ -137,7 +161,6 @@ def _load(model: nn.Module, state: State, replaced: tuple[str, ...], place: str)
             + (f", and {len(clashes) - 1} more differ" if len(clashes) > 1 else ""),
             _FACTORY,
         )
-    _require_ties(model, state, place)
     _require_floats(own, state, place)
     try:
         found = model.load_state_dict(state.to_load(), strict=False)
@@ -147,6 +170,7 @@ def _load(model: nn.Module, state: State, replaced: tuple[str, ...], place: str)
     except Exception as error:  # of the model's own code, such as `set_extra_state`
         words = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise CheckpointError(place, f"the model does not take it ({words})", _FACTORY) from error
+    _require_ties(model, state, place)
     missing = [
         key
         for key in found.missing_keys

@@ -18,10 +18,11 @@ from normexport.checkpoint.finite import require_finite
 from normexport.checkpoint.fit import fit
 from normexport.checkpoint.holders import find_weights
 from normexport.checkpoint.imports import Factory, build_model
+from normexport.checkpoint.loose import is_drawn, loose_numbers, same_number
 from normexport.checkpoint.program import load_program
 from normexport.checkpoint.recognise import require_used, stored_norms
 from normexport.checkpoint.records import Checkpoint, Source, WeightNormRecord
-from normexport.checkpoint.settle import Settled, settle
+from normexport.checkpoint.settle import Settled, has_hooks, settle
 from normexport.checkpoint.state import State, unwrapped
 from normexport.checkpoint.unhook import resolve_weight_norms
 from normexport.checkpoint.unpickle import unpickle
@@ -73,7 +74,9 @@ def load(
         return _with_notes(_from_module(path, weights, named), model)
     if model is None:
         return _bare(path, weights, named)
-    return _from_state(path, weights, build_model(model, model_kwargs), named)
+    built = build_model(model, model_kwargs)
+    redrawn = _redrawn(built, model, model_kwargs)
+    return replace(_from_state(path, weights, built, named), redrawn=redrawn)
 
 
 def read_state(path: str | Path, trust: bool = False) -> State:
@@ -125,18 +128,41 @@ def _finish(
     settled.notes.extend(notes)
     model = settled.model.eval().requires_grad_(False)
     norms = tuple(settled.records.values())
-    return Checkpoint(path, source, model, None, norms, (*weights, *resolved), settled.all_notes())
+    return Checkpoint(
+        path, source, model, None, norms, (*weights, *resolved), settled.all_notes(), unproven=settled.unproven()
+    )
+
+
+def _redrawn(built: nn.Module, model: Factory, model_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Numbers that no state_dict holds, as a second call of the factory makes them where it makes others."""
+    built = _unwrapped_module(built)
+    if isinstance(model, nn.Module) or not any(map(is_drawn, loose_numbers(built, own_classes=True).values())):
+        return {}
+    try:
+        again = loose_numbers(_unwrapped_module(build_model(model, model_kwargs)), own_classes=True)
+    except UsageError:  # a factory that works once
+        return {}
+    first = loose_numbers(built, own_classes=True)
+    return {path: value for path, value in again.items() if path in first and not same_number(first[path], value)}
 
 
 def _unwrapped_module(model: nn.Module) -> nn.Module:
-    """The network inside its wrappers, parts of it that were compiled included."""
-    while (attribute := _WRAPPERS.get(type(model).__name__)) is not None and list(model._modules) == [attribute]:
-        model = model.get_submodule(attribute)
+    """The network inside its wrappers, parts of it that were compiled included.
+
+    Wrappers are PyTorch's own without hooks, which hand on what the network computes.
+    """
+    while _is_wrapper(model):
+        model = model.get_submodule(_WRAPPERS[type(model).__name__])
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if type(child).__name__ == "OptimizedModule":
+            if type(child).__name__ == "OptimizedModule" and _is_wrapper(child):
                 parent._modules[name] = child._modules["_orig_mod"]
     return model
+
+
+def _is_wrapper(model: nn.Module) -> bool:
+    attribute, home = _WRAPPERS.get(type(model).__name__), type(model).__module__
+    return home.startswith("torch.") and not has_hooks(model) and list(model._modules) == [attribute]
 
 
 def _prepare(model: nn.Module) -> list[str]:

@@ -54,17 +54,20 @@ class Stored:
         """The values as float64 numpy, half types included."""
         return {key: value.detach().cpu().to(torch.float64).numpy() for key, value in self.values.items()}
 
-    def readings(self) -> tuple[Dialect, ...]:
-        """Every dialect these tensors can be of; one where keys or version settle it, none if it is no norm."""
+    def readings(self, named: Dialect | None = None) -> tuple[Dialect, ...]:
+        """Every dialect these tensors can be of; one where keys or version settle it, none if it is no norm.
+
+        `named` by the user is one of them where notes of the file only make it unlikely: a script may have cut them.
+        """
         if any(value.is_complex() for value in self.values.values()):
             return ()
         shapes = {key: tuple(value.shape) for key, value in self.values.items()}
         fitting = tuple(each for each in DIALECTS.values() if each.fits(shapes))
         if self.metadata and "num_batches_tracked" not in self.values:
             # normexport's modules note their kind; where there are notes without one, others wrote it.
-            fitting = (
-                tuple(each for each in fitting if (each.name == "normexport") == (self.kind is not None)) or fitting
-            )
+            noted = self.kind is not None
+            likely = tuple(each for each in fitting if (each.name == "normexport") == noted)
+            fitting = tuple(each for each in fitting if each in likely or (each is named and not noted)) or fitting
         proven = tuple(each for each in fitting if each.proven(self.version))
         return proven or fitting
 
@@ -98,9 +101,9 @@ def choose(stored: Stored, named: Dialect | None) -> Dialect | None:
     Raises:
         CheckpointError: several readings are possible and none of them is named.
     """
-    options = stored.readings()
-    if named is not None and named in options:
+    if named is not None and named in stored.readings(named):
         return named
+    options = stored.readings()
     if len(options) > 1:
         raise ambiguous(stored, options)
     return options[0] if options else None

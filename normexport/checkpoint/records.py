@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 from torch.export import ExportedProgram
@@ -66,6 +67,10 @@ class Checkpoint:
         program: the exported program, where the file is one.
         norms, weight_norms: in the order of the model, or of the file.
         notes: decisions taken on the way that a reader should know.
+        unproven: parts of the model that stand for others of the file, in words, where that the two compute alike was
+            not shown: what is proven of `model` is then not proven of the file.
+        redrawn: numbers that no state_dict holds, by path, as a second call of the factory made them, where they
+            differ from the first's: whichever the network was trained with, it was others.
     """
 
     path: Path
@@ -75,3 +80,5 @@ class Checkpoint:
     norms: tuple[NormRecord, ...] = ()
     weight_norms: tuple[WeightNormRecord, ...] = ()
     notes: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()
+    redrawn: Mapping[str, Any] = field(default_factory=dict)

@@ -27,22 +27,34 @@ from normexport.norms import KINDS, AffineParams
 class Settled:
     """The model as it is being settled: `records` by module path, `used` names of the dialects met.
 
-    `notes` are of the whole file, `remarks` of single norms: what is remarked -> the paths it holds for.
+    `notes` are of the whole file, `remarks` of single norms: what is remarked -> the paths it holds for. `doubts` are
+    the remarks on parts that may compute something else than the part of the file that they stand for.
     """
 
     model: nn.Module
     records: dict[str, NormRecord] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     remarks: dict[str, list[str]] = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
 
     def remark(self, path: str, words: str) -> None:
         """Remark `words` on the norm at `path`; a network of fifty such norms gets one note."""
         self.remarks.setdefault(words, []).append(path or "the model")
 
+    def doubt(self, path: str, words: str) -> None:
+        """The same of a part that was replaced by one that was not shown to compute the same."""
+        self.remark(path, words)
+        if words not in self.doubts:
+            self.doubts.append(words)
+
     def all_notes(self) -> tuple[str, ...]:
         """Notes, then remarks with the first few of their paths."""
         return (*self.notes, *(f"{shortened(paths)}: {words}" for words, paths in self.remarks.items()))
+
+    def unproven(self) -> tuple[str, ...]:
+        """The doubts with the first few of their paths."""
+        return tuple(f"{shortened(self.remarks[words])}: {words}" for words in self.doubts)
 
     def replace(self, old: nn.Module, stored: Stored, dialect: Dialect, eps: float) -> None:
         """Put a RunningNorm decoded from `stored` wherever `old` is; refuse what divides by zero."""
@@ -59,7 +71,7 @@ class Settled:
         self.records[stored.path] = record
         self.used.add(dialect.name)
         if any(key.startswith(f"{OBSERVER}.") for key in stored.values):
-            self.remark(stored.path, "fake quantisation of its input is left out")
+            self.doubt(stored.path, "fake quantisation of its input is left out")
 
 
 def decoded(stored: Stored, dialect: Dialect, eps: float = EPS) -> AffineParams:
@@ -135,6 +147,11 @@ def inherits_forward(module: nn.Module) -> bool:
     return type(module).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward)
 
 
+def has_hooks(module: nn.Module) -> bool:
+    """Whether code of others runs beside a module's own forward."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def is_leaf(module: nn.Module) -> bool:
     """Whether a module owns nothing but tensors and an observer, as a norm does."""
     return not set(module._modules) - {OBSERVER}
@@ -180,6 +197,9 @@ def _foreign(settled: Settled, path: str, module: nn.Module, named: Dialect | No
         if stored.looks_like_a_norm():
             settled.remark(stored.path, "running statistics of no known dialect; its own forward is exported")
         return
+    if has_hooks(module):
+        settled.remark(stored.path, "has hooks; its own forward is exported with them")
+        return
     if named is not None and named in options:
         options = (named,)
     require_finite_norm(stored)
@@ -193,9 +213,9 @@ def _foreign(settled: Settled, path: str, module: nn.Module, named: Dialect | No
     chosen = _likeliest(exact or fitting, module)
     settled.replace(module, stored, chosen, eps)
     if not verdicts[chosen.name].steady:
-        settled.remark(path, "its forward rounds at random; its parameters are exported unrounded, which is the mean")
+        settled.doubt(path, "its forward rounds at random; its parameters are exported unrounded, which is the mean")
     elif verdicts[chosen.name].agrees == "rounded":
-        settled.remark(path, "its forward rounds its parameters; they are exported unrounded")
+        settled.doubt(path, "its forward rounds its parameters; they are exported unrounded")
 
 
 def _verdict(module: nn.Module, stored: Stored, dialect: Dialect, eps: float) -> Verdict:
@@ -224,7 +244,7 @@ def _none_fits(
     only = options[0]
     if named is only and verdicts[only.name].agrees == "unknown":
         settled.replace(module, stored, only, float(getattr(module, "eps", EPS)))
-        settled.remark(stored.path, f"read as {only.name}; its own forward could not be run to confirm it")
+        settled.doubt(stored.path, f"read as {only.name}; its own forward could not be run to confirm it")
         return
     if any(each.agrees == "unknown" for each in verdicts.values()):
         settled.remark(stored.path, "its forward could not be run alone to confirm a dialect; it is exported")

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from normexport.errors import CheckpointError
+
 #: The key under which PyTorch stores what `get_extra_state` of a module returned.
 EXTRA_STATE = "_extra_state"
 _COMPILED, _PARALLEL, _AVERAGED = "_orig_mod", "module", "n_averaged"
@@ -126,9 +128,19 @@ def _first_dropped(name: str) -> str:
     return name.removeprefix(_PARALLEL).removeprefix(".") if name.split(".")[0] == _PARALLEL else name
 
 
+def _one_name(tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> CheckpointError:
+    """The refusal of two weights that have one name without the prefixes of wrappers."""
+    first: dict[str, str] = {}
+    one, other = next((first[rename(key)], key) for key in tensors if first.setdefault(rename(key), key) != key)
+    cause = f"has the same name as {one} without the prefixes of wrappers, and may be another weight"
+    return CheckpointError(other, cause, "save the one that is meant by itself")
+
+
 def _renamed(state: State, rename: Any, note: str) -> State:
     """The same under new names; the metadata of wrapper and wrapped both land on one path, the inner wins."""
     tensors = {rename(key): value for key, value in state.tensors.items()}
+    if len(tensors) < len(state.tensors):
+        raise _one_name(state.tensors, rename)
     metadata = {rename(path): value for path, value in state.metadata.items()}
     extras = {rename(key): value for key, value in state.extras.items()}
     return State(tensors, metadata, (*state.notes, note), extras)

@@ -19,6 +19,10 @@ TOLERANCE = 1e-6
 _SPACES: tuple[tuple[int, ...], ...] = ((3, 3), (), (5,), (2, 3, 3))
 
 
+#: Strengths of the input, in spreads of the statistics.
+_SCALES = (1.0, 0.05, 40.0)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Outcome of a comparison.
@@ -37,6 +41,7 @@ class Verdict:
 def verdict(module: nn.Module, params: AffineParams, quantised: bool) -> Verdict:
     """Run `module` (a float64 copy in evaluation) on input spread like its statistics; compare with `params`.
 
+    And on weaker and stronger input: a layer that clips, or adds a little of something else, is no norm.
     A quantising layer is compared with its observer off and, where that is not exact, within two steps of
     its rounding of each parameter (a step is the range over 2^bits - 1; stochastic rounding moves by one).
     """
@@ -44,16 +49,31 @@ def verdict(module: nn.Module, params: AffineParams, quantised: bool) -> Verdict
         probe = _probe_copy(module)
     except Exception:  # a module that can't be copied can't be run without changing it
         return Verdict("unknown")
+    bits = _bits(module) if quantised else None
     for space in _SPACES:
-        x = _input(params, space)
-        try:
-            with torch.no_grad():
-                first, second = probe(x.clone()), probe(x.clone())
-        except Exception:  # another number of dimensions may do
-            continue
-        if isinstance(first, Tensor) and first.shape == x.shape:
-            return _judge(x, first, second, params, _bits(module) if quantised else None)
+        verdicts = [_at_scale(probe, params, space, scale, bits) for scale in _SCALES]
+        if verdicts[0] is not None:  # else another number of dimensions may do
+            return max((each or Verdict("unknown") for each in verdicts), key=_badness)
     return Verdict("unknown")
+
+
+def _at_scale(
+    probe: nn.Module, params: AffineParams, space: tuple[int, ...], scale: float, bits: int | None
+) -> Verdict | None:
+    """The verdict at one strength of the input; None where `probe` does not run on it, or makes another shape."""
+    x = _input(params, space, scale)
+    try:
+        with torch.no_grad():
+            first, second = probe(x.clone()), probe(x.clone())
+    except Exception:  # a layer's own code can raise anything
+        return None
+    if not isinstance(first, Tensor) or first.shape != x.shape:
+        return None
+    return _judge(x, first, second, params, bits)
+
+
+def _badness(verdict: Verdict) -> tuple[int, bool, float]:
+    return ("exactly", "rounded", "unknown", "no").index(verdict.agrees), not verdict.steady, verdict.error
 
 
 def _probe_copy(module: nn.Module) -> nn.Module:
@@ -63,13 +83,13 @@ def _probe_copy(module: nn.Module) -> nn.Module:
     return probe
 
 
-def _input(params: AffineParams, space: tuple[int, ...]) -> Tensor:
-    """(4, C, *space) float64: mean plus noise of the size of 1/inv_scale, the same on every call."""
+def _input(params: AffineParams, space: tuple[int, ...], scale: float) -> Tensor:
+    """(4, C, *space) float64: mean plus noise of `scale` times the size of 1/inv_scale, the same on every call."""
     with np.errstate(divide="ignore"):
         spread = 1 / np.abs(params.inv_scale)
     spread = np.where(np.isfinite(spread), spread, 1.0)
     noise = torch.randn((4, params.channels, *space), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return _wide(params.mean, noise) + noise * _wide(spread, noise)
+    return _wide(params.mean, noise) + noise * scale * _wide(spread, noise)
 
 
 def _wide(vector: np.ndarray[tuple[int, ...], np.dtype[np.float64]], like: Tensor) -> Tensor:
