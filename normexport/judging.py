@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,8 @@ from normexport.checkpoint import Checkpoint
 from normexport.engine import read_manifest
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
+from normexport.parity.lost_state import require_no_lost_state
+from normexport.parity.steady import doubts_of
 from normexport.plans import Plan, check_plan, plan_inputs
 from normexport.precision import Accuracy
 from normexport.precision import evaluate as evaluate_runtime
@@ -60,15 +63,21 @@ def check(
     if not specs:
         raise UsageError("parity", "neither side says what it reads", "give the shape of one sample: --input 3x224x224")
     arrays = parity.load_arrays(data, specs) if data is not None else None
+    checkpoints = [side for side in (first, second) if isinstance(side, Checkpoint)]
+    for side in checkpoints:
+        require_no_lost_state(side, specs, arrays)
+    unproven = tuple(reason for side in checkpoints for reason in side.unproven)
     if isinstance(first, ir.Model):
         if isinstance(second, ir.Model):
             compare = partial(parity.compare, first, second, inputs=specs, data=arrays, sizes=batches, layers=layers)
             return _guarded(compare, reference, candidate)
-        return parity.check_torch(first, torch_of(second), specs, data=arrays, sizes=batches)
+        return parity.check_torch(first, torch_of(second), specs, data=arrays, sizes=batches, unproven=unproven)
     if isinstance(second, ir.Model):
         known = _layers_for(first, candidate, specs) if layers else ()
-        return parity.check_model(torch_of(first), second, known, specs, data=arrays, sizes=batches)
-    return parity.check_torch(torch_of(first), torch_of(second), specs, data=arrays, sizes=batches)
+        model = torch_of(first)
+        return parity.check_model(model, second, known, specs, data=arrays, sizes=batches, unproven=unproven)
+    torch_sides = torch_of(first), torch_of(second)
+    return parity.check_torch(*torch_sides, specs, data=arrays, sizes=batches, unproven=unproven)
 
 
 def _check_plan(
@@ -79,8 +88,14 @@ def _check_plan(
     batches: tuple[int, ...] | None,
 ) -> parity.ParityReport:
     arrays = parity.load_arrays(data, specs or plan_inputs(read_manifest(plan.path))) if data is not None else None
-    model = reference if isinstance(reference, ir.Model) else torch_of(reference)
-    return check_plan(model, plan, specs, data=arrays, sizes=batches)
+    if isinstance(reference, ir.Model):
+        return check_plan(reference, plan, specs, data=arrays, sizes=batches)
+    model, known = torch_of(reference), specs or plan_inputs(read_manifest(plan.path))
+    require_no_lost_state(reference, known, arrays)
+    report = check_plan(model, plan, specs, data=arrays, sizes=batches)
+    names = [row.tensor for row in report.outputs]
+    doubts = doubts_of(model, known, list(dict.fromkeys(names)), "float32", parity.standard_batches(known, arrays))
+    return replace(report, unproven=(*report.unproven, *reference.unproven, *doubts))
 
 
 def evaluate(
@@ -111,6 +126,9 @@ def evaluate(
             str(data), "nothing says which input it is for", "give the shape of one sample: --input 3x224x224"
         )
     arrays, labels = parity.load_arrays(data, specs), labels_in(data)
+    for side in sides:
+        if isinstance(side, Checkpoint):
+            require_no_lost_state(side, specs, arrays)
     if labels is None and reference is None:
         raise UsageError(str(data), "holds no array labels", "save labels in it, or give --reference")
 

@@ -26,6 +26,7 @@ from normexport.onnx_export import Exported, InputSpec
 from normexport.onnx_files import open_onnx
 from normexport.outputs import conversion_inputs, conversion_outputs, model_outputs, write_model
 from normexport.overwriting import check_outputs
+from normexport.parity.lost_state import require_no_lost_state
 from normexport.passes import FoldResult
 from normexport.passes import fold as fold_model
 from normexport.precision import Half, Int8, Judged, Lowered, lower
@@ -83,6 +84,8 @@ def export(
     if output is not None:
         check_outputs(model_outputs(Path(output)), conversion_inputs(source))
     exported = onnx_export.export(source, specs_of(inputs))
+    if isinstance(source, Checkpoint):
+        require_no_lost_state(source, exported.inputs)
     if output is None:
         return exported
     return replace(exported, files=write_model(exported.model, exported.layers, Path(output)))
@@ -131,6 +134,7 @@ def convert(
     with clock.stage("export"):
         exported = onnx_export.export(checkpoint, specs_of(inputs))
     data = parity.load_arrays(config.data, exported.inputs) if config.data is not None else None
+    require_no_lost_state(checkpoint, exported.inputs, data)
     with clock.stage("fold"):
         folded = fold_model(exported.model, FOLDING) if config.fold else FoldResult(exported.model, (), (), False)
         operators = Operators.of(exported.model, folded.model)
@@ -140,17 +144,21 @@ def convert(
             model = folder / "model.onnx"
             write_model(folded.model, exported.layers, model, output)
         layers, specs, norms, warnings = exported.layers, exported.inputs, folded.norms, folded.warnings
+        unproven = (*checkpoint.unproven, *exported.unproven)
         del exported, folded  # the file is what is judged, and the float32 copies in memory are not small
         with clock.stage("parity"):
             reference = checkpoint.program if checkpoint.program is not None else checkpoint.model
             assert reference is not None  # export refuses a checkpoint without a model
-            report = parity.check_model(reference, open_onnx(model), layers, specs, data=data, sizes=config.batches)
+            report = parity.check_model(
+                reference, open_onnx(model), layers, specs, data=data, sizes=config.batches, unproven=unproven
+            )
+            unproven = report.unproven
         lowered = None
         if config.precision is not None and not _failed(report, None):
             with clock.stage("precision"):
                 lowered = _lower(open_onnx(model), config, specs, data, reference, layers, on_samples)
                 write_model(lowered.model, layers, model, output)
-                report = lowered.parity or report
+                report = report if lowered.parity is None else _with_doubts(lowered.parity, unproven)
         engine = None
         sealed = capsule_files if not _failed(report, lowered) else ()
         for file in sealed:
@@ -207,6 +215,11 @@ def _demanding(engine: EngineConfig, precision: Half | Int8 | None) -> EngineCon
     if precision is None or engine.precision is not None:
         return engine
     return replace(engine, precision=precision.dtype if isinstance(precision, Half) else "int8")
+
+
+def _with_doubts(report: parity.ParityReport, unproven: Sequence[str]) -> parity.ParityReport:
+    """What was not proven of the float32 model is not proven of the one that was made of it."""
+    return replace(report, unproven=tuple(dict.fromkeys((*unproven, *report.unproven))))
 
 
 def _failed(report: parity.ParityReport, lowered: Lowered | None) -> bool:

@@ -18,6 +18,7 @@ from normexport.onnx_export.bodies import attach_bodies
 from normexport.onnx_export.cleanup import clean, name_nodes
 from normexport.onnx_export.inputs import InputSpec, inputs_of_program
 from normexport.onnx_export.layers import Layer, handed_on, layers_of
+from normexport.onnx_export.state_in_graph import doubts_of_program
 from normexport.onnx_export.torch_export import onnx_of, output_names, program_of
 from normexport.onnx_export.value_names import name_outputs
 
@@ -36,12 +37,14 @@ class Exported:
         layers: module boundaries, in execution order.
         inputs: what the model reads.
         files: what was written, the model first; empty where no output was asked for.
+        unproven: what makes the source no function of its inputs, in words; the file is one.
     """
 
     model: ir.Model
     layers: tuple[Layer, ...]
     inputs: tuple[InputSpec, ...]
     files: tuple[Path, ...] = ()
+    unproven: tuple[str, ...] = ()
 
 
 def export(source: Checkpoint | nn.Module | ExportedProgram, inputs: Sequence[InputSpec] = ()) -> Exported:
@@ -79,7 +82,7 @@ def export(source: Checkpoint | nn.Module | ExportedProgram, inputs: Sequence[In
     model.ir_version = norms.IR_VERSION
     model.producer_name, model.producer_version = "normexport", None
     layers = tuple(layer for layer in layers_of(model) if (layer.path, layer.call) in whole)
-    return Exported(model, layers, specs)
+    return Exported(model, layers, specs, unproven=doubts_of_program(program))
 
 
 def _program(source: object) -> ExportedProgram | None:

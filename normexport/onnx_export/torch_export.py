@@ -13,6 +13,7 @@ import onnx_ir as ir
 import torch
 import torch.utils._pytree as pytree
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, OutputKind
 
@@ -40,9 +41,15 @@ def program_of(model: nn.Module, inputs: Sequence[InputSpec], place: str = "mode
     dynamic = _as_taken(model, tuple({0: batch} if spec.batched else None for spec in inputs))
     try:
         with torch.no_grad(), _quiet():
-            return torch.export.export(model, samples, dynamic_shapes=dynamic, strict=False)
+            program = torch.export.export(model, samples, dynamic_shapes=dynamic, strict=False)
     except Exception as error:
         raise _explained(model, inputs, samples, error, place) from error
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if isinstance(value, FakeTensor):  # the trace has left it behind, without numbers
+            raise ExportError(
+                place, f"makes {name} in its forward", "make it in its constructor, or run it once before"
+            )
+    return program
 
 
 def _as_taken(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:

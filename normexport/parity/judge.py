@@ -13,6 +13,7 @@ from normexport.module_paths import module_path
 from normexport.onnx_export import InputSpec, Layer
 from normexport.parity.check import check
 from normexport.parity.inputs import Batch, integer_highs, standard_batches
+from normexport.parity.random_numbers import random_nodes, without_repeats
 from normexport.parity.room import require_room
 from normexport.parity.verdict import ParityReport
 from normexport.runtime import Array, Float64Runtime, OnnxRuntime, Runtime
@@ -33,6 +34,7 @@ def check_model(
     data: Mapping[str, Array] | None = None,
     sizes: Sequence[int] | None = None,
     seed: int = 0,
+    unproven: Sequence[str] = (),
 ) -> ParityReport:
     """Judge an ONNX model, on ONNX Runtime, against the torch model it came from.
 
@@ -44,7 +46,10 @@ def check_model(
         data: real inputs (samples, *shape) by name, beside the random ones.
         sizes: batch sizes, default `normexport.parity.inputs.SIZES`. Ignored where the batch is fixed.
         seed: of the random inputs.
+        unproven: what stands between the user's model and `model`, in words. What makes it no function of its inputs
+            (numbers that it draws, buffers that it changes) is found here.
     """
+    from normexport.parity.steady import doubts_of
     from normexport.runtime import TorchRuntime
 
     batches = standard_batches(inputs, data, sizes=sizes, seed=seed, highs=integer_highs(candidate))
@@ -62,6 +67,9 @@ def check_model(
         batches,
         layers,
         precision=precision,
+        unproven=without_repeats(
+            *unproven, *doubts_of(model, inputs, outputs, precision, batches), *random_nodes(candidate)
+        ),
     )
     return _with_notes(report, _fixed_batch(inputs, batches))
 
@@ -161,7 +169,8 @@ def _compare(
 
     baseline = lambda: OnnxRuntime(first, jitter=JITTER)  # noqa: E731
     fixed = fixed_outputs(first)
-    return check(reference, baseline, lambda: OnnxRuntime(second), batches, layers, fixed=fixed)
+    unproven = (*random_nodes(first), *random_nodes(second))
+    return check(reference, baseline, lambda: OnnxRuntime(second), batches, layers, fixed=fixed, unproven=unproven)
 
 
 def fixed_outputs(model: ir.Model) -> frozenset[str]:

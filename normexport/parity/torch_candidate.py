@@ -14,6 +14,7 @@ from normexport.onnx_export import InputSpec
 from normexport.parity.check import check
 from normexport.parity.inputs import integer_highs, standard_batches
 from normexport.parity.judge import JITTER
+from normexport.parity.random_numbers import random_nodes, without_repeats
 from normexport.parity.verdict import ParityReport
 from normexport.runtime import Array, Float64Runtime, OnnxRuntime, Runtime
 
@@ -30,14 +31,16 @@ def check_torch(
     data: Mapping[str, Array] | None = None,
     sizes: Sequence[int] | None = None,
     seed: int = 0,
+    unproven: Sequence[str] = (),
 ) -> ParityReport:
     """Judge a torch model in float32 against a reference in float64.
 
     Args:
         reference: a torch model, or an ONNX model (then the float64 interpreter is the reference and ONNX
             Runtime the float32 baseline).
-        inputs, data, sizes, seed: as in `check_model`.
+        inputs, data, sizes, seed, unproven: as in `check_model`.
     """
+    from normexport.parity.steady import doubts_of
     from normexport.runtime import TorchRuntime
 
     highs = integer_highs(reference) if isinstance(reference, ir.Model) else None
@@ -52,7 +55,13 @@ def check_torch(
         names = [f"output_{i}" for i in range(count_outputs(reference, inputs))]
         exact = partial(TorchRuntime, reference, inputs, names, "float64")
         baseline = partial(TorchRuntime, reference, inputs, names, "float32", (), JITTER)
-    return check(exact, baseline, partial(TorchRuntime, candidate, inputs, names, "float32"), batches)
+    doubts = [*unproven, *doubts_of(candidate, inputs, names, "float32", batches)]
+    if isinstance(reference, ir.Model):
+        doubts += random_nodes(reference)
+    else:
+        doubts += doubts_of(reference, inputs, names, "float32", batches)
+    theirs = partial(TorchRuntime, candidate, inputs, names, "float32")
+    return check(exact, baseline, theirs, batches, unproven=without_repeats(*doubts))
 
 
 def count_outputs(model: nn.Module | ExportedProgram, inputs: Sequence[InputSpec]) -> int:

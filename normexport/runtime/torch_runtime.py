@@ -63,10 +63,15 @@ class TorchRuntime:
         if self._dtype == torch.float64:
             convert_small(self._model)
         else:
-            self._model.to(self._dtype)
+            _convert(self._model, self._dtype)
         self._baseline = jitter is not None
         if jitter is not None:
             jitter_module(self._model, jitter)
+
+    @property
+    def model(self) -> nn.Module:
+        """What is run: a module tree of this runtime's own."""
+        return self._model
 
     def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
         arrays = checked(self.name, self.inputs, feeds)
@@ -222,6 +227,17 @@ def _array(leaf: torch.Tensor | int) -> Array:
     tensor = leaf.detach().cpu()
     array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     return array
+
+
+def _convert(model: nn.Module, dtype: torch.dtype) -> None:
+    """Floating-point weights to `dtype`, complex ones to complex64: `model.to(dtype)` would drop imaginary parts."""
+
+    def converted(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(
+            torch.complex64 if tensor.is_complex() else dtype if tensor.is_floating_point() else tensor.dtype
+        )
+
+    model._apply(converted)  # type: ignore[no-untyped-call]
 
 
 def _has_narrow(model: nn.Module) -> bool:
