@@ -16,6 +16,7 @@ from checkpoint.support import refused
 
 from normexport import check
 from normexport.checkpoint import load
+from normexport.checkpoint.pt2 import schema
 from normexport.errors import NormExportError
 
 
@@ -210,9 +211,16 @@ def test_names_that_pytorch_stumbles_over_end_in_words(program, tmp_path, name, 
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("name", ["u99999999", "s0 + 1", "__x__", "s0\n"])
+@pytest.mark.parametrize("name", ["u99999999", "s0 + s1", "2*s0*s1", "s0 + 1 ", "9**9", "__x__", "s0\n", "2*s0\n"])
 def test_names_of_sizes_that_are_none_are_refused(program, tmp_path, name):
     def change(found):
         found["range_constraints"][name] = {"min_val": 0, "max_val": 9}
 
     refused(changed_program(program, tmp_path / "m.pt2", change))
+
+
+@pytest.mark.parametrize("name", ["s0 + 1", "2*s0", "2*s0 - 1"])
+def test_ranges_of_sizes_that_another_gives_are_left_out(name):
+    """PyTorch writes them beside the symbol's own and reads them not at all."""
+    kept = schema._ranges({"s0": {"min_val": 1, "max_val": 4}, name: {"min_val": 2, "max_val": 8}}, 0)
+    assert list(kept) == ["s0"]

@@ -32,6 +32,7 @@ _INT64 = 1 << 63
 _FLOATS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}  # as PyTorch writes them
 _VERSION = re.compile(r"[\w.+<=\-]{1,64}")
 _SYMBOL = re.compile(r"[a-z]{1,4}\d{1,4}")
+_LINEAR = re.compile(r"\d{1,9}\*[a-z]{1,4}\d{1,4}(?: [+-] \d{1,9})?|[a-z]{1,4}\d{1,4} [+-] \d{1,9}")
 _PAYLOAD = re.compile(r"(weight|tensor)_\d{1,9}")
 _CLASS = re.compile(r"[\w.<>\[\],\- ()@:]{0,512}")
 #: Names that torch.fx gives to modules and values in every function that it writes.
@@ -145,6 +146,14 @@ def _dict(hint: Any, is_key: Callable[[str], bool]) -> Check:
         return {key: inner(value, depth + 1) for key, value in found.items()}
 
     return check
+
+
+def _ranges(found: Any, depth: int) -> Any:
+    """Ranges of symbols. PyTorch writes those of 2*s0 and s0 + 1 too and never reads them: they are left out."""
+    kept = (
+        {key: value for key, value in found.items() if not _LINEAR.fullmatch(key)} if isinstance(found, dict) else found
+    )
+    return _dict(schema.RangeConstraint, lambda key: _SYMBOL.fullmatch(key) is not None)(kept, depth)
 
 
 def _optional(inner: Check) -> Check:
@@ -297,9 +306,7 @@ _FIELDS: dict[tuple[str, str], Check] = {
     ("ModuleCallSignature", "forward_arg_names"): _optional(_list(_value)),
     ("GraphModule", "metadata"): _left_out({}),
     ("GraphModule", "treespec_namedtuple_fields"): _left_out({}),
-    ("ExportedProgram", "range_constraints"): _dict(
-        schema.RangeConstraint, lambda key: _SYMBOL.fullmatch(key) is not None
-    ),
+    ("ExportedProgram", "range_constraints"): _ranges,
     ("ExportedProgram", "torch_version"): _text(lambda text: _VERSION.fullmatch(text) is not None, "the version"),
     ("ExportedProgram", "guards_code"): _list(_rewritten(plain_guard, "a guard")),
     ("PayloadConfig", "config"): _dict(schema.PayloadMeta, is_module_path),
