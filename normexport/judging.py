@@ -17,12 +17,12 @@ from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.parity.lost_state import require_no_lost_state
 from normexport.parity.steady import doubts_of
-from normexport.plans import Plan, check_plan, plan_inputs
+from normexport.plans import Plan, check_plan, declared_by_plan, plan_inputs
 from normexport.precision import Accuracy
 from normexport.precision import evaluate as evaluate_runtime
 from normexport.precision.accuracy import labels_in
 from normexport.runtime.guarded import guarded
-from normexport.sides import Inputs, is_onnx, known_inputs, opened, runtime_of, specs_of, torch_of
+from normexport.sides import Inputs, agreed_inputs, is_onnx, opened, runtime_of, specs_of, torch_of
 
 T = TypeVar("T")
 
@@ -42,8 +42,8 @@ def check(
     The candidate may also be a `normexport.plans.Plan`, on a GPU that it was built for; then outputs alone are judged.
 
     Args:
-        inputs: shapes of one sample; needed only where no side says what it reads.
-        data: .npz file of real inputs, judged beside the random ones.
+        inputs: shapes of one sample; needed only for sizes that neither a side nor the data tells.
+        data: .npz file of real inputs, judged before the random ones.
         layers: judge every module boundary too (between ONNX files: every value both hold under one name).
         batches: batch sizes; None: 1, 2 and 7, fewer for large inputs.
         weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
@@ -56,7 +56,7 @@ def check(
     first, second = opened(reference, weights_under), opened(candidate, weights_under)
     # ONNX sides first: they bind by name, torch by position.
     sides = sorted((first, second), key=lambda side: not isinstance(side, ir.Model))
-    specs = specs_of(inputs) or known_inputs(sides[0]) or known_inputs(sides[1])
+    specs = agreed_inputs(sides, inputs, data)
     for side in (second, first):  # names that are parameters of forward bind by name; the reference has the last word
         if isinstance(side, Checkpoint) and side.model is not None:
             specs = onnx_export.bound(side.model, specs, str(side.path))
@@ -87,7 +87,11 @@ def _check_plan(
     data: str | Path | None,
     batches: tuple[int, ...] | None,
 ) -> parity.ParityReport:
-    arrays = parity.load_arrays(data, specs or plan_inputs(read_manifest(plan.path))) if data is not None else None
+    arrays = None
+    if data is not None:
+        declared = declared_by_plan(read_manifest(plan.path))
+        specs = onnx_export.settle(declared, specs, parity.shapes_in(data, [each.name for each in declared]))
+        arrays = parity.load_arrays(data, specs)
     if isinstance(reference, ir.Model):
         return check_plan(reference, plan, specs, data=arrays, sizes=batches)
     model, known = torch_of(reference), specs or plan_inputs(read_manifest(plan.path))
@@ -111,7 +115,7 @@ def evaluate(
     Args:
         data: .npz of inputs by name, and of labels (array `labels`) where accuracy is wanted.
         reference: what the first output is compared with.
-        inputs: shapes of one sample; needed only where no side says what it reads.
+        inputs: shapes of one sample; needed only for sizes that neither a side nor the data tells.
         weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
 
     Raises:
@@ -119,8 +123,10 @@ def evaluate(
     """
     given = [each for each in (reference, model) if each is not None]
     sides = [each if isinstance(each, Plan) else opened(each, weights_under) for each in given]
-    known = [known_inputs(each) for each in reversed(sides)]
-    specs = specs_of(inputs) or next((each for each in known if each), ())
+    specs = agreed_inputs(tuple(reversed(sides)), inputs, data)
+    for side in sides:
+        if isinstance(side, Checkpoint) and side.model is not None:
+            specs = onnx_export.bound(side.model, specs, str(side.path))
     if not specs:
         raise UsageError(
             str(data), "nothing says which input it is for", "give the shape of one sample: --input 3x224x224"
@@ -135,8 +141,8 @@ def evaluate(
     def judged() -> Accuracy:
         exact = None
         if reference is not None:
-            _, exact = evaluate_runtime(runtime_of(sides[0], specs), arrays, labels)
-        found, _ = evaluate_runtime(runtime_of(sides[-1], specs), arrays, labels, exact)
+            _, exact = evaluate_runtime(runtime_of(sides[0], specs), arrays, labels, specs=specs)
+        found, _ = evaluate_runtime(runtime_of(sides[-1], specs), arrays, labels, exact, specs=specs)
         return found
 
     return _guarded(judged, *given)

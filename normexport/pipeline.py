@@ -33,7 +33,7 @@ from normexport.precision import Half, Int8, Judged, Lowered, lower
 from normexport.precision.accuracy import labels_in
 from normexport.report import Conversion, Inspection, Operators
 from normexport.runtime import Array
-from normexport.sides import Inputs, is_onnx, specs_of
+from normexport.sides import Inputs, export_inputs, is_onnx, specs_of
 from normexport.verdicts import Verdict
 from normexport.weight_files import remove_unread, written_with
 
@@ -51,7 +51,7 @@ class ConvertConfig:
     Attributes:
         fold: fold norms; False leaves them as operators with bodies.
         data: .npz file of real inputs, judged beside the random ones.
-        batches: batch sizes at which parity is judged; None: 1, 2 and 7, fewer for large inputs.
+        batches: batch sizes at which parity is judged; None: 1, 2 and 7, or what the model takes.
         engine: build a TensorRT plan of the file too, unless parity has failed.
         precision: lower the folded model to half precision or int8; None: float32. For an engine, int8 is symmetric.
         capsule: the file to write a capsule to, for `normexport prove` elsewhere; unless something failed.
@@ -132,7 +132,7 @@ def convert(
     for folder in {path.parent for path, _ in outputs} - {output}:
         check_writable(folder)
     with clock.stage("export"):
-        exported = onnx_export.export(checkpoint, specs_of(inputs))
+        exported = onnx_export.export(checkpoint, export_inputs(checkpoint, inputs, config.data))
     data = parity.load_arrays(config.data, exported.inputs) if config.data is not None else None
     require_no_lost_state(checkpoint, exported.inputs, data)
     with clock.stage("fold"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,7 @@ from normexport import parity
 from normexport.engine import Manifest, manifest_path, read_manifest
 from normexport.errors import UsageError
 from normexport.files import replacing
-from normexport.onnx_export import InputSpec
-from normexport.onnx_export.inputs import DTYPES
+from normexport.onnx_export import DTYPES, Declared, InputSpec, Open, settle, unnamed
 from normexport.overwriting import check_outputs
 from normexport.parity.check import Factory
 from normexport.parity.judge import JITTER
@@ -41,22 +40,33 @@ class Plan:
         return TensorRTRuntime(self.path, trust=self.trust, plugin_library=self.plugin_library, graphs=graphs)
 
 
-def plan_inputs(manifest: Manifest) -> tuple[InputSpec, ...]:
+def plan_inputs(
+    manifest: Manifest, given: Sequence[InputSpec] = (), arrays: Mapping[str, tuple[int, ...]] | None = None
+) -> tuple[InputSpec, ...]:
     """What a plan reads; an open first size is the batch.
 
+    Args:
+        given, arrays: shapes that settle other open sizes, as `normexport.onnx_export.settle` takes them.
+
     Raises:
-        UsageError: another size is open, or the type is none that arrays have.
+        UsageError: another size stays open, or the type is none that arrays have.
     """
-    specs = []
+    return settle(declared_by_plan(manifest), given, arrays)
+
+
+def declared_by_plan(manifest: Manifest) -> tuple[Declared, ...]:
+    """Names, sizes and types of a plan's inputs.
+
+    Raises:
+        UsageError: the type is none that arrays have.
+    """
+    declared = []
     for each in manifest.inputs:
-        batched = each.shape[:1] == (-1,)
-        rest = each.shape[1:] if batched else each.shape
         if each.dtype not in DTYPES:
             raise UsageError(f"input {each.name}", f"is of the unknown type {each.dtype}", "build the plan again")
-        if any(size < 0 for size in rest):
-            raise UsageError(f"input {each.name}", f"has open sizes {each.shape}", "give its shape with --input")
-        specs.append(InputSpec(each.name, rest, each.dtype, batched))
-    return tuple(specs)
+        sizes = [Open(unnamed(each.name, axis)) if size < 0 else size for axis, size in enumerate(each.shape)]
+        declared.append(Declared(each.name, tuple(sizes), each.dtype))
+    return tuple(declared)
 
 
 def run_plan(plan: Plan, inputs: Path, output: Path) -> dict[str, tuple[int, ...]]:
@@ -91,12 +101,16 @@ def check_plan(
         MissingComponent, EngineError, UsageError: see `TensorRTRuntime`.
     """
     manifest = read_manifest(plan.path)
-    specs = tuple(inputs) or plan_inputs(manifest)
-    highs = parity.integer_highs(reference) if isinstance(reference, ir.Model) else {}
-    batches = parity.standard_batches(specs, data, sizes=sizes or batch_sizes(manifest), highs=highs)
+    specs = plan_inputs(manifest, inputs, {name: array.shape for name, array in (data or {}).items()})
     precision = precision_of(manifest)
-    exact, baseline = _sides(reference, specs, [each.name for each in manifest.outputs], precision)
-    return parity.check(exact, baseline, plan.runtime, batches, precision=precision)
+    outputs = [each.name for each in manifest.outputs]
+    exact, baseline = _sides(reference, specs, outputs, precision)
+    graph = reference if isinstance(reference, ir.Model) else None
+    _, own = _sides(reference, specs, outputs, "float32")
+    sizes = sizes or batch_sizes(manifest)
+    tried = parity.choose_batches(specs, data, sizes=sizes, graph=graph, own=own, exact=exact)
+    report = parity.check(exact, baseline, plan.runtime, tried.batches, precision=precision)
+    return replace(report, notes=(*tried.notes, *report.notes))
 
 
 def batch_sizes(manifest: Manifest) -> tuple[int, ...]:

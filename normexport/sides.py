@@ -14,13 +14,17 @@ from normexport import onnx_export, parity
 from normexport.checkpoint import Checkpoint, load
 from normexport.engine import read_manifest
 from normexport.errors import UsageError
-from normexport.onnx_export import InputSpec, parse_inputs
+from normexport.io.numpy_files import opened_arrays
+from normexport.onnx_export import DTYPES, Declared, InputSpec, parse_inputs
+from normexport.onnx_export.inputs import default_names
 from normexport.onnx_files import opened_model
 from normexport.parity.torch_candidate import count_outputs
-from normexport.plans import Plan, plan_inputs
+from normexport.plans import Plan, declared_by_plan
+from normexport.precision.accuracy import LABELS
 from normexport.runtime import OnnxRuntime, Runtime
 from normexport.runtime.torch_runtime import TorchRuntime
 
+Side: TypeAlias = Checkpoint | ir.Model | Plan
 Inputs: TypeAlias = Sequence[str | InputSpec]
 
 
@@ -53,13 +57,80 @@ def torch_of(side: Any) -> nn.Module | ExportedProgram:
     return model
 
 
-def known_inputs(side: Checkpoint | ir.Model | Plan) -> tuple[InputSpec, ...]:
-    """What it reads; empty where it does not say."""
+def declared_inputs(side: Side, given: Sequence[InputSpec] = ()) -> tuple[Declared, ...] | None:
+    """What it says of its inputs; None where it says nothing, as a checkpoint of weights and code does.
+
+    Args:
+        given: tell how many axes an input has whose file does not.
+
+    Raises:
+        UsageError: an input is no tensor of numbers.
+    """
     if isinstance(side, Plan):
-        return plan_inputs(read_manifest(side.path))
+        return declared_by_plan(read_manifest(side.path))
     if isinstance(side, ir.Model):
-        return parity.input_specs(side)
-    return onnx_export.inputs_of_program(side.program) if side.program is not None else ()
+        return parity.declared_by_file(side, given)
+    return onnx_export.declared_by_program(side.program) if side.program is not None else None
+
+
+def agreed_inputs(sides: Sequence[Side], inputs: Inputs, data: str | Path | None = None) -> tuple[InputSpec, ...]:
+    """What all sides read, under the names of the first that says it; empty where nothing tells.
+
+    Args:
+        inputs: shapes of all the inputs, or of those whose sizes a file leaves open.
+        data: a file of arrays, whose shapes stand for sizes that nothing else tells.
+
+    Raises:
+        UsageError: the sides contradict each other or `inputs`, or a size stays open.
+    """
+    given = specs_of(inputs)
+    specs: tuple[InputSpec, ...] = ()
+    for side in sides:
+        declared = declared_inputs(side, specs or given)
+        if declared is None:
+            continue
+        if specs:
+            specs = onnx_export.narrow(specs, declared)
+            continue
+        arrays = parity.shapes_in(data, [each.name for each in declared]) if data is not None else {}
+        if isinstance(side, Checkpoint):
+            assert side.program is not None
+            specs = onnx_export.inputs_of_program(side.program, given, arrays)
+        else:
+            specs = onnx_export.settle(declared, given, arrays)
+    return specs or given or (inputs_in(data) if data is not None else ())
+
+
+def inputs_in(data: str | Path) -> tuple[InputSpec, ...]:
+    """What the arrays of a file are samples of; labels beside them are none.
+
+    Raises:
+        UsageError: unreadable file, or one of text.
+    """
+    with opened_arrays(Path(data)) as stored:
+        names = [name for name in stored if name not in LABELS] or list(stored)
+        kinds = [(name, stored[name].shape, stored[name].dtype.name) for name in names]
+    specs = []
+    for unnamed, (name, shape, kind) in zip(default_names(len(kinds)), kinds, strict=True):
+        dtype = "float32" if kind == "float64" else kind  # what numpy makes of plain numbers
+        if dtype not in DTYPES:
+            raise UsageError(f"{data}: array {name}", f"has dtype {kind}", f"give one of {', '.join(DTYPES)}")
+        specs.append(InputSpec(name or unnamed, shape[1:], dtype, bool(shape)))
+    return tuple(specs)
+
+
+def export_inputs(checkpoint: Checkpoint, inputs: Inputs, data: str | Path | None) -> tuple[InputSpec, ...]:
+    """What to export a checkpoint for: `inputs`, and what they leave open from the arrays of a file.
+
+    Raises:
+        UsageError: a shape contradicts the program's own, or a size stays open.
+    """
+    given = specs_of(inputs)
+    if data is None or given:
+        return given
+    if checkpoint.program is not None:
+        return agreed_inputs([checkpoint], (), data)
+    return inputs_in(data)
 
 
 def specs_of(inputs: Inputs) -> tuple[InputSpec, ...]:
@@ -69,7 +140,7 @@ def specs_of(inputs: Inputs) -> tuple[InputSpec, ...]:
     return parse_inputs([str(item) for item in inputs])
 
 
-def runtime_of(side: Checkpoint | ir.Model | Plan, specs: Sequence[InputSpec]) -> Runtime:
+def runtime_of(side: Side, specs: Sequence[InputSpec]) -> Runtime:
     """Ready to run: torch in float32, an ONNX model on ONNX Runtime, a plan on this machine's GPU.
 
     Raises:

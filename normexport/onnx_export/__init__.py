@@ -9,8 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from normexport.onnx_export.bodies import attach_bodies
-from normexport.onnx_export.inputs import InputSpec, inputs_of_program, parse_inputs
+from normexport.onnx_export.inputs import DTYPES, BatchRange, InputSpec, parse_inputs, smallest_batch
 from normexport.onnx_export.layers import Layer, layers_of, present
+from normexport.onnx_export.open_sizes import Declared, Open, narrow, settle, unnamed
+from normexport.onnx_export.program_inputs import declared_by_program, inputs_of_program
 from normexport.onnx_export.sidecar import read_sidecar, sidecar_path, sidecar_text
 
 if TYPE_CHECKING:
@@ -18,19 +20,28 @@ if TYPE_CHECKING:
     from normexport.onnx_export.exported import Exported, export
 
 __all__ = [
+    "DTYPES",
+    "BatchRange",
+    "Declared",
     "Exported",
     "InputSpec",
     "Layer",
+    "Open",
     "attach_bodies",
     "bound",
+    "declared_by_program",
     "export",
     "inputs_of_program",
     "layers_of",
+    "narrow",
     "parse_inputs",
     "present",
     "read_sidecar",
+    "settle",
     "sidecar_path",
     "sidecar_text",
+    "smallest_batch",
+    "unnamed",
 ]
 
 _WITH_TORCH = {"Exported": "exported", "bound": "binding", "export": "exported"}

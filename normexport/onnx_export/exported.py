@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,9 @@ from normexport.io.quiet import hushed
 from normexport.onnx_export.binding import bound
 from normexport.onnx_export.bodies import attach_bodies
 from normexport.onnx_export.cleanup import clean, name_nodes
-from normexport.onnx_export.inputs import InputSpec, inputs_of_program
+from normexport.onnx_export.inputs import InputSpec
 from normexport.onnx_export.layers import Layer, handed_on, layers_of
+from normexport.onnx_export.program_inputs import declared_by_program, inputs_of_program, renames
 from normexport.onnx_export.state_in_graph import doubts_of_program
 from normexport.onnx_export.torch_export import onnx_of, output_names, program_of
 from normexport.onnx_export.value_names import name_outputs
@@ -67,7 +68,7 @@ def export(source: Checkpoint | nn.Module | ExportedProgram, inputs: Sequence[In
         specs = bound(module, inputs, place)
         program = program_of(module, specs, place)
     else:
-        specs = _agreed(inputs_of_program(program), tuple(inputs))
+        specs = _agreed(program, inputs)
     model = onnx_of(program, [spec.name for spec in specs], place)
     traced = handed_on(model)
     with hushed():  # of constants that it does not compute, the optimizer speaks
@@ -94,14 +95,12 @@ def _program(source: object) -> ExportedProgram | None:
     return program if isinstance(program, ExportedProgram) else None
 
 
-def _agreed(own: tuple[InputSpec, ...], given: tuple[InputSpec, ...]) -> tuple[InputSpec, ...]:
-    """The program's own inputs, under the given names; shapes must agree."""
-    if not given:
-        return own
-    if [(s.shape, s.dtype) for s in own] != [(s.shape, s.dtype) for s in given]:
-        want = ", ".join(f"{s.name}={'x'.join(map(str, s.shape))}:{s.dtype}" for s in own)
-        raise UsageError("--input", f"does not match the exported program, which reads {want}", "leave --input out")
-    return tuple(InputSpec(g.name, o.shape, o.dtype, o.batched) for g, o in zip(given, own, strict=True))
+def _agreed(program: ExportedProgram, given: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
+    """The program's own inputs, with what the user says of them; names of the user's own are theirs in the file."""
+    specs = inputs_of_program(program, given)
+    if not renames(declared_by_program(program), given):
+        return specs
+    return tuple(replace(spec, name=new.name) for spec, new in zip(specs, given, strict=True))
 
 
 def _kept(layer: Layer, traced: Mapping[tuple[str, int], frozenset[str]]) -> bool:
@@ -114,11 +113,12 @@ def _kept(layer: Layer, traced: Mapping[tuple[str, int], frozenset[str]]) -> boo
 
 
 def _name_batch(model: ir.Model, specs: Sequence[InputSpec]) -> None:
-    """Call the exporter's anonymous batch symbol "batch" wherever it stands."""
+    """Call the exporter's anonymous batch symbol "batch" wherever it stands; 2*k and its like keep their names."""
     symbols = {
-        str(value.shape[0])
+        str(value.shape[axis])
         for value, spec in zip(model.graph.inputs, specs, strict=True)
-        if spec.batched and value.shape is not None and len(value.shape)
+        for axis in (spec.axes if spec.batched else ())
+        if value.shape is not None and axis < len(value.shape) and (spec.batch.multiple, spec.batch.plus) == (1, 0)
     }
     values = [*model.graph.inputs, *(value for node in model.graph.all_nodes() for value in node.outputs)]
     for value in values:

@@ -38,7 +38,7 @@ def program_of(model: nn.Module, inputs: Sequence[InputSpec], place: str = "mode
         raise ExportError(place, "is in training mode", "call model.eval() before exporting")
     samples = tuple(_sample(spec) for spec in inputs)
     batch = torch.export.Dim("batch")
-    dynamic = _as_taken(model, tuple({0: batch} if spec.batched else None for spec in inputs))
+    dynamic = _as_taken(model, tuple(dict.fromkeys(spec.axes, batch) if spec.batched else None for spec in inputs))
     try:
         with torch.no_grad(), _quiet():
             program = torch.export.export(model, samples, dynamic_shapes=dynamic, strict=False)

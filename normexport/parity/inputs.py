@@ -7,33 +7,36 @@ the values that round to it, and the reference takes one of those (why: `normexp
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 
 from normexport.errors import UsageError
 from normexport.io.numpy_files import StoredArray, opened_arrays
-from normexport.onnx_export import InputSpec
+from normexport.onnx_export import InputSpec, smallest_batch
+from normexport.parity.random_inputs import LOWEST, Range, as_read, is_half, random_array, rungs_of
 from normexport.runtime import Array
 
 SIZES = (1, 2, 7)  # alone, a pair, and a number no kernel's blocking divides
 SCALES = (1.0, 0.1, 4.0)  # in turn; weak inputs show biases, strong ones saturation
 LARGE_SAMPLE = 1 << 16  # numbers per sample; above (224x224 images) float64 costs 0.25 s a sample: fewer of them
-_MOST_NUMBERS = 1 << 27  # in a random batch, 1 GB in float64: a declared shape is no reason to fill the memory
 _KEEP_CELL = 0.24  # of the spacing; below half of the smaller spacing under a power of two: rounds back to the input
-_PASS_THROUGH = ("Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One set of inputs: `name` for reports ("random x0.1, batch 2"), its batch size, an array per input."""
+    """One set of inputs: `name` for reports ("random x0.1, batch 2"), its batch size, an array per input.
+
+    `level` counts the ranges of integer inputs, from 0 for the lowest on; `real` says that the user gave the numbers.
+    """
 
     name: str
     size: int
     feeds: Mapping[str, Array]
+    level: int = 0
+    real: bool = False
 
 
 def standard_batches(
@@ -42,29 +45,66 @@ def standard_batches(
     *,
     sizes: Sequence[int] | None = None,
     seed: int = 0,
-    highs: Mapping[str, int] | None = None,
+    ranges: Mapping[str, Sequence[Range]] | None = None,
 ) -> tuple[Batch, ...]:
-    """Random batches of `sizes` (default: 1, 2, 7; 1, 2 for large inputs; one where the batch is fixed), and `data`.
+    """`data` first, then random batches, one at least for each range of an integer input.
 
     Args:
         specs: the model's inputs.
         data: real inputs by name, as `load_arrays` gives them; one batch of the first samples is used.
-        sizes: batch sizes, each with the next of `SCALES`.
+        sizes: batch sizes, each with the next of `SCALES`; None: as `batch_sizes` chooses.
         seed: same seed, same inputs.
-        highs: exclusive upper end of integer inputs by name (`integer_highs`), default 2.
+        ranges: of integer inputs by name, from the lowest on; by default 0..1, or the spec's bounds.
+
+    Raises:
+        UsageError: a size that the model does not take, or inputs beyond the memory.
     """
-    large = any(math.prod(spec.shape) > LARGE_SAMPLE for spec in specs)
-    if not any(spec.batched for spec in specs):
-        sizes = (1,) * (1 if large else len(SCALES))
-    elif sizes is None:
-        sizes = SIZES[:2] if large else SIZES
-    batches = [
-        _random_batch(specs, size, SCALES[index % len(SCALES)], seed + index, highs or {})
-        for index, size in enumerate(sizes)
-    ]
-    if data is not None:
-        batches.append(_real_batch(specs, data, 2 if large else 16, seed))
+    large = are_large(specs)
+    within = {spec.name: (ranges or {}).get(spec.name) or rungs_of(spec)[:1] for spec in specs if spec.integer}
+    levels = max((len(each) for each in within.values()), default=1)
+    chosen = batch_sizes(specs, sizes, large)
+    count = max(levels, len(chosen))
+    batches = [_real_batch(specs, data, 2 if large else 16, seed)] if data is not None else []
+    for index in range(count):
+        at = {name: each[min(index, len(each) - 1)] for name, each in within.items()}
+        size, scale = chosen[index % len(chosen)], SCALES[index % len(SCALES)]
+        batches.append(_random_batch(specs, size, scale, seed + index, at, min(index, levels - 1)))
     return tuple(batches)
+
+
+def are_large(specs: Sequence[InputSpec]) -> bool:
+    """Whether a sample takes so long in float64 that there should be fewer of them."""
+    return any(math.prod(spec.shape) > LARGE_SAMPLE for spec in specs)
+
+
+def batch_sizes(specs: Sequence[InputSpec], asked: Sequence[int] | None = None, large: bool = False) -> tuple[int, ...]:
+    """The batch sizes to judge at: those asked for, or the smallest, the next and an odd one of what the model takes.
+
+    Of 1 or more that is 1, 2 and 7. Large inputs do without the odd one. A fixed batch is repeated with other numbers.
+
+    Raises:
+        UsageError: the model does not take a size, or its inputs take no size in common.
+    """
+    ranges = [spec.batch for spec in specs if spec.batched]
+    if not ranges:
+        return (1,) * (2 if large else len(SCALES))
+    common = ranges[0]
+    for other in ranges[1:]:
+        common = common.within(other)
+    if common.most is not None and common.most < common.least:
+        taken = ", ".join(f"{spec.name}: {spec.batch}" for spec in specs if spec.batched)
+        raise UsageError("inputs", f"take no batch size in common ({taken})", "export the model again")
+    if asked is not None:
+        for size in asked:
+            if size < 1 or not common.holds(size):
+                raise UsageError(f"batch size {size}", f"the model takes {common}", "ask for sizes that it takes")
+        return tuple(asked)
+    least = common.least
+    odd = SIZES[-1] if SIZES[-1] > least + 1 else least + 3 - least % 2
+    if common.most is not None and odd > common.most:
+        odd = common.most - 1 + common.most % 2
+    sizes = [size for size in dict.fromkeys((least, least + 1, odd)) if size >= least and common.holds(size)]
+    return tuple(sizes[:2] if large else sizes)
 
 
 def load_arrays(path: str | Path, specs: Sequence[InputSpec]) -> dict[str, Array]:
@@ -78,10 +118,27 @@ def load_arrays(path: str | Path, specs: Sequence[InputSpec]) -> dict[str, Array
     with opened_arrays(Path(path)) as stored:
         chosen = arrays_of(str(path), stored, specs)
         checked = {spec.name: _whole(str(path), spec, chosen[spec.name]) for spec in specs}
-    counts = {len(checked[spec.name]) for spec in specs if spec.batched}
+    counts = {samples_in(spec, checked[spec.name].shape) for spec in specs if spec.batched}
+    counts |= {_repeats(spec, checked[spec.name].shape) for spec in specs if not spec.batched} - {1}
     if len(counts) > 1:
         raise UsageError(str(path), f"its arrays hold {sorted(counts)} samples", "save as many of each input")
+    least = smallest_batch(specs)
+    if counts and any(spec.batched for spec in specs) and min(counts) < least:
+        cause = f"its arrays hold {min(counts)} samples, and the model takes {least} at least"
+        raise UsageError(str(path), cause, "save more of them")
     return checked
+
+
+def shapes_in(path: str | Path, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Whole shapes of the arrays of a file that are called so, or of its single one for a single name; headers alone.
+
+    Raises:
+        UsageError: unreadable file.
+    """
+    with opened_arrays(Path(path)) as stored:
+        if len(stored) == len(names) == 1:
+            return {names[0]: next(iter(stored.values())).shape}
+        return {name: stored[name].shape for name in names if name in stored}
 
 
 def arrays_of(path: str, stored: Mapping[str, StoredArray], specs: Sequence[InputSpec]) -> dict[str, StoredArray]:
@@ -99,68 +156,71 @@ def arrays_of(path: str, stored: Mapping[str, StoredArray], specs: Sequence[Inpu
     return {spec.name: stored[spec.name] for spec in specs}
 
 
-def integer_highs(model: ir.Model) -> dict[str, int]:
-    """For integer inputs that index a table (Gather from an initializer): the number of its rows."""
-    highs = {}
-    for value in model.graph.inputs:
-        reached, high = [value], None
-        while reached and high is None:
-            current = reached.pop()
-            for node, position in current.uses():
-                if node.op_type in _PASS_THROUGH and position == 0:
-                    reached.append(node.outputs[0])
-                elif node.op_type == "Gather" and position == 1:
-                    high = _rows(node)
-        if high is not None and value.name:
-            highs[value.name] = high
-    return highs
-
-
-def _random_batch(specs: Sequence[InputSpec], size: int, scale: float, seed: int, highs: Mapping[str, int]) -> Batch:
+def _random_batch(
+    specs: Sequence[InputSpec], size: int, scale: float, seed: int, within: Mapping[str, Range], level: int
+) -> Batch:
     rng = np.random.default_rng(seed)
-    feeds = {spec.name: _random(rng, spec, size, scale, highs.get(spec.name, 2)) for spec in specs}
+    feeds = {spec.name: random_array(rng, spec, size, scale, within.get(spec.name, LOWEST)) for spec in specs}
     fixed = "" if any(spec.batched for spec in specs) else " (fixed by the model)"
-    return Batch(f"random x{scale:g}, batch {size}{fixed}", size, feeds)
+    most = max((high for _, high in within.values()), default=0)
+    step = f", integers to {most}" if level else ""
+    return Batch(f"random x{scale:g}, batch {size}{fixed}{step}", size, feeds, level)
 
 
-def _random(rng: np.random.Generator, spec: InputSpec, size: int, scale: float, high: int) -> Array:
-    shape = spec.sized(size)
-    if math.prod(shape) > _MOST_NUMBERS:
-        cause = f"has the shape {shape}, and {_MOST_NUMBERS >> 20} million numbers are the most for a random batch"
-        raise UsageError(f"input {spec.name}", cause, "give the shape of one sample with --input")
-    if spec.dtype.startswith(("float", "bfloat")):
-        return _as_read(rng.standard_normal(shape) * scale, spec)
-    if spec.dtype == "bool":
-        return rng.integers(0, 2, shape).astype(bool)
-    top = min(high, int(np.iinfo(spec.dtype).max) + 1)
-    return rng.integers(0, top, shape).astype(spec.dtype)
+def sliced(specs: Sequence[InputSpec], data: Mapping[str, Array], most: int) -> Iterator[dict[str, Array]]:
+    """Batches of at most `most` samples along each input's own batch axis, each of a size that the model takes.
+
+    A model with a fixed batch is fed that many at a time; samples that make no whole batch are left over.
+    """
+    ranges = [spec.batch for spec in specs if spec.batched]
+    if not ranges:
+        for index in range(max((_repeats(spec, data[spec.name].shape) for spec in specs), default=1)):
+            yield {spec.name: _repeat(spec, data[spec.name], index) for spec in specs}
+        return
+    least = max(each.least for each in ranges)
+    top = max(least, min([most, *(each.most for each in ranges if each.most is not None)]))
+    total = min(samples_in(spec, data[spec.name].shape) for spec in specs if spec.batched)
+    for start in range(0, total, top):
+        size = min(top, total - start)
+        if size >= least:
+            yield {spec.name: _part(spec, data[spec.name], start, size) for spec in specs}
 
 
-def _is_half(spec: InputSpec) -> bool:
-    return spec.dtype in ("float16", "bfloat16")
+def samples_in(spec: InputSpec, shape: Sequence[int]) -> int:
+    """How many samples an array of this whole shape holds for a batched input."""
+    return (shape[spec.axes[0]] - spec.batch.plus) // spec.batch.multiple
 
 
-def _as_read(array: Array, spec: InputSpec) -> Array:
-    """Rounded to a half-precision input's own type: a float32 baseline would otherwise see more of it."""
-    if not _is_half(spec):
+def _part(spec: InputSpec, array: Array, start: int, size: int) -> Array:
+    for axis in spec.axes if spec.batched else ():
+        first = start * spec.batch.multiple
+        array = array[(slice(None),) * axis + (slice(first, first + spec.batch.length(size)),)]
+    return array
+
+
+def _repeats(spec: InputSpec, shape: Sequence[int]) -> int:
+    """How often the fixed batch of an input fits into an array: 1 for an input that is the same at each."""
+    return shape[0] // spec.shape[0] if spec.shape and spec.shape[0] else 1
+
+
+def _repeat(spec: InputSpec, array: Array, index: int) -> Array:
+    if _repeats(spec, array.shape) == 1:
         return array
-    return array.astype(ir.DataType[spec.dtype.upper()].numpy()).astype(np.float64)
+    return array[index * spec.shape[0] : (index + 1) * spec.shape[0]]
 
 
 def _real_batch(specs: Sequence[InputSpec], data: Mapping[str, Array], most: int, seed: int) -> Batch:
     rng = np.random.default_rng(seed)
-    feeds = {}
-    size = 1
+    feeds = next(sliced(specs, data, most))
+    sizes = [samples_in(spec, feeds[spec.name].shape) for spec in specs if spec.batched]
     for spec in specs:
-        array = data[spec.name]
-        if spec.batched:
-            array = array[:most]
-            size = len(array)
-        if _is_half(spec):
-            feeds[spec.name] = _as_read(array.astype(np.float64), spec)
-        else:
-            feeds[spec.name] = _within_rounding(rng, array) if np.issubdtype(array.dtype, np.floating) else array
-    return Batch(f"real, batch {size}", size, feeds)
+        array = feeds[spec.name]
+        if is_half(spec):
+            feeds[spec.name] = as_read(array.astype(np.float64), spec)
+        elif np.issubdtype(array.dtype, np.floating):
+            feeds[spec.name] = _within_rounding(rng, array)
+    size = sizes[0] if sizes else 1
+    return Batch(f"real, batch {size}", size, feeds, real=True)
 
 
 def _within_rounding(rng: np.random.Generator, array: Array) -> Array:
@@ -170,16 +230,24 @@ def _within_rounding(rng: np.random.Generator, array: Array) -> Array:
     return single.astype(np.float64) + spacing * rng.uniform(-_KEEP_CELL, _KEEP_CELL, array.shape)
 
 
-def check_shape(path: str, spec: InputSpec, shape: tuple[int, ...]) -> None:
+def check_shape(path: str, spec: InputSpec, shape: tuple[int, ...], *, repeated: bool = False) -> None:
     """Whether an array of this shape holds samples for the input.
+
+    Args:
+        repeated: an input of a fixed batch may be given several batches, one after the other on axis 0.
 
     Raises:
         UsageError: it does not.
     """
-    sizes = shape[1:] if spec.batched else shape
-    if (spec.batched and not shape) or sizes != spec.shape or 0 in shape:
-        expected = ", ".join(map(str, ("N", *spec.shape) if spec.batched else spec.shape))
-        cause = f"has shape {shape}, expected ({expected})"
+    axes = spec.axes if spec.batched else ()
+    rest = tuple(size for axis, size in enumerate(shape) if axis not in axes)
+    wanted = spec.shape
+    if repeated and not spec.batched and shape and wanted and wanted[0] and shape[0] % wanted[0] == 0:
+        rest = (wanted[0], *shape[1:])
+    lengths = {shape[axis] for axis in axes if axis < len(shape)}
+    if len(shape) != len(wanted) + len(axes) or rest != wanted or len(lengths) > 1 or (0 in shape and 0 not in wanted):
+        sizes = ["N" if axis in axes else str(size) for axis, size in enumerate(spec.sized(spec.batch.least))]
+        cause = f"has shape {shape}, expected ({', '.join(sizes)})"
         raise UsageError(_place(path, spec), cause, "give samples of the shape the model reads")
 
 
@@ -201,7 +269,7 @@ def fitting_dtype(path: str, spec: InputSpec, dtype: np.dtype[np.generic]) -> np
     Raises:
         UsageError: they don't go into it.
     """
-    if spec.dtype.startswith(("float", "bfloat")):
+    if spec.floating:
         if dtype.kind == "f" and dtype.itemsize <= 8:
             native: np.dtype[np.generic] = dtype.newbyteorder("=")
             return native
@@ -213,7 +281,7 @@ def fitting_dtype(path: str, spec: InputSpec, dtype: np.dtype[np.generic]) -> np
 
 
 def _whole(path: str, spec: InputSpec, stored: StoredArray) -> Array:
-    check_shape(path, spec, stored.shape)
+    check_shape(path, spec, stored.shape, repeated=True)
     array = stored.read(fitting_dtype(path, spec, stored.dtype))
     _refuse_nan(path, spec, array, 0)
     return array
@@ -234,11 +302,3 @@ def _refuse_nan(path: str, spec: InputSpec, array: Array, first: int) -> None:
 
 def _place(path: str, spec: InputSpec) -> str:
     return f"{path}: array {spec.name}" if spec.name else path
-
-
-def _rows(gather: ir.Node) -> int | None:
-    table = gather.inputs[0]
-    if table is None or table.const_value is None:
-        return None
-    axis = gather.attributes.get("axis")
-    return int(table.const_value.shape.numpy()[axis.as_int() if axis is not None else 0])

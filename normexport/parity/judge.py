@@ -10,9 +10,11 @@ import onnx_ir as ir
 
 from normexport.errors import FoldError, UsageError
 from normexport.module_paths import module_path
-from normexport.onnx_export import InputSpec, Layer
+from normexport.onnx_export import InputSpec, Layer, narrow
 from normexport.parity.check import check
-from normexport.parity.inputs import Batch, integer_highs, standard_batches
+from normexport.parity.file_inputs import declared_by_file, input_specs
+from normexport.parity.inputs import Batch, standard_batches
+from normexport.parity.ladder import choose_batches
 from normexport.parity.random_numbers import random_nodes, without_repeats
 from normexport.parity.room import require_room
 from normexport.parity.verdict import ParityReport
@@ -52,26 +54,34 @@ def check_model(
     from normexport.parity.steady import doubts_of
     from normexport.runtime import TorchRuntime
 
-    batches = standard_batches(inputs, data, sizes=sizes, seed=seed, highs=integer_highs(candidate))
-    require_room(candidate, batches)
     precision = _precision(model)
     outputs = [str(value.name) for value in candidate.graph.outputs]
 
-    def torch_runtime(dtype: str, jitter: int | None) -> Runtime:
+    def torch_runtime(dtype: str, jitter: int | None = None) -> Runtime:
         return TorchRuntime(model, inputs, outputs, dtype, layers, jitter)
 
+    require_room(candidate, standard_batches(inputs, data, sizes=sizes))  # of these sizes, whatever the numbers
+    tried = choose_batches(
+        inputs,
+        data,
+        sizes=sizes,
+        seed=seed,
+        graph=candidate,
+        own=lambda: torch_runtime(precision),
+        exact=lambda: torch_runtime("float64"),
+    )
     report = check(
-        lambda: torch_runtime("float64", None),
+        lambda: torch_runtime("float64"),
         lambda: torch_runtime(precision, JITTER),
         lambda: OnnxRuntime(candidate),
-        batches,
+        tried.batches,
         layers,
         precision=precision,
         unproven=without_repeats(
-            *unproven, *doubts_of(model, inputs, outputs, precision, batches), *random_nodes(candidate)
+            *unproven, *doubts_of(model, inputs, outputs, precision, tried.batches), *random_nodes(candidate)
         ),
     )
-    return _with_notes(report, _fixed_batch(inputs, batches))
+    return _with_notes(report, (*tried.notes, *_fixed_batch(inputs, tried.batches)))
 
 
 def _precision(model: nn.Module | ExportedProgram) -> str:
@@ -102,49 +112,34 @@ def compare(
     Raises:
         UsageError: the inputs of the two differ, or have open sizes and `inputs` is not given.
     """
-    specs = tuple(inputs) if inputs is not None else input_specs(first)
+    arrays = {name: array.shape for name, array in (data or {}).items()}
+    specs = input_specs(first, inputs or (), arrays)
     theirs = [str(value.name) for value in second.graph.inputs if value.name not in second.graph.initializers]
     if theirs != [spec.name for spec in specs]:
         wanted = ", ".join(spec.name for spec in specs)
         raise UsageError("parity", f"the inputs differ: {wanted} against {', '.join(theirs)}", "rename them")
-    batches = standard_batches(specs, data, sizes=sizes, seed=seed, highs=integer_highs(first))
-    require_room(first, batches)
-    require_room(second, batches)
+    specs = narrow(specs, declared_by_file(second, specs))  # a size that it fixes is fixed for both
+    planned = standard_batches(specs, data, sizes=sizes)  # of these sizes, whatever the numbers
+    require_room(first, planned)
+    require_room(second, planned)
+    tried = choose_batches(
+        specs,
+        data,
+        sizes=sizes,
+        seed=seed,
+        graph=first,
+        own=lambda: OnnxRuntime(first),
+        exact=lambda: Float64Runtime(first),
+    )
     boundaries = common_values(first, second) if layers else ()
-    notes = _fixed_batch(specs, batches)
+    notes = (*tried.notes, *_fixed_batch(specs, tried.batches))
     try:
-        report = _compare(first, second, batches, boundaries, double=True)
+        report = _compare(first, second, tried.batches, boundaries, double=True)
     except (FoldError, UsageError) as error:  # not the reference's fault? then it is raised again
-        report = _compare(first, second, batches, boundaries, double=False)
+        report = _compare(first, second, tried.batches, boundaries, double=False)
         cause = error.cause.removeprefix("no float64 reference: ")
         notes = (*notes, f"no float64 reference, float32 on ONNX Runtime stands in: {cause}")
     return _with_notes(report, notes)
-
-
-def input_specs(model: ir.Model) -> tuple[InputSpec, ...]:
-    """The inputs of an ONNX model; an open or symbolic first size is the batch.
-
-    Raises:
-        UsageError: another size is open, or the type is not a tensor of numbers.
-    """
-    specs = []
-    for value in model.graph.inputs:
-        if value.name in model.graph.initializers:
-            continue
-        if value.shape is None or value.dtype is None:
-            raise UsageError(f"input {value.name}", "has no shape in the file", "give --input")
-        sizes = list(value.shape)
-        batched = bool(sizes) and not isinstance(sizes[0], int)
-        rest = [size for size in (sizes[1:] if batched else sizes) if isinstance(size, int)]
-        if len(rest) != len(sizes) - batched:
-            raise UsageError(f"input {value.name}", f"has open sizes {value.shape}", "give its shape with --input")
-        try:
-            dtype = value.dtype.numpy().name
-        except TypeError as error:
-            cause = f"is of the type {value.dtype}, which no array has"
-            raise UsageError(f"input {value.name}", cause, "export the model again") from error
-        specs.append(InputSpec(str(value.name), tuple(rest), dtype, batched))
-    return tuple(specs)
 
 
 def common_values(first: ir.Model, second: ir.Model) -> tuple[Layer, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,10 @@ import onnx_ir as ir
 
 from normexport.errors import UsageError
 from normexport.io.quiet import hushed
-from normexport.onnx_export import InputSpec
+from normexport.onnx_export import InputSpec, smallest_batch
 from normexport.parity.check import check
-from normexport.parity.inputs import integer_highs, standard_batches
 from normexport.parity.judge import JITTER
+from normexport.parity.ladder import choose_batches
 from normexport.parity.random_numbers import random_nodes, without_repeats
 from normexport.parity.verdict import ParityReport
 from normexport.runtime import Array, Float64Runtime, OnnxRuntime, Runtime
@@ -43,25 +44,29 @@ def check_torch(
     from normexport.parity.steady import doubts_of
     from normexport.runtime import TorchRuntime
 
-    highs = integer_highs(reference) if isinstance(reference, ir.Model) else None
-    batches = standard_batches(inputs, data, sizes=sizes, seed=seed, highs=highs)
     exact: Callable[[], Runtime]
+    own: Callable[[], Runtime]
     baseline: Callable[[], Runtime]
     if isinstance(reference, ir.Model):
         names = [str(value.name) for value in reference.graph.outputs]
         exact = partial(Float64Runtime, reference)
+        own = partial(OnnxRuntime, reference)
         baseline = partial(OnnxRuntime, reference, jitter=JITTER)
     else:
         names = [f"output_{i}" for i in range(count_outputs(reference, inputs))]
         exact = partial(TorchRuntime, reference, inputs, names, "float64")
+        own = partial(TorchRuntime, reference, inputs, names, "float32")
         baseline = partial(TorchRuntime, reference, inputs, names, "float32", (), JITTER)
-    doubts = [*unproven, *doubts_of(candidate, inputs, names, "float32", batches)]
+    graph = reference if isinstance(reference, ir.Model) else None
+    tried = choose_batches(inputs, data, sizes=sizes, seed=seed, graph=graph, own=own, exact=exact)
+    doubts = [*unproven, *doubts_of(candidate, inputs, names, "float32", tried.batches)]
     if isinstance(reference, ir.Model):
         doubts += random_nodes(reference)
     else:
-        doubts += doubts_of(reference, inputs, names, "float32", batches)
+        doubts += doubts_of(reference, inputs, names, "float32", tried.batches)
     theirs = partial(TorchRuntime, candidate, inputs, names, "float32")
-    return check(exact, baseline, theirs, batches, unproven=without_repeats(*doubts))
+    report = check(exact, baseline, theirs, tried.batches, unproven=without_repeats(*doubts))
+    return replace(report, notes=(*tried.notes, *report.notes))
 
 
 def count_outputs(model: nn.Module | ExportedProgram, inputs: Sequence[InputSpec]) -> int:
@@ -74,7 +79,9 @@ def count_outputs(model: nn.Module | ExportedProgram, inputs: Sequence[InputSpec
     from normexport.runtime.torch_runtime import flat_module, is_output
 
     runnable = flat_module(model) if isinstance(model, ExportedProgram) else model
-    zeros = [torch.zeros(spec.sized(2), dtype=getattr(torch, spec.dtype)) for spec in inputs]
+    size = max(2, smallest_batch(inputs))
+    size = size if all(spec.batch.holds(size) for spec in inputs) else smallest_batch(inputs)
+    zeros = [torch.zeros(spec.sized(size), dtype=getattr(torch, spec.dtype)) for spec in inputs]
     spec = model.call_spec.in_spec if isinstance(model, ExportedProgram) else None
     args, kwargs = (zeros, {}) if spec is None else tree_unflatten(zeros, spec)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from normexport.errors import UsageError
 from normexport.io.numpy_files import opened_arrays
+from normexport.onnx_export import InputSpec
+from normexport.parity.inputs import sliced
 from normexport.parity.metrics import measure
 from normexport.runtime import Array, Runtime
 
@@ -71,6 +73,7 @@ def evaluate(
     labels: Labels | None = None,
     reference: Array | None = None,
     batch: int = BATCH,
+    specs: Sequence[InputSpec] = (),
 ) -> tuple[Accuracy, Array]:
     """Accuracy of the first output (samples, classes), and that output.
 
@@ -78,12 +81,13 @@ def evaluate(
         data: arrays (samples, *shape) by input name.
         labels: (samples,) integers.
         reference: the first output of what is right.
+        specs: where each input has its samples, and how many it takes at a time; by default on axis 0.
 
     Raises:
         UsageError: labels do not fit the output, or the output is no table of class scores.
     """
     name, outputs, seconds = runtime.output_names[0], [], 0.0
-    for feeds in _batches(runtime, data, batch):
+    for feeds in _batches(runtime, data, batch, specs):
         start = time.perf_counter()
         outputs.append(runtime.run(feeds)[name])
         seconds += time.perf_counter() - start
@@ -141,7 +145,12 @@ def _check_labels(labels: Labels, output: Array, name: str) -> None:
         raise UsageError("label", cause, "give labels of this model's classes")
 
 
-def _batches(runtime: Runtime, data: dict[str, Array], batch: int) -> Iterator[dict[str, Array]]:
+def _batches(
+    runtime: Runtime, data: dict[str, Array], batch: int, specs: Sequence[InputSpec]
+) -> Iterator[dict[str, Array]]:
+    if specs:
+        yield from sliced(specs, data, batch)
+        return
     fixed = [port.shape[0] for port in runtime.inputs if port.shape and port.shape[0] is not None]
     size = fixed[0] if fixed else batch
     count = min(len(array) for array in data.values())

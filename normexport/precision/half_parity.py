@@ -20,14 +20,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
 from normexport.onnx_export import InputSpec, Layer
-from normexport.parity import ParityReport, Row, check, standard_batches
-from normexport.parity.inputs import Batch, integer_highs
+from normexport.parity import Batch, ParityReport, Row, check, choose_batches
 from normexport.parity.judge import JITTER
 from normexport.parity.tolerance import FEW, UNIT_ROUNDOFF
 from normexport.passes.fp16_round import rounding_in_float32
@@ -140,7 +140,16 @@ class HalfParity:
     ) -> None:
         self._source, self._inputs, self._dtype, self._model = source, inputs, dtype, model
         self._outputs = [str(value.name) for value in model.graph.outputs]
-        self.batches: tuple[Batch, ...] = standard_batches(inputs, data, sizes=sizes, highs=integer_highs(model))
+        tried = choose_batches(
+            inputs,
+            data,
+            sizes=sizes,
+            graph=model,
+            own=lambda: OnnxRuntime(model),
+            exact=lambda: self._reference(()),
+        )
+        self.batches: tuple[Batch, ...] = tried.batches
+        self._notes = tried.notes
         self._exact: dict[int, dict[str, Array]] = {}
 
     def accepts(self, candidate: Halved) -> bool:
@@ -156,7 +165,7 @@ class HalfParity:
         emulated = rounding_in_float32(candidate.model)
         layers = [layer for layer in layers if layer.tensor not in candidate.stand_ins]
         name = f"ONNX Runtime, rounded to {self._dtype}"
-        return check(
+        report = check(
             lambda: _Remembered(self._reference(layers), self._exact),
             lambda: _AsStored(self._model, self._dtype, candidate.halved, candidate.stand_ins),
             lambda: InFloat32(OnnxRuntime(emulated), name),
@@ -164,6 +173,7 @@ class HalfParity:
             layers,
             precision=self._dtype,
         )
+        return replace(report, notes=(*self._notes, *report.notes))
 
     def _reference(self, layers: Sequence[Layer]) -> Runtime:
         if self._source is None:

@@ -65,7 +65,8 @@ class OnnxRuntime:
         self.dropped: Mapping[str, str] = {}
         self._extra: frozenset[str] = frozenset()
         self._session = self._open(())
-        self.inputs = tuple(_port(item) for item in self._session.get_inputs())
+        shapeless = {value.name for value in self._model.graph.inputs if value.shape is None}
+        self.inputs = tuple(_port(item, item.name in shapeless) for item in self._session.get_inputs())
         self.input_names = tuple(item.name for item in self.inputs)
         self.output_names = tuple(item.name for item in self._session.get_outputs())
 
@@ -130,11 +131,12 @@ def _inner_values(model: ir.Model) -> frozenset[str]:
     return frozenset(value.name for node in model.graph for value in node.outputs if value.name)
 
 
-def _port(item: Any) -> Port:
+def _port(item: Any, shapeless: bool) -> Port:
+    """The session says [] both of a scalar and of an input without a shape."""
     dtype = _DTYPES.get(item.type, item.type.removeprefix("tensor(").removesuffix(")"))
     if dtype not in np.sctypeDict:
         raise UsageError(f"input {item.name}", f"is of type {item.type}", "feed tensors of numpy's types only")
-    return port(item.name, item.shape, dtype)
+    return Port(item.name, dtype) if shapeless else port(item.name, item.shape, dtype)
 
 
 def _first_line(error: Exception) -> str:

@@ -194,7 +194,9 @@ def _port(spec: InputSpec, dtype: str) -> Port:
     floating = spec.dtype.startswith(("float", "bfloat"))
     # numpy has no bfloat16: such inputs travel as float32 and are rounded by torch
     own = "float32" if dtype == "bfloat16" else dtype
-    return Port(spec.name, own if floating else spec.dtype, (None, *spec.shape) if spec.batched else spec.shape)
+    whole = enumerate(spec.sized(spec.batch.least))
+    sizes = tuple(None if spec.batched and axis in spec.axes else size for axis, size in whole)
+    return Port(spec.name, own if floating else spec.dtype, sizes)
 
 
 def _keeper(kept: dict[str, Array]) -> Sink:

@@ -203,7 +203,7 @@ def test_program_exports_as_its_module_does(tmp_path):
     from_program, from_module = export(program), export(model, [InputSpec("x", (3, 12))])
     assert [n.op_type for n in from_program.model.graph] == [n.op_type for n in from_module.model.graph]
     assert from_program.layers == from_module.layers
-    with pytest.raises(UsageError, match="which reads x=3x12:float32"):
+    with pytest.raises(UsageError, match="which reads x=Nx3x12:float32"):
         export(program, [InputSpec("x", (3, 13))])
 
 
@@ -280,6 +280,9 @@ def test_missing_input_shape_asks_for_it():
         (["3x28x28"], (InputSpec("input", (3, 28, 28)),)),
         (["ids=16:int64", "mask=16:bool"], (InputSpec("ids", (16,), "int64"), InputSpec("mask", (16,), "bool"))),
         (["3x4", "5"], (InputSpec("input_0", (3, 4)), InputSpec("input_1", (5,)))),
+        (["t=scalar:int64[-1..5]"], (InputSpec("t", (), "int64", bounds=(-1, 5)),)),
+        (["a=b=3:float16[0..1]"], (InputSpec("a=b", (3,), "float16", bounds=(0.0, 1.0)),)),
+        (["serving:0=3x4:uint64"], (InputSpec("serving:0", (3, 4), "uint64"),)),
         (["t=scalar"], (InputSpec("t", ()),)),
     ],
 )

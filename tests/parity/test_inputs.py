@@ -1,13 +1,12 @@
 """Inputs: deterministic, of the right types and ranges, real ones checked against what the model takes."""
 
 import numpy as np
-import onnx_ir as ir
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from normexport.errors import UsageError
-from normexport.onnx_export import InputSpec
-from normexport.parity import integer_highs, load_arrays, standard_batches
+from normexport.onnx_export import BatchRange, InputSpec
+from normexport.parity import load_arrays, standard_batches
+from normexport.parity.inputs import batch_sizes, sliced
 
 IMAGE = (InputSpec("image", (1, 28, 28)),)
 MIXED = (
@@ -27,7 +26,7 @@ def test_the_same_seed_gives_the_same_inputs_and_another_seed_others():
 
 
 def test_sizes_scales_and_types_are_as_asked():
-    batches = standard_batches(MIXED, highs={"i": 1000})
+    batches = standard_batches(MIXED, ranges={"i": [(0, 999)]})
     assert [batch.size for batch in batches] == [1, 2, 7]
     assert len({batch.name for batch in batches}) == 3
     for batch in batches:
@@ -43,9 +42,21 @@ def test_sizes_scales_and_types_are_as_asked():
     assert [batch.feeds["x"].std() for batch in wide] == pytest.approx([1.0, 0.1, 4.0], rel=0.1)
 
 
-def test_small_integer_types_are_not_overflowed():
-    (batch,) = standard_batches((InputSpec("i", (1000,), "int8"),), sizes=(1,), highs={"i": 30_000})
-    assert batch.feeds["i"].min() >= 0
+def test_each_range_of_whole_numbers_is_in_a_batch_with_both_its_ends():
+    spec = InputSpec("i", (5,), "int64")
+    batches = standard_batches((spec,), ranges={"i": [(0, 1), (-7, 9), (0, 2**40), (-(2**63), 2**63 - 1)]})
+    ends = [(int(batch.feeds["i"].min()), int(batch.feeds["i"].max())) for batch in batches]
+    assert ends == [(0, 1), (-7, 9), (0, 2**40), (-(2**63), 2**63 - 1)]
+    assert [batch.level for batch in batches] == [0, 1, 2, 3]
+
+
+def test_bounds_that_the_user_gives_are_those_of_the_numbers():
+    specs = (InputSpec("i", (50,), "uint8", bounds=(3, 5)), InputSpec("x", (500,), bounds=(0.0, 0.25)))
+    for batch in standard_batches(specs):
+        assert set(np.unique(batch.feeds["i"])) == {3, 4, 5}
+        assert batch.feeds["i"].dtype == np.uint8
+        assert 0 <= batch.feeds["x"].min() < 0.05
+        assert 0.2 < batch.feeds["x"].max() <= 0.25
 
 
 def test_random_floats_are_not_float32_numbers():
@@ -57,7 +68,7 @@ def test_random_floats_are_not_float32_numbers():
 @pytest.mark.parametrize("values", [[1.0, 2.0, 0.5, 1024.0], [0.1, -3.7, 1e-30, 1e30], [0.0, -0.0, 255.0, 1 / 3]])
 def test_real_inputs_round_back_to_themselves(values):
     data = np.array([values] * 50, dtype=np.float32)
-    batch = standard_batches((InputSpec("x", (4,)),), {"x": data}, sizes=(1,))[-1]
+    batch = standard_batches((InputSpec("x", (4,)),), {"x": data}, sizes=(1,))[0]
     assert batch.name == "real, batch 16"
     np.testing.assert_array_equal(batch.feeds["x"].astype(np.float32), data[:16])
     moved = batch.feeds["x"] != data[:16]
@@ -69,6 +80,78 @@ def test_large_inputs_get_fewer_samples_and_fixed_batches_only_theirs():
     fixed = standard_batches((InputSpec("x", (4, 3), batched=False),), sizes=(9,))
     assert all(batch.feeds["x"].shape == (4, 3) for batch in fixed)
     assert all("fixed" in batch.name for batch in fixed)
+
+
+def test_a_fixed_batch_of_large_inputs_is_judged_twice_with_other_numbers():
+    first, second = standard_batches((InputSpec("x", (1, 3, 224, 224), batched=False),))
+    assert not np.array_equal(first.feeds["x"], second.feeds["x"])
+
+
+@pytest.mark.parametrize(
+    ("taken", "sizes"),
+    [
+        (BatchRange(), (1, 2, 7)),
+        (BatchRange(1, 4), (1, 2, 3)),
+        (BatchRange(4, 64), (4, 5, 7)),
+        (BatchRange(8), (8, 9, 11)),
+        (BatchRange(7, 9), (7, 8, 9)),
+        (BatchRange(5, 6), (5, 6)),
+        (BatchRange(3, 3), (3,)),
+    ],
+    ids=str,
+)
+def test_batch_sizes_lie_in_the_range_that_the_model_takes(taken, sizes):
+    found = batch_sizes((InputSpec("x", (3,), batch=taken), InputSpec("y", ())))
+    assert found == sizes
+    assert all(taken.holds(size) for size in found)
+
+
+def test_batch_sizes_that_the_model_does_not_take_are_refused():
+    specs = (InputSpec("x", (3,), batch=BatchRange(4, 64)),)
+    assert batch_sizes(specs, (4, 64)) == (4, 64)
+    with pytest.raises(UsageError, match="batch size 65: the model takes 4 to 64"):
+        batch_sizes(specs, (4, 65))
+    with pytest.raises(UsageError, match="no batch size in common"):
+        batch_sizes((*specs, InputSpec("y", (), batch=BatchRange(1, 3))))
+
+
+def test_samples_are_taken_along_each_inputs_own_batch_axis():
+    specs = (
+        InputSpec("x", (3,)),
+        InputSpec("h", (2, 4), axes=(1,)),
+        InputSpec("two", (), batch=BatchRange(multiple=2)),
+        InputSpec("w", (5,), batched=False),
+    )
+    data = {
+        "x": np.arange(5)[:, None] * np.ones((5, 3)),
+        "h": np.arange(5)[None, :, None] * np.ones((2, 5, 4)),
+        "two": np.repeat(np.arange(5.0), 2),
+        "w": np.ones(5),
+    }
+    parts = list(sliced(specs, data, 2))
+    assert [part["x"].shape for part in parts] == [(2, 3), (2, 3), (1, 3)]
+    for start, part in zip((0, 2, 4), parts, strict=True):
+        samples = np.arange(start, min(start + 2, 5))
+        assert np.unique(part["x"]).tolist() == samples.tolist()
+        assert np.unique(part["h"]).tolist() == samples.tolist()
+        assert part["two"].tolist() == np.repeat(samples, 2).tolist()
+        assert part["w"].shape == (5,)
+
+
+def test_a_model_of_a_fixed_batch_is_fed_the_samples_batch_by_batch(tmp_path):
+    spec = InputSpec("x", (4, 3), batched=False)
+    np.savez(tmp_path / "x.npz", x=np.arange(24.0).reshape(8, 3))
+    parts = list(sliced([spec], load_arrays(tmp_path / "x.npz", [spec]), 64))
+    assert [part["x"].tolist() for part in parts] == np.arange(24.0).reshape(2, 4, 3).tolist()
+    np.savez(tmp_path / "x.npz", x=np.ones((9, 3)))
+    with pytest.raises(UsageError, match=r"has shape \(9, 3\), expected \(4, 3\)"):
+        load_arrays(tmp_path / "x.npz", [spec])
+
+
+def test_fewer_samples_than_the_model_takes_at_once_are_refused(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.ones((3, 2)))
+    with pytest.raises(UsageError, match="hold 3 samples, and the model takes 4 at least"):
+        load_arrays(tmp_path / "x.npz", [InputSpec("x", (2,), batch=BatchRange(4, 64))])
 
 
 def test_npz_arrays_are_matched_by_name(tmp_path):
@@ -120,21 +203,6 @@ def test_pickles_and_other_files_are_refused(tmp_path):
             load_arrays(tmp_path / name, IMAGE)
     with pytest.raises(UsageError, match="can't be read"):
         load_arrays(tmp_path / "missing.npz", IMAGE)
-
-
-def test_integer_inputs_that_index_a_table_stay_inside_it():
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["tokens"], ["cast"], to=TensorProto.INT64),
-            helper.make_node("Gather", ["table", "cast"], ["y"]),
-        ],
-        "net",
-        [helper.make_tensor_value_info("tokens", TensorProto.INT32, ["n", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4, 2])],
-        [numpy_helper.from_array(np.zeros((50, 2), np.float32), "table")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    assert integer_highs(ir.from_proto(model)) == {"tokens": 50}
 
 
 def test_real_inputs_with_nan_are_refused_by_sample(tmp_path):

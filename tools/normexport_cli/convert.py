@@ -37,6 +37,7 @@ def convert(
     trust: options.Trust = False,
     no_fold: NoFold = False,
     data: options.Data = None,
+    batches: options.Batches = None,
     precision: precision_options.Precision = "fp32",
     io_dtype: precision_options.IoDtype = "float32",
     keep_fp32: precision_options.KeepFp32 = [],  # noqa: B006
@@ -69,7 +70,7 @@ def convert(
       normexport convert model.pt2 --precision int8 --calibration-data images/ --data test.npz
     """
     with working("Converting", json=json, debug=debug) as on_stage:
-        how = LoadOptions.of(model, model_kwargs, dialect, trust)
+        how, sizes = LoadOptions.of(model, model_kwargs, dialect, trust), options.batch_sizes(batches)
         built = (
             engine_options.engine_config(flavor, targets, no_plugins, debug_tensors=debug_tensors) if engine else None
         )
@@ -87,7 +88,7 @@ def convert(
 
         folder = output if output is not None else Path(checkpoint.stem)
         most = int(capsule_size * (1 << 20))
-        config = pipeline.ConvertConfig(not no_fold, data, None, built, lower, capsule, most)
+        config = pipeline.ConvertConfig(not no_fold, data, sizes, built, lower, capsule, most)
         result = pipeline.convert(lambda: how.load(checkpoint), folder, inputs, config, on_stage, on_stage.samples)
     if json:
         print_json(result.as_dict())

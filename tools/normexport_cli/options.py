@@ -25,7 +25,14 @@ Inputs = Annotated[
     typer.Option(
         "--input",
         metavar="SHAPE",
-        help="Shape of one sample, once per input: 3x28x28, or ids=128:int64. A .pt2 knows its own.",
+        help="Shape of one sample, once per input: 3x28x28, or ids=128:int64, ids=128:int64[0..999] with the numbers"
+        " to try. Files know their own.",
+    ),
+]
+Batches = Annotated[
+    str | None,
+    typer.Option(
+        "--batches", metavar="SIZES", help="Batch sizes to compare at: 1,8. By default 1, 2 and 7, or fitting."
     ),
 ]
 Model = Annotated[
@@ -115,6 +122,20 @@ def load_plan(path: Path, trust: bool) -> Plan:
     from normexport.plans import Plan
 
     return Plan(path, trust)
+
+
+def batch_sizes(text: str | None) -> tuple[int, ...] | None:
+    """ "1,8" as numbers.
+
+    Raises:
+        UsageError: it is not that.
+    """
+    if text is None:
+        return None
+    sizes = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and 0 < len(part) < 10 and int(part) for part in sizes):
+        raise UsageError(f"--batches {text}", "is not a list of batch sizes", "write it as 1,8")
+    return tuple(dict.fromkeys(int(part) for part in sizes))
 
 
 def require_file_name(output: Path) -> None:

@@ -24,6 +24,7 @@ def parity(
     layers: Layers = False,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     data: options.Data = None,
+    batches: options.Batches = None,
     model: options.Model = None,
     model_kwargs: options.ModelKwargs = None,
     dialect: options.Dialect = None,
@@ -41,12 +42,14 @@ def parity(
       normexport parity original.onnx folded.onnx
     """
     with working("Comparing", json=json, debug=debug):
-        how = LoadOptions.of(model, model_kwargs, dialect, trust)
+        how, sizes = LoadOptions.of(model, model_kwargs, dialect, trust), options.batch_sizes(batches)
         from normexport import pipeline
 
         side = options.load_plan(candidate, trust) if is_plan(candidate) else how.load_unless_onnx(candidate)
         first = how.load_unless_onnx(reference)
-        result = pipeline.check(first, side, inputs, data=data, layers=layers, weights_under=weights_under)
+        result = pipeline.check(
+            first, side, inputs, data=data, weights_under=weights_under, layers=layers, batches=sizes
+        )
     if json:
         print_json(result.as_dict())
     else:

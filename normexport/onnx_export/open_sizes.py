@@ -1,0 +1,235 @@
+"""What a file says of its inputs, where some sizes are left open, and how they become whole.
+
+An open size has a name, and one name is one size, wherever it stands. The batch is the name that says so ("batch",
+"N"), or else whatever is open on axis 0; it stays free. The other sizes are taken from the shapes that the user gives
+and from those of arrays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from normexport.errors import UsageError
+from normexport.onnx_export.inputs import ANY_BATCH, BatchRange, InputSpec, default_names
+
+_BATCH_NAME = re.compile(r"(?i).*batch.*|n|b|bs")
+
+
+@dataclass(frozen=True)
+class Open:
+    """A size that is free: the symbol's value k gives `multiple * k + plus`."""
+
+    symbol: str
+    batch: BatchRange = ANY_BATCH
+
+    def __str__(self) -> str:
+        word = "?" if ":" in self.symbol else self.symbol
+        factor = f"{self.batch.multiple}*" if self.batch.multiple != 1 else ""
+        return f"{factor}{word}" + (f"{self.batch.plus:+d}" if self.batch.plus else "")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An input as its file declares it: sizes are numbers, or open."""
+
+    name: str
+    sizes: tuple[int | Open, ...]
+    dtype: str
+
+    def words(self, batch: Sequence[int] = ()) -> str:
+        """As `--input` takes it, the axes in `batch` as N: "ids=Nx128:int64"."""
+        sizes = ["N" if axis in batch else str(size) for axis, size in enumerate(self.sizes)]
+        return f"{self.name}={'x'.join(sizes) or 'scalar'}:{self.dtype}"
+
+
+@dataclass
+class _Known:
+    """What is settled so far: sizes of symbols, the symbols that are the batch, and its axes per input."""
+
+    values: dict[str, int] = field(default_factory=dict)
+    batch: set[str] = field(default_factory=set)
+
+    def axes(self, declared: Declared) -> tuple[int, ...]:
+        return tuple(
+            axis for axis, size in enumerate(declared.sizes) if isinstance(size, Open) and size.symbol in self.batch
+        )
+
+    def size(self, size: int | Open) -> int | None:
+        """As a number, where it is one."""
+        if isinstance(size, int):
+            return size
+        value = self.values.get(size.symbol)
+        return None if value is None else size.batch.length(value)
+
+
+def unnamed(name: str, axis: int) -> str:
+    """A symbol for an open size without a name: it is a size of its own."""
+    return f"{name}:{axis}"
+
+
+def settle(
+    declared: Sequence[Declared],
+    given: Sequence[InputSpec] = (),
+    arrays: Mapping[str, tuple[int, ...]] | None = None,
+) -> tuple[InputSpec, ...]:
+    """The inputs of a file with every size known but the batch.
+
+    Args:
+        declared: what the file says.
+        given: what the user says of some of them, by name; unnamed ones by position where there are as many. A shape
+            is that of one sample, or whole (then its batch is fixed), whichever has the file's number of axes.
+        arrays: whole shapes of real inputs by name.
+
+    Raises:
+        UsageError: a given input is unknown, or has another shape or type than the file says; a size stays open.
+    """
+    wanted = _by_name(declared, given)
+    known = _Known(batch=_batch_symbols(declared))
+    for each in declared:
+        if each.name in wanted:
+            _bind_given(each, wanted[each.name], known)
+    for each in declared:
+        _bind_array(each, (arrays or {}).get(each.name, ()), known)
+    return tuple(_settled(each, wanted.get(each.name), known) for each in declared)
+
+
+def narrow(specs: Sequence[InputSpec], declared: Sequence[Declared]) -> tuple[InputSpec, ...]:
+    """What two models read that take the same inputs: `specs` of the one, with the sizes that the other fixes.
+
+    Inputs are matched by position, names and types are those of `specs`.
+
+    Raises:
+        UsageError: their shapes contradict.
+    """
+    if len(specs) != len(declared):
+        return tuple(specs)  # told where they are fed
+    asked = [replace(spec, name=each.name, dtype=each.dtype) for spec, each in zip(specs, declared, strict=True)]
+    found = settle(declared, [replace(spec, bounds=None) for spec in asked])
+    return tuple(
+        replace(spec, shape=one.shape, batched=one.batched, axes=one.axes, batch=_common(spec, one))
+        for spec, one in zip(specs, found, strict=True)
+    )
+
+
+def _common(spec: InputSpec, other: InputSpec) -> BatchRange:
+    """The batch of a model whose axis may be 2*k, where the other's is free."""
+    if not (spec.batched and other.batched):
+        return other.batch
+    simple = (spec.batch.multiple, spec.batch.plus) == (1, 0)
+    return other.batch.within(spec.batch) if simple else spec.batch.within(other.batch)
+
+
+def _by_name(declared: Sequence[Declared], given: Sequence[InputSpec]) -> dict[str, InputSpec]:
+    names = [each.name for each in declared]
+    own = tuple(spec.name for spec in given)
+    if own == default_names(len(given)) and not set(own) <= set(names):
+        if len(given) != len(names):
+            cause = f"{len(given)} are given without names, and the model reads {', '.join(names) or 'none'}"
+            raise UsageError("--input", cause, "write them as name=3x28x28")
+        return dict(zip(names, given, strict=True))
+    for name in own:
+        if name not in names:
+            raise UsageError(f"--input {name}", f"the model reads {', '.join(names) or 'nothing'}", "use its names")
+    return {spec.name: spec for spec in given}
+
+
+def _batch_symbols(declared: Sequence[Declared]) -> set[str]:
+    """Names that say batch; and axis 0 of the inputs that have none of these."""
+    named = {size.symbol for each in declared for size in each.sizes if isinstance(size, Open)}
+    found = {symbol for symbol in named if _BATCH_NAME.fullmatch(symbol)}
+    for each in declared:
+        symbols = {size.symbol for size in each.sizes if isinstance(size, Open)}
+        if not symbols & found and each.sizes and isinstance(each.sizes[0], Open):
+            found.add(each.sizes[0].symbol)
+    return found
+
+
+def _bind_given(declared: Declared, spec: InputSpec, known: _Known) -> None:
+    """Give the symbols of one input the sizes of the shape that the user gave."""
+    unsaid = spec.dtype == "float32" and spec.bounds is None  # what a text without a type means
+    if spec.dtype != declared.dtype and not unsaid:
+        cause = f"is given as {spec.dtype}, and the model reads {declared.dtype}"
+        raise UsageError(f"--input {declared.name}", cause, "leave the type out")
+    if len(spec.shape) == len(declared.sizes) and _fits(declared.sizes, spec.shape, known):
+        batch = {axis: spec.shape[axis] for axis in known.axes(declared)}
+        _bind(declared, dict(enumerate(spec.shape)), known)
+        for axis in batch:  # the batch is one number, whatever its names
+            size = declared.sizes[axis]
+            assert isinstance(size, Open)
+            for symbol in known.batch:
+                known.values.setdefault(symbol, known.values[size.symbol])
+        return
+    for axes in _places_of_batch(declared, spec, known):
+        rest = {axis: size for axis, size in enumerate(declared.sizes) if axis not in axes}
+        if len(rest) == len(spec.shape) and _fits(list(rest.values()), spec.shape, known):
+            known.batch |= {size.symbol for axis in axes if isinstance(size := declared.sizes[axis], Open)}
+            _bind(declared, dict(zip(rest, spec.shape, strict=True)), known)
+            return
+    shape = "x".join(map(str, spec.shape)) or "scalar"
+    cause = f"does not fit the model, which reads {declared.words(known.axes(declared))}"
+    raise UsageError(f"--input {declared.name}={shape}", cause, "leave it out, or give its own sizes")
+
+
+def _places_of_batch(declared: Declared, spec: InputSpec, known: _Known) -> list[tuple[int, ...]]:
+    """Where the batch may stand that a sample's shape leaves out, the likeliest first."""
+    if not spec.batched:
+        return []
+    named = known.axes(declared)
+    if named:
+        return [named]
+    free: list[tuple[int, ...]] = [(axis,) for axis, size in enumerate(declared.sizes) if isinstance(size, Open)]
+    asked = [spec.axes] if spec.axes in free else []
+    return [*asked, *free, (0,)] if declared.sizes else []
+
+
+def _fits(sizes: Sequence[int | Open], shape: Sequence[int], known: _Known) -> bool:
+    """Whether numbers agree; symbols may still be bound otherwise."""
+    return all(known.size(size) in (None, given) for size, given in zip(sizes, shape, strict=True))
+
+
+def _bind(declared: Declared, lengths: Mapping[int, int], known: _Known) -> None:
+    for axis, length in lengths.items():
+        size = declared.sizes[axis]
+        if not isinstance(size, Open):
+            continue
+        value = size.batch.batch_of(length)
+        if value is None:
+            cause = f"axis {axis} is {length}, and the model takes {size} where {size.symbol} is {size.batch}"
+            raise UsageError(f"input {declared.name}", cause, "give a size that the model takes")
+        if known.values.setdefault(size.symbol, value) != value:
+            cause = f"axis {axis} is {length}, and {size} is {known.values[size.symbol]} elsewhere"
+            raise UsageError(f"input {declared.name}", cause, "give one size for one name")
+
+
+def _bind_array(declared: Declared, shape: tuple[int, ...], known: _Known) -> None:
+    """Take open sizes other than the batch from an array; whether the rest fits is told when it is read."""
+    if len(shape) != len(declared.sizes):
+        return
+    axes = known.axes(declared)
+    free = {
+        axis: shape[axis]
+        for axis, size in enumerate(declared.sizes)
+        if axis not in axes and isinstance(size, Open) and size.symbol not in known.values
+    }
+    _bind(declared, free, known)
+
+
+def _settled(declared: Declared, given: InputSpec | None, known: _Known) -> InputSpec:
+    bounds = None if given is None else given.bounds
+    axes = tuple(axis for axis in known.axes(declared) if known.size(declared.sizes[axis]) is None)
+    shape = [known.size(size) for axis, size in enumerate(declared.sizes) if axis not in axes]
+    if None in shape:
+        rest = [str(size) if axis not in axes else "batch" for axis, size in enumerate(declared.sizes)]
+        example = "x".join("16" if isinstance(size, Open) else str(size) for size in declared.sizes[bool(axes) :])
+        remedy = f"give its shape with --input {declared.name}={example}, or real inputs with --data"
+        raise UsageError(f"input {declared.name}", f"has open sizes ({', '.join(rest)})", remedy)
+    whole = InputSpec(declared.name, tuple(size for size in shape if size is not None), declared.dtype, bool(axes))
+    if not axes:
+        return replace(whole, bounds=bounds)
+    ranges = [size.batch for axis in axes if isinstance(size := declared.sizes[axis], Open)]
+    batch = ranges[0]
+    for other in ranges[1:]:
+        batch = batch.within(other)
+    return replace(whole, axes=axes, batch=batch, bounds=bounds)
