@@ -20,6 +20,7 @@ from normexport.runtime import Array, Runtime, release_memory
 
 Factory: TypeAlias = Callable[[], Runtime]
 
+_FIRST = 4  # boundaries asked for at once while nothing is known of their sizes
 CAPTURE_BYTES = 96 << 20  # per side; ResNet-50 at 224x224, batch 1, folded, has 85 MB of module outputs
 
 
@@ -110,12 +111,11 @@ def check(
 
 
 def _plan(runtime: Runtime, names: Sequence[str], batches: Sequence[Batch], most: int) -> _Plan:
-    """Sizes from one run at the smallest batch, nothing kept."""
+    """Which boundaries fit together, by their sizes at the smallest batch."""
     smallest = min(batches, key=lambda batch: batch.size)
     if not names:
         return _Plan(smallest, (), {})
-    sizes: dict[str, int] = {}
-    runtime.run(smallest.feeds, names, lambda name, value: sizes.__setitem__(name, value.nbytes))
+    sizes = _sizes(runtime, smallest, names, most)
     per_sample = sum(sizes.values()) / smallest.size
     fitting = [batch for batch in batches if per_sample * batch.size <= most]
     chosen = max(fitting, key=lambda batch: batch.size) if fitting else smallest
@@ -130,6 +130,21 @@ def _plan(runtime: Runtime, names: Sequence[str], batches: Sequence[Batch], most
         used += needed
     absent = {name: "is not in the candidate (folded away)" for name in names if name not in sizes}
     return _Plan(chosen, tuple(tuple(group) for group in groups), absent)
+
+
+def _sizes(runtime: Runtime, batch: Batch, names: Sequence[str], most: int) -> dict[str, int]:
+    """Bytes of the values that the runtime has, at most about `most` of them asked for at once.
+
+    ONNX Runtime holds all that it is asked for until its run is over: all boundaries of a long sound are gigabytes.
+    """
+    sizes: dict[str, int] = {}
+    waiting = list(names)
+    count = _FIRST
+    while waiting:
+        asked, waiting = waiting[:count], waiting[count:]
+        runtime.run(batch.feeds, asked, lambda name, value: sizes.__setitem__(name, value.nbytes))
+        count = max(1, most // max(1, *sizes.values())) if sizes else _FIRST
+    return sizes
 
 
 def _outputs(runtime: Runtime, batches: Sequence[Batch]) -> list[Mapping[str, Array]]:
