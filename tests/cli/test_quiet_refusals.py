@@ -35,19 +35,22 @@ def data_dependent():
 def talkative():
     return Net(loud)
 
+def leaving():
+    return Net(lambda y: sys.exit(0))
+
 def sparse():
     return Net(lambda y: torch.sparse.mm(y.to_sparse(), y.T))
 """
 
 
-@pytest.mark.parametrize("name", ["data_dependent", "talkative", "sparse"])
-def test_a_refusal_is_one_line_with_no_graph_and_no_word_of_the_model(tmp_path, name):
+@pytest.mark.parametrize(("name", "code"), [("data_dependent", 4), ("talkative", 4), ("sparse", 4), ("leaving", 2)])
+def test_a_refusal_is_one_line_with_no_graph_and_no_word_of_the_model(tmp_path, name, code):
     (tmp_path / "quiet_nets.py").write_text(_NETS)
     linear = nn.Linear(4, 4)
     torch.save({f"fc.{key}": value for key, value in linear.state_dict().items()}, tmp_path / "w.pth")
     words = ("convert", "w.pth", "--model", f"quiet_nets:{name}", "--input", "4", "-o", "out")
     done = subprocess.run(command(*words), cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 4, done.stderr
+    assert done.returncode == code, done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("error: ")
     assert not done.stdout

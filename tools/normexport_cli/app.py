@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
+from normexport.errors import UsageError
 from normexport_cli import stopping
 from normexport_cli.failures import INTERRUPTED, report
 from normexport_cli.help import CommandWithChoices
@@ -82,8 +83,11 @@ class Root(TyperGroup):
             returned = super().main(*args, **{**kwargs, "standalone_mode": False})
         except typer.Exit as leaving:
             return leaving.exit_code
-        except SystemExit:  # of rich, when a reader of --help left early; user code's is an error of its own
-            return 0
+        except SystemExit as leaving:
+            if _is_of_help(leaving):
+                return 0
+            error = UsageError("the model's code", f"called sys.exit({leaving.code!r})", "take that out of its forward")
+            return report(error, as_json="--json" in words, debug="--debug" in words)
         except (typer.Abort, KeyboardInterrupt):
             returned = INTERRUPTED
         except Exception as error:
@@ -93,6 +97,14 @@ class Root(TyperGroup):
         if returned == INTERRUPTED:
             return stopping.say_stopped()
         return returned if isinstance(returned, int) else 0
+
+
+def _is_of_help(leaving: SystemExit) -> bool:
+    """Whether rich ended the process because a reader of --help left early; what a forward raises is an error."""
+    trace, module = leaving.__traceback__, ""
+    while trace is not None:
+        module, trace = trace.tb_frame.f_globals.get("__name__", ""), trace.tb_next
+    return module.partition(".")[0] == "rich"
 
 
 app = typer.Typer(
