@@ -18,9 +18,10 @@ from normexport.onnx_export import InputSpec
 from normexport.parity.lost_state import require_no_lost_state
 from normexport.parity.steady import doubts_of
 from normexport.plans import Plan, check_plan, declared_by_plan, plan_inputs
-from normexport.precision import Accuracy
-from normexport.precision import evaluate as evaluate_runtime
-from normexport.precision.accuracy import labels_in
+from normexport.precision import Accuracy, Labelled, Limits, collect
+from normexport.precision import evaluate as evaluate_outputs
+from normexport.precision.accuracy import DEFAULT, labels_in
+from normexport.precision.collected import Collected, named_as
 from normexport.runtime.guarded import guarded
 from normexport.sides import Inputs, agreed_inputs, is_onnx, opened, runtime_of, specs_of, torch_of
 
@@ -108,14 +109,18 @@ def evaluate(
     reference: Checkpoint | ir.Model | str | Path | None = None,
     inputs: Inputs = (),
     *,
+    labels_for: str | None = None,
+    limits: Limits = DEFAULT,
     weights_under: str | Path | None = None,
 ) -> Accuracy:
-    """How often a model is right on labelled data, decides as its reference does, and how fast it is.
+    """How often a model is right on labelled data, how close it is to its reference, and how fast it is.
 
     Args:
         data: .npz of inputs by name, and of labels (array `labels`) where accuracy is wanted.
-        reference: what the first output is compared with.
+        reference: what every output is compared with, by name or, where the names differ, by position.
         inputs: shapes of one sample; needed only for sizes that neither a side nor the data tells.
+        labels_for: the output that labels belong to; None: the only one that they fit.
+        limits: what may be lost against the reference; without one nothing is judged but outputs that mean nothing.
         weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
 
     Raises:
@@ -137,13 +142,18 @@ def evaluate(
             require_no_lost_state(side, specs, arrays)
     if labels is None and reference is None:
         raise UsageError(str(data), "holds no array labels", "save labels in it, or give --reference")
+    if labels is None and labels_for is not None:
+        raise UsageError(f"--labels-for {labels_for}", f"{data} holds no labels", "save them in an array labels")
+    labelled = None if labels is None else Labelled(labels, labels_for)
+
+    def collected(side: Checkpoint | ir.Model | Plan, batch: int | None) -> Collected:
+        graph = side if isinstance(side, ir.Model) else None
+        return collect(runtime_of(side, specs), arrays, specs, model=graph, batch=batch)
 
     def judged() -> Accuracy:
-        exact = None
-        if reference is not None:
-            _, exact = evaluate_runtime(runtime_of(sides[0], specs), arrays, labels, specs=specs)
-        found, _ = evaluate_runtime(runtime_of(sides[-1], specs), arrays, labels, exact, specs=specs)
-        return found
+        exact = collected(sides[0], None) if reference is not None else None
+        found = collected(sides[-1], None if exact is None else exact.batch)
+        return evaluate_outputs(found if exact is None else named_as(found, exact), labelled, exact, limits)
 
     return _guarded(judged, *given)
 

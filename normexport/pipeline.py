@@ -56,6 +56,7 @@ class ConvertConfig:
         precision: lower the folded model to half precision or int8; None: float32. For an engine, int8 is symmetric.
         capsule: the file to write a capsule to, for `normexport prove` elsewhere; unless something failed.
         capsule_bytes: most bytes of the arrays in it.
+        labels_for: the output that the labels of `data` belong to; None: the only one that they fit.
     """
 
     fold: bool = True
@@ -65,6 +66,7 @@ class ConvertConfig:
     precision: Half | Int8 | None = None
     capsule: str | Path | None = None
     capsule_bytes: int = capsules.MOST_BYTES
+    labels_for: str | None = None
 
 
 def export(
@@ -135,6 +137,7 @@ def convert(
         exported = onnx_export.export(checkpoint, export_inputs(checkpoint, inputs, config.data))
     data = parity.load_arrays(config.data, exported.inputs) if config.data is not None else None
     require_no_lost_state(checkpoint, exported.inputs, data)
+    judged = _judged(config, data) if config.precision is not None else None
     with clock.stage("fold"):
         folded = fold_model(exported.model, FOLDING) if config.fold else FoldResult(exported.model, (), (), False)
         operators = Operators.of(exported.model, folded.model)
@@ -156,7 +159,7 @@ def convert(
         lowered = None
         if config.precision is not None and not _failed(report, None):
             with clock.stage("precision"):
-                lowered = _lower(open_onnx(model), config, specs, data, reference, layers, on_samples)
+                lowered = _lower(open_onnx(model), config, specs, judged, reference, layers, on_samples)
                 write_model(lowered.model, layers, model, output)
                 report = report if lowered.parity is None else _with_doubts(lowered.parity, unproven)
         engine = None
@@ -243,11 +246,19 @@ class _Clock:
         self.seconds += ((name, round(time.perf_counter() - start, 3)),)
 
 
+def _judged(config: ConvertConfig, data: dict[str, Array] | None) -> Judged | None:
+    """The data that a lowered precision is judged on, with its labels."""
+    judged = None if data is None or config.data is None else Judged(data, labels_in(config.data), config.labels_for)
+    if config.labels_for is not None and (judged is None or judged.labels is None):
+        raise UsageError(f"--labels-for {config.labels_for}", "there are no labels", "give --data with an array labels")
+    return judged
+
+
 def _lower(
     model: ir.Model,
     config: ConvertConfig,
     specs: tuple[InputSpec, ...],
-    data: dict[str, Array] | None,
+    judged: Judged | None,
     source: nn.Module | ExportedProgram,
     layers: Sequence[onnx_export.Layer],
     on_samples: OnSamples | None,
@@ -256,7 +267,6 @@ def _lower(
     precision = config.precision
     if isinstance(precision, Int8) and config.engine is not None:
         precision = replace(precision, symmetric=True)
-    judged = Judged(data, labels_in(config.data)) if data is not None and config.data is not None else None
     return lower(model, precision, specs, judged=judged, source=source, layers=layers, on_batch=on_samples)
 
 

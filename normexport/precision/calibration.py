@@ -31,7 +31,7 @@ from normexport.precision.histogram import Histogram
 from normexport.precision.ranges import METHODS, Range
 from normexport.runtime import Array, Feeds, OnnxRuntime
 
-FORMAT = 1
+FORMAT = 2  # 2 says which samples were seen
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -46,6 +46,7 @@ class Calibration:
         model: digest of the model's structure and weights.
         data: digest of the samples in their order.
         samples, batch: how many, and how many at a time: the statistics of live norms depend on it.
+        seen: a digest of each sample (`precision.held_out`): what calibrated does not judge.
     """
 
     ranges: Mapping[str, Range]
@@ -55,6 +56,7 @@ class Calibration:
     data: str
     samples: int
     batch: int
+    seen: tuple[str, ...] = ()
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
@@ -152,6 +154,7 @@ def _calibration(fields: Record) -> Calibration:
         data=fields.get("data", digest),
         samples=fields.get("samples", count),
         batch=fields.get("batch", count),
+        seen=tuple(fields.get("seen", many(word))),
     )
     fields.no_more()
     return found

@@ -12,6 +12,9 @@ from normexport.report.words import count, listed, plain
 
 if TYPE_CHECKING:
     from normexport.precision import Accuracy, Precision
+    from normexport.verdicts import Judgement
+
+_REASONS = 3  # shown; JSON has all
 
 
 def show_precision(console: Console, precision: Precision) -> None:
@@ -31,8 +34,10 @@ def show_precision(console: Console, precision: Precision) -> None:
     _kept(console, precision)
     _sensitivity(console, precision)
     _curve(console, precision)
+    if precision.accuracy is not None:
+        _outputs(console, precision.accuracy)
     console.print()
-    console.print(Text.assemble(verdict_words(precision.judgement, "PRECISION"), f"  {_verdict(precision)}"))
+    console.print(verdict_line("PRECISION", precision.judgement, _verdict(precision)), soft_wrap=True)
 
 
 def show_accuracy(console: Console, accuracy: Accuracy) -> None:
@@ -42,6 +47,20 @@ def show_accuracy(console: Console, accuracy: Accuracy) -> None:
     if words:
         titled(console, "accuracy", *words)
     titled(console, "speed", f"{accuracy.samples_per_second:.4g} samples/s")
+    _outputs(console, accuracy)
+    console.print()
+    if accuracy.judgement is None:
+        console.print(Text.assemble(("MEASURED", "bold"), f"  {plain(', '.join(words))}"), soft_wrap=True)
+    else:
+        console.print(verdict_line("EVALUATION", accuracy.judgement, ", ".join(words)), soft_wrap=True)
+
+
+def verdict_line(what: str, judgement: Judgement, words: str) -> Text:
+    """ "PRECISION FAILED  logits: SNR 4.0 dB, 25 dB needed; int8: ...": the reasons first, where there are any."""
+    told = list(judgement.reasons[:_REASONS])
+    if (more := len(judgement.reasons) - _REASONS) > 0:
+        told.append(f"and {more} more")
+    return Text.assemble(verdict_words(judgement, what), f"  {plain('; '.join([*told, *([words] if words else [])]))}")
 
 
 def accuracy_words(accuracy: Accuracy) -> list[str]:
@@ -63,6 +82,24 @@ def _verdict(precision: Precision) -> str:
     words = accuracy_words(precision.accuracy) if precision.accuracy is not None else []
     kept = f"{count(len(precision.kept), 'module')} in float32" if precision.kept else "nothing kept in float32"
     return f"{precision.dtype}: {', '.join([*words, kept])}"
+
+
+def _outputs(console: Console, accuracy: Accuracy) -> None:
+    """Every output where there are several, or where a channel is what counts."""
+    shown = accuracy.outputs
+    if len(shown) < 2 and not any(each.channel_db is not None and each.level != each.snr_db for each in shown):
+        return
+    console.print()
+    cells = [
+        (
+            Text(plain(each.name)),
+            Text("" if each.snr_db is None else f"{each.snr_db:.1f} dB"),
+            Text("" if each.channel_db is None else f"{each.channel_db:.1f} dB at {each.channel}"),
+            Text("" if each.agreement is None else f"{each.agreement:.2%}"),
+        )
+        for each in shown
+    ]
+    show_table(console, ("output", "SNR", "worst channel", "agreement"), cells)
 
 
 def _kept(console: Console, precision: Precision) -> None:

@@ -69,7 +69,8 @@ def test_convert_writes_int8_its_cache_and_its_verdict(made, samples, run, tmp_p
     assert {"QuantizeLinear", "DequantizeLinear"} <= types("out/model.onnx")
     assert "alone in int8" in result.stdout
     report = json.loads(Path("out/report.json").read_text())["precision"]
-    assert report["calibration"]["samples"] == 64
+    assert report["calibration"]["samples"] == 48
+    assert report["accuracy"]["samples"] == 16
     assert {each["path"] for each in report["sensitivity"]} >= {"conv", "head"}
     again = run("convert", made / "model.pt2", *how, "-o", "again")
     assert "ranges read from" in again.stdout
@@ -149,7 +150,7 @@ def test_a_cache_of_another_model_is_refused(made, samples, run, tmp_path):
     (tmp_path / "cache.json").write_text(
         json.dumps(
             {
-                "format": 1,
+                "format": 2,
                 "ranges": {},
                 "method": "mse",
                 "symmetric": False,
@@ -157,6 +158,7 @@ def test_a_cache_of_another_model_is_refused(made, samples, run, tmp_path):
                 "data": "0" * 64,
                 "samples": 1,
                 "batch": 1,
+                "seen": [],
             }
         )
     )

@@ -281,7 +281,8 @@ def test_bad_folders_are_one_clear_line(tmp_path):
         ({"model": "/etc/passwd"}, "model is '/etc/passwd', and a SHA-256"),
         ({"samples": -1}, "samples is -1"),
         ({"path": "x"}, "unknown field 'path'"),
-        ({"format": 2}, "its format is 2"),
+        ({"format": 1}, "its format is 1"),
+        ({"seen": "x"}, "seen is"),
     ],
 )
 def test_a_field_of_a_cache_that_is_wrong_is_named(change, words, tmp_path):

@@ -48,6 +48,7 @@ def convert(
     max_drop: precision_options.MaxDrop = 0.5,
     min_snr: precision_options.MinSnr = 25.0,
     symmetric: precision_options.Symmetric = False,
+    labels_for: precision_options.LabelsFor = None,
     sensitivity: precision_options.SensitivityTable = False,
     engine: Engine = False,
     flavor: engine_options.Flavor = "rtx",
@@ -62,7 +63,8 @@ def convert(
     """Convert a checkpoint to a folded ONNX file, and prove that it computes the same.
 
     Writes model.onnx, model.layers.json and report.json, and with --engine model.plan and model.plan.json. The last
-    line is PARITY PASSED or PARITY FAILED; with --precision fp16, bf16 or int8, PRECISION PASSED or FAILED.
+    line is PARITY or, with --precision fp16, bf16 or int8, PRECISION and the verdict: PASSED, FAILED (exit code 1), or
+    INCONCLUSIVE (7) where nothing was shown either way.
 
     \b
       normexport convert model.pt2 -o out
@@ -81,14 +83,14 @@ def convert(
             raise UsageError(f"--capsule-size {capsule_size:g}", "is not a size", "give megabytes, such as 64")
         how_int8 = calibration_data, calibration, calibration_cache, calibration_batch, (max_drop, min_snr)
         lower = precision_options.precision_config(
-            precision, io_dtype, keep_fp32, *how_int8, symmetric=symmetric, table=sensitivity
+            precision, io_dtype, keep_fp32, *how_int8, symmetric=symmetric, table=sensitivity, labels_for=labels_for
         )
         on_stage("load")  # importing torch is most of it
         from normexport import pipeline
 
         folder = output if output is not None else Path(checkpoint.stem)
         most = int(capsule_size * (1 << 20))
-        config = pipeline.ConvertConfig(not no_fold, data, sizes, built, lower, capsule, most)
+        config = pipeline.ConvertConfig(not no_fold, data, sizes, built, lower, capsule, most, labels_for)
         result = pipeline.convert(lambda: how.load(checkpoint), folder, inputs, config, on_stage, on_stage.samples)
     if json:
         print_json(result.as_dict())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from normexport_cli import options
+from normexport_cli import options, precision_options
 from normexport_cli.options import LoadOptions, is_plan
 from normexport_cli.screen import print_json, result_console, working
 
@@ -16,7 +16,17 @@ Data = Annotated[
     Path, typer.Option("--data", metavar="FILE.npz", help="Inputs by name, and whole numbers in an array `labels`.")
 ]
 Reference = Annotated[
-    Path | None, typer.Option("--reference", metavar="REF", help="A checkpoint or ONNX file to compare decisions with.")
+    Path | None,
+    typer.Option("--reference", metavar="REF", help="A checkpoint or ONNX file to compare outputs with."),
+]
+LabelsFor = Annotated[
+    str | None,
+    typer.Option(
+        "--labels-for",
+        "--output",
+        metavar="OUTPUT",
+        help="The output that labels belong to, where they fit several.",
+    ),
 ]
 
 
@@ -24,6 +34,9 @@ def evaluate(
     model: Evaluated,
     data: Data,
     reference: Reference = None,
+    labels_for: LabelsFor = None,
+    max_drop: precision_options.MaxDrop = 0.5,
+    min_snr: precision_options.MinSnr = 25.0,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     factory: options.Model = None,
     model_kwargs: options.ModelKwargs = None,
@@ -33,21 +46,30 @@ def evaluate(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Measure accuracy with its confidence interval, agreement with a reference, and throughput.
+    """Measure accuracy with its confidence interval, every output's distance from a reference, and throughput.
+
+    With --reference the last line is EVALUATION and the verdict: PASSED, FAILED (exit code 1) or INCONCLUSIVE (7).
 
     \b
       normexport evaluate out/model.onnx --data test.npz --reference model.pt2
     """
     with working("Evaluating", json=json, debug=debug):
+        precision_options.check_limits(max_drop, min_snr)
         how = LoadOptions.of(factory, model_kwargs, dialect, trust)
         from normexport import pipeline
 
         side = options.load_plan(model, trust) if is_plan(model) else how.load_unless_onnx(model)
         against = None if reference is None else how.load_unless_onnx(reference)
-        result = pipeline.evaluate(side, data, against, inputs, weights_under=weights_under)
+        from normexport.precision import Limits
+
+        limits = Limits(min_snr, max_drop)
+        result = pipeline.evaluate(
+            side, data, against, inputs, labels_for=labels_for, limits=limits, weights_under=weights_under
+        )
     if json:
         print_json(result.as_dict())
-        return
-    from normexport.report.precision_table import show_accuracy
+    else:
+        from normexport.report.precision_table import show_accuracy
 
-    show_accuracy(result_console(), result)
+        show_accuracy(result_console(), result)
+    raise typer.Exit(0 if result.judgement is None else result.judgement.verdict.exit_code)

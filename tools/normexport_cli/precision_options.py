@@ -40,11 +40,9 @@ CalibrationCache = Annotated[
 CalibrationBatch = Annotated[int, typer.Option("--calibration-batch", metavar="N", help="Samples run at a time.")]
 MaxDrop = Annotated[
     float,
-    typer.Option("--max-drop", metavar="POINTS", help="Accuracy that int8 may cost on --data with labels, in points."),
+    typer.Option("--max-drop", metavar="POINTS", help="Accuracy that may be lost where there are labels, in points."),
 ]
-MinSnr = Annotated[
-    float, typer.Option("--min-snr", metavar="DB", help="What int8 outputs need where there are no labels.")
-]
+MinSnr = Annotated[float, typer.Option("--min-snr", metavar="DB", help="SNR that every other output needs.")]
 Symmetric = Annotated[
     bool, typer.Option("--symmetric", metavar="", help="int8 without zero points, as --engine makes it anyway.")
 ]
@@ -52,7 +50,23 @@ SensitivityTable = Annotated[
     bool, typer.Option("--sensitivity", metavar="", help="Measure each module's part in the int8 error.")
 ]
 
+LabelsFor = Annotated[
+    str | None,
+    typer.Option("--labels-for", metavar="OUTPUT", help="The output that labels belong to, where they fit several."),
+]
+
 _HALVES = {"fp16": "float16", "bf16": "bfloat16"}
+
+
+def check_limits(max_drop: float, min_snr: float) -> None:
+    """Both are numbers.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for option, limit in (("--max-drop", max_drop), ("--min-snr", min_snr)):
+        if not math.isfinite(limit):
+            raise UsageError(f"{option} {limit}", "is not a limit", "give a number")
 
 
 def precision_config(
@@ -66,6 +80,7 @@ def precision_config(
     limits: tuple[float, float],
     symmetric: bool,
     table: bool,
+    labels_for: str | None,
 ) -> Half | Int8 | None:
     """From the words of the command line, before anything slow is imported.
 
@@ -81,15 +96,14 @@ def precision_config(
         "--calibration-cache": (cache is not None, ("int8",)),
         "--symmetric": (symmetric, ("int8",)),
         "--sensitivity": (table, ("int8",)),
+        "--labels-for": (labels_for is not None, ("int8", *_HALVES)),
     }
     for option, (is_given, serves) in given.items():
         if is_given and precision not in serves:
             raise UsageError(option, f"means nothing with --precision {precision}", f"it is for {', '.join(serves)}")
     if batch < 1:
         raise UsageError(f"--calibration-batch {batch}", "is not a number of samples", "give at least 1")
-    for option, limit in zip(("--max-drop", "--min-snr"), limits, strict=True):
-        if not math.isfinite(limit):
-            raise UsageError(f"{option} {limit}", "is not a limit", "give a number")
+    check_limits(*limits)
     if precision == "fp32":
         return None
     from normexport.precision import Half, Int8

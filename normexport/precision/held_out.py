@@ -1,0 +1,163 @@
+"""Which samples calibrate and which judge: never the same, or the verdict says so.
+
+An int8 model is right on the samples that set its ranges, more than on others: 46 dB on those were 36 to 39 on new
+ones. So every 4th sample of what is given for both is kept from calibration, and a sample that calibrated, wherever it
+came from, does not judge. Samples are told apart by their bytes as the model reads them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from normexport.onnx_export import InputSpec
+from normexport.precision.collected import Data
+from normexport.precision.samples import Batches, batches_in
+from normexport.runtime import Array, Feeds
+
+EVERY = 4  # this one of as many samples judges
+LEAST = 8  # samples; of fewer none is kept
+MOST = 64  # kept of calibration data: what is judged on is in memory, and each attempt runs on it
+_REMEDY = "give others with --data"
+
+
+@dataclass(frozen=True)
+class Parted:
+    """Samples in two parts.
+
+    Attributes:
+        calibration: what calibrates, as a stream.
+        judging: what judges.
+        kept: numbers of the samples of `judging` in the data given for both; None: all of other data.
+        reason: why a judgement on them proves nothing; "" where it does.
+        note: in words, for the report.
+    """
+
+    calibration: Batches
+    judging: Data
+    kept: tuple[int, ...] | None = None
+    reason: str = ""
+    note: str = ""
+
+
+def part_stream(batches: Batches, specs: Sequence[InputSpec]) -> Parted:
+    """Calibration data in two parts, every 4th sample, at most `MOST`, for judging."""
+    total = batches.count if batches.count is not None else sum(_count(feeds, specs) for feeds in batches())
+    known = replace(batches, count=total)
+    if total < LEAST:
+        judging = _gathered(known, range(min(total, MOST)), specs)
+        return Parted(known, judging, tuple(range(total)), _too_few(total))
+    kept = range(EVERY - 1, min(total, EVERY * MOST), EVERY)
+    calibration = Batches(lambda: _without(known, set(kept), specs), total - len(kept))
+    note = f"judged on {len(kept)} of {total} samples, kept from calibration"
+    return Parted(calibration, _gathered(known, kept, specs), tuple(kept), note=note)
+
+
+def part_arrays(data: Mapping[str, Array], specs: Sequence[InputSpec], batch: int) -> Parted:
+    """Data that was given to judge on in two parts, every 4th sample for judging."""
+    whole = batches_in(data, specs, batch)
+    total = whole.count or 0
+    if total < LEAST:
+        return Parted(whole, data, tuple(range(total)), _too_few(total))
+    kept = np.arange(EVERY - 1, total, EVERY)
+    rest = np.setdiff1d(np.arange(total), kept)
+    note = f"calibrated on {len(rest)} samples and judged on {len(kept)} others, of {total}"
+    calibration = batches_in(_chosen(data, specs, rest), specs, batch)
+    return Parted(calibration, _chosen(data, specs, kept), tuple(int(index) for index in kept), note=note)
+
+
+def without_known(parted: Parted, seen: Collection[str], specs: Sequence[InputSpec]) -> Parted:
+    """Without the samples for judging that calibrated; where none is left, all of them and the reason."""
+    digests = digests_of(parted.judging, specs)
+    fresh = [index for index, digest in enumerate(digests) if digest not in seen]
+    if parted.reason or len(fresh) == len(digests):
+        return parted
+    if not fresh:
+        return replace(parted, reason=f"judged on the samples that calibrated; {_REMEDY}")
+    chosen = np.array(fresh)
+    data = parted.judging
+    judging = _chosen(data, specs, chosen) if isinstance(data, Mapping) else [data[index] for index in fresh]
+    kept = parted.kept if parted.kept is not None else tuple(range(len(digests)))
+    known = f"{len(digests) - len(fresh)} of {len(digests)} samples calibrated too, and do not judge"
+    note = f"{parted.note}; {known}" if parted.note else known
+    return replace(parted, judging=judging, kept=tuple(kept[index] for index in fresh), note=note)
+
+
+def digests_of(data: Data, specs: Sequence[InputSpec]) -> list[str]:
+    """One for each sample, of all that the model reads of it."""
+    if not isinstance(data, Mapping):
+        return [digest for feeds in data for digest in digests_of(feeds, specs)]
+    batched = [spec for spec in specs if spec.batched] or list(specs)
+    arrays = [_as_read(data[spec.name], spec) for spec in batched]
+    rows = zip(*arrays, strict=False) if batched[0].batched else [tuple(arrays)]
+    return [_digest(row) for row in rows]
+
+
+def watched(batches: Batches, specs: Sequence[InputSpec], seen: set[str]) -> Iterator[Feeds]:
+    """The stream, and the digest of every sample that went by."""
+    for feeds in batches():
+        seen.update(digests_of(feeds, specs))
+        yield feeds
+
+
+def _digest(arrays: Iterable[Array]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _too_few(total: int) -> str:
+    samples = "sample" if total == 1 else "samples"
+    return (
+        f"judged on the {total} {samples} that calibrated, which says little of others; {_REMEDY}, or {LEAST} or more"
+    )
+
+
+def _as_read(array: Array, spec: InputSpec) -> Array:
+    """Floats as float32, which most models read: a float64 copy of a sample is the same sample."""
+    kept: Array = array.astype(np.float32) if spec.dtype.startswith(("float", "bfloat")) else array.astype(spec.dtype)
+    return kept
+
+
+def _count(feeds: Feeds, specs: Sequence[InputSpec]) -> int:
+    return min((len(feeds[spec.name]) for spec in specs if spec.batched), default=1)
+
+
+def _chosen(data: Mapping[str, Array], specs: Sequence[InputSpec], indices: Array) -> dict[str, Array]:
+    return {spec.name: data[spec.name][indices] if spec.batched else data[spec.name] for spec in specs}
+
+
+def _without(batches: Batches, kept: Collection[int], specs: Sequence[InputSpec]) -> Iterator[Feeds]:
+    for feeds, numbers in _numbered(batches, specs):
+        rest = np.array([place for place, number in enumerate(numbers) if number not in kept])
+        if rest.size:
+            yield _chosen(feeds, specs, rest)
+
+
+def _gathered(batches: Batches, kept: Collection[int], specs: Sequence[InputSpec]) -> Data:
+    """These samples in memory; of a model without an open batch a run each."""
+    parts = []
+    for feeds, numbers in _numbered(batches, specs):
+        places = np.array([place for place, number in enumerate(numbers) if number in kept])
+        if places.size:
+            parts.append(_chosen(feeds, specs, places))
+        if numbers.stop > max(kept, default=0):
+            break
+    if not parts or not any(spec.batched for spec in specs):
+        return parts
+    return {
+        spec.name: np.concatenate([part[spec.name] for part in parts]) if spec.batched else parts[0][spec.name]
+        for spec in specs
+    }
+
+
+def _numbered(batches: Batches, specs: Sequence[InputSpec]) -> Iterator[tuple[Feeds, range]]:
+    first = 0
+    for feeds in batches():
+        count = _count(feeds, specs)
+        yield feeds, range(first, first + count)
+        first += count

@@ -1,0 +1,199 @@
+"""Does an int8 file compute what its reference computes? By the SNR of every output, with that of every boundary.
+
+On real data what falls short of the limit fails. Without, inputs are drawn over what the file's own input quantisers
+hold; ranges inside were set for other data, so that there less than the limit shows nothing, unless all is lost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.onnx_export import InputSpec, Layer
+from normexport.parity.check import CAPTURE_BYTES
+from normexport.parity.inputs import LARGE_SAMPLE, integer_highs, standard_batches
+from normexport.precision.accuracy import DEFAULT, Limits
+from normexport.precision.collected import Collected, Data, collect, named_as
+from normexport.precision.file_precision import input_ranges
+from normexport.precision.output_errors import output_errors
+from normexport.precision.snr import LOST, OutputError, measure_output
+from normexport.runtime import Array, Feeds, OnnxRuntime, Runtime, release_memory
+from normexport.verdicts import Judgement, Verdict, inconclusive, together
+
+SAMPLES, LARGE_SAMPLES = 64, 8  # random ones; of images of 224x224 the fewer
+BOUNDARY_SAMPLES = 16  # at most: values of all boundaries are in memory
+
+Factory: TypeAlias = Callable[[], Runtime]
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A module boundary: its path and class, and how far it is from the reference. It does not decide."""
+
+    path: str
+    type: str
+    error: OutputError
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"path": self.path, "type": self.type, **self.error.as_dict()}
+
+
+@dataclass(frozen=True)
+class SnrReport:
+    """The judgement of an int8 candidate.
+
+    Attributes:
+        reference, candidate: names of the runtimes.
+        samples: how many were judged on.
+        real: whether they were given; else random.
+        min_snr: dB that an output needs.
+        outputs: each against the reference.
+        layers: module boundaries in execution order.
+        judgement: of all outputs.
+    """
+
+    reference: str
+    candidate: str
+    samples: int
+    real: bool
+    min_snr: float
+    outputs: tuple[OutputError, ...]
+    layers: tuple[Boundary, ...]
+    judgement: Judgement
+
+    @property
+    def passed(self) -> bool:
+        return self.judgement.passed
+
+    @property
+    def first_divergence(self) -> Boundary | None:
+        """The first boundary that is below the limit; None where none is."""
+        return next((layer for layer in self.layers if layer.error.level < self.min_snr), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; infinities are left to the writer."""
+        first = self.first_divergence
+        return {
+            **self.judgement.as_dict(),
+            "reference": self.reference,
+            "candidate": self.candidate,
+            "precision": "int8",
+            "samples": self.samples,
+            "inputs": "real" if self.real else "random",
+            "min_snr": self.min_snr,
+            "first_divergence": first.path if first else None,
+            "outputs": [each.as_dict() for each in self.outputs],
+            "layers": [each.as_dict() for each in self.layers],
+        }
+
+
+def check_by_snr(
+    reference: Factory,
+    model: ir.Model | None,
+    candidate: ir.Model,
+    inputs: Sequence[InputSpec],
+    layers: Sequence[Layer] = (),
+    *,
+    data: Mapping[str, Array] | None = None,
+    limits: Limits = DEFAULT,
+) -> SnrReport:
+    """Judge an int8 ONNX model, on ONNX Runtime.
+
+    Args:
+        reference: makes the runtime that is right; it lives only while it runs.
+        model: its graph, where it has one.
+        candidate: the model that is judged.
+        inputs: what both read.
+        layers: boundaries whose SNR is wanted.
+        data: real inputs (samples, *shape) by name; None: random ones.
+        limits: what an output may lose.
+    """
+    judged: Data = data if data is not None else random_data(inputs, candidate, model)
+    found = collect(OnnxRuntime(candidate), judged, model=candidate)
+    release_memory()
+    exact = collect(reference(), judged, model=model, batch=found.batch)
+    release_memory()
+    found = named_as(found, exact)
+    errors = output_errors(exact, found, limits.min_snr, limits.max_drop)
+    judgement = _judgement(errors, exact, found, limits, data is not None)
+    boundaries = _boundaries(reference, candidate, _few(judged, inputs), layers) if layers else ()
+    return SnrReport(
+        exact.name, found.name, found.samples, data is not None, limits.min_snr, errors, tuple(boundaries), judgement
+    )
+
+
+def random_data(inputs: Sequence[InputSpec], candidate: ir.Model, model: ir.Model | None) -> Data:
+    """Random samples over the range that the candidate's input quantisers hold, else of unit variance."""
+    highs, ranges = integer_highs(model or candidate), input_ranges(candidate)
+    large = any(math.prod(spec.shape) > LARGE_SAMPLE for spec in inputs)
+    count = LARGE_SAMPLES if large else SAMPLES
+    if any(spec.batched for spec in inputs):
+        (batch,) = standard_batches(inputs, sizes=(count,), highs=highs)
+        return _within(batch.feeds, ranges)
+    return [_within(standard_batches(inputs, seed=seed, highs=highs)[0].feeds, ranges) for seed in range(count)]
+
+
+def _within(feeds: Feeds, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Array]:
+    """Three standard deviations to either side fill the range."""
+    scaled = dict(feeds)
+    for name, (low, high) in ranges.items():
+        if name in feeds and feeds[name].dtype.kind == "f":
+            spread = feeds[name] * ((high - low) / 6) + (low + high) / 2
+            scaled[name] = np.clip(spread, low, high).astype(np.float32)
+    return scaled
+
+
+def _judgement(
+    errors: Sequence[OutputError], exact: Collected, found: Collected, limits: Limits, real: bool
+) -> Judgement:
+    whole = together((each.judgement for each in errors), "the reference has no outputs")
+    if whole.passed and not any(each.varies for each in errors):
+        return inconclusive("no output varies over the samples: nothing shows that one follows the input")
+    if real or whole.verdict is not Verdict.FAILED:
+        return whole
+    lost = together(each.judgement for each in output_errors(exact, found, LOST, 50.0))
+    if lost.verdict is Verdict.FAILED:
+        return lost
+    cause = "on random inputs, which its ranges were not set for: give --data"
+    return Judgement(Verdict.INCONCLUSIVE, (*whole.reasons, cause))
+
+
+def _boundaries(reference: Factory, candidate: ir.Model, feeds: Feeds, layers: Sequence[Layer]) -> list[Boundary]:
+    """SNR of values that both sides have, in the reference's order; as many samples as fit the memory."""
+    names = list(dict.fromkeys(layer.tensor for layer in layers))
+    runtime = OnnxRuntime(candidate)
+    sizes: dict[str, int] = {}
+    smallest = {name: array[:2] if _is_cut(array, feeds) else array for name, array in feeds.items()}
+    runtime.run(smallest, names, lambda name, value: sizes.__setitem__(name, value.nbytes))
+    fitting = int(min(BOUNDARY_SAMPLES, 2 * CAPTURE_BYTES // max(1, sum(sizes.values()))))
+    few = {name: array[: max(2, fitting)] if _is_cut(array, feeds) else array for name, array in feeds.items()}
+    values = runtime.run(few, list(sizes))
+    theirs = {name: values[name] for name in sizes}
+    del runtime, values
+    release_memory()
+    found: dict[str, OutputError] = {}
+
+    def measure(name: str, value: Array) -> None:
+        own = theirs.pop(name)
+        if value.dtype.kind == "f" and own.dtype.kind == "f" and value.ndim:
+            found[name] = measure_output(name, value, own, -math.inf)
+
+    reference().run(few, list(theirs), measure)
+    return [Boundary(layer.path, layer.type, found[layer.tensor]) for layer in layers if layer.tensor in found]
+
+
+def _is_cut(array: Array, feeds: Feeds) -> bool:
+    """Whether axis 0 holds samples: where all inputs agree on it."""
+    return len({len(each) for each in feeds.values() if each.ndim}) == 1 and array.ndim > 0
+
+
+def _few(data: Data, inputs: Sequence[InputSpec]) -> Feeds:
+    if not isinstance(data, Mapping):
+        return data[0]
+    return {s.name: data[s.name][:BOUNDARY_SAMPLES] if s.batched else data[s.name] for s in inputs}
