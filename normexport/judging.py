@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,12 @@ from normexport.precision import Accuracy, Labelled, Limits, collect
 from normexport.precision import evaluate as evaluate_outputs
 from normexport.precision.accuracy import DEFAULT, labels_in
 from normexport.precision.collected import Collected, named_as
+from normexport.precision.file_precision import precision_of
+from normexport.precision.snr_parity import SnrReport, check_by_snr
+from normexport.runtime import Array
 from normexport.runtime.guarded import guarded
 from normexport.sides import Inputs, agreed_inputs, is_onnx, opened, runtime_of, specs_of, torch_of
+from normexport.verdicts import inconclusive, together
 
 T = TypeVar("T")
 
@@ -36,17 +40,21 @@ def check(
     data: str | Path | None = None,
     layers: bool = False,
     batches: tuple[int, ...] | None = None,
+    limits: Limits = DEFAULT,
     weights_under: str | Path | None = None,
-) -> parity.ParityReport:
+) -> parity.ParityReport | SnrReport:
     """Judge whether `candidate` computes what `reference` computes; each a checkpoint or an ONNX model or file.
 
-    The candidate may also be a `normexport.plans.Plan`, on a GPU that it was built for; then outputs alone are judged.
+    An ONNX file of lower precision than the reference is judged by the rule of its precision: an int8 one by the SNR of
+    its outputs. The candidate may also be a `normexport.plans.Plan`, on a GPU that it was built for; then outputs alone
+    are judged.
 
     Args:
         inputs: shapes of one sample; needed only for sizes that neither a side nor the data tells.
         data: .npz file of real inputs, judged before the random ones.
         layers: judge every module boundary too (between ONNX files: every value both hold under one name).
         batches: batch sizes; None: 1, 2 and 7, fewer for large inputs.
+        limits: what an int8 candidate may lose.
         weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
 
     Raises:
@@ -68,6 +76,10 @@ def check(
     for side in checkpoints:
         require_no_lost_state(side, specs, arrays)
     unproven = tuple(reason for side in checkpoints for reason in side.unproven)
+    if isinstance(second, ir.Model) and precision_of(second) == "int8" != _precision(first):
+        known = _boundaries(first, second, candidate, specs) if layers else ()
+        by_snr = partial(_check_by_snr, first, second, specs, known, arrays, limits, unproven)
+        return _guarded(by_snr, reference, candidate)
     if isinstance(first, ir.Model):
         if isinstance(second, ir.Model):
             compare = partial(parity.compare, first, second, inputs=specs, data=arrays, sizes=batches, layers=layers)
@@ -79,6 +91,39 @@ def check(
         return parity.check_model(model, second, known, specs, data=arrays, sizes=batches, unproven=unproven)
     torch_sides = torch_of(first), torch_of(second)
     return parity.check_torch(*torch_sides, specs, data=arrays, sizes=batches, unproven=unproven)
+
+
+def _precision(side: Checkpoint | ir.Model) -> str:
+    return precision_of(side) if isinstance(side, ir.Model) else "float32"
+
+
+def _check_by_snr(
+    first: Checkpoint | ir.Model,
+    second: ir.Model,
+    specs: Sequence[InputSpec],
+    layers: Sequence[onnx_export.Layer],
+    data: Mapping[str, Array] | None,
+    limits: Limits,
+    unproven: Sequence[str],
+) -> SnrReport:
+    parity.require_room(second, ())
+    model = first if isinstance(first, ir.Model) else None
+    names = [str(value.name) for value in second.graph.outputs]
+    reference = partial(runtime_of, first, specs, names, layers)
+    report = check_by_snr(reference, model, second, specs, layers, data=data, limits=limits)
+    return replace(report, judgement=together([report.judgement, *map(inconclusive, unproven)]))
+
+
+def _boundaries(
+    first: Checkpoint | ir.Model,
+    second: ir.Model,
+    candidate: Checkpoint | ir.Model | str | Path,
+    specs: Sequence[InputSpec],
+) -> tuple[onnx_export.Layer, ...]:
+    """What both sides have under one name."""
+    if isinstance(first, ir.Model):
+        return parity.common_values(first, second)
+    return _layers_for(first, candidate, specs)
 
 
 def _check_plan(

@@ -140,8 +140,17 @@ def specs_of(inputs: Inputs) -> tuple[InputSpec, ...]:
     return parse_inputs([str(item) for item in inputs])
 
 
-def runtime_of(side: Side, specs: Sequence[InputSpec]) -> Runtime:
+def runtime_of(
+    side: Side,
+    specs: Sequence[InputSpec],
+    outputs: Sequence[str] | None = None,
+    layers: Sequence[onnx_export.Layer] = (),
+) -> Runtime:
     """Ready to run: torch in float32, an ONNX model on ONNX Runtime, a plan on this machine's GPU.
+
+    Args:
+        outputs: names for what a torch model returns; None: output_0 and so on.
+        layers: module boundaries that a torch model can give.
 
     Raises:
         UsageError: this machine has not the memory that one sample takes.
@@ -152,4 +161,5 @@ def runtime_of(side: Side, specs: Sequence[InputSpec]) -> Runtime:
         parity.require_room(side, ())
         return OnnxRuntime(side)
     model = torch_of(side)
-    return TorchRuntime(model, specs, [f"output_{i}" for i in range(count_outputs(model, specs))])
+    names = outputs if outputs is not None else [f"output_{i}" for i in range(count_outputs(model, specs))]
+    return TorchRuntime(model, specs, names, layers=layers)

@@ -38,6 +38,22 @@ def input_ranges(model: ir.Model) -> dict[str, tuple[float, float]]:
     return found
 
 
+def stored_as(model: ir.Model) -> dict[str, str]:
+    """Names of values that a pair quantises, each with the name of what the pair gives: what the file means by it.
+
+    The value in front of the pair is another where a quantiser lets the pair do the clipping of a ReLU.
+    """
+    found = {}
+    for node in model.graph:
+        source = node.inputs[0] if op(node) == "QuantizeLinear" and node.inputs else None
+        if source is None or not source.name:
+            continue
+        for reader, _ in node.outputs[0].uses():
+            if op(reader) == "DequantizeLinear" and reader.outputs[0].name:
+                found[source.name] = reader.outputs[0].name
+    return found
+
+
 def _held(node: ir.Node) -> tuple[float, float] | None:
     """Lowest and highest number that a QuantizeLinear of one scale represents."""
     tensors = [None if value is None else value.const_value for value in node.inputs[1:3]]

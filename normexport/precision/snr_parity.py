@@ -19,7 +19,7 @@ from normexport.parity.check import CAPTURE_BYTES
 from normexport.parity.inputs import LARGE_SAMPLE, integer_highs, standard_batches
 from normexport.precision.accuracy import DEFAULT, Limits
 from normexport.precision.collected import Collected, Data, collect, named_as
-from normexport.precision.file_precision import input_ranges
+from normexport.precision.file_precision import input_ranges, stored_as
 from normexport.precision.output_errors import output_errors
 from normexport.precision.snr import LOST, OutputError, measure_output
 from normexport.runtime import Array, Feeds, OnnxRuntime, Runtime, release_memory
@@ -144,8 +144,8 @@ def _within(feeds: Feeds, ranges: Mapping[str, tuple[float, float]]) -> dict[str
     scaled = dict(feeds)
     for name, (low, high) in ranges.items():
         if name in feeds and feeds[name].dtype.kind == "f":
-            spread = feeds[name] * ((high - low) / 6) + (low + high) / 2
-            scaled[name] = np.clip(spread, low, high).astype(np.float32)
+            drawn = feeds[name].astype(np.float64) * ((high - low) / 6) + (low + high) / 2
+            scaled[name] = np.clip(drawn, low, high).astype(np.float32)
     return scaled
 
 
@@ -166,15 +166,20 @@ def _judgement(
 
 def _boundaries(reference: Factory, candidate: ir.Model, feeds: Feeds, layers: Sequence[Layer]) -> list[Boundary]:
     """SNR of values that both sides have, in the reference's order; as many samples as fit the memory."""
-    names = list(dict.fromkeys(layer.tensor for layer in layers))
+    stored = stored_as(candidate)
+    outputs = {str(value.name) for value in candidate.graph.outputs}
+    names = {
+        layer.tensor: layer.tensor if layer.tensor in outputs else stored.get(layer.tensor, layer.tensor)
+        for layer in layers
+    }
     runtime = OnnxRuntime(candidate)
     sizes: dict[str, int] = {}
     smallest = {name: array[:2] if _is_cut(array, feeds) else array for name, array in feeds.items()}
-    runtime.run(smallest, names, lambda name, value: sizes.__setitem__(name, value.nbytes))
+    runtime.run(smallest, list(names.values()), lambda name, value: sizes.__setitem__(name, value.nbytes))
     fitting = int(min(BOUNDARY_SAMPLES, 2 * CAPTURE_BYTES // max(1, sum(sizes.values()))))
     few = {name: array[: max(2, fitting)] if _is_cut(array, feeds) else array for name, array in feeds.items()}
     values = runtime.run(few, list(sizes))
-    theirs = {name: values[name] for name in sizes}
+    theirs = {name: values[own] for name, own in names.items() if own in values}
     del runtime, values
     release_memory()
     found: dict[str, OutputError] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from normexport.report.words import count, listed, plain
 
 if TYPE_CHECKING:
     from normexport.precision import Accuracy, Precision
+    from normexport.precision.snr import OutputError
     from normexport.verdicts import Judgement
 
 _REASONS = 3  # shown; JSON has all
@@ -87,8 +89,12 @@ def _verdict(precision: Precision) -> str:
 def _outputs(console: Console, accuracy: Accuracy) -> None:
     """Every output where there are several, or where a channel is what counts."""
     shown = accuracy.outputs
-    if len(shown) < 2 and not any(each.channel_db is not None and each.level != each.snr_db for each in shown):
-        return
+    if len(shown) > 1 or any(each.channel_db is not None and each.level != each.snr_db for each in shown):
+        show_output_errors(console, shown)
+
+
+def show_output_errors(console: Console, shown: Sequence[OutputError]) -> None:
+    """The SNR of every output and of its worst channel."""
     console.print()
     cells = [
         (

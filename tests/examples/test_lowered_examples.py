@@ -42,7 +42,7 @@ def images():
     [
         (lambda samples: Half(), 0.1, 55),
         (lambda samples: Int8(samples, batch=64), 0.5, 25),
-        (lambda samples: Int8(samples, batch=64, symmetric=True), 0.5, 25),
+        (lambda samples: Int8(samples, batch=64, symmetric=True), 0.5, 24),
     ],
     ids=["float16", "int8", "int8-symmetric"],
 )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from normexport_cli import options
+from normexport_cli import options, precision_options
 from normexport_cli.options import LoadOptions, is_plan
 from normexport_cli.screen import print_json, result_console, working
 
@@ -25,6 +25,7 @@ def parity(
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     data: options.Data = None,
     batches: options.Batches = None,
+    min_snr: precision_options.MinSnr = 25.0,
     model: options.Model = None,
     model_kwargs: options.ModelKwargs = None,
     dialect: options.Dialect = None,
@@ -35,25 +36,36 @@ def parity(
 ) -> None:
     """Judge whether a candidate computes what a reference computes, within the error of its own precision.
 
-    The reference runs in float64; the options of checkpoints are for those among the two. A plan needs its GPU.
+    The reference runs in float64; the options of checkpoints are for those among the two. A plan needs its GPU. An int8
+    file is judged by the SNR of its outputs, on --data or, which proves less, on random inputs.
 
     \b
       normexport parity model.pt2 out/model.onnx --layers
       normexport parity original.onnx folded.onnx
     """
     with working("Comparing", json=json, debug=debug):
+        precision_options.check_limits(0.0, min_snr)
         how, sizes = LoadOptions.of(model, model_kwargs, dialect, trust), options.batch_sizes(batches)
         from normexport import pipeline
 
         side = options.load_plan(candidate, trust) if is_plan(candidate) else how.load_unless_onnx(candidate)
         first = how.load_unless_onnx(reference)
+        from normexport.precision import Limits
+
         result = pipeline.check(
-            first, side, inputs, data=data, weights_under=weights_under, layers=layers, batches=sizes
+            first,
+            side,
+            inputs,
+            data=data,
+            layers=layers,
+            batches=sizes,
+            limits=Limits(min_snr),
+            weights_under=weights_under,
         )
     if json:
         print_json(result.as_dict())
     else:
-        from normexport.report.parity_table import show_parity
+        from normexport.report.snr_table import show_any_parity
 
-        show_parity(result_console(), result, every_layer=layers)
+        show_any_parity(result_console(), result, every_layer=layers)
     raise typer.Exit(result.judgement.verdict.exit_code)
