@@ -14,15 +14,19 @@ from normexport import onnx_export, parity
 from normexport.checkpoint import Checkpoint
 from normexport.engine import read_manifest
 from normexport.errors import UsageError
+from normexport.folding import FOLDING
 from normexport.onnx_export import InputSpec
+from normexport.parity.judge import precision_of_torch
 from normexport.parity.lost_state import require_no_lost_state
 from normexport.parity.steady import doubts_of
+from normexport.passes import fold
 from normexport.plans import Plan, check_plan, declared_by_plan, plan_inputs
 from normexport.precision import Accuracy, Labelled, Limits, collect
 from normexport.precision import evaluate as evaluate_outputs
 from normexport.precision.accuracy import DEFAULT, labels_in
 from normexport.precision.collected import Collected, named_as
 from normexport.precision.file_precision import precision_of
+from normexport.precision.half_file import check_half
 from normexport.precision.snr_parity import SnrReport, check_by_snr
 from normexport.runtime import Array
 from normexport.runtime.guarded import guarded
@@ -45,9 +49,9 @@ def check(
 ) -> parity.ParityReport | SnrReport:
     """Judge whether `candidate` computes what `reference` computes; each a checkpoint or an ONNX model or file.
 
-    An ONNX file of lower precision than the reference is judged by the rule of its precision: an int8 one by the SNR of
-    its outputs. The candidate may also be a `normexport.plans.Plan`, on a GPU that it was built for; then outputs alone
-    are judged.
+    An ONNX file of lower precision than the reference is judged by the rule of its precision: a half-precision one by
+    the error that the reference makes when it is rounded likewise, an int8 one by the SNR of its outputs. The candidate
+    may also be a `normexport.plans.Plan`, on a GPU that it was built for; then outputs alone are judged.
 
     Args:
         inputs: shapes of one sample; needed only for sizes that neither a side nor the data tells.
@@ -76,10 +80,13 @@ def check(
     for side in checkpoints:
         require_no_lost_state(side, specs, arrays)
     unproven = tuple(reason for side in checkpoints for reason in side.unproven)
-    if isinstance(second, ir.Model) and precision_of(second) == "int8" != _precision(first):
+    if isinstance(second, ir.Model) and (precision := precision_of(second)) not in ("float32", _precision(first)):
         known = _boundaries(first, second, candidate, specs) if layers else ()
-        by_snr = partial(_check_by_snr, first, second, specs, known, arrays, limits, unproven)
-        return _guarded(by_snr, reference, candidate)
+        if precision == "int8":
+            by_snr = partial(_check_by_snr, first, second, specs, known, arrays, limits, unproven)
+            return _guarded(by_snr, reference, candidate)
+        in_half = partial(_check_half, first, second, precision, specs, known, arrays, batches, unproven)
+        return _guarded(in_half, reference, candidate)
     if isinstance(first, ir.Model):
         if isinstance(second, ir.Model):
             compare = partial(parity.compare, first, second, inputs=specs, data=arrays, sizes=batches, layers=layers)
@@ -94,7 +101,26 @@ def check(
 
 
 def _precision(side: Checkpoint | ir.Model) -> str:
-    return precision_of(side) if isinstance(side, ir.Model) else "float32"
+    return precision_of(side) if isinstance(side, ir.Model) else precision_of_torch(torch_of(side))
+
+
+def _check_half(
+    first: Checkpoint | ir.Model,
+    second: ir.Model,
+    dtype: str,
+    specs: Sequence[InputSpec],
+    layers: Sequence[onnx_export.Layer],
+    data: Mapping[str, Array] | None,
+    batches: tuple[int, ...] | None,
+    unproven: Sequence[str],
+) -> parity.ParityReport:
+    """By the rule of half precision; the float32 graph of a checkpoint is made anew, as conversion makes it."""
+    specs = tuple(replace(spec, dtype="float32") if spec.dtype == dtype else spec for spec in specs)
+    parity.require_room(second, ())
+    model = first if isinstance(first, ir.Model) else fold(onnx_export.export(first, specs).model, FOLDING).model
+    source = None if isinstance(first, ir.Model) else torch_of(first)
+    report = check_half(source, model, second, dtype, specs, layers, data=data, sizes=batches)
+    return replace(report, unproven=(*report.unproven, *unproven))
 
 
 def _check_by_snr(

@@ -54,7 +54,7 @@ def check_model(
     from normexport.parity.steady import doubts_of
     from normexport.runtime import TorchRuntime
 
-    precision = _precision(model)
+    precision = precision_of_torch(model)
     outputs = [str(value.name) for value in candidate.graph.outputs]
 
     def torch_runtime(dtype: str, jitter: int | None = None) -> Runtime:
@@ -84,7 +84,7 @@ def check_model(
     return _with_notes(report, (*tried.notes, *_fixed_batch(inputs, tried.batches)))
 
 
-def _precision(model: nn.Module | ExportedProgram) -> str:
+def precision_of_torch(model: nn.Module | ExportedProgram) -> str:
     """float16 where every weight is, else float32: the precision that the candidate is held to."""
     weights = [*model.parameters(), *model.buffers()]
     return "float16" if {str(w.dtype) for w in weights if w.is_floating_point()} == {"torch.float16"} else "float32"

@@ -1,0 +1,82 @@
+"""`check` judges a half-precision file by the rule of its precision: it passes what `lower` passes, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from precision import nets
+
+from normexport.checkpoint import Checkpoint
+from normexport.judging import check
+from normexport.precision import Half, lower
+from normexport.precision.half_file import halved_values
+from normexport.verdicts import Verdict
+
+PASSED, FAILED, INCONCLUSIVE = Verdict.PASSED, Verdict.FAILED, Verdict.INCONCLUSIVE
+SPEC = nets.SPEC
+
+
+@pytest.fixture(scope="module", params=["float16", "bfloat16"])
+def made(request):
+    """The float32 graph of a network with a channel that float16 does not hold, and the half file."""
+    model, _ = nets.folded(nets.stressed)
+    lowered = lower(model, Half(request.param), [SPEC], source=nets.stressed())
+    assert lowered.precision.passed
+    return request.param, model, lowered.model
+
+
+def test_the_file_that_conversion_passed_passes(made):
+    dtype, model, half = made
+    report = check(model, half, layers=True)
+    assert report.precision == dtype
+    assert report.judgement.verdict is PASSED, report.judgement
+    assert report.layers
+
+
+def test_a_torch_reference_passes_it_too(made, tmp_path):
+    _, _, half = made
+    report = check(Checkpoint(tmp_path / "m.pt", "module", nets.stressed()), half, [SPEC])
+    assert report.judgement.verdict is PASSED, report.judgement
+
+
+def changed(half, name, how):
+    copy = half.clone()
+    (found,) = [each for each in copy.graph.initializers if each.startswith(name)]
+    value = copy.graph.initializers[found]
+    array = value.const_value.numpy()
+    value.const_value = ir.Tensor(
+        how(array.astype(np.float32)).astype(array.dtype), dtype=value.const_value.dtype, name=found
+    )
+    return copy
+
+
+def one_channel(array):
+    array[:1] *= 1.2
+    return array
+
+
+@pytest.mark.parametrize(
+    "how", [one_channel, lambda array: array[::-1].copy(), np.zeros_like], ids=["scaled", "swapped", "zero"]
+)
+def test_wrong_weights_fail(how, made):
+    _, model, half = made
+    report = check(model, changed(half, "head.weight", how))
+    assert report.judgement.verdict is FAILED
+
+
+def test_what_the_file_keeps_in_float32_is_not_rounded_in_the_yardstick(made):
+    dtype, model, half = made
+    names = halved_values(model, half, dtype)
+    theirs = {str(value.name): value for node in half.graph for value in node.outputs}
+    for node in model.graph:
+        for value in node.outputs:
+            found = theirs.get(value.name)
+            if found is not None and found.dtype != ir.DataType.FLOAT:
+                assert value.name in names
+    assert SPEC.name not in names  # inputs stay float32
+
+
+def test_a_float32_file_is_judged_as_float32(made):
+    _, model, _ = made
+    assert check(model, model).precision == "float32"
