@@ -28,10 +28,11 @@ import onnx_ir as ir
 
 from normexport.onnx_export import InputSpec, Layer
 from normexport.parity import Batch, ParityReport, Row, check, choose_batches
-from normexport.parity.judge import JITTER
+from normexport.parity.judge import JITTER, fixed_outputs
 from normexport.parity.tolerance import FEW, UNIT_ROUNDOFF
 from normexport.passes.fp16_round import rounding_in_float32
 from normexport.passes.shapes import Shapes
+from normexport.precision.chosen import AsScores, choices_of
 from normexport.precision.half import Halved
 from normexport.runtime import Array, Feeds, Float64Runtime, OnnxRuntime, Port, Runtime, Sink
 from normexport.runtime.jitter import jittered
@@ -140,6 +141,7 @@ class HalfParity:
     ) -> None:
         self._source, self._inputs, self._dtype, self._model = source, inputs, dtype, model
         self._outputs = [str(value.name) for value in model.graph.outputs]
+        self._choices = choices_of(model)
         tried = choose_batches(
             inputs,
             data,
@@ -163,21 +165,23 @@ class HalfParity:
         Boundaries that hold the stand-in of a mask's number (`passes.fp16_masks`) are not compared.
         """
         emulated = rounding_in_float32(candidate.model)
-        layers = [layer for layer in layers if layer.tensor not in candidate.stand_ins]
+        layers = [layer for layer in layers if layer.tensor not in {*candidate.stand_ins, *self._choices}]
         name = f"ONNX Runtime, rounded to {self._dtype}"
+        theirs = choices_of(emulated, self._choices)
         report = check(
             lambda: _Remembered(self._reference(layers), self._exact),
-            lambda: _AsStored(self._model, self._dtype, candidate.halved, candidate.stand_ins),
-            lambda: InFloat32(OnnxRuntime(emulated), name),
+            lambda: AsScores(_AsStored(self._model, self._dtype, candidate.halved, candidate.stand_ins), self._choices),
+            lambda: AsScores(InFloat32(OnnxRuntime(emulated), name), theirs),
             self.batches,
             layers,
             precision=self._dtype,
+            fixed=fixed_outputs(self._model),
         )
         return replace(report, notes=(*self._notes, *report.notes))
 
     def _reference(self, layers: Sequence[Layer]) -> Runtime:
-        if self._source is None:
-            return Float64Runtime(self._model)
+        if self._source is None or self._choices:  # torch does not say by which scores it chose
+            return AsScores(Float64Runtime(self._model), self._choices)
         from normexport.runtime import TorchRuntime
 
         return TorchRuntime(self._source, self._inputs, self._outputs, "float64", layers)

@@ -1,4 +1,4 @@
-"""`check` judges a half-precision file by the rule of its precision: it passes what `lower` passes, and nothing else."""
+"""`check` judges a half-precision file by the rule of its precision: it passes what `lower` passes, wrong ones not."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from precision import nets
+from precision.judged_graphs import graph, weight
 
 from normexport.checkpoint import Checkpoint
 from normexport.judging import check
+from normexport.onnx_export import InputSpec
+from normexport.passes.fp16_round import rounding_in_float32
 from normexport.precision import Half, lower
 from normexport.precision.half_file import halved_values
+from normexport.runtime import OnnxRuntime
 from normexport.verdicts import Verdict
 
 PASSED, FAILED, INCONCLUSIVE = Verdict.PASSED, Verdict.FAILED, Verdict.INCONCLUSIVE
@@ -80,3 +84,32 @@ def test_what_the_file_keeps_in_float32_is_not_rounded_in_the_yardstick(made):
 def test_a_float32_file_is_judged_as_float32(made):
     _, model, _ = made
     assert check(model, model).precision == "float32"
+
+
+def argmax(last, seed=0):
+    """Five classes of nearly equal scores, of which one is chosen."""
+    weights = 1 + 1e-3 * weight(6, 5, seed=seed)
+    return graph("(float[N,6] x) => (int64[N] y)", f"s = MatMul(x, w) {last}", {"w": weights.astype(np.float32)})
+
+
+CHOSEN = "y = ArgMax<axis = 1, keepdims = 0>(s)"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_classes_that_are_nearly_equal_may_be_chosen_otherwise_in_half(dtype):
+    spec = InputSpec("x", (6,))
+    lowered = lower(argmax(CHOSEN), Half(dtype), [spec])
+    assert lowered.precision.judgement.verdict is PASSED, lowered.precision.judgement
+    assert lowered.precision.kept == ()
+    x = {"x": np.random.default_rng(3).normal(size=(64, 6)).astype(np.float32)}
+    exact, got = (OnnxRuntime(each).run(x)["y"] for each in (argmax(CHOSEN), rounding_in_float32(lowered.model)))
+    assert (exact != got).any() or dtype == "float16"
+
+
+def test_indices_that_are_not_of_the_best_scores_fail_in_half():
+    spec = InputSpec("x", (6,))
+    half = lower(argmax("y = ArgMin<axis = 1, keepdims = 0>(s)"), Half(), [spec]).model
+    assert check(argmax(CHOSEN), half, [spec]).judgement.verdict is FAILED
+    other = graph("(float[N,6] x) => (int64[N] y)", f"s = MatMul(x, w) {CHOSEN}", {"w": weight(6, 5)})
+    wrong = lower(other, Half(), [spec]).model
+    assert check(argmax(CHOSEN), wrong, [spec]).judgement.verdict is FAILED
