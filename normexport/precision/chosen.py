@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from normexport.precision.decisions import Choice, decisions
+from normexport.precision.decisions import Choice, are_best, decisions
 from normexport.runtime import Array, Feeds, Runtime, Sink
 from normexport.runtime.base import Port
 
@@ -58,14 +58,5 @@ class AsScores:
 
 def _scores(choice: Choice, values: Mapping[str, Array]) -> Array:
     """The scores; NaN throughout where the indices are not those of the best."""
-    scores, indices = values[choice.scores], values[choice.indices]
-    axis = choice.axis % scores.ndim
-    placed = np.expand_dims(indices, axis) if choice.lost_axis else indices
-    size, count = scores.shape[axis], placed.shape[axis]
-    if placed.size and -size <= placed.min() <= placed.max() < size:
-        taken = np.sort(np.take_along_axis(scores, placed.astype(np.int64), axis), axis)
-        order = np.sort(scores, axis)
-        best = np.take(order, range(size - count, size) if choice.largest else range(count), axis)
-        if np.array_equal(taken, best, equal_nan=True):
-            return scores
-    return np.full_like(scores, np.nan)
+    scores = values[choice.scores]
+    return scores if are_best(choice, scores, values[choice.indices]) else np.full_like(scores, np.nan)

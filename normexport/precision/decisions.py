@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from normexport.passes.nodes import op
 from normexport.passes.shapes import Shapes
+from normexport.runtime import Array
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 #: Results of these lie at the same place as what they read, so channels do too.
@@ -67,6 +69,28 @@ def decisions(model: ir.Model) -> dict[str, Decision]:
             scores = tuple(dict.fromkeys(str(each.name) for each in _scores(value, types) if each.name))
             found[str(value.name)] = Decision(scores, _choice(value, types))
     return found
+
+
+def scores_at(choice: Choice, scores: Array, indices: Array) -> Array | None:
+    """The scores that indices point to, along the choice's axis; None where they don't fit."""
+    axis = choice.axis % scores.ndim
+    placed = np.expand_dims(indices, axis) if choice.lost_axis else indices
+    size = scores.shape[axis]
+    if placed.ndim != scores.ndim or (placed.size and not -size <= placed.min() <= placed.max() < size):
+        return None
+    taken: Array = np.take_along_axis(scores, placed.astype(np.int64), axis)
+    return taken
+
+
+def are_best(choice: Choice, scores: Array, indices: Array) -> bool | None:
+    """Whether indices are of the best scores, whichever of equals they name; None where they don't fit."""
+    taken = scores_at(choice, scores, indices)
+    if taken is None:
+        return None
+    axis = choice.axis % scores.ndim
+    size, count = scores.shape[axis], taken.shape[axis]
+    best = range(size - count, size) if choice.largest else range(count)
+    return np.array_equal(np.sort(taken, axis), np.take(np.sort(scores, axis), best, axis), equal_nan=True)
 
 
 def channel_axes(value: ir.Value | None, rank: int) -> tuple[int, ...]:

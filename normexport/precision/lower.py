@@ -19,7 +19,7 @@ from normexport.precision.half import Half, halve
 from normexport.precision.lower_int8 import lower_to_int8
 from normexport.precision.lowered import Int8, Judged, Lowered, OnBatch, Precision
 from normexport.runtime import OnnxRuntime
-from normexport.verdicts import together
+from normexport.verdicts import Verdict, together
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,7 +81,9 @@ def _half(
         exact = collect(OnnxRuntime(model), judged.data, model=model)
         found = collect(runtime, judged.data, model=result.model, batch=exact.batch)
         accuracy = evaluate(found, judged.labelled, exact, _FINITE)
-    shown = [parity.judgement, *([] if accuracy is None or accuracy.judgement is None else [accuracy.judgement])]
+    shown = [parity.judgement]
+    if accuracy is not None and accuracy.judgement is not None and accuracy.judgement.verdict is Verdict.FAILED:
+        shown.append(accuracy.judgement)  # NaN where float32 has a number; what else real data show, parity has judged
     summary = Precision(
         config.dtype, result.kept, result.losses, accuracy=accuracy, judgement=together(shown), notes=result.notes
     )

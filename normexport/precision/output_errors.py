@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from normexport.precision.collected import Collected
-from normexport.precision.decisions import Choice
+from normexport.precision.decisions import Choice, are_best, scores_at
 from normexport.precision.snr import OutputError, measure_output
 from normexport.runtime import Array
 from normexport.verdicts import Judgement, failed, inconclusive, passed, together
@@ -94,39 +94,15 @@ def _chosen(
     """Where other indices are as good by the reference's scores; whether the candidate's fit its own scores."""
     if theirs is None or theirs.largest != ours.largest:
         return None, failed(f"{name}: is not chosen as the reference's is")
-    own, ideal = _taken(theirs, found, theirs, found), _best(theirs, found)
-    if own is None or ideal is None:
+    scores, indices = found.values.get(theirs.scores), found.values.get(theirs.indices)
+    exact, chosen = reference.values.get(ours.scores), reference.values.get(ours.indices)
+    best = None if scores is None or indices is None else are_best(theirs, scores, indices)
+    if best is None or exact is None or chosen is None or indices is None:
         return None, inconclusive(f"{name}: its indices can't be laid beside the scores behind them")
-    if not np.array_equal(np.sort(own, axis=theirs.axis), ideal, equal_nan=True):
+    if not best:
         return None, failed(f"{name}: its indices are not those of the best scores behind them")
-    a, b = _taken(ours, reference, ours, reference), _taken(ours, reference, theirs, found)
+    a, b = scores_at(ours, exact, chosen), scores_at(theirs, exact, indices)
     return (None if a is None or b is None or a.shape != b.shape else a == b), passed()
-
-
-def _taken(scored: Choice, home: Collected, chosen: Choice, there: Collected) -> Array | None:
-    """The scores of `home` at the indices chosen `there`; None where they don't fit."""
-    scores, indices = home.values.get(scored.scores), there.values.get(chosen.indices)
-    if scores is None or indices is None:
-        return None
-    if chosen.lost_axis:
-        indices = np.expand_dims(indices, chosen.axis)
-    size = scores.shape[scored.axis]
-    if indices.ndim != scores.ndim or (indices.size and not -size <= indices.min() <= indices.max() < size):
-        return None
-    taken: Array = np.take_along_axis(scores, indices.astype(np.int64), scored.axis)
-    return taken
-
-
-def _best(choice: Choice, there: Collected) -> Array | None:
-    """The scores that had to be chosen, in rising order."""
-    scores, indices = there.values.get(choice.scores), there.values.get(choice.indices)
-    if scores is None or indices is None:
-        return None
-    count = 1 if choice.lost_axis else indices.shape[choice.axis]
-    order = np.sort(scores, axis=choice.axis)
-    size = scores.shape[choice.axis]
-    best: Array = np.take(order, range(size - count, size) if choice.largest else range(count), axis=choice.axis)
-    return best
 
 
 def _floating(array: Array) -> bool:
