@@ -56,7 +56,7 @@ def changed(half, name, how):
 
 
 def one_channel(array):
-    array[:1] *= 1.2
+    array[:1] *= 2
     return array
 
 
