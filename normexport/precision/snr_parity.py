@@ -1,7 +1,8 @@
 """Does an int8 file compute what its reference computes? By the SNR of every output, with that of every boundary.
 
 On real data what falls short of the limit fails. Without, inputs are drawn over what the file's own input quantisers
-hold; ranges inside were set for other data, so that there less than the limit shows nothing, unless all is lost.
+hold. Ranges inside were set for other data, and noise looks alike to a trained network: too little shows nothing there.
+Of 16 right files of the example networks 8 fell short, two of them below 0 dB.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from normexport.precision.accuracy import DEFAULT, Limits
 from normexport.precision.collected import Collected, Data, collect, named_as
 from normexport.precision.file_precision import input_ranges, stored_as
 from normexport.precision.output_errors import output_errors
-from normexport.precision.snr import LOST, OutputError, measure_output
+from normexport.precision.snr import OutputError, measure_output
 from normexport.runtime import Array, Feeds, OnnxRuntime, Runtime, release_memory
 from normexport.verdicts import Judgement, Verdict, inconclusive, together
 
@@ -157,9 +158,9 @@ def _judgement(
         return inconclusive("no output varies over the samples: nothing shows that one follows the input")
     if real or whole.verdict is not Verdict.FAILED:
         return whole
-    lost = together(each.judgement for each in output_errors(exact, found, LOST, 50.0))
-    if lost.verdict is Verdict.FAILED:
-        return lost
+    wrong = together(each.judgement for each in output_errors(exact, found, -math.inf, 100.0))
+    if wrong.verdict is Verdict.FAILED:  # NaN, another shape, indices of other scores: wrong on any inputs
+        return wrong
     cause = "on random inputs, which its ranges were not set for: give --data"
     return Judgement(Verdict.INCONCLUSIVE, (*whole.reasons, cause))
 
