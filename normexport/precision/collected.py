@@ -100,7 +100,8 @@ def collect(
     found = {name: value for name, value in joined.items() if value is not None}
     axes = {name: _axes(declared.get(name), value, parts.values[name][0]) for name, value in found.items()}
     known = {name: _from_behind(each, parts, declared) for name, each in known.items()}
-    done = sum(parts.sizes) if parts.sizes and None not in parts.sizes else total  # a fixed batch may leave some over
+    sizes = [size for size in parts.sizes if size is not None]
+    done = sum(sizes) if sizes else total  # a fixed batch may leave some over
     return Collected(runtime.name, tuple(runtime.output_names), found, known, axes, done, size, seconds)
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.onnx_export import InputSpec, Layer
+from normexport.parity import choose_batches
 from normexport.parity.check import CAPTURE_BYTES
-from normexport.parity.inputs import LARGE_SAMPLE, integer_highs, standard_batches
+from normexport.parity.inputs import LARGE_SAMPLE
 from normexport.precision.accuracy import DEFAULT, Limits
 from normexport.precision.collected import Collected, Data, collect, named_as
 from normexport.precision.file_precision import input_ranges, stored_as
@@ -131,13 +132,13 @@ def check_by_snr(
 
 def random_data(inputs: Sequence[InputSpec], candidate: ir.Model, model: ir.Model | None) -> Data:
     """Random samples over the range that the candidate's input quantisers hold, else of unit variance."""
-    highs, ranges = integer_highs(model or candidate), input_ranges(candidate)
+    ranges, graph = input_ranges(candidate), model or candidate
     large = any(math.prod(spec.shape) > LARGE_SAMPLE for spec in inputs)
     count = LARGE_SAMPLES if large else SAMPLES
     if any(spec.batched for spec in inputs):
-        (batch,) = standard_batches(inputs, sizes=(count,), highs=highs)
-        return _within(batch.feeds, ranges)
-    return [_within(standard_batches(inputs, seed=seed, highs=highs)[0].feeds, ranges) for seed in range(count)]
+        return _within(choose_batches(inputs, sizes=(count,), graph=graph).batches[-1].feeds, ranges)
+    seeds = range(count)
+    return [_within(choose_batches(inputs, seed=seed, graph=graph).batches[0].feeds, ranges) for seed in seeds]
 
 
 def _within(feeds: Feeds, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Array]:
