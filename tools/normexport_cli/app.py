@@ -1,7 +1,7 @@
 """The application: its commands, `--version`, and one place where every failure becomes a line and an exit code.
 
 Exit codes: 0 good, 1 parity failed, 2 usage, 3 checkpoint not understood, 4 export or fold refused, 5 engine build
-failed, 6 a needed component is missing, 7 parity is inconclusive, 70 a bug in normexport; 128 and the number of the
+failed, 6 a needed component is missing, 7 inconclusive, 70 a bug in normexport; 128 and the number of the
 signal that ended it, such as 130 for Ctrl-C.
 """
 
@@ -33,7 +33,7 @@ Ship networks trained with L1, Linf, Top-k or Range norms: folded, as portable O
 
 _EXIT_CODES = (
     "Exit codes: 0 good, 1 parity failed, 2 usage, 3 checkpoint not understood, 4 export or fold refused, "
-    "5 engine build failed, 6 a needed component is missing, 7 parity is inconclusive, 70 a bug in normexport, "
+    "5 engine build failed, 6 a needed component is missing, 7 inconclusive, 70 a bug in normexport, "
     "129, 130 or 143 ended by SIGHUP, Ctrl-C or SIGTERM."
 )
 
