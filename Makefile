@@ -50,7 +50,7 @@ soak: $(STAMP)
 # Files nobody trusts, mutated, through the command line: make fuzz COUNT=10000 SEED=1 FORMATS="pt2 onnx"; an hour or two
 # a format at 10,000. Failures land in build/fuzz.
 COUNT ?= 500
-FORMATS ?= pt pt2 onnx npz json image
+FORMATS ?= pt pt2 onnx npz json image capsule
 fuzz: $(STAMP)
 	$(TEST_ENV) PYTHONPATH=tests $(BIN)/python -m fuzz --count $(COUNT) --seed $(SEED) $(addprefix --format ,$(FORMATS))
 

@@ -226,6 +226,40 @@ def document(dice: Dice) -> Case:
     return Case(files, tuple(words), tuple(steps))
 
 
+#: Strings that a capsule takes seriously.
+_CAPSULE_STRINGS = ("output_0_0", "boundary_0", "capsule", "budget", "snr", "float16", "int8", "output", "input")
+
+
+def _capsule_records(records: list[Record], dice: Dice) -> tuple[list[Record], str]:
+    at = next((at for at, record in enumerate(records) if record.name == b"capsule.npy"), None)
+    if at is None or dice.chance(40):
+        return _array_records(records, dice)
+    head, text = records[at].data[:128], records[at].data[128:]
+    text, words = raw.unless(trees.mutate, text, dice, _CAPSULE_STRINGS)
+    shape = f"({len(text)},), }}".encode()
+    head = head[: head.index(b"'shape': ") + 9] + shape
+    return zips.with_data(records, at, head + b" " * (127 - len(head)) + b"\n" + text), words
+
+
+def capsule(dice: Dice) -> Case:
+    """Capsules: the text and the arrays that it names."""
+    files: dict[str, Content] = dict(seeds.capsule())
+    records = zips.read(seeds.capsule()["capsule.npz"])
+    steps, layout = [], Layout(torch=False)
+    for _ in range(dice.few()):
+        records, words = _capsule_records(records, dice)
+        steps.append(words)
+    if dice.chance(8):
+        layout, words = zips.lying_layout(records, dice, torch=False)
+        steps.append(words)
+    files["capsule.npz"] = zips.write(records, layout)
+    words = dice.choices((
+        ("prove", "capsule.npz", "model.onnx"), ("prove", "capsule.npz", "model.onnx", "--layers"),
+        ("prove", "capsule.npz", "model.onnx", "--json"), ("prove", "capsule.npz", "capsule.npz"),
+    ), (60, 20, 10, 10))[0]  # fmt: skip
+    return Case(files, words, tuple(steps))
+
+
 def image(dice: Dice) -> Case:
     """A folder of pictures as calibration data."""
     suffix = dice.one_of(sorted(pictures.KINDS))
@@ -239,6 +273,7 @@ def image(dice: Dice) -> Case:
 
 FORMATS: dict[str, Callable[[Dice], Case]] = {
     "pt": checkpoint, "pt2": program, "onnx": graph, "npz": array, "json": document, "image": image,
+    "capsule": capsule,
 }  # fmt: skip
 
 

@@ -216,6 +216,22 @@ def manifest(plan: bytes, plugin: bool = False) -> bytes:
 
 
 @cache
+def capsule() -> Files:
+    """A capsule, and the ONNX file that it was made with."""
+    from normexport import pipeline
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "weights.pth").write_bytes(checkpoints()["state"])
+        config = pipeline.ConvertConfig(capsule=folder / "capsule.npz", batches=(1, 2))
+        pipeline.convert(pipeline.load(folder / "weights.pth", model=FACTORY), folder / "out", (SHAPE,), config)
+        return {
+            "capsule.npz": (folder / "capsule.npz").read_bytes(),
+            "model.onnx": (folder / "out" / "model.onnx").read_bytes(),
+        }
+
+
+@cache
 def layer_map() -> bytes:
     """The layer map of the live ONNX file."""
     from normexport import pipeline

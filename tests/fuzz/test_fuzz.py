@@ -25,7 +25,7 @@ if sys.platform != "linux":
 ROOT = Path(__file__).parents[2]
 
 #: Cases of each format: those whose honest files take a second are few.
-COUNTS = {"pt": 25, "pt2": 8, "onnx": 25, "npz": 25, "json": 25, "image": 20}
+COUNTS = {"pt": 25, "pt2": 8, "onnx": 25, "npz": 25, "json": 25, "image": 20, "capsule": 25}
 
 
 def test_mutated_files_do_no_harm_and_are_neither_all_taken_nor_all_refused_for_one_reason(tmp_path):

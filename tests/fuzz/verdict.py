@@ -13,8 +13,8 @@ from pathlib import Path
 from fuzz import hostile
 from fuzz.child import Observation
 
-#: Good, parity failed, usage, checkpoint not understood, fold or export refused, engine, a missing component.
-ACCEPTED, REFUSED = (0, 1), (2, 3, 4, 5, 6)
+#: Good, failed and inconclusive; usage, checkpoint not understood, fold or export refused, engine, a missing component.
+ACCEPTED, REFUSED = (0, 1, 7), (2, 3, 4, 5, 6)
 _LONGEST_LINE = 1500  # characters that a person may be asked to read
 
 _SECRETS = (hostile.SECRET[:17], b"root:x:0:0:")
