@@ -128,15 +128,15 @@ def saved_case(folder: Path) -> Case:
 
 def table(outcomes: list[Outcome]) -> str:
     """A row for each format: how many were accepted, refused by which exit code, and failed why."""
-    rows = ["format  cases  exit 0  exit 1       2       3       4       5       6  failed  messages  s/case  most MB"]
+    rows = ["format   cases  exit 0  exit 1       2       3       4       5       6       7  failed  messages  s/case  most MB"]
     for format, each in grouped(outcomes, lambda outcome: outcome.format).items():
         codes = Counter(outcome.exit_code for outcome in each)
         failed = sum(bool(outcome.reasons) for outcome in each)
         kinds = len({outcome.kind for outcome in each if outcome.exit_code not in verdict.ACCEPTED})
         seconds = sum(outcome.seconds for outcome in each) / len(each)
         most = max(outcome.memory for outcome in each) / 2**20
-        counts = "".join(f"{codes[code]:8d}" for code in range(7))
-        rows.append(f"{format:6s}{len(each):7d}{counts}{failed:8d}{kinds:10d}{seconds:8.2f}{most:9.0f}")
+        counts = "".join(f"{codes[code]:8d}" for code in range(8))
+        rows.append(f"{format:7s}{len(each):7d}{counts}{failed:8d}{kinds:10d}{seconds:8.2f}{most:9.0f}")
     return "\n".join(rows)
 
 
