@@ -128,7 +128,8 @@ def saved_case(folder: Path) -> Case:
 
 def table(outcomes: list[Outcome]) -> str:
     """A row for each format: how many were accepted, refused by which exit code, and failed why."""
-    rows = ["format   cases  exit 0  exit 1       2       3       4       5       6       7  failed  messages  s/case  most MB"]
+    heads = "exit 0  exit 1       2       3       4       5       6       7"
+    rows = [f"format   cases  {heads}  failed  messages  s/case  most MB"]
     for format, each in grouped(outcomes, lambda outcome: outcome.format).items():
         codes = Counter(outcome.exit_code for outcome in each)
         failed = sum(bool(outcome.reasons) for outcome in each)
