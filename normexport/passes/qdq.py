@@ -1,6 +1,5 @@
 """What happens to QuantizeLinear / DequantizeLinear pairs after they were inserted: where one costs and gives nothing.
 
-- Before a graph output: the caller wants the numbers, not the numbers rounded to 256 levels.
 - Between a layer and the ReLU that alone reads it (symmetric quantisation keeps ReLUs): the pair behind the ReLU rounds
   once; a second scale in between would only keep engines from fusing the two. A live norm keeps its pair, which makes
   it an integer operator.
@@ -15,24 +14,6 @@ from normexport.passes.nodes import op
 
 #: Operators with weights.
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-
-
-def drop_output_pairs(model: ir.Model) -> None:
-    """Let graph outputs be what the last layer computes, under their names; in place."""
-    for index, value in enumerate(list(model.graph.outputs)):
-        pair = _pair_of(value)
-        if pair is None:
-            continue
-        quantize, dequantize = pair
-        source, name = quantize.inputs[0], value.name
-        if source is None or source.producer() is None or source.is_graph_output():
-            continue
-        model.graph.outputs[index] = source
-        if value.uses():  # what reads the output inside the graph goes on reading integers
-            value.name = f"{name}_dequantized"
-        else:
-            _remove(model.graph, dequantize, quantize)
-        source.name, source.type, source.shape = name, value.type, value.shape
 
 
 def drop_pairs_before_relu(model: ir.Model) -> None:

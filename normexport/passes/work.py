@@ -26,7 +26,7 @@ class Work:
         self.opset = copy.graph.opset_imports.get("", copy.graph.opset_imports.get("ai.onnx", 0))
         self.constants = Constants(copy.graph)
         self.shapes = Shapes(original)
-        self._names = _taken_names(copy.graph)
+        self._names = taken_names(copy.graph)
 
     def fresh(self, stem: str) -> str:
         """A value or node name nobody has, from `stem`."""
@@ -45,7 +45,7 @@ class Work:
     def new_constant(self, array: Array, dtype: ir.DataType, name: str) -> ir.Value:
         """A new initializer holding the float64 `array` rounded once to `dtype`."""
         with np.errstate(over="ignore"):
-            tensor = ir.Tensor(np.ascontiguousarray(array.astype(dtype.numpy())), dtype=dtype, name=name)
+            tensor = ir.Tensor(np.asarray(array, dtype.numpy(), order="C"), dtype=dtype, name=name)
         value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(dtype), const_value=tensor)
         self.graph.register_initializer(value)
         self.constants.remember(value, array)
@@ -127,7 +127,8 @@ class Work:
         node.metadata_props[FOLDED] = f"{before},{folded}" if before else folded
 
 
-def _taken_names(graph: ir.Graph) -> set[str]:
+def taken_names(graph: ir.Graph) -> set[str]:
+    """Names of all values and nodes, those in subgraphs too: no new one may be equal to any of them."""
     names = {value.name for value in [*graph.inputs, *graph.initializers.values()] if value.name}
     for node in graph.all_nodes():
         names.update(value.name for value in [*node.outputs, *node.inputs] if value is not None and value.name)

@@ -1,6 +1,6 @@
 """int8 by post-training quantisation: QuantizeLinear and DequantizeLinear around every layer, integer live norms.
 
-onnxruntime.quantization inserts the pairs; this file decides what is quantised and with which ranges:
+`passes.qdq_insert` inserts the pairs; this file decides what is quantised and with which ranges:
 
 - weights symmetric, a scale per output channel; activations one scale per tensor, asymmetric by default (a ReLU's 256
   levels are all above zero, and ONNX Runtime fuses the ReLU away), symmetric where an engine wants it;
@@ -18,25 +18,23 @@ onnxruntime.quantization inserts the pairs; this file decides what is quantised 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from normexport import norms
-from normexport.errors import MissingComponent
+from normexport.errors import FoldError
 from normexport.onnx_export.bodies import attach_bodies
-from normexport.passes.nodes import op
-from normexport.passes.qdq import LAYERS, drop_output_pairs, drop_pairs_before_add, drop_pairs_before_relu
+from normexport.passes.nodes import label, op, optional
+from normexport.passes.qdq import LAYERS, drop_pairs_before_add, drop_pairs_before_relu
 from normexport.passes.qdq_absorb import Absorbed, absorb_norms
+from normexport.passes.qdq_insert import DIRECT, Activations, insert_pairs, is_stored
 from normexport.precision.half import group_of
 from normexport.precision.ranges import Range, settled
 
 _COMBINE = ("Add", "Concat")
-_PASS = ("Relu", "Clip", "MaxPool", "AveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
+_PASS = ("Relu", "Clip", *DIRECT)
 
 
 @dataclass(frozen=True)
@@ -59,19 +57,18 @@ def quantize(
         exclude: module paths (`group_of`) left in float32.
 
     Raises:
-        MissingComponent: onnxruntime is not installed.
+        FoldError: the model's operator set is too old, or the model is quantised already.
     """
+    for node in model.graph:
+        if op(node) in ("QuantizeLinear", "DequantizeLinear"):
+            raise FoldError(label(node), "is quantisation that the model brings along", "give the float32 model")
     excluded = set(exclude)
     chosen = [node for node in model.graph if is_candidate(node) and group_of(node) not in excluded]
-    if not chosen:  # to onnxruntime's quantiser no names are all names
+    if not chosen:
         return Quantized(model.clone(), absorb_norms(model)[1], tuple(sorted(excluded)))
     limits = {name: settled(limit, symmetric) for name, limit in _shared(chosen, ranges, symmetric).items()}
     unsigned = not symmetric and not any(node.domain == norms.DOMAIN for node in chosen)
-    proto = _insert_pairs(model, [str(node.name) for node in chosen], limits, symmetric, unsigned)
-    quantized = ir.from_proto(proto)
-    quantized.graph.sort()  # the quantiser appends at the end
-    _annotate(quantized.graph)
-    drop_output_pairs(quantized)
+    quantized = insert_pairs(model, chosen, limits, Activations(symmetric, unsigned))
     if symmetric:
         drop_pairs_before_relu(quantized)
         drop_pairs_before_add(quantized)
@@ -89,14 +86,12 @@ def is_candidate(node: ir.Node) -> bool:
         return node.op_type in norms.live_ops()
     if op(node) in _COMBINE:  # with a constant: a bias or a norm's shift, which 8 bits per tensor would not hold
         return all(value is not None and value.const_value is None for value in node.inputs)
-    if op(node) == "MatMul":
-        return len(node.inputs) > 1 and node.inputs[1] is not None and node.inputs[1].const_value is not None
-    if op(node) == "ConvTranspose":  # onnxruntime's quantiser gives the bias of a grouped one a scale of the wrong size
-        group = node.attributes.get("group")
-        return group is None or group.as_int() == 1
-    if op(node) in ("Relu", "Clip") and node.outputs[0].is_graph_output():
-        return False  # the quantiser leaves the clipping to the pair behind it, which an output does not keep
-    return op(node) in (*LAYERS, *_PASS)
+    if op(node) in LAYERS:
+        weight = optional(node, 1)
+        # The channels of a grouped ConvTranspose lie on no one axis of its weight.
+        grouped = op(node) == "ConvTranspose" and node.attributes.get_int("group", 1) != 1
+        return weight is not None and is_stored(weight) and not grouped
+    return op(node) in _PASS
 
 
 def modules_of(model: ir.Model) -> tuple[str, ...]:
@@ -112,7 +107,8 @@ def _shared(nodes: Collection[ir.Node], ranges: Mapping[str, Range], symmetric: 
     for node in nodes:
         if node.domain == norms.DOMAIN and (relu := _relu_behind(node)) is not None:
             # Clipping at the ReLU's range first changes nothing, and the norm's own bytes are then the ReLU's.
-            shared[str(node.outputs[0].name)] = shared[str(relu.outputs[0].name)]
+            clipped = shared.get(str(relu.outputs[0].name))
+            shared.update({str(node.outputs[0].name): clipped} if clipped is not None else {})
         if op(node) != "Concat":
             continue
         values = [value for value in (*node.inputs, *node.outputs) if value is not None]
@@ -139,81 +135,8 @@ def _relu_behind(node: ir.Node) -> ir.Node | None:
     return uses[0].node if alone else None
 
 
-def _insert_pairs(
-    model: ir.Model, nodes: list[str], limits: Mapping[str, Range], symmetric: bool, unsigned: bool
-) -> Any:
-    """ONNX model proto with the pairs, by onnxruntime's quantiser."""
-    try:
-        from onnxruntime.quantization import QuantType
-        from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
-        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
-        from onnxruntime.quantization.registry import QDQRegistry
-    except ImportError as error:
-        raise MissingComponent.of("onnxruntime", "cpu") from error
-    for name in norms.live_ops():
-        QDQRegistry.setdefault(name, _OnlyActivations)
-    data = {
-        name: TensorData(lowest=np.float32(low), highest=np.float32(high if high > low else low + 1e-6))
-        for name, (low, high) in limits.items()
-    }
-    types = [*LAYERS, *_COMBINE, *_PASS, *norms.live_ops()]
-    norms.register_schemas()
-    quantizer = _quietly(
-        lambda: QDQQuantizer(
-            ir.to_proto(model),
-            True,  # weights per channel
-            False,
-            QuantType.QInt8,
-            QuantType.QUInt8 if unsigned else QuantType.QInt8,
-            TensorsData(CalibrationMethod.MinMax, data),
-            nodes,
-            [],
-            types,
-            {"ActivationSymmetric": symmetric, "QuantizeBias": not symmetric},
-        )
-    )
-    _quietly(quantizer.quantize_model)
-    return quantizer.model.model
-
-
-class _OnlyActivations:
-    """How a live norm is quantised: its tensor and its result; scale and bias are no weights."""
-
-    def __init__(self, quantizer: Any, node: Any) -> None:
-        self.quantizer, self.node = quantizer, node
-
-    def quantize(self) -> None:
-        """Called by onnxruntime's quantiser."""
-        for name in (self.node.input[0], self.node.output[0]):
-            self.quantizer.quantize_activation_tensor(name)
-
-
-def _annotate(graph: ir.Graph) -> None:
-    """Types and shapes of what the pairs compute, which the quantiser leaves out."""
-    for node in graph:
-        if op(node) not in ("QuantizeLinear", "DequantizeLinear"):
-            continue
-        source, zero, result = node.inputs[0], node.inputs[2], node.outputs[0]
-        assert source is not None
-        assert zero is not None
-        dtype = ir.DataType.FLOAT if op(node) == "DequantizeLinear" else zero.dtype
-        result.type = None if dtype is None else ir.TensorType(dtype)
-        stored = source.const_value.shape if source.const_value is not None else None
-        result.shape = result.shape or source.shape or (None if stored is None else ir.Shape(stored.numpy()))
-
-
 def _drop_unread(graph: ir.Graph) -> None:
     """Take out scales and zero points of pairs that went."""
     for name, value in list(graph.initializers.items()):
         if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
             del graph.initializers[name]
-
-
-def _quietly(call: Callable[[], Any]) -> Any:
-    """Run without the root logger's warnings: each is a decision that this file took."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        return call()
-    finally:
-        logging.disable(before)

@@ -1,0 +1,203 @@
+"""Pairs of QuantizeLinear and DequantizeLinear in graphs as anybody may write them: valid files, near the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from normexport.errors import FoldError
+from normexport.passes.qdq_insert import Activations, insert_pairs
+from normexport.precision.calibration import calibrate
+from normexport.precision.int8 import is_candidate, quantize
+from normexport.precision.ranges import settled
+from normexport.runtime import OnnxRuntime
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((2, 6)).astype(np.float32)
+IMAGE = RNG.standard_normal((2, 3, 5, 5)).astype(np.float32)
+
+Node = tuple[str, Sequence[str], Sequence[str], dict[str, Any]]
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.asarray(RNG.standard_normal(shape), np.float32)
+
+
+def graph_of(
+    nodes: Sequence[Node], constants: dict[str, np.ndarray], x: np.ndarray, outputs: Sequence[str], opset: int = 17
+) -> onnx.ModelProto:
+    """A model with one input "x" of the shape of `x`; nodes have no names."""
+    graph = helper.make_graph(
+        [helper.make_node(op, reads, makes, **attributes) for op, reads, makes, attributes in nodes],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, x.shape if name == "x" else None) for name in outputs],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    return onnx.shape_inference.infer_shapes(model, strict_mode=True)
+
+
+def quantized(proto: onnx.ModelProto, x: np.ndarray, *, symmetric: bool = False) -> ir.Model:
+    """Quantised on the very sample, checked, and every output within 1/30 (30 dB) of float32's."""
+    model = ir.from_proto(proto)
+    ranges = calibrate(model, [{"x": x}], "minmax", symmetric=symmetric).ranges
+    result = quantize(model, ranges, symmetric=symmetric).model
+    onnx.checker.check_model(ir.to_proto(result), full_check=True)
+    exact, got = OnnxRuntime(proto).run({"x": x}), OnnxRuntime(result).run({"x": x})
+    for name in exact:
+        assert got[name].shape == exact[name].shape
+        assert np.linalg.norm(got[name] - exact[name]) <= np.linalg.norm(exact[name]) / 30, name
+    return result
+
+
+def operators(model: ir.Model) -> list[str]:
+    return [node.op_type for node in model.graph]
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (1, 4), (2, 1), (2, 4)])
+@pytest.mark.parametrize("scales", [{}, {"alpha": 0.5}, {"beta": -2.0}])
+def test_a_gemm_with_a_bias_of_any_shape_is_quantised(shape, scales, symmetric):
+    constants = {"w": normal(6, 4), "c": normal(*shape)}
+    result = quantized(
+        graph_of([("Gemm", ["x", "w", "c"], ["y"], scales)], constants, X, ["y"]), X, symmetric=symmetric
+    )
+    assert operators(result)[:2] == ["QuantizeLinear", "DequantizeLinear"]
+
+
+def test_a_vector_bias_is_whole_numbers_in_units_of_the_accumulator():
+    constants = {"w": normal(6, 4), "c": normal(4)}
+    result = quantized(graph_of([("Gemm", ["x", "w", "c"], ["y"], {})], constants, X, ["y"]), X)
+    (gemm,) = [node for node in result.graph if node.op_type == "Gemm"]
+    (s_x,), s_w, (q, s_b) = (
+        [value.const_value.numpy() for value in gemm.inputs[i].producer().inputs[part]]
+        for i, part in ((0, slice(1, 2)), (1, slice(1, 2)), (2, slice(0, 2)))
+    )
+    np.testing.assert_allclose(s_b, s_x * s_w[0], rtol=1e-6)
+    np.testing.assert_allclose(q * s_b.astype(np.float64), constants["c"], atol=0.51 * s_b.max())
+
+
+def test_a_bias_beside_weights_that_are_all_but_zero_still_fits_into_32_bits():
+    weight = normal(6, 4)
+    weight[:, 2] = 1e-30
+    constants = {"w": weight, "c": np.float32([1, 2, 3, 4])}
+    quantized(graph_of([("Gemm", ["x", "w", "c"], ["y"], {})], constants, X, ["y"]), X)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_nodes_without_names_are_quantised_one_by_one(symmetric):
+    nodes = [
+        ("MatMul", ["x", "w"], ["a"], {}),
+        ("Relu", ["a"], ["b"], {}),
+        ("MatMul", ["b", "v"], ["y"], {}),
+        ("Softmax", ["y"], ["z"], {}),
+    ]
+    proto = graph_of(nodes, {"w": normal(6, 4), "v": normal(4, 3)}, X, ["z"])
+    model = ir.from_proto(proto)
+    last = next(node for node in model.graph if node.outputs[0].name == "y")
+    assert quantized(proto, X, symmetric=symmetric).graph.outputs[0].name == "z"
+    ranges = calibrate(model, [{"x": X}], "minmax").ranges
+    part = quantize(model, ranges, symmetric=symmetric, exclude=["a"]).model
+    (first, second) = [node for node in part.graph if node.op_type == "MatMul"]
+    assert first.inputs[1].is_initializer()
+    assert second.inputs[1].producer().op_type == "DequantizeLinear"
+    assert is_candidate(last)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_names_that_the_pairs_would_take_stay_with_their_owners(symmetric):
+    names = {
+        "a": "x_QuantizeLinear_Output",
+        "w": "x_scale",
+        "v": "x_zero_point",
+        "b": "x_scale_quantized",
+        "y": "x_DequantizeLinear",
+    }
+    nodes = [
+        ("MatMul", ["x", names["w"]], [names["a"]], {}),
+        ("MatMul", [names["a"], names["v"]], [names["b"]], {}),
+        ("Add", [names["a"], names["b"]], [names["y"]], {}),
+    ]
+    constants = {names["w"]: normal(6, 4), names["v"]: normal(4, 4)}
+    quantized(graph_of(nodes, constants, X, [names["y"], names["a"]]), X, symmetric=symmetric)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 2.0), (-2.0, -0.5), (-0.5, 0.5), (None, 0.25), (0.0, 6.0)])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_clip_clips_as_before(low, high, symmetric):
+    ends = {name: np.float32(end) for name, end in (("low", low), ("high", high)) if end is not None}
+    reads = ["low" if low is not None else "", "high" if high is not None else ""]
+    nodes = [
+        ("MatMul", ["x", "w"], ["a"], {}),
+        ("Clip", ["a", *reads], ["b"], {}),
+        ("MatMul", ["b", "v"], ["y"], {}),
+    ]
+    constants = {"w": normal(6, 4), "v": np.eye(4, dtype=np.float32), **ends}
+    quantized(graph_of(nodes, constants, X, ["y"]), X, symmetric=symmetric)
+
+
+def test_one_weight_read_along_two_axes_has_two_scales():
+    w = normal(6, 6) * np.float32([1, 2, 4, 1, 1, 1])
+    nodes = [("Gemm", ["x", "w"], ["a"], {}), ("Gemm", ["a", "w"], ["y"], {"transB": 1})]
+    result = quantized(graph_of(nodes, {"w": w}, X, ["y"]), X)
+    axes = [node.attributes.get_int("axis", 1) for node in result.graph if "w_" in node.outputs[0].name]
+    assert sorted(axes) == [0, 1]
+
+
+@pytest.mark.parametrize("opset", [11, 12])
+def test_operator_sets_without_scales_per_channel_get_one_per_tensor(opset):
+    nodes = [
+        ("Conv", ["x", "w", "b"], ["a"], {}),
+        ("Relu", ["a"], ["r"], {}),
+        ("MaxPool", ["r"], ["m"], {"kernel_shape": [2, 2]}),
+        ("Conv", ["m", "v"], ["y"], {}),
+    ]
+    constants = {"w": normal(4, 3, 2, 2), "b": normal(4), "v": normal(2, 4, 1, 1)}
+    result = quantized(graph_of(nodes, constants, IMAGE, ["y"], opset), IMAGE)
+    scales = [node.inputs[1].const_value for node in result.graph if node.op_type == "DequantizeLinear"]
+    assert all(scale.size == 1 for scale in scales)
+
+
+def test_older_operator_sets_are_refused_in_words():
+    model = ir.from_proto(graph_of([("MatMul", ["x", "w"], ["y"], {})], {"w": normal(6, 4)}, X, ["y"], 9))
+    with pytest.raises(FoldError, match=r"operator set 9.*export it with operator set 13"):
+        quantize(model, {"x": (-1.0, 1.0), "y": (-1.0, 1.0)})
+
+
+def test_an_input_that_is_an_output_too_stays_what_it_was():
+    proto = graph_of([("MatMul", ["x", "w"], ["y"], {})], {"w": normal(6, 4)}, X, ["y", "x"])
+    got = OnnxRuntime(quantized(proto, X)).run({"x": X})
+    np.testing.assert_array_equal(got["x"], X)
+
+
+def test_a_weight_that_a_caller_may_override_or_that_is_not_finite_leaves_its_layer_in_float32():
+    nodes = [("MatMul", ["x", "w"], ["y"], {})]
+    proto = graph_of(nodes, {"w": normal(6, 4)}, X, ["y"])
+    proto.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, (6, 4)))
+    assert operators(quantized(proto, X)) == ["MatMul"]
+    model = ir.from_proto(graph_of(nodes, {"w": np.full((6, 4), np.inf, np.float32)}, X, ["y"]))
+    limits = {name: settled((-1.0, 1.0), False) for name in ("x", "y")}
+    assert operators(insert_pairs(model, list(model.graph), limits, Activations())) == ["MatMul"]
+
+
+def test_values_that_are_zero_throughout_have_a_scale_that_computes():
+    nodes = [("Mul", ["x", "zero"], ["a"], {}), ("MatMul", ["a", "w"], ["b"], {}), ("Exp", ["b"], ["y"], {})]
+    quantized(graph_of(nodes, {"zero": np.float32(0), "w": normal(6, 4)}, X, ["y"]), X)
+
+
+def test_a_model_that_is_quantised_already_is_refused_by_the_node():
+    nodes = [
+        ("QuantizeLinear", ["x", "s", "z"], ["q"], {}),
+        ("DequantizeLinear", ["q", "s", "z"], ["d"], {}),
+        ("MatMul", ["d", "w"], ["y"], {}),
+    ]
+    constants = {"w": normal(6, 4), "s": np.float32(0.1), "z": np.uint8(128)}
+    with pytest.raises(FoldError, match=r"QuantizeLinear 'q': is quantisation .* give the float32 model"):
+        quantize(ir.from_proto(graph_of(nodes, constants, X, ["y"])), {})
