@@ -1,4 +1,4 @@
-"""Values that are the same at every inference, evaluated once, in float64."""
+"""Values that are the same at every inference, evaluated once: floats in float64, whole numbers in their own type."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONSTANT_FIELDS = ("value", "value_float", "value_floats", "value_int", "value_
 
 
 class Constants:
-    """Knows which values of the main graph are constant, and their arrays (float64 or int64) when asked.
+    """Knows which values of the main graph are constant, and their arrays (float64, or of a whole type) when asked.
 
     A constant is an initializer that no caller can override (not also a graph input), the output of a Constant
     node, or computed from constants by the operators of `evaluate`. Arrays must not be written to. How much is

@@ -1,7 +1,8 @@
 """Operators that naive exports leave between a stored constant and its use, in numpy.
 
-Floating-point arrays are float64, whole numbers int64. Each function takes the node and its input arrays
-(None for an absent one).
+Floating-point arrays are float64; whole numbers keep the type that the model stores them in, and wrap around as it does
+(200 + 100 is 44 in uint8). Each function takes the node and its input arrays (None for an absent one). What ONNX does
+not define of whole numbers (a division by zero, the mean, numbers that the target of a Cast can't hold) is refused.
 """
 
 from __future__ import annotations
@@ -19,16 +20,14 @@ Evaluate = Callable[[ir.Node, Sequence[Any]], Array]
 
 
 def widen(array: Array) -> Array:
-    """float64 for floating-point types (bfloat16 too), int64 for whole numbers, bool as it is.
+    """float64 for floating-point types (bfloat16 too), whole numbers and bool as they are.
 
     Raises:
         Refuse: anything else (strings, complex numbers, packed small types).
     """
     if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
         return array.astype(np.float64)
-    if array.dtype.kind in "iu":
-        return array.astype(np.int64)
-    if array.dtype.kind == "b":
+    if array.dtype.kind in "iub":
         return array
     raise Refuse(f"constants of type {array.dtype} are not evaluated")
 
@@ -45,8 +44,14 @@ def _cast_like(node: ir.Node, inputs: Sequence[Any]) -> Array:
 
 
 def _converted(values: Array, target: ir.DataType) -> Array:
-    widen(np.empty(0, target.numpy()))  # refuses what is no number before there is one of it for every element
-    return widen(values.astype(target.numpy()))
+    dtype = target.numpy()
+    widen(np.empty(0, dtype))  # refuses what is no number before there is one of it for every element
+    if dtype.kind in "iu" and values.dtype.kind == "f":
+        whole = np.trunc(values)
+        limits = np.iinfo(dtype)
+        if not np.all((whole >= float(limits.min)) & (whole < float(limits.max) + 1)):
+            raise Refuse(f"it casts numbers that {target.name.lower()} does not hold")
+    return widen(values.astype(dtype))
 
 
 def _concat(node: ir.Node, inputs: Sequence[Any]) -> Array:
@@ -58,10 +63,27 @@ def _shape(node: ir.Node, inputs: Sequence[Any]) -> Array:
     return np.asarray(sizes, dtype=np.int64)
 
 
-def _divide(_: ir.Node, inputs: Sequence[Any]) -> Array:
-    if inputs[0].dtype.kind == "i":
-        return np.asarray(np.trunc(np.true_divide(inputs[0], inputs[1])), dtype=np.int64)
-    return np.asarray(np.true_divide(inputs[0], inputs[1]))
+def _divide(node: ir.Node, inputs: Sequence[Any]) -> Array:
+    first, second = inputs
+    if first.dtype.kind == "f":
+        return np.asarray(np.true_divide(first, second))
+    _check_whole(node, inputs)
+    least = np.iinfo(first.dtype).min
+    if np.any(second == 0) or (least < 0 and np.any((first == least) & (second == -1))):
+        raise Refuse("it divides whole numbers by zero, or the least of them by -1")
+    quotient = first // second  # towards minus infinity, and ONNX towards zero
+    return np.asarray(quotient + ((first % second != 0) & ((first < 0) != (second < 0))).astype(first.dtype))
+
+
+def _check_whole(node: ir.Node, inputs: Sequence[Any]) -> None:
+    """Whether operands that ONNX wants of one type are, and are numbers.
+
+    Raises:
+        Refuse: they are not.
+    """
+    types = {each.dtype for each in inputs if each is not None}
+    if len(types) > 1 or any(dtype.kind == "b" for dtype in types):
+        raise Refuse(f"{node.op_type} is not defined for {' and '.join(sorted(str(dtype) for dtype in types))}")
 
 
 def _axes(node: ir.Node, inputs: Sequence[Any]) -> tuple[int, ...] | None:
@@ -103,8 +125,12 @@ def _expand(_: ir.Node, inputs: Sequence[Any]) -> Array:
     return np.broadcast_to(inputs[0], np.broadcast_shapes(inputs[0].shape, target))
 
 
-def _reduction(function: Callable[..., Any]) -> Evaluate:
+def _reduction(function: Callable[..., Any], *, whole: bool = False) -> Evaluate:
+    """A reduction over axes; `whole`: defined for whole numbers too, whose type it keeps."""
+
     def evaluate(node: ir.Node, inputs: Sequence[Any]) -> Array:
+        if inputs[0].dtype.kind != "f" and not whole:
+            raise Refuse(f"{node.op_type} of {inputs[0].dtype} is not evaluated")
         axes = _axes(node, inputs)
         if not axes and node.attributes.get_int("noop_with_empty_axes", 0) != 0:
             raise Refuse(f"{node.op_type} with noop_with_empty_axes is not evaluated")
@@ -114,8 +140,33 @@ def _reduction(function: Callable[..., Any]) -> Evaluate:
     return evaluate
 
 
-def _elementwise(function: Callable[..., Any]) -> Evaluate:
-    return lambda _, inputs: np.asarray(function(*inputs))
+def _sum(data: Array, **keywords: Any) -> Array:
+    return np.asarray(np.sum(data, dtype=data.dtype, **keywords))
+
+
+def _arithmetic(function: Callable[..., Any]) -> Evaluate:
+    """Element by element, of floats or of whole numbers of one type."""
+
+    def evaluate(node: ir.Node, inputs: Sequence[Any]) -> Array:
+        _check_whole(node, inputs)
+        return np.asarray(function(*inputs))
+
+    return evaluate
+
+
+def _of_floats(function: Callable[..., Any]) -> Evaluate:
+    """Element by element, the first operand floating."""
+
+    def evaluate(node: ir.Node, inputs: Sequence[Any]) -> Array:
+        if inputs[0].dtype.kind != "f":
+            raise Refuse(f"{node.op_type} of {inputs[0].dtype} is not evaluated")
+        return np.asarray(function(*inputs))
+
+    return evaluate
+
+
+def _most(function: np.ufunc) -> Evaluate:
+    return _arithmetic(lambda *inputs: function.reduce(np.broadcast_arrays(*inputs)))
 
 
 def _l2(data: Array, **keywords: Any) -> Array:
@@ -146,33 +197,33 @@ def elements(node: ir.Node, inputs: Sequence[Any]) -> int:
 _ELEMENTWISE = ("Add", "Div", "Max", "Min", "Mul", "Pow", "Sub")
 
 OPERATORS: dict[str, Evaluate] = {
-    "Abs": _elementwise(np.abs),
-    "Add": _elementwise(np.add),
+    "Abs": _arithmetic(np.abs),
+    "Add": _arithmetic(np.add),
     "Cast": _cast,
     "CastLike": _cast_like,
     "Concat": _concat,
     "Div": _divide,
-    "Exp": _elementwise(np.exp),
+    "Exp": _of_floats(np.exp),
     "Expand": _expand,
     "Flatten": _flatten,
-    "Identity": _elementwise(np.asarray),
-    "Log": _elementwise(np.log),
-    "Max": lambda _, inputs: np.asarray(np.maximum.reduce(np.broadcast_arrays(*inputs))),
-    "Min": lambda _, inputs: np.asarray(np.minimum.reduce(np.broadcast_arrays(*inputs))),
-    "Mul": _elementwise(np.multiply),
-    "Neg": _elementwise(np.negative),
-    "Pow": _elementwise(np.power),
-    "Reciprocal": _elementwise(np.reciprocal),
+    "Identity": lambda _, inputs: np.asarray(inputs[0]),
+    "Log": _of_floats(np.log),
+    "Max": _most(np.maximum),
+    "Min": _most(np.minimum),
+    "Mul": _arithmetic(np.multiply),
+    "Neg": _arithmetic(np.negative),
+    "Pow": _of_floats(np.power),
+    "Reciprocal": _of_floats(np.reciprocal),
     "ReduceL1": _reduction(_l1),
     "ReduceL2": _reduction(_l2),
-    "ReduceMax": _reduction(np.max),
+    "ReduceMax": _reduction(np.max, whole=True),
     "ReduceMean": _reduction(np.mean),
-    "ReduceSum": _reduction(np.sum),
+    "ReduceSum": _reduction(_sum, whole=True),
     "Reshape": _reshape,
     "Shape": _shape,
-    "Sqrt": _elementwise(np.sqrt),
+    "Sqrt": _of_floats(np.sqrt),
     "Squeeze": _squeeze,
-    "Sub": _elementwise(np.subtract),
+    "Sub": _arithmetic(np.subtract),
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }

@@ -7,6 +7,8 @@ import math
 import onnx
 import onnx_ir as ir
 
+from normexport.io.model_tensors import replace_tensors
+
 # Shape inference reads shape tensors (Reshape, Pad, axes); weights are dropped so that they are never serialised.
 _SMALL = 1024
 _MOST_VALUES = 1 << 20
@@ -85,6 +87,7 @@ def _inferred_infos(model: ir.Model) -> list[onnx.ValueInfoProto]:
         value.shape, value.type = ir.Shape(_static(tensor.shape)), ir.TensorType(tensor.dtype)
         if not value.is_graph_input():
             bare.graph.inputs.append(value)
+    replace_tensors(bare, _inside)
     try:
         proto = onnx.shape_inference.infer_shapes(
             ir.to_proto(bare), strict_mode=False, data_prop=few_values(bare.graph)
@@ -92,6 +95,16 @@ def _inferred_infos(model: ir.Model) -> list[onnx.ValueInfoProto]:
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         return []  # a graph that inference can't read has unknown ranks, and rules refuse what they can't know
     return [*proto.graph.value_info, *proto.graph.output]
+
+
+def _inside(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """A small tensor of a data file as an array: inference reads no files, and would take its values as unknown."""
+    if not isinstance(tensor, ir.ExternalTensor) or tensor.nbytes > _SMALL:
+        return tensor
+    try:
+        return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
+    except (OSError, ValueError):  # whoever needs its values says so
+        return tensor
 
 
 def few_values(graph: ir.Graph) -> bool:

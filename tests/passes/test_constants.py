@@ -1,4 +1,4 @@
-"""Constants are evaluated in float64, once, and only where no caller can override them."""
+"""Constants are evaluated once, floats in float64, whole numbers in their type, where no caller overrides them."""
 
 from __future__ import annotations
 
@@ -98,6 +98,96 @@ def test_constants_of_float32_are_computed_in_float64() -> None:
     b = GraphBuilder(np.float32)
     got, _ = evaluated(b, b.node("Sqrt", [b.const(np.array([2.0]))]))
     np.testing.assert_array_equal(got, np.sqrt([2.0]))
+
+
+# operator: whole numbers, their type, and the result as the type has it: it wraps around, divisions round to zero.
+WHOLE = [
+    ("Add", 200, 100, np.uint8, 44),
+    ("Add", 100, 100, np.int8, -56),
+    ("Add", 2**31 - 1, 1, np.int32, -(2**31)),
+    ("Add", 2**32 - 1, 2, np.uint32, 1),
+    ("Add", 2**63 + 1, 2**62, np.uint64, 2**63 + 2**62 + 1),
+    ("Sub", 3, 5, np.uint8, 254),
+    ("Sub", 0, 1, np.uint64, 2**64 - 1),
+    ("Mul", 100, 100, np.int8, 16),
+    ("Mul", 2**16, 2**16, np.uint32, 0),
+    ("Mul", 2**40 + 1, 2**20 + 1, np.int64, 2**60 + 2**40 + 2**20 + 1),
+    ("Div", -7, 2, np.int32, -3),
+    ("Div", 7, -2, np.int64, -3),
+    ("Div", -8, -2, np.int8, 4),
+    ("Div", 2**62 + 1, 1, np.int64, 2**62 + 1),
+    ("Div", 2**64 - 1, 2, np.uint64, 2**63 - 1),
+    ("Max", 200, 100, np.uint8, 200),
+    ("Min", -3, 100, np.int8, -3),
+]
+
+
+@pytest.mark.parametrize(("operator", "first", "second", "dtype", "expected"), WHOLE)
+def test_whole_numbers_are_computed_in_their_own_type(operator, first, second, dtype, expected) -> None:
+    b = GraphBuilder()
+    operands = [b.const(np.array([each], dtype), keep_type=True) for each in (first, second)]
+    got = ours(untyped(b, b.node(operator, operands)))
+    assert got.dtype == dtype
+    assert got.tolist() == [expected]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
+def test_sums_and_maxima_of_whole_numbers_keep_their_type_and_means_are_left_alone(dtype: type) -> None:
+    values = np.array([200, 100, 3], dtype)
+    b = GraphBuilder()
+    got = ours(untyped(b, b.node("ReduceSum", [b.const(values, keep_type=True)])))
+    assert got.dtype == dtype
+    assert got.tolist() == [303 % 256 if dtype is np.uint8 else 303]
+    for operator in ("ReduceMean", "ReduceL1", "ReduceL2"):
+        b = GraphBuilder()
+        with pytest.raises(Refuse, match=f"{operator} of {np.dtype(dtype)} is not evaluated"):
+            ours(untyped(b, b.node(operator, [b.const(values, keep_type=True)])))
+
+
+@pytest.mark.parametrize(
+    ("operator", "first", "second", "dtype"),
+    [
+        ("Div", 1, 0, np.int32),
+        ("Div", -(2**31), -1, np.int32),
+        ("Div", -(2**63), -1, np.int64),
+        ("Pow", 2, 3, np.int64),
+        ("Add", 1, 0, np.bool_),
+    ],
+)
+def test_what_onnx_does_not_define_of_whole_numbers_is_refused(operator, first, second, dtype) -> None:
+    b = GraphBuilder()
+    operands = [b.const(np.array([each], dtype), keep_type=True) for each in (first, second)]
+    with pytest.raises(Refuse):
+        ours(untyped(b, b.node(operator, operands)))
+
+
+@pytest.mark.parametrize(("value", "to"), [(300.0, 2), (-1.0, 2), (np.nan, 7), (2.0**63, 7), (np.inf, 6), (128.5, 3)])
+def test_casts_of_what_the_target_does_not_hold_are_refused(value: float, to: int) -> None:
+    b = GraphBuilder()
+    with pytest.raises(Refuse, match=r"it casts numbers that u?int"):
+        ours(untyped(b, b.node("Cast", [b.const(np.array([value]))], to=to)))
+
+
+@pytest.mark.parametrize(
+    ("value", "to", "expected"), [(255.9, 2, 255), (-128.9, 3, -128), (-0.9, 2, 0), (2.0**53, 7, 2**53)]
+)
+def test_casts_to_whole_numbers_round_to_zero(value: float, to: int, expected: int) -> None:
+    b = GraphBuilder()
+    assert ours(untyped(b, b.node("Cast", [b.const(np.array([value]))], to=to))).tolist() == [expected]
+
+
+def test_a_factor_computed_from_bytes_is_folded_as_the_model_computes_it() -> None:
+    b = GraphBuilder(np.float32)
+    byte = [b.const(np.full((3, 1, 1), each, np.uint8), keep_type=True) for each in (200, 100)]
+    factor = b.node("Cast", [b.node("Add", byte)], to=1)
+    y = b.node("Conv", [b.input((1, 2, 4, 4)), b.const(array(3, 2, 1, 1), "weight")])
+    b.output(b.node("Mul", [y, factor]))
+    model, x = b.model(), array(1, 2, 4, 4).astype(np.float32)
+    expected = ReferenceEvaluator(model).run(None, {"x": x})[0]
+    for _ in range(3):
+        model = ir.to_proto(fold(ir.from_proto(model)).model)
+        np.testing.assert_allclose(ReferenceEvaluator(model).run(None, {"x": x})[0], expected, rtol=1e-5)
+    assert [node.op_type for node in model.graph.node] == ["Conv"]
 
 
 @pytest.mark.parametrize(("field", "value"), [("value_float", 0.5), ("value_floats", [0.5, 2.0]), ("value_int", 3)])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
 
+from normexport.onnx_files import open_onnx
+from normexport.passes import fold
 from normexport.passes.shapes import Shapes
 
 
@@ -28,3 +31,28 @@ def test_ranks_are_known_and_nothing_is_made_of_huge_sizes(op, as_node):
     for numbers in ([2**62], [10**5, 10**6], [3, 4]):
         found = model(op, numbers, as_node=as_node)
         assert Shapes(found).rank(found.graph.outputs[0]) == len(numbers)
+
+
+def test_a_shape_in_a_data_file_is_read_so_that_a_fold_is_the_same_as_of_one_file(tmp_path):
+    value, rng = onnx.helper.make_tensor_value_info, np.random.default_rng(0)
+    constants = {"w": rng.standard_normal((12, 4)).astype(np.float32), "shape": np.array([0, 2, -1], np.int64)}
+    constants["scale"] = np.array([[[0.5], [2.0]]], np.float32)
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "w"], ["m"]),
+        onnx.helper.make_node("Reshape", ["m", "shape"], ["r"]),
+        onnx.helper.make_node("Mul", ["r", "scale"], ["s"]),
+        onnx.helper.make_node("Mul", ["s", "scale"], ["y"]),
+    ]
+    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = onnx.helper.make_graph(nodes, "g", [value("x", 1, [3, 12])], [value("y", 1, [3, 2, 2])], tensors)
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    whole = ir.from_proto(proto)
+    ir.save(whole, tmp_path / "split.onnx", external_data="split.data", size_threshold_bytes=0)
+    split = open_onnx(tmp_path / "split.onnx")
+    middle = next(node.outputs[0] for node in split.graph if node.op_type == "Reshape")
+    assert Shapes(split).of(middle) == (3, 2, 2)
+    once, inside = fold(split).model, fold(ir.from_proto(proto)).model
+    assert (
+        [node.op_type for node in once.graph] == [node.op_type for node in inside.graph] == ["MatMul", "Reshape", "Mul"]
+    )
+    assert not fold(once).changed

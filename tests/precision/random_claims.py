@@ -91,8 +91,9 @@ def _moved(network: Network) -> dict[str, float]:
         return np.asarray(array * (1 + ROUNDOFF["float32"] * signs), np.float64) if array.dtype.kind == "f" else array
 
     model = onnx.ModelProto.FromString(network.model.SerializeToString())
+    scales = sizes_in_floats(model.graph)
     for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT:
+        if tensor.data_type == TensorProto.FLOAT and tensor.name not in scales:
             array = move(numpy_helper.to_array(tensor)).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(np.asarray(array), tensor.name))
     exact = witness(network.model, network.sample)
@@ -171,7 +172,7 @@ def rounding_everywhere(model: onnx.ModelProto, half: int) -> onnx.ModelProto:
         nodes.append(helper.make_node("Cast", [there], [back], f"{name}//back", to=TensorProto.FLOAT))
         rounded[name] = back
 
-    scales = {name for node in graph.node if node.op_type in ("Resize", "Upsample") for name in node.input[1:]}
+    scales = sizes_in_floats(graph)
     for name in dict.fromkeys((*(v.name for v in graph.input), *(t.name for t in graph.initializer))):
         if name in floats and name not in scales:
             add(name)
@@ -195,6 +196,11 @@ def rounding_everywhere(model: onnx.ModelProto, half: int) -> onnx.ModelProto:
     if not given & set(swap):
         _swap(graph, swap)
     return copy
+
+
+def sizes_in_floats(graph: onnx.GraphProto) -> set[str]:
+    """What Resize reads beside its data: from a scale that moves a little follows another size."""
+    return {name for node in graph.node if node.op_type in ("Resize", "Upsample") for name in node.input[1:]}
 
 
 def _reread(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
