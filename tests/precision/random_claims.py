@@ -185,16 +185,15 @@ def rounding_everywhere(model: onnx.ModelProto, half: int) -> onnx.ModelProto:
                 add(name)
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
-    outputs = [info.name for info in graph.output]
-    for info, name in zip(graph.output, outputs, strict=True):
-        info.name = rounded.get(name, name)
-    # The old names are taken by what is not rounded: hand them over.
-    swap = {new: old for old, new in rounded.items() if old in outputs} | {
-        old: f"{old}//raw" for old in rounded if old in outputs
-    }
+    # An output is what is rounded, under its own name; what is rounded gets another one. Inputs and constants that are
+    # outputs stay what they are.
     given = {value.name for value in (*graph.input, *graph.initializer)}
-    if not given & set(swap):
-        _swap(graph, swap)
+    made = [info.name for info in graph.output if info.name in rounded and info.name not in given]
+    names = {name: f"{name}//raw" for name in made} | {rounded[name]: name for name in made}
+    for node in graph.node:
+        node.output[:] = [names.get(name, name) for name in node.output]
+        node.input[:] = [names.get(name, name) for name in node.input]
+        _reread(node, names)
     return copy
 
 
@@ -208,15 +207,6 @@ def _reread(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
         if attribute.HasField("g"):
             for inner in attribute.g.node:
                 inner.input[:] = [names.get(name, name) for name in inner.input]
-
-
-def _swap(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    for node in graph.node:
-        for field in (node.input, node.output):
-            field[:] = [names.get(name, name) for name in field]
-        _reread(node, names)
-    for info in graph.output:
-        info.name = names.get(info.name, info.name)
 
 
 def _io_differs(before: onnx.ModelProto, after: onnx.ModelProto, half: int) -> str:

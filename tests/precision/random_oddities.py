@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 from onnx import helper
 from precision.random_growth import Growth, Value, stored
+
+from normexport.errors import NormExportError
+from normexport.runtime import OnnxRuntime
 
 if TYPE_CHECKING:
     from precision.random_networks import Network
@@ -54,8 +58,9 @@ def finished(g: Growth, outputs: list[Value]) -> Network:
             sample[value.name] = stored(value)
     if g.choices.chance(6):
         graph.output.append(helper.make_tensor_value_info(g.inputs[0].name, g.inputs[0].elem, g.inputs[0].shape))
-    if g.choices.chance(25):
-        _open_sizes(g, graph)
+    if g.choices.chance(40):
+        model = _with_open_sizes(g, model, sample)
+        graph = model.graph
     names = _node_names(g, graph)
     for node, name in zip(graph.node, names, strict=True):
         node.name = name
@@ -71,20 +76,34 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
 
 
-def _open_sizes(g: Growth, graph: onnx.GraphProto) -> None:
-    """The batch of inputs and outputs is open: by name, or not said at all."""
+def _with_open_sizes(g: Growth, model: onnx.ModelProto, sample: dict[str, np.ndarray]) -> onnx.ModelProto:
+    """The model with an open batch, by name or not said at all, where it computes at other sizes; else as it is."""
     word = g.choices.one_of(("batch", "N", "größe"))
-    sizes = {value.name: value.shape for value in g.inputs}
     batch = g.inputs[0].shape[0]
+    given = {value.name for value in g.inputs}
+    found = onnx.ModelProto.FromString(model.SerializeToString())
+    graph = found.graph
+    opened = set()
     for info in (*graph.input, *graph.output):
         dims = info.type.tensor_type.shape.dim
-        if not len(dims) or dims[0].dim_value != batch or (info.name not in sizes and info in graph.input):
-            continue
-        dims[0].dim_param = word
+        if len(dims) and dims[0].dim_value == batch and (info.name in given or info not in graph.input):
+            dims[0].dim_param = word
+            opened.add(info.name)
     if g.choices.chance(30):
         for info in graph.output:
-            for dim in info.type.tensor_type.shape.dim:
-                dim.Clear()
+            if info.name not in given:
+                for dim in info.type.tensor_type.shape.dim:
+                    dim.Clear()
+    del graph.value_info[:]
+    try:
+        onnx.checker.check_model(found, full_check=True)
+        runtime = OnnxRuntime(found)
+        for size in (1, 2, 7):
+            feeds = {port.name: sample[port.name] for port in runtime.inputs}
+            runtime.run({n: np.resize(a, (size, *a.shape[1:])) if n in opened else a for n, a in feeds.items()})
+    except (NormExportError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
+        return model  # somewhere in it the batch is a number
+    return found
 
 
 def _node_names(g: Growth, graph: onnx.GraphProto) -> list[str]:
