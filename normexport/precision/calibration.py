@@ -104,7 +104,7 @@ def calibrate(
             digest.update(np.ascontiguousarray(array).tobytes())
             look(name, np.asarray(array))
         runtime.run(feeds, names, look)
-        count = max(len(array) for array in feeds.values())
+        count = max((len(array) for array in feeds.values() if array.ndim), default=1)
         samples, size = samples + count, max(size, count)
         if on_batch is not None:
             on_batch(samples)
