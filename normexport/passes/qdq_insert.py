@@ -34,6 +34,9 @@ DIRECT = ("MaxPool", "AveragePool", "Reshape", "Flatten", "Transpose", "Squeeze"
 
 # QuantizeLinear came with 10, but ONNX Runtime 1.32 rewrites such models into ones that need Round, of 11.
 _FIRST_OPSET, _CHANNELS_FROM, _MAX_POOL_FROM = 11, 13, 12
+# Behind these ONNX Runtime 1.32 repeats an int8 pair and then makes it uint8; from 21 on QuantizeLinear says its type
+# in an attribute too, which it leaves as it was, and it refuses the model that it made.
+_CARRIED, _TYPES_IN_ATTRIBUTES = ("MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"), 21
 _WEIGHT = 127.0  # largest int8 of a weight, both signs
 _BIAS = float(2**31 - 1) / 1.0001
 _TINY = float(np.finfo(np.float32).tiny)
@@ -102,6 +105,7 @@ class _Insertion:
         self.graph, self.shapes, self.limits, self.how, self.opset = graph, shapes, dict(limits), how, opset
         self.names = taken_names(graph)
         self.linear: dict[ir.Value, _Linear] = {}
+        self.paired: set[ir.Value] = set()
         self.weights: dict[tuple[ir.Value, int | None, bytes], ir.Value] = {}
 
     def run(self, nodes: list[ir.Node]) -> None:
@@ -110,7 +114,7 @@ class _Insertion:
         layers = [node for node in nodes if self._settle(node)]
         for layer in layers:
             self._quantize_constants(layer)
-        for value in list(self.linear):
+        for value in reversed(list(self.linear)):
             self._add_pair(value)
 
     def _clip_before(self, node: ir.Node) -> None:
@@ -190,9 +194,10 @@ class _Insertion:
         return self._give(source)
 
     def _add_pair(self, value: ir.Value) -> None:
-        uses = [use for use in value.uses() if op(use.node) != "Shape"]
+        uses = [use for use in value.uses() if op(use.node) != "Shape" and not self._carries_on(use.node)]
         if not uses:  # a graph output alone
             return
+        self.paired.add(value)
         scale, zero = self.linear[value].values
         quantize = self._node("QuantizeLinear", [value, scale, zero], value, self.how.dtype)
         dequantize = self._node("DequantizeLinear", [quantize.outputs[0], scale, zero], value, ir.DataType.FLOAT)
@@ -203,6 +208,11 @@ class _Insertion:
             self.graph.insert_after(producer, [quantize, dequantize])
         for use in uses:
             use.node.replace_input_with(use.idx, dequantize.outputs[0])
+
+    def _carries_on(self, node: ir.Node) -> bool:
+        """Whether ONNX Runtime would repeat a pair behind this node, where none is, and fail: the node reads floats."""
+        fails = self.opset >= _TYPES_IN_ATTRIBUTES and self.how.dtype is ir.DataType.INT8
+        return fails and op(node) in _CARRIED and node.outputs[0] not in self.paired
 
     def _quantize_constants(self, node: ir.Node) -> None:
         source, weight, bias = node.inputs[0], node.inputs[1], optional(node, 2)

@@ -201,3 +201,28 @@ def test_a_model_that_is_quantised_already_is_refused_by_the_node():
     constants = {"w": normal(6, 4), "s": np.float32(0.1), "z": np.uint8(128)}
     with pytest.raises(FoldError, match=r"QuantizeLinear 'q': is quantisation .* give the float32 model"):
         quantize(ir.from_proto(graph_of(nodes, constants, X, ["y"])), {})
+
+
+MOVES = {
+    "MaxPool": ([], {"kernel_shape": [2, 2]}),
+    "Reshape": (["shape"], {}),
+    "Slice": (["start", "end", "axis"], {}),
+    "Transpose": ([], {"perm": [0, 1, 3, 2]}),
+    "Unsqueeze": (["axis"], {}),
+    "Flatten": ([], {}),
+}
+
+
+@pytest.mark.parametrize("operator", MOVES)
+@pytest.mark.parametrize("opset", [20, 21, 23])
+@pytest.mark.parametrize("behind", [(), ("Transpose",), ("Conv",)])
+def test_int8_pairs_before_what_moves_numbers_load_in_every_operator_set(operator, opset, behind):
+    reads, attributes = MOVES[operator]
+    nodes: list[Node] = [("Conv", ["x", "w"], ["c"], {}), (operator, ["c", *reads], ["m"], attributes)]
+    if behind == ("Conv",) and operator in ("MaxPool", "Slice", "Transpose"):
+        nodes.append(("Conv", ["m", "v"], ["y"], {}))
+    else:
+        nodes.append(("Transpose" if behind else "Sigmoid", ["m"], ["y"], {}))
+    constants = {"w": normal(4, 3, 1, 1), "v": normal(2, 4, 1, 1)}
+    constants |= {"shape": np.int64([0, 0, -1]), "start": np.int64([0]), "end": np.int64([3]), "axis": np.int64([2])}
+    quantized(graph_of(nodes, constants, IMAGE, ["y"], opset), IMAGE, symmetric=True)

@@ -26,7 +26,9 @@ def main() -> int:
     found: dict[str, Counter[str]] = {what: Counter() for what in args.conversions}
     refusals: Counter[str] = Counter()
     bad, start = 0, time.perf_counter()
-    for seed in range(args.seed, args.seed + args.count):
+    for index, seed in enumerate(range(args.seed, args.seed + args.count)):
+        if index and index % 100 == 0:
+            print(index, {what: dict(counts) for what, counts in found.items()}, flush=True)
         network = random_network(SeededChoices(seed))
         for what in args.conversions:
             outcome = judged(network, what)
