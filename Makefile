@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread per test process: two processes of one thread are quicker than two that fight for the cores.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint types plugins tests benchmarks gpu-check tsan soak fuzz clean
+.PHONY: demo test lint types plugins tests benchmarks gpu-check tsan soak random fuzz clean
 
 demo: $(STAMP)
 	$(BIN)/normexport convert examples/checkpoints/residual_l1.pt2 -o demo --data examples/digits.npz
@@ -46,6 +46,11 @@ EXAMPLES ?= 2000
 SEED ?= 0
 soak: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python benchmarks/fold_soak.py --examples $(EXAMPLES) --seed $(SEED)
+
+# Random networks of all operators through fold, half precision and int8: make random COUNT=2000 SEED=1 WHAT="fp16 int8"
+WHAT ?= fold fp16 fp16-io bf16 int8 int8-symmetric
+random: $(STAMP)
+	$(TEST_ENV) PYTHONPATH=tests $(BIN)/python -m precision.random_campaign $(WHAT) --count $(COUNT) --seed $(SEED)
 
 # Files nobody trusts, mutated, through the command line: make fuzz COUNT=10000 SEED=1 FORMATS="pt2 onnx"; an hour or two
 # a format at 10,000. Failures land in build/fuzz.

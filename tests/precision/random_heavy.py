@@ -142,9 +142,10 @@ def pool(g: Growth) -> None:
         window.pop("dilations", None)
     if name == "AveragePool":
         window["count_include_pad"] = g.choices.integer(0, 1)
-    # Where a last window would begin behind the end, runtimes and the checker differ.
+    # Where a last window would begin behind the end, or in the padding, runtimes and the checker differ.
     steps = zip(window["kernel_shape"], window.get("strides", [1] * x.rank), strict=False)
-    if name != "LpPool" and g.opset >= 10 and "auto_pad" not in window and all(k >= s for k, s in steps):
+    plain = not {"auto_pad", "pads"} & set(window) and all(kernel >= stride for kernel, stride in steps)
+    if name != "LpPool" and g.opset >= 10 and plain:
         window["ceil_mode"] = g.choices.integer(0, 1)
     indices = name == "MaxPool" and g.choices.chance(10)
     g.jumps |= indices
