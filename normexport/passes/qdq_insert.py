@@ -24,10 +24,10 @@ import onnx_ir as ir
 from normexport.errors import FoldError
 from normexport.norms import DOMAIN
 from normexport.passes.affine import Array
+from normexport.passes.names import Names
 from normexport.passes.nodes import op, optional
 from normexport.passes.qdq import LAYERS
 from normexport.passes.shapes import Shapes
-from normexport.passes.work import taken_names
 
 #: Their result has the numbers of their input, and so its scale.
 DIRECT = ("MaxPool", "AveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
@@ -85,7 +85,7 @@ def insert_pairs(
     Raises:
         FoldError: the model's operator set is too old.
     """
-    opset = model.graph.opset_imports.get("", 0)
+    opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))
     if opset < _FIRST_OPSET:
         cause = f"has operator set {opset}, and int8 needs {_FIRST_OPSET} or newer"
         raise FoldError(model.graph.name or "model", cause, "export it with operator set 13")
@@ -103,7 +103,7 @@ class _Insertion:
         self, graph: ir.Graph, shapes: Shapes, limits: Mapping[str, Range], how: Activations, opset: int
     ) -> None:
         self.graph, self.shapes, self.limits, self.how, self.opset = graph, shapes, dict(limits), how, opset
-        self.names = taken_names(graph)
+        self.fresh = Names(graph).fresh
         self.linear: dict[ir.Value, _Linear] = {}
         self.paired: set[ir.Value] = set()
         self.weights: dict[tuple[ir.Value, int | None, bytes], ir.Value] = {}
@@ -271,9 +271,9 @@ class _Insertion:
         self, operator: str, inputs: list[ir.Value], of: ir.Value, dtype: ir.DataType, axis: int | None = None
     ) -> ir.Node:
         attributes = [] if axis is None else [ir.AttrInt64("axis", axis)]
-        node = ir.Node("", operator, inputs, attributes, name=self._fresh(f"{of.name}_{operator}"))
+        node = ir.Node("", operator, inputs, attributes, name=self.fresh(f"{of.name}_{operator}"))
         result = node.outputs[0]
-        result.name = self._fresh(f"{of.name}_{operator}_Output")
+        result.name = self.fresh(f"{of.name}_{operator}_Output")
         result.type, result.shape = ir.TensorType(dtype), of.shape
         return node
 
@@ -284,19 +284,11 @@ class _Insertion:
         return self._constant(f"{value.name}_zero_point", stored)
 
     def _constant(self, name: str, array: Array) -> ir.Value:
-        name = self._fresh(name)
+        name = self.fresh(name)
         tensor = ir.Tensor(array, name=name)
         value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
         self.graph.register_initializer(value)
         return value
-
-    def _fresh(self, stem: str) -> str:
-        name, count = stem, 0
-        while name in self.names:
-            count += 1
-            name = f"{stem}_{count}"
-        self.names.add(name)
-        return name
 
 
 def is_stored(value: ir.Value) -> bool:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from normexport.module_paths import FOLDED
 from normexport.passes.affine import Array
 from normexport.passes.constants import Constants
+from normexport.passes.names import Names
 from normexport.passes.nodes import op
 from normexport.passes.result import FoldConfig
 from normexport.passes.shapes import Shapes
@@ -26,16 +27,7 @@ class Work:
         self.opset = copy.graph.opset_imports.get("", copy.graph.opset_imports.get("ai.onnx", 0))
         self.constants = Constants(copy.graph)
         self.shapes = Shapes(original)
-        self._names = taken_names(copy.graph)
-
-    def fresh(self, stem: str) -> str:
-        """A value or node name nobody has, from `stem`."""
-        name, count = stem, 0
-        while name in self._names:
-            count += 1
-            name = f"{stem}_{count}"
-        self._names.add(name)
-        return name
+        self.fresh = Names(copy.graph).fresh
 
     def folded_name(self, name: str | None) -> str:
         """A fresh name for what `name` becomes: conv1.weight -> conv1.weight_folded."""
@@ -125,15 +117,3 @@ class Work:
         """Record on a node which norm it has taken in."""
         before = node.metadata_props.get(FOLDED)
         node.metadata_props[FOLDED] = f"{before},{folded}" if before else folded
-
-
-def taken_names(graph: ir.Graph) -> set[str]:
-    """Names of all values and nodes, those in subgraphs too: no new one may be equal to any of them."""
-    names = {value.name for value in [*graph.inputs, *graph.initializers.values()] if value.name}
-    for node in graph.all_nodes():
-        names.update(value.name for value in [*node.outputs, *node.inputs] if value is not None and value.name)
-        if node.name:
-            names.add(node.name)
-    for subgraph in graph.subgraphs():
-        names.update(value.name for value in [*subgraph.inputs, *subgraph.initializers.values()] if value.name)
-    return names

@@ -12,6 +12,7 @@ from precision.random_growth import Growth, Value, stored
 
 from normexport.errors import NormExportError
 from normexport.runtime import OnnxRuntime
+from normexport.runtime.guarded import guarded
 
 if TYPE_CHECKING:
     from precision.random_networks import Network
@@ -34,7 +35,19 @@ AFFIXES: tuple[Callable[[str], str], ...] = (
     lambda name: f"::{name}",
 )
 #: Of these a value is what its neighbour's name becomes with something appended.
-SUFFIXES = ("_float16", "_float32", "_bfloat16", "_QuantizeLinear_Input", "_zero_point", "_scale", "_quantized", "_1")
+SUFFIXES = (
+    "/half",
+    "/raw",
+    "/wide",
+    "_float16",
+    "_float32",
+    "_bfloat16",
+    "_QuantizeLinear_Input",
+    "_zero_point",
+    "_scale",
+    "_quantized",
+    "_1",
+)
 
 
 def finished(g: Growth, outputs: list[Value]) -> Network:
@@ -95,13 +108,17 @@ def _with_open_sizes(g: Growth, model: onnx.ModelProto, sample: dict[str, np.nda
                 for dim in info.type.tensor_type.shape.dim:
                     dim.Clear()
     del graph.value_info[:]
-    try:
+
+    def computes() -> None:
         onnx.checker.check_model(found, full_check=True)
         runtime = OnnxRuntime(found)
         for size in (1, 2, 7):
             feeds = {port.name: sample[port.name] for port in runtime.inputs}
             runtime.run({n: np.resize(a, (size, *a.shape[1:])) if n in opened else a for n, a in feeds.items()})
-    except (NormExportError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
+
+    try:
+        guarded(computes, "network")  # ONNX Runtime aborts the process on one in 12,000
+    except (NormExportError, RuntimeError):
         return model  # somewhere in it the batch is a number
     return found
 
