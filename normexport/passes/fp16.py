@@ -30,6 +30,7 @@ from normexport.passes.fp16_types import (
     refuse_subgraphs,
     schema_of,
 )
+from normexport.passes.names import Names
 from normexport.passes.nodes import op
 from normexport.passes.shapes import Shapes
 
@@ -42,11 +43,11 @@ class _Conversion:
     config: HalfConfig
     shapes: Shapes
     opset: int
+    names: Names
     half: ir.DataType = ir.DataType.FLOAT16
     float32: set[ir.Node] = field(default_factory=set)
     halved: set[ir.Value] = field(default_factory=set)
     casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = field(default_factory=dict)
-    names: set[str] = field(default_factory=set)
 
 
 def to_half(model: ir.Model, config: HalfConfig | None = None) -> ir.Model:
@@ -59,20 +60,20 @@ def to_half(model: ir.Model, config: HalfConfig | None = None) -> ir.Model:
     norms.register_schemas()
     refuse_subgraphs(model)
     copy = model.clone()
-    opset = opset_for(copy, config.dtype)
+    own, opset = copy.graph.opset_imports.get("", norms.OPSET), opset_for(copy, config.dtype)
     copy.graph.opset_imports[""] = opset
     for function in copy.functions.values():  # the checker wants one version of an operator throughout
-        if function.domain == norms.DOMAIN:
+        if function.domain == norms.DOMAIN or function.opset_imports.get("") == own:
             function.opset_imports[""] = max(opset, function.opset_imports.get("", opset))
     shapes = Shapes(model)
-    work = _Conversion(copy.graph, config, shapes, opset, HALVES[config.dtype], float32_nodes(copy, shapes))
-    work.names = {value.name for node in copy.graph for value in node.outputs if value.name}
-    work.names |= {str(value.name) for value in copy.graph.inputs} | set(copy.graph.initializers)
+    half, float32 = HALVES[config.dtype], float32_nodes(copy, shapes)
+    work = _Conversion(copy.graph, config, shapes, opset, Names(copy.graph), half, float32)
     if config.half_io:
-        for value in copy.graph.inputs:
+        stored = [value for value in copy.graph.outputs if value.is_initializer()]
+        for value in dict.fromkeys((*copy.graph.inputs, *stored)):
             if _is_float(value, work):
                 _set_type(value, work.half, work)
-                if value.const_value is not None:  # what it holds where the caller gives nothing
+                if value.const_value is not None:  # it holds this, as an output or where the caller gives nothing
                     value.const_value = _in_half(value, str(value.name), work)
     for node in list(copy.graph):
         _convert(node, work)
@@ -90,6 +91,8 @@ def _convert(node: ir.Node, work: _Conversion) -> None:
     schema = schema_of(node, work.opset)
     assert schema is not None
     for index, value in enumerate(node.inputs):
+        if value is not None and value in work.halved and not allows(schema, schema.inputs, index, work.half):
+            node.replace_input_with(index, _cast(value, ir.DataType.FLOAT, node, work))
         if value is None or value in work.halved or not _is_float(value, work):
             continue
         if allows(schema, schema.inputs, index, work.half):
@@ -106,7 +109,7 @@ def _halved_input(value: ir.Value, node: ir.Node, work: _Conversion) -> ir.Value
         return _cast(value, work.half, node, work)
     key = (value, work.half)
     if key not in work.casts:
-        name = _fresh(f"{value.name}_{work.config.dtype}", work)
+        name = work.names.fresh(f"{value.name}_{work.config.dtype}")
         tensor = _in_half(value, name, work)
         new = ir.Value(name=name, shape=value.shape, type=ir.TensorType(work.half), const_value=tensor)
         work.graph.register_initializer(new)
@@ -125,7 +128,7 @@ def _in_half(value: ir.Value, name: str, work: _Conversion) -> ir.TensorProtocol
 def _cast(value: ir.Value, to: ir.DataType, reader: ir.Node, work: _Conversion) -> ir.Value:
     key = (value, to)
     if key not in work.casts:
-        name = _fresh(f"{value.name}_{'float32' if to == ir.DataType.FLOAT else work.config.dtype}", work)
+        name = work.names.fresh(f"{value.name}_{'float32' if to == ir.DataType.FLOAT else work.config.dtype}")
         node = ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(to))], name=name)
         node.metadata_props.update(reader.metadata_props)
         node.metadata_props.pop("normexport.folded", None)
@@ -158,7 +161,7 @@ def _restore_outputs(work: _Conversion) -> None:
         if producer is None:  # an input handed through
             continue
         inner = _cast(value, wanted, producer, work)
-        value.name = _fresh(f"{name}_{work.config.dtype if is_half else 'float32'}", work)
+        value.name = work.names.fresh(f"{name}_{work.config.dtype if is_half else 'float32'}")
         work.graph.outputs[index] = replaced[value] = inner
         inner.name = name
 
@@ -176,12 +179,3 @@ def _is_float(value: ir.Value, work: _Conversion) -> bool:
 def _set_type(value: ir.Value, dtype: ir.DataType, work: _Conversion) -> None:
     value.type = ir.TensorType(dtype)
     work.halved.add(value)
-
-
-def _fresh(stem: str, work: _Conversion) -> str:
-    name, count = stem, 0
-    while name in work.names:
-        count += 1
-        name = f"{stem}_{count}"
-    work.names.add(name)
-    return name

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from normexport.passes.names import Names
+
 _HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
@@ -21,7 +23,7 @@ def rounding_in_float32(model: ir.Model) -> ir.Model:
     Runtime's bindings know no bfloat16. `model` stays.
     """
     copy = model.clone()
-    graph = copy.graph
+    graph, names = copy.graph, Names(copy.graph)
     for value in graph.initializers.values():
         if value.const_value is not None and value.const_value.dtype in _HALF:
             array = value.const_value.numpy().astype(np.float32)
@@ -32,10 +34,10 @@ def rounding_in_float32(model: ir.Model) -> ir.Model:
             _widen(node, name, attribute)
         for value in node.outputs:
             if value.dtype in _HALF:
-                _round(value, graph, node)
+                _round(value, graph, node, names)
     for value in graph.inputs:
         if value.dtype in _HALF:
-            _round(value, graph, None)
+            _round(value, graph, None, names)
     return copy
 
 
@@ -46,7 +48,7 @@ def _widen(node: ir.Node, name: str, attribute: ir.Attr) -> None:
         node.attributes[name] = ir.AttrTensor(name, ir.Tensor(attribute.as_tensor().numpy().astype(np.float32)))
 
 
-def _round(value: ir.Value, graph: ir.Graph, node: ir.Node | None) -> None:
+def _round(value: ir.Value, graph: ir.Graph, node: ir.Node | None, names: Names) -> None:
     """What read `value` reads value -> Cast to half -> Cast to float32; the result of a node hands its name on.
 
     An input that is an output too is handed out as it came: one name can't mean two values.
@@ -54,11 +56,13 @@ def _round(value: ir.Value, graph: ir.Graph, node: ir.Node | None) -> None:
     half = value.dtype
     assert half is not None
     name, uses = value.name, list(value.uses())
-    narrow = ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(half))], name=f"{name}/round")
-    wide = ir.Node("", "Cast", [narrow.outputs[0]], [ir.AttrInt64("to", int(ir.DataType.FLOAT))], name=f"{name}/widen")
+    narrow = ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(half))], name=names.fresh(f"{name}/round"))
+    wide = ir.Node(
+        "", "Cast", [narrow.outputs[0]], [ir.AttrInt64("to", int(ir.DataType.FLOAT))], name=names.fresh(f"{name}/widen")
+    )
     rounded, result = narrow.outputs[0], wide.outputs[0]
-    rounded.name, rounded.type, rounded.shape = f"{name}/half", ir.TensorType(half), value.shape
-    result.name, result.type, result.shape = f"{name}/wide", ir.TensorType(ir.DataType.FLOAT), value.shape
+    rounded.name, rounded.type, rounded.shape = names.fresh(f"{name}/half"), ir.TensorType(half), value.shape
+    result.name, result.type, result.shape = names.fresh(f"{name}/wide"), ir.TensorType(ir.DataType.FLOAT), value.shape
     value.type = ir.TensorType(ir.DataType.FLOAT)
     for use in uses:
         use.node.replace_input_with(use.idx, result)
@@ -67,7 +71,7 @@ def _round(value: ir.Value, graph: ir.Graph, node: ir.Node | None) -> None:
             graph.insert_before(graph[0], [narrow, wide])
         return
     graph.insert_after(node, [narrow, wide])
-    value.name, result.name = f"{name}/raw", name
+    value.name, result.name = names.fresh(f"{name}/raw"), name
     for index, output in enumerate(graph.outputs):
         if output is value:
             graph.outputs[index] = result

@@ -45,6 +45,8 @@ _SOURCES = frozenset(["Constant", "ConstantOfShape", "RandomNormal", "RandomUnif
 #: Opsets 21 and 22 add types to operators and change no meaning that these graphs use.
 _BFLOAT16_OPSET = 22
 _FIRST_BFLOAT16_OPSET = 13
+# From 21 on the scale of the first is one per channel; ONNX Runtime 1.32 has none of 22 of the second.
+_NOT_LATER = ("GroupNormalization", "GlobalLpPool")
 
 _CONTAINERS = (ir.SequenceType, ir.OptionalType)
 HALVES = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
@@ -84,7 +86,9 @@ def opset_for(model: ir.Model, dtype: str) -> int:
     if dtype == "bfloat16" and own < _FIRST_BFLOAT16_OPSET:
         cause = f"is of operator set {own}, and bfloat16 came with {_FIRST_BFLOAT16_OPSET}"
         raise FoldError(model.graph.name or "model", cause, "export it again with a later one, or take float16")
-    return _BFLOAT16_OPSET if dtype == "bfloat16" and norms.OPSET <= own < _BFLOAT16_OPSET else own
+    stays = any(op(node) in _NOT_LATER for graph in model.graphs() for node in graph)
+    later = dtype == "bfloat16" and norms.OPSET <= own < _BFLOAT16_OPSET and not stays
+    return _BFLOAT16_OPSET if later else own
 
 
 def nodes_in_half(model: ir.Model, dtype: str) -> list[ir.Node]:
@@ -140,7 +144,16 @@ def may_be_half(node: ir.Node, half: ir.DataType, opset: int) -> bool:
     if op(node) == "Cast":
         to = node.attributes["to"].as_int()
         return to == int(ir.DataType.FLOAT)
-    return all(allows(schema, schema.outputs, index, half) for index in range(len(node.outputs)))
+    follows = all(
+        _follows_an_input(formal_of(schema.outputs, index), node, schema) for index in range(len(node.outputs))
+    )
+    return follows and all(allows(schema, schema.outputs, index, half) for index in range(len(node.outputs)))
+
+
+def _follows_an_input(result: onnx.defs.OpSchema.FormalParameter, node: ir.Node, schema: onnx.defs.OpSchema) -> bool:
+    """Whether a floating result has the type of an input; else an attribute says it (dtype), or nothing does."""
+    given = {formal_of(schema.inputs, index).type_str for index, value in enumerate(node.inputs) if value is not None}
+    return "tensor(float)" not in result.types or result.type_str in given
 
 
 def _has_tensors(formal: onnx.defs.OpSchema.FormalParameter) -> bool:
@@ -157,10 +170,16 @@ def schema_of(node: ir.Node, opset: int) -> onnx.defs.OpSchema | None:
         return None
 
 
+def formal_of(formals: object, index: int) -> onnx.defs.OpSchema.FormalParameter:
+    """The parameter of that index; the last one may stand for any number."""
+    listed = list(formals)  # type: ignore[call-overload]
+    found: onnx.defs.OpSchema.FormalParameter = listed[min(index, len(listed) - 1)]
+    return found
+
+
 def allows(schema: onnx.defs.OpSchema, formals: object, index: int, half: ir.DataType) -> bool:
     """Whether a parameter may be of the half type, or is not a floating one at all."""
-    listed = list(formals)  # type: ignore[call-overload]
-    formal = listed[min(index, len(listed) - 1)]
+    formal = formal_of(formals, index)
     types = set(formal.types)
     return f"tensor({half.name.lower()})" in types or "tensor(float)" not in types
 
