@@ -34,8 +34,8 @@ DIRECT = ("MaxPool", "AveragePool", "Reshape", "Flatten", "Transpose", "Squeeze"
 
 # QuantizeLinear came with 10, but ONNX Runtime 1.32 rewrites such models into ones that need Round, of 11.
 _FIRST_OPSET, _CHANNELS_FROM, _MAX_POOL_FROM = 11, 13, 12
-# Behind these ONNX Runtime 1.32 repeats an int8 pair and then makes it uint8; from 21 on QuantizeLinear says its type
-# in an attribute too, which it leaves as it was, and it refuses the model that it made.
+# Behind these, and a Reshape that it puts before a MatMul in float32, ONNX Runtime 1.32 repeats an int8 pair and makes
+# it uint8; from 21 on QuantizeLinear says its type in an attribute too, which stays int8, and it refuses the model.
 _CARRIED, _TYPES_IN_ATTRIBUTES = ("MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"), 21
 _WEIGHT = 127.0  # largest int8 of a weight, both signs
 _BIAS = float(2**31 - 1) / 1.0001
@@ -106,13 +106,14 @@ class _Insertion:
         self.fresh = Names(graph).fresh
         self.linear: dict[ir.Value, _Linear] = {}
         self.paired: set[ir.Value] = set()
+        self.layers: dict[ir.Node, None] = {}  # those that compute in int8
         self.weights: dict[tuple[ir.Value, int | None, bytes], ir.Value] = {}
 
     def run(self, nodes: list[ir.Node]) -> None:
         for node in nodes:
             self._clip_before(node)
-        layers = [node for node in nodes if self._settle(node)]
-        for layer in layers:
+        self.layers = dict.fromkeys(node for node in nodes if self._settle(node))
+        for layer in self.layers:
             self._quantize_constants(layer)
         for value in reversed(list(self.linear)):
             self._add_pair(value)
@@ -194,7 +195,7 @@ class _Insertion:
         return self._give(source)
 
     def _add_pair(self, value: ir.Value) -> None:
-        uses = [use for use in value.uses() if op(use.node) != "Shape" and not self._carries_on(use.node)]
+        uses = [use for use in value.uses() if op(use.node) != "Shape" and not self._reads_floats(use.node)]
         if not uses:  # a graph output alone
             return
         self.paired.add(value)
@@ -209,10 +210,11 @@ class _Insertion:
         for use in uses:
             use.node.replace_input_with(use.idx, dequantize.outputs[0])
 
-    def _carries_on(self, node: ir.Node) -> bool:
-        """Whether ONNX Runtime would repeat a pair behind this node, where none is, and fail: the node reads floats."""
+    def _reads_floats(self, node: ir.Node) -> bool:
+        """Whether a node is to read numbers themselves, for ONNX Runtime would fail on the pair (`_CARRIED`)."""
         fails = self.opset >= _TYPES_IN_ATTRIBUTES and self.how.dtype is ir.DataType.INT8
-        return fails and op(node) in _CARRIED and node.outputs[0] not in self.paired
+        carried = op(node) in _CARRIED and node.outputs[0] not in self.paired
+        return fails and (carried or (op(node) == "MatMul" and node not in self.layers))
 
     def _quantize_constants(self, node: ir.Node) -> None:
         source, weight, bias = node.inputs[0], node.inputs[1], optional(node, 2)

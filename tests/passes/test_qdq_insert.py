@@ -226,3 +226,18 @@ def test_int8_pairs_before_what_moves_numbers_load_in_every_operator_set(operato
     constants = {"w": normal(4, 3, 1, 1), "v": normal(2, 4, 1, 1)}
     constants |= {"shape": np.int64([0, 0, -1]), "start": np.int64([0]), "end": np.int64([3]), "axis": np.int64([2])}
     quantized(graph_of(nodes, constants, IMAGE, ["y"], opset), IMAGE, symmetric=True)
+
+
+@pytest.mark.parametrize("opset", [20, 21, 23])
+@pytest.mark.parametrize("exclude", [[], ["m"], ["a"]])
+def test_int8_pairs_beside_a_matrix_product_that_stays_in_float32_load_in_every_operator_set(opset, exclude):
+    x = normal(2, 3, 4)
+    nodes = [("MatMul", ["x", "w"], ["a"], {}), ("MatMul", ["a", "v"], ["m"], {}), ("Add", ["m", "b"], ["y"], {})]
+    constants = {"w": normal(4, 4), "v": normal(4, 5), "b": normal(5)}
+    proto = graph_of(nodes, constants, x, ["y"], opset)
+    model = ir.from_proto(proto)
+    ranges = calibrate(model, [{"x": x}], "minmax", symmetric=True).ranges
+    result = quantize(model, ranges, symmetric=True, exclude=exclude).model
+    onnx.checker.check_model(ir.to_proto(result), full_check=True)
+    exact, got = OnnxRuntime(proto).run({"x": x})["y"], OnnxRuntime(result).run({"x": x})["y"]
+    assert np.linalg.norm(got - exact) <= np.linalg.norm(exact) / 30
