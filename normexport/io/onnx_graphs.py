@@ -111,6 +111,8 @@ class _Check:
             where = f"node {shown(node.op_type)} '{shown(node.name or next(iter(node.output), ''))}'"
             if not node.op_type:
                 raise self._wrong(where, "has no operator")
+            if not _plain(node.domain) and not self._opsets.get("") and self._parameters is None:
+                raise self._wrong(where, "is of ONNX's own operators, of which the file names no version")
             if node.device_configurations:
                 raise self._wrong(where, "is spread over devices, which is not read")
             self._take(1 + len(node.input) + len(node.output) + len(node.attribute))

@@ -18,10 +18,12 @@ from normexport.errors import UsageError
 from normexport.onnx_files import split_weights
 from normexport.parity.inputs import Batch
 from normexport.passes.shapes import few_values
+from normexport.runtime.guarded import bound_memory
 from normexport.runtime.memory import available_memory
 
 _FLOAT64 = 8  # bytes; the reference's type
 _ALIVE = 2  # values of the largest size at a time: what a node reads, and what it writes
+_SEVERAL = 2  # all that is allocated at a time, against the largest value twice
 
 #: Environment variable: gigabytes that running a model may take, instead of what follows from the model.
 LIMIT = "NORMEXPORT_MEMORY"
@@ -34,7 +36,8 @@ def require_room(model: ir.Model, batches: Sequence[Batch]) -> None:
     """Refuse to run a model whose largest value, twice, in float64, at the largest batch, exceeds what it may take.
 
     That is the memory that is free, and `allowance`. Shapes are the file's or, where it has none, those that ONNX
-    infers; open sizes count as the batch. Values of no known shape are passed over.
+    infers; open sizes count as the batch. Values of no known shape are passed over: where the work is done in a process
+    of its own, all that it allocates is bounded by twice what the model may take.
 
     Raises:
         UsageError: naming the value, its size and what it may take.
@@ -52,6 +55,7 @@ def require_room(model: ir.Model, batches: Sequence[Batch]) -> None:
     if needed > allowed:
         cause = f"{takes}, and a model of such weights and inputs may take {allowed / 1e9:.1f} GB"
         raise UsageError(f"value {name}", cause, f"if that is as it should be, set {LIMIT}={math.ceil(needed / 1e9)}")
+    bound_memory(_SEVERAL * allowed)
 
 
 def allowance(model: ir.Model, batch: int) -> int:

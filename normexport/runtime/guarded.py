@@ -12,11 +12,22 @@ import signal
 import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from normexport.errors import FoldError, NormExportError
+from normexport.errors import FoldError, NormExportError, UsageError
 
 T = TypeVar("T")
+
+#: How libraries say that an allocation failed: Python, C++, PyTorch, ONNX Runtime.
+_NO_MEMORY = ("bad_alloc", "bad allocation", "can't allocate memory", "Failed to allocate memory", "Unable to allocate")
+
+
+class _Copy:
+    """What this process knows of itself as a copy: bytes that it had at the start, None in the original; its bound."""
+
+    had: int | None = None
+    most = 0
 
 
 def guarded(work: Callable[[], T], place: str) -> T:
@@ -26,6 +37,7 @@ def guarded(work: Callable[[], T], place: str) -> T:
 
     Raises:
         FoldError: a signal ended the copy.
+        UsageError: it ran out of memory, or over its bound.
     """
     if not hasattr(os, "fork"):
         return work()
@@ -35,7 +47,7 @@ def guarded(work: Callable[[], T], place: str) -> T:
         child = os.fork()
     if child == 0:
         os.close(reading)
-        _answer(work, writing)
+        _answer(work, place, writing)
     os.close(writing)
     try:
         with os.fdopen(reading, "rb") as pipe:
@@ -55,24 +67,57 @@ def guarded(work: Callable[[], T], place: str) -> T:
     raise kind(*value) from (RuntimeError(trace) if trace else None)
 
 
-def _answer(work: Callable[[], Any], writing: int) -> NoReturn:
+def bound_memory(most: int) -> None:
+    """In a copy, let the memory that it allocates come to `most` bytes; of several bounds the largest counts.
+
+    In the original process, and on systems other than Linux, nothing is bounded.
+    """
+    if _Copy.had is None or most <= _Copy.most:
+        return
+    import resource
+
+    _Copy.most = most
+    resource.setrlimit(resource.RLIMIT_DATA, (_Copy.had + most, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
+def _data_size() -> int | None:
+    """Bytes of this process's own writable memory, stacks of threads included; None where that is not known."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:")), None)
+
+
+def _answer(work: Callable[[], Any], place: str, writing: int) -> NoReturn:
     """In the copy: send what `work` returns, or what it raises, and end."""
     try:
         faulthandler.disable()
+        _Copy.had, _Copy.most = _data_size(), 0
         silence = os.open(os.devnull, os.O_WRONLY)
         for stream in (1, 2):
             os.dup2(silence, stream)
         with os.fdopen(writing, "wb") as pipe:
-            pipe.write(pickle.dumps(_outcome(work)))
+            pipe.write(pickle.dumps(_outcome(work, place)))
     finally:
         os._exit(0)
 
 
-def _outcome(work: Callable[[], Any]) -> tuple[type[Exception] | None, Any, str]:
+def _outcome(work: Callable[[], Any], place: str) -> tuple[type[Exception] | None, Any, str]:
     """The kind of an error and what it is made of, or no kind and the result; and the trace of a bug."""
     try:
         return None, work(), ""
-    except NormExportError as error:
-        return type(error), (error.place, error.cause, error.remedy), ""
     except Exception as error:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+            return UsageError, (place, *_out_of_memory()), ""
+        if isinstance(error, NormExportError):
+            return type(error), (error.place, error.cause, error.remedy), ""
         return RuntimeError, (f"{type(error).__name__}: {error}",), traceback.format_exc()
+
+
+def _out_of_memory() -> tuple[str, str]:
+    """Cause and remedy."""
+    if _Copy.most:
+        cause = f"running it takes more than {_Copy.most / 1e9:.1f} GB, the most for such weights and inputs"
+        return cause, "if that is as it should be, set NORMEXPORT_MEMORY to more gigabytes"
+    return "running it takes more memory than there is", "give smaller inputs and batches"

@@ -17,6 +17,7 @@ from fuzz.formats import Case, case
 
 SECONDS = 60.0
 BASE_MEMORY, TIMES_FILE = 1536 * 2**20, 4
+RUN_MEMORY = 1024 * 2**20  # more, where a graph is run: its process may allocate 2 GiB
 _SAVED_PER_CAUSE = 3
 
 
@@ -49,7 +50,8 @@ def run_case(
 
     By default it has 60 s, and 1.5 GB and four times the size of its files.
     """
-    limits = limits or Limits(SECONDS, BASE_MEMORY + TIMES_FILE * each.size)
+    base = BASE_MEMORY + (RUN_MEMORY if each.words[0] in ("parity", "evaluate", "prove") else 0)
+    limits = limits or Limits(SECONDS, base + TIMES_FILE * each.size)
     folder, streams = work / "files", work / "streams"
     for path in (folder, streams):
         shutil.rmtree(path, ignore_errors=True)

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from normexport.errors import FoldError, UsageError
+from normexport.judging import check
 from normexport.parity import compare
 from normexport.parity.inputs import Batch
 from normexport.parity.room import require_room
@@ -86,6 +87,24 @@ def test_large_inputs_and_large_weights_may_make_large_values():
     require_room(ir.Model(graph, ir_version=10), [Batch("", pixels, {})])  # x (pixels, 4)
     graph.initializers["weights"] = ir.Value(name="weights", const_value=ir.Tensor(np.zeros(2**23, np.float32)))
     require_room(ir.Model(graph, ir_version=10), ())
+
+
+def test_what_no_shape_tells_of_is_bounded_while_it_runs(tmp_path, monkeypatch):
+    """Sizes that a NonZero decides: x (N, 4) is all ones or not, and each one is repeated."""
+    value, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
+    nodes = [node("NonZero", ["x"], ["places"]), node("Transpose", ["places"], ["rows"], perm=[1, 0])]
+    nodes.append(node("Cast", ["rows"], ["v0"], to=1))
+    names = [f"v{index}" for index in range(28)]
+    nodes += [node("Concat", [before, before], [after], axis=1) for before, after in pairwise(names)]
+    nodes.append(node("ReduceMean", [names[-1]], ["y"], keepdims=0))
+    graph = onnx.helper.make_graph(nodes, "g", [value("x", 1, ["N", 4])], [value("y", 1, [])])
+    opset = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("own", 1)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=10)
+    monkeypatch.setattr("normexport.parity.room._shapes", lambda model: [])
+    onnx.save(model, tmp_path / "m.onnx")
+    monkeypatch.setenv("NORMEXPORT_MEMORY", "0.1")
+    with pytest.raises((UsageError, FoldError), match=r"running it takes more than 0\.2 GB"):
+        check(tmp_path / "m.onnx", tmp_path / "m.onnx")
 
 
 def test_what_fits_is_run():

@@ -39,6 +39,13 @@ def spread() -> onnx.ModelProto:
     return proto
 
 
+def versionless() -> onnx.ModelProto:
+    """A model that says of another domain alone which operators it means."""
+    proto = conv()
+    proto.opset_import[0].domain = "another"
+    return proto
+
+
 def constant(name: str, array: object) -> onnx.NodeProto:
     """A Constant node."""
     return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(array)))

@@ -254,9 +254,22 @@ def test_a_location_may_not_leave_by_its_words_even_where_the_folder_is_named(fo
         (attacks.laughs(100), "has more than 200000 nodes|deep within each other"),
         (attacks.nested(3000), "not an ONNX file, or cut short"),
         (attacks.empty_nodes(1 << 20), "has more than 200000 nodes"),
+        (attacks.versionless(), "node Conv 'conv': is of ONNX's own operators, of which the file names no version"),
         (attacks.spread(), "node Conv 'conv': is spread over devices, which is not read"),
     ],
-    ids=["1e12", "overflow", "negative", "rank", "laughs", "circle", "high", "nested", "empty nodes", "devices"],
+    ids=[
+        "1e12",
+        "overflow",
+        "negative",
+        "rank",
+        "laughs",
+        "circle",
+        "high",
+        "nested",
+        "empty nodes",
+        "versions",
+        "devices",
+    ],
 )
 def test_a_bomb_is_refused_in_one_line(tmp_path, proto, words):
     path = attacks.write(proto, tmp_path / "m.onnx")
