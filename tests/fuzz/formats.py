@@ -232,7 +232,7 @@ _CAPSULE_STRINGS = ("output_0_0", "boundary_0", "capsule", "budget", "snr", "flo
 
 def _capsule_records(records: list[Record], dice: Dice) -> tuple[list[Record], str]:
     at = next((at for at, record in enumerate(records) if record.name == b"capsule.npy"), None)
-    if at is None or dice.chance(40):
+    if at is None or b"'shape': " not in records[at].data[:128] or dice.chance(40):
         return _array_records(records, dice)
     head, text = records[at].data[:128], records[at].data[128:]
     text, words = raw.unless(trees.mutate, text, dice, _CAPSULE_STRINGS)
