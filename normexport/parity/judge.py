@@ -11,6 +11,7 @@ import onnx_ir as ir
 from normexport.errors import FoldError, UsageError
 from normexport.module_paths import module_path
 from normexport.onnx_export import InputSpec, Layer, narrow
+from normexport.parity.branches import untaken_branches
 from normexport.parity.check import check
 from normexport.parity.file_inputs import declared_by_file, input_specs
 from normexport.parity.inputs import Batch, standard_batches
@@ -78,7 +79,10 @@ def check_model(
         layers,
         precision=precision,
         unproven=without_repeats(
-            *unproven, *doubts_of(model, inputs, outputs, precision, tried.batches), *random_nodes(candidate)
+            *unproven,
+            *doubts_of(model, inputs, outputs, precision, tried.batches),
+            *random_nodes(candidate),
+            *untaken_branches(candidate, tried.batches),
         ),
     )
     return _with_notes(report, (*tried.notes, *_fixed_batch(inputs, tried.batches)))
@@ -164,7 +168,7 @@ def _compare(
 
     baseline = lambda: OnnxRuntime(first, jitter=JITTER)  # noqa: E731
     fixed = fixed_outputs(first)
-    unproven = (*random_nodes(first), *random_nodes(second))
+    unproven = (*random_nodes(first), *random_nodes(second), *untaken_branches(second, batches))
     return check(reference, baseline, lambda: OnnxRuntime(second), batches, layers, fixed=fixed, unproven=unproven)
 
 
