@@ -20,7 +20,7 @@ from normexport.precision.lowered import Int8, Judged, Lowered, OnBatch, Precisi
 from normexport.precision.samples import Batches, batches_of, digest_of
 from normexport.precision.sensitivity import rescue, sensitivities
 from normexport.runtime import OnnxRuntime
-from normexport.verdicts import Verdict, inconclusive, passed, together
+from normexport.verdicts import Verdict, failed, inconclusive, passed, together
 
 RANKED_ON = 16  # samples at least, on which modules are ranked and models timed
 
@@ -61,11 +61,14 @@ def lower_to_int8(
         for path in modules_of(model)
         if path in result.excluded
     )
+    integers = sum(is_quantized(node) for node in result.model.graph)
     shown = [accuracy.judgement or passed(), inconclusive(fresh.reason) if fresh.reason else passed()]
+    if not integers and len(result.excluded) > len(kept):
+        shown.append(failed("the limit holds only with nothing in int8"))
     summary = Precision(
         "int8",
         kept=listing,
-        integer_nodes=sum(is_quantized(node) for node in result.model.graph),
+        integer_nodes=integers,
         norms=result.norms,
         accuracy=accuracy,
         sensitivity=table,

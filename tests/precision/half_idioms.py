@@ -174,12 +174,12 @@ IDIOMS = {
     "norm in float32": Idiom(lambda: Function(lambda x: F.layer_norm(x.float(), (WIDTH,)).to(x.dtype)), (_X,)),
     "group norm in float32": Idiom(lambda: Image(GroupNormInFloat32(2, 8), nn.SiLU()), (_IMAGE,)),
     "one_hot": Idiom(OneHot, (_ROW, InputSpec("kind", (), "int64")), 10),
-    "time steps": Idiom(TimeEmbedding, (_ROW, InputSpec("t", (), "int64")), 1000),
-    "rotary positions": Idiom(Rotary, (_X, InputSpec("position", (LENGTH,), "int64")), 4096),
+    "time steps": Idiom(TimeEmbedding, (_ROW, InputSpec("t", (), "int64", bounds=(0, 999))), 1000),
+    "rotary positions": Idiom(Rotary, (_X, InputSpec("position", (LENGTH,), "int64", bounds=(0, 4095))), 4096),
     "cumsum": Idiom(lambda: Function(lambda x: x.cumsum(1)), (_X,)),
     "einsum": Idiom(lambda: Function(lambda x: torch.einsum("bld,bmd->blm", x, x), LENGTH), (_X,)),
     "fft": Idiom(lambda: Function(_spectrum, WIDTH // 2 + 1), (_X,)),
-    "whole numbers": Idiom(Columns, (InputSpec("x", (WIDTH,), "int64"),), 30000),
+    "whole numbers": Idiom(Columns, (InputSpec("x", (WIDTH,), "int64", bounds=(0, 29999)),), 30000),
     "float64 inside": Idiom(lambda: Function(lambda x: x.double().exp().log1p().float()), (_X,)),
 }
 
