@@ -118,10 +118,19 @@ def few_values(graph: ir.Graph) -> bool:
         size = sum(known) if node.op_type == "Concat" else max(known, default=_SMALL)
         if node.op_type in _MAKERS:
             size = max([size, *(_product(value) for value in node.inputs if value is not None)])
+        size = max(size, _shape_given(node))
         if size > _MOST_VALUES:
             return False
         sizes.update(dict.fromkeys(node.outputs, size))
     return True
+
+
+def _shape_given(node: ir.Node) -> int:
+    """How many elements the attribute `shape` of random numbers means; 0 where there is none."""
+    shape = node.attributes.get("shape")
+    if not isinstance(shape, ir.Attr) or shape.type != ir.AttributeType.INTS:
+        return 0
+    return math.prod(max(1, abs(each)) for each in shape.as_ints())
 
 
 def _product(value: ir.Value) -> int:

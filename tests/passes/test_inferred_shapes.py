@@ -9,7 +9,7 @@ import pytest
 
 from normexport.onnx_files import open_onnx
 from normexport.passes import fold
-from normexport.passes.shapes import Shapes
+from normexport.passes.shapes import Shapes, few_values
 
 
 def model(op: str, numbers: list[int], *, as_node: bool) -> ir.Model:
@@ -31,6 +31,19 @@ def test_ranks_are_known_and_nothing_is_made_of_huge_sizes(op, as_node):
     for numbers in ([2**62], [10**5, 10**6], [3, 4]):
         found = model(op, numbers, as_node=as_node)
         assert Shapes(found).rank(found.graph.outputs[0]) == len(numbers)
+
+
+@pytest.mark.parametrize("size", [2**40, 4])
+@pytest.mark.parametrize("op", ["RandomNormal", "RandomUniform"])
+def test_nothing_is_made_of_the_size_of_random_numbers(op, size):
+    """Inference follows values through Sub, and would make as many as the attribute says."""
+    value, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
+    nodes = [node(op, [], ["many"], shape=[size]), node("Sub", ["many", "x"], ["y"])]
+    graph = onnx.helper.make_graph(nodes, "g", [value("x", 1, [1])], [value("y", 1, None)])
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    model = ir.from_proto(proto)
+    assert few_values(model.graph) == (size == 4)
+    assert Shapes(model).of(model.graph.outputs[0]) == (size,)
 
 
 def test_a_shape_in_a_data_file_is_read_so_that_a_fold_is_the_same_as_of_one_file(tmp_path):
