@@ -91,6 +91,7 @@ def model_from_proto(proto: onnx.ModelProto, path: Path, weights_under: Path | N
 def _model(proto: onnx.ModelProto, place: str, files: Callable[[ir.ExternalTensor], ExternalFiles]) -> ir.Model:
     try:
         model = ir.from_proto(proto)
+        model.clone()  # what is not whole, a branch that hands out a value from outside, shows there first
     except Exception as error:  # onnx_ir raises many kinds; each means that the graph is not well-formed
         raise damaged(Path(place), f"its graph can't be read ({_root(error)})") from error
     # A proto hands out a copy of its bytes at every look, and one tensor keeps the whole proto alive.

@@ -46,6 +46,13 @@ def versionless() -> onnx.ModelProto:
     return proto
 
 
+def hollow() -> onnx.ModelProto:
+    """An If whose branches hand out a value from outside without a node."""
+    branches = [helper.make_graph([], name, [], [X]) for name in ("then", "else")]
+    yes = numpy_helper.from_array(np.asarray(True), "yes")
+    return model([helper.make_node("If", ["yes"], ["y"], then_branch=branches[0], else_branch=branches[1])], [yes])
+
+
 def constant(name: str, array: object) -> onnx.NodeProto:
     """A Constant node."""
     return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(array)))
