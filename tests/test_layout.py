@@ -22,6 +22,7 @@ ORDER = [
     "errors",
     "verdicts",
     "interrupts",
+    "garbage",
     "hidden_folder",
     "io",
     "files",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +15,7 @@ from normexport.checkpoint.rebuild import Rebuilder, Room, unknown_names
 from normexport.checkpoint.storages import AppendedData, Declaration, Storages, ZippedData, declaration, is_swapped
 from normexport.checkpoint.words import printable, shortened
 from normexport.errors import CheckpointError
+from normexport.garbage import without_collection
 from normexport.io.limits import memory_allowance
 from normexport.io.zip_archive import BadArchive, ZipArchive
 
@@ -49,7 +47,7 @@ def unpickle(path: Path, trust: bool) -> Any:
     if trust:
         return _trusted(path)
     try:
-        with _without_collection(), warnings.catch_warnings():
+        with without_collection(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of types that PyTorch calls experimental
             return _read(path)
     except BadArchive as error:
@@ -63,18 +61,6 @@ def unpickle(path: Path, trust: bool) -> Any:
     except RecursionError as error:
         cause = "can't be read (objects in it are nested too deeply)"
         raise CheckpointError(str(path), cause, "it is damaged, or not from torch.save") from error
-
-
-@contextlib.contextmanager
-def _without_collection() -> Iterator[None]:
-    """No garbage collection meanwhile: looking through millions of records again and again takes most of the time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _trusted(path: Path) -> Any:

@@ -21,6 +21,7 @@ from normexport.checkpoint.pt2.samples import plain_samples
 from normexport.checkpoint.pt2.schema import plain_payloads, plain_program
 from normexport.checkpoint.pt2.tensors import read_tensors
 from normexport.errors import CheckpointError
+from normexport.garbage import without_collection
 from normexport.io.zip_archive import BadArchive
 
 
@@ -34,7 +35,8 @@ def open_program(path: Path, trust: bool) -> ExportedProgram:
     if trust:
         return _loaded(lambda: torch.export.load(path), path)
     try:
-        return _rebuilt(path)
+        with without_collection():
+            return _rebuilt(path)
     except WouldRun as error:
         cause = f"would run code to be opened: {error}"
         raise CheckpointError(str(path), cause, "pass --trust if you trust its author") from error
