@@ -41,7 +41,7 @@ for name, norm in (("l1", nxn.L1BatchNorm2d), ("bn", torch.nn.BatchNorm2d)):
 """
 
 CONVERT = """
-import normexport, normexport.pipeline, onnxruntime
+import normexport, normexport.verbs.convert, onnxruntime
 start = time.perf_counter()
 checkpoint = normexport.load(FOLDER + "/l1.pt", model="resnet50_l1:build")
 result = normexport.convert(checkpoint, FOLDER + "/out", inputs=[f"3x{SIZE}x{SIZE}"])

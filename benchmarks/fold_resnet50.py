@@ -14,7 +14,7 @@ import torch
 from models.original import NaiveL1BatchNorm2d
 from models.resnet import randomise_statistics, resnet50
 
-from normexport.passes import fold
+from normexport.folding import fold
 
 TARGET = 3.0
 

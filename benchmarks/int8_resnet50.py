@@ -24,11 +24,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from models.resnet import resnet50  # noqa: E402
 
 from normexport import onnx_export  # noqa: E402
+from normexport.folding import fold  # noqa: E402
 from normexport.nn import L1BatchNorm2d  # noqa: E402
 from normexport.onnx_export import InputSpec  # noqa: E402
-from normexport.passes import fold  # noqa: E402
-from normexport.precision.calibration import calibrate, read_calibration  # noqa: E402
-from normexport.precision.int8 import quantize  # noqa: E402
+from normexport.precision.int8.calibration import calibrate, read_calibration  # noqa: E402
+from normexport.precision.int8.quantise import quantize  # noqa: E402
 from normexport.precision.samples import batches_of  # noqa: E402
 from normexport.runtime import OnnxRuntime  # noqa: E402
 

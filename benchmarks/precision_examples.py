@@ -18,13 +18,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from examples import data, index  # noqa: E402
-from normexport import onnx_export, pipeline  # noqa: E402
+from normexport import onnx_export  # noqa: E402
 from normexport.checkpoint import load  # noqa: E402
+from normexport.folding import fold  # noqa: E402
 from normexport.onnx_export import parse_inputs  # noqa: E402
-from normexport.passes import fold  # noqa: E402
-from normexport.precision.half import Half  # noqa: E402
-from normexport.precision.lower import Int8, Judged, Lowered, lower  # noqa: E402
-from normexport.precision.sensitivity import latency_ms  # noqa: E402
+from normexport.precision.half.search import Half  # noqa: E402
+from normexport.precision.int8.sensitivity import latency_ms  # noqa: E402
+from normexport.precision.reduce import Int8, Judged, Reduced, reduce_precision  # noqa: E402
+from normexport.verbs.fold import FOLDING  # noqa: E402
 
 CONFIGS = {"float16": Half(), "bfloat16": Half("bfloat16"), "int8": None, "int8 symmetric": None}
 
@@ -44,7 +45,7 @@ def main() -> int:
         keywords = {key: entry[key] for key in ("model", "model_kwargs", "dialect")}
         checkpoint = load(index.CHECKPOINTS / name, **keywords)
         exported = onnx_export.export(checkpoint, parse_inputs([entry["input"]]) if entry["input"] else ())
-        folded = fold(exported.model, pipeline.FOLDING).model
+        folded = fold(exported.model, FOLDING).model
         key = exported.inputs[0].name
         judged = Judged({key: test.input}, test.labels)
         feeds = {key: test.input[:64]}
@@ -54,28 +55,30 @@ def main() -> int:
             symmetric = words.endswith("symmetric")
             samples = list(train.input[:512])
             config = config or Int8(calibration=samples, method=options.method, batch=64, symmetric=symmetric)
-            lowered = lower(folded, config, exported.inputs, judged=judged, source=source, layers=exported.layers)
-            failed += not good(lowered)
-            print(described(name, words, lowered, feeds), flush=True)
+            reduced = reduce_precision(
+                folded, config, exported.inputs, judged=judged, source=source, layers=exported.layers
+            )
+            failed += not good(reduced)
+            print(described(name, words, reduced, feeds), flush=True)
     print(f"\n{failed} out of their targets (drop 0.1 and 55 dB in float16, 0.5 and 24 dB in int8)")
     return 1 if failed else 0
 
 
-def good(lowered: Lowered) -> bool:
-    accuracy = lowered.precision.accuracy
+def good(reduced: Reduced) -> bool:
+    accuracy = reduced.precision.accuracy
     assert accuracy is not None
     assert accuracy.drop is not None
     assert accuracy.snr_db is not None
-    drop, snr = {"float16": (0.1, 55.0), "bfloat16": (0.5, 25.0), "int8": (0.5, 24.0)}[lowered.precision.dtype]
-    return lowered.precision.passed and accuracy.drop <= drop + 1e-9 and accuracy.snr_db >= snr
+    drop, snr = {"float16": (0.1, 55.0), "bfloat16": (0.5, 25.0), "int8": (0.5, 24.0)}[reduced.precision.dtype]
+    return reduced.precision.passed and accuracy.drop <= drop + 1e-9 and accuracy.snr_db >= snr
 
 
-def described(name: str, words: str, lowered: Lowered, feeds: dict) -> str:
-    accuracy = lowered.precision.accuracy
-    kept = ", ".join(each.path for each in lowered.precision.kept)
-    latency = latency_ms(lowered.model, feeds) if lowered.precision.dtype == "int8" else None
+def described(name: str, words: str, reduced: Reduced, feeds: dict) -> str:
+    accuracy = reduced.precision.accuracy
+    kept = ", ".join(each.path for each in reduced.precision.kept)
+    latency = latency_ms(reduced.model, feeds) if reduced.precision.dtype == "int8" else None
     share, drop, snr = f"{accuracy.accuracy:.1%}", f"{accuracy.drop:+.1f}", f"{accuracy.snr_db:.1f}"
-    return row(name, words, share, drop, snr, lowered.model, latency, kept)
+    return row(name, words, share, drop, snr, reduced.model, latency, kept)
 
 
 def row(

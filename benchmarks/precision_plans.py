@@ -22,8 +22,8 @@ import onnx
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import normexport  # noqa: E402
 from examples import data, index  # noqa: E402
-from normexport import pipeline  # noqa: E402
 from normexport.checkpoint import load  # noqa: E402
 from normexport.engine import EngineConfig  # noqa: E402
 from normexport.errors import NormExportError  # noqa: E402
@@ -71,12 +71,12 @@ def plan(
 ) -> tuple[dict[str, int], int, float, str]:
     """Layers by precision, plugins and kB of the plan of one checkpoint, and what is wrong with it ("": nothing)."""
     keywords = {key: entry[key] for key in ("model", "model_kwargs", "dialect")}
-    lower = Half() if precision == "float16" else Int8(samples, batch=64)
-    config = pipeline.ConvertConfig(data=judged, engine=engine, precision=lower)
+    how = Half() if precision == "float16" else Int8(samples, batch=64)
+    config = normexport.ConvertConfig(data=judged, engine=engine, precision=how)
     output = folder / f"{name}-{precision}"
     try:
         checkpoint = load(index.CHECKPOINTS / name, **keywords)
-        done = pipeline.convert(checkpoint, output, [entry["input"]] if entry["input"] else (), config)
+        done = normexport.convert(checkpoint, output, [entry["input"]] if entry["input"] else (), config)
     except NormExportError as error:
         return {}, 0, 0.0, str(error)
     if done.engine is None or not done.passed:

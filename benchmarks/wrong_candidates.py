@@ -29,9 +29,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from candidates import changes  # noqa: E402
 from candidates.networks import KINDS, Network, network  # noqa: E402
 
-from normexport import onnx_export, parity  # noqa: E402
+from normexport import onnx_export, proof  # noqa: E402
 from normexport.errors import NormExportError  # noqa: E402
-from normexport.passes import fold  # noqa: E402
+from normexport.folding import fold  # noqa: E402
 from normexport.verdicts import Verdict  # noqa: E402
 
 SHOWS = 1e-4  # of the size of an output: a change below that is none
@@ -132,7 +132,7 @@ def main() -> int:
 def judged(reference: ir.Model, candidate: ir.Model) -> tuple[str, str]:
     """The verdict's word and the reasons."""
     try:
-        judgement = parity.compare(reference, candidate, layers=False).judgement
+        judgement = proof.compare(reference, candidate, layers=False).judgement
     except NormExportError as error:
         return "REFUSED", str(error)
     return judgement.verdict.word, "; ".join(judgement.reasons)

@@ -16,7 +16,7 @@ if not __package__:  # run as a file: find the packages beside this folder
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from normexport.errors import MissingComponent
-from normexport.files import replacing
+from normexport.io.atomic import replacing
 
 SPLIT_SEED = 0
 TRAIN_PER_DIGIT, TEST_PER_DIGIT = 400, 100

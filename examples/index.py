@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from examples.recipes import RECIPES, Recipe
-from normexport.files import write_text
+from normexport.io.atomic import write_text
 
 CHECKPOINTS = Path(__file__).with_name("checkpoints")
 INDEX = CHECKPOINTS / "index.json"

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from examples.recipes import Recipe
-from normexport.files import replacing
+from normexport.io.atomic import replacing
 
 
 def save(model: nn.Module, recipe: Recipe, accuracy: float, path: Path) -> None:

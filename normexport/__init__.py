@@ -13,45 +13,113 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from normexport._version import __version__
 from normexport.errors import (
     CheckpointError,
+    EngineError,
     ExportError,
     FoldError,
     MissingComponent,
     NormExportError,
-    ParityError,
     UsageError,
 )
+from normexport.verdicts import Judgement, Verdict
 
 if TYPE_CHECKING:
-    from normexport.folding import fold
-    from normexport.onnx_export import InputSpec
-    from normexport.pipeline import ConvertConfig, check, convert, export, inspect, load
+    from normexport.checkpoint import Checkpoint
+    from normexport.checkpoint.load import load
+    from normexport.engine import EngineConfig, Manifest, ShapeRange
+    from normexport.onnx_export import Exported, InputSpec
+    from normexport.precision import Accuracy, Half, Int8, Limits
+    from normexport.precision.snr_parity import SnrReport
+    from normexport.proof import ParityReport
+    from normexport.reports import Conversion, Folding, Inspection
+    from normexport.runtime.tensorrt_runtime import Plan
+    from normexport.verbs.build import build
+    from normexport.verbs.convert import ConvertConfig, convert
+    from normexport.verbs.evaluate import evaluate
+    from normexport.verbs.export import export
+    from normexport.verbs.fold import fold
+    from normexport.verbs.inspect import inspect
+    from normexport.verbs.parity import check, parity
+    from normexport.verbs.prove import prove
+    from normexport.verbs.run import run
 
-__version__ = "0.2.0"
+#: Where each name that needs torch or onnx is defined.
+_HOMES = {
+    "Accuracy": "precision",
+    "Checkpoint": "checkpoint",
+    "Conversion": "reports",
+    "ConvertConfig": "verbs.convert",
+    "EngineConfig": "engine",
+    "Exported": "onnx_export",
+    "Folding": "reports",
+    "Half": "precision",
+    "InputSpec": "onnx_export",
+    "Inspection": "reports",
+    "Int8": "precision",
+    "Limits": "precision",
+    "Manifest": "engine",
+    "ParityReport": "proof",
+    "Plan": "runtime.tensorrt_runtime",
+    "ShapeRange": "engine",
+    "SnrReport": "precision.snr_parity",
+    "build": "verbs.build",
+    "check": "verbs.parity",
+    "convert": "verbs.convert",
+    "evaluate": "verbs.evaluate",
+    "export": "verbs.export",
+    "fold": "verbs.fold",
+    "inspect": "verbs.inspect",
+    "load": "checkpoint",
+    "parity": "verbs.parity",
+    "prove": "verbs.prove",
+    "run": "verbs.run",
+}
+
 __all__ = [
+    "Accuracy",
+    "Checkpoint",
     "CheckpointError",
+    "Conversion",
     "ConvertConfig",
+    "EngineConfig",
+    "EngineError",
     "ExportError",
+    "Exported",
     "FoldError",
+    "Folding",
+    "Half",
     "InputSpec",
+    "Inspection",
+    "Int8",
+    "Judgement",
+    "Limits",
+    "Manifest",
     "MissingComponent",
     "NormExportError",
-    "ParityError",
+    "ParityReport",
+    "Plan",
+    "ShapeRange",
+    "SnrReport",
     "UsageError",
+    "Verdict",
+    "__version__",
+    "build",
     "check",
     "convert",
+    "evaluate",
     "export",
     "fold",
     "inspect",
     "load",
+    "parity",
+    "prove",
+    "run",
 ]
 
 
-_HOMES = {"InputSpec": "normexport.onnx_export", "fold": "normexport.folding"}
-
-
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module(_HOMES.get(name, "normexport.pipeline")), name)
+    if name in _HOMES:
+        return getattr(import_module(f"normexport.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

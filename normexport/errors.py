@@ -17,12 +17,6 @@ class NormExportError(Exception):
         super().__init__(f"{place}: {cause}" + (f"; {remedy}" if remedy else ""))
 
 
-class ParityError(NormExportError):
-    """The candidate does not compute what the reference computes."""
-
-    exit_code = 1
-
-
 class UsageError(NormExportError):
     """The call itself is wrong: an option, a shape, an output that can't be written."""
 

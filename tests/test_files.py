@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from normexport import files
 from normexport.errors import UsageError
-from normexport.files import check_writable, replacing, replacing_all, staging, write_bytes, write_text
+from normexport.io import atomic
+from normexport.io.atomic import check_writable, replacing, replacing_all, staging, write_bytes, write_text
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,9 +90,9 @@ def test_several_files_are_all_new_or_all_old(tmp_path, monkeypatch, fails_at, l
     def no_link(*args, **kwargs):
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(files.os, "replace", failing)
+    monkeypatch.setattr(atomic.os, "replace", failing)
     if not links:
-        monkeypatch.setattr(files.os, "link", no_link)
+        monkeypatch.setattr(atomic.os, "link", no_link)
     with pytest.raises(UsageError, match=rf"{paths[fails_at].name}: can't be written \(Input/output error\)"):
         write_new(*paths)
     assert names(tmp_path) == ["a", "b"]
@@ -101,7 +101,7 @@ def test_several_files_are_all_new_or_all_old(tmp_path, monkeypatch, fails_at, l
 
 def test_a_staged_set_moves_the_named_file_last(tmp_path, monkeypatch):
     order, replace = [], os.replace
-    monkeypatch.setattr(files.os, "replace", lambda *paths: (order.append(paths[1].name), replace(*paths)))
+    monkeypatch.setattr(atomic.os, "replace", lambda *paths: (order.append(paths[1].name), replace(*paths)))
     with staging(tmp_path, last="b") as folder:
         for name in "abc":
             (folder / name).write_text(name)
@@ -122,7 +122,7 @@ def test_a_replaced_file_keeps_its_permissions(tmp_path, permissions):
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o007, 0o000])
 def test_a_new_file_has_the_permissions_that_the_umask_leaves(tmp_path, mask):
-    code = f"import os, pathlib, normexport.files as f; os.umask({mask}); f.write_text(pathlib.Path('out'), 'new')"
+    code = f"import os, pathlib, normexport.io.atomic as f; os.umask({mask}); f.write_text(pathlib.Path('out'), 'new')"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True)
     assert mode(tmp_path / "out") == 0o666 & ~mask
 
@@ -161,7 +161,7 @@ def test_a_group_that_can_not_be_kept_gets_no_more_than_all_others(tmp_path, mon
 
     lstat = Path.lstat
     monkeypatch.setattr(Path, "lstat", lambda self: Foreign(lstat(self)) if self == path else lstat(self))
-    monkeypatch.setattr(files.os, "chown", refuse)
+    monkeypatch.setattr(atomic.os, "chown", refuse)
     write_text(path, "new")
     assert mode(path) == 0o644
 
@@ -243,7 +243,7 @@ def in_a_process_that_may_write(size, code, folder):
     ],
 )
 def test_a_full_disk_is_told_of_the_output_and_nothing_is_left(tmp_path, write):
-    code = "from pathlib import Path as p; import normexport.files as f\n"
+    code = "from pathlib import Path as p; import normexport.io.atomic as f\n"
     code += f"try:\n    {write}\nexcept f.UsageError as e: print(e)"
     done = in_a_process_that_may_write(1000, code, tmp_path)
     assert done.stderr == ""

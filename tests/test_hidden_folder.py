@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from normexport import files, hidden_folder
-from normexport.files import check_writable, replacing, replacing_all, scratch, staging, write_text
+from normexport.io import atomic, hidden_folder
+from normexport.io.atomic import check_writable, replacing, replacing_all, scratch, staging, write_text
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,7 +26,7 @@ def names(folder):
 
 HOLDS = """
 import pathlib, sys, time
-from normexport.files import staging
+from normexport.io.atomic import staging
 with staging(pathlib.Path('out')) as folder:
     (folder / 'half').write_text('half')
     print('ready', flush=True)
@@ -133,7 +133,7 @@ def test_two_runs_do_not_mix_the_files_that_they_move(tmp_path, monkeypatch):
         order.append(source.read_text())
         replace(source, target)
 
-    monkeypatch.setattr(files.os, "replace", slowly)
+    monkeypatch.setattr(atomic.os, "replace", slowly)
     threads = [threading.Thread(target=write_files, args=(tmp_path, text)) for text in "ab"]
     for thread in threads:
         thread.start()
@@ -169,7 +169,7 @@ def test_without_locks_files_are_written_and_no_leftovers_removed(tmp_path, monk
 
 
 def test_scratch_is_private_among_the_temporary_files_and_goes(tmp_path, monkeypatch):
-    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(atomic.tempfile, "gettempdir", lambda: str(tmp_path))
     with scratch() as folder:
         (folder / "file").write_text("x")
         assert folder.parent == tmp_path
@@ -194,7 +194,7 @@ def stopping():
 
 def test_a_signal_between_two_renames_waits_until_all_files_are_there(tmp_path, monkeypatch, stopping):
     replace = os.replace
-    monkeypatch.setattr(files.os, "replace", lambda *p: (replace(*p), os.kill(os.getpid(), signal.SIGTERM)))
+    monkeypatch.setattr(atomic.os, "replace", lambda *p: (replace(*p), os.kill(os.getpid(), signal.SIGTERM)))
     with pytest.raises(InterruptedError):
         write_files(tmp_path, "new")
     assert names(tmp_path) == ["x", "y", "z"]
@@ -215,14 +215,14 @@ def test_a_signal_during_the_clearing_up_waits_until_all_is_clear(tmp_path, monk
 
 
 def test_folders_of_a_run_that_never_came_to_clear_up_go_as_it_exits(tmp_path):
-    code = "import pathlib; from normexport.hidden_folder import HiddenFolder as F; F(pathlib.Path('new/out'))"
+    code = "import pathlib; from normexport.io.hidden_folder import HiddenFolder as F; F(pathlib.Path('new/out'))"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True)
     assert names(tmp_path) == []
 
 
 def test_a_fork_that_exits_leaves_the_folder_to_its_parent(tmp_path):
     code = (
-        "import os, pathlib, sys\nfrom normexport.files import staging\n"
+        "import os, pathlib, sys\nfrom normexport.io.atomic import staging\n"
         "with staging(pathlib.Path('out')) as folder:\n"
         "    (folder / 'a').write_text('a')\n"
         "    if not (child := os.fork()): sys.exit(0)\n"

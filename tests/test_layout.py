@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Collection
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -17,70 +19,59 @@ else:
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "normexport"
 
-#: One way through the library, top to bottom. A name is a module or package directly under normexport/.
-ORDER = [
-    "errors",
-    "verdicts",
-    "interrupts",
-    "garbage",
-    "hidden_folder",
-    "io",
-    "files",
-    "overwriting",
-    "onnx_protos",
-    "weight_files",
-    "onnx_files",
-    "module_paths",
-    "norms",
-    "plugins",
-    "nn",
-    "checkpoint",
-    "onnx_export",
-    "passes",
-    "engine",
-    "runtime",
-    "parity",
-    "plans",
-    "precision",
-    "capsule",
-    "report",
-    "folding",
-    "sides",
-    "judging",
-    "outputs",
-    "pipeline",
-]
+PICTURE = (ROOT / "ARCHITECTURE.md").read_text().partition("```text\nnormexport/\n")[2].partition("```")[0]
+#: The floors of the library, from the roof to the ground, as ARCHITECTURE.md draws them.
+FLOORS = [line.split()[0] for line in PICTURE.splitlines()]
 
 
-def imported_stages(file: Path) -> set[str]:
-    """Names under `normexport` that a file imports, anywhere in it."""
-    stages = set()
+def modules() -> dict[str, Path]:
+    """Every module of the library by its dotted name; a package goes by its `__init__`."""
+    names = {file: file.relative_to(ROOT).with_suffix("").parts for file in LIBRARY.rglob("*.py")}
+    return {".".join(name[:-1] if name[-1] == "__init__" else name): file for file, name in names.items()}
+
+
+def imports(file: Path, known: Collection[str]) -> set[str]:
+    """The library's modules that a file imports, anywhere in it."""
+    found = set()
     for node in ast.walk(ast.parse(file.read_text())):
-        names = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            if node.module == "normexport":
-                names = [f"normexport.{alias.name}" for alias in node.names]
-            else:
-                names = [node.module or ""]
-        stages |= {name.split(".")[1] for name in names if name.startswith("normexport.")}
-    return stages
+            home = node.module or ""
+            found |= {full if (full := f"{home}.{alias.name}") in known else home for alias in node.names}
+    return found & set(known)
 
 
-def test_every_module_has_its_place_in_the_order():
+def floor(module: str) -> int:
+    return FLOORS.index(module.split(".")[1])
+
+
+def test_the_picture_shows_every_floor():
     found = {path.stem for path in LIBRARY.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert found - {"__init__"} == set(ORDER)
+    assert found - {"__init__"} == set(FLOORS)
+    assert len(FLOORS) == len(set(FLOORS))
 
 
-@pytest.mark.parametrize("stage", ORDER)
-def test_stage_imports_no_later_stage(stage):
-    place = LIBRARY / f"{stage}.py"
-    files = [place] if place.exists() else sorted((LIBRARY / stage).rglob("*.py"))
-    allowed = set(ORDER[: ORDER.index(stage) + 1])
-    for file in files:
-        assert imported_stages(file) <= allowed, file
+@pytest.mark.parametrize("name", FLOORS)
+def test_a_floor_imports_only_floors_below_it(name):
+    known = modules()
+    for module, file in known.items():
+        if module.split(".")[1:2] == [name]:
+            up = {each for each in imports(file, known) - {"normexport"} if floor(each) < floor(module)}
+            assert not up, f"{module} imports {up}"
+
+
+def test_no_module_imports_the_roof():
+    known = modules()
+    for module, file in known.items():
+        assert "normexport" not in imports(file, known), module
+
+
+def test_no_imports_run_in_a_circle():
+    known = modules()
+    # Raises CycleError, which names the circle.
+    list(TopologicalSorter({module: imports(file, known) - {module} for module, file in known.items()}).static_order())
 
 
 def test_library_never_imports_the_command_line():
@@ -89,7 +80,7 @@ def test_library_never_imports_the_command_line():
 
 
 @pytest.mark.parametrize(
-    "module", ["normexport", "normexport.norms", "normexport.passes", "normexport.folding", "normexport_cli.app"]
+    "module", ["normexport", "normexport.norms", "normexport.folding", "normexport.verbs.fold", "normexport_cli.app"]
 )
 def test_import_leaves_torch_alone(module):
     code = f"import sys, {module}; assert 'torch' not in sys.modules and 'onnxruntime' not in sys.modules"
@@ -105,35 +96,12 @@ def test_import_of_the_library_loads_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
 
 
-def test_the_public_surface_is_what_the_readme_shows():
-    import normexport
-
-    assert set(normexport.__all__) == {
-        "CheckpointError",
-        "ConvertConfig",
-        "ExportError",
-        "FoldError",
-        "InputSpec",
-        "MissingComponent",
-        "NormExportError",
-        "ParityError",
-        "UsageError",
-        "check",
-        "convert",
-        "export",
-        "fold",
-        "inspect",
-        "load",
-    }
-    for name in normexport.__all__:
-        assert callable(getattr(normexport, name)), name
-
-
-def test_the_verbs_stay_functions_after_every_stage_is_imported():
+def test_the_verbs_stay_functions_after_every_module_is_imported():
     code = (
-        "import normexport, normexport.pipeline, normexport.onnx_export, normexport.report;"
-        "verbs = ('load', 'export', 'fold', 'check', 'convert', 'inspect');"
-        "assert all(callable(getattr(normexport, verb)) for verb in verbs)"
+        f"import importlib, normexport; [importlib.import_module(name) for name in {sorted(modules())!r}];"
+        "names = set(normexport.__all__) - {'__version__'};"
+        "bad = [name for name in names if not callable(getattr(normexport, name))];"
+        "assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
 

@@ -13,7 +13,7 @@ from torch import nn
 
 import normexport
 from normexport import nn as nxn
-from normexport.files import staging
+from normexport.io.atomic import staging
 from normexport.onnx_export import read_sidecar
 
 

@@ -12,7 +12,7 @@ from models.resnet import randomise_statistics, resnet50
 import normexport
 from normexport import nn as nxn
 from normexport.engine import EngineConfig, build_engine
-from normexport.onnx_files import open_onnx
+from normexport.io.onnx_model import open_onnx
 
 SIZE = 64
 

@@ -16,11 +16,11 @@ import onnx_ir as ir
 from normexport.capsule.content import HALVES, Capsule, Reference, Run, type_name
 from normexport.engine import Manifest
 from normexport.io.numpy_files import StoredArray, opened_arrays
-from normexport.parity import Batch, require_room
-from normexport.passes.fp16_round import rounding_in_float32
-from normexport.plans import Plan
-from normexport.precision.half_parity import InFloat32
+from normexport.precision.half.baseline import InFloat32
+from normexport.precision.half.rounding import rounding_in_float32
+from normexport.proof import Batch, require_room
 from normexport.runtime import Array, OnnxRuntime, Runtime
+from normexport.runtime.tensorrt_runtime import Plan
 
 
 class Absent(str):

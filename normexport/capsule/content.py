@@ -11,8 +11,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from normexport.engine.manifest import FileId
-from normexport.parity import Budget, Errors
-from normexport.parity.metrics import Float64s
+from normexport.proof import Budget, Errors
+from normexport.proof.metrics import Float64s
 from normexport.runtime import Array
 
 FORMAT = 1
@@ -25,7 +25,7 @@ Special: TypeAlias = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Within:
-    """The rule of parity: errors within a budget that was set by the baseline's own (`normexport.parity.tolerance`).
+    """The rule of parity: errors within a budget that was set by the baseline's own (`normexport.proof.tolerance`).
 
     Attributes:
         rms, max_abs: the largest errors allowed, in the tensor's unit. Of integers `rms` is the share of elements

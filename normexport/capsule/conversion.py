@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from normexport.capsule.content import Capsule
 from normexport.capsule.making import Origin, make, make_by_signal
 from normexport.engine.manifest import FileId
+from normexport.io.onnx_model import open_onnx
 from normexport.onnx_export import InputSpec, Layer
-from normexport.onnx_files import open_onnx
-from normexport.parity import Batch, ParityReport
 from normexport.precision import Half, Int8
 from normexport.precision.samples import batches_in, batches_of
+from normexport.proof import Batch, ParityReport
 from normexport.runtime import Array, OnnxRuntime, Runtime
 
 if TYPE_CHECKING:

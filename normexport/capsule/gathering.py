@@ -12,9 +12,9 @@ from normexport.capsule.content import Reference, Rule, Run, Within, count_speci
 from normexport.capsule.sampling import places, shares
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
-from normexport.parity import Batch, Row
-from normexport.parity.metrics import Float64s
-from normexport.parity.signal import Channel
+from normexport.proof import Batch, Row
+from normexport.proof.metrics import Float64s
+from normexport.proof.signal import Channel
 from normexport.runtime import Array, Runtime
 
 #: The rule for an output: (number of the batch, name, the exact value) -> rule.
@@ -113,5 +113,5 @@ def _at_boundary(row: Row, value: Reference) -> Reference:
 
 
 def _rounded(feeds: Mapping[str, Array], inputs: Sequence[InputSpec]) -> dict[str, Array]:
-    """As a candidate reads them: floating-point inputs stand for what rounds to them (`normexport.parity.inputs`)."""
+    """As a candidate reads them: floating-point inputs stand for what rounds to them (see `proof.inputs`)."""
     return {spec.name: feeds[spec.name].astype(_STORED_AS.get(spec.dtype, spec.dtype)) for spec in inputs}

@@ -9,14 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 
 import onnx_ir as ir
 
-import normexport
+from normexport._version import __version__
 from normexport.capsule.content import MOST_DB, Capsule, Reference, Rule, Signal, Within
 from normexport.capsule.gathering import boundaries_of, budget_rule, channel_shares, runs_of, size_of
 from normexport.engine.manifest import FileId
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
-from normexport.parity import Batch, ParityReport, budget, fault, measure
-from normexport.parity.signal import SignalMeter
+from normexport.proof import Batch, ParityReport, budget, fault, measure
+from normexport.proof.signal import SignalMeter
 from normexport.runtime import Array, Runtime
 
 MOST_BYTES = 64 << 20  # of the arrays in a capsule, before they are compressed
@@ -142,7 +142,7 @@ def snr_db(signal: float, noise: float) -> float:
 
 def _versions() -> dict[str, str]:
     """Of normexport and of the packages that computed the numbers."""
-    known = {"normexport": normexport.__version__}
+    known = {"normexport": __version__}
     for name in _PACKAGES:
         try:
             known[name] = version(name)

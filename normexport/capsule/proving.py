@@ -1,6 +1,6 @@
 """Judge a candidate by a capsule: the rule of parity, without the checkpoint, without torch.
 
-What is compared, measured and allowed is `normexport.parity`'s; the reference and the budgets come from the capsule
+What is compared, measured and allowed is `normexport.proof`'s; the reference and the budgets come from the capsule
 instead of from runtimes.
 """
 
@@ -22,15 +22,15 @@ from normexport.capsule.content import HALVES, Capsule, Reference, Run, count_sp
 from normexport.capsule.reading import read
 from normexport.engine.manifest import FileId, read_manifest
 from normexport.errors import UsageError
-from normexport.onnx_files import opened_model
-from normexport.parity import ParityReport, Row, fault, measure
-from normexport.parity.metrics import Float64s
-from normexport.parity.rows import OutputFindings, Pair, channel_row, doubt_of, pooled
-from normexport.parity.signal import Channel
-from normexport.parity.tolerance import UNSTABLE
-from normexport.plans import Plan
+from normexport.io.onnx_model import opened_model
+from normexport.proof import ParityReport, Row, fault, measure
+from normexport.proof.metrics import Float64s
+from normexport.proof.rows import OutputFindings, Pair, channel_row, doubt_of, pooled
+from normexport.proof.signal import Channel
+from normexport.proof.tolerance import UNSTABLE
 from normexport.runtime import Array
 from normexport.runtime.guarded import guarded
+from normexport.runtime.tensorrt_runtime import Plan
 
 _PLANS = (".plan", ".engine", ".trt")
 
@@ -162,7 +162,7 @@ def _channels(known: OutputFindings, baseline: Mapping[int, Float64s]) -> list[C
 
 
 def _row(reference: Reference, run: Run, value: Given) -> Row:
-    """Measured by `normexport.parity` on the elements that the capsule has."""
+    """Measured by `normexport.proof` on the elements that the capsule has."""
     place = reference.name, reference.path, reference.type, run.name
     baseline = reference.rule.baseline
     wrong = value if isinstance(value, str) else _fault(reference, value)

@@ -45,8 +45,8 @@ from normexport.io.json_files import (
 )
 from normexport.io.numpy_files import StoredArray, opened_arrays
 from normexport.onnx_export.inputs import DTYPES
-from normexport.parity import Errors
-from normexport.parity.metrics import Float64s
+from normexport.proof import Errors
+from normexport.proof.metrics import Float64s
 from normexport.runtime import Array
 
 PRECISIONS = ("float32", "float16", "bfloat16", "int8")

@@ -15,9 +15,9 @@ import numpy as np
 
 from normexport.capsule.content import FORMAT, Capsule, Reference, Rule, Run, Signal
 from normexport.errors import UsageError
-from normexport.files import replacing
+from normexport.io.atomic import replacing
 from normexport.io.json_files import MOST_BYTES
-from normexport.parity import Errors
+from normexport.proof import Errors
 from normexport.runtime import Array
 
 #: The name of the JSON text among the arrays.

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from normexport.checkpoint.recognise import Stored
-from normexport.checkpoint.words import channels
 from normexport.errors import CheckpointError
+from normexport.text import channels
 
 _REMEDY = "take a checkpoint from before the training diverged"
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexport.checkpoint.dialect import MULTIPLIER, VARIANCE, Dialect, Vector
-from normexport.checkpoint.words import channels
 from normexport.norms import AffineParams
+from normexport.text import channels
 
 #: 1/statistic beyond this amplifies rounding of the producer to visible size in fp16, which ends at 65504.
 HUGE = 1e4

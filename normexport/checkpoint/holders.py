@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from normexport.checkpoint.rebuild_tensors import NoNumbers
+from normexport.checkpoint.pickles.rebuild_tensors import NoNumbers
 from normexport.checkpoint.state import State
-from normexport.checkpoint.words import printable
 from normexport.errors import CheckpointError
+from normexport.text import printable
 
 #: Where training scripts keep the weights, the likeliest first; nested dicts are followed.
 _HOLDERS = (

@@ -10,22 +10,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from normexport.checkpoint.bare import inspect_state
 from normexport.checkpoint.container import container
 from normexport.checkpoint.dialect import Dialect
 from normexport.checkpoint.dialects import dialect_named
 from normexport.checkpoint.finite import require_finite
-from normexport.checkpoint.fit import fit
 from normexport.checkpoint.holders import find_weights
 from normexport.checkpoint.imports import Factory, build_model
+from normexport.checkpoint.inspect_state import inspect_state
+from normexport.checkpoint.load_state import fit
 from normexport.checkpoint.loose import is_drawn, loose_numbers, same_number
+from normexport.checkpoint.pickles.unpickle import unpickle
+from normexport.checkpoint.plain_weights import resolve_weight_norms
 from normexport.checkpoint.program import load_program
 from normexport.checkpoint.recognise import require_used, stored_norms
 from normexport.checkpoint.records import Checkpoint, Source, WeightNormRecord
-from normexport.checkpoint.settle import Settled, has_hooks, settle
+from normexport.checkpoint.replace_norms import Settled, has_hooks, settle
 from normexport.checkpoint.state import State, unwrapped
-from normexport.checkpoint.unhook import resolve_weight_norms
-from normexport.checkpoint.unpickle import unpickle
 from normexport.errors import UsageError
 
 #: Wrappers around the network: DataParallel and DDP, AveragedModel, torch.compile.

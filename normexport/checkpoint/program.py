@@ -10,8 +10,8 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Node
 
-from normexport.checkpoint.bare import inspect_state
 from normexport.checkpoint.dialect import Dialect
+from normexport.checkpoint.inspect_state import inspect_state
 from normexport.checkpoint.pt2 import open_program
 from normexport.checkpoint.records import Checkpoint, NormRecord, Statistics
 from normexport.checkpoint.state import State

@@ -8,14 +8,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from normexport.engine.child import Child
+from normexport.engine.builder_process import Child
 from normexport.engine.config import PRECISIONS, EngineConfig
 from normexport.engine.flavor import FLAVORS, RTX, Flavor, flavor, is_installed
 from normexport.engine.shapes import ShapeRange, parse_shapes
 
 if TYPE_CHECKING:
     from normexport.engine.build import build_engine, check_engine
-    from normexport.engine.manifest import Manifest, check_plan, manifest_path, read_manifest
+    from normexport.engine.manifest import Manifest, manifest_path, read_manifest, require_same_plan
 
 __all__ = [
     "FLAVORS",
@@ -28,12 +28,12 @@ __all__ = [
     "ShapeRange",
     "build_engine",
     "check_engine",
-    "check_plan",
     "flavor",
     "is_installed",
     "manifest_path",
     "parse_shapes",
     "read_manifest",
+    "require_same_plan",
 ]
 
 

@@ -16,17 +16,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import normexport
 from normexport import plugins
-from normexport.engine.child import Child
-from normexport.engine.config import EngineConfig, OnStage
-from normexport.engine.flavor import CURRENT, Flavor, check_options, check_targets, flavor, require
+from normexport._version import __version__
+from normexport.engine.builder_process import Child
+from normexport.engine.config import EngineConfig, OnStage, check_options
+from normexport.engine.flavor import CURRENT, Flavor, check_targets, flavor, require
 from normexport.engine.manifest import FileId, Manifest, manifest_path, manifest_text
-from normexport.engine.scan import NAMESPACE, is_plain
 from normexport.engine.shapes import Profile, profiles
 from normexport.errors import EngineError, FoldError, MissingComponent
-from normexport.files import check_writable, replacing_all, scratch, write_text
-from normexport.overwriting import check_outputs
+from normexport.io.atomic import check_writable, replacing_all, scratch, write_text
+from normexport.io.onnx_scan import NAMESPACE, is_plain
+from normexport.io.overwriting import check_outputs
 
 if TYPE_CHECKING:
     import onnx
@@ -78,7 +78,7 @@ def _check_outputs(source: Path, output: Path, library: Path | None, config: Eng
     inputs = [(source, "the model"), *([(library, "the plugin library")] if library is not None else [])]
     check_outputs(outputs, inputs)
     if any(path.exists() for path, _ in outputs):  # one that is not there holds no weights
-        from normexport.weight_files import data_of_proto
+        from normexport.io.weight_files import data_of_proto
 
         data = data_of_proto(_read(source, config, floats=False), source.parent)
         check_outputs(outputs, [(path, f"the data of {source.name}") for path in data])
@@ -151,7 +151,7 @@ class _Build:
                 shapes = self._start(child, network, plan, self._embedded(plugins))
                 parsed = reading.result()
         _prove(parsed.graph, plugins, network, self._config.precision)
-        from normexport.engine.describe import described
+        from normexport.engine.manifest_fields import described
 
         embedded = bool(self._embedded(plugins))
         return {
@@ -159,7 +159,7 @@ class _Build:
             "plugin": FileId.of(self._library) if self._library is not None and plugins else None,
             "embedded": embedded,
             "host_code": embedded or self._config.version_compatible,
-            "normexport": normexport.__version__,
+            "normexport": __version__,
             "flavor": flavor(self._config.flavor).name,
             "flavor_version": hello["version"],
             "targets": self._targets,
@@ -217,7 +217,7 @@ class _Source:
     def prepared(self, model: onnx.ModelProto) -> Prepared:
         """What the parser is to read in its place."""
         from normexport.engine.prepare import prepare
-        from normexport.onnx_files import model_from_proto
+        from normexport.io.onnx_model import model_from_proto
 
         with _as_engine_error():
             opened = model_from_proto(self.checked(model), self.path, self.config.data_folder)
@@ -225,7 +225,7 @@ class _Source:
 
 
 def _read(path: Path, config: EngineConfig, *, floats: bool = True) -> onnx.ModelProto:
-    from normexport.onnx_protos import read_onnx
+    from normexport.io.onnx_read import read_onnx
 
     with _as_engine_error():
         return read_onnx(path, floats=floats, weights_under=config.data_folder)
@@ -240,7 +240,7 @@ def _as_engine_error() -> Iterator[None]:
 
 
 def _save(prepared: Prepared, path: Path) -> None:
-    from normexport.onnx_files import save_onnx
+    from normexport.io.onnx_model import save_onnx
 
     save_onnx(prepared.model, path)
 
@@ -248,10 +248,10 @@ def _save(prepared: Prepared, path: Path) -> None:
 def _prove(
     graph: onnx.GraphProto, plugins: Sequence[PluginNode], network: dict[str, Any], precision: str | None
 ) -> None:
-    from normexport.engine import prove
+    from normexport.engine import verify
 
-    prove.check_plugins(graph, plugins, network["layers"])
-    prove.check_precision(graph, network["layers"], precision)
+    verify.check_plugins(graph, plugins, network["layers"])
+    verify.check_precision(graph, network["layers"], precision)
 
 
 def _plugin_library(config: EngineConfig) -> Path | None:

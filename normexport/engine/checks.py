@@ -6,9 +6,9 @@ from collections.abc import Collection
 
 import onnx
 
-from normexport.engine.scan import NAMESPACE
 from normexport.errors import EngineError
 from normexport.io.external_data import ExternalFiles
+from normexport.io.onnx_scan import NAMESPACE
 from normexport.io.onnx_tensors import external
 from normexport.io.onnx_walk import nodes_of
 

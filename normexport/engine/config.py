@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from normexport.engine.flavor import RTX
+from normexport.engine.flavor import RTX, Flavor
 from normexport.engine.shapes import ShapeRange
 from normexport.errors import UsageError
 
@@ -91,3 +91,14 @@ class EngineConfig:
         from normexport.io.external_data import weights_folder  # numpy takes 60 ms to load
 
         return weights_folder(self.weights_under)
+
+
+def check_options(which: Flavor, config: EngineConfig) -> None:
+    """Refuse options that the flavour would ignore or stumble over.
+
+    Raises:
+        UsageError: one of them is set.
+    """
+    for name in which.lacks:
+        if getattr(config, name):
+            raise UsageError(f"--{name.replace('_', '-')}", f"is not an option of {which.title}", "leave it out")

@@ -5,12 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from normexport.errors import EngineError, MissingComponent, UsageError
-
-if TYPE_CHECKING:
-    from normexport.engine.config import EngineConfig
 
 #: Builds for the GPU of this machine.
 CURRENT = "current"
@@ -117,17 +113,6 @@ def check_targets(which: Flavor, targets: tuple[str, ...]) -> None:
         raise EngineError("targets", f"{', '.join(targets)} name one twice", "name each once")
     if CURRENT in targets and len(targets) > 1:
         raise EngineError("targets", "current can't be joined with others", "name the compute capability instead")
-
-
-def check_options(which: Flavor, config: EngineConfig) -> None:
-    """Refuse options that the flavour would ignore or stumble over.
-
-    Raises:
-        UsageError: one of them is set.
-    """
-    for name in which.lacks:
-        if getattr(config, name):
-            raise UsageError(f"--{name.replace('_', '-')}", f"is not an option of {which.title}", "leave it out")
 
 
 def runtime_library(which: Flavor) -> Path | None:

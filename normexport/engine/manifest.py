@@ -143,7 +143,7 @@ def read_manifest(plan: Path) -> Manifest:
         raise UsageError(str(path), f"is not a manifest ({error})", "build the plan again") from error
 
 
-def check_plan(plan: Path, manifest: Manifest) -> None:
+def require_same_plan(plan: Path, manifest: Manifest) -> None:
     """The plan is the one that its manifest describes.
 
     Raises:
@@ -156,7 +156,7 @@ def check_plan(plan: Path, manifest: Manifest) -> None:
 
 
 def check_bytes(content: bytes, manifest: Manifest, plan: Path) -> None:
-    """As `check_plan`, of bytes that were read from `plan`.
+    """As `require_same_plan`, of bytes that were read from `plan`.
 
     Raises:
         UsageError: they are others than the manifest describes.

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from normexport import norms
-from normexport.engine.integers import settle_integers
+from normexport.engine.integer_norms import settle_integers
 from normexport.errors import EngineError
-from normexport.module_paths import module_path
+from normexport.folding import fold
+from normexport.graphs.node_metadata import module_path
 from normexport.norms.own_bodies import require_own_bodies
-from normexport.passes import fold
 
 PLUGIN_VERSION = "1"
 

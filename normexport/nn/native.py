@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -21,8 +21,16 @@ from normexport.nn.ops.support import work_dtype
 from normexport.plugins.kernels import KINDS, TYPES, Kernels, load
 from normexport.plugins.kernels import Norm as Description
 
-if TYPE_CHECKING:
-    from normexport.nn.base import Norm
+
+class LiveNorm(Protocol):
+    """What a kernel needs to know of a module; `k` and `chunks` where its kind has them."""
+
+    kind: ClassVar[str]
+    instance: ClassVar[bool]
+    eps: float
+
+    correction: float
+
 
 _active: ContextVar[Kernels | None] = ContextVar("native kernels", default=None)
 
@@ -33,7 +41,7 @@ def use_native_kernels() -> Iterator[None]:
 
     That is the norms without running statistics, in `eval()`, where x is a plain contiguous tensor on the CPU, no
     gradient is recorded, and nothing traces, compiles or transforms the call; every other call computes as ever.
-    Results agree with PyTorch's within float32 rounding, see `normexport.runtime.native.norm`.
+    Results agree with PyTorch's within float32 rounding, see `normexport.plugins.norm_call.norm`.
 
     Raises:
         MissingComponent: on entry: the kernel library is not built, or is of another version.
@@ -63,7 +71,7 @@ def serves(x: Tensor, *parameters: Tensor | None) -> bool:
     )
 
 
-def live(norm: Norm, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def live(norm: LiveNorm, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """y of `norm.live(x)`, for an x that `serves` accepts.
 
     Raises:

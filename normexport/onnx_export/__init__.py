@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from normexport.onnx_export.bodies import attach_bodies
+from normexport.norms.bodies import attach_bodies
 from normexport.onnx_export.inputs import DTYPES, BatchRange, InputSpec, parse_inputs, smallest_batch
 from normexport.onnx_export.layers import Layer, layers_of, present
 from normexport.onnx_export.open_sizes import Declared, Open, narrow, settle, unnamed

@@ -13,13 +13,13 @@ from torch import nn
 from normexport import norms
 from normexport.errors import UsageError
 from normexport.io.quiet import hushed
+from normexport.norms.bodies import attach_bodies
 from normexport.onnx_export.binding import bound
-from normexport.onnx_export.bodies import attach_bodies
-from normexport.onnx_export.cleanup import clean, name_nodes
 from normexport.onnx_export.inputs import InputSpec
 from normexport.onnx_export.layers import Layer, handed_on, layers_of
 from normexport.onnx_export.program_inputs import declared_by_program, inputs_of_program, renames
 from normexport.onnx_export.state_in_graph import doubts_of_program
+from normexport.onnx_export.tidy import clean, name_nodes
 from normexport.onnx_export.torch_export import onnx_of, output_names, program_of
 from normexport.onnx_export.value_names import name_outputs
 

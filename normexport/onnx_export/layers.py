@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from normexport.module_paths import CLASSES, NO_MODULE, SCOPES, words
+from normexport.graphs.node_metadata import CLASSES, NO_MODULE, SCOPES, words
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from typing import Any
 import onnx_ir as ir
 
 from normexport.errors import UsageError
+from normexport.graphs.node_metadata import FOLDED, module_path
 from normexport.io.json_files import BadJson, count, many, optional, read_json, record, text
-from normexport.module_paths import FOLDED, module_path
 from normexport.onnx_export.layers import Layer, present
 
 FORMAT = 1

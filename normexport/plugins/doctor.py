@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import normexport
 from normexport.errors import UsageError
 from normexport.io.json_files import BadJson, parse_json, record, text
 from normexport.plugins.elf import Elf, NotElf, newest, version_key
@@ -182,7 +181,7 @@ def _cuda(elf: Elf) -> list[Check]:
 def _probed(path: Path, component: str, quick: bool) -> list[Check]:
     """Findings of the child, and how it ended."""
     command = [sys.executable, *_PROBE, str(path.resolve()), component]
-    package = str(Path(normexport.__file__).parents[1])
+    package = str(Path(__file__).parents[2])
     paths = os.pathsep.join(part for part in (package, os.environ.get("PYTHONPATH", "")) if part)
     try:
         done = subprocess.run(

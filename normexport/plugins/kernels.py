@@ -1,6 +1,6 @@
 """The compiled kernels through ctypes: the C structs, the loaded library, and a call by pointer.
 
-`normexport.runtime.native` is the door for arrays and tensors; this is what lies behind it.
+`normexport.plugins.norm_call` is the door for arrays and tensors; this is what lies behind it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import os
 import pwd
 from pathlib import Path
 
-import normexport
+from normexport._version import __version__
 from normexport.errors import MissingComponent, UsageError
 from normexport.plugins.private import private
 
@@ -32,7 +32,7 @@ def build_command(name: str) -> str:
 
 def checkout() -> Path | None:
     """The folder above the package, where that is a checkout with the sources of the plugins."""
-    root = Path(normexport.__file__).parents[1]
+    root = Path(__file__).parents[2]
     return root if (root / "plugins" / "CMakeLists.txt").is_file() else None
 
 
@@ -54,7 +54,7 @@ def build_folder() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not cache.is_absolute():  # as its specification has it: a relative one is not set
         cache = _home() / ".cache"
-    return cache / "normexport" / f"plugins-{normexport.__version__}"
+    return cache / "normexport" / f"plugins-{__version__}"
 
 
 def _home() -> Path:

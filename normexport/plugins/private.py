@@ -14,7 +14,6 @@ import pwd
 import stat
 from pathlib import Path
 
-import normexport
 from normexport.errors import UsageError
 
 
@@ -51,7 +50,7 @@ def _weakness(path: Path, found: os.stat_result) -> str:
 
 def _trusted() -> set[int]:
     """root (whoever owns /, where user ids are mapped), this user, and the owner of the Python code that runs here."""
-    return {0, os.geteuid(), os.stat("/").st_uid, os.stat(normexport.__file__).st_uid}
+    return {0, os.geteuid(), os.stat("/").st_uid, os.stat(__file__).st_uid}
 
 
 def _is_own_group(group: int) -> bool:

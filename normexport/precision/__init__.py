@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from normexport.precision.accuracy import Accuracy, Labelled, Limits, evaluate
 from normexport.precision.collected import collect
-from normexport.precision.half import Half
-from normexport.precision.lower import lower
-from normexport.precision.lowered import Int8, Judged, Lowered, Precision
+from normexport.precision.half.search import Half
+from normexport.precision.reduce import reduce_precision
+from normexport.precision.reduced import Int8, Judged, Precision, Reduced
 
 __all__ = [
     "Accuracy",
@@ -15,9 +15,9 @@ __all__ = [
     "Judged",
     "Labelled",
     "Limits",
-    "Lowered",
     "Precision",
+    "Reduced",
     "collect",
     "evaluate",
-    "lower",
+    "reduce_precision",
 ]

@@ -12,8 +12,8 @@ import onnx_ir as ir
 
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
-from normexport.parity.inputs import samples_in, sliced
 from normexport.precision.decisions import Decision, channel_axes, decisions, values_of
+from normexport.proof.inputs.batches import samples_in, sliced
 from normexport.runtime import Array, Feeds, Runtime
 
 BATCH = 64

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from normexport.passes.nodes import op
-from normexport.passes.shapes import Shapes
+from normexport.graphs.nodes import op
+from normexport.graphs.shapes import Shapes
 from normexport.runtime import Array
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)

@@ -18,8 +18,8 @@ from normexport.errors import UsageError
 from normexport.io.images import SUFFIXES, read_pixels
 from normexport.io.numpy_files import opened_arrays
 from normexport.onnx_export import InputSpec
-from normexport.parity.inputs import arrays_of, check_shape, fitting
-from normexport.precision.slices import count_in, slices_of
+from normexport.precision.npz_stream import count_in, slices_of
+from normexport.proof.inputs.batches import arrays_of, check_shape, fitting
 from normexport.runtime import Array, Feeds
 
 BATCH = 8  # samples run at a time; a ResNet-50 at 224x224 holds 87 MB of tensors per sample

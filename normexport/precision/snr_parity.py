@@ -16,14 +16,14 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.onnx_export import InputSpec, Layer
-from normexport.parity import choose_batches
-from normexport.parity.check import CAPTURE_BYTES
-from normexport.parity.inputs import LARGE_SAMPLE
 from normexport.precision.accuracy import DEFAULT, Limits
 from normexport.precision.collected import Collected, Data, collect, named_as
 from normexport.precision.file_precision import input_ranges, stored_as
 from normexport.precision.output_errors import output_errors
 from normexport.precision.snr import OutputError, measure_output
+from normexport.proof import choose_batches
+from normexport.proof.check import CAPTURE_BYTES
+from normexport.proof.inputs.batches import LARGE_SAMPLE
 from normexport.runtime import Array, Feeds, OnnxRuntime, Runtime, release_memory
 from normexport.verdicts import Judgement, Verdict, inconclusive, together
 

@@ -13,8 +13,8 @@ from normexport.runtime.memory import release_memory
 from normexport.runtime.onnx_runtime import OnnxRuntime
 
 if TYPE_CHECKING:
+    from normexport.runtime.tensorrt_runtime import TensorRTRuntime
     from normexport.runtime.torch_runtime import TorchRuntime
-    from normexport.runtime.trt import TensorRTRuntime
 
 __all__ = [
     "Array",
@@ -36,7 +36,7 @@ def __getattr__(name: str) -> Any:
 
         return TorchRuntime
     if name == "TensorRTRuntime":
-        from normexport.runtime.trt import TensorRTRuntime
+        from normexport.runtime.tensorrt_runtime import TensorRTRuntime
 
         return TensorRTRuntime
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

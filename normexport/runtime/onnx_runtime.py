@@ -11,11 +11,11 @@ import onnx
 import onnx_ir as ir
 
 from normexport.errors import FoldError, MissingComponent, UsageError
+from normexport.io.onnx_model import opened_model, split_weights
 from normexport.norms.own_bodies import require_own_bodies
-from normexport.onnx_files import opened_model, split_weights
-from normexport.runtime import native_ops
+from normexport.runtime import ort_library
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked, port
-from normexport.runtime.jitter import jittered
+from normexport.runtime.baseline_weights import jittered
 from normexport.runtime.memory import release_memory
 
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # the others drop "tensor(...)" alone
@@ -32,7 +32,7 @@ class OnnxRuntime:
     Args:
         model: a model or the path of one.
         threads: threads per operator, None: ONNX Runtime's choice.
-        jitter: a seed moves every weight by up to a unit roundoff (`normexport.runtime.jitter`).
+        jitter: a seed moves every weight by up to a unit roundoff (`normexport.runtime.baseline_weights`).
         native: live norms run on the kernels of the custom-op library where it was built
             (`normexport plugins build`), else, or with False, on the bodies in the file. `name` tells which.
 
@@ -59,7 +59,7 @@ class OnnxRuntime:
         if jitter is not None:
             self._model = jittered(self._model, jitter)
         self._threads = threads
-        self._library = native_ops.library_for(self._model) if native else None
+        self._library = ort_library.library_for(self._model) if native else None
         self.name = "ONNX Runtime with native norms" if self._library else "ONNX Runtime"
         self._values = _inner_values(self._model)
         self.dropped: Mapping[str, str] = {}
@@ -96,7 +96,7 @@ class OnnxRuntime:
         options.log_severity_level = _FATAL
         options.enable_cpu_mem_arena = False  # give memory back between runs; parity runs few, large ones
         if self._library is not None:
-            native_ops.register(options, self._library)
+            ort_library.register(options, self._library)
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         proto, weights = split_weights(self._model, "weights")

@@ -19,8 +19,8 @@ from normexport.checkpoint.loose import loose_numbers, same_number
 from normexport.errors import NormExportError
 from normexport.onnx_export import InputSpec
 from normexport.runtime.base import Array, Feeds
+from normexport.runtime.float64_torch import LARGE
 from normexport.runtime.torch_runtime import TorchRuntime
-from normexport.runtime.widen import LARGE
 
 #: Two runs differ by rounding where a buffer lies otherwise in memory; by this share of the result they do not.
 _ROUNDING = 1e-4

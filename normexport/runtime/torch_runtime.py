@@ -18,10 +18,10 @@ from normexport.errors import CheckpointError, NormExportError, UsageError
 from normexport.io.quiet import hushed
 from normexport.onnx_export import InputSpec, Layer
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked
+from normexport.runtime.baseline_sums import StraightSums
+from normexport.runtime.baseline_weights import jitter_module
 from normexport.runtime.control_flow import uncompiled
-from normexport.runtime.jitter import jitter_module
-from normexport.runtime.straight_sums import StraightSums
-from normexport.runtime.widen import InFloat64, convert_small, shared_copy
+from normexport.runtime.float64_torch import InFloat64, convert_small, shared_copy
 
 _CALL_SUFFIX = re.compile(r"@\d+$")  # torch.export.unflatten names a module's later, differing calls path@1
 
@@ -37,7 +37,7 @@ class TorchRuntime:
         dtype: "float64", "float32", "float16" or "bfloat16": the precision of weights, inputs and constants.
         layers: module outputs that may be captured, by their tensor name.
         jitter: a seed makes the runtime a baseline: every weight moves by up to a unit roundoff
-            (`normexport.runtime.jitter`), long sums are added plainly (`normexport.runtime.straight_sums`).
+            (`normexport.runtime.baseline_weights`), long sums are added plainly (`normexport.runtime.baseline_sums`).
     """
 
     passive_capture = True

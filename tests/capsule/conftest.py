@@ -10,7 +10,9 @@ import onnxruntime
 import pytest
 from capsule import sealed_net
 
-from normexport import capsule, pipeline
+import normexport
+from normexport import capsule
+from normexport.reports import Conversion
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Sealed:
     """A folder with model.pt2, its conversion in out/ and c.npz."""
 
     folder: Path
-    report: pipeline.Conversion
+    report: Conversion
 
     @property
     def path(self) -> Path:
@@ -47,7 +49,7 @@ class Sealed:
 def sealed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sealed")
     sealed_net.saved(sealed_net.trained(), folder / "model.pt2")
-    config = pipeline.ConvertConfig(capsule=folder / "c.npz")
-    report = pipeline.convert(folder / "model.pt2", folder / "out", config=config)
+    config = normexport.ConvertConfig(capsule=folder / "c.npz")
+    report = normexport.convert(folder / "model.pt2", folder / "out", config=config)
     assert report.passed
     return Sealed(folder, report)

@@ -10,7 +10,8 @@ import torch
 from capsule import sealed_net
 from onnx import numpy_helper
 
-from normexport import capsule, pipeline
+import normexport
+from normexport import capsule, proof
 from normexport.capsule import Signal, Within
 from normexport.errors import UsageError
 from normexport.precision import Half, Int8
@@ -45,8 +46,8 @@ def converted(folder, precision, **config):
     model = Scored()
     model.load_state_dict(sealed_net.trained().state_dict())
     sealed_net.saved(model.eval(), folder / "model.pt2")
-    how = pipeline.ConvertConfig(precision=precision, capsule=folder / "c.npz", **config)
-    report = pipeline.convert(folder / "model.pt2", folder / "out", config=how)
+    how = normexport.ConvertConfig(precision=precision, capsule=folder / "c.npz", **config)
+    report = normexport.convert(folder / "model.pt2", folder / "out", config=how)
     assert report.passed
     return report
 
@@ -166,14 +167,14 @@ def test_nan_outside_of_a_sample_fails(tmp_path, small):
 
 def test_a_conversion_that_fails_writes_no_capsule(tmp_path, monkeypatch):
     sealed_net.saved(sealed_net.trained(), tmp_path / "model.pt2")
-    how = pipeline.ConvertConfig(capsule=tmp_path / "c.npz")
-    check_model = pipeline.parity.check_model
+    how = normexport.ConvertConfig(capsule=tmp_path / "c.npz")
+    check_model = proof.check_model
 
     def wrong(model, *args, **kwargs):
         return check_model(sealed_net.Headed().eval(), *args, **kwargs)
 
-    monkeypatch.setattr(pipeline.parity, "check_model", wrong)
-    report = pipeline.convert(tmp_path / "model.pt2", tmp_path / "out", config=how)
+    monkeypatch.setattr(proof, "check_model", wrong)
+    report = normexport.convert(tmp_path / "model.pt2", tmp_path / "out", config=how)
     assert not report.passed
     assert not (tmp_path / "c.npz").exists()
     assert tmp_path / "c.npz" not in report.files
@@ -181,8 +182,8 @@ def test_a_conversion_that_fails_writes_no_capsule(tmp_path, monkeypatch):
 
 def test_the_rules_are_of_the_outputs_kind(tmp_path, images):
     sealed_net.saved(sealed_net.trained(), tmp_path / "model.pt2")
-    how = pipeline.ConvertConfig(precision=Int8(images, min_snr=10.0), capsule=tmp_path / "c.npz")
-    pipeline.convert(tmp_path / "model.pt2", tmp_path / "out", config=how)
+    how = normexport.ConvertConfig(precision=Int8(images, min_snr=10.0), capsule=tmp_path / "c.npz")
+    normexport.convert(tmp_path / "model.pt2", tmp_path / "out", config=how)
     outputs = capsule.read(tmp_path / "c.npz").runs[0].outputs
     assert [type(output.rule) for output in outputs] == [Signal, Within, Signal]
     assert capsule.prove(tmp_path / "c.npz", tmp_path / "out" / "model.onnx").judgement.passed

@@ -14,9 +14,9 @@ from checkpoint import pickle_parts as parts
 from checkpoint.support import Payload, refused, save
 from torch import nn
 
-from normexport import pipeline
+import normexport
 from normexport.checkpoint import load
-from normexport.checkpoint.unpickle import unpickle
+from normexport.checkpoint.pickles.unpickle import unpickle
 
 MAKE = (os.mkdir.__module__, "mkdir")
 HONEST = parts.mapping(w=parts.tensor())
@@ -245,6 +245,6 @@ def test_trust_opens_archives_of_any_form(tmp_path):
 def test_an_honest_module_is_inspected_through_its_export(tmp_path):
     """The refusals above are of what is hostile: names with digits, dashes and letters of any language export."""
     net = nn.Sequential(OrderedDict([("1x1", nn.Conv2d(3, 4, 1)), ("größe-2", nn.BatchNorm2d(4)), ("b c", nn.ReLU())]))
-    result = pipeline.inspect(load(save(tmp_path / "m.pt", net.eval())), ["3x4x4"])
+    result = normexport.inspect(load(save(tmp_path / "m.pt", net.eval())), ["3x4x4"])
     assert [norm.path for norm in result.norms] == ["größe-2"]
     shutil.rmtree(tmp_path / "absent", ignore_errors=True)

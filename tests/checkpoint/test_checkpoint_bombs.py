@@ -14,7 +14,7 @@ from checkpoint.support import refused, save
 from torch import nn
 
 from normexport.checkpoint import load
-from normexport.checkpoint.pickle_machine import MOST_IN_MEMO, MOST_INSTRUCTIONS, MOST_OBJECTS
+from normexport.checkpoint.pickles.machine import MOST_IN_MEMO, MOST_INSTRUCTIONS, MOST_OBJECTS
 
 LIST, RANGE, BYTES = (parts.name("__builtin__", word) for word in ("list", "range", "bytes"))
 LINEAR = parts.name("torch.nn.modules.linear", "Linear")

@@ -20,7 +20,7 @@ from checkpoint.support import (
 )
 from torch import nn
 
-from normexport import pipeline
+import normexport
 from normexport.checkpoint import load
 from normexport.errors import CheckpointError, UsageError
 
@@ -134,7 +134,7 @@ def test_a_model_made_in_double_computes_in_what_its_file_has(tmp_path):
     assert {value.dtype for value in checkpoint.model.parameters()} == {torch.float32}
     assert "the model's float64 is computed in float32, which the file has" in checkpoint.notes
     assert_same(forward(checkpoint.model), own_forward(net))
-    assert pipeline.inspect(checkpoint, ["3x7x7"]).outcomes
+    assert normexport.inspect(checkpoint, ["3x7x7"]).outcomes
 
 
 def test_a_file_in_double_stays_double(tmp_path):

@@ -13,9 +13,9 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 import normexport.nn as nxnn
 from normexport.checkpoint import load
-from normexport.checkpoint.layer_attributes import ATTRIBUTES
-from normexport.checkpoint.rebuild_modules import module_classes
-from normexport.checkpoint.unpickle import unpickle
+from normexport.checkpoint.pickles.layer_attributes import ATTRIBUTES
+from normexport.checkpoint.pickles.rebuild_modules import module_classes
+from normexport.checkpoint.pickles.unpickle import unpickle
 
 #: Arguments that make one of every layer, by their names.
 GIVEN = {

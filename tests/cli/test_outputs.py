@@ -82,10 +82,11 @@ def wide(tmp_path_factory):
 
 def test_a_model_over_2_gb_names_both_of_its_files(wide, run, tmp_path, monkeypatch):
     """In the terminal, in JSON, and in what Python gets."""
-    from normexport import folding, onnx_files, outputs
+    from normexport.io import onnx_model
+    from normexport.verbs import fold, outputs
 
-    small = functools.partial(onnx_files.save_onnx, limit=1000)
-    for module in (folding, outputs):
+    small = functools.partial(onnx_model.save_onnx, limit=1000)
+    for module in (fold, outputs):
         monkeypatch.setattr(module, "save_onnx", small)
     for command, source, output in (("export", wide, "a.onnx"), ("fold", "a.onnx", "b.onnx")):
         data = f"{output}.data"
@@ -95,15 +96,16 @@ def test_a_model_over_2_gb_names_both_of_its_files(wide, run, tmp_path, monkeypa
         assert [line.split()[-3] for line in shown.stdout.splitlines() if data in line] == [data]
         told = json.loads(run(command, source, "-o", f"json/{output}", "--json").stdout)
         assert told["files"][:2] == [f"json/{output}", f"json/{data}"]
-    assert folding.fold("a.onnx", "c.onnx").files == (Path("c.onnx"), Path("c.onnx.data"))
+    assert fold.fold("a.onnx", "c.onnx").files == (Path("c.onnx"), Path("c.onnx.data"))
     assert {"b.onnx", "b.onnx.data"} < {path.name for path in tmp_path.iterdir()}
 
 
 def test_convert_again_replaces_model_and_data_together(wide, run, tmp_path, monkeypatch):
-    from normexport import onnx_files, outputs
+    from normexport.io import onnx_model
+    from normexport.verbs import outputs
 
-    small = functools.partial(onnx_files.save_onnx, limit=1000)
-    for save, data in ((small, "model.onnx.data"), (small, "model.onnx.1.data"), (onnx_files.save_onnx, None)):
+    small = functools.partial(onnx_model.save_onnx, limit=1000)
+    for save, data in ((small, "model.onnx.data"), (small, "model.onnx.1.data"), (onnx_model.save_onnx, None)):
         monkeypatch.setattr(outputs, "save_onnx", save)
         told = json.loads(run("convert", wide, "-o", "out", "--json").stdout)
         assert told["passed"]

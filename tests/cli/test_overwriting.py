@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 import normexport
 from normexport.errors import UsageError
-from normexport.overwriting import check_outputs
+from normexport.io.overwriting import check_outputs
 
 needs_tensorrt = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="TensorRT for RTX is not installed: normexport[rtx]"
@@ -82,7 +82,7 @@ def test_fold_sees_through_other_names_of_what_it_reads(split, run, tmp_path, li
 
 
 def test_fold_of_a_model_in_memory_does_not_write_over_its_data_either(split, tmp_path):
-    from normexport.onnx_files import open_onnx
+    from normexport.io.onnx_model import open_onnx
 
     before = contents(tmp_path)
     for output in ("model.onnx.data", "model.onnx"):

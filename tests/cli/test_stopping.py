@@ -89,7 +89,7 @@ def processes_in(folder):
 
 @SIGNALS
 def test_a_signal_undoes_what_was_written_and_names_itself(number, converted, started, tmp_path):
-    process = started(waiting_in("normexport.files._move"), "fold", converted / "model.onnx", "-o", "new/x.onnx")
+    process = started(waiting_in("normexport.io.atomic._move"), "fold", converted / "model.onnx", "-o", "new/x.onnx")
     wait_for(tmp_path / "reached", process)
     (hidden,) = (tmp_path / "new").iterdir()
     assert [file.name for file in hidden.iterdir()] == ["x.onnx"]  # the whole model is there, and not in its place yet
@@ -100,7 +100,7 @@ def test_a_signal_undoes_what_was_written_and_names_itself(number, converted, st
 
 
 def test_two_signals_undo_as_much_as_one(converted, started, tmp_path):
-    process = started(waiting_in("normexport.files._move"), "fold", converted / "model.onnx", "-o", "new/x.onnx")
+    process = started(waiting_in("normexport.io.atomic._move"), "fold", converted / "model.onnx", "-o", "new/x.onnx")
     wait_for(tmp_path / "reached", process)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
         process.send_signal(number)
@@ -154,7 +154,7 @@ def test_a_signal_that_python_drops_comes_again(started, tmp_path):
 @SIGNALS
 def test_what_the_caller_ignores_stays_ignored(number, converted, started, tmp_path):
     """As nohup has it for SIGHUP."""
-    code = waiting_in("normexport.files._move").replace("time.sleep(60)", "time.sleep(0.5)")
+    code = waiting_in("normexport.io.atomic._move").replace("time.sleep(60)", "time.sleep(0.5)")
     ignoring = f"import signal; signal.signal({int(number)}, signal.SIG_IGN)\n"
     process = started(ignoring + code, "fold", converted / "model.onnx", "-o", "x")
     wait_for(tmp_path / "reached", process)
@@ -165,7 +165,7 @@ def test_what_the_caller_ignores_stays_ignored(number, converted, started, tmp_p
 
 def test_a_signal_to_a_build_ends_the_builder_too(converted, started, tmp_path):
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
-    where = "normexport.engine.prove.check_precision"  # the builder is at work then
+    where = "normexport.engine.verify.check_precision"  # the builder is at work then
     process = started(waiting_in(where), "build", converted / "model.onnx", "-o", "new/x.plan", "--target", "sm89")
     wait_for(tmp_path / "reached", process)
     assert len(processes_in(tmp_path)) == 2
@@ -177,7 +177,7 @@ def test_a_signal_to_a_build_ends_the_builder_too(converted, started, tmp_path):
 
 
 def test_a_convert_that_is_stopped_midway_leaves_nothing(made, started, tmp_path):
-    process = started(waiting_in("normexport.parity.check_model"), "convert", made / "model.pt2", "-o", "new/out")
+    process = started(waiting_in("normexport.proof.check_model"), "convert", made / "model.pt2", "-o", "new/out")
     wait_for(tmp_path / "reached", process)
     (hidden,) = (tmp_path / "new" / "out").iterdir()
     assert {file.name for file in hidden.iterdir()} == {"model.onnx", "model.layers.json"}

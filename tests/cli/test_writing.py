@@ -1,4 +1,4 @@
-"""Everything that normexport writes goes through `normexport.files`: told from the code, and seen from outside."""
+"""Everything that normexport writes goes through `normexport.io.atomic`: told from the code, and seen from outside."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ ROOT = Path(__file__).parents[2]
 
 #: Functions that may write, and why; all others call these.
 WRITERS = {
-    "normexport/files.py": "the home of writing",
-    "normexport/hidden_folder.py": "the home of hidden folders",
-    "normexport/weight_files.py remove_unread": "removes what the model before was written with",
-    "normexport/onnx_files.py save_onnx": "into temporary paths of replacing_all",
-    "normexport/onnx_files.py _write_arrays": "into a temporary path of save_onnx",
-    "normexport/folding.py _write": "into a temporary path of replacing",
+    "normexport/io/atomic.py": "the home of writing",
+    "normexport/io/hidden_folder.py": "the home of hidden folders",
+    "normexport/io/weight_files.py remove_unread": "removes what the model before was written with",
+    "normexport/io/onnx_model.py save_onnx": "into temporary paths of replacing_all",
+    "normexport/io/onnx_model.py _write_arrays": "into a temporary path of save_onnx",
+    "normexport/verbs/fold.py _write": "into a temporary path of replacing",
     "normexport/capsule/writing.py write": "into a temporary path of replacing",
-    "normexport/plans.py run_plan": "into a temporary path of replacing",
+    "normexport/verbs/run.py run": "into a temporary path of replacing",
     "normexport/engine/build.py build_engine": "into a temporary path of replacing_all",
     "normexport/engine/worker.py build": "into a temporary path that build_engine gives; a script without normexport",
     "normexport/engine/worker.py _keep_timings": "as build",
-    "normexport/engine/child.py __init__": "the log, into a scratch folder",
-    "normexport/engine/child.py _environment": "a link, into a scratch folder",
+    "normexport/engine/builder_process.py __init__": "the log, into a scratch folder",
+    "normexport/engine/builder_process.py _environment": "a link, into a scratch folder",
     "normexport/checkpoint/pt2/samples.py": "into memory",
     "normexport/runtime/guarded.py _answer": "nothing: it silences a copy of the process",
     "normexport/plugins/build.py build": "the build's own folder, which CMake writes too",
@@ -87,7 +87,7 @@ def test_only_the_writers_write():
         for function, call in writing_calls(file):
             writer = name if name in WRITERS else f"{name} {function}"
             reading_only = call == "os.open" and name in _OPENS_TO_READ
-            assert writer in WRITERS or reading_only, f"{writer} calls {call}: let it go through normexport.files"
+            assert writer in WRITERS or reading_only, f"{writer} calls {call}: let it go through normexport.io.atomic"
             found.add(writer)
     assert set(WRITERS) <= found, "a writer that writes no more"
 

@@ -11,7 +11,7 @@ import pytest
 from emulated import HOPPER, KINDS, LAYOUTS, TURING, Norm, run
 
 from normexport.errors import MissingComponent
-from normexport.runtime import native
+from normexport.plugins import norm_call
 
 pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
 
@@ -21,7 +21,7 @@ SHAPES = [(2, 5, 63), (3, 37, 16), (1, 3, 1), (4, 6, 1), (2, 3, 1200), (1, 2, 30
 @pytest.fixture(scope="module", autouse=True)
 def _native_kernels() -> None:
     try:
-        native.target()
+        norm_call.target()
     except MissingComponent as error:
         pytest.skip(f"the CPU kernels are not built: {error}")
 
@@ -34,7 +34,7 @@ def test_cpu_cuda_and_numpy_give_the_same_bytes(kind: str, instance: bool) -> No
         norm = Norm(kind, "int8", instance=instance, k=min(10, n), chunks=16, epsilon=0.5)
         x, scale, bias = expected.sample(norm, shape, seed=number)
         right = expected.reference(norm, x, scale, bias)
-        cpu = native.norm(kind, x, scale, bias, epsilon=0.5, instance=instance, k=norm.k, chunks=16)
+        cpu = norm_call.norm(kind, x, scale, bias, epsilon=0.5, instance=instance, k=norm.k, chunks=16)
         np.testing.assert_array_equal(cpu, right, err_msg=f"CPU {shape}")
         for device in (TURING, HOPPER):
             cuda = run(norm, x, scale, bias, device=device, seed=number)
@@ -46,5 +46,5 @@ def test_the_layout_does_not_change_a_byte() -> None:
     for kind, layout in product(KINDS, LAYOUTS):
         norm = Norm(kind, "int8", layout, k=10)
         x, scale, bias = expected.sample(norm, (3, 21, 40))
-        cpu = native.norm(kind, x, scale, bias, k=10, chunks=norm.chunks)
+        cpu = norm_call.norm(kind, x, scale, bias, k=10, chunks=norm.chunks)
         np.testing.assert_array_equal(run(norm, x, scale, bias).y, cpu, err_msg=layout)

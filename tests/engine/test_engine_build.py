@@ -14,7 +14,7 @@ import pytest
 from engine import networks
 from onnx import helper
 
-from normexport.engine import EngineConfig, ShapeRange, build_engine, check_plan, manifest_path, read_manifest
+from normexport.engine import EngineConfig, ShapeRange, build_engine, manifest_path, read_manifest, require_same_plan
 from normexport.errors import EngineError, MissingComponent, UsageError
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
@@ -78,10 +78,10 @@ def test_the_manifest_describes_the_plan_the_file_and_the_network(model, plan):
 
 def test_a_plan_that_was_changed_is_not_the_manifests(model, plan):
     manifest = build_engine(model, plan, FAST)
-    check_plan(plan, manifest)
+    require_same_plan(plan, manifest)
     plan.write_bytes(plan.read_bytes()[:-1] + b"!")
     with pytest.raises(UsageError, match="not the plan that its manifest describes"):
-        check_plan(plan, manifest)
+        require_same_plan(plan, manifest)
 
 
 def test_shapes_given_for_one_end_alone_fix_the_input(model, plan):

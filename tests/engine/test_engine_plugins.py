@@ -17,7 +17,7 @@ from normexport import norms
 from normexport.engine import EngineConfig, build_engine
 from normexport.engine.prepare import prepare
 from normexport.errors import EngineError
-from normexport.onnx_files import open_onnx, save_onnx
+from normexport.io.onnx_model import open_onnx, save_onnx
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
 pytestmark = pytest.mark.skipif(plugin_build.missing() is not None, reason=str(plugin_build.missing()))

@@ -13,12 +13,12 @@ import normexport
 from examples import index
 from normexport.engine import EngineConfig, build_engine
 from normexport.engine.prepare import PluginNode
-from normexport.engine.prove import check_plugins, check_precision, precisions
+from normexport.engine.verify import check_plugins, check_precision, precisions
 from normexport.errors import EngineError
-from normexport.onnx_files import save_onnx
-from normexport.precision.calibration import calibrate
-from normexport.precision.half import Half, halve
-from normexport.precision.int8 import quantize
+from normexport.io.onnx_model import save_onnx
+from normexport.precision.half.search import Half, halve
+from normexport.precision.int8.calibration import calibrate
+from normexport.precision.int8.quantise import quantize
 
 MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 

@@ -18,9 +18,10 @@ from normexport.engine.manifest import (
     manifest_text,
     read_manifest,
 )
+from normexport.engine.plan_inputs import plan_inputs
 from normexport.errors import UsageError
-from normexport.parity import standard_batches
-from normexport.plans import batch_sizes, plan_inputs
+from normexport.proof import standard_batches
+from normexport.proof.plan_candidate import batch_sizes
 
 MANIFEST = Manifest(
     plan=FileId("m.plan", 7, "0" * 64),

@@ -7,7 +7,7 @@ import pytest
 from engine import networks
 from onnx import TensorProto, helper, numpy_helper
 
-from normexport.engine.scan import has_nodes_of
+from normexport.io.onnx_scan import has_nodes_of
 
 
 def scanned(path, nodes, functions=(), weights=b"weights!") -> bool:

@@ -13,10 +13,10 @@ from engine import networks
 from normexport_cli.app import app
 from typer.testing import CliRunner
 
-from normexport import plans
 from normexport.engine import EngineConfig, ShapeRange, build_engine, manifest_path, read_manifest
 from normexport.engine.manifest import manifest_text
 from normexport.errors import EngineError, MissingComponent, UsageError
+from normexport.proof import plan_candidate
 from normexport.runtime import TensorRTRuntime
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
@@ -130,13 +130,13 @@ def test_the_plugin_library_must_be_the_one_the_plan_was_built_with(folder):
 
 def test_batch_sizes_of_a_judgement_are_those_the_profile_has(folder):
     manifest = read_manifest(folder / "model.plan")
-    assert plans.batch_sizes(manifest) == (2, 7, 16)
-    (spec,) = plans.plan_inputs(manifest)
+    assert plan_candidate.batch_sizes(manifest) == (2, 7, 16)
+    (spec,) = plan_candidate.plan_inputs(manifest)
     assert (spec.name, spec.shape, spec.dtype, spec.batched) == ("x", (8, 16, 16), "float32", True)
 
 
 def test_a_plan_is_held_to_the_precision_that_most_layers_have(folder):
     manifest = read_manifest(folder / "model.plan")
-    assert plans.precision_of(manifest) == "float32"
-    assert plans.precision_of(replace(manifest, precision={"float32": 1, "float16": 20})) == "float16"
-    assert plans.precision_of(replace(manifest, precision={})) == "float32"
+    assert plan_candidate.precision_of(manifest) == "float32"
+    assert plan_candidate.precision_of(replace(manifest, precision={"float32": 1, "float16": 20})) == "float16"
+    assert plan_candidate.precision_of(replace(manifest, precision={})) == "float32"

@@ -7,10 +7,10 @@ import pytest
 from examples import data, index
 from normexport import onnx_export
 from normexport.checkpoint import load
-from normexport.folding import FOLDING
+from normexport.folding import fold
 from normexport.onnx_export import parse_inputs
-from normexport.passes import fold
-from normexport.precision import Half, Int8, Judged, lower
+from normexport.precision import Half, Int8, Judged, reduce_precision
+from normexport.verbs.fold import FOLDING
 
 # One of each network and kind; benchmarks/precision_examples.py measures all 21.
 FILES = (
@@ -50,12 +50,12 @@ def test_accuracy_holds_with_nothing_left_out(config, drop, snr, folded, images)
     entry, inputs, model = folded
     train, test = images
     judged = Judged({inputs[0].name: test.input}, test.labels)
-    lowered = lower(model, config(list(train.input[:512])), inputs, judged=judged)
-    accuracy = lowered.precision.accuracy
-    assert lowered.precision.passed
-    assert lowered.precision.kept == ()
+    reduced = reduce_precision(model, config(list(train.input[:512])), inputs, judged=judged)
+    accuracy = reduced.precision.accuracy
+    assert reduced.precision.passed
+    assert reduced.precision.kept == ()
     assert accuracy.correct >= entry["correct"] - 10 * drop - 1e-9  # of 1,000: ten images are a point
     assert accuracy.snr_db >= snr
     if "instance" in str(entry["kind"]) and isinstance(config([]), Int8):
-        assert [each.reason for each in lowered.precision.norms] == [""] * 3
-        assert sum(node.op_type == "QL1InstanceNorm" for node in lowered.model.graph) == 3
+        assert [each.reason for each in reduced.precision.norms] == [""] * 3
+        assert sum(node.op_type == "QL1InstanceNorm" for node in reduced.model.graph) == 3

@@ -48,8 +48,8 @@ def _samples(path: str) -> None:
 
 def _calibration(cache: str, model: str) -> None:
     """A calibration cache for a model."""
-    from normexport.onnx_files import open_onnx
-    from normexport.precision.calibration import read_calibration
+    from normexport.io.onnx_model import open_onnx
+    from normexport.precision.int8.calibration import read_calibration
 
     read_calibration(Path(cache), open_onnx(Path(model)), "mse")
 

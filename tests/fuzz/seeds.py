@@ -107,16 +107,16 @@ def programs() -> dict[str, bytes]:
 @cache
 def graphs() -> dict[str, Files]:
     """ONNX files: norms folded, norms as operators with bodies, naive norms, weights in a file beside, subgraphs."""
-    from normexport import pipeline
+    import normexport
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "weights.pth").write_bytes(checkpoints()["state"])
-        loaded = pipeline.load(folder / "weights.pth", model=FACTORY)
-        pipeline.export(loaded, (SHAPE,), folder / "live.onnx")
-        from normexport import folding
+        loaded = normexport.load(folder / "weights.pth", model=FACTORY)
+        normexport.export(loaded, (SHAPE,), folder / "live.onnx")
+        import normexport
 
-        folding.fold(folder / "live.onnx", folder / "folded.onnx")
+        normexport.fold(folder / "live.onnx", folder / "folded.onnx")
         live, folded = (folder / "live.onnx").read_bytes(), (folder / "folded.onnx").read_bytes()
     naive = _naive()
     files = {name: {"model.onnx": data} for name, data in {"live": live, "folded": folded, "naive": naive}.items()}
@@ -218,13 +218,13 @@ def manifest(plan: bytes, plugin: bool = False) -> bytes:
 @cache
 def capsule() -> Files:
     """A capsule, and the ONNX file that it was made with."""
-    from normexport import pipeline
+    import normexport
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "weights.pth").write_bytes(checkpoints()["state"])
-        config = pipeline.ConvertConfig(capsule=folder / "capsule.npz", batches=(1, 2))
-        pipeline.convert(pipeline.load(folder / "weights.pth", model=FACTORY), folder / "out", (SHAPE,), config)
+        config = normexport.ConvertConfig(capsule=folder / "capsule.npz", batches=(1, 2))
+        normexport.convert(normexport.load(folder / "weights.pth", model=FACTORY), folder / "out", (SHAPE,), config)
         return {
             "capsule.npz": (folder / "capsule.npz").read_bytes(),
             "model.onnx": (folder / "out" / "model.onnx").read_bytes(),
@@ -234,20 +234,20 @@ def capsule() -> Files:
 @cache
 def layer_map() -> bytes:
     """The layer map of the live ONNX file."""
-    from normexport import pipeline
+    import normexport
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.pth"
         path.write_bytes(checkpoints()["state"])
-        pipeline.export(pipeline.load(path, model=FACTORY), (SHAPE,), Path(folder) / "model.onnx")
+        normexport.export(normexport.load(path, model=FACTORY), (SHAPE,), Path(folder) / "model.onnx")
         return (Path(folder) / "model.layers.json").read_bytes()
 
 
 @cache
 def calibration() -> bytes:
     """The calibration cache of the folded ONNX file."""
-    from normexport.onnx_files import open_onnx
-    from normexport.precision.calibration import calibrate
+    from normexport.io.onnx_model import open_onnx
+    from normexport.precision.int8.calibration import calibrate
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

@@ -76,7 +76,8 @@ def _capsule(report: Report, flavor: str, library: Path, folder: Path) -> None:
     """A plan judged by a capsule, with those boundaries inside it that are not fused, and a plan of a broken copy."""
     from capsule import sealed_net
 
-    from normexport import capsule, pipeline
+    import normexport
+    from normexport import capsule
     from normexport.engine import EngineConfig, build_engine
     from normexport.errors import NormExportError
 
@@ -84,8 +85,8 @@ def _capsule(report: Report, flavor: str, library: Path, folder: Path) -> None:
     config = EngineConfig(flavor=flavor, targets=("current",), plugin_library=library, debug_tensors=True)
     try:
         sealed_net.saved(sealed_net.trained(), folder / "model.pt2")
-        how = pipeline.ConvertConfig(engine=config, capsule=folder / "c.npz")
-        pipeline.convert(folder / "model.pt2", folder / "sealed", config=how)
+        how = normexport.ConvertConfig(engine=config, capsule=folder / "c.npz")
+        normexport.convert(folder / "model.pt2", folder / "sealed", config=how)
         right = capsule.prove(folder / "c.npz", folder / "sealed" / "model.plan", trust=True)
         wrong_file = sealed_net.broken(folder / "sealed" / "model.onnx", folder / "wrong.onnx", "second", 1.01)
         build_engine(wrong_file, folder / "wrong.plan", config)
@@ -107,7 +108,7 @@ def _addresses(report: Report) -> None:
     import numpy as np
     import torch
 
-    from normexport.runtime.trt_debug import array_at
+    from normexport.runtime.tensorrt_debug import array_at
 
     stream, faults = torch.cuda.current_stream().cuda_stream, []
     for dtype in ("float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool"):
@@ -126,8 +127,8 @@ def _judge_floats(op: str, flavor: str, library: Path, folder: Path) -> str:
     from engine import networks
 
     import normexport
-    from normexport.onnx_export.bodies import attach_bodies
-    from normexport.onnx_files import open_onnx, save_onnx
+    from normexport.io.onnx_model import open_onnx, save_onnx
+    from normexport.norms.bodies import attach_bodies
 
     model = open_onnx(networks.all_norms(folder / "bare.onnx", [op]))
     attach_bodies(model)
@@ -151,7 +152,7 @@ def _judge_integers(op: str, flavor: str, library: Path, folder: Path) -> str:
 
 def _plan(path: Path, flavor: str, library: Path, folder: Path):
     from normexport.engine import EngineConfig, build_engine
-    from normexport.plans import Plan
+    from normexport.runtime.tensorrt_runtime import Plan
 
     config = EngineConfig(flavor=flavor, targets=("current",), plugin_library=library)
     build_engine(path, folder / "model.plan", config)

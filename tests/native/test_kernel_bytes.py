@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from native.kernel_cases import KINDS, needs_library
 
 from normexport import norms
-from normexport.runtime import native
+from normexport.plugins import norm_call
 
 pytestmark = needs_library
 
@@ -57,7 +57,7 @@ def byte_case(draw):
 def test_every_byte_is_that_of_the_integer_reference(kind, case, threads):
     q, scale, bias, how = case
     expected = norms.quantized_reference(norms.KINDS[kind], q, scale, bias, **how)
-    assert native.norm(kind, q, scale, bias, threads=threads, **how).tobytes() == expected.tobytes()
+    assert norm_call.norm(kind, q, scale, bias, threads=threads, **how).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -68,7 +68,7 @@ def test_large_tensors_have_the_same_bytes(kind, shape):
     scale, bias = rng.uniform(20, 60, (2, shape[1])).astype(np.float32)
     for how in [{"k": 10}, {"k": 300, "chunks": 7}, {"instance": True, "k": 49, "chunks": 3}]:
         expected = norms.quantized_reference(norms.KINDS[kind], q, scale, bias, **how)
-        assert native.norm(kind, q, scale, bias, threads=2, **how).tobytes() == expected.tobytes()
+        assert norm_call.norm(kind, q, scale, bias, threads=2, **how).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,4 +78,4 @@ def test_a_mean_half_way_between_bytes_is_exact(kind):
     one, bias = np.array([40], np.float32), np.array([0.5], np.float32)
     for k in (1, 3, 80, 160):
         expected = norms.quantized_reference(norms.KINDS[kind], q, one, bias, k=k)
-        assert native.norm(kind, q, one, bias, k=k).tobytes() == expected.tobytes()
+        assert norm_call.norm(kind, q, one, bias, k=k).tobytes() == expected.tobytes()

@@ -11,8 +11,7 @@ from native.kernel_cases import case, needs_library
 
 from normexport import plugins
 from normexport.errors import MissingComponent, UsageError
-from normexport.plugins import kernels
-from normexport.runtime import native
+from normexport.plugins import kernels, norm_call
 
 pytestmark = needs_library
 
@@ -120,7 +119,7 @@ def test_a_wrong_call_says_what_is_wrong(cause, change):
     x, scale, bias = case((2, 3, 5), "float32")
     arguments = {"kind": "l1", "x": x, "scale": scale, "bias": bias, **change}
     with pytest.raises(UsageError, match=cause):
-        native.norm(**arguments)
+        norm_call.norm(**arguments)
 
 
 def test_a_read_only_out_is_refused():
@@ -128,24 +127,24 @@ def test_a_read_only_out_is_refused():
     out = np.zeros_like(x)
     out.flags.writeable = False
     with pytest.raises(UsageError, match="read-only"):
-        native.norm("l1", x, scale, bias, out=out)
+        norm_call.norm("l1", x, scale, bias, out=out)
 
 
 def test_tensors_elsewhere_are_refused():
     one = torch.ones(3)
     with pytest.raises(UsageError, match="on meta"):
-        native.norm("l1", torch.ones(2, 3, 5, device="meta"), one, one)
+        norm_call.norm("l1", torch.ones(2, 3, 5, device="meta"), one, one)
     with pytest.raises(UsageError, match="no plain dense"):
-        native.norm("l1", torch.ones(2, 3).to_sparse(), one, one)
+        norm_call.norm("l1", torch.ones(2, 3).to_sparse(), one, one)
 
 
 def test_a_tensor_gives_a_tensor_of_the_same_values():
     x, scale, bias = case((2, 3, 5), "float32")
-    y = native.norm("l1", *map(torch.from_numpy, (x, scale, bias)))
+    y = norm_call.norm("l1", *map(torch.from_numpy, (x, scale, bias)))
     assert isinstance(y, torch.Tensor)
-    assert np.array_equal(y.numpy(), native.norm("l1", x, scale, bias))
+    assert np.array_equal(y.numpy(), norm_call.norm("l1", x, scale, bias))
     every_second = torch.from_numpy(x).repeat_interleave(2, 0)[::2]
-    assert torch.equal(native.norm("l1", every_second, *map(torch.from_numpy, (scale, bias))), y)
+    assert torch.equal(norm_call.norm("l1", every_second, *map(torch.from_numpy, (scale, bias))), y)
 
 
 def test_a_missing_or_foreign_library_names_the_remedy(tmp_path, monkeypatch):
@@ -154,13 +153,13 @@ def test_a_missing_or_foreign_library_names_the_remedy(tmp_path, monkeypatch):
     kernels.load.cache_clear()
     try:
         with pytest.raises(MissingComponent, match="normexport plugins build"):
-            native.target()
+            norm_call.target()
         (tmp_path / "libnormexport_kernels.so").write_text("not a library")
         with pytest.raises(MissingComponent, match=r"can't be loaded.*normexport plugins build"):
-            native.target()
+            norm_call.target()
         monkeypatch.setattr(kernels, "ABI_VERSION", 2)
         monkeypatch.setenv("NORMEXPORT_PLUGIN_DIR", str(good))
         with pytest.raises(MissingComponent, match=r"speaks version 1.*normexport plugins build"):
-            native.target()
+            norm_call.target()
     finally:
         kernels.load.cache_clear()

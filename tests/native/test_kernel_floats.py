@@ -7,7 +7,7 @@ import pytest
 from native.kernel_cases import EPSILON, KINDS, case, check, needs_library
 
 from normexport import norms
-from normexport.runtime import native
+from normexport.plugins import norm_call
 
 pytestmark = needs_library
 
@@ -37,7 +37,7 @@ def test_every_kind_and_type_gives_the_formula(kind, dtype, instance):
 def test_bfloat16_gives_the_formula_rounded_once(kind):
     torch = pytest.importorskip("torch", reason="bfloat16 comes as torch tensors")
     x, scale, bias = (torch.from_numpy(each) for each in case((3, 5, 9, 9), "float32"))
-    y = native.norm(kind, x.bfloat16(), scale, bias, epsilon=EPSILON)
+    y = norm_call.norm(kind, x.bfloat16(), scale, bias, epsilon=EPSILON)
     exact = norms.reference(
         norms.KINDS[kind], x.bfloat16().double().numpy(), scale.numpy(), bias.numpy(), epsilon=EPSILON
     )
@@ -85,16 +85,16 @@ def test_a_constant_channel_gives_exactly_its_bias(kind, dtype):
     for value in (0.0, 0.1, -3.7, 1e4):
         x = np.full((3, 2, 700), value, dtype)
         bias = np.array([0.25, -1.5], "float64" if dtype == "float64" else "float32")
-        y = native.norm(kind, x, np.full_like(bias, 1.7), bias)
+        y = norm_call.norm(kind, x, np.full_like(bias, 1.7), bias)
         assert (y == bias.astype(dtype)[:, None]).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_element_gives_bias_and_an_empty_batch_nothing(kind):
     x, scale, bias = case((1, 4), "float32")
-    assert (native.norm(kind, x, scale, bias, k=1)[0] == bias).all()
-    assert native.norm(kind, x[:0], scale, bias).shape == (0, 4)
-    assert native.norm(kind, np.zeros((2, 4, 0), np.float32), scale, bias).shape == (2, 4, 0)
+    assert (norm_call.norm(kind, x, scale, bias, k=1)[0] == bias).all()
+    assert norm_call.norm(kind, x[:0], scale, bias).shape == (0, 4)
+    assert norm_call.norm(kind, np.zeros((2, 4, 0), np.float32), scale, bias).shape == (2, 4, 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,9 +103,9 @@ def test_one_element_gives_bias_and_an_empty_batch_nothing(kind):
 def test_a_value_that_is_not_finite_makes_its_channel_nan_and_no_other(kind, poison, dtype):
     for at in (0, 15, 240):
         x, scale, bias = case((3, 3, 241), dtype)
-        clean = native.norm(kind, x, scale, bias, threads=2)
+        clean = norm_call.norm(kind, x, scale, bias, threads=2)
         x[1, 1, at] = poison
-        y = native.norm(kind, x, scale, bias, threads=2)
+        y = norm_call.norm(kind, x, scale, bias, threads=2)
         assert np.isnan(y[:, 1]).all()
         assert (y[:, ::2] == clean[:, ::2]).all()
 
@@ -119,7 +119,7 @@ def test_half_precision_keeps_70000_values_of_mean_3_apart(kind):
 
 def test_a_result_too_large_for_float16_is_infinite():
     x = np.array([[[-1, 1]]], np.float16)
-    y = native.norm("linf", x, np.array([1e6], np.float32), np.zeros(1, np.float32))
+    y = norm_call.norm("linf", x, np.array([1e6], np.float32), np.zeros(1, np.float32))
     assert np.isposinf(y[0, 0, 1])
     assert np.isneginf(y[0, 0, 0])
 
@@ -130,7 +130,7 @@ def test_float16_results_are_rounded_to_nearest_even():
     halves = rng.integers(0x0001, 0x7BFE, 3000).astype(np.uint16)
     between = (halves.view(np.float16).astype(np.float32) + (halves + 1).view(np.float16).astype(np.float32)) / 2
     x = np.tile(np.array([-1, 1], np.float16), (1, len(between), 1))
-    y = native.norm("l2", x, between, np.zeros_like(between), epsilon=0.0)
+    y = norm_call.norm("l2", x, between, np.zeros_like(between), epsilon=0.0)
     assert (y[0, :, 1].view(np.uint16) == halves + (halves & 1)).all()
 
 
@@ -139,20 +139,20 @@ def test_float16_results_are_rounded_to_nearest_even():
 def test_memory_may_be_unaligned_strided_and_in_place(kind, dtype):
     x, scale, bias = case((6, 9, 13, 11), "float32", spread=30)
     x = x.astype(dtype)
-    expected = native.norm(kind, x, scale, bias)
+    expected = norm_call.norm(kind, x, scale, bias)
     for shift in (1, 3, 16):
         raw = np.zeros(x.size + 64, dtype)
         moved = raw[shift : shift + x.size].reshape(x.shape)
         moved[:] = x
-        assert native.norm(kind, moved, scale, bias).tobytes() == expected.tobytes()
-        assert native.norm(kind, moved, scale, bias, out=moved) is moved
+        assert norm_call.norm(kind, moved, scale, bias).tobytes() == expected.tobytes()
+        assert norm_call.norm(kind, moved, scale, bias, out=moved) is moved
         assert moved.tobytes() == expected.tobytes()
         assert not raw[:shift].any()
         assert not raw[shift + x.size :].any()
     every_second = np.zeros((12, 9, 13, 11), dtype)
     every_second[::2] = x
     out = np.zeros((18, 9, 13, 11), dtype)
-    native.norm(kind, every_second[::2], scale, bias, out=out[::3])
+    norm_call.norm(kind, every_second[::2], scale, bias, out=out[::3])
     assert out[::3].tobytes() == expected.tobytes()
     assert not out[1::3].any()
 
@@ -162,7 +162,7 @@ def test_results_beyond_the_cache_are_written_whole():
     x, scale, bias = case((16, 90, 15, 15), "float32")
     raw = np.full(x.size + 40, 7, np.float32)
     out = raw[5 : 5 + x.size].reshape(x.shape)
-    native.norm("l1", x, scale, bias, epsilon=EPSILON, out=out, threads=2)
+    norm_call.norm("l1", x, scale, bias, epsilon=EPSILON, out=out, threads=2)
     assert out.tobytes() == check("l1", x, scale, bias).tobytes()
     assert (raw[:5] == 7).all()
     assert (raw[5 + x.size :] == 7).all()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from native.kernel_cases import KINDS, case, needs_library
 
-from normexport.runtime import native
+from normexport.plugins import norm_call
 
 pytestmark = needs_library
 
@@ -21,19 +21,19 @@ def test_every_number_of_threads_gives_the_same_bytes(kind, dtype):
         x, scale, bias = case(shape, "float64", spread=25)
         x = x.astype(dtype)
         for how in [{"k": 7}, {"k": 300, "chunks": 37}, {"instance": True, "k": 20, "chunks": 3}]:
-            one = native.norm(kind, x, scale, bias, threads=1, **how)
+            one = norm_call.norm(kind, x, scale, bias, threads=1, **how)
             for threads in (2, 3, 7):
-                assert native.norm(kind, x, scale, bias, threads=threads, **how).tobytes() == one.tobytes(), how
+                assert norm_call.norm(kind, x, scale, bias, threads=threads, **how).tobytes() == one.tobytes(), how
 
 
 def test_callers_on_many_threads_get_their_own_results():
     cases = [case((2, 8, 60, 60), "float32", seed=seed) for seed in range(6)]
-    expected = [native.norm("topk", *each, threads=1) for each in cases]
+    expected = [norm_call.norm("topk", *each, threads=1) for each in cases]
     wrong = []
 
     def work(index):
         for _ in range(20):
-            if native.norm("topk", *cases[index], threads=3).tobytes() != expected[index].tobytes():
+            if norm_call.norm("topk", *cases[index], threads=3).tobytes() != expected[index].tobytes():
                 wrong.append(index)
 
     workers = [threading.Thread(target=work, args=(index,)) for index in range(len(cases))]
@@ -48,7 +48,7 @@ def test_idle_threads_sleep():
     import time
 
     x, scale, bias = case((8, 16, 60, 60), "float32")
-    native.norm("l1", x, scale, bias, threads=4)
+    norm_call.norm("l1", x, scale, bias, threads=4)
     time.sleep(0.05)
     before = time.process_time()
     time.sleep(0.5)
@@ -58,5 +58,5 @@ def test_idle_threads_sleep():
 
 def test_more_threads_than_work_is_fine():
     x, scale, bias = case((1, 1, 3), "float32")
-    one = native.norm("l2", x, scale, bias, threads=1)
-    assert np.array_equal(native.norm("l2", x, scale, bias, threads=16), one)
+    one = norm_call.norm("l2", x, scale, bias, threads=1)
+    assert np.array_equal(norm_call.norm("l2", x, scale, bias, threads=16), one)

@@ -11,9 +11,9 @@ import pytest
 from normexport import norms
 from normexport.engine.prepare import prepare
 from normexport.errors import FoldError
+from normexport.folding import fold
+from normexport.io.onnx_model import open_onnx, save_onnx
 from normexport.norms.own_bodies import require_own_bodies
-from normexport.onnx_files import open_onnx, save_onnx
-from normexport.passes import fold
 from normexport.runtime import OnnxRuntime
 
 

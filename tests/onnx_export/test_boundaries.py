@@ -9,7 +9,7 @@ from torch import nn
 from normexport import nn as nxn
 from normexport.errors import ExportError
 from normexport.onnx_export import InputSpec, export
-from normexport.parity import check_model
+from normexport.proof import check_model
 
 
 def randomise(model: nn.Module) -> nn.Module:

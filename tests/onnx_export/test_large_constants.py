@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from normexport.onnx_export.cleanup import clean
+from normexport.onnx_export.tidy import clean
 from normexport.onnx_export.torch_export import onnx_of
 
 COUNT = 10**7  # 80 MB as int64

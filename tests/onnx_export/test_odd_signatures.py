@@ -13,9 +13,9 @@ from torch import nn
 from normexport import nn as nxn
 from normexport.checkpoint import load
 from normexport.errors import ExportError
+from normexport.folding import fold
 from normexport.onnx_export import InputSpec, export
-from normexport.parity import check_model
-from normexport.passes import fold
+from normexport.proof import check_model
 from normexport.verdicts import Verdict
 
 X = InputSpec("x", (4,))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from normexport.onnx_export import Layer
-from normexport.parity import Batch, check
+from normexport.proof import Batch, check
 from normexport.runtime import Port
 
 VALUES = {f"v{i}": 1000 * (1 + i % 7) for i in range(60)}  # float32 numbers per sample

@@ -14,7 +14,7 @@ from torch import nn
 
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec, Layer
-from normexport.parity import Batch, check, check_model
+from normexport.proof import Batch, check, check_model
 from normexport.runtime import Port, TorchRuntime
 
 BATCHES = (Batch("one", 1, {"x": np.zeros((1, 2))}), Batch("two", 2, {"x": np.zeros((2, 2))}))

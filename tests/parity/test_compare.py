@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 from parity.nets import Writer, plain, tiny_model
 
 from normexport.errors import UsageError
-from normexport.parity import compare, input_specs
+from normexport.proof import compare, input_specs
 
 
 def test_two_onnx_files_of_one_net_compare_equal_and_boundaries_by_name():

@@ -12,9 +12,9 @@ from parity.test_check import EXACT, Written, judged
 from torch import nn
 
 from normexport.onnx_export import InputSpec
-from normexport.parity import Batch, check, check_torch, compare
-from normexport.parity.judge import fixed_outputs
-from normexport.parity.signal import ChannelMeter, SignalMeter
+from normexport.proof import Batch, check, check_torch, compare
+from normexport.proof.judge import fixed_outputs
+from normexport.proof.signal import ChannelMeter, SignalMeter
 from normexport.verdicts import Verdict
 
 F = TensorProto.FLOAT

@@ -5,8 +5,8 @@ import pytest
 
 from normexport.errors import UsageError
 from normexport.onnx_export import BatchRange, InputSpec
-from normexport.parity import load_arrays, standard_batches
-from normexport.parity.inputs import batch_sizes, sliced
+from normexport.proof import load_arrays, standard_batches
+from normexport.proof.inputs.batches import batch_sizes, sliced
 
 IMAGE = (InputSpec("image", (1, 28, 28)),)
 MIXED = (

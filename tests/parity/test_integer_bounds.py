@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from normexport.errors import NormExportError
-from normexport.parity.integer_bounds import integer_bounds
+from normexport.proof.inputs.integer_bounds import integer_bounds
 from normexport.runtime import OnnxRuntime
 
 ROWS = 50

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from normexport.onnx_export import InputSpec
-from normexport.parity import check_torch, choose_batches, compare
+from normexport.proof import check_torch, choose_batches, compare
 from normexport.runtime import Float64Runtime, OnnxRuntime
 
 TYPES = {

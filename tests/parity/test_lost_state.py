@@ -16,7 +16,7 @@ from normexport import convert, export, load
 from normexport.checkpoint.loose import loose_numbers, same_number, set_number
 from normexport.errors import CheckpointError
 from normexport.onnx_export import InputSpec
-from normexport.parity.lost_state import require_no_lost_state
+from normexport.proof.doubts.lost_state import require_no_lost_state
 
 INPUTS = (InputSpec("input", (4,)),)
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from normexport.parity import fault, measure
+from normexport.proof import fault, measure
 
 R = np.array([[3.0, -4.0], [0.0, 5.0]])
 V = np.array([[3.0, -4.5], [1.0, 5.0]])

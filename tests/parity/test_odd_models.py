@@ -8,9 +8,9 @@ from torch import nn
 
 from normexport import nn as nxn
 from normexport.errors import FoldError, UsageError
+from normexport.folding import fold
 from normexport.onnx_export import InputSpec, export
-from normexport.parity import ParityReport, check_model, check_torch
-from normexport.passes import fold
+from normexport.proof import ParityReport, check_model, check_torch
 
 
 class Net(nn.Module):

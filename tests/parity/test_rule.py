@@ -11,7 +11,7 @@ from parity.nets import Affine, Norm, Writer, plain, residual, wide
 from torch import nn
 
 from normexport.onnx_export import InputSpec
-from normexport.parity import check_model
+from normexport.proof import check_model
 
 IMAGE = (3, 12, 12)
 FAMILIES = {

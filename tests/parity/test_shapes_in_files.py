@@ -4,13 +4,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from normexport.verbs.check import check
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.export import Dim
 
 import normexport
 from normexport.errors import UsageError
-from normexport.judging import check, evaluate
+from normexport.verbs.evaluate import evaluate
 
 WEIGHT = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
 

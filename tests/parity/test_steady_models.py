@@ -15,8 +15,8 @@ from normexport import convert, load
 from normexport.onnx_export import InputSpec
 from normexport.onnx_export.state_in_graph import doubts_of_program
 from normexport.onnx_export.torch_export import program_of
-from normexport.parity import check_torch, compare, standard_batches
-from normexport.parity.steady import doubts_of
+from normexport.proof import check_torch, compare, standard_batches
+from normexport.proof.doubts.steady import doubts_of
 from normexport.verdicts import Verdict
 
 INPUTS = (InputSpec("input", (4,)),)

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from normexport.parity import compare
+from normexport.proof import compare
 from normexport.verdicts import Verdict
 
 F, B = TensorProto.FLOAT, TensorProto.BOOL

@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from normexport.verbs.check import check
 
 from normexport.errors import FoldError, UsageError
-from normexport.judging import check
-from normexport.parity import compare
-from normexport.parity.inputs import Batch
-from normexport.parity.room import require_room
+from normexport.proof import compare
+from normexport.proof.inputs.batches import Batch
+from normexport.proof.room import require_room
 from normexport.runtime.memory import available_memory
 
 
@@ -100,7 +100,7 @@ def test_what_no_shape_tells_of_is_bounded_while_it_runs(tmp_path, monkeypatch):
     graph = onnx.helper.make_graph(nodes, "g", [value("x", 1, ["N", 4])], [value("y", 1, [])])
     opset = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("own", 1)]
     model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=10)
-    monkeypatch.setattr("normexport.parity.room._shapes", lambda model: [])
+    monkeypatch.setattr("normexport.proof.room._shapes", lambda model: [])
     onnx.save(model, tmp_path / "m.onnx")
     monkeypatch.setenv("NORMEXPORT_MEMORY", "0.1")
     with pytest.raises((UsageError, FoldError), match=r"running it takes more than 0\.2 GB"):
@@ -113,14 +113,14 @@ def test_what_fits_is_run():
 
 
 def test_the_largest_batch_counts(monkeypatch):
-    monkeypatch.setattr("normexport.parity.room.available_memory", lambda: 4 * 1000 * 8 * 2 * 5)
+    monkeypatch.setattr("normexport.proof.room.available_memory", lambda: 4 * 1000 * 8 * 2 * 5)
     require_room(tiled(1000), [Batch("", 5, {})])
     with pytest.raises(UsageError, match="at batch 6"):
         require_room(tiled(1000), [Batch("", 5, {}), Batch("", 6, {})])
 
 
 def test_where_the_memory_is_not_known_nothing_is_refused(monkeypatch):
-    monkeypatch.setattr("normexport.parity.room.available_memory", lambda: None)
+    monkeypatch.setattr("normexport.proof.room.available_memory", lambda: None)
     monkeypatch.setenv("NORMEXPORT_MEMORY", "1e9")
     require_room(tiled(10**12), [Batch("", 7, {})])
 

@@ -22,7 +22,7 @@ from passes.corrected_ops import CORRECTED
 from passes.random_graphs import random_feeds
 
 from normexport import norms
-from normexport.passes import FoldResult, fold
+from normexport.folding import FoldResult, fold
 
 RELATIVE = {"float64": 1e-9, "float32": 5e-6}
 FATES = {"folded", "lowered", "live"}

@@ -10,7 +10,7 @@ from passes.claims import Folded, check_fold
 from passes.random_graphs import random_feeds
 
 from normexport import norms
-from normexport.passes import NormOutcome
+from normexport.folding import NormOutcome
 
 MEAN = np.array([0.3, -0.7, 1.1, 0.2, -0.4, 0.9])
 INV_SCALE = np.array([0.5, 2.0, 1.25, 0.8, 1.5, 0.6])

@@ -19,11 +19,11 @@ class Mutation:
 
 
 def _producer(claim: str, old: str, new: str) -> Mutation:
-    return Mutation(claim, "passes/producer.py", old, new)
+    return Mutation(claim, "folding/into_producer.py", old, new)
 
 
 def _consumer(claim: str, old: str, new: str) -> Mutation:
-    return Mutation(claim, "passes/consumer.py", old, new)
+    return Mutation(claim, "folding/into_consumer.py", old, new)
 
 
 GROUPS = "np.repeat(values.reshape(groups, per_group), rows // groups, axis=0)"
@@ -104,145 +104,147 @@ MUTATIONS = (
     _consumer("a Gemm that transposes its input refuses", 'if node.attributes.get_int("transA", 0):', "if False:"),
     Mutation(
         "a fold that saves no node is not made",
-        "passes/fold.py",
+        "folding/fold.py",
         "if plan.added >= stays and not simpler:",
         "if False:",
     ),
     # ---- who else reads or sees a value
-    Mutation("a producer with a second consumer refuses", "passes/nodes.py", "if len(uses) > 1:", "if len(uses) > 99:"),
+    Mutation("a producer with a second consumer refuses", "graphs/nodes.py", "if len(uses) > 1:", "if len(uses) > 99:"),
     Mutation(
         "a producer that is a graph output refuses",
-        "passes/nodes.py",
+        "graphs/nodes.py",
         "    if value.is_graph_output():\n",
         "    if False:\n",
     ),
     Mutation(
         "a norm that is a graph output does not move forward",
-        "passes/downward.py",
+        "folding/toward_output.py",
         "    if value.is_graph_output():\n",
         "    if False:\n",
     ),
     Mutation(
         "every reader of a norm takes it in",
-        "passes/downward.py",
+        "folding/toward_output.py",
         "for use in value.uses()]",
         "for use in list(value.uses())[:1]]",
     ),
     Mutation(
         "a weight that two layers share refuses",
-        "passes/constants.py",
+        "folding/constants.py",
         "if others:",
         "if False:",
     ),
     Mutation(
         "what a caller may override is no constant",
-        "passes/constants.py",
+        "folding/constants.py",
         "if value.const_value is not None and not value.is_graph_input()",
         "if value.const_value is not None",
     ),
     Mutation(
         "a value that now holds something else loses its name",
-        "passes/work.py",
+        "folding/graph.py",
         "value.name = self.folded_name(value.name)",
         "pass",
     ),
     # ---- through pools, concat, add, pad, flatten
-    Mutation("a max pool refuses negative scales", "passes/pool.py", "indices(norm.a < 0.0)", "indices(norm.a < -1e9)"),
+    Mutation(
+        "a max pool refuses negative scales", "folding/pool.py", "indices(norm.a < 0.0)", "indices(norm.a < -1e9)"
+    ),
     Mutation(
         "an average pool that counts its padding refuses",
-        "passes/pool.py",
+        "folding/pool.py",
         'padded = any(node.attributes.get_ints("pads", ())) or _same(node)',
         "padded = False",
     ),
     Mutation(
         "a mean over the batch or the channels refuses",
-        "passes/pool.py",
+        "folding/pool.py",
         "if not axes or min(axes) < 2:",
         "if not axes:",
     ),
     Mutation(
         "each branch of a concat takes its own slice",
-        "passes/concat.py",
+        "folding/concat.py",
         "norm.part(start, start + size)",
         "norm.part(0, size)",
     ),
     Mutation(
-        "a sum carries B once", "passes/add.py", "onward(branches[1], norm.scaling())", "onward(branches[1], norm)"
+        "a sum carries B once", "folding/add.py", "onward(branches[1], norm.scaling())", "onward(branches[1], norm)"
     ),
     Mutation(
         "both branches of a sum are scaled",
-        "passes/add.py",
+        "folding/add.py",
         "[onward(branches[0], norm), onward(branches[1], norm.scaling())]",
         "[onward(branches[0], norm)]",
     ),
     Mutation(
         "branches of different ranks refuse",
-        "passes/add.py",
+        "folding/add.py",
         "if rank is None or work.shapes.rank(branch) != rank:",
         "if rank is None:",
     ),
     Mutation(
         "a constant border refuses",
-        "passes/through.py",
+        "folding/passthrough.py",
         'get_string("mode", "constant") == "constant"',
         'get_string("mode", "constant") == "none"',
     ),
     Mutation(
         "flattening repeats each channel over its space",
-        "passes/affine.py",
+        "folding/per_channel.py",
         "np.repeat(self.a, times), np.repeat(self.b, times)",
         "np.tile(self.a, times), np.tile(self.b, times)",
     ),
     Mutation(
         "a constant that had to stay takes B with its sign",
-        "passes/merge.py",
+        "folding/into_neighbour.py",
         'shift = -norm.b if node.op_type == "Sub"',
         'shift = norm.b if node.op_type == "Sub"',
     ),
     Mutation(
         "a constant border stays as it is only where the whole map keeps it",
-        "passes/through.py",
+        "folding/passthrough.py",
         "if np.any(norm.a * border + norm.b != border):",
         "if np.any(norm.b != 0):",
     ),
     Mutation(
         "dropout in training mode refuses",
-        "passes/through.py",
+        "folding/passthrough.py",
         "if mode is not None and bool(np.any(work.constants.array(mode))):",
         "if False:",
     ),
     Mutation(
         "an automatically padded average pool that counts refuses",
-        "passes/pool.py",
+        "folding/pool.py",
         'any(node.attributes.get_ints("pads", ())) or _same(node)',
         'any(node.attributes.get_ints("pads", ()))',
     ),
     Mutation(
         "an average pool that rounds up and counts refuses",
-        "passes/pool.py",
+        "folding/pool.py",
         'if padded or node.attributes.get_int("ceil_mode", 0) != 0:',
         "if padded:",
     ),
     Mutation(
         "a constant that had to stay is scaled",
-        "passes/merge.py",
+        "folding/into_neighbour.py",
         "norm.a * found.values + shift",
         "found.values + shift",
     ),
     Mutation(
         "a scale that had to stay has no place for a shift",
-        "passes/merge.py",
+        "folding/into_neighbour.py",
         'if norm.shifts:\n        raise Refuse(f"{label(node)} is a scale with',
         'if False:\n        raise Refuse(f"{label(node)} is a scale with',
     ),
     Mutation(
         "a BatchNormalization that had to stay takes B",
-        "passes/merge.py",
+        "folding/into_neighbour.py",
         "for index, shift in ((1, 0.0), (2, norm.b)):",
         "for index, shift in ((1, 0.0), (2, 0.0)):",
     ),
     # ---- what a norm is
-    Mutation("maps compose in order", "passes/affine.py", "later.a * self.b + later.b)", "self.b + later.b)"),
+    Mutation("maps compose in order", "folding/per_channel.py", "later.a * self.b + later.b)", "self.b + later.b)"),
     Mutation("B = beta - mean*A", "norms/affine.py", "self.beta - self.mean * a", "self.beta + self.mean * a"),
     Mutation(
         "a RunningNorm multiplies by inv_scale",
@@ -262,33 +264,33 @@ MUTATIONS = (
         'if node.attributes.get_int("training_mode", 0) or any(each.name for each in node.outputs[1:]):',
         "if False:",
     ),
-    Mutation("x - c shifts by -c", "passes/read_chain.py", "PerChannel.of(one, -values)", "PerChannel.of(one, values)"),
+    Mutation("x - c shifts by -c", "folding/readers.py", "PerChannel.of(one, -values)", "PerChannel.of(one, values)"),
     Mutation(
         "c - x turns the sign of x",
-        "passes/read_chain.py",
+        "folding/readers.py",
         "PerChannel.of(-one, values)",
         "PerChannel.of(one, values)",
     ),
-    Mutation("x / c multiplies by 1/c", "passes/read_chain.py", "PerChannel.of(1.0 / values", "PerChannel.of(values"),
-    Mutation("c / x is no chain", "passes/read_chain.py", 'or (constant[0] and op(node) == "Div")', ""),
+    Mutation("x / c multiplies by 1/c", "folding/readers.py", "PerChannel.of(1.0 / values", "PerChannel.of(values"),
+    Mutation("c / x is no chain", "folding/readers.py", 'or (constant[0] and op(node) == "Div")', ""),
     Mutation(
         "the axis decides whether a constant is per channel",
-        "passes/read_chain.py",
+        "folding/readers.py",
         "any(size != 1 for i, size in enumerate(aligned) if i != 1)",
         "False",
     ),
     Mutation(
         "a constant that widens a single channel is no chain",
-        "passes/read_chain.py",
+        "folding/readers.py",
         "if aligned[1] not in (1, channels):",
         "if False:",
     ),
-    Mutation("rho scales a bounded weight", "passes/weight_norm.py", "return rho * v / norm", "return v / norm"),
+    Mutation("rho scales a bounded weight", "folding/weight_norm.py", "return rho * v / norm", "return v / norm"),
     Mutation(
         "a bounded weight's norm keeps its axis",
-        "passes/weight_norm.py",
+        "folding/weight_norm.py",
         "for i in range(v.ndim) if i != axis)",
         "for i in range(v.ndim) if i != 0)",
     ),
-    Mutation("a bounded weight's norm is a p-norm", "passes/weight_norm.py", "** (1.0 / p)", "** 0.5"),
+    Mutation("a bounded weight's norm is a p-norm", "folding/weight_norm.py", "** (1.0 / p)", "** 0.5"),
 )

@@ -16,7 +16,7 @@ from passes import backend_models
 from passes.backend_models import Shipped
 from passes.claims import same_proto
 
-from normexport.passes import fold
+from normexport.folding import fold
 
 CHUNKS = 8
 # ONNX Runtime 1.32 runs 1,548 of onnx 1.23's 1,884 operator models (190 or more per chunk) and 100 of its 140

@@ -14,9 +14,9 @@ from passes.build import GraphBuilder
 from passes.graphs import array, int64
 
 from normexport.errors import FoldError
-from normexport.passes import fold
-from normexport.passes.affine import Refuse
-from normexport.passes.constants import Constants
+from normexport.folding import fold
+from normexport.folding.constants import Constants
+from normexport.graphs.refusal import Refuse
 
 Build = Callable[[GraphBuilder, str, str], str]
 

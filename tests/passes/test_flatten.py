@@ -10,7 +10,7 @@ import pytest
 from passes.build import GraphBuilder
 from passes.graphs import A, B, array, folded, int64, operand, operators, refusal, running
 
-from normexport.passes import fold
+from normexport.folding import fold
 
 
 def linear(b: GraphBuilder, y: str, columns: int, rows: int = 3) -> tuple[str, np.ndarray]:

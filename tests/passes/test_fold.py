@@ -12,7 +12,7 @@ from passes.graphs import array, folded, operators, running
 
 from normexport import norms
 from normexport.errors import FoldError, UsageError
-from normexport.passes import FoldConfig, fold
+from normexport.folding import FoldConfig, fold
 
 
 def network() -> onnx.ModelProto:

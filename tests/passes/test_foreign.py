@@ -10,7 +10,7 @@ from onnx import helper
 from passes.build import GraphBuilder
 from passes.graphs import A, B, array, folded, int64, only, operators, refusal, running
 
-from normexport.passes import fold
+from normexport.folding import fold
 
 
 def old_file(ir_version: int) -> onnx.ModelProto:

@@ -7,9 +7,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from normexport.passes.fp16 import HalfConfig, to_half
-from normexport.passes.fp16_masks import out_of_range, with_stand_ins
-from normexport.passes.fp16_round import rounding_in_float32
+from normexport.precision.half.graph import HalfConfig, to_half
+from normexport.precision.half.masks import out_of_range, with_stand_ins
+from normexport.precision.half.rounding import rounding_in_float32
 from normexport.runtime import OnnxRuntime
 
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}

@@ -10,8 +10,8 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from normexport.passes.fp16 import HALVES, HalfConfig, to_half
-from normexport.passes.fp16_round import rounding_in_float32
+from normexport.precision.half.graph import HALVES, HalfConfig, to_half
+from normexport.precision.half.rounding import rounding_in_float32
 from normexport.runtime import OnnxRuntime
 
 X = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)

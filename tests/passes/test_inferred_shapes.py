@@ -7,9 +7,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from normexport.onnx_files import open_onnx
-from normexport.passes import fold
-from normexport.passes.shapes import Shapes, few_values
+from normexport.folding import fold
+from normexport.graphs.shapes import Shapes, few_values
+from normexport.io.onnx_model import open_onnx
 
 
 def model(op: str, numbers: list[int], *, as_node: bool) -> ir.Model:

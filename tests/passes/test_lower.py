@@ -9,7 +9,7 @@ from passes.build import GraphBuilder
 from passes.graphs import A, B, array, folded, only, operand, operators, running
 
 from normexport import norms
-from normexport.passes import fold
+from normexport.folding import fold
 
 
 def test_running_norm_becomes_one_mul_and_one_add() -> None:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from passes.build import GraphBuilder
 from passes.graphs import array, folded, initializers, int64, running, value_names
 
-from normexport.passes import fold
+from normexport.folding import fold
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 

@@ -10,7 +10,7 @@ from onnx import TensorProto
 from passes.build import GraphBuilder
 from passes.graphs import array, folded, int64, only, operators, refusal, running
 
-from normexport.passes import fold
+from normexport.folding import fold
 
 
 def after(pool: str, b: GraphBuilder, positive: bool = False, **attrs: Any) -> str:

@@ -12,10 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from normexport.errors import FoldError
-from normexport.passes.qdq_insert import Activations, insert_pairs
-from normexport.precision.calibration import calibrate
-from normexport.precision.int8 import is_candidate, quantize
-from normexport.precision.ranges import settled
+from normexport.precision.int8.calibration import calibrate
+from normexport.precision.int8.insert import Activations, insert_pairs
+from normexport.precision.int8.quantise import is_candidate, quantize
+from normexport.precision.int8.ranges import settled
 from normexport.runtime import OnnxRuntime
 
 RNG = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import pytest
 from passes.build import GraphBuilder
 from passes.graphs import array, folded, int64, only, operand, operators, refusal
 
-from normexport.passes import fold
+from normexport.folding import fold
 
 C = np.array([0.5, -2.0, 3.0])
 

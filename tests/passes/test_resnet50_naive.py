@@ -13,7 +13,7 @@ import torch
 from models.original import NaiveL1BatchNorm2d, NaiveMeanBN, NaiveScaleL1BatchNorm2d
 from models.resnet import RESNET50_ADDS, RESNET50_CONVS, randomise_statistics, resnet50, resnet_tiny
 
-from normexport.passes import FoldResult, fold
+from normexport.folding import FoldResult, fold
 
 # The folded float32 network does the same roundings as the float32 network in PyTorch (fewer: the norms' own are
 # gone, and the weights' one rounding is added), in another order. Their errors against float64 are therefore two

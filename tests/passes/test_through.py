@@ -9,7 +9,7 @@ import pytest
 from passes.build import GraphBuilder
 from passes.graphs import array, folded, int64, only, operators, refusal, running, scaling
 
-from normexport.passes import fold
+from normexport.folding import fold
 
 
 def conv(b: GraphBuilder) -> str:

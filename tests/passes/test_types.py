@@ -12,7 +12,7 @@ from passes.case import weights
 from passes.claims import by_reference, operators
 
 from normexport import norms
-from normexport.passes import FoldConfig, FoldResult, fold
+from normexport.folding import FoldConfig, FoldResult, fold
 
 MEAN, BETA = bias_like(3), np.array([0.5, -0.25, 1.0])
 

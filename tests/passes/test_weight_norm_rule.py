@@ -9,7 +9,7 @@ from passes.build import GraphBuilder
 from passes.graphs import array, folded, initializers, only, operand, operators, running
 
 from normexport import norms
-from normexport.passes import fold
+from normexport.folding import fold
 
 
 def bounded(b: GraphBuilder, v: np.ndarray, rho: np.ndarray, **attrs: object) -> str:

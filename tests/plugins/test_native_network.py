@@ -13,8 +13,8 @@ from torch import nn
 import normexport
 from normexport import nn as nxn
 from normexport import norms
+from normexport.io.onnx_model import open_onnx
 from normexport.norms import KINDS
-from normexport.onnx_files import open_onnx
 from normexport.runtime import OnnxRuntime
 
 #: What bodies are made of, and a residual network is not.

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from normexport import onnx_export
+from normexport.folding import fold
 from normexport.onnx_export import InputSpec
-from normexport.passes import fold
 
 WIDTH, LENGTH, HEADS = 16, 6, 2
 SMALLEST = float(torch.finfo(torch.float32).min)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from normexport import onnx_export
+from normexport.folding import fold
 from normexport.nn import L1BatchNorm2d, L1InstanceNorm2d
 from normexport.onnx_export import InputSpec
-from normexport.passes import fold
 
 SPEC = InputSpec("input", (3, 12, 12))
 

@@ -1,4 +1,4 @@
-"""What must hold of a random network that was folded or lowered: a valid file, and the right numbers or a word.
+"""What must hold of a random network that was folded or reduced: a valid file, and the right numbers or a word.
 
 The witness is the float64 interpreter on the network as it came. How far a result may be from it:
 
@@ -23,10 +23,10 @@ from precision.random_networks import Network
 
 from normexport import norms
 from normexport.errors import NormExportError
-from normexport.parity.judge import input_specs
-from normexport.passes import fold
-from normexport.passes.fp16_round import rounding_in_float32
-from normexport.precision import Half, Int8, Judged, lower
+from normexport.folding import fold
+from normexport.precision import Half, Int8, Judged, reduce_precision
+from normexport.precision.half.rounding import rounding_in_float32
+from normexport.proof.judge import input_specs
 from normexport.runtime import Float64Runtime, OnnxRuntime
 
 Arrays = Mapping[str, np.ndarray]
@@ -107,8 +107,8 @@ def _half(network: Network, dtype: str, whole: bool) -> Outcome:
     config = Half(dtype, dtype if whole else "float32")
     specs = input_specs(model)
     data = {spec.name: network.sample[spec.name] for spec in specs}
-    lowered = lower(model, config, specs, judged=Judged(data))
-    proto = ir.to_proto(lowered.model)
+    reduced = reduce_precision(model, config, specs, judged=Judged(data))
+    proto = ir.to_proto(reduced.model)
     broken = invalid(proto, opens=dtype == "float16") or (
         _io_differs(network.model, proto, HALF[dtype]) if whole else ""
     )
@@ -123,7 +123,7 @@ def _half(network: Network, dtype: str, whole: bool) -> Outcome:
         runs.append(plain.run(_fed(plain, network.sample)))
     found = [compared(network, exact, got, baseline, FACTOR, FLOOR * ROUNDOFF[dtype]) for got in runs]
     worst = next((each for each in found if each.is_bad), found[0])
-    if worst.kind == "wrong" and not lowered.precision.passed:
+    if worst.kind == "wrong" and not reduced.precision.passed:
         return Outcome("warned", worst.why)
     return worst
 
@@ -237,13 +237,13 @@ def _int8(network: Network, symmetric: bool) -> Outcome:
         samples.append(each)
     data = {spec.name: network.sample[spec.name] for spec in specs}
     config = Int8(calibration=samples, method="minmax", symmetric=symmetric, batch=batch)
-    lowered = lower(model, config, specs, judged=Judged(data))
-    proto = ir.to_proto(lowered.model)
+    reduced = reduce_precision(model, config, specs, judged=Judged(data))
+    proto = ir.to_proto(reduced.model)
     broken = invalid(proto)
     if broken:
         return Outcome("invalid", broken)
     exact = witness(network.model, network.sample)
-    runtime = OnnxRuntime(lowered.model)
+    runtime = OnnxRuntime(reduced.model)
     got = runtime.run(_fed(runtime, network.sample))
     floats = [name for name in exact if exact[name].dtype.kind == "f" and np.abs(exact[name]).max() > NOTHING]
     ratios = {name: snr(exact[name], got[name]) for name in floats}
@@ -255,7 +255,7 @@ def _int8(network: Network, symmetric: bool) -> Outcome:
     low = {name: round(ratio, 1) for name, ratio in ratios.items() if ratio < 25.0 - SLACK}
     if not low:
         return Outcome("right")
-    return Outcome("wrong" if lowered.precision.passed else "warned", f"SNR {low}")
+    return Outcome("wrong" if reduced.precision.passed else "warned", f"SNR {low}")
 
 
 def snr(exact: np.ndarray, got: np.ndarray) -> float:

@@ -9,8 +9,8 @@ import onnx_ir as ir
 import pytest
 
 from normexport import norms
-from normexport.onnx_export.bodies import attach_bodies
-from normexport.passes.qdq_absorb import absorb_norms
+from normexport.folding.integer_norms import absorb_norms
+from normexport.norms.bodies import attach_bodies
 from normexport.runtime import OnnxRuntime
 
 KINDS = sorted(norms.KINDS)

@@ -13,11 +13,11 @@ from torch import nn
 
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
-from normexport.passes.qdq import is_quantized
-from normexport.precision import Half, Int8, Judged, Labelled, collect, evaluate, lower
+from normexport.precision import Half, Int8, Judged, Labelled, collect, evaluate, reduce_precision
 from normexport.precision.accuracy import labels_in, wilson
-from normexport.precision.calibration import calibrate
-from normexport.precision.sensitivity import rescue, sensitivities
+from normexport.precision.int8.calibration import calibrate
+from normexport.precision.int8.pairs import is_quantized
+from normexport.precision.int8.sensitivity import rescue, sensitivities
 from normexport.runtime import OnnxRuntime
 
 SPEC = InputSpec("input", (3, 12, 12))
@@ -98,12 +98,12 @@ def test_sensitivities_name_the_module_whose_tensor_one_scale_can_not_hold():
 
 def test_the_worst_modules_are_left_out_until_the_limit_holds():
     model, _ = nets.folded(uneven)
-    lowered = lower(model, Int8(method="minmax", min_snr=25), [SPEC], judged=Judged({"input": samples()}))
-    kept = [each.path for each in lowered.precision.kept]
-    assert lowered.precision.passed
+    reduced = reduce_precision(model, Int8(method="minmax", min_snr=25), [SPEC], judged=Judged({"input": samples()}))
+    kept = [each.path for each in reduced.precision.kept]
+    assert reduced.precision.passed
     assert "spread" in kept or "gather" in kept
     assert "first" not in kept
-    curve = lowered.precision.curve
+    curve = reduced.precision.curve
     assert curve[0].snr_db < 25 <= curve[-1].snr_db
     assert [len(step.excluded) for step in curve] == list(range(len(curve)))
 
@@ -134,30 +134,30 @@ def test_of_many_modules_the_fewest_are_found_without_trying_every_number(enough
 def test_with_labels_the_limit_is_the_drop_in_points():
     model, _ = nets.folded(uneven)
     many = judged(model, 800)  # 200 of them judge: as many as labels need to decide alone
-    generous = lower(model, Int8(method="minmax", max_drop=100), [SPEC], judged=many)
+    generous = reduce_precision(model, Int8(method="minmax", max_drop=100), [SPEC], judged=many)
     assert generous.precision.kept == ()
     assert generous.precision.accuracy.snr_db < 0
-    strict = lower(model, Int8(method="minmax", max_drop=0), [SPEC], judged=many)
+    strict = reduce_precision(model, Int8(method="minmax", max_drop=0), [SPEC], judged=many)
     assert strict.precision.accuracy.drop <= 0
     assert len(strict.precision.kept) >= 1
 
 
 def test_half_precision_is_judged_on_labels_too():
     model, layers = nets.folded(uneven)
-    lowered = lower(model, Half(), [SPEC], judged=judged(model), source=uneven(), layers=layers)
-    assert lowered.parity.passed
-    assert lowered.precision.accuracy.agreement > 0.98
-    assert lowered.precision.accuracy.snr_db > 40
+    reduced = reduce_precision(model, Half(), [SPEC], judged=judged(model), source=uneven(), layers=layers)
+    assert reduced.parity.passed
+    assert reduced.precision.accuracy.agreement > 0.98
+    assert reduced.precision.accuracy.snr_db > 40
 
 
 def test_calibration_data_and_cache_must_belong_together(tmp_path):
     model, _ = nets.folded(uneven)
     cache = tmp_path / "cache.json"
-    lower(model, Int8(list(samples(8)), "minmax", cache), [SPEC])
-    again = lower(model, Int8(list(samples(8)), "minmax", cache), [SPEC])
+    reduce_precision(model, Int8(list(samples(8)), "minmax", cache), [SPEC])
+    again = reduce_precision(model, Int8(list(samples(8)), "minmax", cache), [SPEC])
     assert again.precision.notes[0] == f"ranges read from {cache}"
     with pytest.raises(UsageError, match="other data"):
-        lower(model, Int8(list(samples(8) + 1), "minmax", cache), [SPEC])
+        reduce_precision(model, Int8(list(samples(8) + 1), "minmax", cache), [SPEC])
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from precision import nets
 
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
-from normexport.precision.calibration import calibrate, read_calibration
-from normexport.precision.histogram import MOST, Histogram
-from normexport.precision.ranges import METHODS, settled
+from normexport.precision.int8.calibration import calibrate, read_calibration
+from normexport.precision.int8.histogram import MOST, Histogram
+from normexport.precision.int8.ranges import METHODS, settled
+from normexport.precision.npz_stream import slices_of
 from normexport.precision.samples import batches_of, digest_of
-from normexport.precision.slices import slices_of
 
 SPECS = (nets.SPEC,)
 

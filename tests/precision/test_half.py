@@ -12,10 +12,10 @@ import torch
 from precision import nets
 
 from normexport.errors import UsageError
-from normexport.passes.fp16 import HalfConfig, to_half
-from normexport.passes.fp16_round import rounding_in_float32
-from normexport.precision.half import Half, Halved, halve, weight_losses
-from normexport.precision.half_parity import HalfParity
+from normexport.precision.half.baseline import HalfParity
+from normexport.precision.half.graph import HalfConfig, to_half
+from normexport.precision.half.rounding import rounding_in_float32
+from normexport.precision.half.search import Half, Halved, halve, weight_losses
 from normexport.runtime import OnnxRuntime
 
 HALVES = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOAT16}

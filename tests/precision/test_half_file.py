@@ -1,19 +1,19 @@
-"""`check` judges a half-precision file by the rule of its precision: it passes what `lower` passes, wrong ones not."""
+"""`parity` judges a half-precision file by the rule of its precision: right ones pass, wrong ones do not."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
 import pytest
+from normexport.verbs.check import check
 from precision import nets
 from precision.judged_graphs import graph, weight
 
 from normexport.checkpoint import Checkpoint
-from normexport.judging import check
 from normexport.onnx_export import InputSpec
-from normexport.passes.fp16_round import rounding_in_float32
-from normexport.precision import Half, lower
-from normexport.precision.half_file import halved_values
+from normexport.precision import Half, reduce_precision
+from normexport.precision.half.file import halved_values
+from normexport.precision.half.rounding import rounding_in_float32
 from normexport.runtime import OnnxRuntime
 from normexport.verdicts import Verdict
 
@@ -25,9 +25,9 @@ SPEC = nets.SPEC
 def made(request):
     """The float32 graph of a network with a channel that float16 does not hold, and the half file."""
     model, _ = nets.folded(nets.stressed)
-    lowered = lower(model, Half(request.param), [SPEC], source=nets.stressed())
-    assert lowered.precision.passed
-    return request.param, model, lowered.model
+    reduced = reduce_precision(model, Half(request.param), [SPEC], source=nets.stressed())
+    assert reduced.precision.passed
+    return request.param, model, reduced.model
 
 
 def test_the_file_that_conversion_passed_passes(made):
@@ -98,18 +98,18 @@ CHOSEN = "y = ArgMax<axis = 1, keepdims = 0>(s)"
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_classes_that_are_nearly_equal_may_be_chosen_otherwise_in_half(dtype):
     spec = InputSpec("x", (6,))
-    lowered = lower(argmax(CHOSEN), Half(dtype), [spec])
-    assert lowered.precision.judgement.verdict is PASSED, lowered.precision.judgement
-    assert lowered.precision.kept == ()
+    reduced = reduce_precision(argmax(CHOSEN), Half(dtype), [spec])
+    assert reduced.precision.judgement.verdict is PASSED, reduced.precision.judgement
+    assert reduced.precision.kept == ()
     x = {"x": np.random.default_rng(3).normal(size=(64, 6)).astype(np.float32)}
-    exact, got = (OnnxRuntime(each).run(x)["y"] for each in (argmax(CHOSEN), rounding_in_float32(lowered.model)))
+    exact, got = (OnnxRuntime(each).run(x)["y"] for each in (argmax(CHOSEN), rounding_in_float32(reduced.model)))
     assert (exact != got).any() or dtype == "float16"
 
 
 def test_indices_that_are_not_of_the_best_scores_fail_in_half():
     spec = InputSpec("x", (6,))
-    half = lower(argmax("y = ArgMin<axis = 1, keepdims = 0>(s)"), Half(), [spec]).model
+    half = reduce_precision(argmax("y = ArgMin<axis = 1, keepdims = 0>(s)"), Half(), [spec]).model
     assert check(argmax(CHOSEN), half, [spec]).judgement.verdict is FAILED
     other = graph("(float[N,6] x) => (int64[N] y)", f"s = MatMul(x, w) {CHOSEN}", {"w": weight(6, 5)})
-    wrong = lower(other, Half(), [spec]).model
+    wrong = reduce_precision(other, Half(), [spec]).model
     assert check(argmax(CHOSEN), wrong, [spec]).judgement.verdict is FAILED

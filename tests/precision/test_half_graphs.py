@@ -8,10 +8,10 @@ import onnx_ir as ir
 import pytest
 
 from normexport.errors import FoldError, UsageError
-from normexport.parity import input_specs
-from normexport.precision.half import Half, halve
-from normexport.precision.half_parity import HalfParity
-from normexport.precision.lower import lower
+from normexport.precision.half.baseline import HalfParity
+from normexport.precision.half.search import Half, halve
+from normexport.precision.reduce import reduce_precision
+from normexport.proof import input_specs
 
 node = onnx.helper.make_node
 FLOAT, HALF, DOUBLE = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE
@@ -94,11 +94,11 @@ def _twice() -> onnx.ModelProto:
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_graph_gives_a_valid_file_that_passes(name, dtype, half_io):
     model = ODD[name]()
-    lowered = lower(model, Half(dtype, dtype if half_io else "float32"), input_specs(model))
-    proto = ir.to_proto(lowered.model)
+    reduced = reduce_precision(model, Half(dtype, dtype if half_io else "float32"), input_specs(model))
+    proto = ir.to_proto(reduced.model)
     onnx.checker.check_model(proto, full_check=True)
     assert [value.name for value in proto.graph.output] == [value.name for value in model.graph.outputs]
-    assert all(row.within for row in lowered.parity.outputs)
+    assert all(row.within for row in reduced.parity.outputs)
 
 
 def test_the_default_of_an_input_changes_its_type_with_it():
@@ -109,11 +109,11 @@ def test_the_default_of_an_input_changes_its_type_with_it():
 
 def test_one_of_several_outputs_that_overflows_is_kept_or_named():
     model = graph([PRODUCT, node("Mul", ["y", "k"], ["big"])], constant(1e5), outputs={"y": FLOAT, "big": FLOAT})
-    lowered = lower(model, Half(), input_specs(model))
-    assert lowered.precision.passed
-    assert [kept.path for kept in lowered.precision.kept] == ["big"]
+    reduced = reduce_precision(model, Half(), input_specs(model))
+    assert reduced.precision.passed
+    assert [kept.path for kept in reduced.precision.kept] == ["big"]
     with pytest.raises(UsageError, match="output big reaches"):
-        lower(model, Half("float16", "float16"), input_specs(model))
+        reduce_precision(model, Half("float16", "float16"), input_specs(model))
 
 
 def test_a_wrong_second_output_fails_without_a_torch_model():
@@ -145,4 +145,4 @@ def _branching() -> ir.Model:
 def test_what_can_not_be_converted_is_refused_in_words(make, dtype, words):
     model = make()
     with pytest.raises(FoldError, match=words):
-        lower(model, Half(dtype), input_specs(model))
+        reduce_precision(model, Half(dtype), input_specs(model))

@@ -12,9 +12,9 @@ import pytest
 import torch
 from precision.half_idioms import IDIOMS, exported, network, samples
 
-from normexport.precision.half import Half, halve
-from normexport.precision.half_parity import HalfParity
-from normexport.precision.lower import lower
+from normexport.precision.half.baseline import HalfParity
+from normexport.precision.half.search import Half, halve
+from normexport.precision.reduce import reduce_precision
 
 #: A mask that is computed: the sum with it stays in float32.
 KEPT = {"(1 - mask) * finfo.min", "(1 - mask) * -1e4"}
@@ -72,10 +72,10 @@ def test_time_steps_and_positions_are_not_rounded(name):
 
 def test_without_a_torch_model_the_same_rule_holds():
     model, _ = exported("masked_fill(-1e9)")
-    lowered = lower(model, Half(), IDIOMS["masked_fill(-1e9)"].inputs)
-    assert lowered.precision.passed
-    assert lowered.parity.reference == "float64 interpreter"
-    assert lowered.parity.baseline == "float64 interpreter, rounded to float16"
-    (note,) = lowered.precision.notes
+    reduced = reduce_precision(model, Half(), IDIOMS["masked_fill(-1e9)"].inputs)
+    assert reduced.precision.passed
+    assert reduced.parity.reference == "float64 interpreter"
+    assert reduced.parity.baseline == "float64 interpreter, rounded to float16"
+    (note,) = reduced.precision.notes
     assert "-1e+09" in note
     assert "-32752" in note

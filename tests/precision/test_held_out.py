@@ -9,8 +9,8 @@ import pytest
 from precision.judged_graphs import graph, weight
 
 from normexport.onnx_export import InputSpec
-from normexport.precision import Int8, Judged, lower
-from normexport.precision.held_out import digests_of, part_arrays, part_stream
+from normexport.precision import Int8, Judged, reduce_precision
+from normexport.precision.int8.held_out import digests_of, part_arrays, part_stream
 from normexport.precision.samples import batches_of
 from normexport.runtime import OnnxRuntime
 from normexport.verdicts import Verdict
@@ -31,7 +31,9 @@ def samples(count, seed=0):
 
 def int8(data=None, judged=None, **how):
     judged = None if judged is None else Judged({"x": judged})
-    return lower(model(), Int8(None if data is None else list(data), "minmax", **how), [SPEC], judged=judged).precision
+    return reduce_precision(
+        model(), Int8(None if data is None else list(data), "minmax", **how), [SPEC], judged=judged
+    ).precision
 
 
 @pytest.mark.parametrize(("total", "judge"), [(8, 2), (9, 2), (64, 16), (255, 63), (1000, 64)])
@@ -65,7 +67,7 @@ def test_data_alone_is_parted_with_its_labels():
     np.testing.assert_array_equal(parted.judging["x"], data[3::4])
     (output,) = OnnxRuntime(model()).run({"x": data}).values()
     judged = Judged({"x": data}, output.argmax(1))
-    precision = lower(model(), Int8(method="minmax"), [SPEC], judged=judged).precision
+    precision = reduce_precision(model(), Int8(method="minmax"), [SPEC], judged=judged).precision
     assert (precision.accuracy.samples, precision.calibration["samples"]) == (16, 48)
     assert precision.accuracy.correct >= 14  # the labels of the samples that judge, not the first 16
 
@@ -116,12 +118,12 @@ def test_a_cache_says_which_samples_it_has_seen(tmp_path):
 def test_a_model_of_a_fixed_batch_is_judged_over_runs():
     fixed = model("(float[1,6] x) => (float[1,4] y)")
     spec = InputSpec("x", (1, 6), batched=False)
-    lowered = lower(fixed, Int8(list(samples(40)[:, None]), "minmax", min_snr=15), [spec])
-    assert lowered.precision.judgement.verdict is PASSED
-    error = lowered.precision.accuracy.outputs[0]
+    reduced = reduce_precision(fixed, Int8(list(samples(40)[:, None]), "minmax", min_snr=15), [spec])
+    assert reduced.precision.judgement.verdict is PASSED
+    error = reduced.precision.accuracy.outputs[0]
     kept = samples(40)[3::4]
     exact, got = (
-        np.concatenate([OnnxRuntime(each).run({"x": x[None]})["y"] for x in kept]) for each in (fixed, lowered.model)
+        np.concatenate([OnnxRuntime(each).run({"x": x[None]})["y"] for x in kept]) for each in (fixed, reduced.model)
     )
     expected = 10 * np.log10(np.square(exact - exact.mean(0)).sum() / np.square(got - exact).sum())
     assert error.snr_db == pytest.approx(expected, abs=0.01)

@@ -11,9 +11,9 @@ from precision import nets
 from torch import nn
 
 from normexport.nn import LinfInstanceNorm2d
-from normexport.passes.qdq import is_quantized
-from normexport.precision.calibration import calibrate
-from normexport.precision.int8 import modules_of, quantize
+from normexport.precision.int8.calibration import calibrate
+from normexport.precision.int8.pairs import is_quantized
+from normexport.precision.int8.quantise import modules_of, quantize
 from normexport.runtime import OnnxRuntime
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from normexport.verbs.check import check
 from precision import nets
 from precision.judged_graphs import graph, weight
 from torch import nn
 
 from normexport.checkpoint import Checkpoint
-from normexport.judging import check
+from normexport.io.onnx_model import save_onnx
 from normexport.onnx_export import InputSpec
-from normexport.onnx_files import save_onnx
-from normexport.precision import Int8, Limits, lower
+from normexport.precision import Int8, Limits, reduce_precision
 from normexport.precision.file_precision import input_ranges, precision_of
 from normexport.precision.snr_parity import SnrReport
 from normexport.runtime import OnnxRuntime
@@ -51,11 +51,11 @@ def images(count, seed=0):
 def made(tmp_path_factory):
     """The float32 model, the int8 one, and a file of images that are new to both."""
     model, _ = nets.folded(two_heads)
-    lowered = lower(model, Int8(list(images(64)), "minmax"), [SPEC])
-    assert lowered.precision.kept == ()
+    reduced = reduce_precision(model, Int8(list(images(64)), "minmax"), [SPEC])
+    assert reduced.precision.kept == ()
     path = tmp_path_factory.mktemp("data") / "data.npz"
     np.savez(path, input=images(48, seed=1))
-    return model, lowered.model, path
+    return model, reduced.model, path
 
 
 def by_numpy(reference, value):

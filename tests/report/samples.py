@@ -6,11 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from normexport.checkpoint.records import NormRecord, WeightNormRecord
+from normexport.folding import FoldWarning, NormOutcome
 from normexport.onnx_export import InputSpec
-from normexport.parity.metrics import Errors
-from normexport.parity.tolerance import Budget
-from normexport.parity.verdict import ParityReport, Row
-from normexport.passes import FoldWarning, NormOutcome
+from normexport.proof.metrics import Errors
+from normexport.proof.tolerance import Budget
+from normexport.proof.verdict import ParityReport, Row
 
 DEEP = "backbone.bottom_up.stages.3.blocks.11.downsample.norm_after_projection"
 PADDED = "Conv 'stem.conv2' pads its input with zeros: at the border the norm's shift B would be missing"

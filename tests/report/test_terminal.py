@@ -11,9 +11,9 @@ from report.samples import DEEP
 from rich.console import Console
 
 from normexport.checkpoint.records import NormRecord
-from normexport.passes import NormOutcome
-from normexport.report.parity_table import show_parity
-from normexport.report.terminal import show_conversion, show_folding, show_inspection
+from normexport.folding import NormOutcome
+from normexport.reports.parity_table import show_parity
+from normexport.reports.terminal import show_conversion, show_folding, show_inspection
 
 
 def shown(show, *values, width: int = 80, **options) -> str:

@@ -7,8 +7,8 @@ import json
 import pytest
 from report import samples
 
-from normexport.report import Conversion, Operators
-from normexport.report.words import broken, changed_operators, count, listed, plain, size, tally
+from normexport.reports import Conversion, Operators
+from normexport.reports.words import broken, changed_operators, count, listed, plain, size, tally
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from torch._higher_order_ops.scan import scan
 from torch._higher_order_ops.while_loop import while_loop
 
 from normexport import nn as nxn
+from normexport.folding import fold
 from normexport.onnx_export import InputSpec, export
-from normexport.parity import check_model, check_torch
-from normexport.passes import fold
+from normexport.proof import check_model, check_torch
 from normexport.runtime import TorchRuntime
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from normexport.parity import compare
+from normexport.proof import compare
 from normexport.runtime import OnnxRuntime
-from normexport.runtime.jitter import jitter_module, jittered
+from normexport.runtime.baseline_weights import jitter_module, jittered
 
 LARGEST = float(np.finfo(np.float32).max)
 

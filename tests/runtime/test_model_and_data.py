@@ -12,9 +12,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from normexport import files
 from normexport.errors import UsageError
-from normexport.onnx_files import open_onnx, save_onnx
+from normexport.io import atomic
+from normexport.io.onnx_model import open_onnx, save_onnx
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 1000  # bytes, in place of protobuf's 2 GB
@@ -121,7 +121,7 @@ def test_a_failure_before_or_between_the_renames_leaves_the_old_pair(path, monke
         done.append(target)
         replace(source, target)
 
-    monkeypatch.setattr(files.os, "replace", failing)
+    monkeypatch.setattr(atomic.os, "replace", failing)
     with pytest.raises(UsageError, match=r"can't be written \(Input/output error\)"):
         save_onnx(model(2), path, limit=LIMIT)
     monkeypatch.undo()
@@ -133,7 +133,7 @@ KILLED = """
 import os, signal, sys
 import onnx
 from normexport import files, weight_files
-from normexport.onnx_files import save_onnx
+from normexport.io.onnx_model import save_onnx
 model, moment = onnx.load("new.onnx"), int(sys.argv[1])
 replace, unlink, count = os.replace, os.unlink, [0]
 def at_most(action):
@@ -144,8 +144,8 @@ def at_most(action):
     return act
 files.os.replace = at_most(replace)
 weight_files.remove_unread = None
-import normexport.onnx_files
-normexport.onnx_files.remove_unread = at_most(normexport.onnx_files.remove_unread)
+import normexport.io.onnx_model
+normexport.io.onnx_model.remove_unread = at_most(normexport.io.onnx_model.remove_unread)
 save_onnx(model, "model.onnx", limit=1000)
 """
 
@@ -167,7 +167,7 @@ def test_even_a_kill_between_the_renames_leaves_the_old_pair_or_the_new_one(path
 def test_a_full_disk_leaves_neither(path):
     onnx.save(model(), path.with_name("new.onnx"))
     code = (
-        "import onnx, resource; from normexport.onnx_files import save_onnx\n"
+        "import onnx, resource; from normexport.io.onnx_model import save_onnx\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
         "try: save_onnx(onnx.load('new.onnx'), 'model.onnx', limit=1000)\n"
         "except Exception as error: print(type(error).__name__, error)"
@@ -204,7 +204,7 @@ def test_texts_appear_with_the_model_or_not_at_all(path, monkeypatch):
             raise OSError(errno.EIO, "Input/output error")
         replace(source, target)
 
-    monkeypatch.setattr(files.os, "replace", failing)
+    monkeypatch.setattr(atomic.os, "replace", failing)
     with pytest.raises(UsageError, match=r"model\.onnx: can't be written"):
         save_onnx(model(2), path, texts={beside: "new"})
     assert json.loads(beside.read_text()) == {"format": 1}

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from normexport.errors import FoldError, UsageError
-from normexport.onnx_files import open_onnx, save_onnx, split_weights
+from normexport.io.onnx_model import open_onnx, save_onnx, split_weights
 from normexport.runtime import OnnxRuntime
 
 RNG = np.random.default_rng(0)

@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from normexport.errors import FoldError
+from normexport.io.onnx_read import read_onnx
 from normexport.io.onnx_walk import nodes_of
-from normexport.onnx_protos import read_onnx
 
 
 def model() -> onnx.ModelProto:

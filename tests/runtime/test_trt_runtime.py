@@ -17,8 +17,8 @@ from normexport import capsule
 from normexport.capsule.candidates import RuntimeCandidate
 from normexport.engine.manifest import FileId, Manifest, Tensor, manifest_path, manifest_text
 from normexport.errors import EngineError, UsageError
-from normexport.runtime import TensorRTRuntime, trt
-from normexport.runtime.trt_debug import array_at
+from normexport.runtime import TensorRTRuntime, tensorrt_runtime
+from normexport.runtime.tensorrt_debug import array_at
 
 DTYPES = {"float32": np.float32, "float16": np.float16, "int64": np.int64}
 
@@ -169,10 +169,10 @@ def opened(tmp_path, monkeypatch):
         manifest_path(plan).write_text(manifest_text(manifest))
         context, seen = Context(DTYPES[dtype]), []
         engine = Engine(context, tensors(dtype, **(says or {})))
-        monkeypatch.setattr(trt, "require", lambda flavor: None)
-        monkeypatch.setattr(trt, "import_module", lambda name: vendor(context, seen, engine))
-        monkeypatch.setattr(trt, "_device", device)
-        monkeypatch.setattr(trt, "_stream", lambda device: 77)
+        monkeypatch.setattr(tensorrt_runtime, "require", lambda flavor: None)
+        monkeypatch.setattr(tensorrt_runtime, "import_module", lambda name: vendor(context, seen, engine))
+        monkeypatch.setattr(tensorrt_runtime, "_device", device)
+        monkeypatch.setattr(tensorrt_runtime, "_stream", lambda device: 77)
         trust = bool(changes) if trust is None else trust
         return TensorRTRuntime(plan, graphs=False, trust=trust, plugin_library=library), context, seen
 

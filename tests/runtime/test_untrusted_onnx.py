@@ -15,13 +15,13 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
-from normexport import pipeline
+import normexport
 from normexport.errors import FoldError, UsageError
-from normexport.folding import fold
-from normexport.onnx_files import open_onnx, save_onnx
+from normexport.io.onnx_model import open_onnx, save_onnx
 from normexport.runtime import OnnxRuntime
 from normexport.runtime.float64 import Float64Runtime
 from normexport.runtime.guarded import guarded
+from normexport.verbs.fold import fold
 
 
 @pytest.fixture
@@ -281,7 +281,7 @@ def test_a_bomb_is_refused_in_one_line(tmp_path, proto, words):
 
 _IN_LITTLE_MEMORY = """
 import sys, pathlib
-from normexport.folding import fold
+from normexport.verbs.fold import fold
 result = fold(sys.argv[1])
 # Not getrusage: its peak begins with that of the process which started this one.
 status = dict(line.split(":", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines())
@@ -312,7 +312,7 @@ def test_constants_that_expand_to_gigabytes_are_left_to_inference(tmp_path, prot
 
 def test_a_signal_that_ends_the_runtime_becomes_one_line(tmp_path):
     path = attacks.write(attacks.lowest_by_minus_one(), tmp_path / "m.onnx")
-    line = refusal(pipeline.check, path, path)
+    line = refusal(normexport.check, path, path)
     assert "m.onnx: the process that ran it was ended by SIG" in line
 
 

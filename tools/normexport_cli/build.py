@@ -81,7 +81,7 @@ def build(
     """
     with working("Building", json=json, debug=debug) as on_stage:
         options.require_file_name(output)
-        from normexport.engine import build_engine
+        import normexport
 
         config = engine_config(
             flavor,
@@ -104,10 +104,10 @@ def build(
             weights_under=weights_under,
             log=log,
         )
-        manifest = build_engine(source, output, config, on_stage, context.obj)
+        manifest = normexport.build(source, output, config, on_stage, context.obj)
     if json:
         print_json(manifest.as_dict())
         return
-    from normexport.report.engine_table import show_built
+    from normexport.reports.engine_table import show_built
 
     show_built(result_console(), output, manifest)

@@ -82,20 +82,20 @@ def convert(
         if not 0 < capsule_size < 1 << 20:
             raise UsageError(f"--capsule-size {capsule_size:g}", "is not a size", "give megabytes, such as 64")
         how_int8 = calibration_data, calibration, calibration_cache, calibration_batch, (max_drop, min_snr)
-        lower = precision_options.precision_config(
+        reduction = precision_options.precision_config(
             precision, io_dtype, keep_fp32, *how_int8, symmetric=symmetric, table=sensitivity, labels_for=labels_for
         )
         on_stage("load")  # importing torch is most of it
-        from normexport import pipeline
+        import normexport
 
         folder = output if output is not None else Path(checkpoint.stem)
         most = int(capsule_size * (1 << 20))
-        config = pipeline.ConvertConfig(not no_fold, data, sizes, built, lower, capsule, most, labels_for)
-        result = pipeline.convert(lambda: how.load(checkpoint), folder, inputs, config, on_stage, on_stage.samples)
+        config = normexport.ConvertConfig(not no_fold, data, sizes, built, reduction, capsule, most, labels_for)
+        result = normexport.convert(lambda: how.load(checkpoint), folder, inputs, config, on_stage, on_stage.samples)
     if json:
         print_json(result.as_dict())
     else:
-        from normexport.report.terminal import show_conversion
+        from normexport.reports.terminal import show_conversion
 
         show_conversion(result_console(), result)
     raise typer.Exit(result.judgement.verdict.exit_code)

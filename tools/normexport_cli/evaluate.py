@@ -56,20 +56,20 @@ def evaluate(
     with working("Evaluating", json=json, debug=debug):
         precision_options.check_limits(max_drop, min_snr)
         how = LoadOptions.of(factory, model_kwargs, dialect, trust)
-        from normexport import pipeline
+        import normexport
 
         side = options.load_plan(model, trust) if is_plan(model) else how.load_unless_onnx(model)
         against = None if reference is None else how.load_unless_onnx(reference)
         from normexport.precision import Limits
 
         limits = Limits(min_snr, max_drop)
-        result = pipeline.evaluate(
+        result = normexport.evaluate(
             side, data, against, inputs, labels_for=labels_for, limits=limits, weights_under=weights_under
         )
     if json:
         print_json(result.as_dict())
     else:
-        from normexport.report.precision_table import show_accuracy
+        from normexport.reports.precision_table import show_accuracy
 
         show_accuracy(result_console(), result)
     raise typer.Exit(0 if result.judgement is None else result.judgement.verdict.exit_code)

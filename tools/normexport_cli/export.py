@@ -38,15 +38,15 @@ def export(
         options.require_file_name(output)
         how = LoadOptions.of(model, model_kwargs, dialect, trust)
         on_stage("load")
-        from normexport import pipeline
+        import normexport
 
         loaded = how.load(checkpoint)
         on_stage("export")
-        result = pipeline.export(loaded, inputs, output)
+        result = normexport.export(loaded, inputs, output)
     if json:
         print_json(_as_dict(result))
         return
-    from normexport.report.terminal import show_export
+    from normexport.reports.terminal import show_export
 
     show_export(result_console(), checkpoint, result, result.files)
 

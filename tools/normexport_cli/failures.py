@@ -71,7 +71,7 @@ class Failure:
 
 def report(error: Exception, as_json: bool, debug: bool) -> int:
     """Tell the user; returns the exit code."""
-    from normexport.report.words import plain
+    from normexport.reports.words import plain
 
     failure = Failure.of(error)
     if debug:

@@ -30,12 +30,12 @@ def fold(
     """
     with working("Folding", json=json, debug=debug):
         options.require_file_name(output)
-        from normexport import folding
+        import normexport
 
-        result = folding.fold(source, output, weights_under=weights_under)
+        result = normexport.fold(source, output, weights_under=weights_under)
     if json:
         print_json(result.as_dict())
         return
-    from normexport.report.terminal import show_folding
+    from normexport.reports.terminal import show_folding
 
     show_folding(result_console(), result, source)

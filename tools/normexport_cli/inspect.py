@@ -36,13 +36,13 @@ def inspect(
         return
     with working("Inspecting", json=json, debug=debug):
         how = LoadOptions.of(model, model_kwargs, dialect, trust)
-        from normexport import pipeline
+        import normexport
 
-        result = pipeline.inspect(how.load_unless_onnx(source), inputs, weights_under=weights_under)
+        result = normexport.inspect(how.load_unless_onnx(source), inputs, weights_under=weights_under)
     if json:
         print_json(result.as_dict())
         return
-    from normexport.report.terminal import show_inspection
+    from normexport.reports.terminal import show_inspection
 
     show_inspection(result_console(), result)
 
@@ -50,13 +50,12 @@ def inspect(
 def _inspect_plan(plan: Path, json: bool, debug: bool) -> None:
     """The manifest, once the plan is known to be the one it describes; the plan itself is not opened."""
     with working("Inspecting", json=json, debug=debug):
-        from normexport.engine import check_plan, read_manifest
+        from normexport.verbs.inspect import inspect_plan
 
-        manifest = read_manifest(plan)
-        check_plan(plan, manifest)
+        manifest = inspect_plan(plan)
     if json:
         print_json(manifest.as_dict())
         return
-    from normexport.report.engine_table import show_engine
+    from normexport.reports.engine_table import show_engine
 
     show_engine(result_console(), plan, manifest, every_layer=True)

@@ -14,7 +14,7 @@ from normexport_cli.help import complete_dialect
 
 if TYPE_CHECKING:
     from normexport.checkpoint import Checkpoint as LoadedCheckpoint
-    from normexport.plans import Plan
+    from normexport.runtime.tensorrt_runtime import Plan
 
 Checkpoint = Annotated[
     Path,
@@ -119,7 +119,7 @@ def is_plan(path: Path) -> bool:
 
 def load_plan(path: Path, trust: bool) -> Plan:
     """The plan at `path`, not opened yet."""
-    from normexport.plans import Plan
+    from normexport.runtime.tensorrt_runtime import Plan
 
     return Plan(path, trust)
 

@@ -46,13 +46,13 @@ def parity(
     with working("Comparing", json=json, debug=debug):
         precision_options.check_limits(0.0, min_snr)
         how, sizes = LoadOptions.of(model, model_kwargs, dialect, trust), options.batch_sizes(batches)
-        from normexport import pipeline
+        import normexport
 
         side = options.load_plan(candidate, trust) if is_plan(candidate) else how.load_unless_onnx(candidate)
         first = how.load_unless_onnx(reference)
         from normexport.precision import Limits
 
-        result = pipeline.check(
+        result = normexport.check(
             first,
             side,
             inputs,
@@ -65,7 +65,7 @@ def parity(
     if json:
         print_json(result.as_dict())
     else:
-        from normexport.report.snr_table import show_any_parity
+        from normexport.reports.snr_table import show_any_parity
 
         show_any_parity(result_console(), result, every_layer=layers)
     raise typer.Exit(result.judgement.verdict.exit_code)

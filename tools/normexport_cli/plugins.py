@@ -64,7 +64,7 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
     if json:
         print_json(found.as_dict())
         return
-    from normexport.report.native import show_overview
+    from normexport.reports.native import show_overview
 
     show_overview(result_console(), found)
 
@@ -100,7 +100,7 @@ def build(
             {"libraries": [str(path) for path in built.libraries], "seconds": built.seconds, "log": str(built.log)}
         )
         return
-    from normexport.report.native import show_built
+    from normexport.reports.native import show_built
 
     show_built(result_console(), built)
 
@@ -131,7 +131,7 @@ def doctor(
     if json:
         print_json(diagnosis.as_dict())
     else:
-        from normexport.report.native import show_diagnosis
+        from normexport.reports.native import show_diagnosis
 
         show_diagnosis(result_console(), diagnosis)
     if not diagnosis.healthy:

@@ -107,7 +107,7 @@ def precision_config(
     if precision == "fp32":
         return None
     from normexport.precision import Half, Int8
-    from normexport.precision.ranges import METHODS
+    from normexport.precision.int8.ranges import METHODS
 
     if precision in _HALVES:
         return Half(_HALVES[precision], io_dtype, tuple(keep))

@@ -35,13 +35,13 @@ def prove(
       normexport prove model.capsule.npz results.npz --layers
     """
     with working("Proving", json=json, debug=debug):
-        from normexport.capsule import prove as prove_by
+        import normexport
 
-        result = prove_by(capsule, candidate, trust=trust, weights_under=weights_under)
+        result = normexport.prove(capsule, candidate, trust=trust, weights_under=weights_under)
     if json:
         print_json(result.as_dict())
     else:
-        from normexport.report.parity_table import show_parity
+        from normexport.reports.parity_table import show_parity
 
         show_parity(result_console(), result, every_layer=layers)
     raise typer.Exit(result.judgement.verdict.exit_code)

@@ -40,12 +40,12 @@ def run(
     with working("Running", json=json, debug=debug) as on_stage:
         options.require_file_name(output)
         on_stage("load")
-        from normexport import plans
+        import normexport
 
-        shapes = plans.run_plan(plans.Plan(plan, trust, plugin_library), inputs, output)
+        shapes = normexport.run(normexport.Plan(plan, trust, plugin_library), inputs, output)
     if json:
         print_json({"file": str(output), "outputs": {name: list(shape) for name, shape in shapes.items()}})
         return
-    from normexport.report.engine_table import show_run
+    from normexport.reports.engine_table import show_run
 
     show_run(result_console(), output, shapes)

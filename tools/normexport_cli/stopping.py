@@ -9,7 +9,7 @@ import sys
 import threading
 from types import FrameType
 
-from normexport.interrupts import ENDING
+from normexport.io.interrupts import ENDING
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 _came: list[int] = []

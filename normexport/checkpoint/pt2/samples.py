@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from normexport.checkpoint.inert import BadPickle
-from normexport.checkpoint.pickle_machine import read_pickle
+from normexport.checkpoint.pickles.inert import BadPickle
+from normexport.checkpoint.pickles.machine import read_pickle
+from normexport.checkpoint.pickles.rebuild import rebuilt, unknown_names
+from normexport.checkpoint.pickles.storages import Storages, ZippedData, is_swapped
+from normexport.checkpoint.pickles.unpickle import folder_of
 from normexport.checkpoint.pt2.archive import SAMPLES, ProgramArchive
 from normexport.checkpoint.pt2.refusal import Damaged, WouldRun
-from normexport.checkpoint.rebuild import Rebuilder, Room, unknown_names
-from normexport.checkpoint.storages import Storages, ZippedData, is_swapped
-from normexport.checkpoint.unpickle import folder_of
-from normexport.checkpoint.words import shortened
 from normexport.io.limits import memory_allowance
 from normexport.io.zip_archive import BadArchive, ZipArchive
+from normexport.text import shortened
 
 
 def plain_samples(archive: ProgramArchive) -> bytes:
@@ -51,7 +51,7 @@ def _rebuilt(content: bytes, most: int) -> Any:
             raise WouldRun(f"the pickle {SAMPLES}, which names {shortened(unknown, 4)}")
         order = f"{folder}/byteorder"
         swapped = order in inner.members and is_swapped(inner.read(order, 16))
-        return Rebuilder(Storages(ZippedData(inner, folder), swapped), Room(most)).value(pickle.root)
+        return rebuilt(pickle.root, Storages(ZippedData(inner, folder), swapped), most)
 
 
 def _without_numbers(value: Any) -> Any:

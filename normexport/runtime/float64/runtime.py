@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from normexport.errors import FoldError, NormExportError, UsageError
-from normexport.onnx_files import opened_model
+from normexport.io.onnx_model import opened_model
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked, port
 from normexport.runtime.float64.compile import program_of
 from normexport.runtime.float64.registry import Value

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from normexport.onnx_files import opened_model
+from normexport.io.onnx_model import opened_model
 from normexport.runtime.float64.compile import program_of
 from normexport.runtime.float64.types import held
 

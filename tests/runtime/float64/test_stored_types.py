@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from normexport.runtime import Float64Runtime
-from normexport.runtime.jitter import jittered
+from normexport.runtime.baseline_weights import jittered
 
 TYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 X = np.random.default_rng(0).standard_normal((3, 4)) * 100

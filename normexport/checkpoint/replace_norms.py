@@ -1,0 +1,261 @@
+"""Walk a loaded model: record its norms, and replace foreign ones by `nn.RunningNorm`, proven by their forward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from normexport.checkpoint.dialect import EPS, Dialect
+from normexport.checkpoint.dialects import DIALECTS
+from normexport.checkpoint.finite import require_finite_norm
+from normexport.checkpoint.health import health, never_updated
+from normexport.checkpoint.recognise import OBSERVER, Stored
+from normexport.checkpoint.records import UNKNOWN, NormRecord, Statistics
+from normexport.checkpoint.verify import Verdict, verdict
+from normexport.errors import CheckpointError
+from normexport.nn import Norm, RunningNorm
+from normexport.norms import KINDS, AffineParams
+from normexport.text import channels, shortened
+
+
+@dataclass
+class Settled:
+    """The model as it is being settled: `records` by module path, `used` names of the dialects met.
+
+    `notes` are of the whole file, `remarks` of single norms: what is remarked -> the paths it holds for. `doubts` are
+    the remarks on parts that may compute something else than the part of the file that they stand for.
+    """
+
+    model: nn.Module
+    records: dict[str, NormRecord] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
+
+    def remark(self, path: str, words: str) -> None:
+        """Remark `words` on the norm at `path`; a network of fifty such norms gets one note."""
+        self.remarks.setdefault(words, []).append(path or "the model")
+
+    def doubt(self, path: str, words: str) -> None:
+        """The same of a part that was replaced by one that was not shown to compute the same."""
+        self.remark(path, words)
+        if words not in self.doubts:
+            self.doubts.append(words)
+
+    def all_notes(self) -> tuple[str, ...]:
+        """Notes, then remarks with the first few of their paths."""
+        return (*self.notes, *(f"{shortened(paths)}: {words}" for words, paths in self.remarks.items()))
+
+    def unproven(self) -> tuple[str, ...]:
+        """The doubts with the first few of their paths."""
+        return tuple(f"{shortened(self.remarks[words])}: {words}" for words in self.doubts)
+
+    def replace(self, old: nn.Module, stored: Stored, dialect: Dialect, eps: float) -> None:
+        """Put a RunningNorm decoded from `stored` wherever `old` is; refuse what divides by zero."""
+        params = decoded(stored, dialect, eps)
+        record = record_of(stored, dialect, params, kind_label(dialect, old, stored))
+        dtype = torch.float64 if stored.values[dialect.mean].dtype == torch.float64 else torch.float32
+        new = RunningNorm(params, record.kind, dtype).eval()
+        if old is self.model:
+            self.model = new
+        for parent in list(self.model.modules()):
+            for name, child in list(parent._modules.items()):
+                if child is old:
+                    parent._modules[name] = new
+        self.records[stored.path] = record
+        self.used.add(dialect.name)
+        if any(key.startswith(f"{OBSERVER}.") for key in stored.values):
+            self.doubt(stored.path, "fake quantisation of its input is left out")
+
+
+def decoded(stored: Stored, dialect: Dialect, eps: float = EPS) -> AffineParams:
+    """`dialect.decode`, refusing statistics that are NaN or that the layer would divide to Inf.
+
+    Raises:
+        CheckpointError: naming the module path and the channels.
+    """
+    require_finite_norm(stored)
+    params = dialect.decode(stored.arrays(), eps)
+    bad = np.flatnonzero(~np.isfinite(params.inv_scale)).tolist()
+    if bad:
+        never = never_updated(dialect, stored.arrays())
+        why = "the running statistics were never updated" if never else f"{dialect.stat} is zero or negative"
+        raise CheckpointError(
+            stored.path or "the norm",
+            f"{why} and 1/statistic is not finite in {channels(bad, params.channels)}",
+            "train it, or re-estimate its running statistics",
+        )
+    return params
+
+
+def record_of(stored: Stored, dialect: Dialect, params: AffineParams, kind: str) -> NormRecord:
+    """The record of a norm with running statistics."""
+    words = health(dialect, stored.arrays(), params)
+    return NormRecord(stored.path, kind, dialect.name, params.channels, "running", words)
+
+
+def kind_label(dialect: Dialect, module: nn.Module | None, stored: Stored) -> str:
+    """Which statistic was trained: from the dialect, the metadata, the module's p or k; its class name last.
+
+    Only a label: where it can't be told (L1, Lp and Top-k share layouts) it is "unknown".
+    """
+    if dialect.kind != UNKNOWN:
+        return dialect.kind
+    if stored.kind in KINDS:
+        return str(stored.kind)
+    if isinstance(module, (Norm, RunningNorm)):
+        return module.kind
+    p, k = getattr(module, "p", None), getattr(module, "k", None)
+    if isinstance(k, int):
+        return "linf" if k == 1 else "topk"
+    if isinstance(p, (int, float)):
+        return {1: "l1", 2: "l2", float("inf"): "linf"}.get(p, UNKNOWN)
+    name = type(module).__name__.lower()
+    hints = (("l1", "l1"), ("linf", "linf"), ("topk", "topk"), ("range", "range"))
+    return next((kind for hint, kind in hints if hint in name), UNKNOWN)
+
+
+def settle(settled: Settled, named: Dialect | None) -> None:
+    """Record every norm of `settled.model`, in order, and replace the foreign ones.
+
+    Raises:
+        CheckpointError: NaN statistics; a foreign norm whose forward contradicts its layout; an ambiguous one.
+    """
+    earlier = settled.records
+    settled.records = {}
+    for path, module in list(settled.model.named_modules()):
+        if path in earlier:
+            settled.records[path] = earlier[path]
+        elif isinstance(module, Norm):
+            _own_norm(settled, path, module)
+        elif isinstance(module, RunningNorm):
+            _record_native(settled, path, module, "normexport-running", EPS)
+        elif isinstance(module, _BatchNorm) and inherits_forward(module):
+            _batch_norm(settled, path, module)
+        elif not isinstance(module, _InstanceNorm):
+            _foreign(settled, path, module, named)
+
+
+def inherits_forward(module: nn.Module) -> bool:
+    """Whether a subclass of torch's BatchNorm computes just that."""
+    return type(module).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether code of others runs beside a module's own forward."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a module owns nothing but tensors and an observer, as a norm does."""
+    return not set(module._modules) - {OBSERVER}
+
+
+def own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """A module's own parameters and buffers, and those of its quantisation observer."""
+    own = {**module._parameters, **module._buffers}
+    observer = module._modules.get(OBSERVER)
+    if observer is not None:
+        own |= {f"{OBSERVER}.{name}": value for name, value in observer._buffers.items()}
+    return {name: value for name, value in own.items() if value is not None}
+
+
+def _own_norm(settled: Settled, path: str, module: Norm) -> None:
+    if module.running_mean is not None:
+        _record_native(settled, path, module, "normexport", module.eps)
+        return
+    statistics: Statistics = "instance" if module.instance else "batch"
+    settled.records[path] = NormRecord(path, module.kind, "normexport", module.num_features, statistics)
+
+
+def _batch_norm(settled: Settled, path: str, module: _BatchNorm) -> None:
+    if module.running_mean is not None:
+        _record_native(settled, path, module, "batchnorm", module.eps)
+        return
+    settled.records[path] = NormRecord(path, "batchnorm", "batchnorm", module.num_features, "batch")
+
+
+def _record_native(settled: Settled, path: str, module: nn.Module, name: str, eps: float) -> None:
+    """A norm that is exported as it is."""
+    stored, dialect = Stored(path, own_tensors(module)), DIALECTS[name]
+    params = decoded(stored, dialect, eps)
+    settled.records[path] = record_of(stored, dialect, params, kind_label(dialect, module, stored))
+    settled.used.add(name)
+
+
+def _foreign(settled: Settled, path: str, module: nn.Module, named: Dialect | None) -> None:
+    # A class of somebody else's: the version of any module shows that it is not one that lost its notes.
+    stored = Stored(path, own_tensors(module), {"version": module._version})
+    options = stored.readings() if is_leaf(module) else ()
+    if not options:
+        if stored.looks_like_a_norm():
+            settled.remark(stored.path, "running statistics of no known dialect; its own forward is exported")
+        return
+    if has_hooks(module):
+        settled.remark(stored.path, "has hooks; its own forward is exported with them")
+        return
+    if named is not None and named in options:
+        options = (named,)
+    require_finite_norm(stored)
+    eps = float(getattr(module, "eps", EPS))
+    verdicts = {each.name: _verdict(module, stored, each, eps) for each in options}
+    fitting = [each for each in options if verdicts[each.name].agrees in ("exactly", "rounded")]
+    exact = [each for each in fitting if verdicts[each.name].agrees == "exactly"]
+    if not fitting:
+        _none_fits(settled, module, stored, options, verdicts, named)
+        return
+    chosen = _likeliest(exact or fitting, module)
+    settled.replace(module, stored, chosen, eps)
+    if not verdicts[chosen.name].steady:
+        settled.doubt(path, "its forward rounds at random; its parameters are exported unrounded, which is the mean")
+    elif verdicts[chosen.name].agrees == "rounded":
+        settled.doubt(path, "its forward rounds its parameters; they are exported unrounded")
+
+
+def _verdict(module: nn.Module, stored: Stored, dialect: Dialect, eps: float) -> Verdict:
+    params = dialect.decode(stored.arrays(), eps)
+    if not np.isfinite(params.inv_scale).all():
+        return Verdict("no", float("inf"))
+    rounds = dialect.quantised and OBSERVER in module._modules
+    return verdict(module, params, rounds)
+
+
+def _likeliest(dialects: list[Dialect], module: nn.Module) -> Dialect:
+    """Of dialects with the same arithmetic here, the one whose kind the class name speaks of."""
+    name = type(module).__name__.lower()
+    return next((each for each in dialects if each.kind in name), dialects[0])
+
+
+def _none_fits(
+    settled: Settled,
+    module: nn.Module,
+    stored: Stored,
+    options: tuple[Dialect, ...],
+    verdicts: dict[str, Verdict],
+    named: Dialect | None,
+) -> None:
+    """No reading agrees with the module's forward: keep that forward, which is right, or refuse a contradiction."""
+    only = options[0]
+    if named is only and verdicts[only.name].agrees == "unknown":
+        settled.replace(module, stored, only, float(getattr(module, "eps", EPS)))
+        settled.doubt(stored.path, f"read as {only.name}; its own forward could not be run to confirm it")
+        return
+    if any(each.agrees == "unknown" for each in verdicts.values()):
+        settled.remark(stored.path, "its forward could not be run alone to confirm a dialect; it is exported")
+        return
+    if len(options) > 1 or (isinstance(module, _BatchNorm) and named is None):
+        settled.remark(stored.path, "computes more than a norm of its keys; its own forward is exported")
+        return
+    decoded(stored, only, float(getattr(module, "eps", EPS)))  # a division by zero has its own words
+    raise CheckpointError(
+        stored.path or "the norm",
+        f"has the keys of {only.name} but its forward computes something else "
+        f"(relative error {verdicts[only.name].error:.1e})",
+        "export the model with torch.export.save and give the .pt2 file",
+    )

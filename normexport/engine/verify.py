@@ -1,0 +1,147 @@
+"""Proof that the built network is the one that was asked for.
+
+TensorRT gives no word when it builds something else: a flag that does nothing is a float32 engine. The inspector of an
+opened plan would tell, but opening one needs a GPU. Networks are strongly typed, so the parsed network tells as much:
+the builder may fuse its layers and may not change their types.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from normexport.errors import EngineError
+from normexport.io.onnx_scan import NAMESPACE
+
+if TYPE_CHECKING:
+    from normexport.engine.prepare import PluginNode
+
+Layer = Mapping[str, Any]
+
+_PLUGIN = "PLUGIN_V3"
+#: Layers whose type decides how fast a network is, and by which ONNX operators they are made.
+_COMPUTE = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM", _PLUGIN)
+_COMPUTE_OPS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum")
+
+#: What may stand between a DEQUANTIZE and the layer that it is fused into.
+_RESHAPING = ("SHUFFLE", "IDENTITY", "SQUEEZE", "UNSQUEEZE")
+_RESHAPING_OPS = ("Transpose", "Reshape", "Flatten", "Identity")
+
+#: TensorRT's names of types -> ours.
+DTYPES = {"float": "float32", "half": "float16", "bf16": "bfloat16"}
+_ONNX_TYPES = {
+    onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.FLOAT16: "float16",
+    onnx.TensorProto.BFLOAT16: "bfloat16",
+    onnx.TensorProto.INT8: "int8",
+}
+
+
+def dtype(name: str) -> str:
+    """TensorRT's "half" -> "float16"."""
+    return DTYPES.get(name, name)
+
+
+def check_plugins(graph: onnx.GraphProto, plugins: Sequence[PluginNode], layers: Sequence[Layer]) -> None:
+    """The plugin layers are exactly the nodes that should be, with the types they should have.
+
+    Args:
+        graph: the one that was parsed.
+
+    Raises:
+        EngineError: a node is missing, one was taken that should not be, or its types are not the operator's.
+    """
+    built = {layer["name"]: layer for layer in layers if layer["type"] == _PLUGIN}
+    asked = {each.node: each.op for each in plugins}
+    for name, op in asked.items():
+        if name not in built:
+            raise EngineError(f"node {name}", f"{op} did not become a plugin layer", "report it, with the log")
+        data, result = built[name]["inputs"][0]["dtype"], built[name]["outputs"][0]["dtype"]
+        wrong = data != result or (data == "int8") != op.startswith("Q")
+        if wrong:
+            cause = f"{op} reads {dtype(data)} and writes {dtype(result)}"
+            raise EngineError(f"node {name}", cause, "report it, with the log")
+    kept = {node.name for node in graph.node if node.domain == NAMESPACE} - set(asked)
+    for name in built:
+        if name in kept:
+            raise EngineError(f"node {name}", "became a plugin layer and should not have", "report it, with the log")
+
+
+def precisions(layers: Sequence[Layer]) -> dict[str, int]:
+    """How many computing layers run in which precision."""
+    producers = _producers(layers)
+    return dict(Counter(_precision(layer, producers) for layer in layers if layer["type"] in _COMPUTE))
+
+
+def check_precision(graph: onnx.GraphProto, layers: Sequence[Layer], demanded: str | None) -> None:
+    """Every computing layer has the type of its ONNX node, and the demanded precision is there.
+
+    Raises:
+        EngineError: a layer is wider than its node, or no layer has the demanded precision.
+    """
+    producers = _producers(layers)
+    built = {layer["origin"]: _precision(layer, producers) for layer in layers if layer["type"] in _COMPUTE}
+    asked = _Asked(graph)
+    for node in graph.node:
+        wanted = asked.precision(node) if node.op_type in _COMPUTE_OPS else None
+        found = built.get(f"[ONNX Layer: {node.name}]")
+        if wanted is not None and found is not None and wanted != found:
+            cause = f"{node.op_type} is {wanted} in the file and {found} in the engine"
+            raise EngineError(f"node {node.name}", cause, "report it, with the log")
+    counts = precisions(layers)
+    if demanded is not None and not counts.get(demanded):
+        there = ", ".join(f"{number} {name}" for name, number in counts.items()) or "none at all"
+        cause = f"no computing layer is {demanded} (there are: {there})"
+        remedy = f"convert the model first: normexport convert --precision {_short(demanded)}"
+        raise EngineError("precision", cause, remedy)
+
+
+def _producers(layers: Sequence[Layer]) -> dict[str, Layer]:
+    return {tensor["name"]: layer for layer in layers for tensor in layer["outputs"]}
+
+
+def _precision(layer: Layer, producers: Mapping[str, Layer]) -> str:
+    """Of what a layer multiplies: int8 where DEQUANTIZE stands before both factors, for TensorRT fuses it into them."""
+    own = dtype(layer["outputs"][0]["dtype"])
+    if layer["type"] == _PLUGIN or len(layer["inputs"]) < 2:
+        return own
+    both = all(_is_dequantized(tensor["name"], producers) for tensor in layer["inputs"][:2])
+    return "int8" if both else own
+
+
+def _is_dequantized(tensor: str, producers: Mapping[str, Layer]) -> bool:
+    source = producers.get(tensor)
+    while source is not None and source["type"] in _RESHAPING and source["inputs"]:
+        source = producers.get(source["inputs"][0]["name"])
+    return source is not None and source["type"] == "DEQUANTIZE" and source["inputs"][0]["dtype"] == "int8"
+
+
+class _Asked:
+    """What a file says of its tensors: their types, and the nodes that make them."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        described = (*graph.input, *graph.value_info, *graph.output)
+        self._types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+        self._types |= {each.name: each.type.tensor_type.elem_type for each in described}
+        self._makers = {name: node for node in graph.node for name in node.output if name}
+
+    def precision(self, node: onnx.NodeProto) -> str | None:
+        """As `_precision`, None where the file does not tell."""
+        if len(node.input) >= 2 and all(self._is_int8(name) for name in node.input[:2]):
+            return "int8"
+        return _ONNX_TYPES.get(self._types.get(node.output[0], 0))
+
+    def _is_int8(self, tensor: str) -> bool:
+        source = self._makers.get(tensor)
+        while source is not None and source.op_type in _RESHAPING_OPS and source.input:
+            source = self._makers.get(source.input[0])
+        if source is None or source.op_type != "DequantizeLinear" or not source.input:
+            return False
+        return self._types.get(source.input[0]) == onnx.TensorProto.INT8
+
+
+def _short(precision: str) -> str:
+    return {"float16": "fp16", "bfloat16": "bf16"}.get(precision, precision)

@@ -1,0 +1,41 @@
+"""Through a concatenation of channels: each branch takes its own slice of the norm.
+
+With z = concat(x_1, x_2, ...) on axis 1 and branch i holding channels s..t-1:
+    A*z + B = concat(A[s:t]*x_i + B[s:t], ...).
+All branches or none: a norm that only some of them could take would still have to stand there for the rest.
+
+Refuses: another axis, a branch of unknown channel count, a branch that can't take its slice.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from normexport.folding.edits import Absorb, Plan, together
+from normexport.folding.graph import Work
+from normexport.folding.per_channel import PerChannel
+from normexport.graphs.nodes import label, required
+from normexport.graphs.refusal import Refuse
+
+RULE = "concat"
+
+
+def into_branches(node: ir.Node, norm: PerChannel, work: Work, onward: Absorb) -> Plan:
+    """The plan of every branch with its slice."""
+    branches = [required(node, i) for i in range(len(node.inputs))]
+    rank = work.shapes.rank(node.outputs[0]) or work.shapes.rank(branches[0])
+    if rank is None:
+        raise Refuse(f"the rank of '{node.outputs[0].name}' ({label(node)}) is unknown")
+    axis = node.attributes.get_int("axis", 1) % rank
+    if axis != 1:
+        raise Refuse(f"{label(node)} joins axis {axis}, the norm is on axis 1")
+    plans, start = [], 0
+    for branch in branches:
+        size = work.shapes.channels(branch)
+        if size is None:
+            raise Refuse(f"the channel count of '{branch.name}' ({label(node)}) is unknown")
+        plans.append(onward(branch, norm.part(start, start + size)))
+        start += size
+    if start != norm.channels:
+        raise Refuse(f"{label(node)} joins {start} channels where the norm has {norm.channels}")
+    return together(RULE, f"sliced over the branches of {label(node)}", plans)

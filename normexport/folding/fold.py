@@ -1,0 +1,197 @@
+"""Folds every norm of a model into its neighbours, or lowers it, or says why not.
+
+Runs of per-channel maps are read one at a time, in graph order. Each is offered first to what produces its input
+(`upward`), then to what reads its output (`downward`), and else written in its cheapest form (`lower`). A round
+that changed something is followed by another, until nothing changes: folding is idempotent. Norms inside
+subgraphs and functions are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.errors import FoldError
+from normexport.folding import standalone, weight_norm
+from normexport.folding.edits import Overflow, Plan
+from normexport.folding.graph import Work
+from normexport.folding.operators import check_operators
+from normexport.folding.outcomes import Log
+from normexport.folding.per_channel import listed
+from normexport.folding.result import Fate, FoldConfig, FoldResult
+from normexport.folding.runs import Norm, Site, kind_of, read_site
+from normexport.folding.toward_input import absorb
+from normexport.folding.toward_output import push
+from normexport.graphs.node_metadata import module_path
+from normexport.graphs.nodes import name_of
+from normexport.graphs.refusal import Refuse
+from normexport.norms.bodies import drop_unused_functions
+from normexport.norms.own_bodies import require_own_bodies
+
+
+def fold(model: ir.Model, config: FoldConfig | None = None) -> FoldResult:
+    """Fold the norms of `model`, which is not changed.
+
+    Arithmetic is float64, rounded once to the type of the tensor that takes a norm in. A value's name always means
+    the same tensor: what took a norm in carries the name of the norm's output, and names of values that no longer
+    exist are gone.
+
+    Raises:
+        FoldError: the model's graph is not valid ONNX, or an operator of ours has a body that is not its own.
+    """
+    try:
+        copy = model.clone()
+    except (RuntimeError, ValueError) as error:
+        raise FoldError(model.graph.name or "model", f"is not a valid graph: {_root(error)}") from error
+    check_operators(copy.graph)
+    require_own_bodies(copy)
+    if model.ir_version < 4:
+        _drop_default_inputs(copy.graph)
+    folding = _Folding(Work(model, copy, config or FoldConfig()))
+    with np.errstate(all="ignore"):
+        changed = folding.run()
+    if not changed:
+        return FoldResult(model, folding.log.outcomes(), folding.log.warnings(), False)
+    drop_unused_functions(copy)
+    copy.ir_version = max(copy.ir_version, 4)
+    return FoldResult(copy, folding.log.outcomes(), folding.log.warnings(), True)
+
+
+def _drop_default_inputs(graph: ir.Graph) -> None:
+    """Let initializers be constants, as they are from IR 4 on.
+
+    Before, each had to be listed as a graph input too. ONNX Runtime takes no other value for these: it lists them
+    neither as inputs nor as overridable.
+    """
+    constant = {value for value in graph.initializers.values() if value.const_value is not None}
+    graph.inputs[:] = [value for value in graph.inputs if value not in constant]
+
+
+def _root(error: BaseException) -> str:
+    """First line of the error at the bottom: cloning wraps it once per level of nesting."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+class _Folding:
+    """The rounds of one fold over its working copy."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.log = Log()
+        self.owners: dict[ir.Node, tuple[Norm, ...]] = {}
+
+    def run(self) -> bool:
+        """All rounds; whether anything changed."""
+        changed = weight_norm.resolve(self.work, self.log)
+        while self._round():
+            changed = True
+        return changed
+
+    def _round(self) -> bool:
+        changed, seen = False, set[ir.Node]()
+        for node in list(self.work.graph):
+            if node in seen or node.graph is not self.work.graph:
+                continue
+            try:
+                site = read_site(node, self.work, self.owners)
+            except Refuse as refusal:
+                self._leave(node, refusal)
+                continue
+            if site is not None:
+                seen.update(site.nodes)
+                changed |= bool(site.norms) and self._fold_site(site)
+        return changed
+
+    def _leave(self, node: ir.Node, refusal: Refuse) -> None:
+        if node not in self.owners:
+            self.owners[node] = (Norm(name_of(node), module_path(node), kind_of(node)),)
+        self.log.settle(self.owners[node][0], "live", "", refusal.reason)
+
+    def _fold_site(self, site: Site) -> bool:
+        """Find the best place for one run; whether the graph changed."""
+        for norm, map in site.norms:
+            self.log.warn_of_map(norm, map)
+        self.owners.update(dict.fromkeys(site.nodes, tuple(norm for norm, _ in site.norms)))
+        broken = site.map.broken()
+        if broken:
+            self._settle(site, "live", "", f"scale or shift is not a finite number in channels {listed(broken)}")
+            return False
+        reasons = []
+        if site.map.scales or site.map.shifts:
+            for attempt in (self._fold_upward, self._fold_downward):
+                try:
+                    attempt(site)
+                    return True
+                except Refuse as refusal:
+                    self._warn_overflow(site, refusal)
+                    reasons.append(refusal.reason)
+        return self._lower(site, "; ".join(dict.fromkeys(reasons)))
+
+    def _fold_upward(self, site: Site) -> None:
+        plan = absorb(site.input, site.map, self.work)
+        self._check_worth(site, plan)
+        nodes = self._apply(site, plan)
+        self.work.hand_over(site.output, site.input, site.nodes)
+        self._settle(site, "folded", plan.rule, plan.reason, nodes)
+
+    def _fold_downward(self, site: Site) -> None:
+        plan = push(site.output, site.map, self.work)
+        self._check_worth(site, plan)
+        nodes = self._apply(site, plan)
+        site.output.replace_all_uses_with(site.input)
+        self.work.remove(site.nodes)
+        self._settle(site, "folded", plan.rule, plan.reason, nodes)
+
+    def _check_worth(self, site: Site, plan: Plan) -> None:
+        stays = len(site.links) if standalone.is_lowest(site, self.work) else len(standalone.lowest(site, self.work))
+        simpler = plan.added == stays == 1 and any(link.kind != "chain" for link in site.links)
+        if plan.added >= stays and not simpler:
+            raise Refuse(f"folding would add {plan.added} nodes where {stays} can stay")
+
+    def _apply(self, site: Site, plan: Plan) -> list[ir.Node]:
+        nodes = dict.fromkeys(node for edit in plan.edits for node in edit.apply(self.work))
+        for norm, _ in site.norms:
+            for node in nodes:
+                self.work.mark(node, norm.title)
+            for hazard in plan.hazards:
+                self.log.warn("overflow_later", norm, hazard.message, hazard.channels)
+        return list(nodes)
+
+    def _lower(self, site: Site, why: str) -> bool:
+        work = self.work
+        if standalone.is_lowest(site, work):
+            names = " and ".join(node.op_type for node in site.nodes)
+            for norm in self._unsettled(site):  # an earlier round may have lowered it to what it is now
+                self.log.settle(norm, "lowered", standalone.RULE, f"{why}; stays as it is ({names})".removeprefix("; "))
+            return False
+        try:
+            standalone.check_fits(site, work)
+        except Refuse as refusal:
+            self._warn_overflow(site, refusal)
+            self._settle(site, "live", "", f"{why}; {refusal.reason}".removeprefix("; "))
+            return False
+        why = why or f"it changes nothing, but '{site.input.name}' and '{site.output.name}' both have names to keep"
+        nodes = standalone.lower(site, work)
+        if not nodes:
+            self._settle(site, "folded", standalone.RULE, "it changes nothing (scale 1, shift 0): dropped")
+            return True
+        self.owners.update(dict.fromkeys(nodes, tuple(norm for norm, _ in site.norms)))
+        names = " and ".join(node.op_type for node in nodes)
+        self._settle(site, "lowered", standalone.RULE, f"{why}; lowered to {names}", nodes)
+        return True
+
+    def _settle(self, site: Site, fate: Fate, rule: str, reason: str, nodes: Sequence[ir.Node] = ()) -> None:
+        for norm, _ in site.norms:
+            self.log.settle(norm, fate, rule, reason, tuple(name_of(node) for node in nodes))
+
+    def _unsettled(self, site: Site) -> list[Norm]:
+        return [norm for norm, _ in site.norms if norm not in self.log]
+
+    def _warn_overflow(self, site: Site, refusal: Refuse) -> None:
+        if isinstance(refusal, Overflow):
+            for norm, _ in site.norms:
+                self.log.warn("overflow", norm, refusal.hazard.message, refusal.hazard.channels)

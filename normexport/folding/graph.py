@@ -1,0 +1,119 @@
+"""The working copy that a fold rewrites: graph, constants, shapes, names, and the warnings it collects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.folding.constants import Constants
+from normexport.folding.per_channel import Array
+from normexport.folding.result import FoldConfig
+from normexport.graphs.names import Names
+from normexport.graphs.node_metadata import FOLDED
+from normexport.graphs.nodes import op
+from normexport.graphs.shapes import Shapes
+
+_SUFFIX = "_folded"
+
+
+class Work:
+    """One fold in progress. `graph` is a private copy; rules read it and edits change it."""
+
+    def __init__(self, original: ir.Model, copy: ir.Model, config: FoldConfig) -> None:
+        self.graph = copy.graph
+        self.config = config
+        self.opset = copy.graph.opset_imports.get("", copy.graph.opset_imports.get("ai.onnx", 0))
+        self.constants = Constants(copy.graph)
+        self.shapes = Shapes(original)
+        self.fresh = Names(copy.graph).fresh
+
+    def folded_name(self, name: str | None) -> str:
+        """A fresh name for what `name` becomes: conv1.weight -> conv1.weight_folded."""
+        stem = (name or "value").split(_SUFFIX)[0]
+        return self.fresh(stem + _SUFFIX)
+
+    def new_constant(self, array: Array, dtype: ir.DataType, name: str) -> ir.Value:
+        """A new initializer holding the float64 `array` rounded once to `dtype`."""
+        with np.errstate(over="ignore"):
+            tensor = ir.Tensor(np.asarray(array, dtype.numpy(), order="C"), dtype=dtype, name=name)
+        value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(dtype), const_value=tensor)
+        self.graph.register_initializer(value)
+        self.constants.remember(value, array)
+        return value
+
+    def replace_with_constant(self, node: ir.Node, array: Array, dtype: ir.DataType) -> None:
+        """The node's only output becomes an initializer of the same name."""
+        output = node.outputs[0]
+        name = output.name or self.fresh("weight")
+        value = self.new_constant(array, dtype, self.fresh(name))
+        output.replace_all_uses_with(value, replace_graph_outputs=True)
+        self.remove([node])
+        value.name = name
+
+    def set_input(self, node: ir.Node, index: int, value: ir.Value) -> None:
+        """Let the node read `value` instead; what it read before goes if nothing else needs it."""
+        if index >= len(node.inputs):
+            node.resize_inputs(index + 1)
+        old = node.inputs[index]
+        node.replace_input_with(index, value)
+        if old is not None:
+            self._ask_shape_of(value, old)
+            self.release([old])
+
+    def _ask_shape_of(self, new: ir.Value, old: ir.Value) -> None:
+        """Let who reads only the shape of `old` read that of `new`, so that no weight stays for it."""
+        if new.const_value is None or old.const_value is None or new.const_value.shape != old.const_value.shape:
+            return
+        for use in list(old.uses()):
+            if op(use.node) == "Shape" and use.node.graph is self.graph:
+                use.node.replace_input_with(0, new)
+
+    def retire(self, value: ir.Value) -> None:
+        """Give a value whose content has changed a new name: the old one keeps its meaning, and is gone."""
+        self.shapes.keep(value)
+        value.name = self.folded_name(value.name)
+
+    def hand_over(self, old: ir.Value, new: ir.Value, nodes: Iterable[ir.Node]) -> None:
+        """`new` now holds what `old` held: it gets the uses, type and name of `old`, whose `nodes` go."""
+        self.copy_type(old, new)
+        new.metadata_props.update(old.metadata_props)
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        self.remove(nodes)
+        new.name = old.name
+
+    def copy_type(self, source: ir.Value, target: ir.Value) -> None:
+        """Type and sizes of `source` for `target`, which has the same ones."""
+        self.shapes.keep(source, target)
+        if source.type is not None:
+            target.type = source.type
+        if source.shape is not None:
+            target.shape = source.shape.copy()
+
+    def remove(self, nodes: Iterable[ir.Node]) -> None:
+        """Take nodes whose outputs nobody reads out of the graph, with the constants only they read."""
+        gone = list(nodes)
+        operands = [value for node in gone for value in node.inputs if value is not None]
+        self.graph.remove(gone, safe=True)
+        self.release(operands)
+
+    def release(self, values: Iterable[ir.Value]) -> None:
+        """Drop those of `values` that are constant and that nothing reads any more."""
+        pending = list(values)
+        while pending:
+            value = pending.pop()
+            if value not in self.constants or value.uses() or value.is_graph_output():
+                continue
+            node = value.producer()
+            if node is None:
+                self.graph.initializers.pop(value.name or "", None)
+            elif node.graph is self.graph and not any(each.uses() or each.is_graph_output() for each in node.outputs):
+                pending += [each for each in node.inputs if each is not None]
+                self.graph.remove(node, safe=True)
+            self.constants.forget(value)
+
+    def mark(self, node: ir.Node, folded: str) -> None:
+        """Record on a node which norm it has taken in."""
+        before = node.metadata_props.get(FOLDED)
+        node.metadata_props[FOLDED] = f"{before},{folded}" if before else folded

@@ -1,0 +1,70 @@
+"""Into a per-channel map that had to stay where it is: an earlier norm's Mul, Add or BatchNormalization.
+
+A norm behind such a node merges with it: A*(x + c) + B = A*x + (A*c + B), A*(c*x) = (A*c)*x, and a
+BatchNormalization with scale g and bias h gets A*g and A*h + B. For an Add the scale goes on to what is before it;
+a Mul has no place for a shift.
+
+Refuses: constants that are not one value per channel, and what lies before an Add refusing the scale.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.folding import add
+from normexport.folding.edits import Absorb, Plan, constant_edit, together
+from normexport.folding.graph import Work
+from normexport.folding.into_producer import check_channels
+from normexport.folding.per_channel import PerChannel, Vector
+from normexport.folding.readers import Operands, operands, read_batchnorm
+from normexport.graphs.nodes import label, required
+from normexport.graphs.refusal import Refuse
+
+RULE = "merge"
+
+
+def into_batchnorm(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
+    """BatchNormalization at inference: scale and bias take the map."""
+    kept = read_batchnorm(node, work)
+    check_channels(node, kept.map.channels, norm)
+    plans = []
+    for index, shift in ((1, 0.0), (2, norm.b)):
+        value = required(node, index)
+        new = norm.a * work.constants.array(value) + shift
+        plans.append(constant_edit(node, index, new, np.arange(norm.channels), value, value.name or "", work))
+    return together(RULE, f"merged into {label(node)}", plans)
+
+
+def into_add(node: ir.Node, norm: PerChannel, work: Work, onward: Absorb) -> Plan:
+    """Add or Sub of a constant per channel: the constant takes A and B. Any other Add is a sum of branches."""
+    found = operands(node, work)
+    if found is None:
+        return add.into_branches(node, norm, work, onward)
+    # x - c is the one place where the constant enters with a minus sign.
+    shift = -norm.b if node.op_type == "Sub" and found.data == 0 else norm.b
+    plans = [_with_constant(node, found, norm.a * found.values + shift, norm, work)]
+    if norm.scales:
+        plans.append(onward(required(node, found.data), norm.scaling()))
+    return together(RULE, f"merged into {label(node)}", plans)
+
+
+def into_mul(node: ir.Node, norm: PerChannel, work: Work, _: Absorb) -> Plan:
+    """Mul by a constant per channel: the constant becomes A*c."""
+    found = operands(node, work)
+    if found is None:
+        raise Refuse(f"{label(node)} stands before the norm, and is not a constant scale per channel")
+    if norm.shifts:
+        raise Refuse(f"{label(node)} is a scale with no place for the norm's shift")
+    plan = _with_constant(node, found, norm.a * found.values, norm, work)
+    return plan.under(RULE, f"merged into {label(node)}")
+
+
+def _with_constant(node: ir.Node, found: Operands, array: Vector, norm: PerChannel, work: Work) -> Plan:
+    rank = work.shapes.rank(required(node, found.data))
+    check_channels(node, work.shapes.channels(required(node, found.data)), norm)
+    assert rank is not None  # `operands` told the channel axis by it
+    shape = (-1,) + (1,) * (rank - 2)
+    old = required(node, found.constant)
+    index = np.arange(norm.channels).reshape(shape)
+    return constant_edit(node, found.constant, array.reshape(shape), index, old, old.name or "", work)

@@ -1,0 +1,185 @@
+"""Into the convolution or linear layer that produces the norm's input.
+
+With z = W*x + b (any linear operator whose output channels lie on axis 1) and y = A*z + B:
+    W' = A*W  along the output channels,   b' = A*b + B.
+Exact for every group count, dilation, stride and padding: the padding of the input is not touched. A producer
+without a bias gets one where B or b needs it.
+
+Refuses: a weight that is not constant or is shared, a bias that is not constant, a channel count that differs
+from the norm's (the norm broadcasts), and a linear layer whose columns are not on the norm's axis.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.folding.edits import AppendAdd, Plan, SetFloat, constant_edit, float_type, together
+from normexport.folding.graph import Work
+from normexport.folding.per_channel import Array, PerChannel, Vector
+from normexport.graphs.nodes import label, name_of, optional, required
+from normexport.graphs.refusal import Refuse
+
+RULE = "producer"
+
+
+def into_conv(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
+    """Conv: W (C, Cin/g, *k), output channel c in row c whatever the groups."""
+    weight, _ = grouped_weight(node, work)
+    check_channels(node, weight.shape[0], norm)
+    shape = (-1,) + (1,) * (weight.ndim - 1)
+    return _scaled(node, weight, norm.a.reshape(shape), _index(norm).reshape(shape), norm, work)
+
+
+def into_conv_transpose(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
+    """ConvTranspose: W (Cin, C/g, *k), group-major: row r feeds channels j*C/g .. of its group j = r // (Cin/g)."""
+    weight, groups = grouped_weight(node, work)
+    rows, per_group = weight.shape[:2]
+    check_channels(node, groups * per_group, norm)
+
+    def by_row(values: Array) -> Array:
+        spread = np.repeat(values.reshape(groups, per_group), rows // groups, axis=0)
+        return spread.reshape(rows, per_group, *(1,) * (weight.ndim - 2))
+
+    return _scaled(node, weight, by_row(norm.a), by_row(_index(norm)), norm, work)
+
+
+def into_gemm(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
+    """Gemm: y = alpha*op(X)@op(W) + beta*C, so W' = A*W by columns of op(W) and C' = A*C + B/beta.
+
+    C broadcasts to (N, C) from any shape; with beta = 0 it has no say, and beta becomes 1.
+    """
+    weight = matrix(node, work)
+    columns = 0 if node.attributes.get_int("transB", 0) else 1
+    check_channels(node, weight.shape[columns], norm)
+    shape = (-1, 1) if columns == 0 else (1, -1)
+    value = required(node, 1)
+    plans = [
+        constant_edit(
+            node, 1, weight * norm.a.reshape(shape), _index(norm).reshape(shape), value, value.name or "", work
+        )
+    ]
+    plans += gemm_bias(node, norm.a, norm.b, work)
+    return together(RULE, f"scaled into {label(node)}", plans)
+
+
+def gemm_bias(node: ir.Node, scale: Vector, shift: Vector, work: Work) -> list[Plan]:
+    """Plans that turn Gemm's beta*C into scale*(beta*C) + shift, by column; none where nothing changes."""
+    beta, bias = node.attributes.get_float("beta", 1.0), optional(node, 2)
+    old = np.zeros(1) if bias is None else work.constants.array(bias)
+    plans = []
+    if beta == 0.0 or (bias is None and beta != 1.0):
+        if not np.any(shift):
+            return []
+        plans.append(Plan("", "", (SetFloat(node, "beta", 1.0),)))
+        old, beta = np.zeros(1), 1.0
+    if old.ndim > 2 or (old.ndim and old.shape[-1] not in (1, len(shift))):
+        raise Refuse(f"the bias of {label(node)} has shape {old.shape} and does not broadcast to {len(shift)} columns")
+    work.constants.check_room(old.size if old.shape[-1:] == shift.shape else old.size * len(shift), label(node))
+    new = scale * old + shift / beta
+    if bias is None and not np.any(new):
+        return plans
+    name = _bias_name(node, bias)
+    return [*plans, constant_edit(node, 2, new, np.arange(len(shift)), bias or required(node, 1), name, work)]
+
+
+def into_matmul(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
+    """MatMul of X (N, K) with W (K, C): W' = A*W by columns, and an Add of B behind it where B is not zero."""
+    rank = work.shapes.rank(node.outputs[0])
+    check_last_axis(node, rank)
+    value = required(node, 1)
+    weight = matrix(node, work)
+    check_channels(node, weight.shape[1], norm)
+    plans = [constant_edit(node, 1, weight * norm.a, _index(norm), value, value.name or "", work)]
+    return with_shift(node, norm.b, plans, work).under(RULE, f"scaled into {label(node)}")
+
+
+def with_shift(node: ir.Node, shift: Vector, plans: list[Plan], work: Work) -> Plan:
+    """The plans of a MatMul, and an Add of `shift` behind it where it is not zero."""
+    plan = together("", "", plans)
+    if not np.any(shift):
+        return plan
+    weight = required(node, 1)
+    add = AppendAdd(node.outputs[0], shift, float_type(weight, work))
+    check = constant_edit(node, 1, shift, np.arange(len(shift)), weight, f"{name_of(node)}.bias", work)
+    return Plan("", "", (*plan.edits, add), (*plan.hazards, *check.hazards), plan.added + 1)
+
+
+def grouped_weight(node: ir.Node, work: Work) -> tuple[Array, int]:
+    """The weight of a convolution, of rank 3 or more, and its groups, which part its rows.
+
+    Raises:
+        Refuse: it has another form, or is not the node's own.
+    """
+    weight, groups = work.constants.weight(required(node, 1), node), node.attributes.get_int("group", 1)
+    if weight.ndim < 3 or groups < 1 or weight.shape[0] % groups:
+        raise Refuse(f"the weight of {label(node)} has shape {weight.shape}, with group={groups} no convolution's")
+    return weight, groups
+
+
+def matrix(node: ir.Node, work: Work) -> Array:
+    """The weight of a Gemm or MatMul, of rank 2.
+
+    Raises:
+        Refuse: it has another rank, or is not the node's own.
+    """
+    value = required(node, 1)
+    weight = work.constants.weight(value, node)
+    if weight.ndim != 2:
+        raise Refuse(f"the weight '{value.name}' of {label(node)} has rank {weight.ndim}, not 2")
+    return weight
+
+
+def check_channels(node: ir.Node, channels: int | None, norm: PerChannel) -> None:
+    """The node's channels on the norm's axis must be the norm's own.
+
+    Raises:
+        Refuse: they are not.
+    """
+    if channels != norm.channels:
+        raise Refuse(
+            f"{label(node)} has {channels or 'an unknown number of'} channels where the norm has {norm.channels}"
+        )
+
+
+def check_last_axis(node: ir.Node, rank: int | None) -> None:
+    """MatMul works on the last axis, the norm on axis 1: the same only for rank 2.
+
+    Raises:
+        Refuse: the rank is not 2, or unknown.
+    """
+    if rank is None:
+        raise Refuse(f"the rank of '{node.outputs[0].name}' ({label(node)}) is unknown")
+    if rank != 2:
+        raise Refuse(f"{label(node)} works on axis {rank - 1} of rank {rank}, the norm on axis 1")
+
+
+def bias_plan(node: ir.Node, scale: Vector, shift: Vector, work: Work) -> list[Plan]:
+    """Plans that turn a convolution's bias b (zero where absent) into scale*b + shift; none where it stays absent."""
+    bias = optional(node, 2)
+    old = np.zeros(len(shift)) if bias is None else work.constants.array(bias)
+    if old.shape != (len(shift),):
+        raise Refuse(f"the bias of {label(node)} has shape {old.shape}, not ({len(shift)},)")
+    new = scale * old + shift
+    if bias is None and not np.any(new):
+        return []
+    like = bias or required(node, 1)
+    return [constant_edit(node, 2, new, np.arange(len(shift)), like, _bias_name(node, bias), work)]
+
+
+def _scaled(node: ir.Node, weight: Array, factor: Array, channels: Array, norm: PerChannel, work: Work) -> Plan:
+    value = required(node, 1)
+    plans = [constant_edit(node, 1, weight * factor, channels, value, value.name or "", work)] if norm.scales else []
+    plans += bias_plan(node, norm.a, norm.b, work)
+    return together(RULE, f"scaled into {label(node)}", plans)
+
+
+def _bias_name(node: ir.Node, bias: ir.Value | None) -> str:
+    if bias is not None and bias.name:
+        return bias.name
+    weight = required(node, 1).name or ""
+    return f"{weight.removesuffix('.weight')}.bias" if weight.endswith(".weight") else f"{name_of(node)}.bias"
+
+
+def _index(norm: PerChannel) -> Array:
+    return np.arange(norm.channels)

@@ -1,0 +1,76 @@
+"""Through pooling: f(A*x + B) = A*f(x) + B for a pool f, whichever side of it the norm stands on.
+
+- Average pools, and ReduceMean over space: exact where the weights of every window sum to 1, that is without
+  padding or with padding that is not counted.
+- Max pools: exact in channels with A >= 0, where the map keeps the order. Padding is -inf and never wins.
+
+Refuses: A < 0 before a max pool (channels named), padding that counts, means over the batch or the channels.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from normexport.folding.graph import Work
+from normexport.folding.per_channel import PerChannel, indices, listed
+from normexport.graphs.nodes import label, optional, required
+from normexport.graphs.refusal import Refuse
+
+RULE = "pool"
+OPERATORS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean")
+
+
+def check_commutes(node: ir.Node, norm: PerChannel, work: Work) -> None:
+    """A map per channel may change places with this pool; the channels stay on axis 1.
+
+    Raises:
+        Refuse: it may not.
+    """
+    if node.op_type in ("MaxPool", "GlobalMaxPool"):
+        _check_max(node, norm)
+    elif node.op_type == "AveragePool":
+        _check_average(node)
+    elif node.op_type == "ReduceMean":
+        _check_mean(node, work)
+
+
+def _check_max(node: ir.Node, norm: PerChannel) -> None:
+    negative = indices(norm.a < 0.0)
+    if negative:
+        raise Refuse(f"the norm turns the order around (scale < 0) in channels {listed(negative)} at {label(node)}")
+    if len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output()):
+        raise Refuse(f"{label(node)} also gives indices, which a scale of 0 would change")
+
+
+def _check_average(node: ir.Node) -> None:
+    if not node.attributes.get_int("count_include_pad", 0):
+        return
+    padded = any(node.attributes.get_ints("pads", ())) or _same(node)
+    # In ceil mode the last window may reach past the input, and runtimes disagree on whether that part counts.
+    if padded or node.attributes.get_int("ceil_mode", 0) != 0:
+        raise Refuse(f"{label(node)} counts its zero padding (count_include_pad=1), where the norm's shift is missing")
+
+
+def _same(node: ir.Node) -> bool:
+    return node.attributes.get_string("auto_pad", "NOTSET").startswith("SAME")
+
+
+def _check_mean(node: ir.Node, work: Work) -> None:
+    rank = work.shapes.rank(required(node, 0))
+    if rank is None:
+        raise Refuse(f"the rank of '{required(node, 0).name}' ({label(node)}) is unknown")
+    axes = axes_of(node, rank, work)
+    if not axes or min(axes) < 2:
+        over = f"axes {axes}" if axes else "all axes"
+        raise Refuse(f"{label(node)} takes the mean over {over}, not over space alone")
+
+
+def axes_of(node: ir.Node, rank: int, work: Work) -> list[int]:
+    """The node's axes as non-negative numbers, from its attribute or constant second input; [] if not given.
+
+    Raises:
+        Refuse: the axes are computed at inference.
+    """
+    given = optional(node, 1)
+    axes = node.attributes.get_ints("axes", ()) if given is None else work.constants.array(given).reshape(-1)
+    return [int(axis) % rank for axis in axes]

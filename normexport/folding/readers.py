@@ -1,0 +1,176 @@
+"""What a node that is a per-channel map computes, whatever it was written as.
+
+`BatchNormalization` at inference: y = (x - mean)/sqrt(var + epsilon)*scale + B, channels on axis 1.
+`normexport::RunningNorm`: (X, mean, inv_scale, scale, bias) with constant statistics, each (C,).
+Raw steps: Sub, Mul, Div, Add of a tensor and a constant, either way round (but not c / x). A constant is per channel
+if broadcasting puts its only axis longer than 1 on axis 1: (C, 1, 1) or (1, C, 1, 1) beside (N, C, H, W), (C,) beside
+(N, C). The axis decides, never the size: (C,) beside (N, C, H, W) runs along W, also where W happens to equal C.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.folding.allowance import TooLarge
+from normexport.folding.graph import Work
+from normexport.folding.per_channel import PerChannel, Vector
+from normexport.graphs.nodes import label, op, required
+from normexport.graphs.refusal import Refuse
+from normexport.norms import AffineParams
+
+OPERATORS = ("Add", "Div", "Mul", "Sub")
+_EPSILON = float(np.float32(1e-5))  # the attribute is a float32, and so is its default
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """`node` computes map(input `data`) on axis 1.
+
+    kind: "l1", ..., "batchnorm" for a node that is a norm by itself, "chain" for one step of a raw chain.
+    counts: whether it makes a chain a norm. Lone additions are biases, lone scalars are arithmetic.
+    """
+
+    node: ir.Node
+    data: int
+    map: PerChannel
+    kind: str
+    counts: bool = True
+
+    @property
+    def input(self) -> ir.Value:
+        """The value it reads."""
+        value = self.node.inputs[self.data]
+        assert value is not None
+        return value
+
+    @property
+    def output(self) -> ir.Value:
+        """The value it makes."""
+        return self.node.outputs[0]
+
+
+def read_batchnorm(node: ir.Node, work: Work) -> Link:
+    """The node as a map: A = scale/sqrt(var + epsilon), B = bias - mean*A.
+
+    Raises:
+        Refuse: batch statistics (training mode), statistics per position (`spatial=0` of opset 7 and 8), inputs
+            that are not constant, or an operator set older than 7.
+    """
+    if work.opset < 7:
+        raise Refuse(f"opset {work.opset} is older than 7; convert the file to a newer opset first")
+    # Before opset 14 a node was in training mode if it also gave its new running statistics.
+    if node.attributes.get_int("training_mode", 0) or any(each.name for each in node.outputs[1:]):
+        raise Refuse(f"{label(node)} is in training mode: its statistics are those of the batch, at inference")
+    if not node.attributes.get_int("spatial", 1):
+        raise Refuse(f"{label(node)} has spatial=0: its statistics are per position, not per channel")
+    required(node, 0)
+    scale, bias, mean, variance = (work.constants.array(required(node, i)) for i in range(1, 5))
+    if scale.ndim != 1 or len({scale.shape, bias.shape, mean.shape, variance.shape}) != 1:
+        raise Refuse(f"the parameters of {label(node)} have different lengths, or more than one axis")
+    a = scale / np.sqrt(variance + node.attributes.get_float("epsilon", _EPSILON))
+    return Link(node, 0, PerChannel.of(a, bias - mean * a), "batchnorm")
+
+
+def read_running(node: ir.Node, work: Work) -> Link:
+    """The node as a map: A = scale*inv_scale, B = bias - mean*A.
+
+    Raises:
+        Refuse: a statistic is not constant, or the four disagree on C.
+    """
+    required(node, 0)
+    values = [work.constants.array(required(node, index)) for index in range(1, 5)]
+    try:
+        params = AffineParams.of(*values)
+    except ValueError as error:
+        raise Refuse(f"{label(node)}: {error}") from error
+    kind = node.attributes.get_string("kind", "") or "running"
+    return Link(node, 0, PerChannel.of(*params.coefficients()), kind)
+
+
+@dataclass(frozen=True, eq=False)
+class Operands:
+    """Which input is the tensor and which the constant; its values (C,) or (1,); whether it stands for channels."""
+
+    data: int
+    constant: int
+    values: Vector
+    per_channel: bool
+
+
+def read_chain(node: ir.Node, work: Work) -> Link | None:
+    """The node as a map, None where it is not a step of a per-channel chain."""
+    found = operands(node, work)
+    if found is None:
+        return None
+    values, data_first = found.values, found.data == 0
+    one, zero = np.ones_like(values), np.zeros_like(values)
+    if op(node) == "Add":
+        step = PerChannel.of(one, values)
+    elif op(node) == "Sub":
+        step = PerChannel.of(one, -values) if data_first else PerChannel.of(-one, values)
+    elif op(node) == "Mul":
+        step = PerChannel.of(values, zero)
+    else:
+        step = PerChannel.of(1.0 / values, zero)
+    return Link(node, found.data, step, "chain", counts=found.per_channel and op(node) != "Add")
+
+
+def operands(node: ir.Node, work: Work) -> Operands | None:
+    """The operands of one step; None where neither or both are constant, or the constant is not per channel.
+
+    Raises:
+        Refuse: the constant has the form of one value per channel, but the tensor's rank or channel count is not known.
+    """
+    if op(node) not in OPERATORS or work.opset < 7 or len(node.inputs) != 2:
+        return None
+    constant = [value in work.constants for value in node.inputs]
+    if constant[0] == constant[1] or (constant[0] and op(node) == "Div"):
+        return None
+    index = 0 if constant[0] else 1
+    data, value = node.inputs[1 - index], node.inputs[index]
+    if data is None or value is None:
+        return None
+    shape = _constant_shape(value, work)
+    if shape is None or 0 in shape or sum(size != 1 for size in shape) > 1:
+        return None
+    rank, channels = work.shapes.rank(data), work.shapes.channels(data)
+    if rank is None:
+        _refuse_unknown(node, data, value, shape, "rank")
+        return None
+    aligned = (1,) * (rank - len(shape)) + shape
+    if len(aligned) != rank or rank < 2 or any(size != 1 for i, size in enumerate(aligned) if i != 1):
+        return None
+    if aligned[1] > 1 and channels is None:
+        _refuse_unknown(node, data, value, shape, "channel count")
+        return None
+    if aligned[1] not in (1, channels):
+        return None  # a single channel that the constant broadcasts to many
+    values = work.constants.array(value)
+    if values.dtype.kind != "f":
+        return None
+    counts = aligned[1] > 1 or (channels == 1 and len(shape) >= rank - 1)
+    return Operands(1 - index, index, values.reshape(-1), counts)
+
+
+def _constant_shape(value: ir.Value, work: Work) -> tuple[int, ...] | None:
+    # A stored constant tells its shape without being read: this also meets large weights.
+    if value.is_initializer() and value.const_value is not None:
+        return tuple(size if isinstance(size, int) else 0 for size in value.const_value.shape)
+    try:
+        return work.constants.array(value).shape
+    except TooLarge:
+        raise  # a limit that was met is told
+    except Refuse:
+        return None
+
+
+def _refuse_unknown(node: ir.Node, data: ir.Value, value: ir.Value, shape: tuple[int, ...], what: str) -> None:
+    looks_per_channel = len(shape) > 2 and max(shape) > 1 and shape[-1] == 1
+    if looks_per_channel and op(node) != "Add":
+        raise Refuse(
+            f"{label(node)} with '{value.name}' {shape} looks like one value per channel, but the {what} of "
+            f"'{data.name}' is unknown"
+        )

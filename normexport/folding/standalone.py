@@ -1,0 +1,127 @@
+"""What can't be folded becomes the cheapest thing that computes it.
+
+y = A*x + B as one Mul and one Add with constants (C, 1, ..): the Mul only where A is not 1, the Add only where B is
+not 0, nothing at all where the map is the identity. One BatchNormalization (mean 0, variance 1, epsilon 0, scale A,
+bias B) instead where the run already had one, or where the rank, and so the shape (C, 1, ..), is not known.
+
+A run that is no longer than that stays as it is; a RunningNorm is always replaced, so that the file needs no custom
+operator for constant statistics.
+
+Refuses: A or B that overflow the type of the tensor.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.folding.edits import Overflow, float_type, overflow
+from normexport.folding.graph import Work
+from normexport.folding.per_channel import Array, PerChannel
+from normexport.folding.runs import RUNNING, Site
+from normexport.graphs.nodes import label, name_of
+
+RULE = "lower"
+
+
+def lowest(site: Site, work: Work) -> list[str]:
+    """Operators of the cheapest form of the run, in order."""
+    norm = site.map
+    if not norm.scales and not norm.shifts:
+        return ["Identity"] if _must_stay(site) else []
+    if site.has("BatchNormalization") or not work.shapes.rank(site.input):
+        return ["BatchNormalization"]
+    return ["Mul"] * norm.scales + ["Add"] * norm.shifts
+
+
+def is_lowest(site: Site, work: Work) -> bool:
+    """Whether nothing is gained by rewriting the run."""
+    return not site.has(RUNNING) and len(site.links) <= len(lowest(site, work))
+
+
+def lower(site: Site, work: Work) -> list[ir.Node]:
+    """Rewrite the run into its cheapest form; returns the new nodes.
+
+    Raises:
+        Overflow: a constant does not fit the tensor's type.
+    """
+    operators = lowest(site, work)
+    if not operators:
+        _drop(site, work)
+        return []
+    value, nodes = site.input, []
+    for operator in operators:
+        node = _node(operator, value, site, work)
+        work.graph.insert_before(site.links[-1].node, node)
+        nodes.append(node)
+        value = node.outputs[0]
+    work.hand_over(site.output, value, site.nodes)
+    return nodes
+
+
+def check_fits(site: Site, work: Work) -> None:
+    """Whether the constants of the lowered run fit the tensor's type.
+
+    Raises:
+        Overflow: they do not.
+    """
+    for name, values in (("scale", site.map.a), ("shift", site.map.b)):
+        what = f"the {name} of {label(site.nodes[0])}"
+        hazard = overflow(values, np.arange(len(values)), _dtype(site, work), what)
+        if hazard is not None:
+            raise Overflow(hazard)
+
+
+def _must_stay(site: Site) -> bool:
+    """Whether some node must stand between the run's input and output: both have names that callers use."""
+    before = site.input
+    return site.output.is_graph_output() and (before.producer() is None or before.is_graph_output())
+
+
+def _drop(site: Site, work: Work) -> None:
+    before = site.input
+    if before.producer() is None or before.is_graph_output():
+        site.output.replace_all_uses_with(before)
+        work.remove(site.nodes)
+    else:
+        work.hand_over(site.output, before, site.nodes)
+
+
+def _dtype(site: Site, work: Work) -> ir.DataType:
+    return float_type(site.input, work)
+
+
+def _node(operator: str, value: ir.Value, site: Site, work: Work) -> ir.Node:
+    norm, stem = site.map, name_of(site.nodes[0])
+    output = ir.Value(name=work.fresh(f"{site.output.name}_{operator.lower()}"))
+    work.copy_type(site.output, output)
+    attributes = []
+    if operator == "BatchNormalization":
+        inputs = [value, *_batchnorm_inputs(norm, stem, site, work)]
+        attributes = [ir.AttrFloat32("epsilon", 0.0)]
+    elif operator == "Identity":
+        inputs = [value]
+    else:
+        rank = work.shapes.rank(site.input) or 2
+        array = norm.a if operator == "Mul" else norm.b
+        name = f"{stem}.scale" if operator == "Mul" else f"{stem}.shift"
+        inputs = [value, _constant(array.reshape(-1, *(1,) * (rank - 2)), name, site, work)]
+    return ir.Node(
+        "",
+        operator,
+        inputs,
+        attributes,
+        name=work.fresh(f"{stem}_{operator.lower()}"),
+        outputs=[output],
+        metadata_props=dict(site.nodes[-1].metadata_props),
+    )
+
+
+def _batchnorm_inputs(norm: PerChannel, stem: str, site: Site, work: Work) -> list[ir.Value]:
+    ones = np.ones_like(norm.a)
+    named = {"scale": norm.a, "shift": norm.b, "mean": np.zeros_like(ones), "variance": ones}
+    return [_constant(array, f"{stem}.{name}", site, work) for name, array in named.items()]
+
+
+def _constant(array: Array, name: str, site: Site, work: Work) -> ir.Value:
+    return work.new_constant(array, _dtype(site, work), work.folded_name(name))

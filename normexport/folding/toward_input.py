@@ -1,0 +1,85 @@
+"""Towards the input: who can make a value already hold `A*x + B`.
+
+The map starts at the norm's input and walks to whatever produces it. Each kind of producer has its rule; a rule
+that has branches, or that only changes places with the map, asks for what lies behind it through `onward`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from normexport.folding import concat, into_neighbour, into_producer, passthrough, pool
+from normexport.folding.edits import Absorb, Plan, RetireInput
+from normexport.folding.graph import Work
+from normexport.folding.per_channel import PerChannel
+from normexport.graphs.nodes import check_private, label, op, required
+from normexport.graphs.refusal import Refuse
+
+# Deeper towers of sums or pools than this do not occur, and Python's stack is finite.
+_DEPTH = 60
+
+_PRODUCERS: dict[str, Callable[[ir.Node, PerChannel, Work], Plan]] = {
+    "Conv": into_producer.into_conv,
+    "ConvTranspose": into_producer.into_conv_transpose,
+    "Gemm": into_producer.into_gemm,
+    "MatMul": into_producer.into_matmul,
+    "BatchNormalization": into_neighbour.into_batchnorm,
+}
+_BRANCHES: dict[str, Callable[[ir.Node, PerChannel, Work, Absorb], Plan]] = {
+    "Add": into_neighbour.into_add,
+    "Concat": concat.into_branches,
+    "Mul": into_neighbour.into_mul,
+    "Sub": into_neighbour.into_add,
+}
+_MOVES_CHANNELS = ("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
+
+def absorb(value: ir.Value, norm: PerChannel, work: Work, depth: int = 0) -> Plan:
+    """A plan after which `value` holds norm(what it holds now); its new name is for the caller to choose.
+
+    Raises:
+        Refuse: someone else reads the value, or what produces it can't take the map in exactly.
+    """
+    check_private(value)
+    if value in work.constants:
+        raise Refuse(f"'{value.name}' is itself a constant")
+    node = value.producer()
+    if node is None:
+        raise Refuse(f"nothing before the norm can take it: {work.constants.why_not(value)}")
+    if depth > _DEPTH:
+        raise Refuse(f"more than {_DEPTH} nodes lie between the norm and {label(node)}")
+
+    def onward(before: ir.Value, part: PerChannel) -> Plan:
+        plan = absorb(before, part, work, depth + 1)
+        (reader,) = before.uses()  # the only one, or `absorb` would have refused
+        return plan.under(plan.rule, plan.reason, RetireInput(reader.node, reader.idx))
+
+    return _dispatch(node, norm, work, onward)
+
+
+def _dispatch(node: ir.Node, norm: PerChannel, work: Work, onward: Absorb) -> Plan:
+    name = op(node)
+    if name in _PRODUCERS:
+        return _PRODUCERS[name](node, norm, work)
+    if name in _BRANCHES:
+        return _BRANCHES[name](node, norm, work, onward)
+    for rule in (pool, passthrough):
+        if name in rule.OPERATORS:
+            rule.check_commutes(node, norm, work)
+            plan = onward(required(node, 0), norm)
+            return plan.under(rule.RULE, f"{plan.reason}, through {label(node)}")
+    raise Refuse(why_not(node))
+
+
+def why_not(node: ir.Node) -> str:
+    """Why no map passes this node, in words."""
+    name = op(node)
+    if name in ("QuantizeLinear", "DequantizeLinear"):
+        return f"fake-quantisation stands before the norm ({label(node)}); fold before quantising"
+    if name in _MOVES_CHANNELS:
+        return f"{label(node)} stands before the norm and may move channels off axis 1"
+    if name == "Cast":
+        return f"{label(node)} changes the type before the norm: the rounding would change place"
+    return f"{label(node)} stands before the norm, and a map per channel does not pass through it"

@@ -1,0 +1,81 @@
+"""Bounded weight norm of constants becomes a plain weight, before anything else is folded.
+
+W = rho * V / ||V||_p, the p-norm over all axes but `axis` (over all of them for axis = -1), in float64; rho
+broadcasts to V. The weight keeps the name of the node's output.
+
+Refuses: V or rho that are not constant, rho that does not broadcast, p that is not positive, and a slice of V whose
+norm is zero or not a number (by index).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.folding.edits import float_type
+from normexport.folding.graph import Work
+from normexport.folding.outcomes import Log
+from normexport.folding.per_channel import Array, indices, listed
+from normexport.folding.runs import Norm
+from normexport.graphs.node_metadata import module_path
+from normexport.graphs.nodes import label, name_of, op, required
+from normexport.graphs.refusal import Refuse
+from normexport.norms import DOMAIN
+
+RULE = "weight_norm"
+OPERATOR = f"{DOMAIN}::BoundedWeightNorm"
+
+
+def resolve(work: Work, log: Log) -> bool:
+    """Replace every BoundedWeightNorm of constants; whether there was one."""
+    changed = False
+    for node in list(work.graph):
+        if op(node) == OPERATOR:
+            changed |= _resolve_one(node, work, log)
+    return changed
+
+
+def bounded(v: Array, rho: Array, axis: int, p: float) -> tuple[Array, list[int]]:
+    """(W, indices along `axis` where the norm of V is zero or not finite), float64."""
+    axes = tuple(i for i in range(v.ndim) if i != axis)
+    highest = np.max(np.abs(v), axis=axes, keepdims=True)
+    # Relative to the largest element, so that neither a large p nor tiny weights overflow or vanish.
+    powers = np.abs(v / highest) ** p if np.isfinite(p) else np.zeros_like(v)
+    total = np.sum(powers, axis=axes, keepdims=True) ** (1.0 / p) if np.isfinite(p) else 1.0
+    norm = highest * total
+    bad = indices(~np.isfinite(norm) | (norm == 0.0))
+    return rho * v / norm, bad
+
+
+def _resolve_one(node: ir.Node, work: Work, log: Log) -> bool:
+    norm = Norm(name_of(node), module_path(node), "weight")
+    try:
+        weight = _weight(node, work)
+    except Refuse as refusal:
+        log.settle(norm, "live", "", refusal.reason)
+        return False
+    readers = tuple(dict.fromkeys(name_of(use.node) for use in node.outputs[0].uses()))
+    work.replace_with_constant(node, weight, float_type(required(node, 0), work))
+    log.settle(norm, "folded", RULE, f"computed once: {label(node)} of constants", readers)
+    return True
+
+
+def _weight(node: ir.Node, work: Work) -> Array:
+    v, rho = (work.constants.array(required(node, index)) for index in (0, 1))
+    float_type(required(node, 0), work)
+    axis, p = node.attributes.get_int("axis", 0), node.attributes.get_float("p", 2.0)
+    if not p > 0.0 or v.size == 0:
+        raise Refuse(f"{label(node)} has p = {p:g}" if v.size else f"'{required(node, 0).name}' is empty")
+    if not _broadcasts(rho.shape, v.shape):
+        raise Refuse(
+            f"'{required(node, 1).name}' {rho.shape} does not broadcast to '{required(node, 0).name}' {v.shape}"
+        )
+    weight, bad = bounded(v, rho, axis, p)
+    if bad:
+        raise Refuse(f"the norm of '{required(node, 0).name}' is zero or not a number at {listed(bad)}")
+    return weight
+
+
+def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    behind = target[len(target) - len(shape) :]
+    return len(shape) <= len(target) and all(size in (1, wanted) for size, wanted in zip(shape, behind, strict=True))

@@ -1,0 +1,53 @@
+"""Small questions about nodes and values."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from normexport.graphs.refusal import Refuse
+
+
+def op(node: ir.Node) -> str:
+    """Operator name of a standard ONNX node, "domain::name" of any other."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+
+
+def name_of(node: ir.Node) -> str:
+    """The node's name; an unnamed node goes by its first output."""
+    return node.name or (node.outputs[0].name if node.outputs else "") or node.op_type
+
+
+def label(node: ir.Node) -> str:
+    """How a reason names a node: "Conv 'conv1'"."""
+    return f"{node.op_type} '{name_of(node)}'"
+
+
+def required(node: ir.Node, index: int) -> ir.Value:
+    """Input `index` of the node.
+
+    Raises:
+        Refuse: the input is absent.
+    """
+    value = node.inputs[index] if index < len(node.inputs) else None
+    if value is None:
+        raise Refuse(f"{label(node)} has no input {index}")
+    return value
+
+
+def optional(node: ir.Node, index: int) -> ir.Value | None:
+    """Input `index` of the node, None where it is absent."""
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def check_private(value: ir.Value) -> None:
+    """A value may change its meaning only if exactly one input of one node sees it.
+
+    Raises:
+        Refuse: it is a graph output, or something else reads it as well (subgraphs included).
+    """
+    if value.is_graph_output():
+        raise Refuse(f"'{value.name}' is a graph output")
+    uses = list(value.uses())
+    if len(uses) > 1:
+        readers = ", ".join(dict.fromkeys(label(use.node) for use in uses))
+        raise Refuse(f"'{value.name}' has more than one reader: {readers}")

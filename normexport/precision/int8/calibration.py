@@ -1,0 +1,179 @@
+"""Run a float32 model over calibration data and choose the range of every tensor; samples stream, histograms stay."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.errors import UsageError
+from normexport.io.atomic import write_text
+from normexport.io.json_files import (
+    BadJson,
+    Record,
+    by_name,
+    count,
+    digest,
+    flag,
+    many,
+    number,
+    read_json,
+    record,
+    word,
+)
+from normexport.precision.int8.histogram import Histogram
+from normexport.precision.int8.ranges import METHODS, Range
+from normexport.runtime import Array, Feeds, OnnxRuntime
+
+FORMAT = 2  # 2 says which samples were seen
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Ranges by tensor name, and what they came from.
+
+    Attributes:
+        ranges: (lowest, highest) that int8 stands for.
+        method: "minmax", "percentile", "mse" or "entropy".
+        symmetric: whether the search was for a range symmetric about zero.
+        model: digest of the model's structure and weights.
+        data: digest of the samples in their order.
+        samples, batch: how many, and how many at a time: the statistics of live norms depend on it.
+        seen: a digest of each sample (`precision.held_out`): what calibrated does not judge.
+    """
+
+    ranges: Mapping[str, Range]
+    method: str
+    symmetric: bool
+    model: str
+    data: str
+    samples: int
+    batch: int
+    seen: tuple[str, ...] = ()
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        write_text(path, json.dumps({"format": FORMAT, **self.__dict__}, indent=1) + "\n")
+
+
+def calibrate(
+    model: ir.Model,
+    batches: Iterable[Feeds],
+    method: str = "minmax",
+    *,
+    symmetric: bool = False,
+    on_batch: Callable[[int], None] | None = None,
+) -> Calibration:
+    """Ranges of all floating inputs and inner values of `model`, on ONNX Runtime.
+
+    Args:
+        batches: arrays by input name; read once, one at a time.
+        on_batch: called with the number of samples seen after each batch.
+
+    Raises:
+        UsageError: no samples, an unknown method, a model that gives NaN or infinity, data that is one constant.
+    """
+    if method not in METHODS:
+        raise UsageError(f"--calibration {method}", "is not a method", f"choose one of {', '.join(METHODS)}")
+    runtime = OnnxRuntime(model)
+    floating = (ir.DataType.FLOAT, None)  # None: the file does not say; the array will
+    names = [
+        str(value.name) for node in model.graph for value in node.outputs if value.name and value.dtype in floating
+    ]
+    seen: dict[str, Histogram] = {}
+    digest, samples, size = hashlib.sha256(), 0, 0
+
+    def look(name: str, array: Array) -> None:
+        if array.dtype.kind != "f":
+            return
+        if not np.isfinite(array).all():
+            raise UsageError(f"tensor {name}", "is not finite on the calibration data", "check data and model")
+        histogram = seen.setdefault(name, Histogram())
+        single = array.astype(np.float32, copy=False)
+        (histogram.look if method == "minmax" else histogram.add)(single)
+
+    for feeds in batches:
+        for name, array in feeds.items():
+            digest.update(np.ascontiguousarray(array).tobytes())
+            look(name, np.asarray(array))
+        runtime.run(feeds, names, look)
+        count = max((len(array) for array in feeds.values() if array.ndim), default=1)
+        samples, size = samples + count, max(size, count)
+        if on_batch is not None:
+            on_batch(samples)
+    if not samples:
+        raise UsageError("calibration data", "holds no samples", "give at least one")
+    for value in model.graph.inputs:
+        found = seen.get(str(value.name))
+        if found is not None and found.low == found.high:
+            raise UsageError(
+                f"calibration data: input {value.name}", f"is {found.low:g} throughout", "give real samples"
+            )
+    ranges = {name: METHODS[method](histogram, symmetric) for name, histogram in seen.items()}
+    return Calibration(ranges, method, symmetric, fingerprint(model), digest.hexdigest(), samples, size)
+
+
+def read_calibration(path: Path, model: ir.Model, method: str, *, symmetric: bool = False) -> Calibration:
+    """The calibration saved at `path`.
+
+    Raises:
+        UsageError: not such a file, an incomplete one, or one of another model or method.
+    """
+    try:
+        found = _calibration(record(read_json(path), ""))
+    except BadJson as error:
+        raise UsageError(
+            str(path), f"is not a calibration cache ({error})", "remove it, and calibrate again"
+        ) from error
+    if found.model != fingerprint(model):
+        raise UsageError(str(path), "was made for another model", "remove it, and calibrate again")
+    values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
+    lacking = [value.name for value in values if value.dtype == ir.DataType.FLOAT and value.name not in found.ranges]
+    if lacking:
+        raise UsageError(str(path), f"lacks the range of tensor {lacking[0]}", "remove it, and calibrate again")
+    if (found.method, found.symmetric) != (method, symmetric):
+        kind = f"{found.method}{', symmetric' if found.symmetric else ''}"
+        raise UsageError(str(path), f"holds ranges by {kind}", f"remove it, or ask for --calibration {found.method}")
+    return found
+
+
+def _calibration(fields: Record) -> Calibration:
+    fields.require_format(FORMAT)
+    found = Calibration(
+        ranges=fields.get("ranges", by_name(_range)),
+        method=fields.get("method", word),
+        symmetric=fields.get("symmetric", flag),
+        model=fields.get("model", digest),
+        data=fields.get("data", digest),
+        samples=fields.get("samples", count),
+        batch=fields.get("batch", count),
+        seen=tuple(fields.get("seen", many(word))),
+    )
+    fields.no_more()
+    return found
+
+
+def _range(value: Any, where: str) -> Range:
+    found = many(number)(value, where)
+    if len(found) != 2 or not -_LARGEST <= found[0] <= found[1] <= _LARGEST:
+        raise BadJson(f"{where} is not a range of float32 numbers")
+    return found[0], found[1]
+
+
+def fingerprint(model: ir.Model) -> str:
+    """Digest of operators, connections and weights."""
+    digest = hashlib.sha256()
+    for node in model.graph:
+        values = [*node.inputs, *node.outputs]
+        digest.update(repr((node.domain, node.op_type, [value and value.name for value in values])).encode())
+    for name, value in sorted(model.graph.initializers.items()):
+        if value.const_value is not None:
+            digest.update(name.encode() + np.ascontiguousarray(value.const_value.numpy()).tobytes())
+    return digest.hexdigest()

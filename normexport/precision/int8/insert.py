@@ -1,0 +1,324 @@
+"""Puts QuantizeLinear and DequantizeLinear around what is computed in int8.
+
+    x -> Q -> DQ -> layer(DQ(int8 weight), DQ(int32 bias)) -> Q -> DQ -> what reads it
+
+- A value has one pair, behind what makes it; whoever reads the value reads the pair, but a graph output stays the
+  number itself. Operators that choose or move numbers (`DIRECT`) give their result the scale of what they read.
+- Weights are symmetric, a scale per output channel: s = max|w| / 127. Operator sets below 13 know one scale per tensor.
+- A bias (C,) becomes int32 in units of s_x * s_w, the accumulator's own; where it would not fit, s_w of that channel is
+  widened until it does (a channel whose weights are all but zero beside its bias). Others stay float32.
+- With zero points, the range of what a ReLU or Clip makes does the clipping: a node of which that is true goes.
+
+Refuses: operator sets below 11. A layer is left in float32 where its weight is not a
+finite float32 initializer that nobody can override.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.errors import FoldError
+from normexport.folding.per_channel import Array
+from normexport.graphs.names import Names
+from normexport.graphs.nodes import op, optional
+from normexport.graphs.shapes import Shapes
+from normexport.norms import DOMAIN
+from normexport.precision.int8.pairs import LAYERS
+
+#: Their result has the numbers of their input, and so its scale.
+DIRECT = ("MaxPool", "AveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
+
+# QuantizeLinear came with 10, but ONNX Runtime 1.32 rewrites such models into ones that need Round, of 11.
+_FIRST_OPSET, _CHANNELS_FROM, _MAX_POOL_FROM = 11, 13, 12
+# Behind these, and a Reshape that it puts before a MatMul in float32, ONNX Runtime 1.32 repeats an int8 pair and makes
+# it uint8; from 21 on QuantizeLinear says its type in an attribute too, which stays int8, and it refuses the model.
+_CARRIED, _TYPES_IN_ATTRIBUTES = ("MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"), 21
+_WEIGHT = 127.0  # largest int8 of a weight, both signs
+_BIAS = float(2**31 - 1) / 1.0001
+_TINY = float(np.finfo(np.float32).tiny)
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Activations:
+    """How activations are stored: `symmetric` with zero points of 0; else `unsigned` uint8, or int8."""
+
+    symmetric: bool = False
+    unsigned: bool = False
+
+    @property
+    def dtype(self) -> ir.DataType:
+        return ir.DataType.UINT8 if self.unsigned and not self.symmetric else ir.DataType.INT8
+
+    def linear(self, limits: Range) -> tuple[float, int]:
+        """(scale, zero point) of a range that has zero in it; scale 1 where the range is nothing but zero."""
+        lowest = 0 if self.dtype is ir.DataType.UINT8 else -127 if self.symmetric else -128
+        highest = 255 if self.dtype is ir.DataType.UINT8 else 127
+        scale = float(np.float32((limits[1] - limits[0]) / (highest - lowest)))
+        if not _TINY <= scale < np.inf:
+            return 1.0, 0
+        return scale, 0 if self.symmetric else int(np.clip(np.rint(lowest - limits[0] / scale), lowest, highest))
+
+
+@dataclass(frozen=True, eq=False)
+class _Linear:
+    """Scale and zero point of a value, as numbers and as the constants that all values with them share."""
+
+    scale: float
+    limits: Range
+    values: tuple[ir.Value, ir.Value]
+
+
+def insert_pairs(
+    model: ir.Model, chosen: Collection[ir.Node], limits: Mapping[str, Range], how: Activations
+) -> ir.Model:
+    """A copy of the model in which the `chosen` nodes read and make quantised values; see the top of this file.
+
+    Args:
+        limits: by value name, the range that int8 stands for, with zero in it.
+
+    Raises:
+        FoldError: the model's operator set is too old.
+    """
+    opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))
+    if opset < _FIRST_OPSET:
+        cause = f"has operator set {opset}, and int8 needs {_FIRST_OPSET} or newer"
+        raise FoldError(model.graph.name or "model", cause, "export it with operator set 13")
+    copy = model.clone()
+    pairs = zip(model.graph, list(copy.graph), strict=True)
+    work = _Insertion(copy.graph, Shapes(model), limits, how, opset)
+    work.run([ours for theirs, ours in pairs if theirs in chosen])
+    return copy
+
+
+class _Insertion:
+    """One insertion in progress: first every value's scale is settled, then nodes are added."""
+
+    def __init__(
+        self, graph: ir.Graph, shapes: Shapes, limits: Mapping[str, Range], how: Activations, opset: int
+    ) -> None:
+        self.graph, self.shapes, self.limits, self.how, self.opset = graph, shapes, dict(limits), how, opset
+        self.fresh = Names(graph).fresh
+        self.linear: dict[ir.Value, _Linear] = {}
+        self.paired: set[ir.Value] = set()
+        self.layers: dict[ir.Node, None] = {}  # those that compute in int8
+        self.weights: dict[tuple[ir.Value, int | None, bytes], ir.Value] = {}
+
+    def run(self, nodes: list[ir.Node]) -> None:
+        for node in nodes:
+            self._clip_before(node)
+        self.layers = dict.fromkeys(node for node in nodes if self._settle(node))
+        for layer in self.layers:
+            self._quantize_constants(layer)
+        for value in reversed(list(self.linear)):
+            self._add_pair(value)
+
+    def _clip_before(self, node: ir.Node) -> None:
+        """What a ReLU or Clip alone reads may be clipped to the range of its result."""
+        if op(node) not in ("Relu", "Clip"):
+            return
+        source, result = node.inputs[0], node.outputs[0]
+        limits = self.limits.get(str(result.name))
+        alone = source is not None and len(source.uses()) == 1 and not source.is_graph_output()
+        if source is not None and alone and limits is not None:
+            self.limits[str(source.name)] = limits
+
+    def _settle(self, node: ir.Node) -> bool:
+        """Give scales to what a node reads and makes; whether it is a layer with a weight to quantise."""
+        source, result = node.inputs[0], node.outputs[0]
+        if source is None:
+            return False
+        if op(node) in LAYERS:
+            if not self._has_weight(node) or not self._give(source):
+                return False
+            self._give(result)
+            return True
+        if node.domain == DOMAIN:
+            self._give(source)
+            self._give(result)
+        elif op(node) in DIRECT:
+            if source in self.linear and (op(node) != "MaxPool" or self.opset >= _MAX_POOL_FROM):
+                self._give(result, self.linear[source])
+        elif op(node) in ("Relu", "Clip"):
+            if source in self.linear and not self._let_range_clip(node):
+                self._give(result)
+        else:
+            for value in (*node.inputs, result):
+                if value is not None:
+                    self._give(value)
+        return False
+
+    def _has_weight(self, node: ir.Node) -> bool:
+        weight = optional(node, 1)
+        stored = weight.const_value if weight is not None and is_stored(weight) else None
+        return stored is not None and bool(np.isfinite(stored.numpy()).all()) and stored.size > 0
+
+    def _give(self, value: ir.Value, like: _Linear | None = None) -> bool:
+        """Give a value a scale, `like` another's or its own; whether it has one now."""
+        if value in self.linear:
+            return True
+        computed = value.producer() is not None or value.is_graph_input()
+        if not computed or value.is_initializer() or self.shapes.dtype(value) != ir.DataType.FLOAT:
+            return False
+        limits = self.limits.get(str(value.name))
+        if like is None and limits is not None:
+            scale, zero = self.how.linear(limits)
+            stored = np.asarray(zero, self.how.dtype.numpy())
+            constants = self._scale(f"{value.name}_scale", np.float32(scale)), self._zero(value, stored)
+            like = _Linear(scale, limits, constants)
+        if like is not None:
+            self.linear[value] = like
+        return like is not None
+
+    def _let_range_clip(self, node: ir.Node) -> bool:
+        """Take out a ReLU or Clip whose result's range clips as it does; its source takes its result's name."""
+        source, result = node.inputs[0], node.outputs[0]
+        assert source is not None
+        limits = self.limits.get(str(result.name))
+        ends = _ends(node)
+        alone = len(source.uses()) == 1 and source.producer() is not None and not source.is_graph_output()
+        if self.how.symmetric or limits is None or ends is None or not alone or result.is_graph_output():
+            return False
+        if not ends[0] <= limits[0] <= limits[1] <= ends[1]:
+            return False
+        name, shape, dtype = result.name, result.shape, self.shapes.dtype(result)
+        result.replace_all_uses_with(source)
+        self.graph.remove(node, safe=True)
+        del self.linear[source]
+        source.name, source.shape = name, shape or source.shape
+        source.type = ir.TensorType(dtype or ir.DataType.FLOAT)
+        return self._give(source)
+
+    def _add_pair(self, value: ir.Value) -> None:
+        uses = [use for use in value.uses() if op(use.node) != "Shape" and not self._reads_floats(use.node)]
+        if not uses:  # a graph output alone
+            return
+        self.paired.add(value)
+        scale, zero = self.linear[value].values
+        quantize = self._node("QuantizeLinear", [value, scale, zero], value, self.how.dtype)
+        dequantize = self._node("DequantizeLinear", [quantize.outputs[0], scale, zero], value, ir.DataType.FLOAT)
+        producer = value.producer()
+        if producer is None:
+            self.graph.insert_before(self.graph[0], [quantize, dequantize])
+        else:
+            self.graph.insert_after(producer, [quantize, dequantize])
+        for use in uses:
+            use.node.replace_input_with(use.idx, dequantize.outputs[0])
+
+    def _reads_floats(self, node: ir.Node) -> bool:
+        """Whether a node is to read numbers themselves, for ONNX Runtime would fail on the pair (`_CARRIED`)."""
+        fails = self.opset >= _TYPES_IN_ATTRIBUTES and self.how.dtype is ir.DataType.INT8
+        carried = op(node) in _CARRIED and node.outputs[0] not in self.paired
+        return fails and (carried or (op(node) == "MatMul" and node not in self.layers))
+
+    def _quantize_constants(self, node: ir.Node) -> None:
+        source, weight, bias = node.inputs[0], node.inputs[1], optional(node, 2)
+        assert source is not None
+        assert weight is not None
+        assert weight.const_value is not None
+        array = weight.const_value.numpy().astype(np.float64)
+        axis = _channel_axis(node, array.ndim) if self.opset >= _CHANNELS_FROM else None
+        others = None if axis is None else tuple(i for i in range(array.ndim) if i != axis)
+        scale = np.abs(array).max(axis=others) / _WEIGHT
+        scale = np.where(scale.astype(np.float32) >= _TINY, scale, 1.0)
+        stored = self._bias_of(node, bias, array.shape[axis] if axis is not None else None)
+        if stored is not None:
+            room = np.abs(stored) / (self.linear[source].scale * _BIAS)
+            scale = np.maximum(scale, room if axis is not None else room.max(initial=0.0))
+        scale = scale.astype(np.float32)
+        node.replace_input_with(1, self._weight(weight, array, scale, axis, node))
+        if bias is not None and stored is not None:
+            unit = np.float32(self.linear[source].scale) * scale
+            if np.all(unit >= _TINY):
+                whole = np.clip(np.rint(stored / unit.astype(np.float64)), -(2.0**31), 2.0**31 - 1)
+                dequantized = self._dequantized(bias, whole.astype(np.int32), unit, None if axis is None else 0, node)
+                node.replace_input_with(2, dequantized)
+
+    def _bias_of(self, node: ir.Node, bias: ir.Value | None, channels: int | None) -> Array | None:
+        """The bias that becomes whole numbers; None where there is none, or it stays as it is."""
+        if self.how.symmetric or bias is None or not is_stored(bias):
+            return None
+        assert bias.const_value is not None
+        array = bias.const_value.numpy().astype(np.float64)
+        scaled = any(node.attributes.get_float(name, 1.0) != 1.0 for name in ("alpha", "beta"))
+        fits = array.ndim == 1 and (channels is None or len(array) == channels) and np.isfinite(array).all()
+        return array if fits and not scaled else None
+
+    def _weight(self, weight: ir.Value, array: Array, scale: Array, axis: int | None, node: ir.Node) -> ir.Value:
+        key = weight, axis, scale.tobytes()
+        if key not in self.weights:
+            along = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
+            whole = np.clip(np.rint(array / along), -_WEIGHT, _WEIGHT).astype(np.int8)
+            self.weights[key] = self._dequantized(weight, whole, scale, axis, node)
+        return self.weights[key]
+
+    def _dequantized(self, of: ir.Value, whole: Array, scale: Array, axis: int | None, reader: ir.Node) -> ir.Value:
+        """A stored whole number constant behind a DequantizeLinear, in front of the node that reads it."""
+        stored = self._constant(f"{of.name}_quantized", whole)
+        operands = [
+            stored,
+            self._scale(f"{of.name}_scale", scale),
+            self._constant(f"{of.name}_zero_point", np.zeros(scale.shape, whole.dtype)),
+        ]
+        node = self._node("DequantizeLinear", operands, of, ir.DataType.FLOAT, axis)
+        self.graph.insert_before(reader, node)
+        return node.outputs[0]
+
+    def _node(
+        self, operator: str, inputs: list[ir.Value], of: ir.Value, dtype: ir.DataType, axis: int | None = None
+    ) -> ir.Node:
+        attributes = [] if axis is None else [ir.AttrInt64("axis", axis)]
+        node = ir.Node("", operator, inputs, attributes, name=self.fresh(f"{of.name}_{operator}"))
+        result = node.outputs[0]
+        result.name = self.fresh(f"{of.name}_{operator}_Output")
+        result.type, result.shape = ir.TensorType(dtype), of.shape
+        return node
+
+    def _scale(self, name: str, scale: Array | np.float32) -> ir.Value:
+        return self._constant(name, np.asarray(scale, np.float32))
+
+    def _zero(self, value: ir.Value, stored: Array) -> ir.Value:
+        return self._constant(f"{value.name}_zero_point", stored)
+
+    def _constant(self, name: str, array: Array) -> ir.Value:
+        name = self.fresh(name)
+        tensor = ir.Tensor(array, name=name)
+        value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+        self.graph.register_initializer(value)
+        return value
+
+
+def is_stored(value: ir.Value) -> bool:
+    """Whether a value is a float32 initializer that no caller can override."""
+    tensor = value.const_value
+    stored = value.is_initializer() and not value.is_graph_input() and tensor is not None
+    return stored and tensor is not None and tensor.dtype == ir.DataType.FLOAT
+
+
+def _channel_axis(node: ir.Node, rank: int) -> int | None:
+    """The axis of output channels in a layer's weight; None where it has none of its own."""
+    if op(node) == "MatMul":
+        return 1 if rank == 2 else None
+    if op(node) == "Gemm":
+        return 0 if node.attributes.get_int("transB", 0) else 1
+    return 1 if op(node) == "ConvTranspose" else 0
+
+
+def _ends(node: ir.Node) -> Range | None:
+    """Between which numbers a ReLU or Clip keeps its input; None where they are not constants."""
+    if op(node) == "Relu":
+        return 0.0, np.inf
+    ends = [node.attributes.get_float("min", -np.inf), node.attributes.get_float("max", np.inf)]
+    for index in (1, 2):
+        value = optional(node, index)
+        if value is not None:
+            tensor = ir.convenience.get_const_tensor(value) if not value.is_graph_input() else None
+            if tensor is None or tensor.size != 1:
+                return None
+            ends[index - 1] = float(tensor.numpy().reshape(-1)[0])
+    return float(ends[0]), float(ends[1])

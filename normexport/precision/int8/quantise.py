@@ -1,0 +1,142 @@
+"""int8 by post-training quantisation: QuantizeLinear and DequantizeLinear around every layer, integer live norms.
+
+`passes.qdq_insert` inserts the pairs; this file decides what is quantised and with which ranges:
+
+- weights symmetric, a scale per output channel; activations one scale per tensor, asymmetric by default (a ReLU's 256
+  levels are all above zero, and ONNX Runtime fuses the ReLU away), symmetric where an engine wants it;
+- asymmetric activations are uint8: ONNX Runtime on x86-64 turns int8 pairs into uint8 where a tensor has one reader
+  only, and then leaves the layers between the two kinds in float32 (ResNet-50, batch 8: 1.1 times as fast as float32
+  with int8, 3.2 times with uint8). Models with live norms are int8, since the integer norms are;
+- the first layer is quantised like any other; the last one's weights too, but outputs stay float32: that costs nothing;
+- sums over space (ReduceMean, softmax) and multiplications by per-channel constants (norms that could not fold) stay
+  float32; live norms become integer operators (`passes.qdq_absorb`);
+- the branches of a concat share one range, so that joining them is a copy, but for those that a ReLU or Clip makes:
+  there the quantiser lets the range do the clipping, and it must not grow;
+- residual adds: ONNX Runtime's integer addition rescales both operands whatever their scales are, so that sharing saves
+  nothing; engines add in the accumulators of one layer, whose result is not quantised before (`passes.qdq`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from normexport import norms
+from normexport.errors import FoldError
+from normexport.folding.integer_norms import Absorbed, absorb_norms
+from normexport.graphs.nodes import label, op, optional
+from normexport.norms.bodies import attach_bodies
+from normexport.precision.half.search import group_of
+from normexport.precision.int8.insert import DIRECT, Activations, insert_pairs, is_stored
+from normexport.precision.int8.pairs import LAYERS, drop_pairs_before_add, drop_pairs_before_relu
+from normexport.precision.int8.ranges import Range, settled
+
+_COMBINE = ("Add", "Concat")
+_PASS = ("Relu", "Clip", *DIRECT)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The QDQ model, bodies attached; what became of its live norms; modules left in float32."""
+
+    model: ir.Model
+    norms: tuple[Absorbed, ...]
+    excluded: tuple[str, ...]
+
+
+def quantize(
+    model: ir.Model, ranges: Mapping[str, Range], *, symmetric: bool = False, exclude: Collection[str] = ()
+) -> Quantized:
+    """The int8 model of a folded float32 one, which is not changed.
+
+    Args:
+        ranges: of floating tensors by name, see `calibrate`.
+        symmetric: zero points of 0 throughout, as TensorRT needs.
+        exclude: module paths (`group_of`) left in float32.
+
+    Raises:
+        FoldError: the model's operator set is too old, or the model is quantised already.
+    """
+    for node in model.graph:
+        if op(node) in ("QuantizeLinear", "DequantizeLinear"):
+            raise FoldError(label(node), "is quantisation that the model brings along", "give the float32 model")
+    excluded = set(exclude)
+    chosen = [node for node in model.graph if is_candidate(node) and group_of(node) not in excluded]
+    if not chosen:
+        return Quantized(model.clone(), absorb_norms(model)[1], tuple(sorted(excluded)))
+    limits = {name: settled(limit, symmetric) for name, limit in _shared(chosen, ranges, symmetric).items()}
+    unsigned = not symmetric and not any(node.domain == norms.DOMAIN for node in chosen)
+    quantized = insert_pairs(model, chosen, limits, Activations(symmetric, unsigned))
+    if symmetric:
+        drop_pairs_before_relu(quantized)
+        drop_pairs_before_add(quantized)
+    absorbed, outcomes = absorb_norms(quantized)
+    _drop_unread(absorbed.graph)
+    attach_bodies(absorbed)
+    absorbed.ir_version = model.ir_version
+    absorbed.producer_name, absorbed.producer_version = model.producer_name, model.producer_version
+    return Quantized(absorbed, outcomes, tuple(sorted(excluded)))
+
+
+def is_candidate(node: ir.Node) -> bool:
+    """Whether int8 is for this node: layers with weights, live norms, what combines or passes on their results."""
+    if node.domain == norms.DOMAIN:
+        return node.op_type in norms.live_ops()
+    if op(node) in _COMBINE:  # with a constant: a bias or a norm's shift, which 8 bits per tensor would not hold
+        return all(value is not None and value.const_value is None for value in node.inputs)
+    if op(node) in LAYERS:
+        weight = optional(node, 1)
+        # The channels of a grouped ConvTranspose lie on no one axis of its weight.
+        grouped = op(node) == "ConvTranspose" and node.attributes.get_int("group", 1) != 1
+        return weight is not None and is_stored(weight) and not grouped
+    return op(node) in _PASS
+
+
+def modules_of(model: ir.Model) -> tuple[str, ...]:
+    """Modules that may be excluded, in graph order: those that hold a layer, a live norm or an addition."""
+    heavy = (*LAYERS, *_COMBINE)
+    nodes = [node for node in model.graph if is_candidate(node) and (op(node) in heavy or node.domain == norms.DOMAIN)]
+    return tuple(dict.fromkeys(group_of(node) for node in nodes))
+
+
+def _shared(nodes: Collection[ir.Node], ranges: Mapping[str, Range], symmetric: bool) -> dict[str, Range]:
+    """One range for all branches of each concat, and for a live norm's result and the ReLU behind it."""
+    shared = dict(ranges)
+    for node in nodes:
+        if node.domain == norms.DOMAIN and (relu := _relu_behind(node)) is not None:
+            # Clipping at the ReLU's range first changes nothing, and the norm's own bytes are then the ReLU's.
+            clipped = shared.get(str(relu.outputs[0].name))
+            shared.update({str(node.outputs[0].name): clipped} if clipped is not None else {})
+        if op(node) != "Concat":
+            continue
+        values = [value for value in (*node.inputs, *node.outputs) if value is not None]
+        known = [shared[str(value.name)] for value in values if str(value.name) in shared]
+        if not known:
+            continue
+        whole = min(low for low, _ in known), max(high for _, high in known)
+        if symmetric or all(_outlives(value, whole, shared) for value in values):
+            shared.update(dict.fromkeys((str(value.name) for value in values), whole))
+    return shared
+
+
+def _outlives(value: ir.Value, whole: Range, ranges: Mapping[str, Range]) -> bool:
+    """Whether a tensor with another range is still the same: of a ReLU or Clip the range alone does the clipping."""
+    producer = value.producer()
+    if producer is None or op(producer) not in ("Relu", "Clip"):
+        return True
+    return whole[0] >= 0 if op(producer) == "Relu" else whole == ranges.get(str(value.name))
+
+
+def _relu_behind(node: ir.Node) -> ir.Node | None:
+    uses = list(node.outputs[0].uses())
+    alone = len(uses) == 1 and op(uses[0].node) == "Relu" and not node.outputs[0].is_graph_output()
+    return uses[0].node if alone else None
+
+
+def _drop_unread(graph: ir.Graph) -> None:
+    """Take out scales and zero points of pairs that went."""
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+            del graph.initializers[name]

@@ -1,0 +1,158 @@
+"""A folded float32 model -> int8: calibrate, quantise, leave in float32 what hurts, judge on samples new to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+
+import onnx_ir as ir
+
+from normexport.errors import UsageError
+from normexport.onnx_export import InputSpec
+from normexport.precision.accuracy import Accuracy, Labelled, Labels, Limits, check_labels, evaluate, labelled_output
+from normexport.precision.collected import Collected, Data, collect
+from normexport.precision.half.search import Kept, group_of, matches
+from normexport.precision.int8.calibration import Calibration, calibrate, read_calibration
+from normexport.precision.int8.held_out import Parted, part_arrays, part_stream, watched, without_known
+from normexport.precision.int8.pairs import is_quantized
+from normexport.precision.int8.quantise import modules_of
+from normexport.precision.int8.sensitivity import rescue, sensitivities
+from normexport.precision.reduced import Int8, Judged, OnBatch, Precision, Reduced
+from normexport.precision.samples import Batches, batches_of, digest_of
+from normexport.runtime import OnnxRuntime
+from normexport.verdicts import Verdict, failed, inconclusive, passed, together
+
+RANKED_ON = 16  # samples at least, on which modules are ranked and models timed
+
+
+def lower_to_int8(
+    model: ir.Model, config: Int8, inputs: Sequence[InputSpec], judged: Judged | None, on_batch: OnBatch | None
+) -> Reduced:
+    """See `normexport.precision.reduce`."""
+    kept = _asked_for(model, config)
+    if judged is not None and judged.labels is not None:
+        _check_labels(model, judged, judged.labels, inputs)
+    parted = _parted(config, inputs, judged)
+    notes = [parted.note] if parted.note else []
+    calibration = _calibrated(model, config, inputs, parted, notes, on_batch)
+    fresh = without_known(parted, calibration.seen, inputs)
+    notes += [fresh.note] if fresh.note and fresh.note != parted.note else []
+    labelled = _labelled(judged, fresh)
+    exact = collect(OnnxRuntime(model), fresh.judging, model=model)
+    limits = Limits(config.min_snr, config.max_drop)
+
+    def measured(candidate: ir.Model) -> Accuracy:
+        return _against(exact, candidate, fresh.judging, labelled, limits)
+
+    def judge(candidate: ir.Model) -> tuple[float, float | None, bool]:
+        found = measured(candidate)
+        assert found.snr_db is not None
+        assert found.judgement is not None
+        return found.snr_db, found.drop, found.judgement.verdict is not Verdict.FAILED
+
+    few = _few(fresh.judging, inputs, max(config.batch, RANKED_ON))
+    how = {"symmetric": config.symmetric}
+    result, curve = rescue(model, calibration.ranges, few, judge, exclude=tuple(kept), **how)
+    table = sensitivities(model, calibration.ranges, few, **how) if config.table else ()
+    accuracy = measured(result.model)
+    reasons = {path: f"asked for by {pattern}" for path, pattern in kept.items()}
+    listing = tuple(
+        Kept(path, reasons.get(path, "left out so that the limit holds"))
+        for path in modules_of(model)
+        if path in result.excluded
+    )
+    integers = sum(is_quantized(node) for node in result.model.graph)
+    shown = [accuracy.judgement or passed(), inconclusive(fresh.reason) if fresh.reason else passed()]
+    if not integers and len(result.excluded) > len(kept):
+        shown.append(failed("the limit holds only with nothing in int8"))
+    summary = Precision(
+        "int8",
+        kept=listing,
+        integer_nodes=integers,
+        norms=result.norms,
+        accuracy=accuracy,
+        sensitivity=table,
+        curve=curve,
+        calibration={name: value for name, value in asdict(calibration).items() if name not in ("ranges", "seen")},
+        judgement=together(shown),
+        notes=tuple(notes),
+    )
+    return Reduced(result.model, summary)
+
+
+def _asked_for(model: ir.Model, config: Int8) -> dict[str, str]:
+    """Modules that the caller keeps in float32, each with its pattern."""
+    kept = {group_of(node): pattern for pattern in config.keep for node in model.graph if matches(node, pattern)}
+    for pattern in config.keep:
+        if pattern not in kept.values():
+            some = ", ".join(modules_of(model)[:4])
+            raise UsageError(f"--keep-fp32 {pattern}", "matches no module", f"modules are called {some}, ...")
+    return kept
+
+
+def _check_labels(model: ir.Model, judged: Judged, labels: Labels, inputs: Sequence[InputSpec]) -> None:
+    """Labels that do not fit are told before the long part."""
+    few = collect(OnnxRuntime(model), _few(judged.data, inputs, 2), model=model)
+    samples = [len(judged.data[spec.name]) for spec in inputs if spec.batched]
+    check_labels(labels, few.values[labelled_output(few, judged.output)], min(samples, default=few.samples))
+
+
+def _parted(config: Int8, inputs: Sequence[InputSpec], judged: Judged | None) -> Parted:
+    """Which samples calibrate and which judge."""
+    if config.calibration is not None:
+        batches = batches_of(config.calibration, inputs, config.batch)
+        return part_stream(batches, inputs) if judged is None else Parted(batches, dict(judged.data))
+    if judged is None:
+        raise UsageError("--precision int8", "needs samples to calibrate on", "give --calibration-data or --data")
+    if _is_cached(config):  # the cache says which samples it has seen
+        return Parted(Batches(lambda: iter(())), dict(judged.data))
+    return part_arrays(judged.data, inputs, config.batch)
+
+
+def _is_cached(config: Int8) -> bool:
+    return config.cache is not None and config.cache.exists()
+
+
+def _labelled(judged: Judged | None, parted: Parted) -> Labelled | None:
+    """The labels of the samples that judge."""
+    if judged is None or judged.labels is None:
+        return None
+    labels = judged.labels if parted.kept is None else judged.labels[list(parted.kept)]
+    return Labelled(labels, judged.output)
+
+
+def _calibrated(
+    model: ir.Model,
+    config: Int8,
+    inputs: Sequence[InputSpec],
+    parted: Parted,
+    notes: list[str],
+    on_batch: OnBatch | None,
+) -> Calibration:
+    if config.cache is not None and _is_cached(config):
+        found = read_calibration(config.cache, model, config.method, symmetric=config.symmetric)
+        if config.calibration is not None and digest_of(parted.calibration) != found.data:
+            cause = f"was made from other data than {config.calibration}"
+            raise UsageError(str(config.cache), cause, "remove it, and calibrate again")
+        notes.insert(0, f"ranges read from {config.cache}")
+        return found
+    total, seen = parted.calibration.count, set[str]()
+    counted = None if on_batch is None else lambda samples: on_batch(samples, total)
+    stream = watched(parted.calibration, inputs, seen)
+    found = calibrate(model, stream, config.method, symmetric=config.symmetric, on_batch=counted)
+    found = replace(found, seen=tuple(sorted(seen)))
+    if config.cache is not None:
+        found.save(config.cache)
+        notes.append(f"ranges written to {config.cache}")
+    return found
+
+
+def _against(exact: Collected, candidate: ir.Model, data: Data, labelled: Labelled | None, limits: Limits) -> Accuracy:
+    found = collect(OnnxRuntime(candidate), data, model=candidate, batch=exact.batch)
+    return evaluate(found, labelled, exact, limits)
+
+
+def _few(data: Data, inputs: Sequence[InputSpec], most: int) -> Data:
+    if not isinstance(data, Mapping):
+        return data[:most]
+    return {spec.name: data[spec.name][:most] if spec.batched else data[spec.name] for spec in inputs}

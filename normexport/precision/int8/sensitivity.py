@@ -1,0 +1,141 @@
+"""Which modules int8 hurts, and the fewest to leave in float32 so that a limit holds."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from normexport.precision.collected import Data, collect
+from normexport.precision.int8.quantise import Quantized, modules_of, quantize
+from normexport.precision.int8.ranges import Range
+from normexport.precision.output_errors import output_errors
+from normexport.runtime import Feeds, OnnxRuntime
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One module: SNR in dB of the worst output with it alone in int8, and with all but it in int8."""
+
+    path: str
+    alone: float
+    without: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """A point of the trade-off: modules left in float32 so far; what that gives.
+
+    SNR in dB of the worst output and accuracy drop in percentage points (None without labels) against float32;
+    milliseconds per batch.
+    """
+
+    excluded: tuple[str, ...]
+    snr_db: float
+    drop: float | None
+    latency_ms: float
+
+
+#: Judges an int8 model: (SNR in dB, accuracy drop in points or None, whether that is good enough).
+Judge = Callable[[ir.Model], tuple[float, float | None, bool]]
+
+
+def sensitivities(
+    model: ir.Model, ranges: Mapping[str, Range], data: Data, *, symmetric: bool = False
+) -> tuple[Sensitivity, ...]:
+    """Every module's part in the error, in graph order, on a few samples."""
+    snr = _snr(model, ranges, data, symmetric)
+    modules = modules_of(model)
+    return tuple(Sensitivity(each, snr([other for other in modules if other != each]), snr([each])) for each in modules)
+
+
+def rescue(
+    model: ir.Model,
+    ranges: Mapping[str, Range],
+    data: Data,
+    judge: Judge,
+    *,
+    symmetric: bool = False,
+    exclude: Sequence[str] = (),
+) -> tuple[Quantized, tuple[Step, ...]]:
+    """The int8 model that is good enough with the fewest modules excluded, worst first, and the way there.
+
+    Modules are taken in the order of their SNR alone: the first four one by one, then half as many again at each step,
+    and where that is good enough at last, the fewest are found by bisection. Where not even float32 everywhere is, the
+    last model tried is returned: the caller judges.
+
+    Args:
+        data: a few samples on which modules are ranked and models are timed.
+        exclude: modules left out from the start.
+    """
+    steps: dict[int, Step] = {}
+    order: list[str] = []
+
+    def tried(count: int) -> tuple[Quantized, bool]:
+        excluded = [*exclude, *order[:count]]
+        quantised = quantize(model, ranges, symmetric=symmetric, exclude=excluded)
+        snr, drop, good = judge(quantised.model)
+        steps[count] = Step(tuple(excluded), snr, drop, latency_ms(quantised.model, _first(data)))
+        return quantised, good
+
+    best, holds = tried(0)
+    if holds:
+        return best, tuple(steps.values())
+    order += _worst_first(model, ranges, data, symmetric, exclude)
+    short = enough = 0  # as many do not suffice, as many do
+    while not holds and short < len(order):
+        short, enough = enough, min(max(enough + 1, enough * 3 // 2), len(order))
+        best, holds = tried(enough)
+        short = short if holds else enough
+    while holds and enough - short > 1:
+        middle = (short + enough) // 2
+        candidate, suffices = tried(middle)
+        if suffices:
+            best, enough = candidate, middle
+        else:
+            short = middle
+    return best, tuple(steps[count] for count in sorted(steps))
+
+
+def _worst_first(
+    model: ir.Model, ranges: Mapping[str, Range], data: Data, symmetric: bool, exclude: Collection[str]
+) -> list[str]:
+    """Modules by SNR with one alone in int8: models of few pairs, which take a fifth of the time of whole ones."""
+    snr = _snr(model, ranges, data, symmetric)
+    modules = modules_of(model)
+    alone = {each: snr([other for other in modules if other != each]) for each in modules if each not in exclude}
+    return sorted(alone, key=lambda path: alone[path])
+
+
+def _snr(
+    model: ir.Model, ranges: Mapping[str, Range], data: Data, symmetric: bool
+) -> Callable[[Collection[str]], float]:
+    """SNR in dB of the worst output, as a function of the modules excluded."""
+    exact = collect(OnnxRuntime(model), data, model=model)
+
+    def snr(excluded: Collection[str]) -> float:
+        quantised = quantize(model, ranges, symmetric=symmetric, exclude=excluded).model
+        found = collect(OnnxRuntime(quantised), data, model=quantised, batch=exact.batch)
+        return min((error.level for error in output_errors(exact, found, -math.inf, 100)), default=math.inf)
+
+    return snr
+
+
+def latency_ms(model: ir.Model, feeds: Feeds, repeat: int = 5) -> float:
+    """Milliseconds that ONNX Runtime takes for this batch: the best of `repeat` runs after a first."""
+    runtime = OnnxRuntime(model)
+    runtime.run(feeds)
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        runtime.run(feeds)
+        times.append(time.perf_counter() - start)
+    return round(1000 * min(times), 3)
+
+
+def _first(data: Data) -> Feeds:
+    """What one run takes."""
+    return data if isinstance(data, Mapping) else data[0]

@@ -1,0 +1,90 @@
+"""A folded float32 model -> the same in float16, bfloat16 or int8, with the proof and what it cost.
+
+reduced = reduce_precision(folded, Int8(calibration="images.npz"), inputs)
+reduced.model      # the ONNX model: every type stands in the graph, nothing is left to builder flags
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from normexport.onnx_export import InputSpec, Layer
+from normexport.precision.accuracy import Limits, evaluate
+from normexport.precision.collected import collect
+from normexport.precision.half.search import Half, halve
+from normexport.precision.int8.search import lower_to_int8
+from normexport.precision.reduced import Int8, Judged, OnBatch, Precision, Reduced
+from normexport.runtime import OnnxRuntime
+from normexport.verdicts import Verdict, together
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+
+__all__ = ["Half", "Int8", "Judged", "Precision", "Reduced", "reduce_precision"]
+
+# Parity has judged the outputs by the error of the half type itself; what is asked here is whether they are numbers.
+_FINITE = Limits(-math.inf, math.inf)
+
+
+def reduce_precision(
+    model: ir.Model,
+    config: Half | Int8,
+    inputs: Sequence[InputSpec],
+    *,
+    judged: Judged | None = None,
+    source: nn.Module | ExportedProgram | None = None,
+    layers: Sequence[Layer] = (),
+    on_batch: OnBatch | None = None,
+) -> Reduced:
+    """Convert a folded float32 model, which is not changed.
+
+    Args:
+        inputs: what the model reads.
+        judged: real data: half precision is judged on it beside random inputs, int8 on it alone.
+        source: the torch model, half precision's reference in float64; None: `model` on the interpreter is.
+        layers: module boundaries for half precision's report.
+        on_batch: called after each batch of calibration with the samples seen, and how many there will be (None: not
+            known).
+
+    Raises:
+        UsageError: no calibration data, or unfit data; patterns that match nothing.
+        FoldError: half precision of a graph with If or Loop.
+    """
+    if isinstance(config, Half):
+        return _half(model, config, inputs, judged, source, layers)
+    return lower_to_int8(model, config, inputs, judged, on_batch)
+
+
+def _half(
+    model: ir.Model,
+    config: Half,
+    inputs: Sequence[InputSpec],
+    judged: Judged | None,
+    source: nn.Module | ExportedProgram | None,
+    layers: Sequence[Layer],
+) -> Reduced:
+    from normexport.precision.half.baseline import HalfParity, InFloat32
+    from normexport.precision.half.rounding import rounding_in_float32
+
+    rule = HalfParity(source, inputs, config.dtype, model, judged.data if judged else None)
+    result = halve(model, config, [batch.feeds for batch in rule.batches], rule.accepts)
+    parity = rule.report(result, layers)
+    accuracy = None
+    if judged is not None:
+        runtime = InFloat32(OnnxRuntime(rounding_in_float32(result.model)), f"ONNX Runtime, rounded to {config.dtype}")
+        exact = collect(OnnxRuntime(model), judged.data, model=model)
+        found = collect(runtime, judged.data, model=result.model, batch=exact.batch)
+        accuracy = evaluate(found, judged.labelled, exact, _FINITE)
+    shown = [parity.judgement]
+    if accuracy is not None and accuracy.judgement is not None and accuracy.judgement.verdict is Verdict.FAILED:
+        shown.append(accuracy.judgement)  # NaN where float32 has a number; what else real data show, parity has judged
+    summary = Precision(
+        config.dtype, result.kept, result.losses, accuracy=accuracy, judgement=together(shown), notes=result.notes
+    )
+    return Reduced(result.model, summary, parity)

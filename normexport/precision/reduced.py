@@ -1,0 +1,107 @@
+"""How to lower the precision, and what doing it gave: frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from normexport.folding.integer_norms import Absorbed
+from normexport.precision.accuracy import MAX_DROP, MIN_SNR, Accuracy, Labelled, Labels
+from normexport.precision.half.search import Kept, WeightLoss
+from normexport.precision.int8.sensitivity import Sensitivity, Step
+from normexport.precision.samples import BATCH
+from normexport.proof import ParityReport
+from normexport.runtime import Array
+from normexport.verdicts import Judgement, passed
+
+#: Called after each batch of calibration with the samples seen, and how many there will be (None: not known).
+OnBatch = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Int8:
+    """How to quantise.
+
+    Attributes:
+        calibration: samples: .npz, folder of .npy or images, or an iterable; None: a part of the data to judge on.
+        method: "mse", "minmax", "percentile" or "entropy".
+        cache: JSON file of calibration results: read where it exists, else written.
+        batch: samples at a time.
+        symmetric: zero points of 0, for engines.
+        keep: module path patterns left in float32.
+        max_drop: accuracy that may be lost, in percentage points, at the output that has labels.
+        min_snr: of every other output, in dB.
+        table: measure every module's sensitivity too.
+    """
+
+    calibration: str | Path | Iterable[Any] | None = None
+    method: str = "mse"
+    cache: Path | None = None
+    batch: int = BATCH
+    symmetric: bool = False
+    keep: tuple[str, ...] = ()
+    max_drop: float = MAX_DROP
+    min_snr: float = MIN_SNR
+    table: bool = False
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What a conversion to lower precision did; everything but the model.
+
+    Attributes:
+        dtype: "float16", "bfloat16" or "int8".
+        kept: modules in float32, with reasons.
+        losses: weights that the half type does not hold.
+        integer_nodes: how many nodes can compute on integers.
+        norms: what became of live norms in int8.
+        accuracy: every output against float32, on samples that did not calibrate; None without data.
+        sensitivity: per module, where asked for.
+        curve: modules excluded against SNR, accuracy and latency.
+        calibration: method, samples, batch and digests.
+        judgement: whether the limits hold, and whether that shows anything.
+        notes: in words.
+    """
+
+    dtype: str
+    kept: tuple[Kept, ...] = ()
+    losses: tuple[WeightLoss, ...] = ()
+    integer_nodes: int = 0
+    norms: tuple[Absorbed, ...] = ()
+    accuracy: Accuracy | None = None
+    sensitivity: tuple[Sensitivity, ...] = ()
+    curve: tuple[Step, ...] = ()
+    calibration: Mapping[str, Any] | None = None
+    judgement: Judgement = field(default_factory=passed)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return self.judgement.passed
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """The converted model, what was done, and for half precision its parity report."""
+
+    model: ir.Model
+    precision: Precision
+    parity: ParityReport | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a result is judged on: arrays by input name, labels, and the output that they belong to (None: it shows)."""
+
+    data: Mapping[str, Array]
+    labels: Labels | None = None
+    output: str | None = None
+
+    @property
+    def labelled(self) -> Labelled | None:
+        """The labels with their output; None without labels."""
+        return None if self.labels is None else Labelled(self.labels, self.output)

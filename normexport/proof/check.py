@@ -1,0 +1,202 @@
+"""Judge a candidate against a float64 reference and PyTorch's own error, one runtime alive at a time.
+
+Order and memory: the candidate runs first and says which boundaries it has; its values and the baseline's are kept
+(float32, at most `capture_bytes` each); the reference runs last and hands over one float64 value at a time, which is
+judged on the spot and dropped. Boundaries that do not fit together are taken in groups, each a round of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from normexport.errors import UsageError
+from normexport.onnx_export import Layer
+from normexport.proof.inputs.batches import Batch
+from normexport.proof.rows import OutputFindings, Pair, output_notes, output_rows, pair_of, pooled, row_of
+from normexport.proof.verdict import ParityReport, Row
+from normexport.runtime import Array, Runtime, release_memory
+
+Factory: TypeAlias = Callable[[], Runtime]
+
+_FIRST = 4  # boundaries asked for at once while nothing is known of their sizes
+CAPTURE_BYTES = 96 << 20  # per side; ResNet-50 at 224x224, batch 1, folded, has 85 MB of module outputs
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Boundaries to compare: at which batch, in which groups; and those the candidate does not have."""
+
+    batch: Batch
+    groups: tuple[tuple[str, ...], ...]
+    absent: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What candidate or baseline gave: outputs per batch, captured values by tensor name."""
+
+    name: str
+    outputs: list[Mapping[str, Array]]  # in the order of the batches
+    captured: dict[str, Array]
+    dropped: Mapping[str, str]
+
+
+@dataclass
+class _Findings:
+    """All that the report is made of; filled round by round."""
+
+    names: tuple[str, str, str] = ("", "", "")
+    outputs: dict[str, OutputFindings] = field(default_factory=dict)
+    boundaries: dict[str, Pair] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+
+
+def check(
+    reference: Factory,
+    baseline: Factory,
+    candidate: Factory,
+    batches: Sequence[Batch],
+    layers: Sequence[Layer] = (),
+    *,
+    precision: str = "float32",
+    capture_bytes: int = CAPTURE_BYTES,
+    fixed: Collection[str] = (),
+    unproven: Sequence[str] = (),
+) -> ParityReport:
+    """Compare outputs under every batch and module boundaries under one.
+
+    Args:
+        reference: makes the float64 runtime. Runtimes come as functions so that each lives only while it runs.
+        baseline: makes PyTorch (or what stands for it) at `precision`, with jittered weights.
+        candidate: makes the runtime to be judged.
+        batches: inputs; outputs are judged under each. At least one.
+        layers: module boundaries in execution order. Judged under the largest batch that fits `capture_bytes`.
+        precision: of baseline and candidate, for the rule's floor.
+        capture_bytes: most bytes of captured values held per side.
+        fixed: outputs that the reference's graph computes from no input: that they never vary is as it should be.
+        unproven: what stands between the user's model and `reference`, in words: nothing here can prove that.
+
+    Raises:
+        UsageError: no batches, or inputs that a runtime does not accept.
+    """
+    if not batches:
+        raise UsageError("parity", "there are no inputs to compare on", "give at least one batch size")
+    names = list(dict.fromkeys(layer.tensor for layer in layers))
+    opened = [candidate()]
+    first = _outputs(opened[0], batches)
+    plan = _plan(opened[0], names, batches, capture_bytes)
+    found = _Findings()
+    for index, group in enumerate(plan.groups or ((),)):
+        theirs = _captured(opened.pop() if opened else candidate(), plan.batch, group)
+        theirs.outputs.extend(first if index == 0 else ())  # outputs once, in the first round
+        release_memory()
+        ours = _both(baseline(), batches if index == 0 else (), plan.batch, group)
+        release_memory()
+        _judge(reference(), batches if index == 0 else (), plan.batch, theirs, ours, found)
+        release_memory()
+    reasons = {**plan.absent, **found.dropped}
+    return ParityReport(
+        *found.names,
+        precision,
+        tuple(output_rows(found.outputs, found.names, precision, fixed)),
+        tuple(_layer_rows(found, layers, plan.batch.name, precision)),
+        tuple((layer.path, reasons[layer.tensor]) for layer in layers if layer.tensor in reasons),
+        tuple(output_notes(found.outputs, found.names, precision)),
+        tuple(unproven),
+        tuple(batches),
+        {name: output.channels.channels() for name, output in found.outputs.items()},
+    )
+
+
+def _plan(runtime: Runtime, names: Sequence[str], batches: Sequence[Batch], most: int) -> _Plan:
+    """Which boundaries fit together, by their sizes at the smallest batch."""
+    smallest = min(batches, key=lambda batch: batch.size)
+    if not names:
+        return _Plan(smallest, (), {})
+    sizes = _sizes(runtime, smallest, names, most)
+    per_sample = sum(sizes.values()) / smallest.size
+    fitting = [batch for batch in batches if per_sample * batch.size <= most]
+    chosen = max(fitting, key=lambda batch: batch.size) if fitting else smallest
+    groups: list[list[str]] = []
+    used = most
+    for name in (name for name in names if name in sizes):
+        needed = sizes[name] * chosen.size // smallest.size
+        if used + needed > most:
+            groups.append([])
+            used = 0
+        groups[-1].append(name)
+        used += needed
+    absent = {name: "is not in the candidate (folded away)" for name in names if name not in sizes}
+    return _Plan(chosen, tuple(tuple(group) for group in groups), absent)
+
+
+def _sizes(runtime: Runtime, batch: Batch, names: Sequence[str], most: int) -> dict[str, int]:
+    """Bytes of the values that the runtime has, at most about `most` of them asked for at once.
+
+    ONNX Runtime holds all that it is asked for until its run is over: all boundaries of a long sound are gigabytes.
+    """
+    sizes: dict[str, int] = {}
+    waiting = list(names)
+    count = _FIRST
+    while waiting:
+        asked, waiting = waiting[:count], waiting[count:]
+        runtime.run(batch.feeds, asked, lambda name, value: sizes.__setitem__(name, value.nbytes))
+        count = max(1, most // max(1, *sizes.values())) if sizes else _FIRST
+    return sizes
+
+
+def _outputs(runtime: Runtime, batches: Sequence[Batch]) -> list[Mapping[str, Array]]:
+    return [runtime.run(batch.feeds) for batch in batches]
+
+
+def _captured(runtime: Runtime, at: Batch, names: Sequence[str]) -> _Side:
+    values = runtime.run(at.feeds, names) if names else {}
+    captured = {name: values[name] for name in names if name in values}
+    return _Side(runtime.name, [], captured, dict(runtime.dropped) if names else {})
+
+
+def _both(runtime: Runtime, batches: Sequence[Batch], at: Batch, names: Sequence[str]) -> _Side:
+    """Captured values under `at` and outputs under all `batches`; one run for both where capturing is passive."""
+    if not names or not runtime.passive_capture:
+        outputs = _outputs(runtime, batches)
+        side = _captured(runtime, at, names)
+        side.outputs.extend(outputs)
+        return side
+    values = runtime.run(at.feeds, names)
+    captured = {name: values[name] for name in names if name in values}
+    dropped = dict(runtime.dropped)
+    known = {name: values[name] for name in runtime.output_names}
+    outputs = [known if batch is at else runtime.run(batch.feeds) for batch in batches]
+    return _Side(runtime.name, outputs, captured, dropped)
+
+
+def _judge(runtime: Runtime, batches: Sequence[Batch], at: Batch, theirs: _Side, ours: _Side, found: _Findings) -> None:
+    """Run the reference; measure both sides on each value as it arrives, and let go of all three."""
+
+    def boundary(name: str, value: Array) -> None:
+        found.boundaries[name] = pair_of(value, theirs.captured.pop(name), ours.captured.pop(name))
+
+    names = [name for name in theirs.captured if name in ours.captured]
+    known: Mapping[str, Array] | None = None
+    if names:
+        known = runtime.run(at.feeds, names, boundary)
+    for name, reason in {**theirs.dropped, **ours.dropped, **(runtime.dropped if names else {})}.items():
+        found.dropped[name] = reason
+        found.boundaries.pop(name, None)
+    for index, batch in enumerate(batches):
+        exact = known if known is not None and runtime.passive_capture and batch is at else runtime.run(batch.feeds)
+        for name in runtime.output_names:
+            output = found.outputs.setdefault(name, OutputFindings())
+            output.add(batch, exact[name], theirs.outputs[index].get(name), ours.outputs[index].get(name))
+    found.names = (runtime.name, ours.name, theirs.name)
+
+
+def _layer_rows(found: _Findings, layers: Sequence[Layer], batch: str, precision: str) -> Iterator[Row]:
+    """A boundary that is an output shares the output's baseline: a one-number head says little by itself."""
+    for layer in layers:
+        pair = found.boundaries.get(layer.tensor)
+        if pair is not None:
+            output = found.outputs.get(layer.tensor)
+            yield row_of(layer.tensor, layer, batch, pair, pooled(output.pairs if output else ()), precision)

@@ -1,0 +1,276 @@
+"""Which numbers the integer inputs are tried at: what the graph allows, else ever wider ranges until something breaks.
+
+What breaks is the reference: it refuses the numbers, or in its own precision gives no finite number, or one that is far
+from its float64. There the ladder ends, and no candidate is blamed; below, a candidate has to keep up. So a half
+precision that turns times or sums of money into infinities is seen, and a table of 50 rows is not asked for row 255.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.errors import NormExportError
+from normexport.onnx_export import InputSpec, smallest_batch
+from normexport.proof.inputs.batches import Batch, are_large, standard_batches
+from normexport.proof.inputs.integer_bounds import Bounds, integer_bounds
+from normexport.proof.inputs.random import LOWEST, Range, clipped, random_array, rungs_of
+from normexport.proof.metrics import measure
+from normexport.runtime import Array, Runtime, release_memory
+
+if TYPE_CHECKING:
+    from normexport.proof.check import Factory
+
+Outputs: TypeAlias = Mapping[str, Array]
+
+_STEADY = 1e-4  # relative error of the reference's own precision; the worst honest float32 net measured is at that
+_WORSE = 10.0  # times its error at the lowest range: beyond, the numbers are the cause
+_PROBES = 24  # runs at most to find where a range breaks: exact for tables
+_NEAR = 1.01  # an overflow is found when its numbers are known to 1 %
+_REFUSES = "does not run"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """The inputs that both sides are fed, and in words which whole numbers were tried."""
+
+    batches: tuple[Batch, ...]
+    notes: tuple[str, ...] = ()
+
+
+def choose_batches(
+    specs: Sequence[InputSpec],
+    data: Mapping[str, Array] | None = None,
+    *,
+    sizes: Sequence[int] | None = None,
+    seed: int = 0,
+    graph: ir.Model | None = None,
+    own: Factory | None = None,
+    exact: Factory | None = None,
+) -> Tried:
+    """Real inputs first, then random ones, integers over the ranges that the reference bears.
+
+    Args:
+        specs, data, sizes, seed: as `standard_batches` takes them.
+        graph: an ONNX form of the model, for the tables that its inputs index.
+        own: makes the reference in its own precision. Without it integers that nothing bounds are 0 and 1.
+        exact: makes the reference in float64.
+
+    Raises:
+        UsageError: see `standard_batches`.
+    """
+    bounds = integer_bounds(graph) if graph is not None else {}
+    ranges: dict[str, tuple[Range, ...]] = {}
+    notes: dict[str, str] = {}
+    free = []
+    for spec in specs:
+        if not spec.integer:
+            continue
+        ranges[spec.name] = rungs_of(spec)[:1]
+        if spec.bounds is not None:
+            notes[spec.name] = f"{_words(ranges[spec.name][0])} as --input says"
+            continue
+        bound = bounds.get(spec.name)
+        rungs = _allowed(spec, bound)
+        ranges[spec.name] = rungs[:1]
+        notes[spec.name] = _words(rungs[-1]) + (f", {bound.reason}" if bound is not None else "")
+        if len(rungs) > 1:
+            free.append((spec, rungs))
+    if free and own is not None:
+        climb = _Climb(specs, seed, ranges, notes)
+        climb.up(own(), free)
+        release_memory()
+        if exact is not None:
+            climb.down(exact())
+            release_memory()
+        ranges = {name: _thinned(each, specs) for name, each in climb.ranges.items()}
+    batches = standard_batches(specs, data, sizes=sizes, seed=seed, ranges=ranges)
+    while own is not None and (level := _first_not_borne(batches, own, exact)) is not None:
+        ranges = {name: each[:level] for name, each in ranges.items()}
+        for name, each in ranges.items():
+            if name in {spec.name for spec, _ in free}:
+                notes[name] = f"{_words(each[-1])}; in more, all together, the reference itself breaks"
+        batches = standard_batches(specs, data, sizes=sizes, seed=seed, ranges=ranges)
+    return Tried(batches, tuple(f"{name}: whole numbers tried: {words}" for name, words in notes.items()))
+
+
+def _allowed(spec: InputSpec, bound: Bounds | None) -> tuple[Range, ...]:
+    """The ladder within what the graph says; one range where it says both ends."""
+    if bound is None:
+        return rungs_of(spec)
+    whole = clipped(spec, bound.low, bound.high)
+    if whole is None:
+        return (LOWEST,)
+    if bound.low is not None and bound.high is not None:
+        return (whole,)
+    low = whole[0] if bound.low is not None else 0
+    rungs = [(low, max(low, min(high, whole[1]))) for _, high in rungs_of(spec)]
+    return tuple(dict.fromkeys(rungs))
+
+
+def _thinned(rungs: tuple[Range, ...], specs: Sequence[InputSpec]) -> tuple[Range, ...]:
+    """Of large inputs the lowest range and the two widest: each costs a run of the float64 reference."""
+    return (*rungs[:1], *rungs[1:][-2:]) if are_large(specs) else rungs
+
+
+class _Climb:
+    """One input after the other goes up its ladder, the others at their lowest range, at the smallest batch."""
+
+    def __init__(
+        self, specs: Sequence[InputSpec], seed: int, ranges: Mapping[str, tuple[Range, ...]], notes: dict[str, str]
+    ) -> None:
+        self._specs, self._seed = specs, seed
+        self.ranges, self.notes = dict(ranges), notes
+        self._lowest: Outputs = {}
+        self._found: dict[str, list[tuple[Range, Outputs]]] = {}
+
+    def up(self, own: Runtime, free: Sequence[tuple[InputSpec, tuple[Range, ...]]]) -> None:
+        """Widen each range until the reference's own precision breaks, and find the widest that does not."""
+        lowest = self._run(own, {})
+        if isinstance(lowest, str):
+            return  # it does not run at all: that is told where it is judged
+        self._lowest = lowest
+        for spec, rungs in free:
+            self._found[spec.name] = []
+            self._one_up(own, spec, rungs)
+
+    def _one_up(self, own: Runtime, spec: InputSpec, rungs: Sequence[Range]) -> None:
+        found = self._found[spec.name]
+        good = rungs[0]
+        for rung in rungs[1:]:
+            outputs = self._attempt(own, spec.name, rung)
+            if isinstance(outputs, str):
+                narrower = self._widest(own, spec.name, good, rung) if rung[0] == good[0] else None
+                if narrower is not None:
+                    found.append(narrower)
+                self.notes[spec.name] = f"{_words((narrower or (good,))[0])}; in {_words(rung)} the reference {outputs}"
+                break
+            found.append((rung, outputs))
+            good = rung
+        self.ranges[spec.name] = (rungs[0], *(rung for rung, _ in found))
+
+    def _widest(self, own: Runtime, name: str, good: Range, bad: Range) -> tuple[Range, Outputs] | None:
+        """The widest range between one that is borne and one that is not, by halving."""
+        low, high, best, why = good[1], bad[1], None, _REFUSES
+        for _ in range(_PROBES):
+            if high - low <= 1 or (why != _REFUSES and high <= low * _NEAR):
+                break
+            middle = math.isqrt(low * high) if high > 16 * low > 0 else (low + high) // 2
+            outputs = self._attempt(own, name, (good[0], middle))
+            if isinstance(outputs, str):
+                high, why = middle, outputs
+            else:
+                low, best = middle, ((good[0], middle), outputs)
+        return best
+
+    def down(self, exact: Runtime) -> None:
+        """Leave the ranges out, from the first on, at which the own precision is far from float64."""
+        lowest = self._run(exact, {}) if self._lowest else _REFUSES
+        if isinstance(lowest, str):
+            return
+        allowed = max(_STEADY, _WORSE * _distance(lowest, self._lowest))
+        for name, found in self._found.items():
+            for index, (rung, outputs) in enumerate(found):
+                reference = self._run(exact, {name: rung})
+                off = _difference(reference, outputs)
+                if not off <= allowed:
+                    self.ranges[name] = self.ranges[name][: index + 1]
+                    why = reference if isinstance(reference, str) else f"is {off:.2g} off its float64"
+                    self.notes[name] = f"{_words(self.ranges[name][-1])}; in {_words(rung)} the reference itself {why}"
+                    break
+
+    def _run(self, runtime: Runtime, at: Mapping[str, Range]) -> Outputs | str:
+        rng = np.random.default_rng(self._seed)
+        size = smallest_batch(self._specs)
+        feeds = {
+            spec.name: random_array(rng, spec, size, 1.0, at.get(spec.name) or self._start(spec))
+            for spec in self._specs
+        }
+        return _outcome(runtime, feeds)
+
+    def _start(self, spec: InputSpec) -> Range:
+        return self.ranges.get(spec.name, (LOWEST,))[0]
+
+    def _attempt(self, own: Runtime, name: str, rung: Range) -> Outputs | str:
+        """The outputs, or what the reference does instead of giving finite ones where it gave such before."""
+        outputs = self._run(own, {name: rung})
+        return _break_in(outputs, self._lowest) or outputs
+
+
+def _outcome(runtime: Runtime, feeds: Mapping[str, Array]) -> Outputs | str:
+    try:
+        return {name: _plain(value) for name, value in runtime.run(feeds).items()}
+    except NormExportError:  # its words are about shapes; what is wrong here is the numbers
+        return _REFUSES
+
+
+def _plain(value: Array) -> Array:
+    return value if value.dtype.kind in "fiub" else value.astype(np.float32)  # bfloat16 and its like
+
+
+def _distance(exact: Outputs, own: Outputs) -> float:
+    """The largest relative error (RMS) of an output; of integers, the share that differs."""
+    worst = 0.0
+    for name, value in exact.items():
+        if name not in own or own[name].shape != value.shape:
+            return float("inf")
+        finite = np.isfinite(value) & np.isfinite(own[name])
+        if not finite.any():
+            continue
+        errors = measure(value[finite], own[name][finite])
+        share = errors.relative_rms if errors.floating else errors.rms
+        if errors.max_abs > 0:
+            worst = max(worst, share if np.isfinite(share) else float("inf"))
+    return worst
+
+
+def _first_not_borne(batches: Sequence[Batch], own: Factory, exact: Factory | None) -> int | None:
+    """The first level above 0 at which the reference breaks, all inputs together; None where it bears all."""
+    lowest = next(batch for batch in batches if batch.level == 0 and not batch.real)
+    tested = [lowest, *(batch for batch in batches if batch.level)]
+    if len(tested) == 1:
+        return None
+    ours = _outcomes(own, tested)
+    before = ours[0]
+    if isinstance(before, str):
+        return None
+    broken = {batch.level for batch, outputs in zip(tested, ours, strict=True) if _break_in(outputs, before)}
+    if exact is not None:
+        theirs = _outcomes(exact, tested)
+        allowed = max(_STEADY, _WORSE * _difference(theirs[0], before))
+        for batch, reference, outputs in zip(tested[1:], theirs[1:], ours[1:], strict=True):
+            if not _difference(reference, outputs) <= allowed:
+                broken.add(batch.level)
+    return min(broken, default=None)
+
+
+def _outcomes(make: Factory, batches: Sequence[Batch]) -> list[Outputs | str]:
+    runtime = make()
+    found = [_outcome(runtime, batch.feeds) for batch in batches]
+    del runtime
+    release_memory()
+    return found
+
+
+def _break_in(outputs: Outputs | str, before: Outputs) -> str | None:
+    """What the reference does instead of giving finite numbers where it gave such before."""
+    if isinstance(outputs, str):
+        return outputs
+    for name, lowest in before.items():
+        if np.isfinite(lowest).all() and not np.isfinite(outputs[name]).all():
+            return f"overflows (output {name})"
+    return None
+
+
+def _difference(exact: Outputs | str, own: Outputs | str) -> float:
+    """As `_distance`; beyond all where one of them does not run."""
+    return float("inf") if isinstance(exact, str) or isinstance(own, str) else _distance(exact, own)
+
+
+def _words(within: Range) -> str:
+    return f"{within[0]}..{within[1]}"

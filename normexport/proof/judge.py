@@ -1,0 +1,198 @@
+"""The two questions people ask: does this ONNX file compute what the torch model does, and what that ONNX file does?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from normexport.errors import FoldError, UsageError
+from normexport.graphs.node_metadata import module_path
+from normexport.onnx_export import InputSpec, Layer, narrow
+from normexport.proof.check import check
+from normexport.proof.doubts.branches import untaken_branches
+from normexport.proof.doubts.random_numbers import random_nodes, without_repeats
+from normexport.proof.inputs.batches import Batch, standard_batches
+from normexport.proof.inputs.declared import declared_by_file, input_specs
+from normexport.proof.inputs.ladder import choose_batches
+from normexport.proof.room import require_room
+from normexport.proof.verdict import ParityReport
+from normexport.runtime import Array, Float64Runtime, OnnxRuntime, Runtime
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+JITTER = 20  # seed of the baseline's moved weights; any will do, the same one each time
+
+
+def check_model(
+    model: nn.Module | ExportedProgram,
+    candidate: ir.Model,
+    layers: Sequence[Layer],
+    inputs: Sequence[InputSpec],
+    *,
+    data: Mapping[str, Array] | None = None,
+    sizes: Sequence[int] | None = None,
+    seed: int = 0,
+    unproven: Sequence[str] = (),
+) -> ParityReport:
+    """Judge an ONNX model, on ONNX Runtime, against the torch model it came from.
+
+    Args:
+        model: the float64 reference and the float32 baseline are both made from it; it is not changed.
+        candidate: its inputs are named as `inputs`, its outputs in torch's order.
+        layers: module boundaries in execution order, as the export gave them; those folded away are listed as such.
+        inputs: names, shapes and types, in the order of torch's positional arguments.
+        data: real inputs (samples, *shape) by name, beside the random ones.
+        sizes: batch sizes, default `normexport.proof.inputs.batches.SIZES`. Ignored where the batch is fixed.
+        seed: of the random inputs.
+        unproven: what stands between the user's model and `model`, in words. What makes it no function of its inputs
+            (numbers that it draws, buffers that it changes) is found here.
+    """
+    from normexport.proof.doubts.steady import doubts_of
+    from normexport.runtime import TorchRuntime
+
+    precision = precision_of_torch(model)
+    outputs = [str(value.name) for value in candidate.graph.outputs]
+
+    def torch_runtime(dtype: str, jitter: int | None = None) -> Runtime:
+        return TorchRuntime(model, inputs, outputs, dtype, layers, jitter)
+
+    require_room(candidate, standard_batches(inputs, data, sizes=sizes))  # of these sizes, whatever the numbers
+    tried = choose_batches(
+        inputs,
+        data,
+        sizes=sizes,
+        seed=seed,
+        graph=candidate,
+        own=lambda: torch_runtime(precision),
+        exact=lambda: torch_runtime("float64"),
+    )
+    report = check(
+        lambda: torch_runtime("float64"),
+        lambda: torch_runtime(precision, JITTER),
+        lambda: OnnxRuntime(candidate),
+        tried.batches,
+        layers,
+        precision=precision,
+        unproven=without_repeats(
+            *unproven,
+            *doubts_of(model, inputs, outputs, precision, tried.batches),
+            *random_nodes(candidate),
+            *untaken_branches(candidate, tried.batches),
+        ),
+    )
+    return _with_notes(report, (*tried.notes, *_fixed_batch(inputs, tried.batches)))
+
+
+def precision_of_torch(model: nn.Module | ExportedProgram) -> str:
+    """float16 where every weight is, else float32: the precision that the candidate is held to."""
+    weights = [*model.parameters(), *model.buffers()]
+    return "float16" if {str(w.dtype) for w in weights if w.is_floating_point()} == {"torch.float16"} else "float32"
+
+
+def compare(
+    first: ir.Model,
+    second: ir.Model,
+    *,
+    inputs: Sequence[InputSpec] | None = None,
+    data: Mapping[str, Array] | None = None,
+    sizes: Sequence[int] | None = None,
+    seed: int = 0,
+    layers: bool = True,
+) -> ParityReport:
+    """Judge the ONNX model `second` against `first`, both on ONNX Runtime, with `first` in float64 as the reference.
+
+    The float64 reference is `Float64Runtime`; where it lacks an operator, `first` on ONNX Runtime in float32 stands
+    in and a note says so. Boundaries are the values that both files hold under one name.
+
+    Args:
+        inputs: needed only where the file leaves a size other than the batch open.
+        layers: also compare inner values.
+
+    Raises:
+        UsageError: the inputs of the two differ, or have open sizes and `inputs` is not given.
+    """
+    arrays = {name: array.shape for name, array in (data or {}).items()}
+    specs = input_specs(first, inputs or (), arrays)
+    theirs = [str(value.name) for value in second.graph.inputs if value.name not in second.graph.initializers]
+    if theirs != [spec.name for spec in specs]:
+        wanted = ", ".join(spec.name for spec in specs)
+        raise UsageError("parity", f"the inputs differ: {wanted} against {', '.join(theirs)}", "rename them")
+    specs = narrow(specs, declared_by_file(second, specs))  # a size that it fixes is fixed for both
+    planned = standard_batches(specs, data, sizes=sizes)  # of these sizes, whatever the numbers
+    require_room(first, planned)
+    require_room(second, planned)
+    tried = choose_batches(
+        specs,
+        data,
+        sizes=sizes,
+        seed=seed,
+        graph=first,
+        own=lambda: OnnxRuntime(first),
+        exact=lambda: Float64Runtime(first),
+    )
+    boundaries = common_values(first, second) if layers else ()
+    notes = (*tried.notes, *_fixed_batch(specs, tried.batches))
+    try:
+        report = _compare(first, second, tried.batches, boundaries, double=True)
+    except (FoldError, UsageError) as error:  # not the reference's fault? then it is raised again
+        report = _compare(first, second, tried.batches, boundaries, double=False)
+        cause = error.cause.removeprefix("no float64 reference: ")
+        notes = (*notes, f"no float64 reference, float32 on ONNX Runtime stands in: {cause}")
+    return _with_notes(report, notes)
+
+
+def common_values(first: ir.Model, second: ir.Model) -> tuple[Layer, ...]:
+    """The values that both graphs compute under one name, in the first's order.
+
+    A name means one tensor: rewrites that change what a value holds give it a new name.
+    """
+    theirs = {value.name for node in second.graph for value in node.outputs}
+    return tuple(
+        Layer(module_path(node) or node.name or str(value.name), 0, node.op_type, str(value.name))
+        for node in first.graph
+        for value in node.outputs
+        if value.name and value.name in theirs
+    )
+
+
+def _compare(
+    first: ir.Model, second: ir.Model, batches: Sequence[Batch], layers: Sequence[Layer], *, double: bool
+) -> ParityReport:
+    def reference() -> Runtime:
+        return Float64Runtime(first) if double else OnnxRuntime(first)
+
+    baseline = lambda: OnnxRuntime(first, jitter=JITTER)  # noqa: E731
+    fixed = fixed_outputs(first)
+    unproven = (*random_nodes(first), *random_nodes(second), *untaken_branches(second, batches))
+    return check(reference, baseline, lambda: OnnxRuntime(second), batches, layers, fixed=fixed, unproven=unproven)
+
+
+def fixed_outputs(model: ir.Model) -> frozenset[str]:
+    """The outputs of an ONNX model that follow from no input: what its graph computes from constants alone."""
+    varies = {value for value in model.graph.inputs if value.name not in model.graph.initializers}
+    for node in model.graph:
+        # A subgraph may read an input without naming it among the node's; an operator without inputs may draw numbers.
+        constant = node.op_type in ("Constant", "ConstantOfShape", "Range") or any(node.inputs)
+        inside = any(attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in _set(node))
+        if inside or not constant or any(value in varies for value in node.inputs):
+            varies.update(node.outputs)
+    return frozenset(str(value.name) for value in model.graph.outputs if value not in varies)
+
+
+def _set(node: ir.Node) -> list[ir.Attr]:
+    return [attribute for attribute in node.attributes.values() if isinstance(attribute, ir.Attr)]
+
+
+def _fixed_batch(inputs: Sequence[InputSpec], batches: Sequence[Batch]) -> tuple[str, ...]:
+    if any(spec.batched for spec in inputs) or not batches:
+        return ()
+    return ("the model fixes its batch size: parity was checked at that size only",)
+
+
+def _with_notes(report: ParityReport, notes: tuple[str, ...]) -> ParityReport:
+    return replace(report, notes=(*notes, *report.notes))

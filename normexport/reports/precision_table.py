@@ -1,0 +1,146 @@
+"""What a lower precision cost, in words and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from normexport.reports.layout import path_cell, path_width, section, show_table, titled, verdict_words, words_line
+from normexport.reports.words import count, listed, plain
+
+if TYPE_CHECKING:
+    from normexport.precision import Accuracy, Precision
+    from normexport.precision.snr import OutputError
+    from normexport.verdicts import Judgement
+
+_REASONS = 3  # shown; JSON has all
+
+
+def show_precision(console: Console, precision: Precision) -> None:
+    """Calibration, what stayed in float32 and why, sensitivities, the trade-off, and the verdict as the last line."""
+    section(console, f"precision {precision.dtype}")
+    for note in precision.notes:
+        words_line(console, f"note: {note}")
+    for loss in precision.losses:
+        words_line(console, f"{loss.path}: {loss.message}")
+    if precision.calibration is not None:
+        known = precision.calibration
+        words_line(console, f"calibrated by {known['method']} on {count(known['samples'], 'sample')}")
+        words_line(console, f"{count(precision.integer_nodes, 'node')} on integers")
+    for norm in precision.norms:
+        if norm.reason:
+            words_line(console, f"{norm.path or norm.node} keeps float32 statistics: {norm.reason}")
+    _kept(console, precision)
+    _sensitivity(console, precision)
+    _curve(console, precision)
+    if precision.accuracy is not None:
+        _outputs(console, precision.accuracy)
+    console.print()
+    console.print(verdict_line("PRECISION", precision.judgement, _verdict(precision)), soft_wrap=True)
+
+
+def show_accuracy(console: Console, accuracy: Accuracy) -> None:
+    """What `evaluate` found."""
+    titled(console, "model", plain(accuracy.model), count(accuracy.samples, "sample"))
+    words = accuracy_words(accuracy)
+    if words:
+        titled(console, "accuracy", *words)
+    titled(console, "speed", f"{accuracy.samples_per_second:.4g} samples/s")
+    _outputs(console, accuracy)
+    console.print()
+    if accuracy.judgement is None:
+        console.print(Text.assemble(("MEASURED", "bold"), f"  {plain(', '.join(words))}"), soft_wrap=True)
+    else:
+        console.print(verdict_line("EVALUATION", accuracy.judgement, ", ".join(words)), soft_wrap=True)
+
+
+def verdict_line(what: str, judgement: Judgement, words: str) -> Text:
+    """ "PRECISION FAILED  logits: SNR 4.0 dB, 25 dB needed; int8: ...": the reasons first, where there are any."""
+    told = list(judgement.reasons[:_REASONS])
+    if (more := len(judgement.reasons) - _REASONS) > 0:
+        told.append(f"and {more} more")
+    return Text.assemble(verdict_words(judgement, what), f"  {plain('; '.join([*told, *([words] if words else [])]))}")
+
+
+def accuracy_words(accuracy: Accuracy) -> list[str]:
+    """ "97.1 % (95 % interval 95.9 to 98.0)", "drop 0.0 points", "agrees in 99.9 %", "SNR 37.0 dB": what is known."""
+    words = []
+    if accuracy.accuracy is not None and accuracy.interval is not None:
+        low, high = accuracy.interval
+        words.append(f"{accuracy.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})")
+    if accuracy.drop is not None:
+        words.append(f"drop {accuracy.drop:.2f} points")
+    if accuracy.agreement is not None:
+        words.append(f"agrees with the reference in {accuracy.agreement:.2%}")
+    if accuracy.snr_db is not None:
+        words.append(f"SNR {accuracy.snr_db:.1f} dB")
+    return words
+
+
+def _verdict(precision: Precision) -> str:
+    words = accuracy_words(precision.accuracy) if precision.accuracy is not None else []
+    kept = f"{count(len(precision.kept), 'module')} in float32" if precision.kept else "nothing kept in float32"
+    return f"{precision.dtype}: {', '.join([*words, kept])}"
+
+
+def _outputs(console: Console, accuracy: Accuracy) -> None:
+    """Every output where there are several, or where a channel is what counts."""
+    shown = accuracy.outputs
+    if len(shown) > 1 or any(each.channel_db is not None and each.level != each.snr_db for each in shown):
+        show_output_errors(console, shown)
+
+
+def show_output_errors(console: Console, shown: Sequence[OutputError]) -> None:
+    """The SNR of every output and of its worst channel."""
+    console.print()
+    cells = [
+        (
+            Text(plain(each.name)),
+            Text("" if each.snr_db is None else f"{each.snr_db:.1f} dB"),
+            Text("" if each.channel_db is None else f"{each.channel_db:.1f} dB at {each.channel}"),
+            Text("" if each.agreement is None else f"{each.agreement:.2%}"),
+        )
+        for each in shown
+    ]
+    show_table(console, ("output", "SNR", "worst channel", "agreement"), cells)
+
+
+def _kept(console: Console, precision: Precision) -> None:
+    if not precision.kept:
+        return
+    width = path_width(console, [each.path for each in precision.kept])
+    console.print()
+    cells = [(path_cell(each.path, width), Text(plain(each.reason))) for each in precision.kept]
+    show_table(console, ("kept in float32", "why"), cells)
+
+
+def _sensitivity(console: Console, precision: Precision) -> None:
+    if not precision.sensitivity:
+        return
+    width = path_width(console, [each.path for each in precision.sensitivity])
+    console.print()
+    cells = [
+        (path_cell(each.path, width), Text(f"{each.alone:.1f} dB"), Text(f"{each.without:.1f} dB"))
+        for each in precision.sensitivity
+    ]
+    show_table(console, ("module", "alone in int8", "all but it in int8"), cells)
+
+
+def _curve(console: Console, precision: Precision) -> None:
+    if len(precision.curve) < 2:
+        return
+    console.print()
+    cells = [
+        (
+            Text(str(len(step.excluded))),
+            Text(f"{step.snr_db:.1f} dB"),
+            Text("" if step.drop is None else f"{step.drop:.2f}"),
+            Text(f"{step.latency_ms:.2f} ms"),
+            Text(plain(listed(step.excluded[-1:]))),
+        )
+        for step in precision.curve
+    ]
+    show_table(console, ("excluded", "SNR", "drop", "latency", "last excluded"), cells)

@@ -1,0 +1,94 @@
+"""What an opened TensorRT engine reads and writes, told by the engine itself, and held against the plan's manifest.
+
+Inputs and outputs are handed over as addresses: a name, type or shape that is not the engine's own makes it read or
+write memory that is not the tensor's. So none of them is taken from the manifest, which anybody can edit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from normexport.engine.manifest import Manifest, Tensor
+from normexport.engine.verify import dtype as our_dtype
+from normexport.errors import EngineError, UsageError
+
+#: Types that a tensor of PyTorch can hold.
+_DTYPES = ("float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool")
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Inputs, with the ends of the engine's profile, and outputs; each in the engine's order."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+def ports_of(trt: Any, engine: Any) -> Ports:
+    """The tensors of an `ICudaEngine` of the vendor's module `trt`.
+
+    Raises:
+        EngineError: one of them can't be handed over as a plain tensor on the GPU.
+    """
+    inputs, outputs = [], []
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
+            inputs.append(_tensor(trt, engine, name, is_input=True))
+        else:
+            outputs.append(_tensor(trt, engine, name, is_input=False))
+    return Ports(tuple(inputs), tuple(outputs))
+
+
+def check_manifest(ports: Ports, manifest: Manifest, place: str) -> None:
+    """Whether the manifest tells what the engine is.
+
+    Raises:
+        UsageError: it says something else.
+    """
+    for kind, found, told in (
+        ("input", ports.inputs, manifest.inputs),
+        ("output", ports.outputs, manifest.outputs),
+    ):
+        by_name = {each.name: each for each in told}
+        for tensor in found:
+            other = by_name.pop(tensor.name, None)
+            if other is None or not _agree(tensor, other):
+                said = "knows none of that name" if other is None else f"says {_words(other)}"
+                raise _contradiction(place, f"has the {kind} {tensor.name} {_words(tensor)}, and its manifest {said}")
+        if by_name:
+            raise _contradiction(place, f"has no {kind} {next(iter(by_name))}, which its manifest names")
+
+
+def _tensor(trt: Any, engine: Any, name: str, *, is_input: bool) -> Tensor:
+    dtype = our_dtype(engine.get_tensor_dtype(name).name.lower())
+    if dtype not in _DTYPES:
+        raise EngineError(f"tensor {name}", f"is of the type {dtype}, which PyTorch has not", "cast it in the model")
+    if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
+        raise EngineError(f"tensor {name}", "is read as a shape, in the host's memory", "export it as a constant")
+    if engine.get_tensor_format(name) != trt.TensorFormat.LINEAR:
+        raise EngineError(f"tensor {name}", "is laid out in vectors of channels", "build the plan with normexport")
+    shape = tuple(engine.get_tensor_shape(name))
+    if not is_input:
+        return Tensor(name, dtype, shape)
+    return Tensor(name, dtype, shape, *(tuple(sizes) for sizes in engine.get_tensor_profile_shape(name, 0)))
+
+
+def _agree(tensor: Tensor, told: Tensor) -> bool:
+    """Whether type, shape and profile are the same. An open size goes with any: a profile of one size may close it."""
+    same_shape = len(tensor.shape) == len(told.shape) and all(
+        a == b or -1 in (a, b) for a, b in zip(tensor.shape, told.shape, strict=True)
+    )
+    profile = (told.smallest, told.largest)
+    same_profile = profile == (None, None) or profile == (tensor.smallest, tensor.largest)
+    return tensor.dtype == told.dtype and same_shape and same_profile
+
+
+def _words(tensor: Tensor) -> str:
+    profile = f", {tensor.smallest} to {tensor.largest}" if tensor.smallest is not None else ""
+    return f"{tensor.dtype} {tensor.shape}{profile}"
+
+
+def _contradiction(place: str, cause: str) -> UsageError:
+    return UsageError(place, cause, "build it again; do not run it")

@@ -1,0 +1,288 @@
+"""A TensorRT plan as a runtime: numpy arrays or tensors in and out, on the GPU that it was built for.
+
+What can be told without a GPU is checked first, in this order: the plan is the one its manifest describes, the caller
+trusts the code that it may hold, the flavour is installed in the plan's version, the plugin library is the one it was
+built with. Only then is the vendor's library handed a byte of the plan, and those are the bytes that were checked.
+
+None of this makes a plan of unknown origin safe: whoever can write the plan can write its manifest. So code for the
+host is allowed to run by `trust` alone, whatever the manifest says of it; and what the engine reads and writes is asked
+of the engine. The code for the GPU in a plan runs as it is: TensorRT knows no other way to open one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from normexport import plugins
+from normexport.engine import Manifest, read_manifest, require_same_plan
+from normexport.engine.flavor import CURRENT, flavor, require
+from normexport.engine.manifest import check_bytes
+from normexport.errors import EngineError, MissingComponent, UsageError
+from normexport.runtime.base import Array, Feeds, Port, Sink, checked
+from normexport.runtime.tensorrt_ports import check_manifest, ports_of
+
+if TYPE_CHECKING:
+    import torch
+
+    Tensors = Mapping[str, torch.Tensor]
+
+_MOST_GRAPHS = 8  # sets of input shapes with a context and a graph of their own; others run without
+_NUMPY = {"float32", "float16", "int64", "int32", "int8", "uint8", "bool"}
+
+
+class TensorRTRuntime:
+    """A plan on the current GPU.
+
+    Args:
+        plan: the plan; its manifest lies beside it.
+        trust: open a plan that holds code for the host (an embedded plugin library).
+        plugin_library: the library a plan without it needs; None: the one that was built here.
+        graphs: replay a CUDA graph per set of input shapes, from its second run on.
+
+    Raises:
+        UsageError: no manifest, another plan than it describes, or untrusted code.
+        MissingComponent: no GPU, or the flavour or the plugin library is missing.
+        EngineError: the plan is for another GPU or version, or TensorRT refuses it.
+    """
+
+    passive_capture = False
+
+    def __init__(
+        self, plan: str | Path, *, trust: bool = False, plugin_library: str | Path | None = None, graphs: bool = True
+    ) -> None:
+        plan = Path(plan)
+        self.manifest = read_manifest(plan)
+        require_same_plan(plan, self.manifest)
+        if self.manifest.host_code and not trust:
+            cause = "holds code that runs on this machine (its plugin library)"
+            raise UsageError(str(plan), cause, "if you trust who built it, add --trust")
+        which = flavor(self.manifest.flavor)
+        require(which)
+        library = _library(self.manifest, plugin_library)
+        self._trt = import_module(which.module)
+        _check_version(self.manifest, str(self._trt.__version__), plan)
+        self._device = _device(self.manifest, plan)
+        self.name = which.title
+        self.dropped: Mapping[str, str] = {}
+        self._engine = self._opened(plan, library, trust=trust)
+        self._ports = ports_of(self._trt, self._engine)
+        check_manifest(self._ports, self.manifest, str(plan))
+        self.inputs = tuple(_port(each.name, each.dtype, each.shape) for each in self._ports.inputs)
+        self.input_names = tuple(each.name for each in self._ports.inputs)
+        self.output_names = tuple(each.name for each in self._ports.outputs)
+        self._context = self._new_context()
+        self._graphs = graphs
+        #: By input shapes: a context of their own (a graph holds on to its context's state), then its graph.
+        self._by_shapes: dict[tuple[tuple[int, ...], ...], Any] = {}
+
+    def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
+        """As the protocol's; inner values are there where the plan was built with debug tensors, and not fused."""
+        import torch
+
+        arrays = checked(self.name, self.inputs, feeds)
+        self.dropped = dict.fromkeys(capture, "is inside the engine")
+        types = {each.name: each.dtype for each in self._ports.inputs}
+        tensors = {}
+        for name, array in arrays.items():
+            tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+            tensors[name] = tensor.to(getattr(torch, types[name]))
+        if capture and self.manifest.options.get("debug_tensors") is True:
+            return self._watched(tensors, capture, sink)
+        return {name: _array(tensor) for name, tensor in self.run_tensors(tensors).items()}
+
+    def _watched(self, feeds: Tensors, capture: Collection[str], sink: Sink | None) -> dict[str, Array]:
+        """Outputs and debug tensors of one run, in a context of its own."""
+        from normexport.runtime.tensorrt_debug import DebugTensors
+
+        self._shapes(feeds)
+        context, captured = self._new_context(), dict[str, Array]()
+        watched = DebugTensors(self._trt, context, capture, sink or captured.__setitem__)
+        outputs = {name: _array(tensor) for name, tensor in self._directly(context, feeds).items()}
+        watched.check()  # the copies of the outputs have waited for the engine
+        self.dropped = {name: "is fused inside the engine" for name in capture if name not in watched.given}
+        return captured | outputs
+
+    def run_tensors(self, feeds: Tensors) -> dict[str, torch.Tensor]:
+        """Outputs for tensors on the GPU, on the current stream.
+
+        With CUDA graphs the outputs of one set of shapes share their memory from run to run: clone what you keep.
+
+        Raises:
+            UsageError: an input is missing, or outside the profile.
+            EngineError: the run fails.
+        """
+        shapes = self._shapes(feeds)
+        known = self._by_shapes.get(shapes)
+        if not self._graphs or (known is None and len(self._by_shapes) == _MOST_GRAPHS):
+            return self._directly(self._context, feeds)
+        if known is None:  # the first run of a set of shapes lets TensorRT prepare, the second is captured
+            self._by_shapes[shapes] = context = self._new_context()
+            return self._directly(context, feeds)
+        if not isinstance(known, _Captured):
+            self._by_shapes[shapes] = known = self._captured(known, feeds)
+        return known.replay(feeds)
+
+    def _directly(self, context: Any, feeds: Tensors) -> dict[str, torch.Tensor]:
+        inputs = {name: feeds[name].contiguous() for name in self.input_names}
+        outputs = self._bound(context, inputs)
+        self._execute(context)
+        return outputs
+
+    def _shapes(self, feeds: Tensors) -> tuple[tuple[int, ...], ...]:
+        """Shapes in the order of the inputs; the engine would read whatever lies at an address, so all is checked."""
+        for each in self._ports.inputs:
+            if each.name not in feeds:
+                raise UsageError(f"input {each.name}", "is missing", f"feed {', '.join(self.input_names)}")
+            given = feeds[each.name]
+            kind, shape = str(given.dtype).removeprefix("torch."), tuple(given.shape)
+            if kind != each.dtype or given.device.type != self._device.type:
+                cause = f"is {kind} on {given.device.type}, and {each.dtype} on {self._device.type} is needed"
+                raise UsageError(f"input {each.name}", cause, "convert it first")
+            low, high = each.smallest or each.shape, each.largest or each.shape
+            fits = len(shape) == len(low) and all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
+            if not fits:
+                raise UsageError(f"input {each.name}", f"{shape} is outside the profile {low} to {high}", "rebuild it")
+        return tuple(tuple(feeds[name].shape) for name in self.input_names)
+
+    def _bound(self, context: Any, inputs: Tensors) -> dict[str, torch.Tensor]:
+        """Tell the context where everything lies; outputs are new."""
+        import torch
+
+        for name, tensor in inputs.items():
+            if not context.set_input_shape(name, tuple(tensor.shape)):
+                raise UsageError(f"input {name}", f"shape {tuple(tensor.shape)} is not accepted", "rebuild the plan")
+            context.set_tensor_address(name, tensor.data_ptr())
+        outputs = {}
+        for each in self._ports.outputs:
+            shape = tuple(context.get_tensor_shape(each.name))
+            if any(size < 0 for size in shape):
+                raise EngineError(f"output {each.name}", "has a size that depends on the data", "export it otherwise")
+            outputs[each.name] = torch.empty(shape, dtype=getattr(torch, each.dtype), device=self._device)
+            context.set_tensor_address(each.name, outputs[each.name].data_ptr())
+        return outputs
+
+    def _execute(self, context: Any) -> None:
+        if not context.execute_async_v3(_stream(self._device)):
+            raise EngineError(self.name, "the engine can't run", "see what it logged")
+
+    def _captured(self, context: Any, feeds: Tensors) -> _Captured:
+        import torch
+
+        own = {name: feeds[name].clone(memory_format=torch.contiguous_format) for name in self.input_names}
+        outputs = self._bound(context, own)
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize(self._device)
+        with torch.cuda.graph(graph):
+            self._execute(context)
+        return _Captured(graph, own, outputs)
+
+    def _new_context(self) -> Any:
+        context = self._engine.create_execution_context()
+        if context is None:
+            raise EngineError(self.name, "no execution context can be made", "free GPU memory")
+        return context
+
+    def _opened(self, plan: Path, library: Path | None, *, trust: bool) -> Any:
+        logger = self._trt.Logger(self._trt.Logger.ERROR)
+        self._runtime = self._trt.Runtime(logger)
+        self._runtime.engine_host_code_allowed = trust and self.manifest.host_code
+        if library is not None and self._runtime.get_plugin_registry().load_library(str(library)) is None:
+            raise EngineError(str(library), "can't be loaded", f"see: normexport plugins doctor {library}")
+        content = plan.read_bytes()
+        check_bytes(content, self.manifest, plan)  # it may be another file by now
+        engine = self._runtime.deserialize_cuda_engine(content)
+        if engine is None:
+            raise EngineError(str(plan), f"{self.name} can't open it", "build it on this machine: --target current")
+        return engine
+
+
+class _Captured:
+    """A CUDA graph and the tensors that it reads and writes."""
+
+    def __init__(self, graph: Any, inputs: Tensors, outputs: dict[str, torch.Tensor]) -> None:
+        self._graph, self._inputs, self._outputs = graph, inputs, outputs
+
+    def replay(self, feeds: Tensors) -> dict[str, torch.Tensor]:
+        for name, tensor in self._inputs.items():
+            tensor.copy_(feeds[name])
+        self._graph.replay()
+        return self._outputs
+
+
+def _library(manifest: Manifest, given: str | Path | None) -> Path | None:
+    """The plugin library that has to be loaded beside the plan, checked to be the one it was built with."""
+    if manifest.plugin is None or manifest.embedded:
+        return None
+    # By its whole path: the loader looks for a bare name in the system's folders, not where it was checked.
+    path = Path(given).resolve() if given is not None else plugins.require("tensorrt")
+    if not path.is_file():
+        raise MissingComponent(str(path), "does not exist", "name the plan's plugin library")
+    from normexport.engine.manifest import FileId
+
+    if FileId.of(path).sha256 != manifest.plugin.sha256:
+        raise UsageError(str(path), "is not the plugin library that the plan was built with", "rebuild the plan")
+    return path
+
+
+def _check_version(manifest: Manifest, version: str, plan: Path) -> None:
+    same = version.split(".")[:2] == manifest.flavor_version.split(".")[:2]
+    if not same and not manifest.options.get("version_compatible"):
+        cause = f"was built with version {manifest.flavor_version}, version {version} is installed"
+        raise EngineError(str(plan), cause, "build it again")
+
+
+def _device(manifest: Manifest, plan: Path) -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        remedy = "run it on a machine with a GPU and a build of PyTorch for CUDA"
+        raise MissingComponent("PyTorch", "is needed to run a plan, and is not installed", remedy) from error
+    if not torch.cuda.is_available():
+        remedy = "run it on a machine with one, and with a build of PyTorch for CUDA"
+        raise MissingComponent("an NVIDIA GPU", "is needed to run a plan, and PyTorch sees none", remedy)
+    device = torch.device("cuda", torch.cuda.current_device())
+    here = "sm{}{}".format(*torch.cuda.get_device_capability(device))
+    if here not in manifest.targets and CURRENT not in manifest.targets:
+        if manifest.options.get("hardware_compatible"):
+            return device
+        cause = f"was built for {', '.join(manifest.targets)}, and this GPU is {here}"
+        raise EngineError(str(plan), cause, f"build it for {here}")
+    return device
+
+
+def _stream(device: Any) -> int:
+    import torch
+
+    return torch.cuda.current_stream(device).cuda_stream
+
+
+def _port(name: str, dtype: str, shape: tuple[int, ...]) -> Port:
+    """numpy has no bfloat16: such inputs travel as float32 and are rounded on the device."""
+    return Port(name, dtype if dtype in _NUMPY else "float32", tuple(None if size < 0 else size for size in shape))
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    import torch
+
+    tensor = tensor.cpu()
+    array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan to be opened, and how far its holder trusts it."""
+
+    path: Path
+    trust: bool = False
+    plugin_library: Path | None = None
+
+    def runtime(self, *, graphs: bool = False) -> TensorRTRuntime:
+        """Opened on this machine's GPU. Raises what `TensorRTRuntime` raises."""
+        return TensorRTRuntime(self.path, trust=self.trust, plugin_library=self.plugin_library, graphs=graphs)

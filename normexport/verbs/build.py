@@ -1,0 +1,7 @@
+"""The verb `build`: a TensorRT plan of an ONNX file."""
+
+from __future__ import annotations
+
+from normexport.engine.build import build_engine as build
+
+__all__ = ["build"]

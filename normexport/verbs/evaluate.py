@@ -1,0 +1,73 @@
+"""The verb `evaluate`: how often is it right, and how close to its reference?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from normexport import onnx_export, proof
+from normexport.checkpoint import Checkpoint
+from normexport.errors import UsageError
+from normexport.precision import Accuracy, Labelled, Limits, collect
+from normexport.precision import evaluate as evaluate_outputs
+from normexport.precision.accuracy import DEFAULT, labels_in
+from normexport.precision.collected import Collected, named_as
+from normexport.proof.doubts.lost_state import require_no_lost_state
+from normexport.runtime.tensorrt_runtime import Plan
+from normexport.verbs.subjects import Inputs, agreed_inputs, guarded_if_files, opened, runtime_of
+
+
+def evaluate(
+    model: Checkpoint | ir.Model | Plan | str | Path,
+    data: str | Path,
+    reference: Checkpoint | ir.Model | str | Path | None = None,
+    inputs: Inputs = (),
+    *,
+    labels_for: str | None = None,
+    limits: Limits = DEFAULT,
+    weights_under: str | Path | None = None,
+) -> Accuracy:
+    """How often a model is right on labelled data, how close it is to its reference, and how fast it is.
+
+    Args:
+        data: .npz of inputs by name, and of labels (array `labels`) where accuracy is wanted.
+        reference: what every output is compared with, by name or, where the names differ, by position.
+        inputs: shapes of one sample; needed only for sizes that neither a side nor the data tells.
+        labels_for: the output that labels belong to; None: the only one that they fit.
+        limits: what may be lost against the reference; without one nothing is judged but outputs that mean nothing.
+        weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
+
+    Raises:
+        UsageError: data or labels do not fit the model; nothing to compare.
+    """
+    given = [each for each in (reference, model) if each is not None]
+    sides = [each if isinstance(each, Plan) else opened(each, weights_under) for each in given]
+    specs = agreed_inputs(tuple(reversed(sides)), inputs, data)
+    for side in sides:
+        if isinstance(side, Checkpoint) and side.model is not None:
+            specs = onnx_export.bound(side.model, specs, str(side.path))
+    if not specs:
+        raise UsageError(
+            str(data), "nothing says which input it is for", "give the shape of one sample: --input 3x224x224"
+        )
+    arrays, labels = proof.load_arrays(data, specs), labels_in(data)
+    for side in sides:
+        if isinstance(side, Checkpoint):
+            require_no_lost_state(side, specs, arrays)
+    if labels is None and reference is None:
+        raise UsageError(str(data), "holds no array labels", "save labels in it, or give --reference")
+    if labels is None and labels_for is not None:
+        raise UsageError(f"--labels-for {labels_for}", f"{data} holds no labels", "save them in an array labels")
+    labelled = None if labels is None else Labelled(labels, labels_for)
+
+    def collected(side: Checkpoint | ir.Model | Plan, batch: int | None) -> Collected:
+        graph = side if isinstance(side, ir.Model) else None
+        return collect(runtime_of(side, specs), arrays, specs, model=graph, batch=batch)
+
+    def judged() -> Accuracy:
+        exact = collected(sides[0], None) if reference is not None else None
+        found = collected(sides[-1], None if exact is None else exact.batch)
+        return evaluate_outputs(found if exact is None else named_as(found, exact), labelled, exact, limits)
+
+    return guarded_if_files(judged, *given)

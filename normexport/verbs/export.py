@@ -1,0 +1,41 @@
+"""The verb `export`: one ONNX file of a checkpoint, every norm still an operator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+from torch.export import ExportedProgram
+
+from normexport import onnx_export
+from normexport.checkpoint import Checkpoint, load
+from normexport.io.overwriting import check_outputs
+from normexport.onnx_export import Exported
+from normexport.proof.doubts.lost_state import require_no_lost_state
+from normexport.verbs.outputs import conversion_inputs, model_outputs, write_model
+from normexport.verbs.subjects import Inputs, specs_of
+
+
+def export(
+    source: Checkpoint | nn.Module | ExportedProgram | str | Path, inputs: Inputs = (), output: str | Path | None = None
+) -> Exported:
+    """Export to one ONNX model, norms as operators with bodies; `output` writes it with its layer map.
+
+    Args:
+        source: a checkpoint (or the path of one), a module in eval mode, or an exported program.
+        inputs: shapes of one sample, "3x28x28" or InputSpecs; an exported program knows its own.
+
+    Raises:
+        CheckpointError, ExportError, UsageError: see `load` and `onnx_export.export`.
+    """
+    if isinstance(source, (str, Path)):
+        source = load(source)
+    if output is not None:
+        check_outputs(model_outputs(Path(output)), conversion_inputs(source))
+    exported = onnx_export.export(source, specs_of(inputs))
+    if isinstance(source, Checkpoint):
+        require_no_lost_state(source, exported.inputs)
+    if output is None:
+        return exported
+    return replace(exported, files=write_model(exported.model, exported.layers, Path(output)))

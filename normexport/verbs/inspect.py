@@ -1,0 +1,46 @@
+"""The verb `inspect`: what a checkpoint, an ONNX file or a plan holds, and what would fold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from normexport import onnx_export
+from normexport.checkpoint import Checkpoint, load
+from normexport.engine import Manifest, read_manifest, require_same_plan
+from normexport.folding import fold as fold_model
+from normexport.io.onnx_model import open_onnx
+from normexport.reports import Inspection
+from normexport.verbs.fold import FOLDING
+from normexport.verbs.subjects import Inputs, is_onnx, specs_of
+
+
+def inspect_plan(path: str | Path) -> Manifest:
+    """The manifest of a plan, once the plan is known to be the one it describes; the plan itself is not opened.
+
+    Raises:
+        UsageError: there is none, or the plan is another.
+    """
+    manifest = read_manifest(Path(path))
+    require_same_plan(Path(path), manifest)
+    return manifest
+
+
+def inspect(
+    source: Checkpoint | str | Path, inputs: Inputs = (), *, weights_under: str | Path | None = None
+) -> Inspection:
+    """What a checkpoint or ONNX file holds, and what `fold` would do with it; writes nothing.
+
+    What would fold is known only where the graph is: for ONNX files and exported programs always, for modules
+    once `inputs` are given. External data of an ONNX file may lie under `weights_under` too.
+    """
+    if isinstance(source, (str, Path)) and is_onnx(source):
+        result = fold_model(open_onnx(source, weights_under), FOLDING)
+        return Inspection(Path(source), "onnx", (), (), (), result.norms, result.warnings)
+    checkpoint = source if isinstance(source, Checkpoint) else load(source)
+    known = checkpoint.path, checkpoint.source, checkpoint.norms, checkpoint.weight_norms, checkpoint.notes
+    if checkpoint.program is None and checkpoint.model is None:
+        return Inspection(*known, None, outcomes_note="give --model and --input to see what would fold")
+    if checkpoint.program is None and not inputs:
+        return Inspection(*known, None, outcomes_note="give --input to see what would fold")
+    result = fold_model(onnx_export.export(checkpoint, specs_of(inputs)).model, FOLDING)
+    return Inspection(*known, result.norms, result.warnings)

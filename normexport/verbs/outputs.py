@@ -1,0 +1,68 @@
+"""Which files `export` and `convert` write and read, each in words, and the writing of a model with its layer map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from normexport import onnx_export
+from normexport.engine import EngineConfig, manifest_path
+from normexport.io.onnx_model import save_onnx
+from normexport.precision import Half, Int8
+
+
+def write_model(
+    model: ir.Model, layers: Sequence[onnx_export.Layer], path: Path, home: Path | None = None
+) -> tuple[Path, ...]:
+    """Write the model, its data where that needs a file of its own, and its layer map; returns the files, model first.
+
+    Args:
+        home: the folder that they will lie in, where that is not `path`'s.
+    """
+    sidecar = onnx_export.sidecar_path(path)
+    return save_onnx(model, path, home=home, texts={sidecar: onnx_export.sidecar_text(layers, model, path.name)})
+
+
+def model_outputs(path: Path) -> list[tuple[Path, str]]:
+    """What `write_model` may write to `path`."""
+    data = path.with_name(path.name + ".data")
+    return [(path, "the model"), (data, f"the data of {path.name}"), (onnx_export.sidecar_path(path), "the layer map")]
+
+
+def conversion_outputs(
+    folder: Path, engine: EngineConfig | None, precision: Half | Int8 | None, *capsule: Path
+) -> list[tuple[Path, str]]:
+    """What `convert` may write."""
+    files = [*model_outputs(folder / "model.onnx"), (folder / "report.json", "the report")]
+    if engine is not None:
+        plan = folder / "model.plan"
+        files += [(plan, "the plan"), (manifest_path(plan), "the plan's manifest"), *engine.side_files()]
+    files += [(path, "the capsule") for path in capsule]
+    cache = _cache(precision)
+    return files + ([(cache, "the calibration cache")] if cache is not None and not cache.exists() else [])
+
+
+def conversion_inputs(
+    checkpoint: object,
+    data: str | Path | None = None,
+    engine: EngineConfig | None = None,
+    precision: Half | Int8 | None = None,
+) -> list[tuple[Path, str]]:
+    """What `convert` reads, as far as it lies in files."""
+    cache = _cache(precision)
+    given = {
+        "the checkpoint": getattr(checkpoint, "path", None),
+        "the data": data,
+        "the calibration data": precision.calibration if isinstance(precision, Int8) else None,
+        "the plugin library": engine.plugin_library if engine is not None else None,
+        "the calibration cache": cache if cache is not None and cache.exists() else None,
+    }
+    return [(Path(path), words) for words, path in given.items() if isinstance(path, (str, Path))]
+
+
+def _cache(precision: Half | Int8 | None) -> Path | None:
+    """The calibration cache, which is read where it exists, else written."""
+    given = precision.cache if isinstance(precision, Int8) else None
+    return None if given is None else Path(given)

@@ -1,0 +1,185 @@
+"""The verb `parity`: does this compute what that computes?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import onnx_ir as ir
+
+from normexport import onnx_export, proof
+from normexport.checkpoint import Checkpoint
+from normexport.engine import read_manifest
+from normexport.engine.plan_inputs import declared_by_plan, plan_inputs
+from normexport.errors import UsageError
+from normexport.folding import fold
+from normexport.onnx_export import InputSpec
+from normexport.precision import Limits
+from normexport.precision.accuracy import DEFAULT
+from normexport.precision.file_precision import precision_of
+from normexport.precision.half.file import check_half
+from normexport.precision.snr_parity import SnrReport, check_by_snr
+from normexport.proof.doubts.lost_state import require_no_lost_state
+from normexport.proof.doubts.steady import doubts_of
+from normexport.proof.judge import precision_of_torch
+from normexport.proof.plan_candidate import check_plan
+from normexport.runtime import Array
+from normexport.runtime.tensorrt_runtime import Plan
+from normexport.verbs.fold import FOLDING
+from normexport.verbs.subjects import Inputs, agreed_inputs, guarded_if_files, opened, runtime_of, specs_of, torch_of
+from normexport.verdicts import inconclusive, together
+
+
+def parity(
+    reference: Checkpoint | ir.Model | str | Path,
+    candidate: Checkpoint | ir.Model | Plan | str | Path,
+    inputs: Inputs = (),
+    *,
+    data: str | Path | None = None,
+    layers: bool = False,
+    batches: tuple[int, ...] | None = None,
+    limits: Limits = DEFAULT,
+    weights_under: str | Path | None = None,
+) -> proof.ParityReport | SnrReport:
+    """Judge whether `candidate` computes what `reference` computes; each a checkpoint or an ONNX model or file.
+
+    An ONNX file of lower precision than the reference is judged by the rule of its precision: a half-precision one by
+    the error that the reference makes when it is rounded likewise, an int8 one by the SNR of its outputs. The candidate
+    may also be a `normexport.Plan`, on a GPU that it was built for; then outputs alone are judged.
+
+    Args:
+        inputs: shapes of one sample; needed only for sizes that neither a side nor the data tells.
+        data: .npz file of real inputs, judged before the random ones.
+        layers: judge every module boundary too (between ONNX files: every value both hold under one name).
+        batches: batch sizes; None: 1, 2 and 7, fewer for large inputs.
+        limits: what an int8 candidate may lose.
+        weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
+
+    Raises:
+        UsageError: the two read different inputs, or nothing says what they read.
+    """
+    if isinstance(candidate, Plan):
+        return _check_plan(opened(reference, weights_under), candidate, specs_of(inputs), data, batches)
+    first, second = opened(reference, weights_under), opened(candidate, weights_under)
+    # ONNX sides first: they bind by name, torch by position.
+    sides = sorted((first, second), key=lambda side: not isinstance(side, ir.Model))
+    specs = agreed_inputs(sides, inputs, data)
+    for side in (second, first):  # names that are parameters of forward bind by name; the reference has the last word
+        if isinstance(side, Checkpoint) and side.model is not None:
+            specs = onnx_export.bound(side.model, specs, str(side.path))
+    if not specs:
+        raise UsageError("parity", "neither side says what it reads", "give the shape of one sample: --input 3x224x224")
+    arrays = proof.load_arrays(data, specs) if data is not None else None
+    checkpoints = [side for side in (first, second) if isinstance(side, Checkpoint)]
+    for side in checkpoints:
+        require_no_lost_state(side, specs, arrays)
+    unproven = tuple(reason for side in checkpoints for reason in side.unproven)
+    if isinstance(second, ir.Model) and (precision := precision_of(second)) not in ("float32", _precision(first)):
+        known = _boundaries(first, second, candidate, specs) if layers else ()
+        if precision == "int8":
+            by_snr = partial(_check_by_snr, first, second, specs, known, arrays, limits, unproven)
+            return guarded_if_files(by_snr, reference, candidate)
+        in_half = partial(_check_half, first, second, precision, specs, known, arrays, batches, unproven)
+        return guarded_if_files(in_half, reference, candidate)
+    if isinstance(first, ir.Model):
+        if isinstance(second, ir.Model):
+            compare = partial(proof.compare, first, second, inputs=specs, data=arrays, sizes=batches, layers=layers)
+            return guarded_if_files(compare, reference, candidate)
+        return proof.check_torch(first, torch_of(second), specs, data=arrays, sizes=batches, unproven=unproven)
+    if isinstance(second, ir.Model):
+        known = _layers_for(first, candidate, specs) if layers else ()
+        model = torch_of(first)
+        return proof.check_model(model, second, known, specs, data=arrays, sizes=batches, unproven=unproven)
+    torch_sides = torch_of(first), torch_of(second)
+    return proof.check_torch(*torch_sides, specs, data=arrays, sizes=batches, unproven=unproven)
+
+
+def _precision(side: Checkpoint | ir.Model) -> str:
+    return precision_of(side) if isinstance(side, ir.Model) else precision_of_torch(torch_of(side))
+
+
+def _check_half(
+    first: Checkpoint | ir.Model,
+    second: ir.Model,
+    dtype: str,
+    specs: Sequence[InputSpec],
+    layers: Sequence[onnx_export.Layer],
+    data: Mapping[str, Array] | None,
+    batches: tuple[int, ...] | None,
+    unproven: Sequence[str],
+) -> proof.ParityReport:
+    """By the rule of half precision; the float32 graph of a checkpoint is made anew, as conversion makes it."""
+    specs = tuple(replace(spec, dtype="float32") if spec.dtype == dtype else spec for spec in specs)
+    proof.require_room(second, ())
+    model = first if isinstance(first, ir.Model) else fold(onnx_export.export(first, specs).model, FOLDING).model
+    source = None if isinstance(first, ir.Model) else torch_of(first)
+    report = check_half(source, model, second, dtype, specs, layers, data=data, sizes=batches)
+    return replace(report, unproven=(*report.unproven, *unproven))
+
+
+def _check_by_snr(
+    first: Checkpoint | ir.Model,
+    second: ir.Model,
+    specs: Sequence[InputSpec],
+    layers: Sequence[onnx_export.Layer],
+    data: Mapping[str, Array] | None,
+    limits: Limits,
+    unproven: Sequence[str],
+) -> SnrReport:
+    proof.require_room(second, ())
+    model = first if isinstance(first, ir.Model) else None
+    names = [str(value.name) for value in second.graph.outputs]
+    reference = partial(runtime_of, first, specs, names, layers)
+    report = check_by_snr(reference, model, second, specs, layers, data=data, limits=limits)
+    return replace(report, judgement=together([report.judgement, *map(inconclusive, unproven)]))
+
+
+def _boundaries(
+    first: Checkpoint | ir.Model,
+    second: ir.Model,
+    candidate: Checkpoint | ir.Model | str | Path,
+    specs: Sequence[InputSpec],
+) -> tuple[onnx_export.Layer, ...]:
+    """What both sides have under one name."""
+    if isinstance(first, ir.Model):
+        return proof.common_values(first, second)
+    return _layers_for(first, candidate, specs)
+
+
+def _check_plan(
+    reference: Checkpoint | ir.Model,
+    plan: Plan,
+    specs: Sequence[InputSpec],
+    data: str | Path | None,
+    batches: tuple[int, ...] | None,
+) -> proof.ParityReport:
+    arrays = None
+    if data is not None:
+        declared = declared_by_plan(read_manifest(plan.path))
+        specs = onnx_export.settle(declared, specs, proof.shapes_in(data, [each.name for each in declared]))
+        arrays = proof.load_arrays(data, specs)
+    if isinstance(reference, ir.Model):
+        return check_plan(reference, plan, specs, data=arrays, sizes=batches)
+    model, known = torch_of(reference), specs or plan_inputs(read_manifest(plan.path))
+    require_no_lost_state(reference, known, arrays)
+    report = check_plan(model, plan, specs, data=arrays, sizes=batches)
+    names = [row.tensor for row in report.outputs]
+    doubts = doubts_of(model, known, list(dict.fromkeys(names)), "float32", proof.standard_batches(known, arrays))
+    return replace(report, unproven=(*report.unproven, *reference.unproven, *doubts))
+
+
+def _layers_for(
+    reference: Checkpoint, candidate: Checkpoint | ir.Model | str | Path, specs: Sequence[InputSpec]
+) -> tuple[onnx_export.Layer, ...]:
+    """The layer map beside the candidate's file; without one, that of exporting the reference anew."""
+    if isinstance(candidate, (str, Path)):
+        beside = onnx_export.sidecar_path(Path(candidate))
+        if beside.exists():
+            return onnx_export.read_sidecar(beside)
+    return onnx_export.export(reference, specs).layers
+
+
+#: The word of before.
+check = parity

@@ -1,0 +1,175 @@
+"""What a verb can be given: a checkpoint, an ONNX model, a plan, or the path of one; and what each of them reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import onnx_ir as ir
+from torch import nn
+from torch.export import ExportedProgram
+
+from normexport import onnx_export, proof
+from normexport.checkpoint import Checkpoint, load
+from normexport.engine import read_manifest
+from normexport.engine.plan_inputs import declared_by_plan
+from normexport.errors import UsageError
+from normexport.io.numpy_files import opened_arrays
+from normexport.io.onnx_model import opened_model
+from normexport.onnx_export import DTYPES, Declared, InputSpec, parse_inputs
+from normexport.onnx_export.inputs import default_names
+from normexport.precision.accuracy import LABELS
+from normexport.proof.torch_candidate import count_outputs
+from normexport.runtime import OnnxRuntime, Runtime
+from normexport.runtime.guarded import guarded
+from normexport.runtime.tensorrt_runtime import Plan
+from normexport.runtime.torch_runtime import TorchRuntime
+
+T = TypeVar("T")
+
+Side: TypeAlias = Checkpoint | ir.Model | Plan
+Inputs: TypeAlias = Sequence[str | InputSpec]
+
+
+def is_onnx(path: str | Path) -> bool:
+    """By its name."""
+    return Path(path).suffix.lower() == ".onnx"
+
+
+def opened(
+    source: Checkpoint | ir.Model | str | Path, weights_under: str | Path | None = None
+) -> Checkpoint | ir.Model:
+    """Opened, where it is a path; external data of an ONNX file may lie under `weights_under` too."""
+    if isinstance(source, Checkpoint):
+        return source
+    if isinstance(source, ir.Model) or is_onnx(source):
+        return opened_model(source, weights_under)
+    return load(source)
+
+
+def torch_of(side: Any) -> nn.Module | ExportedProgram:
+    """The torch model of a checkpoint.
+
+    Raises:
+        UsageError: it holds weights alone.
+    """
+    model = side.program if side.program is not None else side.model
+    if model is None:
+        raise UsageError(str(side.path), "holds weights but no model", "name its code: --model package.module:factory")
+    assert isinstance(model, (nn.Module, ExportedProgram))
+    return model
+
+
+def declared_inputs(side: Side, given: Sequence[InputSpec] = ()) -> tuple[Declared, ...] | None:
+    """What it says of its inputs; None where it says nothing, as a checkpoint of weights and code does.
+
+    Args:
+        given: tell how many axes an input has whose file does not.
+
+    Raises:
+        UsageError: an input is no tensor of numbers.
+    """
+    if isinstance(side, Plan):
+        return declared_by_plan(read_manifest(side.path))
+    if isinstance(side, ir.Model):
+        return proof.declared_by_file(side, given)
+    return onnx_export.declared_by_program(side.program) if side.program is not None else None
+
+
+def agreed_inputs(sides: Sequence[Side], inputs: Inputs, data: str | Path | None = None) -> tuple[InputSpec, ...]:
+    """What all sides read, under the names of the first that says it; empty where nothing tells.
+
+    Args:
+        inputs: shapes of all the inputs, or of those whose sizes a file leaves open.
+        data: a file of arrays, whose shapes stand for sizes that nothing else tells.
+
+    Raises:
+        UsageError: the sides contradict each other or `inputs`, or a size stays open.
+    """
+    given = specs_of(inputs)
+    specs: tuple[InputSpec, ...] = ()
+    for side in sides:
+        declared = declared_inputs(side, specs or given)
+        if declared is None:
+            continue
+        if specs:
+            specs = onnx_export.narrow(specs, declared)
+            continue
+        arrays = proof.shapes_in(data, [each.name for each in declared]) if data is not None else {}
+        if isinstance(side, Checkpoint):
+            assert side.program is not None
+            specs = onnx_export.inputs_of_program(side.program, given, arrays)
+        else:
+            specs = onnx_export.settle(declared, given, arrays)
+    return specs or given or (inputs_in(data) if data is not None else ())
+
+
+def inputs_in(data: str | Path) -> tuple[InputSpec, ...]:
+    """What the arrays of a file are samples of; labels beside them are none.
+
+    Raises:
+        UsageError: unreadable file, or one of text.
+    """
+    with opened_arrays(Path(data)) as stored:
+        names = [name for name in stored if name not in LABELS] or list(stored)
+        kinds = [(name, stored[name].shape, stored[name].dtype.name) for name in names]
+    specs = []
+    for unnamed, (name, shape, kind) in zip(default_names(len(kinds)), kinds, strict=True):
+        dtype = "float32" if kind == "float64" else kind  # what numpy makes of plain numbers
+        if dtype not in DTYPES:
+            raise UsageError(f"{data}: array {name}", f"has dtype {kind}", f"give one of {', '.join(DTYPES)}")
+        specs.append(InputSpec(name or unnamed, shape[1:], dtype, bool(shape)))
+    return tuple(specs)
+
+
+def export_inputs(checkpoint: Checkpoint, inputs: Inputs, data: str | Path | None) -> tuple[InputSpec, ...]:
+    """What to export a checkpoint for: `inputs`, and what they leave open from the arrays of a file.
+
+    Raises:
+        UsageError: a shape contradicts the program's own, or a size stays open.
+    """
+    given = specs_of(inputs)
+    if data is None or given:
+        return given
+    if checkpoint.program is not None:
+        return agreed_inputs([checkpoint], (), data)
+    return inputs_in(data)
+
+
+def specs_of(inputs: Inputs) -> tuple[InputSpec, ...]:
+    """Specs from specs or from their texts."""
+    if all(isinstance(item, InputSpec) for item in inputs):
+        return tuple(item for item in inputs if isinstance(item, InputSpec))
+    return parse_inputs([str(item) for item in inputs])
+
+
+def runtime_of(
+    side: Side,
+    specs: Sequence[InputSpec],
+    outputs: Sequence[str] | None = None,
+    layers: Sequence[onnx_export.Layer] = (),
+) -> Runtime:
+    """Ready to run: torch in float32, an ONNX model on ONNX Runtime, a plan on this machine's GPU.
+
+    Args:
+        outputs: names for what a torch model returns; None: output_0 and so on.
+        layers: module boundaries that a torch model can give.
+
+    Raises:
+        UsageError: this machine has not the memory that one sample takes.
+    """
+    if isinstance(side, Plan):
+        return side.runtime()
+    if isinstance(side, ir.Model):
+        proof.require_room(side, ())
+        return OnnxRuntime(side)
+    model = torch_of(side)
+    names = outputs if outputs is not None else [f"output_{i}" for i in range(count_outputs(model, specs))]
+    return TorchRuntime(model, specs, names, layers=layers)
+
+
+def guarded_if_files(work: Callable[[], T], *sides: object) -> T:
+    """Work on ONNX files alone is done where a signal can't end this process; torch does not stand being copied."""
+    files = [side for side in sides if isinstance(side, (str, Path)) and is_onnx(side)]
+    return guarded(work, " or ".join(dict.fromkeys(map(str, files)))) if len(files) == len(sides) else work()
