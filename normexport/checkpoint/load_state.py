@@ -20,7 +20,7 @@ from normexport.checkpoint.state import EXTRA_STATE, State, unwrapped
 from normexport.checkpoint.weight_norm import stored_weights
 from normexport.errors import CheckpointError
 from normexport.nn import Norm, RunningNorm
-from normexport.text import shortened
+from normexport.text import first_line, shortened
 
 _FACTORY = "make the model as it was when it was trained (--model, --model-kwargs)"
 
@@ -168,8 +168,7 @@ def _load(model: nn.Module, state: State, replaced: tuple[str, ...], place: str)
         lines = [line.strip() for line in str(error).splitlines()]
         raise CheckpointError(place, lines[1] if len(lines) > 1 else lines[0], _FACTORY) from error
     except Exception as error:  # of the model's own code, such as `set_extra_state`
-        words = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise CheckpointError(place, f"the model does not take it ({words})", _FACTORY) from error
+        raise CheckpointError(place, f"the model does not take it ({first_line(error, 160)})", _FACTORY) from error
     _require_ties(model, state, place)
     missing = [
         key

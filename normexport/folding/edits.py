@@ -10,9 +10,10 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.folding.graph import Work
-from normexport.folding.per_channel import Array, PerChannel, Vector, listed
+from normexport.folding.per_channel import Array, PerChannel, Vector
 from normexport.graphs.nodes import label, name_of
 from normexport.graphs.refusal import Refuse
+from normexport.text import bracketed
 
 _TYPES = {
     "float16": ir.DataType.FLOAT16,
@@ -205,7 +206,7 @@ def overflow(array: Array, channels: Array, dtype: ir.DataType, what: str, later
         return None
     found = [int(channel) for channel in np.unique(np.broadcast_to(channels, array.shape)[too_large])]
     name = next(name for name, each in _TYPES.items() if each is dtype)
-    return Hazard(f"{what} overflows {name} in channels {listed(found)}", tuple(found), later)
+    return Hazard(f"{what} overflows {name} in channels {bracketed(found)}", tuple(found), later)
 
 
 def largest(dtype: ir.DataType) -> float:

@@ -19,7 +19,6 @@ from normexport.folding.edits import Overflow, Plan
 from normexport.folding.graph import Work
 from normexport.folding.operators import check_operators
 from normexport.folding.outcomes import Log
-from normexport.folding.per_channel import listed
 from normexport.folding.result import Fate, FoldConfig, FoldResult
 from normexport.folding.runs import Norm, Site, kind_of, read_site
 from normexport.folding.toward_input import absorb
@@ -29,6 +28,7 @@ from normexport.graphs.nodes import name_of
 from normexport.graphs.refusal import Refuse
 from normexport.norms.bodies import drop_unused_functions
 from normexport.norms.own_bodies import require_own_bodies
+from normexport.text import bracketed, first_line, innermost
 
 
 def fold(model: ir.Model, config: FoldConfig | None = None) -> FoldResult:
@@ -44,7 +44,7 @@ def fold(model: ir.Model, config: FoldConfig | None = None) -> FoldResult:
     try:
         copy = model.clone()
     except (RuntimeError, ValueError) as error:
-        raise FoldError(model.graph.name or "model", f"is not a valid graph: {_root(error)}") from error
+        raise FoldError(model.graph.name or "model", f"is not a valid graph: {first_line(innermost(error))}") from error
     check_operators(copy.graph)
     require_own_bodies(copy)
     if model.ir_version < 4:
@@ -67,13 +67,6 @@ def _drop_default_inputs(graph: ir.Graph) -> None:
     """
     constant = {value for value in graph.initializers.values() if value.const_value is not None}
     graph.inputs[:] = [value for value in graph.inputs if value not in constant]
-
-
-def _root(error: BaseException) -> str:
-    """First line of the error at the bottom: cloning wraps it once per level of nesting."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 class _Folding:
@@ -118,7 +111,7 @@ class _Folding:
         self.owners.update(dict.fromkeys(site.nodes, tuple(norm for norm, _ in site.norms)))
         broken = site.map.broken()
         if broken:
-            self._settle(site, "live", "", f"scale or shift is not a finite number in channels {listed(broken)}")
+            self._settle(site, "live", "", f"scale or shift is not a finite number in channels {bracketed(broken)}")
             return False
         reasons = []
         if site.map.scales or site.map.shifts:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from normexport.folding.per_channel import PerChannel, listed
+from normexport.folding.per_channel import PerChannel
 from normexport.folding.result import Fate, FoldWarning, NormOutcome
 from normexport.folding.runs import Norm
+from normexport.text import bracketed
 
 
 class Log:
@@ -35,10 +36,12 @@ class Log:
     def warn_of_map(self, norm: Norm, map: PerChannel) -> None:
         """Warn of channels that ignore their input or hold no number."""
         if broken := map.broken():
-            text = f"scale or shift is infinite or not a number in channels {listed(broken)} (a running scale of zero?)"
+            text = (
+                f"scale or shift is infinite or not a number in channels {bracketed(broken)} (a running scale of zero?)"
+            )
             self.warn("not_finite", norm, text, broken)
         if dead := map.dead():
-            text = f"channels {listed(dead)} ignore their input (scale 0): their output is a constant"
+            text = f"channels {bracketed(dead)} ignore their input (scale 0): their output is a constant"
             self.warn("dead_channel", norm, text, dead)
 
     def outcomes(self) -> tuple[NormOutcome, ...]:

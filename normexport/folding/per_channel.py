@@ -72,9 +72,3 @@ class PerChannel:
 def indices(condition: Array) -> list[int]:
     """Where a condition by channel holds."""
     return [int(index) for index in np.flatnonzero(condition)]
-
-
-def listed(channels: list[int], most: int = 8) -> str:
-    """`[0, 3, 5]`, shortened after `most` entries."""
-    shown = ", ".join(map(str, channels[:most]))
-    return f"[{shown}]" if len(channels) <= most else f"[{shown}, ... {len(channels)} in all]"

@@ -12,9 +12,10 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from normexport.folding.graph import Work
-from normexport.folding.per_channel import PerChannel, indices, listed
+from normexport.folding.per_channel import PerChannel, indices
 from normexport.graphs.nodes import label, optional, required
 from normexport.graphs.refusal import Refuse
+from normexport.text import bracketed
 
 RULE = "pool"
 OPERATORS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean")
@@ -37,7 +38,7 @@ def check_commutes(node: ir.Node, norm: PerChannel, work: Work) -> None:
 def _check_max(node: ir.Node, norm: PerChannel) -> None:
     negative = indices(norm.a < 0.0)
     if negative:
-        raise Refuse(f"the norm turns the order around (scale < 0) in channels {listed(negative)} at {label(node)}")
+        raise Refuse(f"the norm turns the order around (scale < 0) in channels {bracketed(negative)} at {label(node)}")
     if len(node.outputs) > 1 and (node.outputs[1].uses() or node.outputs[1].is_graph_output()):
         raise Refuse(f"{label(node)} also gives indices, which a scale of 0 would change")
 

@@ -15,12 +15,13 @@ import onnx_ir as ir
 from normexport.folding.edits import float_type
 from normexport.folding.graph import Work
 from normexport.folding.outcomes import Log
-from normexport.folding.per_channel import Array, indices, listed
+from normexport.folding.per_channel import Array, indices
 from normexport.folding.runs import Norm
 from normexport.graphs.node_metadata import module_path
 from normexport.graphs.nodes import label, name_of, op, required
 from normexport.graphs.refusal import Refuse
 from normexport.norms import DOMAIN
+from normexport.text import bracketed
 
 RULE = "weight_norm"
 OPERATOR = f"{DOMAIN}::BoundedWeightNorm"
@@ -72,7 +73,7 @@ def _weight(node: ir.Node, work: Work) -> Array:
         )
     weight, bad = bounded(v, rho, axis, p)
     if bad:
-        raise Refuse(f"the norm of '{required(node, 0).name}' is zero or not a number at {listed(bad)}")
+        raise Refuse(f"the norm of '{required(node, 0).name}' is zero or not a number at {bracketed(bad)}")
     return weight
 
 

@@ -51,3 +51,10 @@ def check_private(value: ir.Value) -> None:
     if len(uses) > 1:
         readers = ", ".join(dict.fromkeys(label(use.node) for use in uses))
         raise Refuse(f"'{value.name}' has more than one reader: {readers}")
+
+
+def drop_unread_initializers(graph: ir.Graph) -> None:
+    """Take out the initializers that nothing reads; those that are inputs or outputs of the graph stay."""
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+            del graph.initializers[name]

@@ -25,6 +25,7 @@ from normexport.io.model_tensors import graphs_of_model, replace_tensors, tensor
 from normexport.io.onnx_graphs import UNKNOWN, check_model
 from normexport.io.onnx_read import damaged, read_onnx
 from normexport.io.weight_files import WRITTEN, free_name, remove_unread, written_with
+from normexport.text import first_line, innermost
 
 Array: TypeAlias = npt.NDArray[np.generic]
 
@@ -93,7 +94,7 @@ def _model(proto: onnx.ModelProto, place: str, files: Callable[[ir.ExternalTenso
         model = ir.from_proto(proto)
         model.clone()  # what is not whole, a branch that hands out a value from outside, shows there first
     except Exception as error:  # onnx_ir raises many kinds; each means that the graph is not well-formed
-        raise damaged(Path(place), f"its graph can't be read ({_root(error)})") from error
+        raise damaged(Path(place), f"its graph can't be read ({shown(first_line(innermost(error)))})") from error
     # A proto hands out a copy of its bytes at every look, and one tensor keeps the whole proto alive.
     replace_tensors(model, lambda tensor: _own(tensor, place, files))
     _forget_unknown_sizes(model)
@@ -241,10 +242,3 @@ def _aligned(offset: int) -> int:
 def _is_native(dtype: ir.DataType) -> bool:
     """Whether numpy itself has this type; ml_dtypes' additions register as void kind."""
     return dtype != ir.DataType.STRING and dtype.numpy().kind in "fiub" and dtype.numpy().isbuiltin == 1
-
-
-def _root(error: BaseException) -> str:
-    """First line of the error at the bottom: onnx_ir wraps it once per level of nesting."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return shown((str(error).strip() or type(error).__name__).splitlines()[0], 200)

@@ -22,6 +22,7 @@ from normexport.garbage import without_collection
 from normexport.io.quiet import hushed
 from normexport.onnx_export.inputs import InputSpec
 from normexport.onnx_export.translate import require_inference, require_lstm_forms, translation_table
+from normexport.text import first_line
 
 #: Batch size the graph is traced at: 0 and 1 would be taken for constants.
 TRACE_BATCH = 2
@@ -141,12 +142,6 @@ def _require_tensors(program: ExportedProgram, place: str) -> None:
             raise ExportError(place, cause, "return torch.view_as_real of them")
     if len(constants) == len(outputs):
         raise ExportError(place, "returns no tensor", "return at least one")
-
-
-def first_line(error: BaseException) -> str:
-    """The first non-empty line of an error's text, or its class where it has none."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 def _sample(spec: InputSpec) -> torch.Tensor:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from normexport.plugins.kernels import ABI_VERSION, KINDS, Kernels, Norm
+from normexport.text import first_line
 
 GOOD, WARNING, FAILED = "good", "warning", "failed"
 
@@ -87,7 +88,7 @@ def _smoke(library: Any, path: str, component: str) -> None:
     except ModuleNotFoundError as error:
         say("smoke test", WARNING, f"left out: {error.name} is not installed")
     except Exception as error:  # whatever it is, it is the finding
-        say("smoke test", FAILED, (str(error).strip() or type(error).__name__).splitlines()[0])
+        say("smoke test", FAILED, first_line(error))
 
 
 def _case() -> tuple[Any, Any, Any]:

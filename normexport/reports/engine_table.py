@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from normexport.reports.layout import path_cell, path_width, section, show_table, titled, words_line
-from normexport.reports.words import count, plain, size, tally
+from normexport.reports.words import count, size, tally
+from normexport.text import one_line
 
 if TYPE_CHECKING:
     from normexport.engine import Manifest
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def show_engine(console: Console, plan: Path, manifest: Manifest, *, every_layer: bool = False) -> None:
     """The plan's manifest; `every_layer` lists the network's layers too."""
-    titled(console, plain(plan.name), f"{manifest.flavor} {manifest.flavor_version}", size(plan))
+    titled(console, one_line(plan.name), f"{manifest.flavor} {manifest.flavor_version}", size(plan))
     words_line(console, f"from {manifest.onnx.file} (sha256 {manifest.onnx.sha256[:12]}…)")
     words_line(console, f"for {', '.join(manifest.targets)}")
     for tensor in manifest.inputs:
@@ -50,7 +51,7 @@ def show_built(console: Console, plan: Path, manifest: Manifest) -> None:
     stages = ", ".join(f"{stage} {each:.1f}" for stage, each in manifest.seconds.items())
     titled(console, "seconds", f"{sum(manifest.seconds.values()):.1f}", stages)
     for position, path in enumerate((plan, plan.with_name(plan.name + ".json"))):
-        words = Text.assemble((f"{'' if position else 'wrote':<11}", "bold"), f"{plain(path)}  ({size(path)})")
+        words = Text.assemble((f"{'' if position else 'wrote':<11}", "bold"), f"{one_line(path)}  ({size(path)})")
         console.print(words, soft_wrap=True)
     console.print()
     norms = tally(op for _, op, _ in manifest.plugins)
@@ -70,7 +71,7 @@ def show_run(console: Console, output: Path, shapes: Mapping[str, tuple[int, ...
     """What `run` computed and where it is."""
     for name, shape in shapes.items():
         words_line(console, f"{name} {'x'.join(map(str, shape)) or 'scalar'}")
-    words = Text.assemble((f"{'wrote':<11}", "bold"), f"{plain(output)}  ({size(output)})")
+    words = Text.assemble((f"{'wrote':<11}", "bold"), f"{one_line(output)}  ({size(output)})")
     console.print(words, soft_wrap=True)
 
 
@@ -103,7 +104,9 @@ def _plugins(console: Console, manifest: Manifest) -> None:
         return
     width = path_width(console, [module or node for node, _, module in manifest.plugins])
     console.print()
-    cells = [(path_cell(module or node, width), Text(op), Text(plain(node))) for node, op, module in manifest.plugins]
+    cells = [
+        (path_cell(module or node, width), Text(op), Text(one_line(node))) for node, op, module in manifest.plugins
+    ]
     show_table(console, ("norm", "plugin", "node"), cells)
 
 
@@ -113,7 +116,7 @@ def _layers(console: Console, manifest: Manifest) -> None:
     width = path_width(console, [layer.name for layer in manifest.layers])
     console.print()
     cells = [
-        (path_cell(layer.name, width), Text(layer.type.lower()), Text(layer.dtype), Text(plain(layer.module)))
+        (path_cell(layer.name, width), Text(layer.type.lower()), Text(layer.dtype), Text(one_line(layer.module)))
         for layer in manifest.layers
     ]
     show_table(console, ("layer", "type", "gives", "module"), cells)

@@ -9,7 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from normexport.reports.words import broken, plain
+from normexport.reports.words import broken
+from normexport.text import one_line
 from normexport.verdicts import Judgement, Verdict
 
 
@@ -24,12 +25,12 @@ def show(console: Console, renderable: RenderableType) -> None:
 def section(console: Console, title: str, style: str = "bold") -> None:
     """A title behind an empty line."""
     console.print()
-    show(console, Text(plain(title), style=style))
+    show(console, Text(one_line(title), style=style))
 
 
 def words_line(console: Console, words: str) -> None:
     """A paragraph, indented as a whole."""
-    show(console, Padding(Text(plain(words)), (0, 0, 0, 2)))
+    show(console, Padding(Text(one_line(words)), (0, 0, 0, 2)))
 
 
 def titled(console: Console, title: str, *words: str) -> None:
@@ -55,7 +56,7 @@ def show_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence
 
 def path_cell(path: str, width: int) -> Text:
     """A module path, broken behind its dots where it is longer than `width`."""
-    return Text(broken(plain(path), width), style="bold")
+    return Text(broken(one_line(path), width), style="bold")
 
 
 def path_width(console: Console, paths: Sequence[str]) -> int:

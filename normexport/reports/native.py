@@ -10,7 +10,7 @@ from normexport.plugins.doctor import Diagnosis
 from normexport.plugins.locate import FOLDER_VARIABLE, library_folder
 from normexport.plugins.overview import Library, Overview, Tool
 from normexport.reports.layout import section, show_table, titled
-from normexport.reports.words import plain
+from normexport.text import one_line
 
 _STYLES = {"good": "green", "warning": "yellow", "failed": "bold red"}
 
@@ -20,7 +20,7 @@ def show_overview(console: Console, found: Overview) -> None:
     titled(console, "Libraries", str(found.folder))
     console.print()
     rows = [
-        (Text(each.name, style="bold"), _state(each), Text(each.host or ""), Text(plain(_words(each))))
+        (Text(each.name, style="bold"), _state(each), Text(each.host or ""), Text(one_line(_words(each))))
         for each in found.libraries
     ]
     show_table(console, ("component", "state", "loaded by", ""), rows)
@@ -31,19 +31,19 @@ def show_overview(console: Console, found: Overview) -> None:
 def show_built(console: Console, built: Built) -> None:
     """One line for each library."""
     for path in built.libraries:
-        titled(console, "Built", plain(path), f"{path.stat().st_size / 1e6:.1f} MB")
+        titled(console, "Built", one_line(path), f"{path.stat().st_size / 1e6:.1f} MB")
     used = library_folder()
     if any(path.parent != used for path in built.libraries):
-        titled(console, "Note", f"{FOLDER_VARIABLE} is set: libraries are looked for in {plain(used)}")
-    titled(console, "Time", f"{built.seconds:.0f} s", f"log {plain(built.log)}")
+        titled(console, "Note", f"{FOLDER_VARIABLE} is set: libraries are looked for in {one_line(used)}")
+    titled(console, "Time", f"{built.seconds:.0f} s", f"log {one_line(built.log)}")
 
 
 def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     """One line for each check, then the verdict."""
-    titled(console, "Library", plain(diagnosis.path), diagnosis.component or "")
+    titled(console, "Library", one_line(diagnosis.path), diagnosis.component or "")
     console.print()
     rows = [
-        (Text(check.name, style="bold"), Text(check.state, style=_STYLES[check.state]), Text(plain(check.words)))
+        (Text(check.name, style="bold"), Text(check.state, style=_STYLES[check.state]), Text(one_line(check.words)))
         for check in diagnosis.checks
     ]
     show_table(console, ("check", "", ""), rows)
@@ -65,4 +65,4 @@ def _words(each: Library) -> str:
 
 
 def _place(tool: Tool) -> Text:
-    return Text(plain(tool.path)) if tool.path else Text(f"missing: {tool.remedy}", style="yellow")
+    return Text(one_line(tool.path)) if tool.path else Text(f"missing: {tool.remedy}", style="yellow")

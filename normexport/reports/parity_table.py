@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from normexport.reports.layout import path_cell, path_width, section, show_table, verdict_words, words_line
-from normexport.reports.words import count, plain
+from normexport.reports.words import count
+from normexport.text import one_line
 from normexport.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -40,13 +41,13 @@ def show_parity(console: Console, report: ParityReport, every_layer: bool = Fals
 
 
 def _output_table(console: Console, rows: Sequence[Row]) -> None:
-    cells = [(Text(plain(row.batch)), Text(plain(row.tensor)), *_numbers(row)) for row in rows]
+    cells = [(Text(one_line(row.batch)), Text(one_line(row.tensor)), *_numbers(row)) for row in rows]
     show_table(console, ("inputs", "output", *_NUMBERS), cells)
 
 
 def _layer_table(console: Console, rows: Sequence[Row]) -> None:
     width = path_width(console, [row.path for row in rows])
-    cells = [(path_cell(row.path, width), Text(plain(row.type)), *_numbers(row)) for row in rows]
+    cells = [(path_cell(row.path, width), Text(one_line(row.type)), *_numbers(row)) for row in rows]
     show_table(console, ("module", "class", *_NUMBERS), cells)
 
 
@@ -54,7 +55,7 @@ def _numbers(row: Row) -> tuple[Text, Text, Text]:
     """Error, budget and share, by whichever of the two measures uses more of its budget."""
     style = "bold red" if not row.within else "green" if row.doubt is None else "yellow"
     if row.fault is not None or row.candidate is None or row.budget is None:
-        return Text(""), Text(""), Text(plain(row.fault or "not measured"), style=style)
+        return Text(""), Text(""), Text(one_line(row.fault or "not measured"), style=style)
     by_rms = (row.candidate.rms, row.budget.rms, "rms")
     by_max = (row.candidate.max_abs, row.budget.max_abs, "max")
     error, allowed, name = max(by_rms, by_max, key=lambda each: _share(each[0], each[1]))
@@ -98,7 +99,7 @@ def _boundary(row: Row) -> str:
 
 def _verdict(report: ParityReport) -> Text:
     words = verdict_words(report.judgement, "PARITY")
-    return words if report.passed else Text.assemble(words, f"  {plain(_why(report))}")
+    return words if report.passed else Text.assemble(words, f"  {one_line(_why(report))}")
 
 
 def _why(report: ParityReport) -> str:

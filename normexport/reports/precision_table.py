@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from normexport.reports.layout import path_cell, path_width, section, show_table, titled, verdict_words, words_line
-from normexport.reports.words import count, listed, plain
+from normexport.reports.words import count
+from normexport.text import one_line, shortened
 
 if TYPE_CHECKING:
     from normexport.precision import Accuracy, Precision
@@ -44,7 +45,7 @@ def show_precision(console: Console, precision: Precision) -> None:
 
 def show_accuracy(console: Console, accuracy: Accuracy) -> None:
     """What `evaluate` found."""
-    titled(console, "model", plain(accuracy.model), count(accuracy.samples, "sample"))
+    titled(console, "model", one_line(accuracy.model), count(accuracy.samples, "sample"))
     words = accuracy_words(accuracy)
     if words:
         titled(console, "accuracy", *words)
@@ -52,7 +53,7 @@ def show_accuracy(console: Console, accuracy: Accuracy) -> None:
     _outputs(console, accuracy)
     console.print()
     if accuracy.judgement is None:
-        console.print(Text.assemble(("MEASURED", "bold"), f"  {plain(', '.join(words))}"), soft_wrap=True)
+        console.print(Text.assemble(("MEASURED", "bold"), f"  {one_line(', '.join(words))}"), soft_wrap=True)
     else:
         console.print(verdict_line("EVALUATION", accuracy.judgement, ", ".join(words)), soft_wrap=True)
 
@@ -62,7 +63,9 @@ def verdict_line(what: str, judgement: Judgement, words: str) -> Text:
     told = list(judgement.reasons[:_REASONS])
     if (more := len(judgement.reasons) - _REASONS) > 0:
         told.append(f"and {more} more")
-    return Text.assemble(verdict_words(judgement, what), f"  {plain('; '.join([*told, *([words] if words else [])]))}")
+    return Text.assemble(
+        verdict_words(judgement, what), f"  {one_line('; '.join([*told, *([words] if words else [])]))}"
+    )
 
 
 def accuracy_words(accuracy: Accuracy) -> list[str]:
@@ -98,7 +101,7 @@ def show_output_errors(console: Console, shown: Sequence[OutputError]) -> None:
     console.print()
     cells = [
         (
-            Text(plain(each.name)),
+            Text(one_line(each.name)),
             Text("" if each.snr_db is None else f"{each.snr_db:.1f} dB"),
             Text("" if each.channel_db is None else f"{each.channel_db:.1f} dB at {each.channel}"),
             Text("" if each.agreement is None else f"{each.agreement:.2%}"),
@@ -113,7 +116,7 @@ def _kept(console: Console, precision: Precision) -> None:
         return
     width = path_width(console, [each.path for each in precision.kept])
     console.print()
-    cells = [(path_cell(each.path, width), Text(plain(each.reason))) for each in precision.kept]
+    cells = [(path_cell(each.path, width), Text(one_line(each.reason))) for each in precision.kept]
     show_table(console, ("kept in float32", "why"), cells)
 
 
@@ -139,7 +142,7 @@ def _curve(console: Console, precision: Precision) -> None:
             Text(f"{step.snr_db:.1f} dB"),
             Text("" if step.drop is None else f"{step.drop:.2f}"),
             Text(f"{step.latency_ms:.2f} ms"),
-            Text(plain(listed(step.excluded[-1:]))),
+            Text(one_line(shortened(step.excluded[-1:]))),
         )
         for step in precision.curve
     ]

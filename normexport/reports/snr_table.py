@@ -11,7 +11,8 @@ from rich.text import Text
 from normexport.reports.layout import path_cell, path_width, section, show_table, words_line
 from normexport.reports.parity_table import show_parity
 from normexport.reports.precision_table import show_output_errors, verdict_line
-from normexport.reports.words import count, plain
+from normexport.reports.words import count
+from normexport.text import one_line
 
 if TYPE_CHECKING:
     from normexport.precision.snr_parity import Boundary, SnrReport
@@ -46,7 +47,7 @@ def show_snr_parity(console: Console, report: SnrReport, every_layer: bool = Fal
 
 def _layer_table(console: Console, layers: Sequence[Boundary]) -> None:
     width = path_width(console, [layer.path for layer in layers])
-    cells = [(path_cell(layer.path, width), Text(plain(layer.type)), Text(_decibels(layer))) for layer in layers]
+    cells = [(path_cell(layer.path, width), Text(one_line(layer.type)), Text(_decibels(layer))) for layer in layers]
     show_table(console, ("module", "class", "SNR"), cells)
 
 

@@ -15,7 +15,8 @@ from normexport.reports.layout import path_cell, path_width, section, show, show
 from normexport.reports.norm_rows import Row, grouped, rows
 from normexport.reports.parity_table import show_parity
 from normexport.reports.precision_table import show_precision
-from normexport.reports.words import SOURCES, changed_operators, count, listed, plain, size, tally
+from normexport.reports.words import SOURCES, changed_operators, count, size, tally
+from normexport.text import one_line, shortened
 
 if TYPE_CHECKING:
     from normexport.checkpoint import NormRecord, WeightNormRecord
@@ -138,7 +139,7 @@ def _outcome_table(
 
 def _outcome_cells(row: Row, width: int) -> tuple[Text, ...]:
     fate = Text(row.fate, style=_FATES.get(row.fate, ""))
-    return path_cell(row.path, width), Text(plain(row.kind)), Text(row.channels), fate, Text(plain(row.why))
+    return path_cell(row.path, width), Text(one_line(row.kind)), Text(row.channels), fate, Text(one_line(row.why))
 
 
 def _record_table(console: Console, norms: Sequence[NormRecord]) -> None:
@@ -161,7 +162,7 @@ def _weight_norm_table(console: Console, records: Sequence[WeightNormRecord]) ->
         return
     width = path_width(console, [record.path for record in records])
     console.print()
-    cells = [(path_cell(each.path, width), Text(plain(each.layout)), Text(_scope(each))) for each in records]
+    cells = [(path_cell(each.path, width), Text(one_line(each.layout)), Text(_scope(each))) for each in records]
     show_table(console, ("weight", "stored as", "one norm for"), cells)
 
 
@@ -189,8 +190,8 @@ def _by_path(console: Console, title: str, findings: Sequence[tuple[str, str]]) 
         return
     section(console, title, style="bold yellow")
     for words in dict.fromkeys(words for _, words in findings):
-        paths = [plain(path) for path, each in findings if each == words]
-        text = Text.assemble((listed(paths), "bold"), f": {plain(words)}")
+        paths = [one_line(path) for path, each in findings if each == words]
+        text = Text.assemble((shortened(paths, 4), "bold"), f": {one_line(words)}")
         show(console, Padding(text, (0, 0, 0, 2)))
 
 
@@ -202,7 +203,7 @@ def _timings(console: Console, seconds: Sequence[tuple[str, float]]) -> None:
 
 def _files(console: Console, files: Sequence[Path]) -> None:
     for position, path in enumerate(files):
-        words = Text.assemble((f"{'' if position else 'wrote':<11}", "bold"), f"{plain(path)}  ({size(path)})")
+        words = Text.assemble((f"{'' if position else 'wrote':<11}", "bold"), f"{one_line(path)}  ({size(path)})")
         console.print(words, soft_wrap=True)
 
 
@@ -216,4 +217,4 @@ def _fold_summary(folding: Folding) -> Text:
 
 
 def _name(path: Path) -> str:
-    return plain(path.name or path)
+    return one_line(path.name or path)

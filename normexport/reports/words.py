@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from normexport.text import one_line, shortened
 
 #: Titles of what a file can hold, by `Checkpoint.source`.
 SOURCES = {
@@ -15,23 +17,11 @@ SOURCES = {
 }
 
 
-def plain(text: object) -> str:
-    """One line without control characters: a tensor name out of a file must not steer the terminal."""
-    line = " ".join(str(text).split())
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
-
-
 def count(number: int, noun: str) -> str:
     """ "1 norm", "53 norms", "3 boundaries"."""
     if number == 1:
         return f"1 {noun}"
     return f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"
-
-
-def listed(items: Sequence[str], most: int = 4) -> str:
-    """ "a, b, c", and how many more there are beyond `most`."""
-    shown = ", ".join(items[:most])
-    return f"{shown} and {len(items) - most} more" if len(items) > most else shown
 
 
 def broken(path: str, width: int) -> str:
@@ -54,7 +44,7 @@ def changed_operators(before: Mapping[str, int], after: Mapping[str, int]) -> st
     """ "RunningNorm 53 → 0, Add 16 → 17": only what changed, what went away first, at most six."""
     names = [name for name in {**before, **after} if before.get(name, 0) != after.get(name, 0)]
     names.sort(key=lambda name: after.get(name, 0) - before.get(name, 0))
-    return listed([f"{plain(name)} {before.get(name, 0)} → {after.get(name, 0)}" for name in names], most=6)
+    return shortened([f"{one_line(name)} {before.get(name, 0)} → {after.get(name, 0)}" for name in names], most=6)
 
 
 def size(path: Path) -> str:

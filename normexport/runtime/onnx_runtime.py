@@ -17,6 +17,7 @@ from normexport.runtime import ort_library
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked, port
 from normexport.runtime.baseline_weights import jittered
 from normexport.runtime.memory import release_memory
+from normexport.text import first_line
 
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # the others drop "tensor(...)" alone
 _CHECK = "check it with onnx.checker"
@@ -83,7 +84,7 @@ class OnnxRuntime:
         try:
             values = dict(zip(names, self._session.run(names, arrays), strict=True))
         except Exception as error:  # the bindings raise their own kinds, all derived from Exception
-            cause = f"can't run on these inputs ({_first_line(error)})"
+            cause = f"can't run on these inputs ({first_line(error, 300)})"
             raise UsageError(self.name, cause, "check the input shapes") from error
         if sink is None:
             return values
@@ -111,7 +112,7 @@ class OnnxRuntime:
         try:
             return self._ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # as above
-            cause = f"ONNX Runtime can't load it ({_first_line(error)})"
+            cause = f"ONNX Runtime can't load it ({first_line(error, 300)})"
             lacks = "NOT_IMPLEMENTED" in str(error) or "bfloat16" in str(error)
             remedy = "it lacks that operator for this type: convert the model to float32" if lacks else _CHECK
             raise FoldError(self._model.graph.name or "model", cause, remedy) from error
@@ -137,7 +138,3 @@ def _port(item: Any, shapeless: bool) -> Port:
     if dtype not in np.sctypeDict:
         raise UsageError(f"input {item.name}", f"is of type {item.type}", "feed tensors of numpy's types only")
     return Port(item.name, dtype) if shapeless else port(item.name, item.shape, dtype)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from normexport import norms, plugins
 from normexport.errors import MissingComponent
 from normexport.plugins.kernels import ABI_VERSION
+from normexport.text import first_line
 
 
 def library_for(model: ir.Model) -> Path | None:
@@ -41,7 +42,7 @@ def register(options: Any, library: Path) -> None:
     try:
         options.register_custom_ops_library(str(library))
     except Exception as error:  # the bindings raise their own kinds
-        raise _unusable(library, f"ONNX Runtime does not take it ({str(error).strip().splitlines()[0]})") from error
+        raise _unusable(library, f"ONNX Runtime does not take it ({first_line(error)})") from error
 
 
 def _unusable(library: Path, cause: str) -> MissingComponent:

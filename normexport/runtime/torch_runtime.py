@@ -22,6 +22,7 @@ from normexport.runtime.baseline_sums import StraightSums
 from normexport.runtime.baseline_weights import jitter_module
 from normexport.runtime.control_flow import uncompiled
 from normexport.runtime.float64_torch import InFloat64, convert_small, shared_copy
+from normexport.text import first_line
 
 _CALL_SUFFIX = re.compile(r"@\d+$")  # torch.export.unflatten names a module's later, differing calls path@1
 
@@ -89,7 +90,7 @@ class TorchRuntime:
                 # Some composite operators (lstm, prelu) compare dtypes before they dispatch: convert all.
                 self._model.double()
                 return self.run(feeds, capture, sink)
-            cause = f"the model does not run on these inputs ({_first_line(error)})"
+            cause = f"the model does not run on these inputs ({first_line(error)})"
             raise UsageError(self.name, cause, "check the input shapes and types") from error
 
     def _run(self, tensors: list[torch.Tensor], capture: Collection[str], sink: Sink | None) -> dict[str, Array]:
@@ -184,7 +185,7 @@ def flat_module(program: ExportedProgram) -> nn.Module:
     try:
         return program.module()
     except Exception as error:  # setattr, exec of what torch.fx writes: KeyError, SyntaxError, TypeError, ...
-        cause = f"can't be made a module by PyTorch ({_first_line(error)})"
+        cause = f"can't be made a module by PyTorch ({first_line(error)})"
         raise CheckpointError(
             "the exported program", cause, "rename that part of the model, or export it again"
         ) from error
@@ -249,7 +250,3 @@ def _has_narrow(model: nn.Module) -> bool:
 def _parameters_and_buffers(model: nn.Module) -> Iterator[torch.Tensor]:
     yield from model.parameters()
     yield from model.buffers()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -8,7 +8,8 @@ import pytest
 from report import samples
 
 from normexport.reports import Conversion, Operators
-from normexport.reports.words import broken, changed_operators, count, listed, plain, size, tally
+from normexport.reports.words import broken, changed_operators, count, size, tally
+from normexport.text import one_line, shortened
 
 
 @pytest.mark.parametrize(
@@ -34,8 +35,8 @@ def test_only_changed_operators_are_named_and_the_greatest_loss_comes_first():
 
 
 def test_lists_say_how_many_they_leave_out():
-    assert listed(["a", "b", "c"], most=2) == "a, b and 1 more"
-    assert listed(["a", "b"], most=2) == "a, b"
+    assert shortened(["a", "b", "c"], most=2) == "a, b and 1 more"
+    assert shortened(["a", "b"], most=2) == "a, b"
 
 
 def test_tallies_count_only_where_there_is_more_than_one():
@@ -52,7 +53,7 @@ def test_sizes_are_decimal(number, words, tmp_path):
 
 
 def test_text_becomes_one_printable_line():
-    assert plain("a\nb\t c\x1b[0m\u202e") == "a b c\\x1b[0m\\u202e"
+    assert one_line("a\nb\t c\x1b[0m\u202e") == "a b c\\x1b[0m\\u202e"
 
 
 def test_a_conversion_is_plain_json():

@@ -71,7 +71,7 @@ class Failure:
 
 def report(error: Exception, as_json: bool, debug: bool) -> int:
     """Tell the user; returns the exit code."""
-    from normexport.reports.words import plain
+    from normexport.text import one_line
 
     failure = Failure.of(error)
     if debug:
@@ -80,9 +80,9 @@ def report(error: Exception, as_json: bool, debug: bool) -> int:
         with contextlib.suppress(OSError):  # a full disk is told by the exit code alone
             print_json(failure.as_dict())
         return failure.exit_code
-    remedy = f"; {plain(failure.remedy)}" if failure.remedy else ""
+    remedy = f"; {one_line(failure.remedy)}" if failure.remedy else ""
     line = Text.assemble(
-        ("error: ", "bold red"), (plain(failure.place), "bold"), f": {plain(failure.cause)}", (remedy, "cyan")
+        ("error: ", "bold red"), (one_line(failure.place), "bold"), f": {one_line(failure.cause)}", (remedy, "cyan")
     )
     error_console().print(line, soft_wrap=True)
     return failure.exit_code

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from normexport.checkpoint.pickles.inert import BadPickle, Call, Dict, Name, Persistent, text_of, whole
 from normexport.checkpoint.pickles.rebuilder import Rebuilder
 from normexport.checkpoint.pickles.storages import Storage
+from normexport.text import first_line
 
 #: Types and ways of quantising by the name that pickles have for them.
 DTYPES = {f"torch.{name}": value for name, value in vars(torch).items() if isinstance(value, torch.dtype)}
@@ -100,7 +101,7 @@ def sparse(rebuilder: Rebuilder, call: Call) -> Tensor:
             make = torch.sparse_compressed_tensor
             made = make(*parts, size, layout=layout, check_invariants=True)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise BadPickle(f"a sparse tensor in it contradicts itself ({str(error).splitlines()[0][:100]})") from None
+        raise BadPickle(f"a sparse tensor in it contradicts itself ({first_line(error, 100)})") from None
     return made
 
 

@@ -24,7 +24,7 @@ from normexport.errors import CheckpointError
 from normexport.garbage import without_collection
 from normexport.io.limits import memory_allowance
 from normexport.io.zip_archive import BadArchive, ZipArchive
-from normexport.text import printable, shortened
+from normexport.text import first_line, printable, shortened
 
 _TRUST = "pass --trust if you trust its author, or give a state_dict with --model"
 _FLOAT = ("holds quantised layers", "give the float network that was quantised")
@@ -78,19 +78,14 @@ def _trusted(path: Path) -> Any:
     except (ModuleNotFoundError, AttributeError) as error:
         raise CheckpointError(
             str(path),
-            f"needs code that can't be imported here ({_first_line(error)})",
+            f"needs code that can't be imported here ({_described(error)})",
             "run in the folder of that code, or give a state_dict with --model",
         ) from error
     # A damaged pickle can raise anything: UnpicklingError, EOFError, KeyError, UnicodeDecodeError, ...
     except Exception as error:
         raise CheckpointError(
-            str(path), f"can't be read ({_first_line(error)})", "it is damaged, or not from torch.save"
+            str(path), f"can't be read ({_described(error)})", "it is damaged, or not from torch.save"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:160]}" if text else type(error).__name__
 
 
 def _read(path: Path) -> Any:
@@ -182,3 +177,8 @@ def _refuse_unknown(path: Path, pickle: Pickle) -> None:
                 raise CheckpointError(str(path), f"{words} ({printable(name, 80)})", remedy)
     named = shortened([printable(name, 80) for name in unknown], 4)
     raise CheckpointError(str(path), f"would run code to be loaded: {named}", _TRUST)
+
+
+def _described(error: BaseException) -> str:
+    """Its class, and what it says."""
+    return f"{type(error).__name__}: {first_line(error, 160)}" if str(error).strip() else type(error).__name__

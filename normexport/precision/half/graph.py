@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from normexport import norms
 from normexport.graphs.names import Names
-from normexport.graphs.nodes import op
+from normexport.graphs.nodes import drop_unread_initializers, op
 from normexport.graphs.shapes import Shapes
 from normexport.precision.half.angles import float32_nodes
 from normexport.precision.half.types import (
@@ -78,7 +78,7 @@ def to_half(model: ir.Model, config: HalfConfig | None = None) -> ir.Model:
     for node in list(copy.graph):
         _convert(node, work)
     _restore_outputs(work)
-    _drop_unread(work)
+    drop_unread_initializers(work.graph)
     return copy
 
 
@@ -164,12 +164,6 @@ def _restore_outputs(work: _Conversion) -> None:
         value.name = work.names.fresh(f"{name}_{work.config.dtype if is_half else 'float32'}")
         work.graph.outputs[index] = replaced[value] = inner
         inner.name = name
-
-
-def _drop_unread(work: _Conversion) -> None:
-    for name, value in list(work.graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
-            del work.graph.initializers[name]
 
 
 def _is_float(value: ir.Value, work: _Conversion) -> bool:

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from normexport.folding.per_channel import listed
 from normexport.graphs.node_metadata import FOLDED, module_path
 from normexport.graphs.nodes import name_of, op
 from normexport.precision.half.types import HALVES, halved_weights, nodes_in_half, opset_for
 from normexport.runtime import Array, Feeds, OnnxRuntime
+from normexport.text import bracketed
 
 #: Largest finite number of each half type.
 LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}
@@ -118,6 +118,6 @@ def _losses_of(tensor: str, path: str, array: Float64s, dtype: str) -> list[Weig
         channels = tuple(int(channel) for channel in np.flatnonzero(where))
         if channels:
             does = f"overflow {dtype} (up to {peak[where].max():.3g})" if kind == "overflow" else _FLUSHED.format(dtype)
-            message = f"channels {listed(list(channels))} of {tensor} {does}"
+            message = f"channels {bracketed(list(channels))} of {tensor} {does}"
             found.append(WeightLoss(tensor, path, kind, channels, message))
     return found

@@ -26,7 +26,7 @@ import onnx_ir as ir
 from normexport import norms
 from normexport.errors import FoldError
 from normexport.folding.integer_norms import Absorbed, absorb_norms
-from normexport.graphs.nodes import label, op, optional
+from normexport.graphs.nodes import drop_unread_initializers, label, op, optional
 from normexport.norms.bodies import attach_bodies
 from normexport.precision.half.search import group_of
 from normexport.precision.int8.insert import DIRECT, Activations, insert_pairs, is_stored
@@ -73,7 +73,7 @@ def quantize(
         drop_pairs_before_relu(quantized)
         drop_pairs_before_add(quantized)
     absorbed, outcomes = absorb_norms(quantized)
-    _drop_unread(absorbed.graph)
+    drop_unread_initializers(absorbed.graph)
     attach_bodies(absorbed)
     absorbed.ir_version = model.ir_version
     absorbed.producer_name, absorbed.producer_version = model.producer_name, model.producer_version
@@ -133,10 +133,3 @@ def _relu_behind(node: ir.Node) -> ir.Node | None:
     uses = list(node.outputs[0].uses())
     alone = len(uses) == 1 and op(uses[0].node) == "Relu" and not node.outputs[0].is_graph_output()
     return uses[0].node if alone else None
-
-
-def _drop_unread(graph: ir.Graph) -> None:
-    """Take out scales and zero points of pairs that went."""
-    for name, value in list(graph.initializers.items()):
-        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
-            del graph.initializers[name]

@@ -10,8 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.errors import NormExportError, UsageError
-from normexport.runtime.float64.registry import Call, Kernel, Unsupported, Value
+from normexport.runtime.float64.registry import Call, Kernel, Value
 from normexport.runtime.float64.types import array_of
+from normexport.text import first_line
 
 #: Called with each value as it is computed.
 Watch = Callable[[ir.Value, Value], None]
@@ -120,7 +121,7 @@ def _results(step: Step, frame: Frame) -> tuple[Value, ...]:
     except NormExportError:
         raise
     except Exception as error:  # numpy, torch and the functions raise many kinds; all concern these inputs
-        cause = f"can't compute this ({_first_line(error)})"
+        cause = f"can't compute this ({first_line(error)})"
         raise UsageError(step.place, cause, "check the input shapes") from error
     results = results if isinstance(results, tuple) else (results,)
     return tuple(np.asarray(each) if isinstance(each, np.generic) else each for each in results)
@@ -150,9 +151,3 @@ def _reads(step: Step) -> list[ir.Value]:
 
 def _constant(stored: Any) -> Value:
     return stored if isinstance(stored, np.ndarray) else array_of(stored)
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, Unsupported):
-        return str(error)
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -16,6 +16,7 @@ from normexport.runtime.base import Array, Feeds, Port, Sink, checked, port
 from normexport.runtime.float64.compile import program_of
 from normexport.runtime.float64.registry import Value
 from normexport.runtime.float64.types import held_as, rounded
+from normexport.text import first_line
 
 
 class Float64Runtime:
@@ -54,7 +55,7 @@ class Float64Runtime:
         except NormExportError:
             raise
         except Exception as error:  # a model in memory can be put together in any way
-            cause = f"the graph can't be read ({(str(error).strip() or type(error).__name__).splitlines()[0][:200]})"
+            cause = f"the graph can't be read ({first_line(error)})"
             raise FoldError(opened.graph.name or "model", cause, "check it with onnx.checker") from error
         self.inputs = tuple(_port(value) for value in self._program.inputs)
         self.input_names = tuple(each.name for each in self.inputs)
