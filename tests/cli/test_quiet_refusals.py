@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import warnings
 
 import pytest
 import torch
@@ -43,7 +44,9 @@ def sparse():
 """
 
 
-@pytest.mark.parametrize(("name", "code"), [("data_dependent", 4), ("talkative", 4), ("sparse", 4), ("leaving", 2)])
+@pytest.mark.parametrize(
+    ("name", "code"), [("data_dependent", 4), ("talkative", 4), ("sparse", 4), ("leaving", 2)]
+)
 def test_a_refusal_is_one_line_with_no_graph_and_no_word_of_the_model(tmp_path, name, code):
     (tmp_path / "quiet_nets.py").write_text(_NETS)
     linear = nn.Linear(4, 4)
@@ -55,3 +58,19 @@ def test_a_refusal_is_one_line_with_no_graph_and_no_word_of_the_model(tmp_path, 
     assert done.stderr.startswith("error: ")
     assert not done.stdout
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+class Grid(nn.Module):
+    """Its operator warns, in C++, that it is called without `indexing`."""
+
+    def forward(self, x):
+        return torch.meshgrid(x[0], x[0])[0]
+
+
+def test_a_warning_of_an_operator_in_a_program_is_not_seen(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(torch.export.export(Grid(), (torch.zeros(2, 4),)), tmp_path / "grid.pt2")
+    words = command("convert", "grid.pt2", "-o", "out", "--json")
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -24,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / folder) for folder in (".", "tools", "tests")]
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as the command line sets it
 
 from fuzz import campaign, commands, formats  # noqa: E402  (after the paths)
 from fuzz.campaign import Outcome  # noqa: E402

@@ -8,6 +8,7 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until signals are listened to, Ctrl-C ends this without a traceback
 
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +16,10 @@ from typing import Any
 
 from normexport.errors import UsageError
 from normexport_cli import stopping
+
+
+#: Where an operator of PyTorch warns and then fails, its C++ writes the warning to stderr past everything in Python.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def main() -> None:
