@@ -29,9 +29,9 @@ tests: $(STAMP) plugins
 
 # The numbers of docs/measurements.md; minutes, on an otherwise idle machine.
 benchmarks: $(STAMP) plugins
-	PYTHONPATH=tests $(BIN)/python benchmarks/fold_resnet50.py
-	PYTHONPATH=tests $(BIN)/python benchmarks/convert_resnet50.py
-	PYTHONPATH=tests $(BIN)/python benchmarks/live_resnet50.py
+	PYTHONPATH=. $(BIN)/python benchmarks/fold_resnet50.py
+	PYTHONPATH=. $(BIN)/python benchmarks/convert_resnet50.py
+	PYTHONPATH=. $(BIN)/python benchmarks/live_resnet50.py
 
 # On a machine with an NVIDIA GPU, nvcc and torch; installs nothing. Writes build/gpu-report.md.
 gpu-check:
@@ -45,19 +45,19 @@ tsan: $(STAMP)
 EXAMPLES ?= 2000
 SEED ?= 0
 soak: $(STAMP)
-	PYTHONPATH=tests $(BIN)/python benchmarks/fold_soak.py --examples $(EXAMPLES) --seed $(SEED)
+	PYTHONPATH=. $(BIN)/python benchmarks/fold_soak.py --examples $(EXAMPLES) --seed $(SEED)
 
 # Random networks of all operators through fold, half precision and int8: make random COUNT=2000 SEED=1 WHAT="fp16 int8"
 WHAT ?= fold fp16 fp16-io bf16 int8 int8-symmetric
 random: $(STAMP)
-	$(TEST_ENV) PYTHONPATH=tests $(BIN)/python -m precision.random_campaign $(WHAT) --count $(COUNT) --seed $(SEED)
+	$(TEST_ENV) $(BIN)/python -m tests.precision.random_campaign $(WHAT) --count $(COUNT) --seed $(SEED)
 
 # Files nobody trusts, mutated, through the command line: make fuzz COUNT=10000 SEED=1 FORMATS="pt2 onnx"; an hour or two
 # a format at 10,000. Failures land in build/fuzz.
 COUNT ?= 500
 FORMATS ?= pt pt2 onnx npz json image capsule
 fuzz: $(STAMP)
-	$(TEST_ENV) PYTHONPATH=tests $(BIN)/python -m fuzz --count $(COUNT) --seed $(SEED) $(addprefix --format ,$(FORMATS))
+	$(TEST_ENV) $(BIN)/python -m tests.fuzz --count $(COUNT) --seed $(SEED) $(addprefix --format ,$(FORMATS))
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

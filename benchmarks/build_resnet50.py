@@ -1,6 +1,6 @@
 """What `normexport build` costs beside TensorRT's own parse and build, on a folded ResNet-50; no GPU.
 
-    PYTHONPATH=tests python benchmarks/build_resnet50.py
+    PYTHONPATH=. python benchmarks/build_resnet50.py
 
 Bare: a process that starts another, which parses, builds for sm89 and writes the plan with tensorrt_rtx alone. Both are
 timed in turn, start of Python included. Before each run a process touches as much memory as a build takes: a virtual
@@ -18,11 +18,11 @@ import time
 from pathlib import Path
 
 import torch
-from models.resnet import randomise_statistics, resnet50
 
 import normexport
 from normexport import nn as nxn
 from normexport.engine import read_manifest
+from tests.models.resnet import randomise_statistics, resnet50
 
 SIZE = 224
 SHAPES = {"--minShapes": 1, "--optShapes": 8, "--maxShapes": 32}

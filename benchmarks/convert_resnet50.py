@@ -1,6 +1,6 @@
 """What `convert` costs beside a bare `torch.onnx.export`, and how fast what it writes is. ResNet-50, L1 norms.
 
-    PYTHONPATH=tests python benchmarks/convert_resnet50.py [--rounds 3] [--size 224]
+    PYTHONPATH=. python benchmarks/convert_resnet50.py [--rounds 3] [--size 224]
 
 Every conversion and every export is a process of its own (so that peak memory means something), in turn:
 both build the network, read the same kind of state_dict and write one ONNX file; `convert` also folds 53 norms
@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PATHS = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
+PATHS = f"import sys; sys.path[:0] = [{str(ROOT)!r}]\n"
 
 MEASURE = """
 import json, resource, time
@@ -33,7 +33,7 @@ def done(start):
 
 PREPARE = """
 import torch
-from models.resnet import randomise_statistics, resnet50
+from tests.models.resnet import randomise_statistics, resnet50
 from normexport import nn as nxn
 for name, norm in (("l1", nxn.L1BatchNorm2d), ("bn", torch.nn.BatchNorm2d)):
     torch.manual_seed(0)
@@ -52,7 +52,7 @@ done(start)
 BARE = """
 import logging, warnings
 import torch, torch.onnx, onnxscript
-from models.resnet import resnet50
+from tests.models.resnet import resnet50
 logging.getLogger("torch.onnx").setLevel(logging.CRITICAL)
 warnings.simplefilter("ignore")
 start = time.perf_counter()
@@ -67,7 +67,7 @@ done(start)
 """
 
 FACTORY = """
-from models.resnet import resnet50
+from tests.models.resnet import resnet50
 from normexport import nn
 def build():
     return resnet50(nn.L1BatchNorm2d)

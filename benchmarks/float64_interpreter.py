@@ -22,7 +22,8 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 def export(path: Path) -> None:
     """The network with its norms unfolded: every operator that the interpreter has to compute."""
     import torch
-    from models.resnet import resnet50
+
+    from tests.models.resnet import resnet50
 
     torch.manual_seed(0)
     net = resnet50(torch.nn.BatchNorm2d).eval()
@@ -67,8 +68,8 @@ def _resident(field: str) -> float:
 
 def main() -> None:
     batch = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-    places = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    places = str(ROOT)
+    sys.path[:0] = [str(ROOT)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "resnet50.onnx"
         export(path)

@@ -1,6 +1,6 @@
 """Seconds that `fold` takes on the naive export of a ResNet-50 with L1 norms: 53 Conv, 212 norm nodes.
 
-PYTHONPATH=tests python benchmarks/fold_resnet50.py [--repeat 5]
+PYTHONPATH=. python benchmarks/fold_resnet50.py [--repeat 5]
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import time
 from collections import Counter
 
 import torch
-from models.original import NaiveL1BatchNorm2d
-from models.resnet import randomise_statistics, resnet50
 
 from normexport.folding import fold
+from tests.models.original import NaiveL1BatchNorm2d
+from tests.models.resnet import randomise_statistics, resnet50
 
 TARGET = 3.0
 

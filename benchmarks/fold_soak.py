@@ -1,6 +1,6 @@
 """Fold many random networks and check every claim on each; failing seeds are printed and can be run alone.
 
-PYTHONPATH=tests python benchmarks/fold_soak.py --examples 20000 --seed 0
+PYTHONPATH=. python benchmarks/fold_soak.py --examples 20000 --seed 0
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import time
 import traceback
 from collections import Counter
 
-from passes import torch_eval
-from passes.choices import SeededChoices
-from passes.claims import by_reference, check_fold
-from passes.random_graphs import random_feeds, random_model
+from tests.folding import torch_eval
+from tests.folding.choices import SeededChoices
+from tests.folding.claims import by_reference, check_fold
+from tests.folding.random_graphs import random_feeds, random_model
 
 
 def main() -> int:

@@ -19,9 +19,7 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from models.resnet import resnet50  # noqa: E402
+sys.path[:0] = [str(ROOT)]
 
 from normexport import onnx_export  # noqa: E402
 from normexport.folding import fold  # noqa: E402
@@ -31,6 +29,7 @@ from normexport.precision.int8.calibration import calibrate, read_calibration  #
 from normexport.precision.int8.quantise import quantize  # noqa: E402
 from normexport.precision.samples import batches_of  # noqa: E402
 from normexport.runtime import OnnxRuntime  # noqa: E402
+from tests.models.resnet import resnet50  # noqa: E402
 
 SPEC = InputSpec("input", (3, 224, 224))
 

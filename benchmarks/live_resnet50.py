@@ -1,6 +1,6 @@
 """What the custom-op library saves end to end: ResNet-50 whose 53 norms compute their statistics at inference.
 
-    PYTHONPATH=tests python benchmarks/live_resnet50.py [--kind l1] [--batch 8] [--size 224] [--rounds 12] [--threads 2]
+    PYTHONPATH=. python benchmarks/live_resnet50.py [--kind l1] [--batch 8] [--size 224] [--rounds 12] [--threads 2]
 
 ONNX Runtime runs the same file twice in one process, in turn: once with the library, once on the bodies in the file.
 Medians of milliseconds. The floor is the same file with every norm left out: what is above it, norms cost. Outputs are
@@ -25,11 +25,11 @@ import onnx
 def export(kind: str, size: int, path: Path) -> None:
     """ResNet-50 with live norms of `kind`, random weights."""
     import torch
-    from models.resnet import randomise_statistics, resnet50
 
     import normexport
     from normexport import nn as nxn
     from normexport.norms import KINDS
+    from tests.models.resnet import randomise_statistics, resnet50
 
     torch.manual_seed(0)
     live = getattr(nxn, f"{KINDS[kind].title}BatchNorm2d")

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from capsule import sealed_net
 
 import normexport
 from normexport import capsule
 from normexport.reports import Conversion
+from tests.capsule import sealed_net
 
 
 @dataclass(frozen=True)

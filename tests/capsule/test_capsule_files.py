@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from capsule import sealed_net
 
 from normexport import capsule
 from normexport.capsule.sampling import places, shares
 from normexport.errors import UsageError
 from normexport.io import numpy_files
+from tests.capsule import sealed_net
 
 ROOT = Path(__file__).parents[2]
 

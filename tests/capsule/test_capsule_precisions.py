@@ -7,7 +7,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from capsule import sealed_net
 from onnx import numpy_helper
 
 import normexport
@@ -16,6 +15,7 @@ from normexport.capsule import Signal, Within
 from normexport.errors import UsageError
 from normexport.precision import Half, Int8
 from normexport.verdicts import Verdict
+from tests.capsule import sealed_net
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from checkpoint.program_archives import DYNAMIC
-from checkpoint.support import exported, l1_trained
+
+from tests.checkpoint.program_archives import DYNAMIC
+from tests.checkpoint.support import exported, l1_trained
 
 
 @pytest.fixture(scope="session")

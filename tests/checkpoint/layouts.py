@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 
 import torch
-from checkpoint.observers import QuantMeasure, QuantMeasureRange, quantize
 from torch import nn
+
+from tests.checkpoint.observers import QuantMeasure, QuantMeasureRange, quantize
 
 
 def c(n):

@@ -8,7 +8,8 @@ import zipfile
 from pathlib import Path
 
 import torch
-from checkpoint.support import refused
+
+from tests.checkpoint.support import refused
 
 DYNAMIC = ({0: torch.export.Dim("batch", min=1, max=512), 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO},)
 

@@ -8,12 +8,12 @@ import os
 import numpy as np
 import pytest
 import torch
-from checkpoint.layouts import Net
 from torch import nn
 
 import normexport.nn as nxnn
 from normexport.checkpoint import load
 from normexport.errors import CheckpointError
+from tests.checkpoint.layouts import Net
 
 IMAGES = torch.randn(4, 3, 7, 7, generator=torch.Generator().manual_seed(7))
 

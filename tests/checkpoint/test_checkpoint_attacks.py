@@ -10,13 +10,13 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from checkpoint import pickle_parts as parts
-from checkpoint.support import Payload, refused, save
 from torch import nn
 
 import normexport
 from normexport.checkpoint import load
 from normexport.checkpoint.pickles.unpickle import unpickle
+from tests.checkpoint import pickle_parts as parts
+from tests.checkpoint.support import Payload, refused, save
 
 MAKE = (os.mkdir.__module__, "mkdir")
 HONEST = parts.mapping(w=parts.tensor())

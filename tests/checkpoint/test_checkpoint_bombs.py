@@ -9,12 +9,12 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from checkpoint import pickle_parts as parts
-from checkpoint.support import refused, save
 from torch import nn
 
 from normexport.checkpoint import load
 from normexport.checkpoint.pickles.machine import MOST_IN_MEMO, MOST_INSTRUCTIONS, MOST_OBJECTS
+from tests.checkpoint import pickle_parts as parts
+from tests.checkpoint.support import refused, save
 
 LIST, RANGE, BYTES = (parts.name("__builtin__", word) for word in ("list", "range", "bytes"))
 LINEAR = parts.name("torch.nn.modules.linear", "Linear")

@@ -6,9 +6,16 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from checkpoint import layouts
-from checkpoint.layouts import NORMS, Net, trained
-from checkpoint.support import (
+from hypothesis import given, settings
+from torch import nn
+
+import normexport.nn as nxnn
+from normexport.checkpoint import DIALECTS, dialects, inspect_state, load, read_state
+from normexport.checkpoint.recognise import Stored
+from normexport.errors import CheckpointError, UsageError
+from tests.checkpoint import layouts
+from tests.checkpoint.layouts import NORMS, Net, trained
+from tests.checkpoint.support import (
     IMAGES,
     assert_same,
     batch_norm_net,
@@ -19,13 +26,6 @@ from checkpoint.support import (
     refused,
     save,
 )
-from hypothesis import given, settings
-from torch import nn
-
-import normexport.nn as nxnn
-from normexport.checkpoint import DIALECTS, dialects, inspect_state, load, read_state
-from normexport.checkpoint.recognise import Stored
-from normexport.errors import CheckpointError, UsageError
 
 IDS = [f"{cls.__name__}{options or ''}" for cls, options, _, _ in NORMS]
 by_layout = pytest.mark.parametrize(("cls", "options", "dialect", "kind"), NORMS, ids=IDS)

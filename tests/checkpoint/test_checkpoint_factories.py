@@ -7,7 +7,12 @@ import sys
 
 import pytest
 import torch
-from checkpoint.support import (
+from torch import nn
+
+import normexport
+from normexport.checkpoint import load
+from normexport.errors import CheckpointError, UsageError
+from tests.checkpoint.support import (
     assert_same,
     batch_norm_net,
     forward,
@@ -18,11 +23,6 @@ from checkpoint.support import (
     refused,
     save,
 )
-from torch import nn
-
-import normexport
-from normexport.checkpoint import load
-from normexport.errors import CheckpointError, UsageError
 
 
 @pytest.fixture

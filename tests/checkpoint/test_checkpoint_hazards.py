@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from checkpoint import layouts
-from checkpoint.layouts import Net, trained
-from checkpoint.support import (
+from torch import nn
+
+import normexport.nn as nxnn
+from normexport.checkpoint import load
+from tests.checkpoint import layouts
+from tests.checkpoint.layouts import Net, trained
+from tests.checkpoint.support import (
     IMAGES,
     assert_same,
     batch_norm_net,
@@ -18,10 +22,6 @@ from checkpoint.support import (
     refused,
     save,
 )
-from torch import nn
-
-import normexport.nn as nxnn
-from normexport.checkpoint import load
 
 NAN = float("nan")
 

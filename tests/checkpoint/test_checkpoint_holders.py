@@ -7,9 +7,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from checkpoint import layouts
-from checkpoint.layouts import Net, trained
-from checkpoint.support import (
+from torch import nn
+
+from normexport.checkpoint import load
+from tests.checkpoint import layouts
+from tests.checkpoint.layouts import Net, trained
+from tests.checkpoint.support import (
     assert_same,
     batch_norm_net,
     forward,
@@ -20,9 +23,6 @@ from checkpoint.support import (
     refused,
     save,
 )
-from torch import nn
-
-from normexport.checkpoint import load
 
 
 def _under(prefix, state):

@@ -7,7 +7,6 @@ import warnings
 
 import pytest
 import torch
-from checkpoint.support import refused, save
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
@@ -16,6 +15,7 @@ from normexport.checkpoint import load
 from normexport.checkpoint.pickles.layer_attributes import ATTRIBUTES
 from normexport.checkpoint.pickles.rebuild_modules import module_classes
 from normexport.checkpoint.pickles.unpickle import unpickle
+from tests.checkpoint.support import refused, save
 
 #: Arguments that make one of every layer, by their names.
 GIVEN = {

@@ -8,18 +8,12 @@ import zipfile
 
 import pytest
 import torch
-from checkpoint import layouts
-from checkpoint.support import (
-    IMAGES,
-    Payload,
-    exported,
-    l1_trained,
-    refused,
-)
 from torch import nn
 
 import normexport.nn as nxnn
 from normexport.checkpoint import load
+from tests.checkpoint import layouts
+from tests.checkpoint.support import IMAGES, Payload, exported, l1_trained, refused
 
 
 def test_program_loads_whatever_its_suffix(tmp_path):

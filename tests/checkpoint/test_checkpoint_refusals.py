@@ -9,19 +9,12 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from checkpoint import layouts
-from checkpoint.layouts import Net, trained
-from checkpoint.support import (
-    IMAGES,
-    batch_norm_net,
-    exported,
-    l1_trained,
-    refused,
-    save,
-)
 
 from normexport.checkpoint import load
 from normexport.errors import UsageError
+from tests.checkpoint import layouts
+from tests.checkpoint.layouts import Net, trained
+from tests.checkpoint.support import IMAGES, batch_norm_net, exported, l1_trained, refused, save
 
 
 def test_missing_file_is_a_usage_error(tmp_path):
@@ -121,7 +114,7 @@ def test_trusted_file_whose_code_is_gone_says_so(tmp_path):
     data = file.read_bytes()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(file, "w") as new:
         for name in old.namelist():
-            new.writestr(name, old.read(name).replace(b"checkpoint.layouts", b"checkpoint.absents"))
+            new.writestr(name, old.read(name).replace(b"tests.checkpoint.layouts", b"checkpoint.absents"))
     message = refused(file, trust=True)
     assert "needs code that can't be imported here (ModuleNotFoundError" in message
 

@@ -229,7 +229,7 @@ def test_tied_parameters_of_a_module_stay_tied(tmp_path):
 
 def test_files_of_python_2_open(tmp_path):
     """Their text is bytes (SHORT_BINSTRING), and an OrderedDict lists its entries."""
-    from checkpoint import pickle_parts as parts
+    from tests.checkpoint import pickle_parts as parts
 
     def old(value):
         return b"U" + bytes([len(value)]) + value.encode()

@@ -12,9 +12,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from checkpoint import layouts
-from checkpoint.layouts import Net, trained
-from checkpoint.support import (
+from torch import nn
+
+from normexport.checkpoint import load, read_state
+from tests.checkpoint import layouts
+from tests.checkpoint.layouts import Net, trained
+from tests.checkpoint.support import (
     Payload,
     assert_same,
     batch_norm_net,
@@ -26,9 +29,6 @@ from checkpoint.support import (
     refused,
     save,
 )
-from torch import nn
-
-from normexport.checkpoint import load, read_state
 
 
 def _old_weight_norm(layer):
@@ -80,7 +80,7 @@ def test_module_in_the_old_file_format_needs_trust(tmp_path):
 def test_module_of_other_classes_is_refused_by_name_and_loads_with_trust(tmp_path):
     net = Net(trained(layouts.LpNormL1(6)))
     message = refused(save(tmp_path / "m.pt", net))
-    assert "would run code to be loaded: checkpoint.layouts.LpNormL1, checkpoint.layouts.Net;" in message
+    assert "would run code to be loaded: tests.checkpoint.layouts.LpNormL1, tests.checkpoint.layouts.Net;" in message
     assert "pass --trust" in message
     checkpoint = load(tmp_path / "m.pt", trust=True)
     assert only_norm(checkpoint).dialect == "lp-norm"

@@ -6,11 +6,11 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from checkpoint.support import refused, save
 from torch import nn
 
 import normexport.nn as nxnn
 from normexport.checkpoint import load
+from tests.checkpoint.support import refused, save
 
 
 class Three(nn.Module):

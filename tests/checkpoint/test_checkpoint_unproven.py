@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from checkpoint import layouts
-from checkpoint.layouts import Net, trained
-from checkpoint.support import IMAGES, own_forward, refused, save
 from torch import nn
 
 import normexport.nn as nxnn
 from normexport import check, convert, load
 from normexport.verdicts import Verdict
+from tests.checkpoint import layouts
+from tests.checkpoint.layouts import Net, trained
+from tests.checkpoint.support import IMAGES, own_forward, refused, save
 
 
 class Clipping(layouts.LpNormL1):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hypothesis.strategies as st
 import pytest
 import torch
-from checkpoint.bounded import BOUNDED
-from checkpoint.support import IMAGES, assert_same, forward, refused, save
 from hypothesis import given, settings
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, weight_norm
@@ -15,6 +13,8 @@ import normexport.nn as nxnn
 from normexport.checkpoint import load
 from normexport.checkpoint.state import State
 from normexport.checkpoint.weight_norm import stored_weights
+from tests.checkpoint.bounded import BOUNDED
+from tests.checkpoint.support import IMAGES, assert_same, forward, refused, save
 
 TORCH = {
     "torch-weight-norm": lambda layer, dim=0: weight_norm(layer, dim=dim),

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from checkpoint.program_archives import (
-    members_of,
-    pickled,
-    would_run,
-    written,
-)
-from checkpoint.support import IMAGES, Payload, exported, l1_trained
 from torch import nn
 
 from normexport.checkpoint import load
+from tests.checkpoint.program_archives import members_of, pickled, would_run, written
+from tests.checkpoint.support import IMAGES, Payload, exported, l1_trained
 
 
 def test_untrusted_archives_open_with_trust_where_they_did(program, tmp_path, marker):

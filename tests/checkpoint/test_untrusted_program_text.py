@@ -5,19 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from checkpoint.program_archives import (
-    changed_program,
-    changed_text,
-    members_of,
-    would_run,
-    written,
-)
-from checkpoint.support import refused
 
 from normexport import check
 from normexport.checkpoint import load
 from normexport.checkpoint.pt2 import schema
 from normexport.errors import NormExportError
+from tests.checkpoint.program_archives import changed_program, changed_text, members_of, would_run, written
+from tests.checkpoint.support import refused
 
 
 @pytest.mark.parametrize(

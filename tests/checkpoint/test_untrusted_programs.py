@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoint.program_archives import (
+
+from tests.checkpoint.program_archives import (
     changed_program,
     config,
     damaged,
@@ -21,7 +22,7 @@ from checkpoint.program_archives import (
     would_run,
     written,
 )
-from checkpoint.support import IMAGES, Payload, refused
+from tests.checkpoint.support import IMAGES, Payload, refused
 
 
 @pytest.mark.parametrize(

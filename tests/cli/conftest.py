@@ -11,12 +11,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from cli import small_nets
 from normexport_cli.app import app
 from typer.testing import CliRunner
 
+from tests.cli import small_nets
+
 ROOT = Path(__file__).parents[2]
-FACTORY = "cli.small_nets:Small"
+FACTORY = "tests.cli.small_nets:Small"
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +83,7 @@ def command(*words) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    path = os.pathsep.join(str(folder) for folder in (ROOT, ROOT / "tools", ROOT / "tests"))
+    path = os.pathsep.join(str(folder) for folder in (ROOT, ROOT / "tools"))
     return {**os.environ, "PYTHONPATH": path, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
 
 

@@ -1,4 +1,4 @@
-"""Networks that `--model cli.small_nets:...` builds, small enough to convert in a second."""
+"""Networks that `--model tests.cli.small_nets:...` builds, small enough to convert in a second."""
 
 from __future__ import annotations
 

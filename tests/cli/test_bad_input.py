@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cli import small_nets
-from cli.conftest import FACTORY, altered_state, onnx_reading_outside
+
+from tests.cli import small_nets
+from tests.cli.conftest import FACTORY, altered_state, onnx_reading_outside
 
 CASES = []
 
@@ -100,22 +101,22 @@ def factory_of_no_module(made, folder):
 
 @bad
 def factory_of_no_name(made, folder):
-    return Case(with_factory(made / "weights.pth", "cli.small_nets:Smal"), "cli.small_nets:Smal", 2)
+    return Case(with_factory(made / "weights.pth", "tests.cli.small_nets:Smal"), "tests.cli.small_nets:Smal", 2)
 
 
 @bad
 def factory_without_colon(made, folder):
-    return Case(with_factory(made / "weights.pth", "cli.small_nets"), "--model cli.small_nets", 2)
+    return Case(with_factory(made / "weights.pth", "tests.cli.small_nets"), "--model tests.cli.small_nets", 2)
 
 
 @bad
 def factory_that_makes_no_model(made, folder):
-    return Case(with_factory(made / "weights.pth", "cli.small_nets:number"), "cli.small_nets:number", 2)
+    return Case(with_factory(made / "weights.pth", "tests.cli.small_nets:number"), "tests.cli.small_nets:number", 2)
 
 
 @bad
 def factory_that_fails(made, folder):
-    return Case(with_factory(made / "weights.pth", "cli.small_nets:failing"), "no such variant", 2)
+    return Case(with_factory(made / "weights.pth", "tests.cli.small_nets:failing"), "no such variant", 2)
 
 
 @bad

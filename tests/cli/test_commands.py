@@ -8,11 +8,11 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-from cli import small_nets
-from cli.conftest import FACTORY
 
 from normexport.checkpoint import dialects
 from normexport.norms import KINDS
+from tests.cli import small_nets
+from tests.cli.conftest import FACTORY
 
 COMMANDS = ["inspect", "convert", "export", "fold", "parity"]
 

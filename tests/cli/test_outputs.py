@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli.conftest import environment
 from normexport_cli import failures
 
 import normexport.nn
+from tests.cli.conftest import environment
 
 
 def _fold_or_export(command, made, converted):

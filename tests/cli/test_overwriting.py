@@ -144,7 +144,7 @@ def test_export_writes_over_neither_checkpoint_nor_code(made, run, tmp_path, mon
     words = ("model.pt2",)
     if output == "factory.py":
         shutil.copy(made / "weights.pth", tmp_path / "weights.pth")
-        (tmp_path / "factory.py").write_text("from cli.small_nets import Small\n")
+        (tmp_path / "factory.py").write_text("from tests.cli.small_nets import Small\n")
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.setattr("sys.dont_write_bytecode", True)
         words = ("weights.pth", "--model", "factory:Small", "--input", "3x8x8")

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from cli import small_nets
+
+from tests.cli import small_nets
 
 
 @pytest.fixture(scope="module")

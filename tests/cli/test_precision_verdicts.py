@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cli import small_nets
+
+from tests.cli import small_nets
 
 
 @pytest.fixture(scope="module")

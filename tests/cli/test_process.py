@@ -10,8 +10,9 @@ import sys
 import time
 
 import pytest
-from cli.conftest import command, environment
 from normexport_cli import failures, screen
+
+from tests.cli.conftest import command, environment
 
 
 def test_help_starts_without_torch_or_onnx(process):
@@ -48,7 +49,7 @@ def test_debug_shows_the_traceback_before_the_line(process):
 
 
 def test_what_the_users_code_prints_does_not_spoil_json(made, process, tmp_path):
-    (tmp_path / "talkative.py").write_text("from cli.small_nets import Small\nprint('building')\n")
+    (tmp_path / "talkative.py").write_text("from tests.cli.small_nets import Small\nprint('building')\n")
     result = process("inspect", made / "weights.pth", "--model", "talkative:Small", "--json")
     assert result.returncode == 0
     assert json.loads(result.stdout)["norms"]

@@ -7,8 +7,9 @@ import warnings
 
 import pytest
 import torch
-from cli.conftest import command, environment
 from torch import nn
+
+from tests.cli.conftest import command, environment
 
 _NETS = """
 import logging, sys, warnings
@@ -44,9 +45,7 @@ def sparse():
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "code"), [("data_dependent", 4), ("talkative", 4), ("sparse", 4), ("leaving", 2)]
-)
+@pytest.mark.parametrize(("name", "code"), [("data_dependent", 4), ("talkative", 4), ("sparse", 4), ("leaving", 2)])
 def test_a_refusal_is_one_line_with_no_graph_and_no_word_of_the_model(tmp_path, name, code):
     (tmp_path / "quiet_nets.py").write_text(_NETS)
     linear = nn.Linear(4, 4)

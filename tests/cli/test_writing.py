@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli.conftest import environment
+
+from tests.cli.conftest import environment
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from cli.conftest import command, environment
-from engine import networks
 
 from normexport.engine import RTX, Child, EngineConfig, build_engine
+from tests.cli.conftest import command, environment
+from tests.engine import networks
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from engine import networks
 from normexport_cli.app import app
 from typer.testing import CliRunner
+
+from tests.engine import networks
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
 

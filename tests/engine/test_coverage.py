@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from engine import networks, plugin_build
 
 from normexport.engine import EngineConfig, build_engine
 from normexport.engine.coverage import unserved
 from normexport.plugins.elf import CudaCode
+from tests.engine import networks, plugin_build
 
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 

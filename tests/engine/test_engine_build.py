@@ -11,11 +11,11 @@ from pathlib import Path
 
 import onnx
 import pytest
-from engine import networks
 from onnx import helper
 
 from normexport.engine import EngineConfig, ShapeRange, build_engine, manifest_path, read_manifest, require_same_plan
 from normexport.errors import EngineError, MissingComponent, UsageError
+from tests.engine import networks
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
 

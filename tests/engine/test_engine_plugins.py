@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from engine import networks, plugin_build
 
 import normexport
 from examples import index
@@ -18,6 +17,7 @@ from normexport.engine import EngineConfig, build_engine
 from normexport.engine.prepare import prepare
 from normexport.errors import EngineError
 from normexport.io.onnx_model import open_onnx, save_onnx
+from tests.engine import networks, plugin_build
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
 pytestmark = pytest.mark.skipif(plugin_build.missing() is not None, reason=str(plugin_build.missing()))

@@ -7,7 +7,6 @@ import copy
 import numpy as np
 import onnx
 import pytest
-from engine import networks, plugin_build
 
 import normexport
 from examples import index
@@ -19,6 +18,7 @@ from normexport.io.onnx_model import save_onnx
 from normexport.precision.half.search import Half, halve
 from normexport.precision.int8.calibration import calibrate
 from normexport.precision.int8.quantise import quantize
+from tests.engine import networks, plugin_build
 
 MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 

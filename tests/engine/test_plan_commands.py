@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from engine import networks
 from normexport_cli.app import app
 from typer.testing import CliRunner
 
@@ -18,6 +17,7 @@ from normexport.engine.manifest import manifest_text
 from normexport.errors import EngineError, MissingComponent, UsageError
 from normexport.proof import plan_candidate
 from normexport.runtime import TensorRTRuntime
+from tests.engine import networks
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
 

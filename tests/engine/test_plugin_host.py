@@ -6,10 +6,10 @@ import os
 import subprocess
 
 import pytest
-from engine import plugin_build, plugin_cases
-from engine.plugin_cases import FLOATS, FORMATS, TYPES
 
 from normexport import norms
+from tests.engine import plugin_build, plugin_cases
+from tests.engine.plugin_cases import FLOATS, FORMATS, TYPES
 
 pytestmark = pytest.mark.skipif(plugin_build.missing() is not None, reason=str(plugin_build.missing()))
 

@@ -7,12 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from engine import plugin_build
 from normexport_cli.app import app
 from typer.testing import CliRunner
 
 from normexport.engine import FLAVORS
 from normexport.engine.shapes import DEFAULT_BATCH
+from tests.engine import plugin_build
 
 TEXT = (Path(__file__).parents[2] / "docs" / "tensorrt.md").read_text()
 

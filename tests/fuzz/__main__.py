@@ -1,8 +1,8 @@
 """Fuzz the command line with mutated files of every format that it opens; nothing may run code, crash, hang or be left.
 
-    PYTHONPATH=.:tools:tests python -m fuzz --format pt2 --count 10000 --seed 0
-    PYTHONPATH=.:tools:tests python -m fuzz --case pt2-0-123           (make and run one case again)
-    PYTHONPATH=.:tools:tests python -m fuzz --replay build/fuzz/pt2-0-123   (run a saved failure again)
+    python -m tests.fuzz --format pt2 --count 10000 --seed 0
+    python -m tests.fuzz --case pt2-0-123           (make and run one case again)
+    python -m tests.fuzz --replay build/fuzz/pt2-0-123   (run a saved failure again)
 
 Failures are saved below build/fuzz/, each with its files, its command and what was wrong. The last lines are a table by
 format and the failures grouped by cause; the exit code is 1 where there is one
@@ -22,12 +22,12 @@ import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / folder) for folder in (".", "tools", "tests")]
+sys.path[:0] = [str(ROOT / folder) for folder in (".", "tools")]
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as the command line sets it
 
-from fuzz import campaign, commands, formats  # noqa: E402  (after the paths)
-from fuzz.campaign import Outcome  # noqa: E402
+from tests.fuzz import campaign, commands, formats  # noqa: E402  (after the paths)
+from tests.fuzz.campaign import Outcome  # noqa: E402
 
 FOLDER = ROOT / "build" / "fuzz"
 

@@ -6,8 +6,9 @@ import io
 import struct
 
 import numpy as np
-from fuzz import hostile, raw
-from fuzz.dice import Dice
+
+from tests.fuzz import hostile, raw
+from tests.fuzz.dice import Dice
 
 _DTYPES = (
     "<f4", ">f4", "<f8", "<f2", "|O", "O", "|O8", "|V4", "|S4", "<U4", "<M8[ns]", "<m8", "|b1", "|i1", "<i4", "<i8",

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fuzz import hostile, verdict
-from fuzz.child import Command, Limits, Observation, observe
-from fuzz.formats import Case, case
+from tests.fuzz import hostile, verdict
+from tests.fuzz.child import Command, Limits, Observation, observe
+from tests.fuzz.formats import Case, case
 
 SECONDS = 60.0
 BASE_MEMORY, TIMES_FILE = 1536 * 2**20, 4

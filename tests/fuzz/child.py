@@ -18,7 +18,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from fuzz import hostile
+from tests.fuzz import hostile
 
 #: Runs in the child, in the folder of the case; returns the exit code.
 Command = Callable[[], int]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from fuzz import hostile
-from fuzz.dice import Dice
+from tests.fuzz import hostile
+from tests.fuzz.dice import Dice
 
 _WORD = re.compile(r"'[^']*'|\"[^\"]*\"|\w+|[^\w\s]")
 _WORDS = (

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from fuzz import seeds
-from fuzz.child import Command
-from fuzz.formats import INPUT, NETWORK
 from normexport_cli.app import app
 from normexport_cli.failures import report
+
+from tests.fuzz import seeds
+from tests.fuzz.child import Command
+from tests.fuzz.formats import INPUT, NETWORK
 
 #: One thread: a pool of threads does not survive a fork.
 torch.set_num_threads(1)

@@ -7,9 +7,9 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from fuzz import arrays, hostile, modules, pickles, pictures, programs, protos, raw, seeds, trees, zips
-from fuzz.dice import Dice
-from fuzz.zips import Layout, Record
+from tests.fuzz import arrays, hostile, modules, pickles, pictures, programs, protos, raw, seeds, trees, zips
+from tests.fuzz.dice import Dice
+from tests.fuzz.zips import Layout, Record
 
 #: Content of a file; a symbolic link to that path; None: a pipe that nobody writes to.
 Content = bytes | str | None

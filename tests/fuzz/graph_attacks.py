@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-from fuzz import hostile
-from fuzz.dice import Dice
 from onnx import TensorProto, helper, numpy_helper
+
+from tests.fuzz import hostile
+from tests.fuzz.dice import Dice
 
 Model = onnx.ModelProto
 

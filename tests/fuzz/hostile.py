@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 
-from fuzz.dice import Dice
+from tests.fuzz.dice import Dice
 
 #: The marker: a file or folder of this name means that code of the file was run, or a path of its choice written.
 MARKER = "OWNED"

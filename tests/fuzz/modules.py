@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from fuzz import hostile, seeds
-from fuzz.dice import Dice
 from torch import nn
 
 from normexport.nn import L1BatchNorm2d
+from tests.fuzz import hostile, seeds
+from tests.fuzz.dice import Dice
 
 
 def mutate(dice: Dice) -> tuple[bytes, list[str]]:
@@ -39,7 +39,7 @@ def mutate(dice: Dice) -> tuple[bytes, list[str]]:
 
 def seeds_state() -> dict[str, Any]:
     """A state of its own at every call."""
-    from cli import small_nets
+    from tests.cli import small_nets
 
     return {name: value.clone() for name, value in small_nets.trained().state_dict().items()}
 

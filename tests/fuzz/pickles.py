@@ -6,8 +6,8 @@ import pickletools
 import struct
 from collections.abc import Callable
 
-from fuzz import hostile
-from fuzz.dice import Dice
+from tests.fuzz import hostile
+from tests.fuzz.dice import Dice
 
 #: One opcode with its argument, as it stands in the file.
 Ops = list[bytes]

@@ -8,9 +8,10 @@ import zlib
 from functools import cache
 
 import numpy as np
-from fuzz import hostile, raw
-from fuzz.dice import Dice
 from PIL import Image
+
+from tests.fuzz import hostile, raw
+from tests.fuzz.dice import Dice
 
 KINDS = {".png": "PNG", ".jpg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
 

@@ -7,8 +7,9 @@ from functools import cache
 from typing import Any
 
 import torch
-from fuzz import hostile
-from fuzz.dice import Dice
+
+from tests.fuzz import hostile
+from tests.fuzz.dice import Dice
 
 #: An argument as the schema writes it: {"as_int": 3}.
 Value = dict[str, Any]

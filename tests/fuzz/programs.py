@@ -11,9 +11,9 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from fuzz import code_strings, hostile, pickles, program_attacks, raw, trees, zips
-from fuzz.dice import Dice
-from fuzz.zips import Record, with_data
+from tests.fuzz import code_strings, hostile, pickles, program_attacks, raw, trees, zips
+from tests.fuzz.dice import Dice
+from tests.fuzz.zips import Record, with_data
 
 Records = list[Record]
 

@@ -6,9 +6,10 @@ from collections import defaultdict
 from typing import Any
 
 import onnx
-from fuzz import graph_attacks, hostile, raw
-from fuzz.dice import Dice
 from google.protobuf.descriptor import FieldDescriptor
+
+from tests.fuzz import graph_attacks, hostile, raw
+from tests.fuzz.dice import Dice
 
 Model = onnx.ModelProto
 _LIMITS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fuzz import hostile
-from fuzz.dice import Dice
+from tests.fuzz import hostile
+from tests.fuzz.dice import Dice
 
 
 def mutate(data: bytes, dice: Dice) -> tuple[bytes, str]:

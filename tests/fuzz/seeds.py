@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from cli import small_nets
 from torch import Tensor, nn
 
 from normexport.nn import L1BatchNorm2d, TopKInstanceNorm2d
+from tests.cli import small_nets
 
 #: Names of files -> their content; a case starts from one of these.
 Files = dict[str, bytes]
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "checkpoints"
-FACTORY, SHAPE = "cli.small_nets:Small", small_nets.SHAPE
+FACTORY, SHAPE = "tests.cli.small_nets:Small", small_nets.SHAPE
 
 
 def saved(value: Any, **how: Any) -> bytes:
@@ -262,6 +262,6 @@ def calibration() -> bytes:
 
 def pictures() -> Callable[[str], bytes]:
     """Suffix -> a small picture."""
-    from fuzz import pictures
+    from tests.fuzz import pictures
 
     return pictures.honest

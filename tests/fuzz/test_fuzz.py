@@ -15,9 +15,10 @@ import time
 from pathlib import Path
 
 import pytest
-from fuzz import campaign, formats, hostile, verdict, zips
-from fuzz.child import Limits
-from fuzz.formats import Case
+
+from tests.fuzz import campaign, formats, hostile, verdict, zips
+from tests.fuzz.child import Limits
+from tests.fuzz.formats import Case
 
 if sys.platform != "linux":
     pytest.skip("the harness forks and reads /proc: Linux only", allow_module_level=True)
@@ -41,8 +42,8 @@ def test_mutated_files_do_no_harm_and_are_neither_all_taken_nor_all_refused_for_
 def outcomes(folder):
     """Format -> what became of its cases, run by one process."""
     words = [word for name, count in COUNTS.items() for word in ("--format", f"{name}={count}")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "fuzz", "--folder", str(folder), *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.fuzz", "--folder", str(folder), *words]
     told = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert told.returncode in (0, 1), told.stderr
     lines = {name: (folder / f"{name}-0.jsonl").read_text().splitlines() for name in COUNTS}

@@ -8,8 +8,8 @@ import re
 from collections import defaultdict
 from typing import Any
 
-from fuzz import hostile
-from fuzz.dice import Dice
+from tests.fuzz import hostile
+from tests.fuzz.dice import Dice
 
 #: A key or number that `json` does not write stands in the tree as this string, and in the text as it is.
 _RAW = "@RAW "

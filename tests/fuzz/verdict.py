@@ -10,8 +10,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from fuzz import hostile
-from fuzz.child import Observation
+from tests.fuzz import hostile
+from tests.fuzz.child import Observation
 
 #: Good, failed and inconclusive; usage, checkpoint not understood, fold or export refused, engine, a missing component.
 ACCEPTED, REFUSED = (0, 1, 7), (2, 3, 4, 5, 6)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
 
-from fuzz import hostile
-from fuzz.dice import Dice
+from tests.fuzz import hostile
+from tests.fuzz.dice import Dice
 
 STORED, DEFLATED = 0, 8
 _ALIGNMENT = 64

@@ -39,7 +39,7 @@ def check(report: Report, library: Path, host: Path, folder: Path, target: str) 
 
 def _host(report: Report, library: Path, host: Path, folder: Path) -> None:
     """Every operator, type and format through the plugin's own enqueue."""
-    from engine import plugin_cases
+    from tests.engine import plugin_cases
 
     cases = folder / "cases"
     cases.mkdir(exist_ok=True)
@@ -74,12 +74,11 @@ def _engines(report: Report, flavor: str, library: Path, folder: Path) -> None:
 
 def _capsule(report: Report, flavor: str, library: Path, folder: Path) -> None:
     """A plan judged by a capsule, with those boundaries inside it that are not fused, and a plan of a broken copy."""
-    from capsule import sealed_net
-
     import normexport
     from normexport import capsule
     from normexport.engine import EngineConfig, build_engine
     from normexport.errors import NormExportError
+    from tests.capsule import sealed_net
 
     name = f"{flavor}: capsule"
     config = EngineConfig(flavor=flavor, targets=("current",), plugin_library=library, debug_tensors=True)
@@ -124,11 +123,10 @@ def _addresses(report: Report) -> None:
 
 
 def _judge_floats(op: str, flavor: str, library: Path, folder: Path) -> str:
-    from engine import networks
-
     import normexport
     from normexport.io.onnx_model import open_onnx, save_onnx
     from normexport.norms.bodies import attach_bodies
+    from tests.engine import networks
 
     model = open_onnx(networks.all_norms(folder / "bare.onnx", [op]))
     attach_bodies(model)
@@ -139,7 +137,8 @@ def _judge_floats(op: str, flavor: str, library: Path, folder: Path) -> str:
 
 def _judge_integers(op: str, flavor: str, library: Path, folder: Path) -> str:
     import numpy as np
-    from engine import networks
+
+    from tests.engine import networks
 
     path = networks.all_norms(folder / "integers.onnx", [op])
     x = np.random.default_rng(0).normal(size=(8, 8, 8, 8)).astype(np.float32)

@@ -6,12 +6,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from nn.formulas import KINDS, TITLES, stat
 from torch import nn
 from torch.nn import functional
 
 from normexport.errors import UsageError
 from normexport.nn import L1BatchNorm2d, LinfBatchNorm2d, convert_norms
+from tests.nn.formulas import KINDS, TITLES, stat
 
 PATTERNS = torch.randn(4, 3, 10, 10, generator=torch.Generator().manual_seed(0))
 

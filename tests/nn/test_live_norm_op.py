@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nn.formulas import KINDS, norm, stat
 from torch.nn import functional
 
 from normexport.errors import UsageError
 from normexport.nn.ops import live_norm
+from tests.nn.formulas import KINDS, norm, stat
 
 
 def run(x, scale, bias, kind, instance=False, eps=1e-5, correction=0.0, k=10, chunks=16):

@@ -8,11 +8,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from nn.formulas import KINDS, TITLES, norm, stat
 from torch import nn
 
 import normexport.nn
 from normexport.errors import UsageError
+from tests.nn.formulas import KINDS, TITLES, norm, stat
 
 FAMILY = [(k, s, r) for k in KINDS for s in ("Batch", "Instance") for r in (1, 2, 3)]
 BATCH = [(k, "Batch", 2) for k in KINDS]

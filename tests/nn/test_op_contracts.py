@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from nn.formulas import KINDS
 from torch._dynamo.utils import counters
 
 from normexport.nn.ops import bounded_weight_norm, live_norm, running_norm
+from tests.nn.formulas import KINDS
 
 
 def tensors(dtype=torch.float64, shape=(3, 2, 4, 3), seed=0):

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from nn.formulas import KINDS
 from torch import nn
 from torch.nn import functional
 
 from normexport.nn import Norm, bounded_weight_norm, convert_norms
+from tests.nn.formulas import KINDS
 
 
 def autocast_works(dtype):

@@ -1,6 +1,6 @@
 """Many random networks through folding, half precision and int8; what fails is printed with its seed.
 
-PYTHONPATH=tests python -m precision.random_campaign fp16 int8 --count 2000 --seed 0
+python -m tests.precision.random_campaign fp16 int8 --count 2000 --seed 0
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import sys
 import time
 from collections import Counter
 
-from passes.choices import SeededChoices
-from precision.random_claims import CONVERSIONS, judged
-from precision.random_networks import random_network
+from tests.folding.choices import SeededChoices
+from tests.precision.random_claims import CONVERSIONS, judged
+from tests.precision.random_networks import random_network
 
 
 def main() -> int:

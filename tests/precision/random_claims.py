@@ -19,7 +19,6 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
-from precision.random_networks import Network
 
 from normexport import norms
 from normexport.errors import NormExportError
@@ -28,6 +27,7 @@ from normexport.precision import Half, Int8, Judged, reduce_precision
 from normexport.precision.half.rounding import rounding_in_float32
 from normexport.proof.judge import input_specs
 from normexport.runtime import Float64Runtime, OnnxRuntime
+from tests.precision.random_networks import Network
 
 Arrays = Mapping[str, np.ndarray]
 

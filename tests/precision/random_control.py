@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from precision.random_growth import FLOAT, Growth, Unfit
+
+from tests.precision.random_growth import FLOAT, Growth, Unfit
 
 LOCAL = "local.parts"
 

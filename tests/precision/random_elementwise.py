@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from onnx import TensorProto
-from precision.random_growth import Growth, Unfit, Value
+
+from tests.precision.random_growth import Growth, Unfit, Value
 
 # name: (first opset, attributes to choose from, whether it jumps)
 ACTIVATIONS: dict[str, tuple[int, tuple[dict[str, object], ...], bool]] = {

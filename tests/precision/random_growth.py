@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from passes.choices import Choices
 
 from normexport import norms
 from normexport.errors import NormExportError
 from normexport.runtime import Float64Runtime
+from tests.folding.choices import Choices
 
 MOST_ELEMENTS = 2048
 LARGEST = 2000.0  # of the numbers in a network: some layers on, float16 still holds what comes of them

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from onnx import TensorProto
-from precision.random_growth import Growth, Unfit, Value, smooth, spatial
 
 from normexport import norms
+from tests.precision.random_growth import Growth, Unfit, Value, smooth, spatial
 
 
 def divisors(*counts: int) -> list[int]:

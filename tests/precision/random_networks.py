@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
-from passes.choices import Choices
-from precision import random_control, random_elementwise, random_heavy, random_oddities, random_shaping
-from precision.random_growth import Growth, Unfit, Value, stored
 
 from normexport import norms
 from normexport.errors import NormExportError
 from normexport.runtime import OnnxRuntime
+from tests.folding.choices import Choices
+from tests.precision import random_control, random_elementwise, random_heavy, random_oddities, random_shaping
+from tests.precision.random_growth import Growth, Unfit, Value, stored
 
 OPSETS = (*range(9, 24), 20, 20, 20)  # 20 is what the project's own norms come with
 STEPS: tuple[tuple[int, Callable[[Growth], None]], ...] = (

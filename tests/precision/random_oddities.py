@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 from onnx import helper
-from precision.random_growth import Growth, Value, stored
 
 from normexport.errors import NormExportError
 from normexport.runtime import OnnxRuntime
 from normexport.runtime.guarded import guarded
+from tests.precision.random_growth import Growth, Value, stored
 
 if TYPE_CHECKING:
-    from precision.random_networks import Network
+    from tests.precision.random_networks import Network
 
 #: What is put behind or around names; some are what the converters themselves append.
 AFFIXES: tuple[Callable[[str], str], ...] = (
@@ -52,7 +52,7 @@ SUFFIXES = (
 
 def finished(g: Growth, outputs: list[Value]) -> Network:
     """The model, with some oddities."""
-    from precision.random_networks import Network, plain_model
+    from tests.precision.random_networks import Network, plain_model
 
     model = plain_model(g, outputs)
     graph = model.graph

@@ -6,7 +6,8 @@ from math import prod
 
 import numpy as np
 from onnx import TensorProto
-from precision.random_growth import Growth, Unfit, Value, smooth, spatial
+
+from tests.precision.random_growth import Growth, Unfit, Value, smooth, spatial
 
 
 def reshape(g: Growth) -> None:

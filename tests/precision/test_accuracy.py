@@ -8,7 +8,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from precision import nets
 from torch import nn
 
 from normexport.errors import UsageError
@@ -19,6 +18,7 @@ from normexport.precision.int8.calibration import calibrate
 from normexport.precision.int8.pairs import is_quantized
 from normexport.precision.int8.sensitivity import rescue, sensitivities
 from normexport.runtime import OnnxRuntime
+from tests.precision import nets
 
 SPEC = InputSpec("input", (3, 12, 12))
 

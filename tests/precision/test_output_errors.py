@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from precision.judged_graphs import classes, graph, inputs, weight
 
 from normexport.errors import UsageError
 from normexport.precision import Labelled, Limits, collect, evaluate
 from normexport.precision.decisions import decisions
 from normexport.runtime import OnnxRuntime
 from normexport.verdicts import Verdict
+from tests.precision.judged_graphs import classes, graph, inputs, weight
 
 LIMITS = Limits()
 PASSED, FAILED, INCONCLUSIVE = Verdict.PASSED, Verdict.FAILED, Verdict.INCONCLUSIVE

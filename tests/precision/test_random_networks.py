@@ -1,4 +1,4 @@
-"""Random networks through folding, half precision and int8; `python -m precision.random_campaign` tries thousands."""
+"""Random networks through folding, half precision and int8; the campaign beside this file tries thousands."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
-from passes.choices import SeededChoices
-from precision import random_claims
-from precision.random_claims import Outcome, compared, invalid, judged, rounding_everywhere, witness, worst_baseline
-from precision.random_networks import DECK, Network, random_network
 
 from normexport import norms
 from normexport.runtime import OnnxRuntime
+from tests.folding.choices import SeededChoices
+from tests.precision import random_claims
+from tests.precision.random_claims import (
+    Outcome,
+    compared,
+    invalid,
+    judged,
+    rounding_everywhere,
+    witness,
+    worst_baseline,
+)
+from tests.precision.random_networks import DECK, Network, random_network
 
 SEEDS = {"fold": 80, "fp16": 10, "fp16-io": 10, "bf16": 10, "int8": 10, "int8-symmetric": 10}
 

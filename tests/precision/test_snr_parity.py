@@ -6,9 +6,6 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from normexport.verbs.check import check
-from precision import nets
-from precision.judged_graphs import graph, weight
 from torch import nn
 
 from normexport.checkpoint import Checkpoint
@@ -18,7 +15,10 @@ from normexport.precision import Int8, Limits, reduce_precision
 from normexport.precision.file_precision import input_ranges, precision_of
 from normexport.precision.snr_parity import SnrReport
 from normexport.runtime import OnnxRuntime
+from normexport.verbs.parity import check
 from normexport.verdicts import Verdict
+from tests.precision import nets
+from tests.precision.judged_graphs import graph, weight
 
 PASSED, FAILED, INCONCLUSIVE = Verdict.PASSED, Verdict.FAILED, Verdict.INCONCLUSIVE
 SPEC = InputSpec("input", (3, 12, 12))

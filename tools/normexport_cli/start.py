@@ -17,7 +17,6 @@ from typing import Any
 from normexport.errors import UsageError
 from normexport_cli import stopping
 
-
 #: Where an operator of PyTorch warns and then fails, its C++ writes the warning to stderr past everything in Python.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 

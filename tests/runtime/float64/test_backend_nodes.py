@@ -7,11 +7,11 @@ from functools import cache
 
 import numpy as np
 import pytest
-from passes import backend_models
-from passes.backend_models import Shipped
-from runtime.float64.agreement import by_onnx_runtime, interpreted, same
 
 from normexport.errors import FoldError, UsageError
+from tests.folding import backend_models
+from tests.folding.backend_models import Shipped
+from tests.runtime.float64.agreement import by_onnx_runtime, interpreted, same
 
 CHUNKS = 8
 #: Models whose operator is not computed in float64: the reason is what the refusal says.

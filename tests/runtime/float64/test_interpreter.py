@@ -10,13 +10,13 @@ import onnx
 import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from passes import backend_models
-from runtime.float64.agreement import by_onnx_runtime, interpreted, same
 
 from normexport.errors import FoldError, UsageError
 from normexport.runtime import Float64Runtime
 from normexport.runtime.float64.reference_ops import CHECKED
 from normexport.runtime.float64.registry import kernel_of
+from tests.folding import backend_models
+from tests.runtime.float64.agreement import by_onnx_runtime, interpreted, same
 
 INTS = np.array([1, 2], dtype=np.int64)
 

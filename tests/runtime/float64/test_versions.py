@@ -11,8 +11,9 @@ import onnx
 import onnx.checker
 import pytest
 from onnx import helper, numpy_helper
-from runtime.float64.agreement import by_onnx_runtime, interpreted, same
-from runtime.float64.version_cases import Case, cases
+
+from tests.runtime.float64.agreement import by_onnx_runtime, interpreted, same
+from tests.runtime.float64.version_cases import Case, cases
 
 NEWEST = 23  # the last opset that ONNX Runtime 1.32 vouches for
 RTOL, ATOL = 2e-4, 2e-5  # of ONNX Runtime's float32

@@ -1,0 +1,296 @@
+"""Ways to break the fold, one rule at a time: each must be noticed.
+
+`old` must stand exactly once in the file, so that a rule that is rewritten takes its mutation along.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """Replace `old` by `new` in normexport/`file`; `claim` is what then no longer holds."""
+
+    claim: str
+    file: str
+    old: str
+    new: str
+
+
+def _producer(claim: str, old: str, new: str) -> Mutation:
+    return Mutation(claim, "folding/into_producer.py", old, new)
+
+
+def _consumer(claim: str, old: str, new: str) -> Mutation:
+    return Mutation(claim, "folding/into_consumer.py", old, new)
+
+
+GROUPS = "np.repeat(values.reshape(groups, per_group), rows // groups, axis=0)"
+TILED = "np.tile(values.reshape(groups, per_group), (rows // groups, 1))"
+
+MUTATIONS = (
+    # ---- into the producer
+    _producer(
+        "a convolution is scaled by A, not by 1/A",
+        "_scaled(node, weight, norm.a.reshape(shape),",
+        "_scaled(node, weight, 1.0 / norm.a.reshape(shape),",
+    ),
+    _producer(
+        "the old bias of a convolution is scaled too",
+        "new = scale * old + shift\n    if bias is None and",
+        "new = old + shift\n    if bias is None and",
+    ),
+    _producer(
+        "B enters a convolution's bias with its own sign",
+        "new = scale * old + shift\n    if bias is None and",
+        "new = scale * old - shift\n    if bias is None and",
+    ),
+    _producer("output channels of a transposed convolution are group-major", GROUPS, TILED),
+    _producer(
+        "transB decides which axis of a Gemm's weight holds the outputs",
+        'columns = 0 if node.attributes.get_int("transB", 0) else 1',
+        "columns = 1",
+    ),
+    _producer(
+        "a Gemm's weight is scaled by columns of op(W)",
+        "shape = (-1, 1) if columns == 0 else (1, -1)",
+        "shape = (1, -1)",
+    ),
+    _producer("a Gemm's C is scaled by A", "new = scale * old + shift / beta", "new = old + shift / beta"),
+    _producer("B is divided by a Gemm's beta", "new = scale * old + shift / beta", "new = scale * old + shift"),
+    _producer("MatMul's last axis is the norm's axis only in matrices", "if rank != 2:", "if rank > 99:"),
+    _producer(
+        "MatMul gets B in an Add behind it",
+        "return with_shift(node, norm.b, plans, work)",
+        "return with_shift(node, 0 * norm.b, plans, work)",
+    ),
+    # ---- into the consumer
+    _consumer("input channels of a grouped convolution are group-major", GROUPS, TILED),
+    _consumer(
+        "a convolution that reads the norm is scaled by A, not by 1/A",
+        "_scaled(node, weight * by_row(norm.a),",
+        "_scaled(node, weight / by_row(norm.a),",
+    ),
+    _consumer(
+        "B is summed with the unscaled weight",
+        "np.sum(weight * by_row(norm.b),",
+        "np.sum(weight * by_row(norm.a * norm.b),",
+    ),
+    _consumer("B is summed over all that the weight covers", "shift = np.sum(weight", "shift = np.mean(weight"),
+    _consumer(
+        "explicit zero padding refuses",
+        'padded = mode == "NOTSET" and any(node.attributes.get_ints("pads", ()))',
+        "padded = False",
+    ),
+    _consumer("automatic zero padding refuses", 'same = mode.startswith("SAME") and', "same = False and"),
+    _consumer("a Gemm's alpha scales B", 'node.attributes.get_float("alpha", 1.0) * (norm.b', "1.0 * (norm.b"),
+    _consumer("a transposed Gemm reads W.T", "rows = weight.T if transposed else weight", "rows = weight"),
+    _consumer(
+        "a transposed Gemm scales the columns of W",
+        "shape = (1, -1) if transposed else (-1, 1)",
+        "shape = (-1, 1)",
+    ),
+    _consumer(
+        "a transposed convolution does not take a shift",
+        'if norm.shifts:\n        raise Refuse(f"{label(node)} covers',
+        'if False:\n        raise Refuse(f"{label(node)} covers',
+    ),
+    _consumer(
+        "the bias behind a MatMul takes B@W",
+        "found.values + shift, np.arange",
+        "found.values, np.arange",
+    ),
+    _consumer("a Gemm that transposes its input refuses", 'if node.attributes.get_int("transA", 0):', "if False:"),
+    Mutation(
+        "a fold that saves no node is not made",
+        "folding/fold.py",
+        "if plan.added >= stays and not simpler:",
+        "if False:",
+    ),
+    # ---- who else reads or sees a value
+    Mutation("a producer with a second consumer refuses", "graphs/nodes.py", "if len(uses) > 1:", "if len(uses) > 99:"),
+    Mutation(
+        "a producer that is a graph output refuses",
+        "graphs/nodes.py",
+        "    if value.is_graph_output():\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "a norm that is a graph output does not move forward",
+        "folding/toward_output.py",
+        "    if value.is_graph_output():\n",
+        "    if False:\n",
+    ),
+    Mutation(
+        "every reader of a norm takes it in",
+        "folding/toward_output.py",
+        "for use in value.uses()]",
+        "for use in list(value.uses())[:1]]",
+    ),
+    Mutation(
+        "a weight that two layers share refuses",
+        "folding/constants.py",
+        "if others:",
+        "if False:",
+    ),
+    Mutation(
+        "what a caller may override is no constant",
+        "folding/constants.py",
+        "if value.const_value is not None and not value.is_graph_input()",
+        "if value.const_value is not None",
+    ),
+    Mutation(
+        "a value that now holds something else loses its name",
+        "folding/graph.py",
+        "value.name = self.folded_name(value.name)",
+        "pass",
+    ),
+    # ---- through pools, concat, add, pad, flatten
+    Mutation(
+        "a max pool refuses negative scales", "folding/pool.py", "indices(norm.a < 0.0)", "indices(norm.a < -1e9)"
+    ),
+    Mutation(
+        "an average pool that counts its padding refuses",
+        "folding/pool.py",
+        'padded = any(node.attributes.get_ints("pads", ())) or _same(node)',
+        "padded = False",
+    ),
+    Mutation(
+        "a mean over the batch or the channels refuses",
+        "folding/pool.py",
+        "if not axes or min(axes) < 2:",
+        "if not axes:",
+    ),
+    Mutation(
+        "each branch of a concat takes its own slice",
+        "folding/concat.py",
+        "norm.part(start, start + size)",
+        "norm.part(0, size)",
+    ),
+    Mutation(
+        "a sum carries B once", "folding/add.py", "onward(branches[1], norm.scaling())", "onward(branches[1], norm)"
+    ),
+    Mutation(
+        "both branches of a sum are scaled",
+        "folding/add.py",
+        "[onward(branches[0], norm), onward(branches[1], norm.scaling())]",
+        "[onward(branches[0], norm)]",
+    ),
+    Mutation(
+        "branches of different ranks refuse",
+        "folding/add.py",
+        "if rank is None or work.shapes.rank(branch) != rank:",
+        "if rank is None:",
+    ),
+    Mutation(
+        "a constant border refuses",
+        "folding/passthrough.py",
+        'get_string("mode", "constant") == "constant"',
+        'get_string("mode", "constant") == "none"',
+    ),
+    Mutation(
+        "flattening repeats each channel over its space",
+        "folding/per_channel.py",
+        "np.repeat(self.a, times), np.repeat(self.b, times)",
+        "np.tile(self.a, times), np.tile(self.b, times)",
+    ),
+    Mutation(
+        "a constant that had to stay takes B with its sign",
+        "folding/into_neighbour.py",
+        'shift = -norm.b if node.op_type == "Sub"',
+        'shift = norm.b if node.op_type == "Sub"',
+    ),
+    Mutation(
+        "a constant border stays as it is only where the whole map keeps it",
+        "folding/passthrough.py",
+        "if np.any(norm.a * border + norm.b != border):",
+        "if np.any(norm.b != 0):",
+    ),
+    Mutation(
+        "dropout in training mode refuses",
+        "folding/passthrough.py",
+        "if mode is not None and bool(np.any(work.constants.array(mode))):",
+        "if False:",
+    ),
+    Mutation(
+        "an automatically padded average pool that counts refuses",
+        "folding/pool.py",
+        'any(node.attributes.get_ints("pads", ())) or _same(node)',
+        'any(node.attributes.get_ints("pads", ()))',
+    ),
+    Mutation(
+        "an average pool that rounds up and counts refuses",
+        "folding/pool.py",
+        'if padded or node.attributes.get_int("ceil_mode", 0) != 0:',
+        "if padded:",
+    ),
+    Mutation(
+        "a constant that had to stay is scaled",
+        "folding/into_neighbour.py",
+        "norm.a * found.values + shift",
+        "found.values + shift",
+    ),
+    Mutation(
+        "a scale that had to stay has no place for a shift",
+        "folding/into_neighbour.py",
+        'if norm.shifts:\n        raise Refuse(f"{label(node)} is a scale with',
+        'if False:\n        raise Refuse(f"{label(node)} is a scale with',
+    ),
+    Mutation(
+        "a BatchNormalization that had to stay takes B",
+        "folding/into_neighbour.py",
+        "for index, shift in ((1, 0.0), (2, norm.b)):",
+        "for index, shift in ((1, 0.0), (2, 0.0)):",
+    ),
+    # ---- what a norm is
+    Mutation("maps compose in order", "folding/per_channel.py", "later.a * self.b + later.b)", "self.b + later.b)"),
+    Mutation("B = beta - mean*A", "norms/affine.py", "self.beta - self.mean * a", "self.beta + self.mean * a"),
+    Mutation(
+        "a RunningNorm multiplies by inv_scale",
+        "norms/affine.py",
+        "self.gamma * self.inv_scale",
+        "self.gamma / self.inv_scale",
+    ),
+    Mutation(
+        "epsilon joins the variance",
+        "folding/readers.py",
+        'variance + node.attributes.get_float("epsilon", _EPSILON)',
+        "variance",
+    ),
+    Mutation(
+        "training mode has no constants",
+        "folding/readers.py",
+        'if node.attributes.get_int("training_mode", 0) or any(each.name for each in node.outputs[1:]):',
+        "if False:",
+    ),
+    Mutation("x - c shifts by -c", "folding/readers.py", "PerChannel.of(one, -values)", "PerChannel.of(one, values)"),
+    Mutation(
+        "c - x turns the sign of x",
+        "folding/readers.py",
+        "PerChannel.of(-one, values)",
+        "PerChannel.of(one, values)",
+    ),
+    Mutation("x / c multiplies by 1/c", "folding/readers.py", "PerChannel.of(1.0 / values", "PerChannel.of(values"),
+    Mutation("c / x is no chain", "folding/readers.py", 'or (constant[0] and op(node) == "Div")', ""),
+    Mutation(
+        "the axis decides whether a constant is per channel",
+        "folding/readers.py",
+        "any(size != 1 for i, size in enumerate(aligned) if i != 1)",
+        "False",
+    ),
+    Mutation(
+        "a constant that widens a single channel is no chain",
+        "folding/readers.py",
+        "if aligned[1] not in (1, channels):",
+        "if False:",
+    ),
+    Mutation("rho scales a bounded weight", "folding/weight_norm.py", "return rho * v / norm", "return v / norm"),
+    Mutation(
+        "a bounded weight's norm keeps its axis",
+        "folding/weight_norm.py",
+        "for i in range(v.ndim) if i != axis)",
+        "for i in range(v.ndim) if i != 0)",
+    ),
+    Mutation("a bounded weight's norm is a p-norm", "folding/weight_norm.py", "** (1.0 / p)", "** 0.5"),
+)

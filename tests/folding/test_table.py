@@ -1,0 +1,22 @@
+"""Graphs that must fold, must not fold, or must at least keep their meaning: refusals are neither few nor many."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.folding import table_folds, table_refuses, table_safe, torch_eval
+from tests.folding.case import Case
+from tests.folding.claims import by_reference, check_case
+
+CASES = [*table_folds.CASES.all, *table_refuses.CASES.all, *table_safe.CASES.all]
+
+
+def test_names_are_unique() -> None:
+    names = [case.name for case in CASES]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.verdict}-{case.name}")
+def test_case(case: Case) -> None:
+    witness = (torch_eval.evaluate,) if torch_eval.knows(case.model()) else ()
+    check_case(case, (by_reference, *witness))

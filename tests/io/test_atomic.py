@@ -1,0 +1,283 @@
+"""Outputs appear whole or not at all, keep what they should, and leave nothing behind; whatever becomes of the run."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from normexport.errors import UsageError
+from normexport.io import atomic
+from normexport.io.atomic import check_writable, replacing, replacing_all, staging, write_bytes, write_text
+
+ROOT = Path(__file__).parents[2]
+
+
+def names(folder):
+    return sorted(os.listdir(folder))
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def write_new(*paths):
+    with replacing_all(*paths) as temporaries:
+        for temporary in temporaries:
+            temporary.write_text("new")
+
+
+# What is there afterwards.
+
+
+def test_a_file_is_written_whole_and_folders_on_the_way_are_made(tmp_path):
+    write_text(tmp_path / "a" / "b" / "new.txt", "é")
+    assert (tmp_path / "a" / "b" / "new.txt").read_bytes() == "é".encode()
+    assert names(tmp_path / "a" / "b") == ["new.txt"]
+
+
+def test_a_failure_leaves_the_old_file_and_takes_new_folders_away(tmp_path):
+    (tmp_path / "old").write_text("old")
+
+    def fail(path):
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    for path in (tmp_path / "old", tmp_path / "new" / "deeper" / "file"):
+        with pytest.raises(ZeroDivisionError):
+            fail(path)
+    assert names(tmp_path) == ["old"]
+    assert (tmp_path / "old").read_text() == "old"
+
+
+def test_what_is_being_made_is_seen_by_nobody_else(tmp_path):
+    with replacing(tmp_path / "secret") as temporary:
+        temporary.write_text("half")
+        (hidden,) = tmp_path.iterdir()
+        assert temporary.parent == hidden
+        assert hidden.name.startswith(".")
+        assert mode(hidden) == 0o700
+
+
+def test_what_was_not_made_stays_as_it_was(tmp_path):
+    (tmp_path / "old").write_text("old")
+    with replacing_all(tmp_path / "old", tmp_path / "new") as (_, new):
+        new.write_text("new")
+    assert [(tmp_path / name).read_text() for name in names(tmp_path)] == ["new", "old"]
+
+
+@pytest.mark.parametrize("fails_at", [0, 1, 2])
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
+def test_several_files_are_all_new_or_all_old(tmp_path, monkeypatch, fails_at, links):
+    paths = [tmp_path / name for name in ("a", "b", "c")]
+    for path in paths[:2]:
+        path.write_text("old")
+    moves, replace = [], os.replace
+
+    def failing(source, target):
+        moves.append(target)
+        if len(moves) == fails_at + 1:
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    def no_link(*args, **kwargs):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(atomic.os, "replace", failing)
+    if not links:
+        monkeypatch.setattr(atomic.os, "link", no_link)
+    with pytest.raises(UsageError, match=rf"{paths[fails_at].name}: can't be written \(Input/output error\)"):
+        write_new(*paths)
+    assert names(tmp_path) == ["a", "b"]
+    assert {path.read_text() for path in paths[:2]} == {"old"}
+
+
+def test_a_staged_set_moves_the_named_file_last(tmp_path, monkeypatch):
+    order, replace = [], os.replace
+    monkeypatch.setattr(atomic.os, "replace", lambda *paths: (order.append(paths[1].name), replace(*paths)))
+    with staging(tmp_path, last="b") as folder:
+        for name in "abc":
+            (folder / name).write_text(name)
+    assert order == ["a", "c", "b"]
+
+
+# Permissions.
+
+
+@pytest.mark.parametrize("permissions", [0o600, 0o640, 0o644, 0o660, 0o755, 0o666])
+def test_a_replaced_file_keeps_its_permissions(tmp_path, permissions):
+    path = tmp_path / "out"
+    path.write_text("old")
+    path.chmod(permissions)
+    write_text(path, "new")
+    assert (path.read_text(), mode(path)) == ("new", permissions)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o007, 0o000])
+def test_a_new_file_has_the_permissions_that_the_umask_leaves(tmp_path, mask):
+    code = f"import os, pathlib, normexport.io.atomic as f; os.umask({mask}); f.write_text(pathlib.Path('out'), 'new')"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True)
+    assert mode(tmp_path / "out") == 0o666 & ~mask
+
+
+def test_the_umask_of_the_process_is_never_touched(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "umask", None)
+    write_text(tmp_path / "out", "new")
+    write_text(tmp_path / "out", "newer")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_replaced_file_keeps_its_owner_and_group(tmp_path):
+    path = tmp_path / "out"
+    path.write_text("old")
+    os.chown(path, 1234, 2345)
+    path.chmod(0o640)
+    write_text(path, "new")
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, mode(path)) == (1234, 2345, 0o640)
+
+
+def test_a_group_that_can_not_be_kept_gets_no_more_than_all_others(tmp_path, monkeypatch):
+    """Else a file that was secret but to one group would be open to another."""
+    path = tmp_path / "out"
+    path.write_text("old")
+    path.chmod(0o664)
+
+    class Foreign:
+        """The status of a file whose group is not ours."""
+
+        def __init__(self, status):
+            self.st_mode, self.st_uid, self.st_gid = status.st_mode, status.st_uid, status.st_gid + 1
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    lstat = Path.lstat
+    monkeypatch.setattr(Path, "lstat", lambda self: Foreign(lstat(self)) if self == path else lstat(self))
+    monkeypatch.setattr(atomic.os, "chown", refuse)
+    write_text(path, "new")
+    assert mode(path) == 0o644
+
+
+# What can't be written: one line that names the path the user gave, exit code 2, nothing left.
+
+
+@pytest.mark.parametrize("permissions", [0o444, 0o400, 0o000])
+def test_a_read_only_file_is_kept_even_from_root(tmp_path, permissions):
+    path = tmp_path / "out"
+    path.write_text("old")
+    path.chmod(permissions)
+    with pytest.raises(UsageError, match="out: is read-only; make it writable"):
+        write_text(path, "new")
+    path.chmod(0o600)
+    assert (names(tmp_path), path.read_text()) == (["out"], "old")
+
+
+def test_links_are_written_through_and_stay_links(tmp_path):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "second").symlink_to(tmp_path / "link")
+    (tmp_path / "dangling").symlink_to("made")
+    write_text(tmp_path / "second", "new")
+    write_text(tmp_path / "dangling", "new")
+    assert (tmp_path / "second").is_symlink()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == (tmp_path / "made").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("link", "leads in a circle"),
+        ("missing/out", "is a symbolic link into the folder .*missing, which is not there"),
+        ("/dev/null", "not a regular file"),
+        (".", "not a regular file"),
+    ],
+)
+def test_a_link_that_leads_to_no_file_is_refused(tmp_path, target, words):
+    (tmp_path / "link").symlink_to(target)
+    with pytest.raises(UsageError, match=words):
+        write_text(tmp_path / "link", "new")
+    assert names(tmp_path) == ["link"]
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can lay links as another user")
+def test_a_link_that_another_user_laid_into_a_folder_for_all_is_not_followed(tmp_path):
+    """As the kernel does where it opens files: else -o /tmp/model.onnx could be made to replace any file."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (tmp_path / "precious").write_text("precious")
+    (shared / "out").symlink_to(tmp_path / "precious")
+    os.chown(shared / "out", 1234, 1234, follow_symlinks=False)
+    with pytest.raises(UsageError, match="another user has laid"):
+        write_text(shared / "out", "new")
+    assert (tmp_path / "precious").read_text() == "precious"
+    os.chown(shared / "out", os.geteuid(), -1, follow_symlinks=False)
+    write_text(shared / "out", "new")
+    assert (tmp_path / "precious").read_text() == "new"
+
+
+def in_a_process_that_may_write(size, code, folder):
+    """Run code where no file may grow beyond `size` bytes; the disk is full then, as far as a program can tell."""
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n" + code
+    return subprocess.run(
+        [sys.executable, "-c", limited], cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "f.write_bytes(p('new/out'), bytes(100000))",
+        "with f.staging(p('new')) as folder: (folder / 'out').write_bytes(bytes(100000))",
+        "with f.replacing_all(p('new/a'), p('new/out')) as (a, b): a.write_text('a'); b.write_bytes(bytes(100000))",
+    ],
+)
+def test_a_full_disk_is_told_of_the_output_and_nothing_is_left(tmp_path, write):
+    code = "from pathlib import Path as p; import normexport.io.atomic as f\n"
+    code += f"try:\n    {write}\nexcept f.UsageError as e: print(e)"
+    done = in_a_process_that_may_write(1000, code, tmp_path)
+    assert done.stderr == ""
+    assert "can't be written (File too large); free some space, or choose another output with -o" in done.stdout
+    assert done.stdout.startswith("new")
+    assert ".normexport" not in done.stdout
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_vanishes_midway_is_one_line(tmp_path):
+    def replace():
+        with replacing(tmp_path / "gone" / "out") as temporary:
+            shutil.rmtree(tmp_path / "gone")
+            temporary.write_text("new")
+
+    def stage():
+        with staging(tmp_path / "gone") as folder:
+            shutil.rmtree(tmp_path / "gone")
+            (folder / "out").write_text("new")
+
+    for action in (replace, stage):
+        with pytest.raises(UsageError, match=r"gone/out: can't be written \(No such file") as caught:
+            action()
+        assert ".normexport" not in str(caught.value)
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_can_not_be_written_is_told_early(tmp_path, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    for action in (lambda: check_writable(tmp_path), lambda: write_bytes(tmp_path / "out", b"new")):
+        with pytest.raises(UsageError, match=r"can't be written \(Permission denied\)") as caught:
+            action()
+        assert ".normexport" not in str(caught.value)
+    assert names(tmp_path) == []

@@ -1,0 +1,344 @@
+"""ONNX files that nobody vouches for: no road leads out of their folder, and no few bytes become gigabytes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+from tests.io import onnx_attacks as attacks
+import onnx_ir as ir
+import pytest
+from onnx import numpy_helper
+
+import normexport
+from normexport.errors import FoldError, UsageError
+from normexport.io.onnx_model import open_onnx, save_onnx
+from normexport.runtime import OnnxRuntime
+from normexport.runtime.float64 import Float64Runtime
+from normexport.runtime.guarded import guarded
+from normexport.verbs.fold import fold
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model's folder, beside a secret."""
+    (tmp_path / "secret").write_bytes(attacks.SECRET)
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
+
+
+def refusal(call, *arguments, **options) -> str:
+    """The one line that a call is refused with."""
+    with pytest.raises(FoldError) as caught:
+        call(*arguments, **options)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert caught.value.exit_code == 4
+    return line
+
+
+# Data outside the folder.
+
+
+@pytest.mark.parametrize("place", attacks.PLACES)
+def test_no_place_in_a_model_is_a_road_out_of_its_folder(folder, place):
+    path = attacks.write(attacks.PLACES[place](attacks.outside("../secret")), folder / "m.onnx")
+    assert "../secret points outside the model's folder and was not read" in refusal(open_onnx, path)
+    assert "../secret points outside" in refusal(fold, path, folder / "out.onnx")
+    assert os.listdir(folder) == ["m.onnx"]
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "/etc/passwd",
+        "../secret",
+        "a/../../secret",
+        "..\\secret",
+        "a\\..\\..\\secret",
+        "C:\\secret",
+        "c:secret",
+        "\\\\server\\share\\secret",
+        "//server/share",
+        "..",
+        "/",
+    ],
+)
+def test_a_location_that_leads_elsewhere_on_any_system_is_refused(folder, location):
+    path = attacks.write(attacks.PLACES["initializer"](attacks.outside(location)), folder / "m.onnx")
+    assert "points outside the model's folder" in refusal(open_onnx, path)
+
+
+@pytest.mark.parametrize("location", ["w\0.bin", "w\n.bin", "\x1b[2Jw", "w\x7f", "w" * 5000, "w.bin/x", "", "."])
+def test_a_location_that_is_no_path_is_refused_in_one_plain_line(folder, location):
+    (folder / "w.bin").write_bytes(attacks.SECRET)
+    path = attacks.write(attacks.PLACES["initializer"](attacks.outside(location)), folder / "m.onnx")
+    line = refusal(open_onnx, path)
+    assert "external data" in line
+    assert line.isprintable()
+    assert len(line) < 500
+
+
+def _link_to_file(folder):
+    os.symlink(folder.parent / "secret", folder / "w.bin")
+
+
+def _link_to_folder(folder):
+    os.symlink(folder.parent, folder / "up")
+
+
+def _link_to_link(folder):
+    os.symlink("b", folder / "w.bin")
+    os.symlink("../secret", folder / "b")
+
+
+def _hard_link(folder):
+    os.link(folder.parent / "secret", folder / "w.bin")
+
+
+def _link_to_proc(folder):
+    os.symlink("/proc/self/environ", folder / "w.bin")
+
+
+@pytest.mark.parametrize("make", [_link_to_file, _link_to_folder, _link_to_link, _hard_link, _link_to_proc])
+def test_a_link_that_leads_out_of_the_folder_is_not_followed(folder, make):
+    make(folder)
+    location = "up/secret" if make is _link_to_folder else "w.bin"
+    path = attacks.write(attacks.PLACES["initializer"](attacks.outside(location)), folder / "m.onnx")
+    assert "was not read" in refusal(open_onnx, path)
+
+
+def test_links_in_a_circle_pipes_and_folders_are_no_data(folder):
+    os.symlink("w.bin", folder / "w.bin")
+    path = attacks.write(attacks.PLACES["initializer"](attacks.outside("w.bin")), folder / "m.onnx")
+    assert "its links lead in a circle" in refusal(open_onnx, path)
+    (folder / "w.bin").unlink()
+    os.mkfifo(folder / "w.bin")
+    assert "is no regular file" in refusal(open_onnx, path)
+    (folder / "w.bin").unlink()
+    (folder / "w.bin").mkdir()
+    assert "is no regular file" in refusal(open_onnx, path)
+
+
+def test_a_pipe_in_place_of_the_model_is_not_waited_for(folder):
+    os.mkfifo(folder / "m.onnx")
+    with pytest.raises(UsageError, match="not a regular file"):
+        open_onnx(folder / "m.onnx")
+
+
+def test_links_within_the_folder_are_followed(folder):
+    (folder / "blobs").mkdir()
+    (folder / "blobs" / "b").write_bytes(attacks.SECRET)
+    os.symlink("blobs/b", folder / "w.bin")
+    path = attacks.write(attacks.PLACES["initializer"](attacks.outside("w.bin")), folder / "m.onnx")
+    assert open_onnx(path).graph.initializers["w"].const_value.numpy().tobytes() == attacks.SECRET
+
+
+def test_what_was_checked_is_what_is_read(folder):
+    """The path leads elsewhere once the model is open; the numbers are still those of the file that was checked."""
+    right = np.arange(9, dtype=np.float32)
+    (folder / "w.bin").write_bytes(right.tobytes())
+    path = attacks.write(attacks.PLACES["initializer"](attacks.outside("w.bin")), folder / "m.onnx")
+    opened = open_onnx(path)
+    (folder / "w.bin").unlink()
+    os.symlink("../secret", folder / "w.bin")
+    save_onnx(opened, folder / "out.onnx")
+    saved = onnx.load(folder / "out.onnx").graph.initializer[0]
+    np.testing.assert_array_equal(numpy_helper.to_array(saved).reshape(-1), right)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [{"offset": "-1"}, {"offset": "1_0"}, {"offset": "٣"}, {"length": "35"}, {"offset": "1"}, {"offset": "9" * 5000}],
+    ids=lambda entries: str(entries)[:30],
+)
+def test_numbers_that_do_not_fit_the_data_file_are_refused(folder, entries):
+    (folder / "w.bin").write_bytes(attacks.SECRET)
+    path = attacks.write(attacks.PLACES["initializer"](attacks.outside("w.bin", **entries)), folder / "m.onnx")
+    assert "tensor w: " in refusal(open_onnx, path)
+
+
+def test_a_location_that_is_given_twice_is_refused(folder):
+    (folder / "w.bin").write_bytes(attacks.SECRET)
+    tensor = attacks.outside("w.bin")
+    tensor.external_data.add(key="location", value="../secret")
+    path = attacks.write(attacks.PLACES["initializer"](tensor), folder / "m.onnx")
+    assert "is named twice" in refusal(open_onnx, path)
+
+
+def test_many_tensors_may_not_claim_the_same_bytes(folder):
+    proto = attacks.conv()
+    (folder / "w.bin").write_bytes(bytes(1 << 20))
+    for number in range(300):
+        tensor = proto.graph.initializer.add(name=f"t{number}", data_type=1, dims=[1 << 18], data_location=1)
+        tensor.external_data.add(key="location", value="w.bin")
+    path = attacks.write(proto, folder / "m.onnx")
+    assert "claim 300 MiB of external data that has 1" in refusal(open_onnx, path)
+
+
+def test_a_proto_in_memory_has_no_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "w.bin").write_bytes(attacks.SECRET)
+    for location in ("/etc/passwd", "w.bin"):
+        proto = attacks.PLACES["initializer"](attacks.outside(location))
+        for call in (fold, OnnxRuntime, Float64Runtime, lambda proto: save_onnx(proto, "out.onnx")):
+            assert "was not read" in refusal(call, proto)
+    opened = fold(attacks.PLACES["initializer"](attacks.outside("w.bin")), weights_under=folder)
+    assert [norm.fate for norm in opened.outcomes] == ["folded"]
+
+
+def test_a_model_in_memory_stays_in_the_folder_it_names(folder):
+    path = attacks.write(attacks.PLACES["constant"](attacks.outside("../secret")), folder / "m.onnx")
+    for base in (folder, ""):
+        opened = ir.from_proto(onnx.load(path, load_external_data=False))
+        tensor = opened.graph[0].attributes["value"].as_tensor()
+        tensor.base_dir = base
+        for call in (fold, OnnxRuntime, Float64Runtime):
+            assert "was not read" in refusal(call, opened)
+
+
+# The cache of Hugging Face.
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """A cache as huggingface_hub lays it out: snapshots of links to blobs."""
+    snapshot, blobs = tmp_path / "models--a--b" / "snapshots" / "1234", tmp_path / "models--a--b" / "blobs"
+    for made in (snapshot, blobs):
+        made.mkdir(parents=True)
+    (blobs / "data").write_bytes(attacks.SECRET)
+    attacks.write(attacks.PLACES["initializer"](attacks.outside("w.bin")), blobs / "model")
+    for name, blob in (("m.onnx", "model"), ("w.bin", "data")):
+        os.symlink(f"../../blobs/{blob}", snapshot / name)
+    return snapshot / "m.onnx"
+
+
+def test_a_cache_of_links_opens_where_its_folder_is_named(cache):
+    assert "--weights-under" in refusal(open_onnx, cache)
+    opened = open_onnx(cache, weights_under=cache.parents[2])
+    assert opened.graph.initializers["w"].const_value.numpy().tobytes() == attacks.SECRET
+    assert [norm.fate for norm in fold(cache, weights_under=cache.parents[2]).outcomes] == ["folded"]
+
+
+def test_naming_a_folder_opens_that_folder_alone(cache, tmp_path):
+    (tmp_path / "secret").write_bytes(attacks.SECRET)
+    (cache.parent / "w.bin").unlink()
+    os.symlink(tmp_path / "secret", cache.parent / "w.bin")
+    assert "w.bin points outside" in refusal(open_onnx, cache, weights_under=cache.parents[2])
+    with pytest.raises(UsageError, match="is not a folder"):
+        open_onnx(cache, weights_under=tmp_path / "nowhere")
+
+
+def test_a_location_may_not_leave_by_its_words_even_where_the_folder_is_named(folder):
+    path = attacks.write(attacks.PLACES["initializer"](attacks.outside("../secret")), folder / "m.onnx")
+    assert "points outside" in refusal(open_onnx, path, weights_under=folder.parent)
+
+
+# Bombs.
+
+
+@pytest.mark.parametrize(
+    ("proto", "words"),
+    [
+        (attacks.dims(10**12), r"tensor w: holds 36 bytes, its shape \[1000000000000\] takes 4000000000000"),
+        (attacks.dims(1 << 62, 1 << 62, 4), "tensor w: holds 36 bytes, its shape"),
+        (attacks.dims(-3, -3), "tensor w: has a negative dimension"),
+        (attacks.dims(*[1] * 65), "tensor w: has 65 dimensions"),
+        (attacks.laughs(), "more than 200000 nodes, functions counted where they are called"),
+        (attacks.circle(), "deep within each other, or call themselves"),
+        (attacks.laughs(100), "has more than 200000 nodes|deep within each other"),
+        (attacks.nested(3000), "not an ONNX file, or cut short"),
+        (attacks.empty_nodes(1 << 20), "has more than 200000 nodes"),
+        (attacks.hollow(), "its graph can't be read"),
+        (attacks.versionless(), "node Conv 'conv': is of ONNX's own operators, of which the file names no version"),
+        (attacks.spread(), "node Conv 'conv': is spread over devices, which is not read"),
+    ],
+    ids=[
+        "1e12",
+        "overflow",
+        "negative",
+        "rank",
+        "laughs",
+        "circle",
+        "high",
+        "nested",
+        "empty nodes",
+        "hollow",
+        "versions",
+        "devices",
+    ],
+)
+def test_a_bomb_is_refused_in_one_line(tmp_path, proto, words):
+    path = attacks.write(proto, tmp_path / "m.onnx")
+    assert re.search(words, refusal(fold, path, tmp_path / "out.onnx"))
+    assert os.listdir(tmp_path) == ["m.onnx"]
+
+
+_IN_LITTLE_MEMORY = """
+import sys, pathlib
+from normexport.verbs.fold import fold
+result = fold(sys.argv[1])
+# Not getrusage: its peak begins with that of the process which started this one.
+status = dict(line.split(":", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines())
+peak = int(status["VmHWM"].split()[0]) >> 10
+print(peak, [(norm.fate, norm.reason) for norm in result.outcomes])
+"""
+
+
+@pytest.mark.parametrize(
+    "proto",
+    [attacks.doubled(), attacks.expanded(), attacks.towers(), attacks.outer_product(), attacks.flattened()],
+    ids=["concat", "expand", "towers", "outer product", "flatten"],
+)
+def test_constants_that_expand_to_gigabytes_are_left_to_inference(tmp_path, proto):
+    """A file of a few kilobytes makes its reader take less than 1.5 GB, and its norm tells why it stays."""
+    path = attacks.write(proto, tmp_path / "m.onnx")
+    code = [sys.executable, "-c", _IN_LITTLE_MEMORY, str(path)]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    peak, outcomes = done.stdout.split(" ", 1)
+    assert int(peak) < 1500
+    assert "live" in outcomes or "lowered" in outcomes
+    assert "MiB" in outcomes or "channels" in outcomes or "broadcast" in outcomes, outcomes
+
+
+# What kills a process.
+
+
+def test_a_signal_that_ends_the_runtime_becomes_one_line(tmp_path):
+    path = attacks.write(attacks.lowest_by_minus_one(), tmp_path / "m.onnx")
+    line = refusal(normexport.check, path, path)
+    assert "m.onnx: the process that ran it was ended by SIG" in line
+
+
+def test_guarded_work_returns_and_raises_as_it_would_here():
+    assert guarded(lambda: {"sum": 1 + 1}, "here") == {"sum": 2}
+    with pytest.raises(UsageError, match=r"^a: b; c$"):
+        guarded(lambda: _raise(UsageError("a", "b", "c")), "here")
+    with pytest.raises(RuntimeError, match=r"^KeyError: 'k'$"):
+        guarded(lambda: _raise(KeyError("k")), "here")
+    with pytest.raises(FoldError, match=r"^here: the process that ran it was ended by SIGKILL"):
+        guarded(lambda: os.kill(os.getpid(), 9), "here")
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+# Damage.
+
+
+@pytest.mark.parametrize("name", [b"bn", b"normalized", b"Relu", b"w.bin", b"a note"])
+def test_text_that_is_no_utf8_is_refused_wherever_it_stands(folder, name):
+    proto = attacks.PLACES["initializer"](attacks.outside("w.bin"))
+    (folder / "w.bin").write_bytes(attacks.SECRET)
+    proto.graph.node.add(op_type="Relu", input=["y"], output=["normalized"], doc_string="a note")
+    broken = proto.SerializeToString().replace(name, b"\xff" * len(name))
+    line = refusal(open_onnx, attacks.write(broken, folder / "m.onnx"))
+    assert line.isprintable()
+    assert "UTF-8" in line or "xff" in line

@@ -1,0 +1,302 @@
+"""Ranges from streams of samples, their cache, and every way calibration data can be wrong."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from normexport.errors import UsageError
+from normexport.onnx_export import InputSpec
+from normexport.precision.int8.calibration import calibrate, read_calibration
+from normexport.precision.int8.histogram import MOST, Histogram
+from normexport.precision.int8.ranges import METHODS, settled
+from normexport.precision.npz_stream import slices_of
+from normexport.precision.samples import batches_of, digest_of
+from tests.precision import nets
+
+SPECS = (nets.SPEC,)
+
+
+def images(count=20, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, *nets.SPEC.shape)).astype(np.float32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), parts=st.integers(1, 5), scale=st.sampled_from([1e-3, 1.0, 1e4]))
+def test_a_histogram_counts_every_value_in_its_own_bin_however_the_range_grows(seed, parts, scale):
+    rng = np.random.default_rng(seed)
+    arrays = [rng.normal(rng.uniform(-3, 3), 10.0 ** rng.uniform(-2, 1), 200).astype(np.float32) for _ in range(parts)]
+    histogram = Histogram()
+    for array in arrays:
+        histogram.add(array * np.float32(scale))
+    values = np.concatenate(arrays) * np.float32(scale)
+    centres, counts = histogram.bins()
+    assert counts.sum() == values.size
+    assert (histogram.low, histogram.high) == (values.min(), values.max())
+    assert len(counts) <= MOST + 2
+    assert histogram.width <= (values.max() - values.min()) / MOST * 2.001
+    expected = np.floor(values / histogram.width).astype(int)
+    number, expected_counts = np.unique(expected, return_counts=True)
+    np.testing.assert_array_equal(counts, expected_counts)
+    np.testing.assert_allclose(centres, np.clip((number + 0.5) * histogram.width, values.min(), values.max()))
+
+
+def error_of(values, low, high):
+    """Mean square error of quantising to 256 levels over [low, high], straight from the definition."""
+    step = (high - low) / 255
+    zero = np.rint(-low / step)
+    return np.square((np.clip(np.rint(values / step) + zero, 0, 255) - zero) * step - values).mean()
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("shape", ["normal", "relu", "outlier"])
+def test_mse_finds_the_range_with_the_least_error(shape, symmetric):
+    values = np.random.default_rng(1).normal(size=50_000).astype(np.float32)
+    values = {"normal": values, "relu": np.maximum(values, 0), "outlier": np.append(values, np.float32(40))}[shape]
+    histogram = Histogram()
+    histogram.add(values)
+    found = error_of(values, *settled(METHODS["mse"](histogram, symmetric), symmetric))
+    full = settled((values.min(), values.max()), symmetric)
+    best = min(error_of(values, full[0] * share, full[1] * share) for share in np.linspace(0.05, 1, 400))
+    assert found <= 1.05 * best
+
+
+def test_percentile_leaves_one_value_in_ten_thousand_out_on_each_side():
+    values = np.arange(-50_000, 50_001, dtype=np.float32) / 50_000
+    histogram = Histogram()
+    histogram.add(values)
+    low, high = METHODS["percentile"](histogram, False)
+    assert (low, high) == pytest.approx((-0.9998, 0.9998), abs=1e-3)
+    assert METHODS["minmax"](histogram, False) == (-1, 1)
+
+
+def test_entropy_cuts_a_lone_outlier_off_and_keeps_a_plain_distribution():
+    rng = np.random.default_rng(2)
+    for values, share in ((rng.uniform(-1, 1, 100_000), 0.9), (np.append(rng.normal(size=100_000), 60.0), 0.0)):
+        histogram = Histogram()
+        histogram.add(values.astype(np.float32))
+        _, high = METHODS["entropy"](histogram, False)
+        if share:
+            assert high >= share
+        else:
+            assert 2.5 < high < 20
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ranges_do_not_depend_on_how_samples_are_batched(method):
+    model, _ = nets.folded(nets.centred)
+    ranges = [calibrate(model, batches_of(list(images()), SPECS, size)(), method).ranges for size in (4, 20)]
+    assert ranges[0].keys() == ranges[1].keys() > {"input"}
+    for name, found in ranges[0].items():
+        assert found == pytest.approx(ranges[1][name], rel=2e-2, abs=1e-4)
+
+
+def test_a_cache_says_what_it_was_made_from_and_gives_the_ranges_back(tmp_path):
+    model, _ = nets.folded(nets.centred)
+    made = batches_of(list(images()), SPECS, 4)
+    calibration = calibrate(model, made(), "minmax")
+    calibration.save(tmp_path / "cache.json")
+    content = json.loads((tmp_path / "cache.json").read_text())
+    assert (content["samples"], content["batch"], content["method"]) == (20, 4, "minmax")
+    assert content["data"] == digest_of(made) != digest_of(batches_of(list(images(seed=1)), SPECS, 4))
+    assert read_calibration(tmp_path / "cache.json", model, "minmax") == calibration
+
+
+def test_a_cache_of_another_model_or_method_is_refused(tmp_path):
+    model, _ = nets.folded(nets.centred)
+    path = tmp_path / "cache.json"
+    calibrate(model, batches_of(list(images()), SPECS)(), "minmax").save(path)
+    with pytest.raises(UsageError, match="another model"):
+        read_calibration(path, nets.folded(nets.growing)[0], "minmax")
+    with pytest.raises(UsageError, match="ranges by minmax"):
+        read_calibration(path, model, "mse")
+    content = json.loads(path.read_text())
+    for wrong in ([0, float("nan")], [1, 0], [0], "ab"):
+        path.write_text(json.dumps(content | {"ranges": content["ranges"] | {"input": wrong}}))
+        with pytest.raises(UsageError, match="not a calibration cache"):
+            read_calibration(path, model, "minmax")
+    lacking = {name: both for name, both in content["ranges"].items() if name != "input"}
+    path.write_text(json.dumps(content | {"ranges": lacking}))
+    with pytest.raises(UsageError, match="lacks the range of tensor input"):
+        read_calibration(path, model, "minmax")
+    path.write_text("{}")
+    with pytest.raises(UsageError, match="not a calibration cache"):
+        read_calibration(path, model, "minmax")
+
+
+def test_a_folder_of_arrays_and_a_folder_of_images_are_read_in_the_order_of_names(tmp_path):
+    arrays, pictures = tmp_path / "arrays", tmp_path / "pictures"
+    arrays.mkdir()
+    pictures.mkdir()
+    pixels = np.random.default_rng(3).integers(0, 256, (3, 12, 12, 3)).astype(np.uint8)
+    for number, image in enumerate(pixels):
+        np.save(arrays / f"{number}.npy", (image / np.float32(255)).transpose(2, 0, 1))
+        Image.fromarray(image).save(pictures / f"{number}.png")
+    (pictures / "notes.txt").write_text("no image")
+    for folder in (arrays, pictures):
+        batches = list(batches_of(folder, SPECS, 2)())
+        assert [len(feeds["input"]) for feeds in batches] == [2, 1]
+        np.testing.assert_allclose(batches[1]["input"][0], pixels[2].transpose(2, 0, 1) / 255, rtol=1e-6)
+
+
+def test_a_folder_is_read_one_batch_at_a_time(tmp_path):
+    for number in range(4):
+        np.save(tmp_path / f"{number}.npy", images(1)[0])
+    stream = batches_of(tmp_path, SPECS, 1)()
+    next(stream)
+    (tmp_path / "3.npy").unlink()
+    with pytest.raises(UsageError, match=r"3\.npy"):
+        list(stream)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_memory_does_not_grow_with_the_number_of_samples(save, tmp_path):
+    model, _ = nets.folded(nets.centred)
+    peaks = []
+    for count in (1024, 4096):  # 1.8 and 7 MB; a megabyte is unpacked at a time
+        save(tmp_path / "x.npz", input=np.tile(images(64), (count // 64, 1, 1, 1)), labels=np.zeros(count))
+        batches = batches_of(tmp_path / "x.npz", SPECS, 8)
+        assert batches.count == count
+        tracemalloc.start()
+        assert calibrate(model, batches(), "minmax").samples == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 1_000_000
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_slices_are_the_arrays_of_the_file(order, tmp_path):
+    rng = np.random.default_rng(4)
+    specs = (InputSpec("b", (3, 2)), InputSpec("a", (), "int64"), InputSpec("c", (2, 2), batched=False))
+    a, b, c = rng.integers(0, 9, 5), np.asarray(rng.normal(size=(5, 3, 2)), order=order), rng.normal(size=(2, 2))
+    np.savez_compressed(tmp_path / "x.npz", a=a, b=b, c=c)
+    stream = list(slices_of(tmp_path / "x.npz", specs, 2))
+    assert [len(feeds["a"]) for feeds in stream] == [2, 2, 1]
+    np.testing.assert_array_equal(np.concatenate([feeds["a"] for feeds in stream]), a)
+    np.testing.assert_array_equal(np.concatenate([feeds["b"] for feeds in stream]), b)
+    np.testing.assert_array_equal(stream[1]["c"], c)
+    np.save(tmp_path / "b.npy", b)
+    (whole,) = slices_of(tmp_path / "b.npy", specs[:1], 9)
+    np.testing.assert_array_equal(whole["b"], b)
+
+
+def cut(path):
+    np.savez(path, input=images(20))
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def changed(path):
+    np.savez_compressed(path, input=images(20))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+
+
+def shortened(path):
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (5, 3, 12, 12)})
+        file.write(images(3).tobytes())
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path: None, "can't be read"),
+        (lambda path: path.write_bytes(b""), "not a numpy file"),
+        (lambda path: path.write_bytes(b"nothing of the kind"), "not a numpy file"),
+        (cut, "not a numpy file"),
+        (changed, "not a numpy file"),
+        (shortened, "not a numpy file"),
+        (lambda path: np.savez(path, input=np.full((2, 3, 12, 12), None)), "not a numpy file of plain arrays"),
+        (lambda path: np.savez(path, input=images(0)), r"has shape \(0, 3, 12, 12\)"),
+        (lambda path: np.savez(path, input=np.zeros((64, 12, 12))), r"has shape \(64, 12, 12\), expected \(N, 3"),
+        (lambda path: np.savez(path, a=images(2), b=images(2)), r"holds no array input \(it holds a, b\)"),
+        (
+            lambda path: np.savez(path, input=np.append(images(12), [images(1)[0] * np.nan], 0)),
+            "NaN, first in sample 12",
+        ),
+        (lambda path: np.savez(path, input=np.full((2, 3, 12, 12), "a")), "dtype <U1"),
+    ],
+)
+def test_bad_files_are_one_clear_line(write, words, tmp_path):
+    path = tmp_path / "x.npz"
+    write(path)
+    with pytest.raises(UsageError, match=words) as raised:
+        list(batches_of(path, SPECS, 5)())
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def spoiled(value):
+    array = images()
+    array[3, 1] = value
+    return list(array)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ([np.ones((3, 9, 9), np.float32)], "shape"),
+        ([np.full(nets.SPEC.shape, "a")], "dtype"),
+        (spoiled(np.nan), "NaN"),
+        (spoiled(np.inf), "not finite"),
+        ([], "no samples"),
+        ([np.full(nets.SPEC.shape, 0.5, np.float32)] * 3, "0.5 throughout"),
+        ([{"other": images(1)[0]}], "lacks input"),
+    ],
+)
+def test_bad_calibration_data_is_one_clear_line(source, words):
+    model, _ = nets.folded(nets.centred)
+    with pytest.raises(UsageError, match=words) as raised:
+        calibrate(model, batches_of(source, SPECS)(), "minmax")
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_bad_folders_are_one_clear_line(tmp_path):
+    with pytest.raises(UsageError, match="no images"):
+        batches_of(tmp_path, SPECS)
+    (tmp_path / "a.png").write_bytes(b"nothing of the kind")
+    with pytest.raises(UsageError, match=r"a\.png: is not an image"):
+        list(batches_of(tmp_path, SPECS)())
+    with pytest.raises(UsageError, match="reads 2 inputs"):
+        batches_of(tmp_path, (*SPECS, InputSpec("other", (2,))))
+    (tmp_path / "a.png").unlink()
+    np.save(tmp_path / "b.npy", images(1))
+    with pytest.raises(UsageError, match=r"b\.npy: array input: has shape \(1, 3, 12, 12\), expected \(3, 12, 12\)"):
+        list(batches_of(tmp_path, SPECS)())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"ranges": []}, "ranges is a list"),
+        ({"ranges": {"input": [0, 1e39]}}, r"ranges\['input'\] is not a range of float32"),
+        ({"ranges": {"input": [[], 1]}}, r"ranges\['input'\]\[0\] is a list"),
+        ({"symmetric": 0}, "symmetric is 0"),
+        ({"model": "/etc/passwd"}, "model is '/etc/passwd', and a SHA-256"),
+        ({"samples": -1}, "samples is -1"),
+        ({"path": "x"}, "unknown field 'path'"),
+        ({"format": 1}, "its format is 1"),
+        ({"seen": "x"}, "seen is"),
+    ],
+)
+def test_a_field_of_a_cache_that_is_wrong_is_named(change, words, tmp_path):
+    model, _ = nets.folded(nets.centred)
+    path = tmp_path / "cache.json"
+    calibrate(model, batches_of(list(images(4)), SPECS)(), "minmax").save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UsageError, match=words):
+        read_calibration(path, model, "minmax")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"format": 1, "format": 1}', "\x00", '{"format": NaN}'])
+def test_a_cache_that_is_no_json_is_one_clear_line(content, tmp_path):
+    (tmp_path / "cache.json").write_text(content)
+    with pytest.raises(UsageError, match="is not a calibration cache") as raised:
+        read_calibration(tmp_path / "cache.json", nets.folded(nets.centred)[0], "minmax")
+    assert len(str(raised.value).splitlines()) == 1
