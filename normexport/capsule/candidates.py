@@ -13,7 +13,8 @@ from typing import Protocol
 
 import onnx_ir as ir
 
-from normexport.capsule.content import HALVES, Capsule, Reference, Run, type_name
+from normexport.capsule.content import Capsule, Reference, Run, type_name
+from normexport.dtypes import HALVES
 from normexport.engine import Manifest
 from normexport.io.numpy_files import StoredArray, opened_arrays
 from normexport.precision.half.baseline import InFloat32

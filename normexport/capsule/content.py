@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from normexport.dtypes import of_onnx
 from normexport.engine.manifest import FileId
 from normexport.proof import Budget, Errors
 from normexport.proof.metrics import Float64s
@@ -17,7 +18,6 @@ from normexport.runtime import Array
 
 FORMAT = 1
 MOST_DB = 400.0  # of a ratio, either way: float64 itself has 320
-HALVES = ("float16", "bfloat16")
 
 #: Counts of NaN, +inf and -inf.
 Special: TypeAlias = tuple[int, int, int]
@@ -158,5 +158,5 @@ def count_special(values: Array) -> Special:
 
 def type_name(dtype: ir.DataType | None) -> str:
     """ "float32" for ONNX's FLOAT; "" where there is none."""
-    name = "" if dtype is None else dtype.name.lower()
-    return {"float": "float32", "double": "float64"}.get(name, name)
+    kind = of_onnx(dtype)
+    return kind.name if kind is not None else "" if dtype is None else dtype.name.lower()

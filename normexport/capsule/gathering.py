@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from normexport.capsule.content import Reference, Rule, Run, Within, count_special, type_name
 from normexport.capsule.sampling import places, shares
+from normexport.dtypes import array_name
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.proof import Batch, Row
@@ -19,8 +20,6 @@ from normexport.runtime import Array, Runtime
 
 #: The rule for an output: (number of the batch, name, the exact value) -> rule.
 OutputRule: TypeAlias = Callable[[int, str, Array], Rule]
-
-_STORED_AS = {"bfloat16": "float32"}  # numpy has no bfloat16
 
 
 def runs_of(
@@ -114,4 +113,4 @@ def _at_boundary(row: Row, value: Reference) -> Reference:
 
 def _rounded(feeds: Mapping[str, Array], inputs: Sequence[InputSpec]) -> dict[str, Array]:
     """As a candidate reads them: floating-point inputs stand for what rounds to them (see `proof.inputs`)."""
-    return {spec.name: feeds[spec.name].astype(_STORED_AS.get(spec.dtype, spec.dtype)) for spec in inputs}
+    return {spec.name: feeds[spec.name].astype(array_name(spec.dtype)) for spec in inputs}

@@ -18,8 +18,9 @@ from normexport.capsule.candidates import (
     onnx_candidate,
     plan_candidate,
 )
-from normexport.capsule.content import HALVES, Capsule, Reference, Run, count_special
+from normexport.capsule.content import Capsule, Reference, Run, count_special
 from normexport.capsule.reading import read
+from normexport.dtypes import HALVES
 from normexport.engine.manifest import FileId, read_manifest
 from normexport.errors import UsageError
 from normexport.io.onnx_model import opened_model

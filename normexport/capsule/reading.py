@@ -27,6 +27,7 @@ from normexport.capsule.content import (
     count_special,
 )
 from normexport.capsule.writing import TEXT
+from normexport.dtypes import PRECISIONS, array_name
 from normexport.engine.manifest import file_of
 from normexport.errors import UsageError
 from normexport.io.json_files import (
@@ -49,7 +50,6 @@ from normexport.proof import Errors
 from normexport.proof.metrics import Float64s
 from normexport.runtime import Array
 
-PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 _MOST_AXES = 64
 _MEASURES = ("scale_rms", "scale_max", "rms", "max_abs")
 _SPECIAL = ("nan", "inf", "-inf")
@@ -284,5 +284,5 @@ def _check_runs(capsule: Capsule) -> None:
             raise BadJson(f"runs[{index}] has other outputs than the first")
         for name, dtype in capsule.inputs.items():
             stored = run.feeds[name].dtype
-            if stored != np.dtype("float32" if dtype == "bfloat16" else dtype):
+            if stored != np.dtype(array_name(dtype)):
                 raise BadJson(f"runs[{index}] has the input {name!a} as {stored}, and {dtype} is needed")

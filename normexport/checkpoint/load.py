@@ -26,6 +26,7 @@ from normexport.checkpoint.recognise import require_used, stored_norms
 from normexport.checkpoint.records import Checkpoint, Source, WeightNormRecord
 from normexport.checkpoint.replace_norms import Settled, has_hooks, settle
 from normexport.checkpoint.state import State, unwrapped
+from normexport.dtypes import HALVES, torch_dtypes
 from normexport.errors import UsageError
 
 #: Wrappers around the network: DataParallel and DDP, AveragedModel, torch.compile.
@@ -168,7 +169,7 @@ def _is_wrapper(model: nn.Module) -> bool:
 def _prepare(model: nn.Module) -> list[str]:
     """Evaluation mode, CPU, no gradients, half types widened to float32; in place. Says what was widened."""
     model.eval().requires_grad_(False).to("cpu")
-    half = {value.dtype for value in _numbers(model).values()} & {torch.float16, torch.bfloat16}
+    half = {value.dtype for value in _numbers(model).values()} & torch_dtypes(HALVES)
     for value in (*model.parameters(), *model.buffers()):
         if value.dtype in half:
             value.data = value.data.float()

@@ -18,6 +18,7 @@ from normexport.checkpoint.records import WeightNormRecord
 from normexport.checkpoint.replace_norms import Settled, has_hooks, is_leaf, own_tensors
 from normexport.checkpoint.state import EXTRA_STATE, State, unwrapped
 from normexport.checkpoint.weight_norm import stored_weights
+from normexport.dtypes import HALVES, torch_dtypes
 from normexport.errors import CheckpointError
 from normexport.nn import Norm, RunningNorm
 from normexport.text import first_line, shortened
@@ -64,7 +65,7 @@ def fit(model: nn.Module, state: State, named: Dialect | None, place: str) -> tu
 
 
 def _note_types(settled: Settled, state: State) -> None:
-    half = {value.dtype for value in state.tensors.values()} & {torch.float16, torch.bfloat16}
+    half = {value.dtype for value in state.tensors.values()} & torch_dtypes(HALVES)
     for dtype in sorted(half, key=str):
         settled.notes.append(f"weights stored as {str(dtype).removeprefix('torch.')} are computed in float32")
 

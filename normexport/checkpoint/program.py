@@ -15,6 +15,7 @@ from normexport.checkpoint.inspect_state import inspect_state
 from normexport.checkpoint.pt2 import open_program
 from normexport.checkpoint.records import Checkpoint, NormRecord, Statistics
 from normexport.checkpoint.state import State
+from normexport.dtypes import HALVES, torch_dtypes
 
 _LIVE_SCHEMA = ("x", "scale", "bias", "kind", "instance")
 
@@ -83,6 +84,6 @@ def _notes(program: ExportedProgram, state: State) -> Iterator[str]:
     training = [path for node, path in _calls(program, "aten.batch_norm") if node.args[5] is True]
     if training:
         yield f"exported in training mode: {', '.join(training[:3])} take statistics from the batch"
-    half = {value.dtype for value in state.tensors.values()} & {torch.float16, torch.bfloat16}
+    half = {value.dtype for value in state.tensors.values()} & torch_dtypes(HALVES)
     for dtype in sorted(half, key=str):
         yield f"the program computes in {str(dtype).removeprefix('torch.')}"

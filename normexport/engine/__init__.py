@@ -8,8 +8,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from normexport.dtypes import PRECISIONS
 from normexport.engine.builder_process import Child
-from normexport.engine.config import PRECISIONS, EngineConfig
+from normexport.engine.config import EngineConfig
 from normexport.engine.flavor import FLAVORS, RTX, Flavor, flavor, is_installed
 from normexport.engine.shapes import ShapeRange, parse_shapes
 

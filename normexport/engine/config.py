@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from normexport.dtypes import PRECISIONS
 from normexport.engine.flavor import RTX, Flavor
 from normexport.engine.shapes import ShapeRange
 from normexport.errors import UsageError
 
 #: Called with the name of what begins: "parse", "build", or a phase of the vendor's builder.
 OnStage: TypeAlias = Callable[[str], None]
-
-#: What `EngineConfig.precision` may demand.
-PRECISIONS = ("float32", "float16", "bfloat16", "int8")
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class EngineConfig:
         flavor: "tensorrt-rtx" (or "rtx") or "tensorrt".
         targets: "sm75" to "sm121", or "current" alone; empty: all that take any network.
         shapes: smallest, expected and largest shapes by input name.
-        precision: demanded of the result, one of `PRECISIONS`; None: whatever the ONNX file asks for.
+        precision: demanded of the result, one of `normexport.dtypes.PRECISIONS`; None: whatever the ONNX file asks for.
         plugins: use the plugin library; False builds every norm from its body.
         plugin_library: the library; None: the one that `normexport plugins build` made, where there is one.
         embed_plugins: put the library into the plan, so that the plan is all that has to be shipped.

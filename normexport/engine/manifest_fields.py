@@ -8,6 +8,7 @@ from typing import Any
 
 import onnx
 
+from normexport.dtypes import of_tensorrt
 from normexport.engine import verify
 from normexport.engine.manifest import NetworkLayer, Tensor
 from normexport.engine.shapes import Profile
@@ -34,7 +35,7 @@ def _metadata(node: onnx.NodeProto) -> dict[str, str]:
 
 
 def _tensor(tensor: Mapping[str, Any], profile: Profile | None) -> Tensor:
-    known = tensor["name"], verify.dtype(tensor["dtype"]), tuple(tensor["shape"])
+    known = tensor["name"], of_tensorrt(tensor["dtype"]), tuple(tensor["shape"])
     if profile is None:
         return Tensor(*known)
     return Tensor(*known, profile.smallest, profile.expected, profile.largest)
@@ -43,5 +44,5 @@ def _tensor(tensor: Mapping[str, Any], profile: Profile | None) -> Tensor:
 def _layer(layer: Mapping[str, Any], modules: Mapping[str, str]) -> NetworkLayer:
     origin = _ORIGIN.fullmatch(layer["origin"] or "")
     node = origin[1] if origin else layer["name"] if layer["name"] in modules else ""
-    gives = verify.dtype(layer["outputs"][0]["dtype"]) if layer["outputs"] else ""
+    gives = of_tensorrt(layer["outputs"][0]["dtype"]) if layer["outputs"] else ""
     return NetworkLayer(layer["name"], layer["type"], gives, node, modules.get(node, ""))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from normexport.dtypes import INT8, SHORT, of_onnx, of_tensorrt
 from normexport.errors import EngineError
 from normexport.io.onnx_scan import NAMESPACE
 
@@ -29,20 +30,6 @@ _COMPUTE_OPS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum")
 #: What may stand between a DEQUANTIZE and the layer that it is fused into.
 _RESHAPING = ("SHUFFLE", "IDENTITY", "SQUEEZE", "UNSQUEEZE")
 _RESHAPING_OPS = ("Transpose", "Reshape", "Flatten", "Identity")
-
-#: TensorRT's names of types -> ours.
-DTYPES = {"float": "float32", "half": "float16", "bf16": "bfloat16"}
-_ONNX_TYPES = {
-    onnx.TensorProto.FLOAT: "float32",
-    onnx.TensorProto.FLOAT16: "float16",
-    onnx.TensorProto.BFLOAT16: "bfloat16",
-    onnx.TensorProto.INT8: "int8",
-}
-
-
-def dtype(name: str) -> str:
-    """TensorRT's "half" -> "float16"."""
-    return DTYPES.get(name, name)
 
 
 def check_plugins(graph: onnx.GraphProto, plugins: Sequence[PluginNode], layers: Sequence[Layer]) -> None:
@@ -62,7 +49,7 @@ def check_plugins(graph: onnx.GraphProto, plugins: Sequence[PluginNode], layers:
         data, result = built[name]["inputs"][0]["dtype"], built[name]["outputs"][0]["dtype"]
         wrong = data != result or (data == "int8") != op.startswith("Q")
         if wrong:
-            cause = f"{op} reads {dtype(data)} and writes {dtype(result)}"
+            cause = f"{op} reads {of_tensorrt(data)} and writes {of_tensorrt(result)}"
             raise EngineError(f"node {name}", cause, "report it, with the log")
     kept = {node.name for node in graph.node if node.domain == NAMESPACE} - set(asked)
     for name in built:
@@ -95,7 +82,7 @@ def check_precision(graph: onnx.GraphProto, layers: Sequence[Layer], demanded: s
     if demanded is not None and not counts.get(demanded):
         there = ", ".join(f"{number} {name}" for name, number in counts.items()) or "none at all"
         cause = f"no computing layer is {demanded} (there are: {there})"
-        remedy = f"convert the model first: normexport convert --precision {_short(demanded)}"
+        remedy = f"convert the model first: normexport convert --precision {SHORT[demanded]}"
         raise EngineError("precision", cause, remedy)
 
 
@@ -105,7 +92,7 @@ def _producers(layers: Sequence[Layer]) -> dict[str, Layer]:
 
 def _precision(layer: Layer, producers: Mapping[str, Layer]) -> str:
     """Of what a layer multiplies: int8 where DEQUANTIZE stands before both factors, for TensorRT fuses it into them."""
-    own = dtype(layer["outputs"][0]["dtype"])
+    own = of_tensorrt(layer["outputs"][0]["dtype"])
     if layer["type"] == _PLUGIN or len(layer["inputs"]) < 2:
         return own
     both = all(_is_dequantized(tensor["name"], producers) for tensor in layer["inputs"][:2])
@@ -132,7 +119,9 @@ class _Asked:
         """As `_precision`, None where the file does not tell."""
         if len(node.input) >= 2 and all(self._is_int8(name) for name in node.input[:2]):
             return "int8"
-        return _ONNX_TYPES.get(self._types.get(node.output[0], 0))
+        number = self._types.get(node.output[0], 0)
+        kind = of_onnx(number)
+        return kind.name if kind is not None and kind.tensorrt else INT8 if number == onnx.TensorProto.INT8 else None
 
     def _is_int8(self, tensor: str) -> bool:
         source = self._makers.get(tensor)
@@ -141,7 +130,3 @@ class _Asked:
         if source is None or source.op_type != "DequantizeLinear" or not source.input:
             return False
         return self._types.get(source.input[0]) == onnx.TensorProto.INT8
-
-
-def _short(precision: str) -> str:
-    return {"float16": "fp16", "bfloat16": "bf16"}.get(precision, precision)

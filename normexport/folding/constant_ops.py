@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import FLOATS
 from normexport.folding.per_channel import Array
 from normexport.graphs.refusal import Refuse
 
@@ -26,7 +27,7 @@ def widen(array: Array) -> Array:
     Raises:
         Refuse: anything else (strings, complex numbers, packed small types).
     """
-    if array.dtype.kind == "f" or array.dtype.name == "bfloat16":
+    if array.dtype.kind == "f" or array.dtype.name in FLOATS:
         return array.astype(np.float64)
     if array.dtype.kind in "iub":
         return array

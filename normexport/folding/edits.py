@@ -9,18 +9,12 @@ from typing import Protocol
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import FLOATS, of_onnx
 from normexport.folding.graph import Work
 from normexport.folding.per_channel import Array, PerChannel, Vector
 from normexport.graphs.nodes import label, name_of
 from normexport.graphs.refusal import Refuse
 from normexport.text import bracketed
-
-_TYPES = {
-    "float16": ir.DataType.FLOAT16,
-    "bfloat16": ir.DataType.BFLOAT16,
-    "float32": ir.DataType.FLOAT,
-    "float64": ir.DataType.DOUBLE,
-}
 
 
 @dataclass(frozen=True)
@@ -170,7 +164,7 @@ def float_type(value: ir.Value, work: Work) -> ir.DataType:
     dtype = work.shapes.dtype(value)
     if dtype is None and value.const_value is not None:
         dtype = value.const_value.dtype
-    if dtype is None or dtype not in _TYPES.values():
+    if dtype is None or of_onnx(dtype) is None:
         raise Refuse(f"'{value.name}' has type {dtype.name if dtype else 'unknown'}, not a floating-point type")
     return dtype
 
@@ -192,25 +186,19 @@ def constant_edit(
     if now is not None:
         raise Overflow(now)
     later = work.config.precision
-    hazard = overflow(array, channels, _TYPES[later], what, later=True) if later else None
+    hazard = overflow(array, channels, FLOATS[later].ir, what, later=True) if later else None
     return Plan("", "", (edit,), (hazard,) if hazard else ())
 
 
 def overflow(array: Array, channels: Array, dtype: ir.DataType, what: str, later: bool = False) -> Hazard | None:
     """The channels whose elements are finite in `array` (float64) but beyond the largest number of `dtype`."""
-    limit = largest(dtype)
+    kind = of_onnx(dtype)
+    assert kind is not None
+    limit = kind.largest
     if array.size == 0 or (array.min() >= -limit and array.max() <= limit):
         return None  # the usual case, without a temporary of the weight's size
     too_large = np.isfinite(array) & (np.abs(array) > limit)
     if not too_large.any():
         return None
     found = [int(channel) for channel in np.unique(np.broadcast_to(channels, array.shape)[too_large])]
-    name = next(name for name, each in _TYPES.items() if each is dtype)
-    return Hazard(f"{what} overflows {name} in channels {bracketed(found)}", tuple(found), later)
-
-
-def largest(dtype: ir.DataType) -> float:
-    """The largest finite number of a floating-point type: 65504 for float16."""
-    if dtype is ir.DataType.BFLOAT16:
-        return float.fromhex("0x1.fep127")  # numpy does not know the type
-    return float(np.finfo(dtype.numpy()).max)
+    return Hazard(f"{what} overflows {kind.name} in channels {bracketed(found)}", tuple(found), later)

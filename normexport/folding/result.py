@@ -7,6 +7,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
+from normexport.dtypes import FLOAT32, FLOAT64, FLOATS, HALVES
 from normexport.errors import UsageError
 
 Fate = Literal["folded", "lowered", "live"]
@@ -27,8 +28,8 @@ class FoldConfig:
     precision: str = ""
 
     def __post_init__(self) -> None:
-        if self.precision not in ("", "float16", "bfloat16", "float32", "float64"):
-            remedy = "choose float16, bfloat16, float32 or float64"
+        if self.precision not in ("", *FLOATS):
+            remedy = f"choose {', '.join([*HALVES, FLOAT32.name])} or {FLOAT64.name}"
             raise UsageError(f"precision {self.precision!r}", "is not a floating-point type", remedy)
 
 

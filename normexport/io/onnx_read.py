@@ -13,6 +13,7 @@ from typing import TypeAlias
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from normexport.dtypes import FLOATS, onnx_numbers
 from normexport.errors import FoldError, UsageError
 from normexport.io.external_data import ExternalFiles
 from normexport.io.onnx_graphs import check_model
@@ -37,12 +38,7 @@ from normexport.io.opening import open_regular
 Parsed: TypeAlias = tuple[onnx.ModelProto, list[int | None]]
 
 #: Types whose values nothing asks for that only looks at a model.
-_FLOATS = (
-    onnx.TensorProto.FLOAT,
-    onnx.TensorProto.FLOAT16,
-    onnx.TensorProto.BFLOAT16,
-    onnx.TensorProto.DOUBLE,
-)
+_FLOATS = onnx_numbers(FLOATS)
 
 
 def read_onnx(path: str | Path, *, floats: bool = True, weights_under: Path | None = None) -> onnx.ModelProto:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normexport.dtypes import HALVES, torch_dtypes
 from normexport.errors import CheckpointError
 from normexport.nn.ops import running_norm
 from normexport.norms import AffineParams, running_kind
@@ -86,7 +87,7 @@ class RunningNorm(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RunningNorm:
         def keep_precision(value: Tensor) -> Tensor:
             moved = fn(value)
-            return value.to(moved.device) if moved.dtype in (torch.float16, torch.bfloat16) else moved
+            return value.to(moved.device) if moved.dtype in torch_dtypes(HALVES) else moved
 
         super()._apply(keep_precision, recurse)  # type: ignore[no-untyped-call]
         return self

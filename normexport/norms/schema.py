@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable
 import onnx
 from onnx.defs import OpSchema
 
+from normexport.dtypes import FLOATS
 from normexport.norms.function import DOMAIN, VERSION
 
-_ACTIVATION = ("T", ["tensor(float16)", "tensor(bfloat16)", "tensor(float)", "tensor(double)"], "X and Y")
+_ACTIVATION = ("T", [f"tensor({each.onnx_name.lower()})" for each in FLOATS.values()], "X and Y")
 _PARAMETER = ("U", ["tensor(float)", "tensor(double)"], "float32; float64 in references")
 _QUANTIZED = [
     ("T", ["tensor(int8)"], "X and Y"),

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 
+from normexport.dtypes import FLOATS
 from normexport.errors import UsageError
 
 _TEXT = re.compile(
@@ -17,9 +17,8 @@ _TEXT = re.compile(
 )
 _WHOLE = re.compile(r"\s*[+-]?\d{1,30}\s*")
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?\s*")
-_FLOATS = ("float32", "float64", "float16", "bfloat16")
 _INTEGERS = ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8")
-DTYPES = (*_FLOATS, *_INTEGERS, "bool")
+DTYPES = (*FLOATS, *_INTEGERS, "bool")
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class InputSpec:
 
     @property
     def floating(self) -> bool:
-        return self.dtype in _FLOATS
+        return self.dtype in FLOATS
 
     @property
     def integer(self) -> bool:
@@ -180,5 +179,5 @@ def _bounds(place: str, text: str, dtype: str) -> tuple[float, float]:
 
 
 def _float_range(dtype: str) -> tuple[float, float]:
-    most = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
+    most = FLOATS[dtype].largest
     return -most, most

@@ -16,10 +16,12 @@ from torch.export import ExportedProgram
 
 import normexport.nn  # noqa: F401 - registers torch.ops.normexport
 from normexport import norms
+from normexport.dtypes import HALVES, onnx_numbers
 from normexport.errors import ExportError
 
 _OPSET = Opset(norms.DOMAIN, norms.VERSION)
 _STANDARD = Opset("", norms.OPSET)
+_HALF = onnx_numbers(HALVES)
 
 
 def _running_norm(x: Any, mean: Any, inv_scale: Any, scale: Any, bias: Any, kind: str) -> Any:
@@ -28,8 +30,7 @@ def _running_norm(x: Any, mean: Any, inv_scale: Any, scale: Any, bias: Any, kind
 
 def _wide(vector: Any) -> Any:
     """Half-precision parameters as float32, the type in which the operators take them and compute."""
-    half = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-    return _STANDARD.Cast(vector, to=ir.DataType.FLOAT.value) if vector.dtype in half else vector
+    return _STANDARD.Cast(vector, to=ir.DataType.FLOAT.value) if vector.dtype in _HALF else vector
 
 
 def _live_norm(

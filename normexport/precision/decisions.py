@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import FLOATS, onnx_numbers
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
 from normexport.runtime import Array
 
-FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+_FLOATING = (None, *onnx_numbers(FLOATS))  # None: the file does not say
 #: Results of these lie at the same place as what they read, so channels do too.
 _ELEMENTWISE = {
     *("Add", "Sub", "Mul", "Div", "Pow", "Exp", "Log", "Sqrt", "Erf", "Abs", "Neg", "Clip", "Where", "Cast"),
@@ -65,7 +66,7 @@ def decisions(model: ir.Model) -> dict[str, Decision]:
     """Of every output that is no floating-point number, by name."""
     found, types = {}, Shapes(model)
     for value in model.graph.outputs:
-        if types.dtype(value) not in (None, *FLOATS):
+        if types.dtype(value) not in _FLOATING:
             scores = tuple(dict.fromkeys(str(each.name) for each in _scores(value, types) if each.name))
             found[str(value.name)] = Decision(scores, _choice(value, types))
     return found
@@ -140,7 +141,7 @@ def _scores(output: ir.Value, types: Shapes) -> Iterator[ir.Value]:
                 continue
             seen.add(value)
             producer = value.producer()
-            if types.dtype(value) not in (None, *FLOATS):
+            if types.dtype(value) not in _FLOATING:
                 waiting.append(value)
             elif producer is None or op(producer) != "Constant":
                 yield value
@@ -150,13 +151,13 @@ def _choice(output: ir.Value, types: Shapes) -> Choice | None:
     value = output
     while (node := value.producer()) is not None and op(node) in _SHAPE_ONLY:
         before = node.inputs[0]
-        if before is None or types.dtype(before) in (None, *FLOATS):
+        if before is None or types.dtype(before) in _FLOATING:
             return None
         value = before
     if node is None or op(node) not in _CHOOSE or list(node.outputs).index(value) != _CHOOSE[op(node)]:
         return None
     scores = node.inputs[0]
-    if scores is None or not scores.name or not value.name or types.dtype(scores) not in (None, *FLOATS):
+    if scores is None or not scores.name or not value.name or types.dtype(scores) not in _FLOATING:
         return None
     default = -1 if op(node) == "TopK" else 0
     axis, largest = _int(node, "axis", default), _int(node, "largest", 1)

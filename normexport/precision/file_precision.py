@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import FLOAT32, of_onnx
 from normexport.graphs.nodes import op
 from normexport.norms import DOMAIN
 
@@ -12,7 +13,6 @@ _QUANTIZED = {
     *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"),
     *("ConvInteger", "MatMulInteger"),
 }
-_HALVES = {ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
 
 
 def precision_of(model: ir.Model) -> str:
@@ -23,8 +23,8 @@ def precision_of(model: ir.Model) -> str:
     types = {value.dtype for node in nodes for value in node.outputs}
     types |= {value.const_value.dtype for value in model.graph.initializers.values() if value.const_value is not None}
     types |= {ir.DataType(node.attributes["to"].as_int()) for node in nodes if op(node) == "Cast"}
-    found = {_HALVES[dtype] for dtype in types if dtype in _HALVES}
-    return min(found, default="float32")  # bfloat16, the coarser, where both are
+    kinds = [kind for kind in map(of_onnx, types) if kind is not None and kind.is_half]
+    return max(kinds, key=lambda kind: kind.unit_roundoff, default=FLOAT32).name  # the coarser where several are
 
 
 def input_ranges(model: ir.Model) -> dict[str, tuple[float, float]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from normexport.dtypes import FLOAT32, HALVES
 from normexport.engine import Manifest, read_manifest
 from normexport.engine.plan_inputs import plan_inputs
 from normexport.onnx_export import InputSpec
@@ -62,7 +63,7 @@ def batch_sizes(manifest: Manifest) -> tuple[int, ...]:
 def precision_of(manifest: Manifest) -> str:
     """The precision a plan is held to: half where most of its layers compute in it, else float32."""
     most = max(manifest.precision, key=lambda name: manifest.precision[name], default="float32")
-    return most if most in ("float16", "bfloat16") else "float32"
+    return most if most in HALVES else FLOAT32.name
 
 
 def _sides(

@@ -44,15 +44,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from normexport.dtypes import FLOATS
 from normexport.proof.metrics import Errors
 
 FACTOR = 6.0
 FLOOR = 8.0
 FEW = 16  # elements; see `spread`
-
-UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
-# Below this the spacing of numbers shrinks no further, and a roundoff is one of this size.
-SMALLEST_NORMAL = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
 
 # Relative error beyond which the yardstick is none. The worst honest nets measured: 1e-4 in float32, 0.34 % in float16
 # and 2.4 % in bfloat16 (21 examples, each value rounded).
@@ -85,13 +82,14 @@ def budget(tensor: Errors, rms: float, max_abs: float, samples: int, precision: 
         tensor: gives the scale (only `scale_rms`, `scale_max` and `floating` are read).
         rms, max_abs: PyTorch's errors at this precision (the baseline's), in the tensor's unit.
         samples: elements that those were measured on.
-        precision: a key of `UNIT_ROUNDOFF`.
+        precision: a key of `normexport.dtypes.FLOATS`.
     """
     factor = FACTOR * spread(samples)
     if not tensor.floating:
         return Budget(factor * rms + FLIPS, float("inf"))
-    floor = FLOOR * UNIT_ROUNDOFF[precision]
-    least = SMALLEST_NORMAL[precision] if tensor.scale_max > 0.0 else 0.0
+    floor = FLOOR * FLOATS[precision].unit_roundoff
+    # Below the normal range the spacing of numbers shrinks no further, and a roundoff is one of this size.
+    least = FLOATS[precision].smallest_normal if tensor.scale_max > 0.0 else 0.0
     scale_rms, scale_max = max(tensor.scale_rms, least), max(tensor.scale_max, least)
     return Budget(factor * rms + floor * scale_rms, factor * max_abs + floor * scale_max)
 
@@ -103,10 +101,10 @@ def channel_budget(samples: int, scale: float, tensor_scale: float, baseline: fl
         samples: elements of the channel, over all batches.
         scale, tensor_scale: RMS of the channel, and of the output's largest channel.
         baseline: RMS of PyTorch's error there.
-        precision: a key of `UNIT_ROUNDOFF`.
+        precision: a key of `normexport.dtypes.FLOATS`.
     """
-    least = SMALLEST_NORMAL[precision] if tensor_scale > 0.0 else 0.0
-    floor = FLOOR * UNIT_ROUNDOFF[precision] * max(scale, least)
+    least = FLOATS[precision].smallest_normal if tensor_scale > 0.0 else 0.0
+    floor = FLOOR * FLOATS[precision].unit_roundoff * max(scale, least)
     return Budget(CHANNEL_FACTOR * (FACTOR * spread(samples) * baseline + floor), float("inf"))
 
 

@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+
+from normexport.dtypes import FLOATS, HALVES, onnx_numbers
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+_MOVED = onnx_numbers({name: each for name, each in FLOATS.items() if each.is_numpys})
 _BLOCK = 65_537  # numbers drawn, a prime, then repeated: 25 million weights take 30 ms instead of 300
 
 #: Inputs of operators, in floating point, that sizes and counts follow from.
@@ -60,13 +62,13 @@ def jittered(model: ir.Model, seed: int, halved: Mapping[str, str] | None = None
     draw = _Draw(seed)
     for value in copy.graph.initializers.values():
         tensor = value.const_value
-        if tensor is None or tensor.dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16):
+        if tensor is None or tensor.dtype not in _MOVED:
             continue
         if any((use.node.op_type, use.idx) in _SIZES for use in value.uses()):
             continue
         array = tensor.numpy()
         half = (halved or {}).get(str(value.name))
-        roundoff = _roundoff(array.dtype if half is None else ir.DataType[half.upper()].numpy())
+        roundoff = FLOATS[array.dtype.name if half is None else half].unit_roundoff
         xi = draw(array.size).astype(array.dtype).reshape(array.shape) * array.dtype.type(roundoff)
         if half is not None:
             value.const_value = ir.Tensor(_moved_in_half(array, xi, half), name=value.name)
@@ -79,14 +81,9 @@ def jittered(model: ir.Model, seed: int, halved: Mapping[str, str] | None = None
     return copy
 
 
-def _roundoff(dtype: Any) -> float:
-    """Largest relative error of rounding to a floating type."""
-    return float(ml_dtypes.finfo(dtype).eps) / 2  # type: ignore[no-untyped-call]
-
-
 def _moved_in_half(array: npt.NDArray[Any], xi: npt.NDArray[Any], half: str) -> npt.NDArray[Any]:
     """Moved where the half type does not hold the number, and holds the moved one."""
-    narrow = ir.DataType[half.upper()].numpy()
+    narrow = HALVES[half].numpy
     with np.errstate(all="ignore"):
         moved = array + array * xi
         moves = (array.astype(narrow).astype(array.dtype) != array) & np.isfinite(moved.astype(narrow))

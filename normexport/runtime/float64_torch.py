@@ -16,13 +16,12 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from normexport.dtypes import FLOAT64, FLOATS
 from normexport.runtime.control_flow import ThroughControlFlow
 
 LARGE = 1 << 16  # elements; smaller tensors (biases, running statistics) are converted once
 _WIDE = {
-    torch.float32: torch.float64,
-    torch.float16: torch.float64,
-    torch.bfloat16: torch.float64,
+    **{each.torch: torch.float64 for each in FLOATS.values() if each is not FLOAT64},
     torch.complex64: torch.complex128,
 }
 

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from normexport.dtypes import FLOATS
 from normexport.errors import FoldError, MissingComponent, UsageError
 from normexport.io.onnx_model import opened_model, split_weights
 from normexport.norms.own_bodies import require_own_bodies
@@ -19,7 +20,7 @@ from normexport.runtime.baseline_weights import jittered
 from normexport.runtime.memory import release_memory
 from normexport.text import first_line
 
-_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # the others drop "tensor(...)" alone
+_DTYPES = {each.onnx_name.lower(): name for name, each in FLOATS.items()}
 _CHECK = "check it with onnx.checker"
 _FATAL = 4  # ONNX Runtime's log level: what it has to say arrives as an exception, once
 
@@ -134,7 +135,8 @@ def _inner_values(model: ir.Model) -> frozenset[str]:
 
 def _port(item: Any, shapeless: bool) -> Port:
     """The session says [] both of a scalar and of an input without a shape."""
-    dtype = _DTYPES.get(item.type, item.type.removeprefix("tensor(").removesuffix(")"))
+    named = item.type.removeprefix("tensor(").removesuffix(")")
+    dtype = _DTYPES.get(named, named)
     if dtype not in np.sctypeDict:
         raise UsageError(f"input {item.name}", f"is of type {item.type}", "feed tensors of numpy's types only")
     return Port(item.name, dtype) if shapeless else port(item.name, item.shape, dtype)

@@ -13,15 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from normexport.engine.verify import dtype as our_dtype
+from normexport.dtypes import FLOAT32, FLOATS, HALVES, array_name, of_tensorrt
 from normexport.errors import EngineError
 from normexport.runtime.base import Array, Sink
 
-#: How an address on the GPU is described to PyTorch; numpy has no bfloat16, so its bits go as integers.
+#: How an address on the GPU is described to PyTorch; the bits of types that numpy lacks go as integers.
 _TYPES = {
-    "float32": "<f4", "float16": "<f2", "bfloat16": "<i2", "int64": "<i8", "int32": "<i4", "int8": "|i1",
-    "uint8": "|u1", "bool": "|b1",
-}  # fmt: skip
+    **{each.name: f"<{'f' if each.is_numpys else 'i'}{each.bits // 8}" for each in (FLOAT32, *HALVES.values())},
+    "int64": "<i8",
+    "int32": "<i4",
+    "int8": "|i1",
+    "uint8": "|u1",
+    "bool": "|b1",
+}
 
 _Take = Callable[[Any, Any, Any, Any, str, Any], bool]
 
@@ -59,7 +63,7 @@ class DebugTensors:
             return True
         try:
             on_device = location == self._trt.TensorLocation.DEVICE
-            array = array_at(pointer(address), our_dtype(kind.name.lower()), tuple(shape), int(stream), on_device)
+            array = array_at(pointer(address), of_tensorrt(kind.name.lower()), tuple(shape), int(stream), on_device)
             if array is not None:
                 self._sink(name, array)
                 self.given.add(name)
@@ -80,7 +84,7 @@ def pointer(address: Any) -> int:
 
 
 def array_at(address: int, dtype: str, shape: tuple[int, ...], stream: int, on_device: bool) -> Array | None:
-    """A copy of the tensor at an address, bfloat16 as float32; None for types that PyTorch has not.
+    """A copy of the tensor at an address, types that numpy lacks as float32; None for types that PyTorch has not.
 
     Args:
         stream: the CUDA stream that writes it.
@@ -89,15 +93,13 @@ def array_at(address: int, dtype: str, shape: tuple[int, ...], stream: int, on_d
     if dtype not in _TYPES:
         return None
     if math.prod(shape) == 0:
-        return np.empty(shape, np.float32 if dtype == "bfloat16" else np.dtype(_TYPES[dtype]))
+        return np.empty(shape, np.dtype(array_name(dtype)))
     if on_device:
         return _from_device(address, dtype, shape, stream)
-    kind = np.dtype(_TYPES[dtype])
+    kind = FLOATS[dtype].numpy if dtype in FLOATS else np.dtype(_TYPES[dtype])
     held = (ctypes.c_char * (math.prod(shape) * kind.itemsize)).from_address(address)
     stored: Array = np.frombuffer(bytes(held), kind).reshape(shape)
-    if dtype == "bfloat16":  # the upper half of a float32
-        stored = (stored.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return stored
+    return stored.astype(np.dtype(array_name(dtype)), copy=False)
 
 
 def _from_device(address: int, dtype: str, shape: tuple[int, ...], stream: int) -> Array:
@@ -112,7 +114,7 @@ def _from_device(address: int, dtype: str, shape: tuple[int, ...], stream: int) 
 
     with torch.cuda.stream(torch.cuda.ExternalStream(stream)):  # type: ignore[no-untyped-call]
         tensor = torch.as_tensor(Described(), device="cuda")
-        host = tensor.view(torch.bfloat16).float().cpu() if dtype == "bfloat16" else tensor.cpu()
+        host = tensor.cpu() if array_name(dtype) == dtype else tensor.view(FLOATS[dtype].torch).float().cpu()
         torch.cuda.current_stream().synchronize()
     array: Array = host.numpy()
     return array

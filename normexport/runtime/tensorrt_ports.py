@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from normexport.dtypes import FLOAT32, HALVES, of_tensorrt
 from normexport.engine.manifest import Manifest, Tensor
-from normexport.engine.verify import dtype as our_dtype
 from normexport.errors import EngineError, UsageError
 
 #: Types that a tensor of PyTorch can hold.
-_DTYPES = ("float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool")
+_DTYPES = (FLOAT32.name, *HALVES, "int64", "int32", "int8", "uint8", "bool")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def check_manifest(ports: Ports, manifest: Manifest, place: str) -> None:
 
 
 def _tensor(trt: Any, engine: Any, name: str, *, is_input: bool) -> Tensor:
-    dtype = our_dtype(engine.get_tensor_dtype(name).name.lower())
+    dtype = of_tensorrt(engine.get_tensor_dtype(name).name.lower())
     if dtype not in _DTYPES:
         raise EngineError(f"tensor {name}", f"is of the type {dtype}, which PyTorch has not", "cast it in the model")
     if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normexport import plugins
+from normexport.dtypes import array_name, as_numpys
 from normexport.engine import Manifest, read_manifest, require_same_plan
 from normexport.engine.flavor import CURRENT, flavor, require
 from normexport.engine.manifest import check_bytes
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     Tensors = Mapping[str, torch.Tensor]
 
 _MOST_GRAPHS = 8  # sets of input shapes with a context and a graph of their own; others run without
-_NUMPY = {"float32", "float16", "int64", "int32", "int8", "uint8", "bool"}
 
 
 class TensorRTRuntime:
@@ -263,15 +263,13 @@ def _stream(device: Any) -> int:
 
 
 def _port(name: str, dtype: str, shape: tuple[int, ...]) -> Port:
-    """numpy has no bfloat16: such inputs travel as float32 and are rounded on the device."""
-    return Port(name, dtype if dtype in _NUMPY else "float32", tuple(None if size < 0 else size for size in shape))
+    """Types that numpy lacks travel as float32 and are rounded on the device."""
+    return Port(name, array_name(dtype), tuple(None if size < 0 else size for size in shape))
 
 
 def _array(tensor: torch.Tensor) -> Array:
-    import torch
-
     tensor = tensor.cpu()
-    array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    array: Array = as_numpys(tensor).numpy()
     return array
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.utils._pytree import tree_leaves, tree_unflatten
 
+from normexport.dtypes import FLOATS, array_name, as_numpys
 from normexport.errors import CheckpointError, NormExportError, UsageError
 from normexport.io.quiet import hushed
 from normexport.onnx_export import InputSpec, Layer
@@ -192,9 +193,8 @@ def flat_module(program: ExportedProgram) -> nn.Module:
 
 
 def _port(spec: InputSpec, dtype: str) -> Port:
-    floating = spec.dtype.startswith(("float", "bfloat"))
-    # numpy has no bfloat16: such inputs travel as float32 and are rounded by torch
-    own = "float32" if dtype == "bfloat16" else dtype
+    floating = spec.dtype in FLOATS
+    own = array_name(dtype)  # types that numpy lacks travel as float32 and are rounded by torch
     whole = enumerate(spec.sized(spec.batch.least))
     sizes = tuple(None if spec.batched and axis in spec.axes else size for axis, size in whole)
     return Port(spec.name, own if floating else spec.dtype, sizes)
@@ -228,7 +228,7 @@ def _array(leaf: torch.Tensor | int) -> Array:
     if not isinstance(leaf, torch.Tensor):
         return np.asarray(leaf, dtype=np.int64)
     tensor = leaf.detach().cpu()
-    array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    array: Array = as_numpys(tensor).numpy()
     return array
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from normexport.dtypes import SHORT
 from normexport_cli import engine_options, options
 from normexport_cli.engine_options import engine_config
 from normexport_cli.screen import print_json, result_console, working
@@ -40,7 +41,7 @@ Tf32 = Annotated[bool, typer.Option("--tf32", metavar="", help="Let float32 laye
 Timeout = Annotated[float | None, typer.Option("--timeout", metavar="S", help="Give up after so many seconds.")]
 Log = Annotated[Path | None, typer.Option("--log", metavar="FILE", help="Keep all that TensorRT says.")]
 
-_LONG = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_LONG = {short: name for name, short in SHORT.items()}
 
 
 def build(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from normexport.dtypes import HALVES, SHORT
 from normexport.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ LabelsFor = Annotated[
     typer.Option("--labels-for", metavar="OUTPUT", help="The output that labels belong to, where they fit several."),
 ]
 
-_HALVES = {"fp16": "float16", "bf16": "bfloat16"}
+_HALVES = {each.short: name for name, each in HALVES.items()}
 
 
 def check_limits(max_drop: float, min_snr: float) -> None:
@@ -87,8 +88,10 @@ def precision_config(
     Raises:
         UsageError: an unknown word, or an option that this precision has no use for.
     """
-    if precision not in ("fp32", "int8", *_HALVES):
-        raise UsageError(f"--precision {precision}", "is not a precision", "choose fp32, fp16, bf16 or int8")
+    if precision not in SHORT.values():
+        *first, last = SHORT.values()
+        remedy = f"choose {', '.join(first)} or {last}"
+        raise UsageError(f"--precision {precision}", "is not a precision", remedy)
     given = {
         "--io-dtype": (io_dtype != "float32", tuple(_HALVES)),
         "--keep-fp32": (bool(keep), ("int8", *_HALVES)),

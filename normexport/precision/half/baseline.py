@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import FLOAT64, HALVES, of_onnx
 from normexport.graphs.shapes import Shapes
 from normexport.onnx_export import InputSpec, Layer
 from normexport.precision.chosen import AsScores, choices_of
@@ -33,7 +34,7 @@ from normexport.precision.half.rounding import rounding_in_float32
 from normexport.precision.half.search import Halved
 from normexport.proof import Batch, ParityReport, Row, check, choose_batches
 from normexport.proof.judge import JITTER, fixed_outputs
-from normexport.proof.tolerance import FEW, UNIT_ROUNDOFF
+from normexport.proof.tolerance import FEW
 from normexport.runtime import Array, Feeds, Float64Runtime, OnnxRuntime, Port, Runtime, Sink
 from normexport.runtime.baseline_weights import jittered
 
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 # Error of the yardstick, in roundoffs, beyond which more is kept in float32: 0.8 % of the output in float16, 6 % in
 # bfloat16. The budget is six times that. The example networks' outputs are off by at most 7 and 6.
 FAR_OFF = 16.0
-_STORED = {ir.DataType.FLOAT: "float32", ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
 
 
 class InFloat32:
@@ -194,7 +194,7 @@ def _near(rows: Sequence[Row], dtype: str) -> bool:
         error = math.sqrt(sum(each.size * each.rms**2 for each in found))
         size = math.sqrt(sum(each.size * each.scale_rms**2 for each in found))
         shares = [error / size if size else 0.0, *(each.relative_rms for each in found if each.size >= FEW)]
-        if not max(shares) <= FAR_OFF * UNIT_ROUNDOFF[dtype]:
+        if not max(shares) <= FAR_OFF * HALVES[dtype].unit_roundoff:
             return False
     return True
 
@@ -205,7 +205,8 @@ def _types(model: ir.Model, dtype: str, halved: Collection[str]) -> dict[str, st
     values = [*model.graph.inputs, *model.graph.initializers.values()]
     values += [value for node in model.graph for value in node.outputs]
     own = {str(value.name): shapes.dtype(value) for value in values if value.name}
-    stored = {name: _STORED[kind] for name, kind in own.items() if kind in _STORED}
+    kinds = {name: of_onnx(number) for name, number in own.items()}
+    stored = {name: kind.name for name, kind in kinds.items() if kind is not None and kind is not FLOAT64}
     return {name: dtype if name in halved else kind for name, kind in stored.items()}
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from normexport.dtypes import HALVES
 from normexport.errors import FoldError
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
 from normexport.onnx_export import InputSpec, Layer
 from normexport.precision.half.baseline import HalfParity
-from normexport.precision.half.graph import HALVES
 from normexport.precision.half.search import Half, Halved, halve
 from normexport.proof import ParityReport
 from normexport.runtime import Array
@@ -65,7 +65,7 @@ def _is_widened(value: ir.Value, types: Shapes, dtype: str) -> bool:
     """Whether a float32 value is no more than one of the half type, cast."""
     node = value.producer()
     source = node.inputs[0] if node is not None and op(node) == "Cast" else None
-    return source is not None and types.dtype(source) == HALVES[dtype]
+    return source is not None and types.dtype(source) == HALVES[dtype].ir
 
 
 def _stand_ins(model: ir.Model, dtype: str) -> frozenset[str]:

@@ -19,12 +19,12 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport import norms
+from normexport.dtypes import HALVES
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import drop_unread_initializers, op
 from normexport.graphs.shapes import Shapes
 from normexport.precision.half.angles import float32_nodes
 from normexport.precision.half.types import (
-    HALVES,
     HalfConfig,
     allows,
     is_float32,
@@ -34,7 +34,7 @@ from normexport.precision.half.types import (
     schema_of,
 )
 
-__all__ = ["HALVES", "HalfConfig", "to_half"]
+__all__ = ["HalfConfig", "to_half"]
 
 
 @dataclass
@@ -66,7 +66,7 @@ def to_half(model: ir.Model, config: HalfConfig | None = None) -> ir.Model:
         if function.domain == norms.DOMAIN or function.opset_imports.get("") == own:
             function.opset_imports[""] = max(opset, function.opset_imports.get("", opset))
     shapes = Shapes(model)
-    half, float32 = HALVES[config.dtype], float32_nodes(copy, shapes)
+    half, float32 = HALVES[config.dtype].ir, float32_nodes(copy, shapes)
     work = _Conversion(copy.graph, config, shapes, opset, Names(copy.graph), half, float32)
     if config.half_io:
         stored = [value for value in copy.graph.outputs if value.is_initializer()]

@@ -10,18 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from normexport.dtypes import HALVES
 from normexport.graphs.node_metadata import FOLDED, module_path
 from normexport.graphs.nodes import name_of, op
-from normexport.precision.half.types import HALVES, halved_weights, nodes_in_half, opset_for
+from normexport.precision.half.types import halved_weights, nodes_in_half, opset_for
 from normexport.runtime import Array, Feeds, OnnxRuntime
 from normexport.text import bracketed
 
-#: Largest finite number of each half type.
-LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38}
 # A channel of weights rounds with a relative error of at most the unit roundoff u (RMS 0.4 u), unless small weights
 # leave the normal range. Eight times u is two to three bits lost.
 LOST = 8.0
-ROUNDOFF = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 _FLUSHED = "lose their small values in {}"
 
@@ -105,13 +103,14 @@ def _by_channel(array: Float64s, node: ir.Node) -> Float64s:
 
 def _losses_of(tensor: str, path: str, array: Float64s, dtype: str) -> list[WeightLoss]:
     with np.errstate(over="ignore"):
-        rounded = array.astype(np.float32).astype(HALVES[dtype].numpy()).astype(np.float64)
+        rounded = array.astype(np.float32).astype(HALVES[dtype].numpy).astype(np.float64)
     over = (np.isfinite(array) & ~np.isfinite(rounded)).any(axis=1)
     size = np.sqrt(np.square(np.where(np.isfinite(array), array, 0)).sum(axis=1))
     held = np.isfinite(rounded)
     lost = np.sqrt(np.square(np.where(held, rounded, 0) - np.where(held, array, 0)).sum(axis=1))
     # Against the largest channel of the tensor as well: what is lost beside it is not missed.
-    flushed = ~over & (lost > LOST * ROUNDOFF[dtype] * size) & (size > ROUNDOFF[dtype] * size.max(initial=0.0))
+    roundoff = HALVES[dtype].unit_roundoff
+    flushed = ~over & (lost > LOST * roundoff * size) & (size > roundoff * size.max(initial=0.0))
     peak = np.abs(array).max(axis=1, initial=0.0, where=np.isfinite(array))
     found = []
     for kind, where in (("overflow", over), ("flush", flushed)):

@@ -11,9 +11,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import HALVES, onnx_numbers
 from normexport.graphs.names import Names
 
-_HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+_HALF = onnx_numbers(HALVES)
 
 
 def rounding_in_float32(model: ir.Model) -> ir.Model:
@@ -42,7 +43,7 @@ def rounding_in_float32(model: ir.Model) -> ir.Model:
 
 
 def _widen(node: ir.Node, name: str, attribute: ir.Attr) -> None:
-    if node.op_type == "Cast" and name == "to" and attribute.as_int() in (int(half) for half in _HALF):
+    if node.op_type == "Cast" and name == "to" and attribute.as_int() in _HALF:
         node.attributes["to"] = ir.AttrInt64("to", int(ir.DataType.FLOAT))
     if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype in _HALF:
         node.attributes[name] = ir.AttrTensor(name, ir.Tensor(attribute.as_tensor().numpy().astype(np.float32)))

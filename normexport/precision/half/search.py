@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import HALVES
 from normexport.errors import UsageError
-from normexport.precision.half.graph import HALVES, HalfConfig, to_half
+from normexport.precision.half.graph import HalfConfig, to_half
 from normexport.precision.half.losses import (
-    LARGEST,
     Peak,
     WeightLoss,
     activation_peaks,
@@ -124,7 +124,7 @@ def halve(model: ir.Model, config: Half, feeds: Sequence[Feeds] = (), judge: Jud
 
 
 def _masks(model: ir.Model, config: Half, feeds: Sequence[Feeds]) -> Masks:
-    largest = LARGEST[config.dtype]
+    largest = HALVES[config.dtype].largest
     if not out_of_range(model, largest):
         return Masks(model)
     peaks = activation_peaks(model, feeds)
@@ -157,13 +157,12 @@ def _refuse_large_ends(model: ir.Model, config: Half, peaks: Mapping[str, Peak])
     """Inputs and outputs in a half type have to fit in it."""
     if config.io_dtype != config.dtype:
         return
+    largest = HALVES[config.dtype].largest
     for word, values in (("input", model.graph.inputs), ("output", model.graph.outputs)):
         for value in values:
             peak = peaks.get(str(value.name), Peak()).largest
-            if value.dtype == ir.DataType.FLOAT and peak > LARGEST[config.dtype]:
-                cause = (
-                    f"{word} {value.name} reaches {peak:.3g}, and {config.dtype} ends at {LARGEST[config.dtype]:.3g}"
-                )
+            if value.dtype == ir.DataType.FLOAT and peak > largest:
+                cause = f"{word} {value.name} reaches {peak:.3g}, and {config.dtype} ends at {largest:.3g}"
                 raise UsageError(f"--io-dtype {config.io_dtype}", cause, "leave it at float32")
 
 
@@ -172,7 +171,7 @@ def _near_overflow(model: ir.Model, config: Half, peaks: Mapping[str, Peak]) -> 
     kept: dict[str, str] = {}
     for value in [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]:
         peak = peaks.get(str(value.name), Peak()).largest  # infinities are infinities in the half type too
-        if peak * MARGIN <= LARGEST[config.dtype]:
+        if peak * MARGIN <= HALVES[config.dtype].largest:
             continue
         reason = f"'{value.name}' reaches {peak:.3g}"
         producer = value.producer()

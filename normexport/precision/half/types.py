@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from normexport import norms
+from normexport.dtypes import HALVES
 from normexport.errors import FoldError
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
@@ -49,7 +50,6 @@ _FIRST_BFLOAT16_OPSET = 13
 _NOT_LATER = ("GroupNormalization", "GlobalLpPool")
 
 _CONTAINERS = (ir.SequenceType, ir.OptionalType)
-HALVES = {"float16": ir.DataType.FLOAT16, "bfloat16": ir.DataType.BFLOAT16}
 Keep = Callable[[ir.Node], bool]
 
 
@@ -94,7 +94,7 @@ def opset_for(model: ir.Model, dtype: str) -> int:
 def nodes_in_half(model: ir.Model, dtype: str) -> list[ir.Node]:
     """The nodes that `to_half` computes in the half type unless it is told to keep them."""
     norms.register_schemas()
-    half, opset, float32 = HALVES[dtype], opset_for(model, dtype), float32_nodes(model, Shapes(model))
+    half, opset, float32 = HALVES[dtype].ir, opset_for(model, dtype), float32_nodes(model, Shapes(model))
     return [node for node in model.graph if node not in float32 and may_be_half(node, half, opset)]
 
 
@@ -102,14 +102,14 @@ def halved_weights(node: ir.Node, dtype: str, opset: int) -> list[tuple[int, ir.
     """Float32 initializers that a node of `nodes_in_half` reads in the half type, with the index of the operand."""
     return [
         (index, value)
-        for index, value in _halved_operands(node, HALVES[dtype], opset)
+        for index, value in _halved_operands(node, HALVES[dtype].ir, opset)
         if value.is_initializer() and value.const_value is not None and value.const_value.dtype == ir.DataType.FLOAT
     ]
 
 
 def halved_values(model: ir.Model, config: HalfConfig) -> frozenset[str]:
     """Names of the float32 values of `model` that `to_half` gives or reads in the half type, whole or in part."""
-    half, opset, shapes = HALVES[config.dtype], opset_for(model, config.dtype), Shapes(model)
+    half, opset, shapes = HALVES[config.dtype].ir, opset_for(model, config.dtype), Shapes(model)
     values = [*model.graph.inputs, *model.graph.outputs] if config.half_io else []
     for node in nodes_in_half(model, config.dtype):
         if not config.keep(node):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import FLOAT32
 from normexport.errors import UsageError
 from normexport.io.atomic import write_text
 from normexport.io.json_files import (
@@ -32,7 +33,6 @@ from normexport.precision.int8.ranges import METHODS, Range
 from normexport.runtime import Array, Feeds, OnnxRuntime
 
 FORMAT = 2  # 2 says which samples were seen
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _calibration(fields: Record) -> Calibration:
 
 def _range(value: Any, where: str) -> Range:
     found = many(number)(value, where)
-    if len(found) != 2 or not -_LARGEST <= found[0] <= found[1] <= _LARGEST:
+    if len(found) != 2 or not -FLOAT32.largest <= found[0] <= found[1] <= FLOAT32.largest:
         raise BadJson(f"{where} is not a range of float32 numbers")
     return found[0], found[1]
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import FLOAT32
 from normexport.errors import FoldError
 from normexport.folding.per_channel import Array
 from normexport.graphs.names import Names
@@ -39,7 +40,6 @@ _FIRST_OPSET, _CHANNELS_FROM, _MAX_POOL_FROM = 11, 13, 12
 _CARRIED, _TYPES_IN_ATTRIBUTES = ("MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"), 21
 _WEIGHT = 127.0  # largest int8 of a weight, both signs
 _BIAS = float(2**31 - 1) / 1.0001
-_TINY = float(np.finfo(np.float32).tiny)
 
 Range = tuple[float, float]
 
@@ -60,7 +60,7 @@ class Activations:
         lowest = 0 if self.dtype is ir.DataType.UINT8 else -127 if self.symmetric else -128
         highest = 255 if self.dtype is ir.DataType.UINT8 else 127
         scale = float(np.float32((limits[1] - limits[0]) / (highest - lowest)))
-        if not _TINY <= scale < np.inf:
+        if not FLOAT32.smallest_normal <= scale < np.inf:
             return 1.0, 0
         return scale, 0 if self.symmetric else int(np.clip(np.rint(lowest - limits[0] / scale), lowest, highest))
 
@@ -225,7 +225,7 @@ class _Insertion:
         axis = _channel_axis(node, array.ndim) if self.opset >= _CHANNELS_FROM else None
         others = None if axis is None else tuple(i for i in range(array.ndim) if i != axis)
         scale = np.abs(array).max(axis=others) / _WEIGHT
-        scale = np.where(scale.astype(np.float32) >= _TINY, scale, 1.0)
+        scale = np.where(scale.astype(np.float32) >= FLOAT32.smallest_normal, scale, 1.0)
         stored = self._bias_of(node, bias, array.shape[axis] if axis is not None else None)
         if stored is not None:
             room = np.abs(stored) / (self.linear[source].scale * _BIAS)
@@ -234,7 +234,7 @@ class _Insertion:
         node.replace_input_with(1, self._weight(weight, array, scale, axis, node))
         if bias is not None and stored is not None:
             unit = np.float32(self.linear[source].scale) * scale
-            if np.all(unit >= _TINY):
+            if np.all(unit >= FLOAT32.smallest_normal):
                 whole = np.clip(np.rint(stored / unit.astype(np.float64)), -(2.0**31), 2.0**31 - 1)
                 dequantized = self._dequantized(bias, whole.astype(np.int32), unit, None if axis is None else 0, node)
                 node.replace_input_with(2, dequantized)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TypeAlias
 
-import ml_dtypes
 import numpy as np
 
+from normexport.dtypes import HALVES
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.onnx_export.inputs import type_range
@@ -80,12 +80,11 @@ def clipped(spec: InputSpec, low: int | None, high: int | None) -> Range | None:
 
 def is_half(spec: InputSpec) -> bool:
     """Whether the input itself is in half precision."""
-    return spec.dtype in ("float16", "bfloat16")
+    return spec.dtype in HALVES
 
 
 def as_read(array: Array, spec: InputSpec) -> Array:
     """Rounded to a half-precision input's own type: a float32 baseline would otherwise see more of it."""
     if not is_half(spec):
         return array
-    half = np.dtype(ml_dtypes.bfloat16 if spec.dtype == "bfloat16" else np.float16)
-    return array.astype(half).astype(np.float64)
+    return array.astype(HALVES[spec.dtype].numpy).astype(np.float64)

@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import FLOATS
+
 _WIDE: dict[ir.DataType, Any] = {
-    ir.DataType.FLOAT: np.dtype(np.float64),
-    ir.DataType.FLOAT16: np.dtype(np.float64),
-    ir.DataType.BFLOAT16: np.dtype(np.float64),
+    **{each.ir: np.dtype(np.float64) for each in FLOATS.values()},
     ir.DataType.COMPLEX64: np.dtype(np.complex128),
     ir.DataType.STRING: np.dtype(object),
 }
-_TYPES = {"float32": "FLOAT", "float16": "FLOAT16", "bfloat16": "BFLOAT16"}
-_NARROW = ("float16", "float32", "bfloat16", "longdouble")
+_NARROW = ("longdouble", *(name for name in FLOATS if name != "float64"))
 
 
 def held_as(kind: ir.DataType | int) -> np.dtype[Any]:
@@ -52,4 +51,4 @@ def rounded(value: Any, kind: str | None) -> Any:
     """A float64 array rounded once to a narrower type ("float16"), held in float64; anything else as it is."""
     if kind is None or not isinstance(value, np.ndarray) or value.dtype != np.float64:
         return value
-    return value.astype(ir.DataType[_TYPES[kind]].numpy()).astype(np.float64)
+    return value.astype(FLOATS[kind].numpy).astype(np.float64)

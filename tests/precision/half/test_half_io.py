@@ -10,7 +10,8 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from normexport.precision.half.graph import HALVES, HalfConfig, to_half
+from normexport.dtypes import HALVES
+from normexport.precision.half.graph import HalfConfig, to_half
 from normexport.precision.half.rounding import rounding_in_float32
 from normexport.runtime import OnnxRuntime
 
@@ -39,7 +40,7 @@ def halved(proto: onnx.ModelProto, dtype: str, *, half_io: bool) -> onnx.ModelPr
         (*proto.graph.input, *proto.graph.output), (*found.graph.input, *found.graph.output), strict=True
     ):
         assert after.name == before.name
-        assert after.type.tensor_type.elem_type == (int(HALVES[dtype]) if half_io else FLOAT), after.name
+        assert after.type.tensor_type.elem_type == (HALVES[dtype].onnx if half_io else FLOAT), after.name
     return found
 
 
