@@ -14,6 +14,7 @@ from torch import Tensor
 
 from norm_bench.layouts import packed, unpacked
 from normexport import norms
+from normexport.norms import Scope
 from normexport.plugins import cuda, kernels
 
 SHAPES = ((8, 64, 56, 56), (1, 256, 56, 56), (32, 256, 14, 14))
@@ -41,7 +42,7 @@ class Case:
 
     @property
     def op(self) -> str:
-        return ("Q" if self.dtype == "int8" else "") + norms.KINDS[self.kind].op(self.instance)
+        return ("Q" if self.dtype == "int8" else "") + norms.KINDS[self.kind].op(Scope.of(self.instance))
 
     @property
     def elements(self) -> int:
@@ -97,10 +98,10 @@ class Case:
         scale, bias = (each.cpu().numpy() for each in self.parameters)
         kind = norms.KINDS[self.kind]
         if self.dtype == "int8":
-            q = norms.quantized_reference(kind, x.numpy(), scale, bias, epsilon=EPSILON, instance=self.instance)
+            q = norms.quantized_reference(kind, x.numpy(), scale, bias, epsilon=EPSILON, scope=Scope.of(self.instance))
             return q.astype(np.float64)
         values = x.double().numpy()
-        return norms.reference(kind, values, scale, bias, epsilon=EPSILON, instance=self.instance)
+        return norms.reference(kind, values, scale, bias, epsilon=EPSILON, scope=Scope.of(self.instance))
 
     def _logical(self, x: Tensor) -> Tensor:
         return x if self.layout == "LINEAR" else unpacked(x, self.shape)

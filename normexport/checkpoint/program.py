@@ -13,9 +13,10 @@ from torch.fx import Node
 from normexport.checkpoint.dialect import Dialect
 from normexport.checkpoint.inspect_state import inspect_state
 from normexport.checkpoint.pt2 import open_program
-from normexport.checkpoint.records import Checkpoint, NormRecord, Statistics
+from normexport.checkpoint.records import Checkpoint, NormRecord
 from normexport.checkpoint.state import State
 from normexport.dtypes import HALVES, torch_dtypes
+from normexport.norms import Scope
 
 _LIVE_SCHEMA = ("x", "scale", "bias", "kind", "instance")
 
@@ -74,10 +75,10 @@ def _live_norms(program: ExportedProgram) -> Iterator[NormRecord]:
             continue
         seen.add(path)
         arguments = {**dict(zip(_LIVE_SCHEMA, node.args, strict=False)), **node.kwargs}
-        statistics: Statistics = "instance" if arguments["instance"] else "batch"
+        scope = Scope.of(bool(arguments["instance"]))
         x = node.args[0]
         channels = int(x.meta["val"].shape[1]) if isinstance(x, Node) else 0
-        yield NormRecord(path, str(arguments["kind"]), "normexport", channels, statistics)
+        yield NormRecord(path, str(arguments["kind"]), "normexport", channels, scope.value)
 
 
 def _notes(program: ExportedProgram, state: State) -> Iterator[str]:

@@ -11,7 +11,6 @@ from torch import nn
 from torch.export import ExportedProgram
 
 Source = Literal["program", "module", "state_dict"]
-Statistics = Literal["running", "batch", "instance"]
 
 #: Kind of a norm whose file does not say which statistic was trained (L1, Lp and Top-k share one layout).
 UNKNOWN = "unknown"
@@ -26,7 +25,7 @@ class NormRecord:
         kind: a norm kind, "batchnorm" (torch's own), "mean" (no division), or "unknown".
         dialect: how it was stored; "ambiguous" where only `--dialect` can tell (bare state_dicts).
         channels: C.
-        statistics: running averages, or taken from the batch or from each sample at inference.
+        statistics: "running" averages, or by the value of a `norms.Scope`: of the "batch" or "instance" at inference.
         health: what is odd about the stored numbers, in words, by channel; empty is healthy.
     """
 
@@ -34,7 +33,7 @@ class NormRecord:
     kind: str
     dialect: str
     channels: int
-    statistics: Statistics
+    statistics: str
     health: tuple[str, ...] = ()
 
 

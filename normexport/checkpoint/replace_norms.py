@@ -15,7 +15,7 @@ from normexport.checkpoint.dialects import DIALECTS
 from normexport.checkpoint.finite import require_finite_norm
 from normexport.checkpoint.health import health, never_updated
 from normexport.checkpoint.recognise import OBSERVER, Stored
-from normexport.checkpoint.records import UNKNOWN, NormRecord, Statistics
+from normexport.checkpoint.records import UNKNOWN, NormRecord
 from normexport.checkpoint.verify import Verdict, verdict
 from normexport.errors import CheckpointError
 from normexport.nn import Norm, RunningNorm
@@ -115,10 +115,9 @@ def kind_label(dialect: Dialect, module: nn.Module | None, stored: Stored) -> st
     if isinstance(k, int):
         return "linf" if k == 1 else "topk"
     if isinstance(p, (int, float)):
-        return {1: "l1", 2: "l2", float("inf"): "linf"}.get(p, UNKNOWN)
+        return next((kind.name for kind in KINDS.values() if kind.order == p), UNKNOWN)
     name = type(module).__name__.lower()
-    hints = (("l1", "l1"), ("linf", "linf"), ("topk", "topk"), ("range", "range"))
-    return next((kind for hint, kind in hints if hint in name), UNKNOWN)
+    return next((kind.name for kind in KINDS.values() if kind.hint and kind.hint in name), UNKNOWN)
 
 
 def settle(settled: Settled, named: Dialect | None) -> None:
@@ -170,8 +169,7 @@ def _own_norm(settled: Settled, path: str, module: Norm) -> None:
     if module.running_mean is not None:
         _record_native(settled, path, module, "normexport", module.eps)
         return
-    statistics: Statistics = "instance" if module.instance else "batch"
-    settled.records[path] = NormRecord(path, module.kind, "normexport", module.num_features, statistics)
+    settled.records[path] = NormRecord(path, module.kind, "normexport", module.num_features, module.scope.value)
 
 
 def _batch_norm(settled: Settled, path: str, module: _BatchNorm) -> None:

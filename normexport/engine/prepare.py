@@ -22,8 +22,7 @@ from normexport.norms.own_bodies import require_own_bodies
 PLUGIN_VERSION = "1"
 
 #: What a plugin's creator asks for; defaults of the operators' own attributes.
-_FLOATS = {"epsilon": 1e-5, "correction": 0.0}
-_INTEGERS = {"k": norms.K_DEFAULT, "chunks": norms.CHUNKS_DEFAULT}
+_FLOATS = {"epsilon": norms.EPSILON_DEFAULT, "correction": 0.0}
 
 #: Operators of weights: they fold into constants, and their bodies use what TensorRT's parser lacks.
 _OF_WEIGHTS = "BoundedWeightNorm"
@@ -114,7 +113,7 @@ def _address(node: ir.Node) -> None:
     """Name the plugin in the node's attributes, and spell out every field that its creator asks for."""
     for name, value in _FLOATS.items():
         node.attributes.setdefault(name, ir.AttrFloat32(name, value))
-    for name, count in _INTEGERS.items():
+    for name, count in norms.PARAMETERS.items():
         node.attributes.setdefault(name, ir.AttrInt64(name, count))
     node.attributes["plugin_namespace"] = ir.AttrString("plugin_namespace", norms.DOMAIN)
     node.attributes["plugin_version"] = ir.AttrString("plugin_version", PLUGIN_VERSION)

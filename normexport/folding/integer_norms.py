@@ -24,7 +24,7 @@ from normexport.folding.result import FoldConfig
 from normexport.graphs.node_metadata import module_path
 from normexport.graphs.nodes import label, name_of, op, optional, required
 from normexport.graphs.refusal import Refuse
-from normexport.norms import DOMAIN, VERSION, live_ops
+from normexport.norms import DOMAIN, EPSILON_DEFAULT, VERSION, live_ops
 from normexport.norms.bodies import drop_unused_functions
 
 
@@ -71,7 +71,7 @@ def _absorb(node: ir.Node, work: Work) -> None:
     x, y = _linear(dequantize, work), _linear(quantize, work)
     scale, bias = (work.constants.array(required(node, index)).astype(np.float64) for index in (1, 2))
     attribute = node.attributes.get("epsilon")
-    epsilon = (attribute.as_float() if attribute is not None else 1e-5) / x.scale
+    epsilon = (attribute.as_float() if attribute is not None else EPSILON_DEFAULT) / x.scale
     parameters = [("scale", scale / y.scale), ("bias", bias / y.scale + y.zero)]
     if not all(np.isfinite(array.astype(np.float32)).all() for _, array in parameters) or not np.isfinite(epsilon):
         raise Refuse(f"the parameters of {label(node)} overflow in units of its quantised result")

@@ -1,86 +1,42 @@
 """Torch modules that train with these norms, and the custom operators they are built on.
 
+There is a class for every registered kind, scope and number of spatial axes, `L1BatchNorm2d`: see `derived.py`.
 Importing this package registers `torch.ops.normexport.*`.
 """
 
-from normexport.nn import ops
+from typing import TYPE_CHECKING
+
+from normexport.nn import batch, instance, ops
 from normexport.nn.base import Norm
-from normexport.nn.batch import (
-    L1BatchNorm1d,
-    L1BatchNorm2d,
-    L1BatchNorm3d,
-    L2BatchNorm1d,
-    L2BatchNorm2d,
-    L2BatchNorm3d,
-    LinfBatchNorm1d,
-    LinfBatchNorm2d,
-    LinfBatchNorm3d,
-    RangeBatchNorm1d,
-    RangeBatchNorm2d,
-    RangeBatchNorm3d,
-    TopKBatchNorm1d,
-    TopKBatchNorm2d,
-    TopKBatchNorm3d,
-)
 from normexport.nn.convert import convert_norms
-from normexport.nn.instance import (
-    L1InstanceNorm1d,
-    L1InstanceNorm2d,
-    L1InstanceNorm3d,
-    L2InstanceNorm1d,
-    L2InstanceNorm2d,
-    L2InstanceNorm3d,
-    LinfInstanceNorm1d,
-    LinfInstanceNorm2d,
-    LinfInstanceNorm3d,
-    RangeInstanceNorm1d,
-    RangeInstanceNorm2d,
-    RangeInstanceNorm3d,
-    TopKInstanceNorm1d,
-    TopKInstanceNorm2d,
-    TopKInstanceNorm3d,
-)
+from normexport.nn.derived import class_named, class_names
 from normexport.nn.native import use_native_kernels
 from normexport.nn.running import RunningNorm
 from normexport.nn.weight_norm import BoundedWeightNorm, bounded_weight_norm, remove_bounded_weight_norm
 
+if TYPE_CHECKING:
+    from normexport.nn.kinds import *  # noqa: F403
+
+_BASES: tuple[type[Norm], ...] = (*batch.BASES, *instance.BASES)
+
 __all__ = [
     "BoundedWeightNorm",
-    "L1BatchNorm1d",
-    "L1BatchNorm2d",
-    "L1BatchNorm3d",
-    "L1InstanceNorm1d",
-    "L1InstanceNorm2d",
-    "L1InstanceNorm3d",
-    "L2BatchNorm1d",
-    "L2BatchNorm2d",
-    "L2BatchNorm3d",
-    "L2InstanceNorm1d",
-    "L2InstanceNorm2d",
-    "L2InstanceNorm3d",
-    "LinfBatchNorm1d",
-    "LinfBatchNorm2d",
-    "LinfBatchNorm3d",
-    "LinfInstanceNorm1d",
-    "LinfInstanceNorm2d",
-    "LinfInstanceNorm3d",
     "Norm",
-    "RangeBatchNorm1d",
-    "RangeBatchNorm2d",
-    "RangeBatchNorm3d",
-    "RangeInstanceNorm1d",
-    "RangeInstanceNorm2d",
-    "RangeInstanceNorm3d",
     "RunningNorm",
-    "TopKBatchNorm1d",
-    "TopKBatchNorm2d",
-    "TopKBatchNorm3d",
-    "TopKInstanceNorm1d",
-    "TopKInstanceNorm2d",
-    "TopKInstanceNorm3d",
     "bounded_weight_norm",
     "convert_norms",
     "ops",
     "remove_bounded_weight_norm",
     "use_native_kernels",
 ]
+__all__ += class_names(_BASES)
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> type[Norm]:
+        """L1BatchNorm2d and its like."""
+        return class_named(name, _BASES, __name__)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *class_names(_BASES)})

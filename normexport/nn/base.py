@@ -13,7 +13,7 @@ from normexport.errors import UsageError
 from normexport.nn import native
 from normexport.nn.ops import live_norm, running_norm
 from normexport.nn.ops.support import work_dtype
-from normexport.norms import KINDS, AffineParams
+from normexport.norms import EPSILON_DEFAULT, KINDS, PARAMETERS, AffineParams, Scope
 
 
 def _float64(values: Tensor) -> NDArray[np.float64]:
@@ -52,7 +52,7 @@ class Norm(nn.Module):
 
     _version = 1
     kind: ClassVar[str]
-    instance: ClassVar[bool]
+    scope: ClassVar[Scope]
     ranks: ClassVar[tuple[int, ...]]
 
     weight: nn.Parameter | None
@@ -67,14 +67,12 @@ class Norm(nn.Module):
         super().__init_subclass__(**kwargs)
         if kind is not None:
             cls.kind = kind
-            cls.__doc__ = (
-                f"{cls.__doc__}\n\n    stat = {KINDS[kind].formula}. See `Norm` for arguments and errors.\n    "
-            )
+            cls.__doc__ = f"{cls.__doc__}\n\nstat = {KINDS[kind].formula}. See `Norm` for arguments and errors.\n"
 
     def __init__(
         self,
         num_features: int,
-        eps: float = 1e-5,
+        eps: float = EPSILON_DEFAULT,
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
@@ -140,7 +138,7 @@ class Norm(nn.Module):
         """x (N, C, *space) of any floating type -> y like x."""
         self._check_input(x)
         if self.training or self.running_mean is None or self.running_scale is None:
-            if not self.training and native.serves(x, self.weight, self.bias):
+            if not self.training and native.serves(self.kind, x, self.weight, self.bias):
                 return native.live(self, x, *self._affine(x))
             y, mean, stat = self.live(x)
             if self.training:
@@ -155,8 +153,8 @@ class Norm(nn.Module):
 
     def live(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(y, mean, stat) with the statistics of x (N, C, *space), no checks and no update; see `ops.live_norm`."""
-        k, chunks = (getattr(self, name, 1) for name in ("k", "chunks"))
-        how = (self.kind, self.instance, self.eps, self.correction, k, chunks)
+        k, chunks = (getattr(self, name, 1) for name in PARAMETERS)
+        how = (self.kind, self.scope.is_instance, self.eps, self.correction, k, chunks)
         y, mean, stat = live_norm(x, *self._affine(x), *how)
         return y, mean, stat
 
@@ -185,7 +183,7 @@ class Norm(nn.Module):
         self.num_batches_tracked.add_(1)
         # As a tensor, so that torch.compile meets no host value: 1 / count changes with every batch.
         share = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.to(stat.dtype)
-        if self.instance:
+        if self.scope.is_instance:
             mean, stat = mean.mean(0), stat.mean(0)
         self.running_mean.mul_(1 - share).add_(share * mean)
         self.running_scale.mul_(1 - share).add_(share * stat)

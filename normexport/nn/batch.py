@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from normexport.nn.base import Norm
+from normexport.nn.derived import class_named
+from normexport.norms import Scope
 
 
 class BatchNorm(Norm):
@@ -13,7 +15,7 @@ class BatchNorm(Norm):
     One element per channel gives bias in evaluation; in training it is a ValueError, as in torch.nn.BatchNorm.
     """
 
-    instance = False
+    scope = Scope.BATCH
 
     def _check_input(self, x: Tensor) -> None:
         self._check_rank(x)
@@ -40,61 +42,10 @@ class BatchNorm3d(BatchNorm):
     ranks = (5,)
 
 
-class L1BatchNorm1d(BatchNorm1d, kind="l1"):
-    """L1 batch norm of (N, C) or (N, C, L)."""
+#: By the number of spatial axes.
+BASES = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
 
 
-class L1BatchNorm2d(BatchNorm2d, kind="l1"):
-    """L1 batch norm of (N, C, H, W)."""
-
-
-class L1BatchNorm3d(BatchNorm3d, kind="l1"):
-    """L1 batch norm of (N, C, D, H, W)."""
-
-
-class LinfBatchNorm1d(BatchNorm1d, kind="linf"):
-    """Linf batch norm of (N, C) or (N, C, L)."""
-
-
-class LinfBatchNorm2d(BatchNorm2d, kind="linf"):
-    """Linf batch norm of (N, C, H, W)."""
-
-
-class LinfBatchNorm3d(BatchNorm3d, kind="linf"):
-    """Linf batch norm of (N, C, D, H, W)."""
-
-
-class TopKBatchNorm1d(BatchNorm1d, kind="topk"):
-    """TopK batch norm of (N, C) or (N, C, L)."""
-
-
-class TopKBatchNorm2d(BatchNorm2d, kind="topk"):
-    """TopK batch norm of (N, C, H, W)."""
-
-
-class TopKBatchNorm3d(BatchNorm3d, kind="topk"):
-    """TopK batch norm of (N, C, D, H, W)."""
-
-
-class RangeBatchNorm1d(BatchNorm1d, kind="range"):
-    """Range batch norm of (N, C) or (N, C, L)."""
-
-
-class RangeBatchNorm2d(BatchNorm2d, kind="range"):
-    """Range batch norm of (N, C, H, W)."""
-
-
-class RangeBatchNorm3d(BatchNorm3d, kind="range"):
-    """Range batch norm of (N, C, D, H, W)."""
-
-
-class L2BatchNorm1d(BatchNorm1d, kind="l2"):
-    """L2 batch norm of (N, C) or (N, C, L)."""
-
-
-class L2BatchNorm2d(BatchNorm2d, kind="l2"):
-    """L2 batch norm of (N, C, H, W)."""
-
-
-class L2BatchNorm3d(BatchNorm3d, kind="l2"):
-    """L2 batch norm of (N, C, D, H, W)."""
+def __getattr__(name: str) -> type[BatchNorm]:
+    """L1BatchNorm2d and its like: a class for every registered kind."""
+    return class_named(name, BASES, __name__)

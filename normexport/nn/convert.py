@@ -12,13 +12,25 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from normexport.errors import UsageError
-from normexport.nn import batch, instance
 from normexport.nn.base import Norm
+from normexport.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from normexport.nn.derived import class_of
 from normexport.nn.estimate import Estimator, Forward, call_on_batch, estimate
+from normexport.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from normexport.norms import NormKind
 from normexport.norms import kind as kind_of
 
-_BATCH: tuple[type[nn.Module], ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_INSTANCE: tuple[type[nn.Module], ...] = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+#: Torch's norms, and what each becomes with the statistic of a kind.
+_BATCH: dict[type[nn.Module], type[Norm]] = {
+    nn.BatchNorm1d: BatchNorm1d,
+    nn.BatchNorm2d: BatchNorm2d,
+    nn.BatchNorm3d: BatchNorm3d,
+}
+_INSTANCE: dict[type[nn.Module], type[Norm]] = {
+    nn.InstanceNorm1d: InstanceNorm1d,
+    nn.InstanceNorm2d: InstanceNorm2d,
+    nn.InstanceNorm3d: InstanceNorm3d,
+}
 
 
 def convert_norms(
@@ -46,7 +58,7 @@ def convert_norms(
 
     Args:
         model: its BatchNorm1d to 3d are converted.
-        kind: "l1", "linf", "topk", "range" or "l2".
+        kind: a key of `normexport.norms.KINDS`: "l1".
         data: batches. An input tensor; or (input, labels...), where input may be a tuple of inputs; or a dict,
             of which the entries that `model.forward` names are passed. Tensors move to the model's device.
         k, chunks, correction: of the new norms, see `Norm`.
@@ -66,11 +78,11 @@ def convert_norms(
     """
     _refuse_lazy(model)
     converted = copy.deepcopy(model)
-    classes = _BATCH + (_INSTANCE if instance_norms else ())
+    classes = _BATCH | (_INSTANCE if instance_norms else {})
     settings = {"k": k, "chunks": chunks, "correction": correction}
     estimators: dict[nn.Module, Estimator] = {}
     for path, old in _norms_of(converted, classes):
-        new = _successor(old, kind_of(kind).title, classes, eps, settings)
+        new = _successor(old, kind_of(kind), classes, eps, settings)
         estimators[old] = Estimator(path or type(old).__name__, old, new, match_scale)
     if not estimators:
         remedy = "pass a model with torch.nn.BatchNorm1d, 2d or 3d in it"
@@ -95,7 +107,7 @@ def _refuse_lazy(model: nn.Module) -> None:
             raise UsageError(place, "is lazy and has no size yet", "run the model on one batch first")
 
 
-def _norms_of(model: nn.Module, classes: tuple[type[nn.Module], ...]) -> list[tuple[str, nn.Module]]:
+def _norms_of(model: nn.Module, classes: Iterable[type[nn.Module]]) -> list[tuple[str, nn.Module]]:
     """Path and module of each norm to convert; a shared one once."""
     found = []
     for path, module in model.named_modules():
@@ -109,19 +121,22 @@ def _norms_of(model: nn.Module, classes: tuple[type[nn.Module], ...]) -> list[tu
     return found
 
 
-def _base(module: nn.Module, classes: tuple[type[nn.Module], ...]) -> type[nn.Module] | None:
+def _base(module: nn.Module, classes: Iterable[type[nn.Module]]) -> type[nn.Module] | None:
     return next((base for base in classes if isinstance(module, base)), None)
 
 
 def _successor(
-    old: Any, title: str, classes: tuple[type[nn.Module], ...], eps: float | None, settings: Mapping[str, Any]
+    old: Any,
+    kind: NormKind,
+    classes: Mapping[type[nn.Module], type[Norm]],
+    eps: float | None,
+    settings: Mapping[str, Any],
 ) -> Norm:
     """The new norm with the old one's size, weight, bias and mode; its running statistics are at 0 and 1."""
     base = _base(old, classes)
     assert base is not None
-    cls: type[Norm] = getattr(batch if base in _BATCH else instance, title + base.__name__)
     like = old.running_mean if old.running_mean is not None else old.weight
-    new = cls(
+    new = class_of(kind, classes[base])(
         old.num_features,
         old.eps if eps is None else eps,
         old.momentum,

@@ -14,6 +14,7 @@ from torch.nn import functional
 from normexport.errors import UsageError
 from normexport.nn.base import Norm
 from normexport.nn.ops import live_norm
+from normexport.norms.l2 import L2
 
 Forward = Callable[[nn.Module, Any], object]
 
@@ -32,7 +33,7 @@ class Estimator(nn.Module):
         self.sums: list[Tensor] = []  # of mean, stat and variance, each (C,) float64
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.new.instance and x.dim() == min(self.new.ranks):
+        if self.new.scope.is_instance and x.dim() == min(self.new.ranks):
             return self.forward(x.unsqueeze(0)).squeeze(0)
         if x.numel() == 0:
             return torch.empty_like(x)
@@ -40,23 +41,23 @@ class Estimator(nn.Module):
         return self._old(x) if self.match_scale else y
 
     def _observe(self, x: Tensor) -> Tensor:
-        if x.numel() == x.shape[1] * (x.shape[0] if self.new.instance else 1):
+        if x.numel() == x.shape[1] * (x.shape[0] if self.new.scope.is_instance else 1):
             raise UsageError(self.path, "a batch has one element per channel", "pass larger batches")
         try:
             y, mean, stat = self.new.live(x)
         except UsageError as error:
             raise UsageError(self.path, error.cause, error.remedy) from None
         zeros = mean.new_zeros(x.shape[1])
-        _, _, sigma = live_norm(x, zeros, zeros, "l2", self.new.instance, 0.0, 0.0, 1, 1)
+        _, _, sigma = live_norm(x, zeros, zeros, L2.name, self.new.scope.is_instance, 0.0, 0.0, 1, 1)
         observed = [each.double() for each in (mean, stat, sigma.square())]
-        if self.new.instance:
+        if self.new.scope.is_instance:
             observed = [each.mean(0) for each in observed]
         self.sums = [a + b for a, b in zip(self.sums, observed, strict=True)] if self.sums else observed
         self.count += 1
         return y
 
     def _old(self, x: Tensor) -> Tensor:
-        compute: Any = functional.instance_norm if self.new.instance else functional.batch_norm
+        compute: Any = functional.instance_norm if self.new.scope.is_instance else functional.batch_norm
         y: Tensor = compute(x, None, None, self.old.weight, self.old.bias, True, 0.0, self.old.eps)
         return y
 

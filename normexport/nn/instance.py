@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from normexport.nn.base import Norm
+from normexport.nn.derived import class_named
+from normexport.norms import EPSILON_DEFAULT, Scope
 
 
 class InstanceNorm(Norm):
@@ -21,12 +23,12 @@ class InstanceNorm(Norm):
     One element per channel gives bias in evaluation; in training it is a ValueError.
     """
 
-    instance = True
+    scope = Scope.INSTANCE
 
     def __init__(
         self,
         num_features: int,
-        eps: float = 1e-5,
+        eps: float = EPSILON_DEFAULT,
         momentum: float | None = 0.1,
         affine: bool = False,
         track_running_stats: bool = False,
@@ -73,61 +75,10 @@ class InstanceNorm3d(InstanceNorm):
     ranks = (4, 5)
 
 
-class L1InstanceNorm1d(InstanceNorm1d, kind="l1"):
-    """L1 instance norm of (N, C, L) or (C, L)."""
+#: By the number of spatial axes.
+BASES = (InstanceNorm1d, InstanceNorm2d, InstanceNorm3d)
 
 
-class L1InstanceNorm2d(InstanceNorm2d, kind="l1"):
-    """L1 instance norm of (N, C, H, W) or (C, H, W)."""
-
-
-class L1InstanceNorm3d(InstanceNorm3d, kind="l1"):
-    """L1 instance norm of (N, C, D, H, W) or (C, D, H, W)."""
-
-
-class LinfInstanceNorm1d(InstanceNorm1d, kind="linf"):
-    """Linf instance norm of (N, C, L) or (C, L)."""
-
-
-class LinfInstanceNorm2d(InstanceNorm2d, kind="linf"):
-    """Linf instance norm of (N, C, H, W) or (C, H, W)."""
-
-
-class LinfInstanceNorm3d(InstanceNorm3d, kind="linf"):
-    """Linf instance norm of (N, C, D, H, W) or (C, D, H, W)."""
-
-
-class TopKInstanceNorm1d(InstanceNorm1d, kind="topk"):
-    """TopK instance norm of (N, C, L) or (C, L)."""
-
-
-class TopKInstanceNorm2d(InstanceNorm2d, kind="topk"):
-    """TopK instance norm of (N, C, H, W) or (C, H, W)."""
-
-
-class TopKInstanceNorm3d(InstanceNorm3d, kind="topk"):
-    """TopK instance norm of (N, C, D, H, W) or (C, D, H, W)."""
-
-
-class RangeInstanceNorm1d(InstanceNorm1d, kind="range"):
-    """Range instance norm of (N, C, L) or (C, L)."""
-
-
-class RangeInstanceNorm2d(InstanceNorm2d, kind="range"):
-    """Range instance norm of (N, C, H, W) or (C, H, W)."""
-
-
-class RangeInstanceNorm3d(InstanceNorm3d, kind="range"):
-    """Range instance norm of (N, C, D, H, W) or (C, D, H, W)."""
-
-
-class L2InstanceNorm1d(InstanceNorm1d, kind="l2"):
-    """L2 instance norm of (N, C, L) or (C, L)."""
-
-
-class L2InstanceNorm2d(InstanceNorm2d, kind="l2"):
-    """L2 instance norm of (N, C, H, W) or (C, H, W)."""
-
-
-class L2InstanceNorm3d(InstanceNorm3d, kind="l2"):
-    """L2 instance norm of (N, C, D, H, W) or (C, D, H, W)."""
+def __getattr__(name: str) -> type[InstanceNorm]:
+    """L1InstanceNorm2d and its like: a class for every registered kind."""
+    return class_named(name, BASES, __name__)

@@ -18,7 +18,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from normexport.nn.ops.support import work_dtype
-from normexport.plugins.kernels import KINDS, TYPES, Kernels, load
+from normexport.norms import Scope
+from normexport.norms import kind as kind_of
+from normexport.plugins.kernels import TYPES, Kernels, load, number_of
 from normexport.plugins.kernels import Norm as Description
 
 
@@ -26,7 +28,7 @@ class LiveNorm(Protocol):
     """What a kernel needs to know of a module; `k` and `chunks` where its kind has them."""
 
     kind: ClassVar[str]
-    instance: ClassVar[bool]
+    scope: ClassVar[Scope]
     eps: float
 
     correction: float
@@ -40,8 +42,9 @@ def use_native_kernels() -> Iterator[None]:
     """Within it, in this thread, modules that compute live statistics in evaluation do so by the compiled kernels.
 
     That is the norms without running statistics, in `eval()`, where x is a plain contiguous tensor on the CPU, no
-    gradient is recorded, and nothing traces, compiles or transforms the call; every other call computes as ever.
-    Results agree with PyTorch's within float32 rounding, see `normexport.plugins.norm_call.norm`.
+    gradient is recorded, a kernel computes that kind, and nothing traces, compiles or transforms the call; every other
+    call computes as ever. Results agree with PyTorch's within float32 rounding, see
+    `normexport.plugins.norm_call.norm`.
 
     Raises:
         MissingComponent: on entry: the kernel library is not built, or is of another version.
@@ -53,9 +56,9 @@ def use_native_kernels() -> Iterator[None]:
         _active.reset(token)
 
 
-def serves(x: Tensor, *parameters: Tensor | None) -> bool:
-    """Whether the compiled kernels take this call."""
-    if torch.compiler.is_compiling() or _active.get() is None:
+def serves(kind: str, x: Tensor, *parameters: Tensor | None) -> bool:
+    """Whether the compiled kernels take a call of that kind of norm."""
+    if torch.compiler.is_compiling() or _active.get() is None or kind_of(kind).native is None:
         return False
     tensors = [x, *(each for each in parameters if each is not None)]
     return (
@@ -82,9 +85,9 @@ def live(norm: LiveNorm, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     y = torch.empty_like(x)
     scale, shift = (each.detach().to(work_dtype(x)).contiguous() for each in (weight, bias))
     description = Description(
-        kind=KINDS[norm.kind],
+        kind=number_of(norm.kind),
         type=TYPES[str(x.dtype)[6:]],
-        instance=norm.instance,
+        instance=norm.scope.is_instance,
         batch=x.shape[0],
         channels=x.shape[1],
         space=x[:1, :1].numel() if x.numel() else 0,

@@ -24,8 +24,7 @@ class RunningNorm(nn.Module):
 
     Args:
         params: the four vectors, float64.
-        kind: which statistic `1/inv_scale` is: "l1", "linf", "topk", "range", "l2" or one of
-            `norms.OTHER_RUNNING`.
+        kind: which statistic `1/inv_scale` is: a key of `norms.KINDS`, "l1", or one of `norms.OTHER_RUNNING`.
         dtype: of the buffers.
 
     Raises:

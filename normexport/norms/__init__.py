@@ -1,11 +1,13 @@
 """What each norm is: formula, constants, float64 reference, ONNX operator and body. One file per kind.
 
-To add a kind, write its file and name it in `KINDS`: modules, operators, schemas, command-line choices and
-documentation tables are derived from the registry.
+To add a kind, write its file and name it in `KINDS`. Everything else is derived from the registry whenever it is asked
+for: modules, operators with bodies and schemas, `convert_norms`, what checkpoints and the command line know of kinds.
+Only a compiled kernel is written by hand; until there is one (`NormKind.native`) the bodies serve.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 import onnx
@@ -22,29 +24,34 @@ from normexport.norms.function import (
     running_function,
     weight_function,
 )
-from normexport.norms.kind import CHUNKS_DEFAULT, K_DEFAULT, NormKind, reference
+from normexport.norms.kind import CHUNKS_DEFAULT, EPSILON_DEFAULT, K_DEFAULT, PARAMETERS, NormKind, reference
 from normexport.norms.l1 import L1
 from normexport.norms.l2 import L2
 from normexport.norms.linf import LINF
 from normexport.norms.quantized import quantized_reference
 from normexport.norms.quantized_function import quantized_function
 from normexport.norms.range import RANGE
+from normexport.norms.scope import Scope
 from normexport.norms.topk import TOPK
 
 __all__ = [
     "CHUNKS_DEFAULT",
     "DOMAIN",
+    "EPSILON_DEFAULT",
     "IR_VERSION",
     "KINDS",
     "K_DEFAULT",
     "OPSET",
     "OTHER_RUNNING",
+    "PARAMETERS",
     "VERSION",
     "AffineParams",
     "NormKind",
+    "Scope",
     "functions",
     "kind",
     "live_ops",
+    "native_ops",
     "quantized_ops",
     "quantized_reference",
     "reference",
@@ -81,25 +88,44 @@ def running_kind(name: str) -> str:
     return name if name in OTHER_RUNNING else kind(name).name
 
 
-@cache
-def functions() -> dict[str, onnx.FunctionProto]:
+def functions() -> Mapping[str, onnx.FunctionProto]:
     """Every operator of the domain with its body, by operator name. Treat the protos as read-only."""
-    cases = [(each, instance) for each in KINDS.values() for instance in (False, True)]
+    return _functions(tuple(KINDS.values()))
+
+
+def live_ops() -> Mapping[str, NormKind]:
+    """Operators whose statistics are computed at inference, with their kinds: these never fold."""
+    return _live_ops(tuple(KINDS.values()))
+
+
+def quantized_ops() -> Mapping[str, NormKind]:
+    """The same norms from int8 to int8, with their kinds."""
+    return _quantized_ops(tuple(KINDS.values()))
+
+
+def native_ops() -> frozenset[str]:
+    """Operators, of either sort, that compiled kernels compute."""
+    served = {**live_ops(), **quantized_ops()}
+    return frozenset(op for op, each in served.items() if each.native is not None)
+
+
+# By the kinds there are: a kind that is registered later, or taken out again, is never missed.
+@cache
+def _functions(kinds: tuple[NormKind, ...]) -> Mapping[str, onnx.FunctionProto]:
+    cases = [(each, scope) for each in kinds for scope in Scope]
     live = [live_function(*case) for case in cases]
     quantized = [quantized_function(*case) for case in cases]
     return {function.name: function for function in [*live, *quantized, running_function(), weight_function()]}
 
 
 @cache
-def live_ops() -> dict[str, NormKind]:
-    """Operators whose statistics are computed at inference, with their kinds: these never fold."""
-    return {each.op(instance): each for each in KINDS.values() for instance in (False, True)}
+def _live_ops(kinds: tuple[NormKind, ...]) -> Mapping[str, NormKind]:
+    return {each.op(scope): each for each in kinds for scope in Scope}
 
 
 @cache
-def quantized_ops() -> dict[str, NormKind]:
-    """The same norms from int8 to int8, with their kinds."""
-    return {each.quantized_op(instance): each for each in KINDS.values() for instance in (False, True)}
+def _quantized_ops(kinds: tuple[NormKind, ...]) -> Mapping[str, NormKind]:
+    return {each.quantized_op(scope): each for each in kinds for scope in Scope}
 
 
 def register_schemas() -> None:

@@ -11,10 +11,13 @@ Runtime can't infer for an empty batch, nor by Concat, which it rewrites to -1.
 
 from __future__ import annotations
 
+from functools import cache
+
 import onnx
 import onnx.parser
 
-from normexport.norms.kind import NormKind
+from normexport.norms.kind import EPSILON_DEFAULT, NormKind
+from normexport.norms.scope import Scope
 
 DOMAIN, VERSION, OPSET, IR_VERSION = "normexport", 1, 20, 10
 
@@ -80,6 +83,12 @@ _INSTANCE_STAT = """
     statistic = Reshape(stat, stat_shape)
 """
 
+#: The text that finds axes and n, rows, and the statistic in the shape of X, by scope.
+_SCOPES = {
+    Scope.BATCH: (_BATCH, _BATCH_ROWS, _BATCH_STAT),
+    Scope.INSTANCE: (_INSTANCE, INSTANCE_ROWS.format(of="d"), _INSTANCE_STAT),
+}
+
 _NORMALIZED = """
     tiny = Constant <value_float: float = @epsilon>()
     tiny_like = CastLike(tiny, scale)
@@ -137,35 +146,39 @@ _WEIGHT = """
 """
 
 
-def parse(signature: str, body: str) -> onnx.FunctionProto:
-    """A function of this domain from its text."""
-    text = f'<opset_import: ["" : {OPSET}], domain: "{DOMAIN}"> {signature} {{ {body} }}'
+def parse(form: str, body: str) -> onnx.FunctionProto:
+    """A function of this domain from its text: `form` as `signature` writes it, and its nodes."""
+    text = f'<opset_import: ["" : {OPSET}], domain: "{DOMAIN}"> {form} {{ {body} }}'
     return onnx.parser.parse_function(text)
 
 
-def live_function(kind: NormKind, instance: bool) -> onnx.FunctionProto:
-    """Body of `kind.op(instance)`: (X (N, C, *), scale (C), bias (C)) -> Y, statistics computed from X."""
+def signature(kind: NormKind, op: str) -> str:
+    """Name, attributes with their defaults, inputs and output of a live norm's operator."""
     parameters = "".join(f", {name}: int = {value}" for name, value in kind.parameters.items())
-    signature = (
-        f"{kind.op(instance)} <epsilon: float = 0.00001, correction: float = 0.0{parameters}> (X, scale, bias) => (Y)"
-    )
-    axes, rows, stat = (
-        (_INSTANCE, INSTANCE_ROWS.format(of="d"), _INSTANCE_STAT) if instance else (_BATCH, _BATCH_ROWS, _BATCH_STAT)
-    )
+    attributes = f"epsilon: float = {EPSILON_DEFAULT:f}, correction: float = 0.0{parameters}"
+    return f"{op} <{attributes}> (X, scale, bias) => (Y)"
+
+
+@cache
+def live_function(kind: NormKind, scope: Scope) -> onnx.FunctionProto:
+    """Body of `kind.op(scope)`: (X (N, C, *), scale (C), bias (C)) -> Y, statistics computed from X."""
+    axes, rows, stat = _SCOPES[scope]
     steps = [_AS_NCS.format(like="scale"), axes, _CENTRED.format(own=kind.onnx_constant)]
     if kind.by_rows:
         steps += [rows, kind.onnx_statistic, stat, _NORMALIZED.format(statistic="statistic")]
     else:
         steps += [kind.onnx_statistic, _NORMALIZED.format(statistic="stat")]
-    return parse(signature, "\n".join(steps))
+    return parse(signature(kind, kind.op(scope)), "\n".join(steps))
 
 
+@cache
 def running_function() -> onnx.FunctionProto:
     """Body of RunningNorm: Y = (X - mean) * inv_scale * scale + bias per channel, axis 1."""
-    signature = 'RunningNorm <kind: string = ""> (X, mean, inv_scale, scale, bias) => (Y)'
-    return parse(signature, _AS_NCS.format(like="mean") + _RUNNING)
+    form = 'RunningNorm <kind: string = ""> (X, mean, inv_scale, scale, bias) => (Y)'
+    return parse(form, _AS_NCS.format(like="mean") + _RUNNING)
 
 
+@cache
 def weight_function() -> onnx.FunctionProto:
     """Body of BoundedWeightNorm: W = rho * V / ||V||_p over all axes but `axis` (-1: over all)."""
     return parse("BoundedWeightNorm <axis: int = 0, p: float = 2.0> (V, rho) => (W)", _WEIGHT)

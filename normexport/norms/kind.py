@@ -11,12 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexport.errors import UsageError
+from normexport.norms.scope import Scope
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 #: Defaults of the parameters that some kinds take, as the original layers have them.
 K_DEFAULT, CHUNKS_DEFAULT = 10, 16
+#: Every parameter that a kind may take, with its default: the operators of torch and the C interface pass these on.
+PARAMETERS: Mapping[str, int] = MappingProxyType({"k": K_DEFAULT, "chunks": CHUNKS_DEFAULT})
+#: Default of what is added to a statistic; operators hold it as float32.
+EPSILON_DEFAULT = 1e-5
 
 
 class Statistic(Protocol):
@@ -40,7 +45,7 @@ class Factor(Protocol):
     def __call__(self, n: int, chunks: int) -> float: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a kind is itself alone: what is derived from it is kept by it
 class NormKind:
     """One kind of norm: `y = scale * d / (statistic(d) + epsilon) + bias` with `d = x - mean(x)`.
 
@@ -56,7 +61,10 @@ class NormKind:
         onnx_constant: ONNX text computing `own`, the kind's own constant (a scalar).
         onnx_integer_statistic: ONNX text of `integer_statistic`; see `quantized_function.py` for the names.
         by_rows: whether `onnx_statistic` reads `rows` (R, n) rather than `d` (N, C, S).
-        parameters: integer attributes beyond epsilon and correction, with their defaults.
+        parameters: integer attributes beyond epsilon and correction, some of `PARAMETERS`, with their defaults.
+        native: its number in the C interface of the compiled kernels; None where no kernel computes it.
+        order: the p of the p-norm that the statistic is a multiple of, where it is one: layers of others say it.
+        hint: what the class name of somebody else's layer holds where it is this norm, in lower case; "" for nothing.
     """
 
     name: str
@@ -71,14 +79,17 @@ class NormKind:
     onnx_integer_statistic: str
     by_rows: bool = False
     parameters: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    native: int | None = None
+    order: float | None = None
+    hint: str = ""
 
-    def op(self, instance: bool) -> str:
+    def op(self, scope: Scope) -> str:
         """The ONNX operator of live statistics, also the plugin's name: L1BatchNorm or L1InstanceNorm."""
-        return f"{self.title}{'Instance' if instance else 'Batch'}Norm"
+        return f"{self.title}{scope.title}Norm"
 
-    def quantized_op(self, instance: bool) -> str:
+    def quantized_op(self, scope: Scope) -> str:
         """The same norm from int8 to int8: QL1BatchNorm or QL1InstanceNorm."""
-        return f"Q{self.op(instance)}"
+        return f"Q{self.op(scope)}"
 
 
 def reference(
@@ -87,16 +98,16 @@ def reference(
     scale: Array,
     bias: Array,
     *,
-    epsilon: float = 1e-5,
-    instance: bool = False,
+    epsilon: float = EPSILON_DEFAULT,
+    scope: Scope = Scope.BATCH,
     k: int = K_DEFAULT,
     chunks: int = CHUNKS_DEFAULT,
     correction: float = 0.0,
 ) -> Array:
     """The norm computed live, in float64 numpy.
 
-    x (N, C, *space); scale and bias (C,). Statistics over N and space, or over space per sample where
-    `instance`. n = 1 and constant channels give bias, NaN gives NaN, an empty batch an empty result.
+    x (N, C, *space); scale and bias (C,). Statistics over what `scope` says.
+    n = 1 and constant channels give bias, NaN gives NaN, an empty batch an empty result.
 
     Raises:
         UsageError: k exceeds the number of elements reduced.
@@ -105,12 +116,11 @@ def reference(
     if x.size == 0:
         return np.zeros(x.shape)
     n, c = x.shape[:2]
-    flat = x.reshape(n, c, -1)
-    rows = flat.reshape(n * c, -1) if instance else flat.transpose(1, 0, 2).reshape(c, -1)
+    rows = scope.rows(x.reshape(n, c, -1))
     with np.errstate(invalid="ignore"):  # Inf - Inf is NaN, as it should be
         d = rows - rows.mean(axis=1, keepdims=True)
         z = d / (kind.statistic(d, k=k, chunks=chunks, correction=correction)[:, None] + epsilon)
-    z = z.reshape(n, c, -1) if instance else z.reshape(c, n, -1).transpose(1, 0, 2)
+    z = scope.unrows(z, n, c)
     y = z * np.asarray(scale, np.float64)[:, None] + np.asarray(bias, np.float64)[:, None]
     return np.asarray(y.reshape(x.shape))
 

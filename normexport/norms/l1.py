@@ -61,4 +61,7 @@ L1 = NormKind(
         part = Add(beside, inside)
         count = Identity(n)
     """,
+    native=0,
+    order=1,
+    hint="l1",
 )

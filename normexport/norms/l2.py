@@ -62,4 +62,6 @@ L2 = NormKind(
         variance64 = Div(about_mean, n64)
         stat = Sqrt(variance64)
     """,
+    native=4,
+    order=2,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -65,4 +66,7 @@ LINF = NormKind(
         part = Where(is_up, e, e_below)
         count = Constant <value = int64 {1}>()
     """,
+    native=1,
+    order=math.inf,
+    hint="linf",
 )

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from normexport.norms.kind import CHUNKS_DEFAULT, K_DEFAULT, NormKind
+from normexport.norms.kind import CHUNKS_DEFAULT, EPSILON_DEFAULT, K_DEFAULT, NormKind
+from normexport.norms.scope import Scope
 
 Int8 = NDArray[np.int8]
 Int64 = NDArray[np.int64]
@@ -23,8 +24,8 @@ def quantized_reference(
     scale: Float32,
     bias: Float32,
     *,
-    epsilon: float = 1e-5,
-    instance: bool = False,
+    epsilon: float = EPSILON_DEFAULT,
+    scope: Scope = Scope.BATCH,
     k: int = K_DEFAULT,
     chunks: int = CHUNKS_DEFAULT,
     correction: float = 0.0,
@@ -42,20 +43,18 @@ def quantized_reference(
     if q.size == 0:
         return np.array(q, dtype=np.int8)
     batch, channels = q.shape[:2]
-    flat = q.reshape(batch, channels, -1).astype(np.int64)
-    rows = flat.reshape(batch * channels, -1) if instance else flat.transpose(1, 0, 2).reshape(channels, -1)
+    rows = scope.rows(q.reshape(batch, channels, -1).astype(np.int64))
     n = rows.shape[1]
     total = rows.sum(axis=1)
     pivot = np.rint(total / n).astype(np.int64)
     e = n * pivot - total
     statistic = kind.integer_statistic(rows - pivot[:, None], e, k=k, chunks=chunks)
     factor = np.float32(correction) if correction else np.float32(kind.factor(n, chunks))
-    repeats = batch if instance else 1
+    repeats = len(rows) // channels
     with np.errstate(all="ignore"):
         divisor = factor * statistic.astype(np.float32) + np.float32(epsilon)
         a = np.tile(scale.astype(np.float32), repeats) / divisor
         deviation = (rows - pivot[:, None]).astype(np.float32) + (e / n).astype(np.float32)[:, None]
         y = deviation * a[:, None] + np.tile(bias.astype(np.float32), repeats)[:, None]
         whole = np.rint(np.clip(np.where(np.isnan(y), np.float32(0), y), -128, 127)).astype(np.int8)
-    rows_of = whole.reshape(batch, channels, -1) if instance else whole.reshape(channels, batch, -1).transpose(1, 0, 2)
-    return np.array(rows_of, dtype=np.int8, order="C").reshape(q.shape)
+    return np.array(scope.unrows(whole, batch, channels), dtype=np.int8, order="C").reshape(q.shape)

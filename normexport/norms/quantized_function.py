@@ -9,11 +9,13 @@ node of its own, so that no runtime can round it otherwise. A kind's own text ma
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import onnx
 
-from normexport.norms.function import INSTANCE_ROWS, parse
+from normexport.norms.function import INSTANCE_ROWS, parse, signature
 from normexport.norms.kind import NormKind
+from normexport.norms.scope import Scope
 
 _AS_NCS = """
     shape = Shape(X)
@@ -74,6 +76,9 @@ _INSTANCE_SPREAD = """
     e3 = Reshape(e, nc1)
 """
 
+#: The text that finds n and rows, and that which spreads what belongs to a row over its elements, by scope.
+_SCOPES = {Scope.BATCH: (_BATCH_ROWS, _BATCH_SPREAD), Scope.INSTANCE: (_INSTANCE_ROWS, _INSTANCE_SPREAD)}
+
 _EPILOGUE = """
     own32 = Cast <to = 1>(own)
     given = Constant <value_float: float = @correction>()
@@ -106,19 +111,15 @@ _EPILOGUE = """
 """
 
 
-def quantized_function(kind: NormKind, instance: bool) -> onnx.FunctionProto:
-    """Body of `kind.quantized_op(instance)`: (X int8 (N, C, *), scale float32 (C), bias float32 (C)) -> Y int8."""
-    parameters = "".join(f", {name}: int = {value}" for name, value in kind.parameters.items())
-    signature = (
-        f"{kind.quantized_op(instance)} <epsilon: float = 0.00001, correction: float = 0.0{parameters}>"
-        " (X, scale, bias) => (Y)"
-    )
-    rows, spread = (_INSTANCE_ROWS, _INSTANCE_SPREAD) if instance else (_BATCH_ROWS, _BATCH_SPREAD)
+@cache
+def quantized_function(kind: NormKind, scope: Scope) -> onnx.FunctionProto:
+    """Body of `kind.quantized_op(scope)`: (X int8 (N, C, *), scale float32 (C), bias float32 (C)) -> Y int8."""
+    rows, spread = _SCOPES[scope]
     statistic = kind.onnx_integer_statistic
     steps = [_AS_NCS, rows, _PIVOT, _in_float64(kind.onnx_constant), statistic]
     if "stat = " not in statistic:
         steps.append(_MEAN_DEVIATION)
-    return parse(signature, "\n".join([*steps, spread, _EPILOGUE]))
+    return parse(signature(kind, kind.quantized_op(scope)), "\n".join([*steps, spread, _EPILOGUE]))
 
 
 def _in_float64(constant: str) -> str:

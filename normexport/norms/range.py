@@ -113,4 +113,6 @@ RANGE = NormKind(
     """,
     by_rows=True,
     parameters=MappingProxyType({"chunks": CHUNKS_DEFAULT}),
+    native=3,
+    hint="range",
 )

@@ -106,4 +106,6 @@ TOPK = NormKind(
     """,
     by_rows=True,
     parameters=MappingProxyType({"k": K_DEFAULT}),
+    native=2,
+    hint="topk",
 )

@@ -46,7 +46,7 @@ def _live_norm(
 ) -> tuple[Any, Any, Any]:
     given = {"k": k, "chunks": chunks}
     parameters = {name: given[name] for name in norms.kind(kind).parameters}
-    op = getattr(_OPSET, norms.kind(kind).op(instance))
+    op = getattr(_OPSET, norms.kind(kind).op(norms.Scope.of(instance)))
     y = op(x, _wide(scale), _wide(bias), epsilon=epsilon, correction=correction, **parameters)
     # The mean and the statistic are for training. The exporter wants a value for each: these are read by nothing
     # (`require_inference`) and tidied away.

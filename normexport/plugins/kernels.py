@@ -13,6 +13,7 @@ from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_size_t, c_voi
 from functools import cache
 from pathlib import Path
 
+from normexport import norms
 from normexport.errors import MissingComponent, UsageError
 from normexport.plugins.locate import require
 
@@ -20,7 +21,7 @@ from normexport.plugins.locate import require
 ABI_VERSION = 1
 
 #: Numbers of the kinds and element types in the C interface, by name.
-KINDS = {"l1": 0, "linf": 1, "topk": 2, "range": 3, "l2": 4}
+KINDS = {each.name: each.native for each in norms.KINDS.values() if each.native is not None}
 TYPES = {"float32": 0, "float16": 1, "bfloat16": 2, "int8": 3, "float64": 4}
 
 #: The statuses that say the call is wrong, as opposed to the library: a null pointer, k, chunks, type, size.
@@ -109,6 +110,20 @@ class Kernels:
                     raise UsageError("native kernels", f"{threads} threads can't be had", "ask for fewer")
                 self._pools[threads] = self._library.nx_pool_threads(pool)
             return self._pools[threads]
+
+
+def number_of(kind: str) -> int:
+    """The number of a kind in the C interface.
+
+    Raises:
+        UsageError: there is no such kind.
+        MissingComponent: no compiled kernel computes it.
+    """
+    number = norms.kind(kind).native
+    if number is None:
+        remedy = f"compute it by its module or its ONNX body, or choose one of {', '.join(KINDS)}"
+        raise MissingComponent(f"kind {kind!r}", "has no compiled kernel", remedy)
+    return number
 
 
 @cache

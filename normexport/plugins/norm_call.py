@@ -15,9 +15,8 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from normexport.errors import UsageError
-from normexport.norms import CHUNKS_DEFAULT, K_DEFAULT
-from normexport.norms import kind as kind_of
-from normexport.plugins.kernels import KINDS, TYPES, Norm, default_threads, load
+from normexport.norms import CHUNKS_DEFAULT, EPSILON_DEFAULT, K_DEFAULT, Scope
+from normexport.plugins.kernels import TYPES, Norm, default_threads, load, number_of
 
 _T = TypeVar("_T")
 _PLACE = "native.norm"
@@ -29,8 +28,8 @@ def norm(
     scale: _T,
     bias: _T,
     *,
-    epsilon: float = 1e-5,
-    instance: bool = False,
+    epsilon: float = EPSILON_DEFAULT,
+    scope: Scope = Scope.BATCH,
     k: int = K_DEFAULT,
     chunks: int = CHUNKS_DEFAULT,
     correction: float = 0.0,
@@ -41,8 +40,7 @@ def norm(
 
     x (N, C, *space): a numpy array or a torch tensor on the CPU, float32, float16, bfloat16 (numpy: of ml_dtypes) or
     float64; every sample contiguous, samples any distance apart. scale, bias (C,), converted to float32 (float64 for
-    float64 x). Statistics over N and space, or over space per sample where `instance`; `correction` 0.0 is the
-    kind's own constant. No gradient is recorded.
+    float64 x). Statistics over what `scope` says; `correction` 0.0 is the kind's own constant. No gradient is recorded.
 
     int8 x is the integer norm, `norms.quantized_reference`: scale, bias and epsilon in units of the quantised
     tensors.
@@ -56,9 +54,9 @@ def norm(
 
     Raises:
         UsageError: an unknown kind, a type, shape or memory layout that the kernels do not take, k > elements.
-        MissingComponent: the library is not built, or is of another version.
+        MissingComponent: no kernel computes that kind, or the library is not built or of another version.
     """
-    kind_of(kind)
+    number = number_of(kind)
     source = _memory("x", x)
     if len(source.shape) < 2:
         raise UsageError(_PLACE, f"x has shape {source.shape} and so no channel axis", "pass (N, C, *space)")
@@ -71,9 +69,9 @@ def norm(
     if isinstance(result, np.ndarray) and not result.flags.writeable:
         raise UsageError(_PLACE, "out is read-only", "pass a writable array")
     described = Norm(
-        kind=KINDS[kind],
+        kind=number,
         type=TYPES[source.type],
-        instance=instance,
+        instance=scope.is_instance,
         batch=source.shape[0],
         channels=source.shape[1],
         space=int(np.prod(source.shape[2:], dtype=np.int64)),

@@ -112,17 +112,19 @@ def _worst(name: str, y: Any, x: Any, scale: Any, bias: Any) -> float:
     kind = norms.kind(name)
     error = float(np.max(np.abs(y - norms.reference(kind, x, scale, bias))))
     if not error <= TOLERANCE * float(np.max(np.abs(y))):  # not <=: NaN fails
-        raise ValueError(f"{kind.op(False)} is {error:.3g} off the float64 reference")
+        raise ValueError(f"{kind.op(norms.Scope.BATCH)} is {error:.3g} off the float64 reference")
     return error
 
 
 def _try_kernels(path: str) -> str:
     import numpy as np
 
+    from normexport import norms
+
     x, scale, bias = _case()
     worst, kernels = 0.0, Kernels(Path(path))
     for name, kind in KINDS.items():
-        norm = Norm(kind=kind, batch=3, channels=4, space=25, k=10, chunks=16, epsilon=1e-5)
+        norm = Norm(kind=kind, batch=3, channels=4, space=25, **norms.PARAMETERS, epsilon=norms.EPSILON_DEFAULT)
         y = np.empty_like(x)
         kernels.run(norm, x.ctypes.data, scale.ctypes.data, bias.ctypes.data, y.ctypes.data, 2)
         worst = max(worst, _worst(name, y, x, scale, bias))
@@ -137,8 +139,9 @@ def _try_onnxruntime(path: str) -> str:
 
     x, scale, bias = _case()
     worst = 0.0
-    for name, kind in norms.KINDS.items():
-        node = helper.make_node(kind.op(False), ["x", "scale", "bias"], ["y"], domain=norms.DOMAIN)
+    for name in KINDS:
+        kind = norms.kind(name)
+        node = helper.make_node(kind.op(norms.Scope.BATCH), ["x", "scale", "bias"], ["y"], domain=norms.DOMAIN)
         inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)]
         inputs += [helper.make_tensor_value_info(each, TensorProto.FLOAT, (4,)) for each in ("scale", "bias")]
         output = helper.make_tensor_value_info("y", TensorProto.FLOAT, x.shape)
@@ -150,7 +153,7 @@ def _try_onnxruntime(path: str) -> str:
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         y = session.run(None, {"x": x, "scale": scale, "bias": bias})[0]
         worst = max(worst, _worst(name, y, x, scale, bias))
-    return f"{len(norms.KINDS)} norms in ONNX Runtime {ort.__version__} within {worst:.1e} of the float64 reference"
+    return f"{len(KINDS)} norms in ONNX Runtime {ort.__version__} within {worst:.1e} of the float64 reference"
 
 
 def _try_creators(library: Any) -> str:

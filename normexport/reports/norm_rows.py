@@ -84,8 +84,8 @@ def _joined(record: NormRecord | None, outcome: NormOutcome) -> Row:
 
 
 def _alone(record: NormRecord) -> Row:
-    why = "" if record.statistics == "running" else f"statistics come from the {_OVER[record.statistics]} at inference"
+    from normexport.norms import Scope  # brings onnx along
+
+    live = record.statistics != "running"
+    why = f"statistics come from the {Scope(record.statistics).source} at inference" if live else ""
     return Row(record.path, record.kind, str(record.channels), "", why)
-
-
-_OVER = {"batch": "batch", "instance": "sample"}

@@ -19,7 +19,7 @@ def library_for(model: ir.Model) -> Path | None:
 
     Models without live norms never load it: they can't gain, and a broken library is none of their business.
     """
-    served = norms.live_ops().keys() | norms.quantized_ops().keys()
+    served = norms.native_ops()
     uses = any(node.domain == norms.DOMAIN and node.op_type in served for node in model.graph.all_nodes())
     return plugins.find("onnxruntime") if uses else None
 

@@ -9,6 +9,7 @@ from emulated import DTYPES, Norm
 from numpy.typing import NDArray
 
 from normexport import norms
+from normexport.norms import Scope
 
 #: Float32 roundings that an element of y may have gone through: of the sums (two levels of partials), of the mean, of
 #: the quotient and of the product. Measured on the tables of these tests: 2.5 at most.
@@ -21,7 +22,7 @@ SMALLEST = {"float32": 2.0**-150, "float16": 2.0**-25, "bfloat16": 2.0**-134}
 def reference(norm: Norm, x: NDArray[Any], scale: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[Any]:
     """y (N, C, S): float64 of the stored values of x, or int8."""
     kind = norms.kind(norm.kind)
-    options = {"instance": norm.instance, "k": norm.k, "chunks": norm.chunks, "correction": norm.correction}
+    options = {"scope": Scope.of(norm.instance), "k": norm.k, "chunks": norm.chunks, "correction": norm.correction}
     if norm.type == "int8":
         return norms.quantized_reference(kind, x, scale, bias, epsilon=norm.epsilon, **options)
     wide = x.astype(np.float64)

@@ -11,6 +11,7 @@ import pytest
 from emulated import HOPPER, KINDS, LAYOUTS, TURING, Norm, run
 
 from normexport.errors import MissingComponent
+from normexport.norms import Scope
 from normexport.plugins import norm_call
 
 pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
@@ -34,7 +35,7 @@ def test_cpu_cuda_and_numpy_give_the_same_bytes(kind: str, instance: bool) -> No
         norm = Norm(kind, "int8", instance=instance, k=min(10, n), chunks=16, epsilon=0.5)
         x, scale, bias = expected.sample(norm, shape, seed=number)
         right = expected.reference(norm, x, scale, bias)
-        cpu = norm_call.norm(kind, x, scale, bias, epsilon=0.5, instance=instance, k=norm.k, chunks=16)
+        cpu = norm_call.norm(kind, x, scale, bias, epsilon=0.5, scope=Scope.of(instance), k=norm.k, chunks=16)
         np.testing.assert_array_equal(cpu, right, err_msg=f"CPU {shape}")
         for device in (TURING, HOPPER):
             cuda = run(norm, x, scale, bias, device=device, seed=number)

@@ -10,6 +10,7 @@ from ml_dtypes import bfloat16
 from onnx import TensorProto, helper, numpy_helper
 
 from normexport import norms
+from normexport.norms import Scope
 
 TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": bfloat16}
@@ -96,7 +97,7 @@ def all_norms_reference(path: Path, x):
         kind = norms.live_ops()[node.op_type.removeprefix("Q")]
         x = np.einsum("oc,nchw->nohw", constants[f"w{index}"][:, :, 0, 0], x.astype(np.float64)).astype(np.float32)
         q = np.clip(np.rint(x / constants["s"]), -128, 127).astype(np.int8)
-        instance = "Instance" in node.op_type
-        y = norms.quantized_reference(kind, q, constants["scale"], constants["bias"], epsilon=0.25, instance=instance)
+        scope = Scope.of("Instance" in node.op_type)
+        y = norms.quantized_reference(kind, q, constants["scale"], constants["bias"], epsilon=0.25, scope=scope)
         x = y.astype(np.float32) * constants["s"]
     return x

@@ -14,6 +14,7 @@ from expected import error, reference, sample
 from numpy.typing import NDArray
 
 from normexport import norms
+from normexport.norms import Scope
 
 #: TensorRT's enumerators.
 TYPES = {"float32": 0, "float16": 1, "int8": 2, "bfloat16": 7}
@@ -32,7 +33,7 @@ class Case:
 
     @property
     def op(self) -> str:
-        name = norms.KINDS[self.norm.kind].op(self.norm.instance)
+        name = norms.KINDS[self.norm.kind].op(Scope.of(self.norm.instance))
         return f"Q{name}" if self.norm.type == "int8" else name
 
     @property

@@ -10,6 +10,7 @@ import pytest
 
 from normexport import norms
 from normexport.folding.integer_norms import absorb_norms
+from normexport.norms import Scope
 from normexport.norms.bodies import attach_bodies
 from normexport.runtime import OnnxRuntime
 
@@ -50,15 +51,15 @@ def operators(model: ir.Model) -> list[str]:
 @pytest.mark.parametrize("name", KINDS)
 def test_the_absorbed_norm_rounds_the_float64_result(name, instance):
     kind = norms.KINDS[name]
-    model, outcomes = absorb_norms(quantized_norm(kind.op(instance)))
+    model, outcomes = absorb_norms(quantized_norm(kind.op(Scope.of(instance))))
     attach_bodies(model)
-    assert operators(model) == ["QuantizeLinear", kind.quantized_op(instance), "DequantizeLinear"]
+    assert operators(model) == ["QuantizeLinear", kind.quantized_op(Scope.of(instance)), "DequantizeLinear"]
     assert [(each.node, each.reason) for each in outcomes] == [("norm", "")]
     x = np.random.default_rng(2).normal(1.5, 1.2, SHAPE).astype(np.float32)
     got = OnnxRuntime(model).run({"x": x})["y"]
     q = np.clip(np.rint(x.astype(np.float32) / np.float32(S_X)) + Z_X, -128, 127)
     exact = norms.reference(
-        kind, np.float64(np.float32(S_X)) * (q - Z_X), SCALE, BIAS, epsilon=EPSILON, instance=instance
+        kind, np.float64(np.float32(S_X)) * (q - Z_X), SCALE, BIAS, epsilon=EPSILON, scope=Scope.of(instance)
     )
     steps = exact / np.float64(np.float32(S_Y)) + Z_Y
     # float32 may fall on the other side of a half only next to it: ten roundings of values up to 200.

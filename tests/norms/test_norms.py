@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from normexport import norms
 from normexport.errors import UsageError
+from normexport.norms import Scope
 from normexport.norms.constants import chunk_layout, extreme_constant
 
 X = np.array([[[1.0, 2.0, 3.0, 10.0]]])  # one channel: mean 4, d = -3 -2 -1 6
@@ -63,7 +64,7 @@ def test_chunk_layout(n, chunks, layout):
 @pytest.mark.parametrize("instance", [False, True])
 def test_single_element_and_constant_channel_give_bias_and_nan_stays_in_its_channel(kind, instance):
     scale, bias = np.array([2.0, 3.0]), np.array([0.5, -1.0])
-    run = lambda x: norms.reference(norms.kind(kind), x, scale, bias, instance=instance, k=1)  # noqa: E731
+    run = lambda x: norms.reference(norms.kind(kind), x, scale, bias, scope=Scope.of(instance), k=1)  # noqa: E731
     np.testing.assert_array_equal(run(np.full((1, 2, 1), 7.0))[0, :, 0], bias)
     np.testing.assert_array_equal(run(np.full((3, 2, 4), 7.0)), np.broadcast_to(bias[:, None], (3, 2, 4)))
     x = np.random.default_rng(0).standard_normal((1, 2, 8))
@@ -136,7 +137,7 @@ def test_body_computes_the_formula_at_every_rank(op, rank):
             np.array([1.0, 2.0, -0.5]),
             np.array([0.5, 0.0, 1.0]),
             epsilon=1e-3,
-            instance=instance,
+            scope=Scope.of(instance),
             **attributes,
         )
         for run in (session(model).run, ReferenceEvaluator(model).run):
@@ -149,7 +150,7 @@ def test_body_computes_the_formula_at_every_rank(op, rank):
 @pytest.mark.parametrize("op", norms.live_ops())
 def test_body_in_double_is_exact_and_in_half_keeps_float32_statistics(op):
     kind = norms.live_ops()[op]
-    arguments = {"instance": op.endswith("InstanceNorm"), **attributes_of(kind)}
+    arguments = {"scope": Scope.of(op.endswith("InstanceNorm")), **attributes_of(kind)}
     scale, bias = np.array([1.0, 2.0, -0.5]), np.array([0.5, 0.0, 1.0])
     x = np.random.default_rng(1).standard_normal((4, 3, 6, 7)) + 3
     double = live_model(op, 4, onnx.TensorProto.DOUBLE, epsilon=0.5, **attributes_of(kind))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from normexport import norms
 from normexport.errors import UsageError
+from normexport.norms import Scope
 
 KINDS = sorted(norms.KINDS)
 
@@ -30,7 +31,7 @@ def quantized_case(draw):
         scale,
         bias,
         {
-            "instance": instance,
+            "scope": Scope.of(instance),
             "k": draw(st.integers(1, n)),
             "chunks": draw(st.integers(1, 20)),
             "epsilon": draw(st.sampled_from([1e-3, 1e-5, 1.0])),

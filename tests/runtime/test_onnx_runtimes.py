@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from normexport import norms
 from normexport.errors import FoldError, MissingComponent, UsageError
+from normexport.norms import Scope
 from normexport.runtime import Float64Runtime, OnnxRuntime
 
 RNG = np.random.default_rng(0)
@@ -195,7 +196,7 @@ def test_function_bodies_are_computed_in_float64():
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid(norms.DOMAIN, norms.VERSION)]
     proto = helper.make_model(graph, opset_imports=opsets, ir_version=10, functions=[norms.functions()["L1BatchNorm"]])
     x = RNG.standard_normal((5, 3, 4))
-    expected = norms.reference(kind, x, scale, bias, epsilon=0.0, instance=False, k=1, chunks=1, correction=0.0)
+    expected = norms.reference(kind, x, scale, bias, epsilon=0.0, scope=Scope.BATCH, k=1, chunks=1, correction=0.0)
     actual = Float64Runtime(proto).run({"x": x})["y"]
     # sqrt(pi/2) is a float32 attribute or constant in the body: 3e-8 off
     np.testing.assert_allclose(actual, expected, rtol=2e-7, atol=1e-9)

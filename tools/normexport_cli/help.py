@@ -41,9 +41,9 @@ def complete_dialect(incomplete: str) -> list[tuple[str, str]]:
 
 def kinds() -> list[tuple[str, str]]:
     """(name, operators), from the registry of kinds."""
-    from normexport.norms import KINDS
+    from normexport.norms import KINDS, Scope
 
-    return [(name, f"{kind.op(False)}, {kind.op(True)}") for name, kind in KINDS.items()]
+    return [(name, ", ".join(kind.op(scope) for scope in Scope)) for name, kind in KINDS.items()]
 
 
 def _panel(title: str, rows: Iterable[tuple[str, str]], legend: str = "") -> Panel:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from normexport.checkpoint.pickles.rebuild_modules import MODULE_BUILDERS
+from normexport.checkpoint.pickles.rebuild_modules import MODULE_BUILDERS, norm_builders
 from normexport.checkpoint.pickles.rebuild_numpy import NUMPY_BUILDERS
 from normexport.checkpoint.pickles.rebuild_plain import BARE_NAMES, PLAIN_BUILDERS
 from normexport.checkpoint.pickles.rebuild_tensors import DTYPES, QUANTISING, TENSOR_BUILDERS, layout_named
 from normexport.checkpoint.pickles.rebuilder import Builder, Rebuilder, Room
 from normexport.checkpoint.pickles.storages import STORAGE_TYPES, UNTYPED, Storages
 
-#: What a pickle may call, and what it means.
+#: What a pickle may call, and what it means; the norms of each kind come on top.
 BUILDERS: dict[str, Builder] = {
     **PLAIN_BUILDERS,
     **NUMPY_BUILDERS,
@@ -30,7 +30,7 @@ _KNOWN = frozenset({*BUILDERS, *VALUES, *STORAGE_TYPES, UNTYPED})
 
 def unknown_names(names: frozenset[str]) -> list[str]:
     """Names that are not on the list of what is rebuilt, sorted."""
-    return sorted(names - _KNOWN)
+    return sorted(names - _KNOWN - norm_builders().keys())
 
 
 def rebuilt(root: Any, storages: Storages, most: int) -> Any:
@@ -39,4 +39,4 @@ def rebuilt(root: Any, storages: Storages, most: int) -> Any:
     Raises:
         BadPickle: something in it is malformed, holds itself, is nested too deeply or is too large.
     """
-    return Rebuilder(storages, Room(most), BUILDERS, VALUES).value(root)
+    return Rebuilder(storages, Room(most), BUILDERS | norm_builders(), VALUES).value(root)

@@ -8,7 +8,7 @@ grammar of `names`, attributes of known names, types and ranges (`layer_attribut
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,15 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils.weight_norm import WeightNorm
 
-import normexport.nn as norm_layers
 from normexport.checkpoint.names import is_attribute_name
 from normexport.checkpoint.pickles.inert import BadPickle, Call, Dict, Name
 from normexport.checkpoint.pickles.layer_attributes import ATTRIBUTES, shown
 from normexport.checkpoint.pickles.layer_shapes import require_shapes
 from normexport.checkpoint.pickles.rebuild_tensors import NoNumbers
 from normexport.checkpoint.pickles.rebuilder import Rebuilder
+from normexport.nn import BoundedWeightNorm, Norm, RunningNorm, batch, instance
+from normexport.nn.derived import class_of
+from normexport.norms import KINDS
 
 #: Tables of a module, and those of its hooks, which must be empty (but for the older weight norm).
 _TABLES = ("_parameters", "_buffers", "_modules")
@@ -248,21 +250,24 @@ def weight_norm_hook(rebuilder: Rebuilder, call: Call) -> WeightNorm:
 
 
 def module_classes() -> Iterator[type[nn.Module]]:
-    """Layers that are rebuilt: public classes of torch.nn.modules and normexport.nn, and DataParallel."""
+    """Layers that are rebuilt, beside norms: public classes of torch.nn.modules and normexport.nn, and DataParallel."""
     pending: list[type[nn.Module]] = [nn.Module]
     while pending:
         kind = pending.pop()
         pending.extend(kind.__subclasses__())
         if kind.__module__.startswith("torch.nn.modules.") and not kind.__name__.startswith("_"):
             yield kind
-    yield nn.DataParallel
-    for name in norm_layers.__all__:
-        kind = getattr(norm_layers, name)
-        if isinstance(kind, type) and issubclass(kind, nn.Module) and kind is not norm_layers.Norm:
-            yield kind
+    yield from (nn.DataParallel, RunningNorm, BoundedWeightNorm)
 
 
-MODULE_BUILDERS: dict[str, Any] = {
-    **{f"{kind.__module__}.{kind.__qualname__}": module_of(kind) for kind in module_classes()},
-    _WEIGHT_NORM: weight_norm_hook,
-}
+def norm_builders() -> dict[str, Any]:
+    """Builders of the norms of every kind that is registered by now."""
+    bases: tuple[type[Norm], ...] = (*batch.BASES, *instance.BASES)
+    return _builders(class_of(kind, base) for kind in KINDS.values() for base in bases)
+
+
+def _builders(classes: Iterable[type[nn.Module]]) -> dict[str, Any]:
+    return {f"{kind.__module__}.{kind.__qualname__}": module_of(kind) for kind in classes}
+
+
+MODULE_BUILDERS: dict[str, Any] = {**_builders(module_classes()), _WEIGHT_NORM: weight_norm_hook}

@@ -80,8 +80,8 @@ def live_norm(
 
     x (N, C, *space) of any floating type; scale, bias (C,). mean and stat reduce N and space and are (C,), or
     reduce space alone where `instance` and are (N, C); they are float32 (float64 for float64 x), y is like x.
-    `correction` 0.0 is the kind's own constant, any other value replaces it; `k` and `chunks` matter to "topk"
-    and "range" alone. All three results are differentiable, twice.
+    `correction` 0.0 is the kind's own constant, any other value replaces it; `k` and `chunks` matter to
+    the kinds that have such a parameter. All three results are differentiable, twice.
 
     n = 1 and a constant channel give bias; a NaN makes its channel NaN; an empty x gives an empty y, with mean
     and stat 0.

@@ -27,8 +27,8 @@ def _check(x: Tensor, mean: Tensor, inv_scale: Tensor, scale: Tensor, bias: Tens
 def running_norm(x: Tensor, mean: Tensor, inv_scale: Tensor, scale: Tensor, bias: Tensor, kind: str) -> Tensor:
     """`y = (x - mean) * inv_scale * scale + bias` on axis 1; differentiable in every tensor.
 
-    x (N, C, *space) of any floating type; mean, inv_scale, scale, bias (C,); y like x. `kind` ("l1", "linf",
-    "topk", "range", "l2") says which statistic was running; the arithmetic does not depend on it.
+    x (N, C, *space) of any floating type; mean, inv_scale, scale, bias (C,); y like x. `kind` ("l1") says
+    which statistic was running; the arithmetic does not depend on it.
 
     Raises:
         UsageError: unknown kind, x not floating or without axis 1, or a vector that is not (C,).

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from normexport import norms
 from normexport.nn.ops import live_norm
+from normexport.norms import Scope
 from normexport.plugins import norm_call
 from tests.plugins.cpu.kernel_cases import EPSILON, KINDS, allowed_error, needs_library
 
@@ -38,7 +39,7 @@ def errors(kind, dtype, x, scale, bias, how):
     values = torch.from_numpy(x).to(dtype)
     tensors = torch.from_numpy(scale), torch.from_numpy(bias)
     instance, epsilon, correction, k, chunks = how
-    named = {"instance": instance, "epsilon": epsilon, "correction": correction, "k": k, "chunks": chunks}
+    named = {"scope": Scope.of(instance), "epsilon": epsilon, "correction": correction, "k": k, "chunks": chunks}
     exact = norms.reference(norms.KINDS[kind], values.double().numpy(), scale, bias, **named)
     ours = norm_call.norm(kind, values, *tensors, **named).double().numpy()
     theirs = live_norm(values, *tensors, kind, *how)[0].double().numpy()

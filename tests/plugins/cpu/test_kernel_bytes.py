@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normexport import norms
+from normexport.norms import Scope
 from normexport.plugins import norm_call
 from tests.plugins.cpu.kernel_cases import KINDS, needs_library
 
@@ -42,7 +43,7 @@ def byte_case(draw):
     instance = draw(st.booleans())
     n = shape[2] * (1 if instance else shape[0])
     how = {
-        "instance": instance,
+        "scope": Scope.of(instance),
         "k": draw(st.sampled_from([1, min(10, n), min(200, n), n])),
         "chunks": draw(st.sampled_from([1, 2, 3, 16, 1000])),
         "epsilon": draw(st.sampled_from([0.0, 2.0**-17, 1.0, 1e30])),
@@ -66,7 +67,7 @@ def test_large_tensors_have_the_same_bytes(kind, shape):
     rng = np.random.default_rng(1)
     q = np.clip(rng.normal(5, 40, shape), -128, 127).astype(np.int8)
     scale, bias = rng.uniform(20, 60, (2, shape[1])).astype(np.float32)
-    for how in [{"k": 10}, {"k": 300, "chunks": 7}, {"instance": True, "k": 49, "chunks": 3}]:
+    for how in [{"k": 10}, {"k": 300, "chunks": 7}, {"scope": Scope.INSTANCE, "k": 49, "chunks": 3}]:
         expected = norms.quantized_reference(norms.KINDS[kind], q, scale, bias, **how)
         assert norm_call.norm(kind, q, scale, bias, threads=2, **how).tobytes() == expected.tobytes()
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from normexport import norms
+from normexport.norms import Scope
 from normexport.plugins import norm_call
 from tests.plugins.cpu.kernel_cases import EPSILON, KINDS, case, check, needs_library
 
@@ -30,7 +31,7 @@ SHAPES = [
 def test_every_kind_and_type_gives_the_formula(kind, dtype, instance):
     for shape in SHAPES:
         n = int(np.prod(shape[2:])) * (1 if instance else shape[0])
-        check(kind, *case(shape, dtype), instance=instance, k=min(10, n), chunks=5)
+        check(kind, *case(shape, dtype), scope=Scope.of(instance), k=min(10, n), chunks=5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -76,7 +77,7 @@ def test_top_k_of_ordered_and_tied_values_is_exact(values):
 @pytest.mark.parametrize("shape", [(4, 2, 196), (3, 2, 17), (2, 1, 33000)])
 def test_range_cuts_chunks_across_samples_and_parts(shape, chunks):
     check("range", *case(shape, "float32"), chunks=chunks)
-    check("range", *case(shape, "float32"), chunks=chunks, instance=True)
+    check("range", *case(shape, "float32"), chunks=chunks, scope=Scope.INSTANCE)
 
 
 @pytest.mark.parametrize("kind", KINDS)

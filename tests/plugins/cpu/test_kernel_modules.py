@@ -8,6 +8,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from normexport import nn, norms
 from normexport.errors import UsageError
+from normexport.norms import Scope
 from normexport.plugins import kernels
 from tests.plugins.cpu.kernel_cases import EPSILON, KINDS, allowed_error, needs_library
 
@@ -43,7 +44,7 @@ def test_a_module_gives_the_formula_by_a_compiled_kernel(kind, instance, calls):
         y = module(x)
     assert len(calls) == 1
     weight, bias = module.weight.detach().numpy(), module.bias.detach().numpy()
-    exact = norms.reference(norms.KINDS[kind], x.numpy(), weight, bias, epsilon=EPSILON, instance=instance)
+    exact = norms.reference(norms.KINDS[kind], x.numpy(), weight, bias, epsilon=EPSILON, scope=Scope.of(instance))
     assert (abs(y.double().numpy() - exact) <= allowed_error(exact, bias, "float32")).all()
 
 

@@ -33,7 +33,7 @@ for kind in KINDS:
         for shape in [(3, 4, 7, 7), (2, 3, 65), (5, 33, 14, 14), (2, 2, 20001), (8, 200, 28, 28)]:
             check(kind, *case(shape, dtype), k=9, chunks=5, threads=2)
         offset = 0.0 if dtype == "float64" else 3.0  # there is no wider type to keep a float64 mean in
-        check(kind, *case((2, 3, 31, 31), dtype, offset=offset), k=900, chunks=50, instance=True)
+        check(kind, *case((2, 3, 31, 31), dtype, offset=offset), k=900, chunks=50, scope=norms.Scope.INSTANCE)
     for shape in [(3, 4, 7, 7), (2, 3, 65), (5, 33, 14, 14), (2, 2, 70001), (1, 1, 5)]:
         for k in (1, 5, min(200, shape[0] * shape[2])):
             x, scale, bias = case(shape, "float32", spread=50)

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from normexport.norms import Scope
 from normexport.plugins import norm_call
 from tests.plugins.cpu.kernel_cases import KINDS, case, needs_library
 
@@ -20,7 +21,7 @@ def test_every_number_of_threads_gives_the_same_bytes(kind, dtype):
     for shape in [(3, 2, 200, 190), (200, 1, 700), (2, 60, 31, 31), (9, 40, 20, 20)]:
         x, scale, bias = case(shape, "float64", spread=25)
         x = x.astype(dtype)
-        for how in [{"k": 7}, {"k": 300, "chunks": 37}, {"instance": True, "k": 20, "chunks": 3}]:
+        for how in [{"k": 7}, {"k": 300, "chunks": 37}, {"scope": Scope.INSTANCE, "k": 20, "chunks": 3}]:
             one = norm_call.norm(kind, x, scale, bias, threads=1, **how)
             for threads in (2, 3, 7):
                 assert norm_call.norm(kind, x, scale, bias, threads=threads, **how).tobytes() == one.tobytes(), how

@@ -12,7 +12,7 @@ import normexport
 from normexport import nn as nxn
 from normexport import norms
 from normexport.io.onnx_model import open_onnx
-from normexport.norms import KINDS
+from normexport.norms import KINDS, Scope
 from normexport.runtime import OnnxRuntime
 from tests.models.resnet import resnet_tiny
 from tests.plugins.onnxruntime.one_node import live_model, session
@@ -68,7 +68,7 @@ def test_two_files_compare_on_the_kernels(converted, ort_library, tmp_path):
     report = normexport.check(tmp_path / "whole.onnx", tmp_path / "folded.onnx")
     assert report.passed
     assert report.candidate == "ONNX Runtime with native norms"
-    assert {norms.kind(kind).op(False) for kind in ("l1", "topk", "range")} <= {
+    assert {norms.kind(kind).op(Scope.BATCH) for kind in ("l1", "topk", "range")} <= {
         node.op_type for node in exported.model.graph
     }
 
@@ -79,7 +79,7 @@ def test_optimised_graph_keeps_every_operator_and_nothing_of_a_body(ort_library,
 
     def live(channels):
         kind = list(KINDS.values())[len(made) % len(KINDS)]
-        made.append(kind.op(False))
+        made.append(kind.op(Scope.BATCH))
         return getattr(nxn, f"{kind.title}BatchNorm2d")(channels, track_running_stats=False)
 
     model = resnet_tiny(live).eval()

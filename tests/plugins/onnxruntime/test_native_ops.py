@@ -7,6 +7,7 @@ import onnxruntime as ort
 import pytest
 
 from normexport import norms
+from normexport.norms import Scope
 from tests.plugins.onnxruntime.one_node import TYPES, bound, int8_model, live_model, rounded, session
 
 SHAPES = [(3, 4, 5, 5), (2, 3, 7), (12, 3), (2, 2, 2, 3, 4), (1, 1, 64, 33)]
@@ -36,7 +37,7 @@ def test_operator_is_the_reference_and_the_body(op, x_type, parameters, ort_libr
         if instance and kind.name == "topk" and np.prod(shape[2:]) < SETTINGS["k"]:
             continue
         feeds = feeds_of(shape, x_type, parameters)
-        expected = norms.reference(kind, *feeds.values(), epsilon=np.float32(1e-3), instance=instance, **own)
+        expected = norms.reference(kind, *feeds.values(), epsilon=np.float32(1e-3), scope=Scope.of(instance), **own)
         y = native.run(None, feeds)[0]
         limit = bound(expected, x_type)
         np.testing.assert_allclose(y, expected, rtol=0, atol=limit, err_msg=str(shape))
@@ -54,7 +55,7 @@ def test_integer_operator_gives_the_bytes_of_the_reference(op, ort_library):
     for shape in [(3, 4, 5, 5), (2, 3, 7), (2, 2, 2, 3, 4), (8, 3, 28, 28)]:
         q = rng.integers(-128, 128, shape).astype(np.int8)
         scale, bias = rng.uniform(10, 60, shape[1]).astype(np.float32), rng.normal(0, 9, shape[1]).astype(np.float32)
-        expected = norms.quantized_reference(kind, q, scale, bias, epsilon=0.25, instance=instance, **own)
+        expected = norms.quantized_reference(kind, q, scale, bias, epsilon=0.25, scope=Scope.of(instance), **own)
         np.testing.assert_array_equal(native.run(None, {"q": q, "scale": scale, "bias": bias})[0], expected)
 
 
@@ -63,7 +64,7 @@ def test_attributes_left_out_have_the_defaults_of_the_operator(op, ort_library):
     kind = norms.live_ops()[op]
     feeds = feeds_of((3, 4, 5, 5), "float64", "float64")
     y = session(live_model(op, "float64", "float64"), ort_library).run(None, feeds)[0]
-    expected = norms.reference(kind, *feeds.values(), epsilon=np.float32(1e-5), instance="Instance" in op)
+    expected = norms.reference(kind, *feeds.values(), epsilon=np.float32(1e-5), scope=Scope.of("Instance" in op))
     np.testing.assert_allclose(y, expected, rtol=0, atol=bound(expected, "float64"))
 
 

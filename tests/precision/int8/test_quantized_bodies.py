@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normexport import norms
+from normexport.norms import Scope
 from tests.precision.int8.quantized_nodes import model_of, run
 
 KINDS = sorted(norms.KINDS)
@@ -22,8 +23,8 @@ def parameters_of(kind, k, chunks):
 
 def agree(name, q, scale, bias, instance, **how):
     kind = norms.KINDS[name]
-    expected = norms.quantized_reference(kind, q, scale, bias, instance=instance, **how)
-    got = run(kind.quantized_op(instance), q, scale, bias, **how)
+    expected = norms.quantized_reference(kind, q, scale, bias, scope=Scope.of(instance), **how)
+    got = run(kind.quantized_op(Scope.of(instance)), q, scale, bias, **how)
     assert got.dtype == np.int8
     np.testing.assert_array_equal(got, expected)
 
@@ -73,7 +74,7 @@ def test_large_tensors_and_saturated_means_give_the_same_bytes(name, instance):
 def test_an_empty_tensor_gives_an_empty_result(name, instance, shape):
     kind, one = norms.KINDS[name], np.ones(shape[1], np.float32)
     how = parameters_of(kind, 1, 16)
-    assert run(kind.quantized_op(instance), np.zeros(shape, np.int8), one, one, **how).shape == shape
+    assert run(kind.quantized_op(Scope.of(instance)), np.zeros(shape, np.int8), one, one, **how).shape == shape
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -98,6 +99,6 @@ def test_onnx_reference_gives_the_same_bytes(name, instance):
     scale, bias = rng.uniform(-60, 60, (2, 3)).astype(np.float32)
     kind = norms.KINDS[name]
     how = {"epsilon": 1e-5, "correction": 0.0, **kind.parameters}  # onnx.reference knows no defaults
-    evaluator = onnx.reference.ReferenceEvaluator(model_of(kind.quantized_op(instance), 4, **how))
+    evaluator = onnx.reference.ReferenceEvaluator(model_of(kind.quantized_op(Scope.of(instance)), 4, **how))
     (got,) = evaluator.run(None, {"X": q, "scale": scale, "bias": bias})
-    np.testing.assert_array_equal(got, norms.quantized_reference(kind, q, scale, bias, instance=instance))
+    np.testing.assert_array_equal(got, norms.quantized_reference(kind, q, scale, bias, scope=Scope.of(instance)))
