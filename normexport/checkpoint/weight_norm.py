@@ -11,6 +11,7 @@ from torch import Tensor
 
 from normexport.checkpoint.records import WeightNormRecord
 from normexport.checkpoint.state import State
+from normexport.nn.ops import slice_norms
 
 
 @dataclass(frozen=True)
@@ -98,15 +99,6 @@ class StoredWeight:
             g = self.g.detach().to(torch.float64)
             length = length * (g if self.rho is None else g / torch.linalg.vector_norm(g))
         return length * unit
-
-
-def slice_norms(v: Tensor, axis: int, p: float) -> Tensor:
-    """||v||_p over all axes but `axis`, kept as size 1; over all of them where axis is -1."""
-    axes = [each for each in range(v.dim()) if axis == -1 or each != axis]
-    if not axes:  # each number of a vector is a slice; torch would take no axes for all axes
-        return v.abs()
-    norms: Tensor = torch.linalg.vector_norm(v, float(p), dim=axes, keepdim=True)
-    return norms
 
 
 def stored_weights(state: State) -> Iterator[StoredWeight]:

@@ -1,7 +1,6 @@
 """Bounded weight norm of constants becomes a plain weight, before anything else is folded.
 
-W = rho * V / ||V||_p, the p-norm over all axes but `axis` (over all of them for axis = -1), in float64; rho
-broadcasts to V. The weight keeps the name of the node's output.
+W = rho * V / ||V||_p in float64, as `normexport.norms.weight` has it. The weight keeps the name of the node's output.
 
 Refuses: V or rho that are not constant, rho that does not broadcast, p that is not positive, and a slice of V whose
 norm is zero or not a number (by index).
@@ -21,6 +20,7 @@ from normexport.graphs.node_metadata import module_path
 from normexport.graphs.nodes import label, name_of, op, required
 from normexport.graphs.refusal import Refuse
 from normexport.norms import DOMAIN
+from normexport.norms.weight import slice_norms
 from normexport.text import bracketed
 
 RULE = "weight_norm"
@@ -34,18 +34,6 @@ def resolve(work: Work, log: Log) -> bool:
         if op(node) == OPERATOR:
             changed |= _resolve_one(node, work, log)
     return changed
-
-
-def bounded(v: Array, rho: Array, axis: int, p: float) -> tuple[Array, list[int]]:
-    """(W, indices along `axis` where the norm of V is zero or not finite), float64."""
-    axes = tuple(i for i in range(v.ndim) if i != axis)
-    highest = np.max(np.abs(v), axis=axes, keepdims=True)
-    # Relative to the largest element, so that neither a large p nor tiny weights overflow or vanish.
-    powers = np.abs(v / highest) ** p if np.isfinite(p) else np.zeros_like(v)
-    total = np.sum(powers, axis=axes, keepdims=True) ** (1.0 / p) if np.isfinite(p) else 1.0
-    norm = highest * total
-    bad = indices(~np.isfinite(norm) | (norm == 0.0))
-    return rho * v / norm, bad
 
 
 def _resolve_one(node: ir.Node, work: Work, log: Log) -> bool:
@@ -71,10 +59,11 @@ def _weight(node: ir.Node, work: Work) -> Array:
         raise Refuse(
             f"'{required(node, 1).name}' {rho.shape} does not broadcast to '{required(node, 0).name}' {v.shape}"
         )
-    weight, bad = bounded(v, rho, axis, p)
+    size = slice_norms(v, axis, p)
+    bad = indices(~np.isfinite(size) | (size == 0.0))
     if bad:
         raise Refuse(f"the norm of '{required(node, 0).name}' is zero or not a number at {bracketed(bad)}")
-    return weight
+    return np.asarray(rho * v / size)
 
 
 def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

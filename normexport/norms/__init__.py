@@ -22,7 +22,6 @@ from normexport.norms.function import (
     VERSION,
     live_function,
     running_function,
-    weight_function,
 )
 from normexport.norms.kind import CHUNKS_DEFAULT, EPSILON_DEFAULT, K_DEFAULT, PARAMETERS, NormKind, reference
 from normexport.norms.l1 import L1
@@ -33,6 +32,7 @@ from normexport.norms.quantized_function import quantized_function
 from normexport.norms.range import RANGE
 from normexport.norms.scope import Scope
 from normexport.norms.topk import TOPK
+from normexport.norms.weight import weight_function
 
 __all__ = [
     "CHUNKS_DEFAULT",

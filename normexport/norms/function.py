@@ -115,36 +115,6 @@ _RUNNING = """
     Y = CastLike(y, X)
 """
 
-# p = inf needs the maximum: the sum of powers is then inf or nan, and not chosen. The powers are of |v| / max |v|,
-# so that neither a large p nor a tiny weight overflows or vanishes.
-_WEIGHT = """
-    sizes = Shape(V)
-    rank_list = Shape(sizes)
-    rank = Squeeze(rank_list)
-    zero = Constant <value = int64 {0}>()
-    one = Constant <value = int64 {1}>()
-    all_axes = Range(zero, rank, one)
-    kept = Constant <value_int: int = @axis>()
-    is_kept = Equal(all_axes, kept)
-    is_reduced = Not(is_kept)
-    axes = Compress <axis = 0>(all_axes, is_reduced)
-    absolute = Abs(V)
-    highest = ReduceMax <keepdims = 1, noop_with_empty_axes = 1>(absolute, axes)
-    relative = Div(absolute, highest)
-    order = Constant <value_float: float = @p>()
-    order_like = CastLike(order, V)
-    powers = Pow(relative, order_like)
-    total = ReduceSum <keepdims = 1, noop_with_empty_axes = 1>(powers, axes)
-    inverse = Reciprocal(order_like)
-    finite = Pow(total, inverse)
-    is_infinite = IsInf(order)
-    of_ones = Div(highest, highest)
-    factor = Where(is_infinite, of_ones, finite)
-    norm = Mul(highest, factor)
-    direction = Div(V, norm)
-    W = Mul(direction, rho)
-"""
-
 
 def parse(form: str, body: str) -> onnx.FunctionProto:
     """A function of this domain from its text: `form` as `signature` writes it, and its nodes."""
@@ -176,9 +146,3 @@ def running_function() -> onnx.FunctionProto:
     """Body of RunningNorm: Y = (X - mean) * inv_scale * scale + bias per channel, axis 1."""
     form = 'RunningNorm <kind: string = ""> (X, mean, inv_scale, scale, bias) => (Y)'
     return parse(form, _AS_NCS.format(like="mean") + _RUNNING)
-
-
-@cache
-def weight_function() -> onnx.FunctionProto:
-    """Body of BoundedWeightNorm: W = rho * V / ||V||_p over all axes but `axis` (-1: over all)."""
-    return parse("BoundedWeightNorm <axis: int = 0, p: float = 2.0> (V, rho) => (W)", _WEIGHT)

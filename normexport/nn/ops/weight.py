@@ -1,4 +1,4 @@
-"""`normexport::bounded_weight_norm`: a weight whose slices have a fixed norm."""
+"""`normexport::bounded_weight_norm`: a weight whose slices have a fixed norm; see `normexport.norms.weight`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from torch import Tensor
 
 from normexport.errors import UsageError
 from normexport.nn.ops.support import pullback, work_dtype
+from normexport.norms.weight import reduced_axes
 
 
 def slice_norms(v: Tensor, axis: int, p: float) -> Tensor:
     """||v||_p of each slice along `axis` (shape 1 on every other axis), or of all of v where axis is -1."""
-    axes = [i for i in range(v.dim()) if i != axis]
-    if not axes:  # v is (O,): each slice is one element
+    axes = reduced_axes(v.dim(), axis)
+    if not axes:  # v is (O,): each slice is one element; torch would take no axes for all axes
         return v.abs()
-    norms: Tensor = torch.linalg.vector_norm(v, p, dim=axes, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(v, float(p), dim=axes, keepdim=True)
     return norms
 
 
