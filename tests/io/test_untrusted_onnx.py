@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from tests.io import onnx_attacks as attacks
 import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
@@ -21,7 +22,6 @@ from normexport.runtime import OnnxRuntime
 from normexport.runtime.float64 import Float64Runtime
 from normexport.runtime.guarded import guarded
 from normexport.verbs.fold import fold
-from tests.io import onnx_attacks as attacks
 
 
 @pytest.fixture
