@@ -111,7 +111,7 @@ def native_norm(case: Case) -> kernels.Norm:
     """The case as the C interface takes it."""
     batch, channels, *space = case.shape
     return kernels.Norm(
-        kind=kernels.KINDS[case.kind],
+        kind=kernels.number_of(case.kind),
         type=kernels.TYPES[case.dtype],
         layout=cuda.LAYOUTS[case.layout],
         instance=case.instance,

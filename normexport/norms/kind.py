@@ -65,6 +65,9 @@ class NormKind:
         native: its number in the C interface of the compiled kernels; None where no kernel computes it.
         order: the p of the p-norm that the statistic is a multiple of, where it is one: layers of others say it.
         hint: what the class name of somebody else's layer holds where it is this norm, in lower case; "" for nothing.
+
+    Raises:
+        ValueError: a parameter that is not among `PARAMETERS`.
     """
 
     name: str
@@ -82,6 +85,11 @@ class NormKind:
     native: int | None = None
     order: float | None = None
     hint: str = ""
+
+    def __post_init__(self) -> None:
+        unknown = ", ".join(self.parameters.keys() - PARAMETERS.keys())
+        if unknown:
+            raise ValueError(f"kind {self.name!r}: nothing passes {unknown} on, only {', '.join(PARAMETERS)}")
 
     def op(self, scope: Scope) -> str:
         """The ONNX operator of live statistics, also the plugin's name: L1BatchNorm or L1InstanceNorm."""

@@ -13,15 +13,13 @@ from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_size_t, c_voi
 from functools import cache
 from pathlib import Path
 
-from normexport import norms
 from normexport.errors import MissingComponent, UsageError
 from normexport.plugins.locate import require
 
 #: NX_ABI_VERSION of the header that this file mirrors.
 ABI_VERSION = 1
 
-#: Numbers of the kinds and element types in the C interface, by name.
-KINDS = {each.name: each.native for each in norms.KINDS.values() if each.native is not None}
+#: Numbers of the element types in the C interface, by name.
 TYPES = {"float32": 0, "float16": 1, "bfloat16": 2, "int8": 3, "float64": 4}
 
 #: The statuses that say the call is wrong, as opposed to the library: a null pointer, k, chunks, type, size.
@@ -112,6 +110,13 @@ class Kernels:
             return self._pools[threads]
 
 
+def kind_numbers() -> dict[str, int]:
+    """Numbers of the kinds in the C interface, by name: of those that a compiled kernel computes."""
+    from normexport import norms  # brings onnx along
+
+    return {each.name: each.native for each in norms.KINDS.values() if each.native is not None}
+
+
 def number_of(kind: str) -> int:
     """The number of a kind in the C interface.
 
@@ -119,9 +124,11 @@ def number_of(kind: str) -> int:
         UsageError: there is no such kind.
         MissingComponent: no compiled kernel computes it.
     """
+    from normexport import norms
+
     number = norms.kind(kind).native
     if number is None:
-        remedy = f"compute it by its module or its ONNX body, or choose one of {', '.join(KINDS)}"
+        remedy = f"compute it by its module or its ONNX body, or choose one of {', '.join(kind_numbers())}"
         raise MissingComponent(f"kind {kind!r}", "has no compiled kernel", remedy)
     return number
 

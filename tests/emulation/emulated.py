@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from normexport.plugins import kernels
 from normexport.plugins.cuda import LAYOUTS
-from normexport.plugins.kernels import KINDS
+from normexport.plugins.kernels import kind_numbers
 
+KINDS = kind_numbers()
 #: float64 is the CPU's alone.
 TYPES = {name: number for name, number in kernels.TYPES.items() if name != "float64"}
 DTYPES = {name: np.dtype(getattr(ml_dtypes, name, None) or name) for name in TYPES}

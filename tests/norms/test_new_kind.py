@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -262,6 +263,29 @@ def test_the_library_of_compiled_kernels_is_not_loaded_for_it():
     model = export(nn.Sequential(nxn.MidInstanceNorm2d(3)).eval(), [InputSpec("x", (3, 6, 5))]).model
     assert library_for(model) is None
     assert {"MidBatchNorm", "QMidBatchNorm"}.isdisjoint(norms.native_ops())
+
+
+def test_a_parameter_that_no_operator_passes_on_is_refused():
+    with pytest.raises(ValueError, match="kind 'mid': nothing passes alpha on, only k, chunks"):
+        replace(MID, parameters={"alpha": 3})
+
+
+def test_a_kind_with_a_parameter_gets_it_in_modules_and_operators():
+    share = replace(
+        MID, name="share", title="Share", parameters={"k": 3},
+        torch_statistic=lambda d, *, k=0, chunks=0, correction=0.0: d.abs().amax(-1) / k,
+    )  # fmt: skip
+    with patch.dict(norms.KINDS, share=share):
+        assert nxn.ShareBatchNorm2d(2).k == 3
+        x = images(4, 2, 5, 5)
+        got = nxn.ShareBatchNorm2d(2, k=2)(torch.from_numpy(x)).detach().numpy()
+        np.testing.assert_allclose(got, formula(x, (0, 2, 3)), rtol=0, atol=2e-5)
+        assert "k=2" in repr(nxn.ShareBatchNorm2d(2, k=2))
+        with pytest.raises(TypeError, match="ShareBatchNorm2d has no parameter 'chunks'"):
+            nxn.ShareBatchNorm2d(2, chunks=4)
+        assert {each.name for each in norms.functions()["ShareBatchNorm"].attribute_proto} == {
+            *("epsilon", "correction", "k")
+        }
 
 
 def test_a_kind_that_is_taken_out_leaves_nothing():
