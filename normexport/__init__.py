@@ -17,6 +17,7 @@ from normexport._version import __version__
 from normexport.errors import (
     CheckpointError,
     EngineError,
+    ExitCode,
     ExportError,
     FoldError,
     MissingComponent,
@@ -85,6 +86,7 @@ __all__ = [
     "ConvertConfig",
     "EngineConfig",
     "EngineError",
+    "ExitCode",
     "ExportError",
     "Exported",
     "FoldError",

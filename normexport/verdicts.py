@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from normexport.errors import ExitCode
+
 
 class Verdict(Enum):
     """PASSED: proven to hold. FAILED: shown not to. INCONCLUSIVE: neither; the reasons say what was missing."""
@@ -18,9 +20,14 @@ class Verdict(Enum):
     INCONCLUSIVE = "inconclusive"
 
     @property
-    def exit_code(self) -> int:
-        """Of the command line: 0, 1 and 7."""
-        return {Verdict.PASSED: 0, Verdict.FAILED: 1, Verdict.INCONCLUSIVE: 7}[self]
+    def exit_code(self) -> ExitCode:
+        """What the command line leaves with."""
+        codes = {
+            Verdict.PASSED: ExitCode.GOOD,
+            Verdict.FAILED: ExitCode.FAILED,
+            Verdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
+        }
+        return codes[self]
 
     @property
     def word(self) -> str:

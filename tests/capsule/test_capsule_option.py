@@ -9,6 +9,7 @@ from normexport_cli.app import app
 from typer.testing import CliRunner
 
 from normexport import capsule
+from normexport.errors import ExitCode
 
 
 def convert(sealed, *words):
@@ -18,7 +19,7 @@ def convert(sealed, *words):
 def test_it_is_listed_among_the_files_and_may_lie_in_a_new_folder(sealed, tmp_path):
     path = tmp_path / "new" / "c.npz"
     result = convert(sealed, "-o", tmp_path / "out", "--capsule", path, "--capsule-size", 0.02, "--json")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == ExitCode.GOOD, result.stderr
     told = json.loads(result.stdout)
     assert str(path) in told["files"]
     assert "capsule" in told["seconds"]
@@ -31,28 +32,28 @@ def test_it_is_listed_among_the_files_and_may_lie_in_a_new_folder(sealed, tmp_pa
 @pytest.mark.parametrize("name", ["model.onnx", "model.layers.json", "report.json", "model.onnx.data"])
 def test_it_takes_the_place_of_no_other_output(sealed, tmp_path, name):
     result = convert(sealed, "-o", tmp_path / "out", "--capsule", tmp_path / "out" / name)
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     assert not (tmp_path / "out").exists()
 
 
 def test_it_takes_the_place_of_no_input(sealed, tmp_path):
     before = (sealed.folder / "model.pt2").read_bytes()
     result = convert(sealed, "-o", tmp_path / "out", "--capsule", sealed.folder / "model.pt2")
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     assert (sealed.folder / "model.pt2").read_bytes() == before
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "nan", "inf"])
 def test_a_size_that_is_none_is_refused_before_any_work(sealed, tmp_path, size):
     result = convert(sealed, "-o", tmp_path / "out", "--capsule", tmp_path / "c.npz", "--capsule-size", size)
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     assert "is not a size" in result.stderr
     assert not list(tmp_path.iterdir())
 
 
 def test_where_the_capsule_can_not_be_made_nothing_is_written(sealed, tmp_path):
     result = convert(sealed, "-o", tmp_path / "out", "--capsule", tmp_path / "c.npz", "--capsule-size", 0.0001)
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "c.npz").exists()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -13,6 +13,7 @@ import pytest
 
 from normexport.engine import manifest_path
 from normexport.engine.manifest import FileId, Manifest, Tensor, manifest_text
+from normexport.errors import ExitCode
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,21 +40,21 @@ def prove(sealed, tmp_path):
 
 def test_the_file_passes_and_a_broken_copy_fails_at_its_module(sealed, tmp_path, prove):
     done = prove(sealed.model)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (ExitCode.GOOD, "")
     assert done.stdout.splitlines()[-1] == "PARITY PASSED"
     done = prove(sealed.broken(tmp_path / "b.onnx", "second", 1.001), "--layers")
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (ExitCode.FAILED, "")
     assert done.stdout.splitlines()[-1].startswith("PARITY FAILED  first divergence at second (Conv2d)")
 
 
 def test_arrays_pass_and_no_arrays_are_inconclusive(sealed, tmp_path, prove):
     np.savez(tmp_path / "r.npz", **sealed.arrays())
     done = prove("r.npz", "--json")
-    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (0, "passed")
+    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (ExitCode.GOOD, "passed")
     np.savez(tmp_path / "none.npz", z=np.ones(1))
     done = prove("none.npz", "--json")
     told = json.loads(done.stdout)
-    assert (done.returncode, told["verdict"], told["passed"]) == (7, "inconclusive", False)
+    assert (done.returncode, told["verdict"], told["passed"]) == (ExitCode.INCONCLUSIVE, "inconclusive", False)
     assert prove("none.npz").stdout.splitlines()[-1].startswith("PARITY INCONCLUSIVE")
 
 
@@ -72,7 +73,7 @@ def test_a_plan_needs_what_it_runs_on(sealed, tmp_path, prove):
     manifest_path(plan).write_text(manifest_text(manifest))
     for name in ("m.plan", "m.plan.json"):
         done = prove(name)
-        assert done.returncode == 6, done.stderr
+        assert done.returncode == ExitCode.MISSING, done.stderr
         assert done.stderr.startswith("error: ")
         assert len(done.stderr.splitlines()) == 1
         assert done.stdout == ""
@@ -81,7 +82,7 @@ def test_a_plan_needs_what_it_runs_on(sealed, tmp_path, prove):
 @pytest.mark.parametrize("name", ["nothing.onnx", "nothing.npz", "nothing.plan", "nothing.txt", "."])
 def test_a_candidate_that_is_none_is_one_line(prove, name):
     done = prove(name)
-    assert done.returncode == 2
+    assert done.returncode == ExitCode.USAGE
     assert len(done.stderr.splitlines()) == 1
     assert "Traceback" not in done.stderr
 
@@ -90,7 +91,7 @@ def test_what_is_no_capsule_is_one_line(sealed, tmp_path, prove):
     (tmp_path / "c.npz").write_bytes(b"PK\x03\x04" + bytes(100))
     for path in ("c.npz", "none.npz", sealed.model):
         done = prove(sealed.model, path=path)
-        assert done.returncode == 2
+        assert done.returncode == ExitCode.USAGE
         assert len(done.stderr.splitlines()) == 1
 
 
@@ -99,5 +100,5 @@ def test_a_machine_without_onnx_runtime_says_what_to_install(sealed, tmp_path):
     code = BLOCKED.replace('"onnxscript"', '"onnxscript", "onnxruntime"')
     command = [sys.executable, "-c", code, "prove", str(sealed.path), str(sealed.model)]
     done = subprocess.run(command, cwd=tmp_path, env=paths, capture_output=True, text=True)
-    assert done.returncode == 6
+    assert done.returncode == ExitCode.MISSING
     assert "pip install 'normexport[cpu]'" in done.stderr

@@ -12,7 +12,7 @@ from torch import nn
 
 import normexport.nn as nxnn
 from normexport.checkpoint import load
-from normexport.errors import CheckpointError
+from normexport.errors import CheckpointError, ExitCode
 from tests.checkpoint.layouts import Net
 
 IMAGES = torch.randn(4, 3, 7, 7, generator=torch.Generator().manual_seed(7))
@@ -56,7 +56,7 @@ def refused(path, **options):
     """The message of the CheckpointError that loading raises: one line."""
     with pytest.raises(CheckpointError) as caught:
         load(path, **options)
-    assert caught.value.exit_code == 3
+    assert caught.value.exit_code == ExitCode.CHECKPOINT
     message = str(caught.value)
     assert "\n" not in message
     return message

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from normexport.checkpoint import load
-from normexport.errors import UsageError
+from normexport.errors import ExitCode, UsageError
 from tests.checkpoint import layouts
 from tests.checkpoint.layouts import Net, trained
 from tests.checkpoint.support import IMAGES, batch_norm_net, exported, l1_trained, refused, save
@@ -20,7 +20,7 @@ from tests.checkpoint.support import IMAGES, batch_norm_net, exported, l1_traine
 def test_missing_file_is_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match="there is no such file") as caught:
         load(tmp_path / "none.pt")
-    assert caught.value.exit_code == 2
+    assert caught.value.exit_code == ExitCode.USAGE
 
 
 def test_folder_is_refused(tmp_path):

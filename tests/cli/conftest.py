@@ -14,6 +14,7 @@ import torch
 from normexport_cli.app import app
 from typer.testing import CliRunner
 
+from normexport.errors import ExitCode
 from tests.cli import small_nets
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,7 @@ def converted(made, tmp_path_factory):
     """The folder that `convert` writes for model.pt2."""
     folder = tmp_path_factory.mktemp("converted") / "out"
     result = CliRunner().invoke(app, ["convert", str(made / "model.pt2"), "-o", str(folder)])
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == ExitCode.GOOD, result.stderr
     return folder
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from normexport.errors import ExitCode
 from tests.cli import small_nets
 from tests.cli.conftest import FACTORY, altered_state, onnx_reading_outside
 
@@ -24,13 +25,16 @@ def bad(make):
     return make
 
 
+USAGE, CHECKPOINT, REFUSED = ExitCode.USAGE, ExitCode.CHECKPOINT, ExitCode.REFUSED
+
+
 @dataclass(frozen=True)
 class Case:
     """`words` end in -o out; `place` must stand in the line."""
 
     words: tuple[object, ...]
     place: str
-    code: int
+    code: ExitCode
 
 
 class Payload:
@@ -51,194 +55,194 @@ def with_factory(path: Path, factory: str = FACTORY, shape: str = small_nets.SHA
 def truncated_program(made, folder):
     path = folder / "cut.pt2"
     path.write_bytes((made / "model.pt2").read_bytes()[:4000])
-    return Case(("convert", path), "cut.pt2", 3)
+    return Case(("convert", path), "cut.pt2", CHECKPOINT)
 
 
 @bad
 def truncated_state(made, folder):
     path = folder / "cut.pth"
     path.write_bytes((made / "weights.pth").read_bytes()[:2000])
-    return Case(with_factory(path), "cut.pth", 3)
+    return Case(with_factory(path), "cut.pth", CHECKPOINT)
 
 
 @bad
 def pickle_with_code(made, folder):
     torch.save({"state_dict": {"w": torch.ones(2)}, "extra": Payload(folder / "owned")}, folder / "evil.pth")
-    return Case(with_factory(folder / "evil.pth"), "evil.pth", 3)
+    return Case(with_factory(folder / "evil.pth"), "evil.pth", CHECKPOINT)
 
 
 @bad
 def bare_pickle_with_code(made, folder):
     (folder / "evil.pkl").write_bytes(pickle.dumps(Payload(folder / "owned")))
-    return Case(("inspect", folder / "evil.pkl"), "evil.pkl", 3)
+    return Case(("inspect", folder / "evil.pkl"), "evil.pkl", CHECKPOINT)
 
 
 @bad
 def module_of_unknown_class(made, folder):
-    return Case(("convert", made / "module.pt", "--input", small_nets.SHAPE), "module.pt", 3)
+    return Case(("convert", made / "module.pt", "--input", small_nets.SHAPE), "module.pt", CHECKPOINT)
 
 
 @bad
 def not_a_checkpoint(made, folder):
     (folder / "notes.pt").write_text("nothing of the kind")
-    return Case(("convert", folder / "notes.pt"), "notes.pt", 3)
+    return Case(("convert", folder / "notes.pt"), "notes.pt", CHECKPOINT)
 
 
 @bad
 def no_such_file(made, folder):
-    return Case(("convert", folder / "absent.pt2"), "absent.pt2", 2)
+    return Case(("convert", folder / "absent.pt2"), "absent.pt2", USAGE)
 
 
 @bad
 def no_such_onnx_file(made, folder):
-    return Case(("fold", folder / "absent.onnx"), "absent.onnx", 2)
+    return Case(("fold", folder / "absent.onnx"), "absent.onnx", USAGE)
 
 
 @bad
 def factory_of_no_module(made, folder):
-    return Case(with_factory(made / "weights.pth", "no_such_package.nets:Small"), "no_such_package.nets:Small", 2)
+    return Case(with_factory(made / "weights.pth", "no_such_package.nets:Small"), "no_such_package.nets:Small", USAGE)
 
 
 @bad
 def factory_of_no_name(made, folder):
-    return Case(with_factory(made / "weights.pth", "tests.cli.small_nets:Smal"), "tests.cli.small_nets:Smal", 2)
+    return Case(with_factory(made / "weights.pth", "tests.cli.small_nets:Smal"), "tests.cli.small_nets:Smal", USAGE)
 
 
 @bad
 def factory_without_colon(made, folder):
-    return Case(with_factory(made / "weights.pth", "tests.cli.small_nets"), "--model tests.cli.small_nets", 2)
+    return Case(with_factory(made / "weights.pth", "tests.cli.small_nets"), "--model tests.cli.small_nets", USAGE)
 
 
 @bad
 def factory_that_makes_no_model(made, folder):
-    return Case(with_factory(made / "weights.pth", "tests.cli.small_nets:number"), "tests.cli.small_nets:number", 2)
+    return Case(with_factory(made / "weights.pth", "tests.cli.small_nets:number"), "tests.cli.small_nets:number", USAGE)
 
 
 @bad
 def factory_that_fails(made, folder):
-    return Case(with_factory(made / "weights.pth", "tests.cli.small_nets:failing"), "no such variant", 2)
+    return Case(with_factory(made / "weights.pth", "tests.cli.small_nets:failing"), "no such variant", USAGE)
 
 
 @bad
 def weights_without_code(made, folder):
-    return Case(("convert", made / "weights.pth"), "--model", 2)
+    return Case(("convert", made / "weights.pth"), "--model", USAGE)
 
 
 @bad
 def missing_key(made, folder):
-    return Case(with_factory(altered_state(made, folder / "short.pth", head__weight=None)), "head.weight", 3)
+    return Case(with_factory(altered_state(made, folder / "short.pth", head__weight=None)), "head.weight", CHECKPOINT)
 
 
 @bad
 def extra_key(made, folder):
     path = altered_state(made, folder / "long.pth", tail__weight=torch.ones(3))
-    return Case(with_factory(path), "tail.weight", 3)
+    return Case(with_factory(path), "tail.weight", CHECKPOINT)
 
 
 @bad
 def wrong_size(made, folder):
-    return Case((*with_factory(made / "weights.pth"), "--model-kwargs", '{"classes": 9}'), "head.weight", 3)
+    return Case((*with_factory(made / "weights.pth"), "--model-kwargs", '{"classes": 9}'), "head.weight", CHECKPOINT)
 
 
 @bad
 def nan_statistics(made, folder):
     stat = torch.tensor([1.0, 1.0, float("nan"), 1.0, 1.0, 1.0])
     path = altered_state(made, folder / "diverged.pth", norm__running_scale=stat)
-    return Case(with_factory(path), "channel 2", 3)
+    return Case(with_factory(path), "channel 2", CHECKPOINT)
 
 
 @bad
 def unknown_dialect(made, folder):
-    return Case((*with_factory(made / "weights.pth"), "--dialect", "klingon"), "--dialect klingon", 2)
+    return Case((*with_factory(made / "weights.pth"), "--dialect", "klingon"), "--dialect klingon", USAGE)
 
 
 @bad
 def contradicting_dialect(made, folder):
-    return Case((*with_factory(made / "weights.pth"), "--dialect", "elektronn3"), "--dialect elektronn3", 3)
+    return Case((*with_factory(made / "weights.pth"), "--dialect", "elektronn3"), "--dialect elektronn3", CHECKPOINT)
 
 
 @bad
 def wrong_input_shape(made, folder):
-    return Case(with_factory(made / "weights.pth", shape="5x8x8"), "[2, 5, 8, 8]", 2)
+    return Case(with_factory(made / "weights.pth", shape="5x8x8"), "[2, 5, 8, 8]", USAGE)
 
 
 @bad
 def input_unlike_the_program(made, folder):
-    return Case(("convert", made / "model.pt2", "--input", "5x8x8"), "--input", 2)
+    return Case(("convert", made / "model.pt2", "--input", "5x8x8"), "--input", USAGE)
 
 
 @bad
 def input_that_is_no_shape(made, folder):
-    return Case(with_factory(made / "weights.pth", shape="3,8,8"), "--input 3,8,8", 2)
+    return Case(with_factory(made / "weights.pth", shape="3,8,8"), "--input 3,8,8", USAGE)
 
 
 @bad
 def no_input(made, folder):
-    return Case(("convert", made / "weights.pth", "--model", FACTORY), "--input", 2)
+    return Case(("convert", made / "weights.pth", "--model", FACTORY), "--input", USAGE)
 
 
 @bad
 def more_than_all_elements(made, folder):
     torch.save(small_nets.greedy(), folder / "greedy.pt")
-    return Case(("convert", folder / "greedy.pt", "--input", small_nets.SHAPE), "1000 largest of the 36", 2)
+    return Case(("convert", folder / "greedy.pt", "--input", small_nets.SHAPE), "1000 largest of the 36", USAGE)
 
 
 @bad
 def kwargs_that_are_no_json(made, folder):
-    return Case((*with_factory(made / "weights.pth"), "--model-kwargs", "{classes: 4}"), "--model-kwargs", 2)
+    return Case((*with_factory(made / "weights.pth"), "--model-kwargs", "{classes: 4}"), "--model-kwargs", USAGE)
 
 
 @bad
 def kwargs_that_are_no_object(made, folder):
-    return Case((*with_factory(made / "weights.pth"), "--model-kwargs", "[4]"), "--model-kwargs", 2)
+    return Case((*with_factory(made / "weights.pth"), "--model-kwargs", "[4]"), "--model-kwargs", USAGE)
 
 
 @bad
 def kwargs_without_a_factory(made, folder):
-    return Case(("convert", made / "model.pt2", "--model-kwargs", "{}"), "--model-kwargs", 2)
+    return Case(("convert", made / "model.pt2", "--model-kwargs", "{}"), "--model-kwargs", USAGE)
 
 
 @bad
 def absent_data(made, folder):
-    return Case(("convert", made / "model.pt2", "--data", folder / "absent.npz"), "absent.npz", 2)
+    return Case(("convert", made / "model.pt2", "--data", folder / "absent.npz"), "absent.npz", USAGE)
 
 
 @bad
 def data_of_another_shape(made, folder):
     np.savez(folder / "images.npz", x=np.ones((2, 3, 9, 9), np.float32))
-    return Case(("convert", made / "model.pt2", "--data", folder / "images.npz"), "images.npz", 2)
+    return Case(("convert", made / "model.pt2", "--data", folder / "images.npz"), "images.npz", USAGE)
 
 
 @bad
 def onnx_outside_its_folder(made, folder):
-    return Case(("fold", onnx_reading_outside(folder / "sub" / "m.onnx")), "../secret.bin", 4)
+    return Case(("fold", onnx_reading_outside(folder / "sub" / "m.onnx")), "../secret.bin", REFUSED)
 
 
 @bad
 def damaged_onnx(made, folder):
     (folder / "m.onnx").write_bytes(b"\x08\x0a\x12\xff\xff")
-    return Case(("fold", folder / "m.onnx"), "m.onnx", 4)
+    return Case(("fold", folder / "m.onnx"), "m.onnx", REFUSED)
 
 
 @bad
 def checkpoint_given_to_fold(made, folder):
-    return Case(("fold", made / "model.pt2"), "model.pt2", 4)
+    return Case(("fold", made / "model.pt2"), "model.pt2", REFUSED)
 
 
 @bad
 def onnx_given_to_convert(made, folder):
     (folder / "m.onnx").write_bytes(b"\x08\x0a\x12\x07pytorch")
-    return Case(("convert", folder / "m.onnx"), "m.onnx", 3)
+    return Case(("convert", folder / "m.onnx"), "m.onnx", CHECKPOINT)
 
 
 @bad
 def unknown_option(made, folder):
-    return Case(("convert", made / "model.pt2", "--fast"), "--fast", 2)
+    return Case(("convert", made / "model.pt2", "--fast"), "--fast", USAGE)
 
 
 @bad
 def unknown_command(made, folder):
-    return Case(("convret", made / "model.pt2"), "convert", 2)
+    return Case(("convret", made / "model.pt2"), "convert", USAGE)
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case.__name__)
@@ -279,7 +283,7 @@ def test_json_errors_are_one_object_with_the_same_exit_code(case, run, tmp_path)
 def test_an_output_below_a_regular_file_is_refused(command, made, run, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     result = run(command, made / "model.pt2", "-o", tmp_path / "file" / "out.onnx")
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     (line,) = result.stderr.splitlines()
     assert "file" in line
     assert "can't be written" in line
@@ -289,7 +293,7 @@ def test_an_output_below_a_regular_file_is_refused(command, made, run, tmp_path)
 def test_fold_refuses_an_output_below_a_regular_file(converted, run, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     result = run("fold", converted / "model.onnx", "-o", tmp_path / "file" / "out.onnx")
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     assert "can't be written" in result.stderr
     assert contents(tmp_path) == {"file"}
 

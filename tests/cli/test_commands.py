@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from normexport.checkpoint import dialects
+from normexport.errors import ExitCode
 from normexport.norms import KINDS
 from tests.cli import small_nets
 from tests.cli.conftest import FACTORY
@@ -25,14 +26,14 @@ def operators(path) -> list[str]:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command, flag, run):
     result = run(command, flag)
-    assert result.exit_code == 0
+    assert result.exit_code == ExitCode.GOOD
     assert f"normexport {command} " in result.stdout
     assert "--json" in result.stdout
 
 
 def test_help_lists_commands_and_exit_codes(run):
     result = run("--help")
-    assert result.exit_code == 0
+    assert result.exit_code == ExitCode.GOOD
     assert all(command in result.stdout for command in COMMANDS)
     assert "3 checkpoint not understood" in " ".join(result.stdout.split())
 
@@ -44,20 +45,20 @@ def test_help_lists_every_dialect_and_kind_of_the_registries(run):
 
 def test_bare_call_prints_help_and_is_a_usage_error(run):
     result = run()
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     assert "Commands" in result.stdout
 
 
 def test_version_names_the_packages_that_matter(run):
     result = run("--version")
-    assert result.exit_code == 0
+    assert result.exit_code == ExitCode.GOOD
     assert result.stdout.startswith("normexport ")
     assert "torch 2." in result.stdout
 
 
 def test_convert_writes_three_files_and_ends_with_the_verdict(made, run, tmp_path):
     result = run("convert", made / "model.pt2", "-o", "out")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == ExitCode.GOOD, result.stderr
     assert result.stdout.splitlines()[-1] == "PARITY PASSED"
     assert result.stderr == ""
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.onnx", "model.layers.json", "report.json"}
@@ -74,30 +75,32 @@ def test_convert_prints_the_fate_of_each_norm(made, run):
 
 
 def test_convert_goes_to_a_folder_named_after_the_checkpoint(made, run, tmp_path):
-    assert run("convert", made / "weights.pth", "--model", FACTORY, "--input", small_nets.SHAPE).exit_code == 0
+    result = run("convert", made / "weights.pth", "--model", FACTORY, "--input", small_nets.SHAPE)
+    assert result.exit_code == ExitCode.GOOD
     assert (tmp_path / "weights" / "model.onnx").exists()
 
 
 def test_no_fold_keeps_the_norms_as_operators(made, run, tmp_path):
     result = run("convert", made / "model.pt2", "--no-fold", "-o", "out")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == ExitCode.GOOD, result.stderr
     assert operators(tmp_path / "out" / "model.onnx").count("RunningNorm") == 2
 
 
 def test_trust_loads_a_pickled_module_of_the_users_own_class(made, run):
-    assert run("convert", made / "module.pt", "--input", small_nets.SHAPE, "--trust", "-o", "out").exit_code == 0
+    result = run("convert", made / "module.pt", "--input", small_nets.SHAPE, "--trust", "-o", "out")
+    assert result.exit_code == ExitCode.GOOD
 
 
 def test_data_adds_a_real_batch(made, run, tmp_path):
     np.savez(tmp_path / "images.npz", x=np.random.default_rng(0).random((5, 3, 8, 8), dtype=np.float32))
     result = run("convert", made / "model.pt2", "--data", "images.npz", "-o", "out")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == ExitCode.GOOD, result.stderr
     assert "real, batch 5" in result.stdout
 
 
 def test_convert_json_is_the_report_and_nothing_else(made, run, tmp_path):
     result = run("convert", made / "model.pt2", "-o", "out", "--json")
-    assert result.exit_code == 0
+    assert result.exit_code == ExitCode.GOOD
     assert result.stderr == ""
     printed = json.loads(result.stdout)
     assert printed == json.loads((tmp_path / "out" / "report.json").read_text())
@@ -106,7 +109,7 @@ def test_convert_json_is_the_report_and_nothing_else(made, run, tmp_path):
 
 def test_inspect_shows_what_would_fold(made, run, tmp_path):
     result = run("inspect", made / "weights.pth", "--model", FACTORY, "--input", small_nets.SHAPE)
-    assert result.exit_code == 0
+    assert result.exit_code == ExitCode.GOOD
     assert "healthy in every norm" in result.stdout
     assert "scaled into Conv" in result.stdout
     assert list(tmp_path.iterdir()) == []
@@ -114,7 +117,7 @@ def test_inspect_shows_what_would_fold(made, run, tmp_path):
 
 def test_inspect_of_bare_weights_names_the_norms_and_what_is_missing(made, run):
     result = run("inspect", made / "weights.pth")
-    assert result.exit_code == 0
+    assert result.exit_code == ExitCode.GOOD
     assert [line.split()[1] for line in result.stdout.splitlines() if line.startswith(("norm  ", "pre "))] == [
         "kind",
         "l1",
@@ -130,7 +133,7 @@ def test_inspect_json_parses(made, run):
 
 def test_export_keeps_norms_and_writes_the_layer_map(made, run, tmp_path):
     result = run("export", made / "model.pt2", "-o", "model.onnx", "--json")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == ExitCode.GOOD, result.stderr
     printed = json.loads(result.stdout)
     assert printed["files"] == ["model.onnx", "model.layers.json"]
     assert {layer["path"] for layer in printed["layers"]} >= {"conv", "norm", "head"}
@@ -138,16 +141,16 @@ def test_export_keeps_norms_and_writes_the_layer_map(made, run, tmp_path):
 
 
 def test_fold_of_an_exported_file_folds_what_convert_folds(made, run, tmp_path):
-    assert run("export", made / "model.pt2", "-o", "plain.onnx").exit_code == 0
+    assert run("export", made / "model.pt2", "-o", "plain.onnx").exit_code == ExitCode.GOOD
     result = run("fold", "plain.onnx", "-o", "folded.onnx")
-    assert result.exit_code == 0
+    assert result.exit_code == ExitCode.GOOD
     assert result.stdout.splitlines()[-1] == "FOLDED  1 of 2, 1 lowered"
     assert "RunningNorm" not in operators(tmp_path / "folded.onnx")
 
 
 def test_fold_of_a_folded_file_says_so_and_copies_every_byte(converted, run, tmp_path):
     result = run("fold", converted / "model.onnx", "-o", "again.onnx")
-    assert result.exit_code == 0
+    assert result.exit_code == ExitCode.GOOD
     assert result.stdout.splitlines()[-1].startswith("UNCHANGED")
     assert (tmp_path / "again.onnx").read_bytes() == (converted / "model.onnx").read_bytes()
 
@@ -159,7 +162,7 @@ def test_fold_json_parses(converted, run):
 
 def test_parity_of_checkpoint_and_conversion_passes(made, converted, run):
     result = run("parity", made / "model.pt2", converted / "model.onnx", "--layers")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == ExitCode.GOOD, result.stderr
     assert result.stdout.splitlines()[-1] == "PARITY PASSED"
     assert [line.split()[0] for line in result.stdout.splitlines() if line.startswith("norm ")] == ["norm"]
 
@@ -173,12 +176,12 @@ def test_parity_of_a_changed_weight_fails_with_exit_code_1_and_names_the_module(
     onnx.save(model, tmp_path / "model.onnx")
     shutil.copy(converted / "model.layers.json", tmp_path)
     result = run("parity", made / "model.pt2", "model.onnx", "--layers")
-    assert result.exit_code == 1
+    assert result.exit_code == ExitCode.FAILED
     last = result.stdout.splitlines()[-1]
     assert last.startswith("PARITY FAILED  first divergence at head (Linear)")
     assert json.loads(run("parity", made / "model.pt2", "model.onnx", "--json").stdout)["passed"] is False
 
 
 def test_parity_between_two_onnx_files(made, converted, run):
-    assert run("export", made / "model.pt2", "-o", "plain.onnx").exit_code == 0
-    assert run("parity", "plain.onnx", converted / "model.onnx", "--json").exit_code == 0
+    assert run("export", made / "model.pt2", "-o", "plain.onnx").exit_code == ExitCode.GOOD
+    assert run("parity", "plain.onnx", converted / "model.onnx", "--json").exit_code == ExitCode.GOOD

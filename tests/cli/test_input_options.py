@@ -7,6 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from normexport.errors import ExitCode
+
 
 @pytest.fixture
 def scores(tmp_path):
@@ -32,7 +34,7 @@ def batches(result):
 
 def test_the_report_says_which_whole_numbers_were_tried(scores, run):
     result = run("parity", scores, scores, "--json")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == ExitCode.GOOD, result.stderr
     assert f"x: whole numbers tried: {-(2**63)}..{2**63 - 1}" in json.loads(result.stdout)["notes"]
     bounded = run("parity", scores, scores, "--json", "--input", "x=4:int64[0..1000]")
     assert "x: whole numbers tried: 0..1000 as --input says" in json.loads(bounded.stdout)["notes"]
@@ -56,7 +58,7 @@ def test_the_report_says_which_whole_numbers_were_tried(scores, run):
 )
 def test_ranges_and_shapes_that_make_no_sense_are_refused_in_one_line(scores, run, text, words):
     result = run("parity", scores, scores, "--input", text)
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     assert words in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
 
@@ -68,7 +70,7 @@ def test_parity_compares_at_the_batch_sizes_asked_for(scores, run):
 
 def test_convert_compares_at_the_batch_sizes_asked_for(made, run):
     result = run("convert", made / "model.pt2", "-o", "out", "--json", "--batches", "3")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == ExitCode.GOOD, result.stderr
     outputs = json.loads(result.stdout)["parity"]["outputs"]
     assert {row["batch"] for row in outputs} == {"random x1, batch 3"}
 
@@ -76,5 +78,5 @@ def test_convert_compares_at_the_batch_sizes_asked_for(made, run):
 @pytest.mark.parametrize("text", ["", "0", "1,,2", "-1", "a", "1.5", "1;2", "99999999999"])
 def test_batch_sizes_that_are_none_are_refused(scores, run, text):
     result = run("parity", scores, scores, "--batches", text)
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     assert "is not a list of batch sizes; write it as 1,8" in " ".join(result.stderr.split())

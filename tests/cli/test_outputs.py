@@ -16,6 +16,7 @@ import torch
 from normexport_cli import failures
 
 import normexport.nn
+from normexport.errors import ExitCode
 from tests.cli.conftest import environment
 
 
@@ -30,7 +31,7 @@ def _fold_or_export(command, made, converted):
 def test_an_output_that_is_a_folder_is_refused(command, made, converted, run, tmp_path):
     (tmp_path / "folder").mkdir()
     result = run(*_fold_or_export(command, made, converted), "-o", tmp_path / "folder")
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     (line,) = result.stderr.splitlines()
     assert "folder: is a folder; name the file to write" in line
 
@@ -40,14 +41,14 @@ def test_a_special_file_is_never_renamed_over(command, made, converted, run, tmp
     """`-o /dev/null` by root would leave the machine without its /dev/null; a pipe stands in for it."""
     os.mkfifo(tmp_path / "special")
     result = run(*_fold_or_export(command, made, converted), "-o", tmp_path / "special")
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     assert "special: is not a regular file" in result.stderr
     assert stat.S_ISFIFO((tmp_path / "special").stat().st_mode)
 
 
 def test_a_name_that_is_too_long_is_no_bug(run):
     result = run("inspect", "a" * 300 + ".pt")
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     assert "can't be read or written (File name too long); check the path" in result.stderr
 
 
@@ -60,7 +61,7 @@ def test_a_full_disk_is_no_bug(capsys):
 @pytest.mark.parametrize("words", [("--help",), ("convert", "--help")])
 def test_a_reader_of_help_who_leaves_early_gets_exit_code_0(words, run_into_closed_pipe):
     result = run_into_closed_pipe(*words)
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (ExitCode.GOOD, "")
 
 
 def test_help_explains_its_symbols_and_shows_no_type_for_flags(run):
@@ -92,7 +93,7 @@ def test_a_model_over_2_gb_names_both_of_its_files(wide, run, tmp_path, monkeypa
         data = f"{output}.data"
         (tmp_path / "json").mkdir(exist_ok=True)
         shown = run(command, source, "-o", output)
-        assert shown.exit_code == 0, shown.stderr
+        assert shown.exit_code == ExitCode.GOOD, shown.stderr
         assert [line.split()[-3] for line in shown.stdout.splitlines() if data in line] == [data]
         told = json.loads(run(command, source, "-o", f"json/{output}", "--json").stdout)
         assert told["files"][:2] == [f"json/{output}", f"json/{data}"]
@@ -122,7 +123,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(converted, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, *words], cwd=tmp_path, env=environment(), capture_output=True, text=True
     )
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
     assert done.stderr == (
         "error: new/model.onnx: can't be written (File too large); free some space, or choose another output with -o\n"
     )
@@ -135,7 +136,7 @@ def test_permissions_of_a_replaced_output_are_kept(converted, run, tmp_path):
         (tmp_path / "out" / name).write_text("old")
         (tmp_path / "out" / name).chmod(0o600)
     result = run("fold", converted / "model.onnx", "-o", "out/model.onnx")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == ExitCode.GOOD, result.stderr
     assert stat.S_IMODE((tmp_path / "out" / "model.onnx").stat().st_mode) == 0o600
 
 
@@ -144,6 +145,6 @@ def test_a_read_only_output_is_refused_before_the_work(made, run, tmp_path):
     (tmp_path / "out" / "report.json").write_text("kept")
     (tmp_path / "out" / "report.json").chmod(0o444)
     result = run("convert", made / "model.pt2", "-o", "out")
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     assert result.stderr == "error: out/report.json: is read-only; make it writable, or choose another output with -o\n"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]

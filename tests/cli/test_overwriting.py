@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 import normexport
-from normexport.errors import UsageError
+from normexport.errors import ExitCode, UsageError
 from normexport.io.overwriting import check_outputs
 
 needs_tensorrt = pytest.mark.skipif(
@@ -28,7 +28,7 @@ def contents(folder):
 
 def refused(result, folder, before, *names):
     """The one line, nothing touched."""
-    assert result.exit_code == 2, result.output
+    assert result.exit_code == ExitCode.USAGE, result.output
     (line,) = result.stderr.splitlines()
     for name in names:
         assert name in line
@@ -95,7 +95,7 @@ def test_fold_in_place_replaces_the_model_and_keeps_its_numbers(split, run, tmp_
     x = np.random.default_rng(1).random((2, 4, 6, 6)).astype(np.float32)
     expected = evaluated(split, x)
     result = run("fold", split, "-o", split)
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == ExitCode.GOOD, result.stderr
     (tmp_path / "model.onnx.data").unlink()  # what is written stands alone
     np.testing.assert_allclose(evaluated(split, x), expected, rtol=1e-5)
     assert [node.op_type for node in onnx.load(split).graph.node] == ["Conv"]

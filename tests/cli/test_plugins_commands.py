@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from normexport import plugins
+from normexport.errors import ExitCode
 from normexport.plugins.doctor import ENTRY_POINTS
 
 
@@ -20,20 +21,20 @@ def empty(tmp_path, monkeypatch):
 @pytest.mark.parametrize("command", ["list", "build", "doctor"])
 def test_every_command_has_help_with_an_example(command, run):
     result = run("plugins", command, "--help")
-    assert result.exit_code == 0
+    assert result.exit_code == ExitCode.GOOD
     assert f"normexport plugins {command}" in result.stdout
     assert "--json" in result.stdout
 
 
 def test_bare_call_prints_help_and_is_a_usage_error(run):
     result = run("plugins")
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     assert "doctor" in result.stdout
 
 
 def test_list_names_every_component_and_how_to_get_what_is_absent(empty, run):
     result = run("plugins", "list")
-    assert result.exit_code == 0
+    assert result.exit_code == ExitCode.GOOD
     assert all(name in result.stdout for name in plugins.COMPONENTS)
     assert result.stdout.count("not built; run: normexport plugins build") == len(plugins.COMPONENTS)
 
@@ -60,14 +61,14 @@ def test_doctor_takes_a_component_by_name_and_ends_with_the_verdict(run):
     if plugins.find("onnxruntime") is None:
         pytest.skip(f"needs {plugins.path_of('onnxruntime')}, which is not built: make plugins")
     result = run("plugins", "doctor", "onnxruntime", "--quick")
-    assert result.exit_code == 0
+    assert result.exit_code == ExitCode.GOOD
     assert result.stdout.rstrip().endswith("HEALTHY")
 
 
 def test_doctor_leaves_with_6_where_a_library_is_broken(empty, run):
     (empty / "text.so").write_text("no library\n")
     result = run("plugins", "doctor", empty / "text.so")
-    assert result.exit_code == 6
+    assert result.exit_code == ExitCode.MISSING
     assert "is no ELF file" in result.stdout
     assert result.stdout.rstrip().endswith("BROKEN")
     found = json.loads(run("plugins", "doctor", empty / "text.so", "--json").stdout)
@@ -76,16 +77,16 @@ def test_doctor_leaves_with_6_where_a_library_is_broken(empty, run):
 
 def test_doctor_of_what_is_absent_is_one_line(empty, run):
     absent = run("plugins", "doctor", "tensorrt")
-    assert absent.exit_code == 6
+    assert absent.exit_code == ExitCode.MISSING
     assert "run: normexport plugins build" in absent.stderr
     unknown = run("plugins", "doctor", "no/such.so")
-    assert unknown.exit_code == 2
+    assert unknown.exit_code == ExitCode.USAGE
     assert unknown.stderr.startswith("error: no/such.so: is no file")
 
 
 def test_build_refuses_nonsense_in_one_line(run):
     result = run("plugins", "build", "--cuda", "--arch", "sm_86")
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     assert result.stderr == "error: --arch: 'sm_86' is no CUDA architecture; write 86, 90 or 120\n"
 
 
@@ -97,8 +98,8 @@ def test_doctor_loads_a_file_from_elsewhere_on_trust_alone(tmp_path, run):
     command = ["c++", "-shared", "-fPIC", "-x", "c++", "-", "-o", str(library)]
     subprocess.run(command, input=f"{mark}\n{entries}", text=True, check=True)
     result = run("plugins", "doctor", library, "--quick")
-    assert (result.exit_code, result.stdout.rstrip().endswith("NOT TRIED")) == (0, True)
+    assert (result.exit_code, result.stdout.rstrip().endswith("NOT TRIED")) == (ExitCode.GOOD, True)
     assert not marker.exists()
     result = run("plugins", "doctor", library, "--quick", "--trust")
-    assert (result.exit_code, result.stdout.rstrip().endswith("HEALTHY")) == (0, True)
+    assert (result.exit_code, result.stdout.rstrip().endswith("HEALTHY")) == (ExitCode.GOOD, True)
     assert marker.exists()

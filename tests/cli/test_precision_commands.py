@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 
+from normexport.errors import ExitCode
 from tests.cli import small_nets
 
 
@@ -31,7 +32,7 @@ def types(path):
 @pytest.mark.parametrize(("words", "dtype"), [("fp16", onnx.TensorProto.FLOAT16), ("bf16", onnx.TensorProto.BFLOAT16)])
 def test_convert_writes_half_precision_and_says_that_it_passed(words, dtype, made, samples, run):
     result = run("convert", made / "model.pt2", "--precision", words, "--data", samples, "-o", "out")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == ExitCode.GOOD, result.output
     model = onnx.load("out/model.onnx")
     assert dtype in {weight.data_type for weight in model.graph.initializer}
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
@@ -47,7 +48,7 @@ def test_convert_proves_a_network_that_pytorch_does_not_run_in_half_precision(wo
     program = torch.export.export(small_nets.Masked().eval(), (x,), dynamic_shapes=({0: dim},))
     torch.export.save(program, tmp_path / "masked.pt2")
     result = run("convert", "masked.pt2", "--precision", words, "-o", "out")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == ExitCode.GOOD, result.output
     assert "nothing kept in float32" in result.stdout
     report = json.loads(Path("out/report.json").read_text())
     assert ["-1e+09" in note for note in report["precision"]["notes"]] == ([True] if words == "fp16" else [])
@@ -55,7 +56,7 @@ def test_convert_proves_a_network_that_pytorch_does_not_run_in_half_precision(wo
 
 def test_io_dtype_and_keep_list_reach_the_file(made, run):
     how = ("--precision", "fp16", "--io-dtype", "float16", "--keep-fp32", "conv")
-    assert run("convert", made / "model.pt2", *how, "-o", "out").exit_code == 0
+    assert run("convert", made / "model.pt2", *how, "-o", "out").exit_code == ExitCode.GOOD
     graph = onnx.load("out/model.onnx").graph
     assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
     (conv,) = [node for node in graph.node if node.op_type == "Conv"]
@@ -66,7 +67,7 @@ def test_io_dtype_and_keep_list_reach_the_file(made, run):
 def test_convert_writes_int8_its_cache_and_its_verdict(made, samples, run, tmp_path):
     how = ("--precision", "int8", "--data", samples, "--calibration-cache", tmp_path / "cache.json", "--max-drop", 5)
     result = run("convert", made / "model.pt2", *how, "--sensitivity", "-o", "out")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == ExitCode.GOOD, result.output
     assert {"QuantizeLinear", "DequantizeLinear"} <= types("out/model.onnx")
     assert "alone in int8" in result.stdout
     report = json.loads(Path("out/report.json").read_text())["precision"]
@@ -81,7 +82,7 @@ def test_convert_writes_int8_its_cache_and_its_verdict(made, samples, run, tmp_p
 def test_a_limit_that_nothing_can_hold_fails_with_exit_code_1_and_shows_the_way(made, samples, run):
     how = ("--precision", "int8", "--data", samples, "--max-drop", -1)
     result = run("convert", made / "model.pt2", *how, "-o", "out")
-    assert result.exit_code == 1
+    assert result.exit_code == ExitCode.FAILED
     assert "PRECISION FAILED" in result.stdout
     curve = json.loads(Path("out/report.json").read_text())["precision"]["curve"]
     assert len(curve) > 2
@@ -92,7 +93,7 @@ def test_a_limit_that_nothing_can_hold_fails_with_exit_code_1_and_shows_the_way(
 def test_evaluate_counts_what_is_right_in_onnx_files_and_checkpoints(made, converted, samples, run):
     for model in (converted / "model.onnx", made / "model.pt2"):
         result = run("evaluate", model, "--data", samples, "--reference", made / "model.pt2", "--json")
-        assert result.exit_code == 0, result.output
+        assert result.exit_code == ExitCode.GOOD, result.output
         found = json.loads(result.stdout)
         assert (found["samples"], found["correct"], found["agreement"], found["drop"]) == (64, 64, 1, 0)
         low, high = found["interval"]
@@ -140,7 +141,7 @@ def test_bad_precision_options_and_data_get_one_line_and_nothing_written(words, 
     folder = tmp_path / "given"
     folder.mkdir()
     result = run("convert", made / "model.pt2", *words(folder), "-o", tmp_path / "out")
-    assert result.exit_code == 2, result.output
+    assert result.exit_code == ExitCode.USAGE, result.output
     (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
     assert place in line
@@ -165,7 +166,7 @@ def test_a_cache_of_another_model_is_refused(made, samples, run, tmp_path):
     )
     words = ("--precision", "int8", "--data", samples, "--calibration-cache", tmp_path / "cache.json")
     result = run("convert", made / "model.pt2", *words, "-o", tmp_path / "out")
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     assert "another model" in result.stderr
 
 
@@ -174,6 +175,6 @@ def test_a_cache_of_another_model_is_refused(made, samples, run, tmp_path):
 )
 def test_evaluate_says_what_is_wrong_with_the_labels(change, place, converted, run, tmp_path):
     result = run("evaluate", converted / "model.onnx", "--data", spoiled(tmp_path, **change))
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     (line,) = result.stderr.splitlines()
     assert place in line

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from normexport.errors import ExitCode
 from tests.cli import small_nets
 
 
@@ -31,7 +32,7 @@ def int8(made, samples, run):
     """A folder with an int8 conversion."""
     how = ("--precision", "int8", "--calibration-data", samples / "plain.npz", "--min-snr", 10)
     result = run("convert", made / "model.pt2", *how, "-o", "int8")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == ExitCode.GOOD, result.output
     assert "judged on 16 of 64 samples, kept from calibration" in " ".join(result.stdout.split())
     return Path("int8")
 
@@ -42,7 +43,7 @@ def last(result):
 
 def test_four_calibration_samples_are_inconclusive_and_say_what_to_give(made, samples, run):
     result = run("convert", made / "model.pt2", "--precision", "int8", "--calibration-data", samples / "few.npz")
-    assert result.exit_code == 7, result.output
+    assert result.exit_code == ExitCode.INCONCLUSIVE, result.output
     assert last(result).startswith("PRECISION INCONCLUSIVE  judged on the 4 samples that calibrated")
     assert "--data" in last(result)
     report = json.loads(Path("model/report.json").read_text())
@@ -53,7 +54,7 @@ def test_four_calibration_samples_are_inconclusive_and_say_what_to_give(made, sa
 def test_evaluate_has_a_verdict_against_a_reference(int8, converted, samples, run):
     how = ("evaluate", int8 / "model.onnx", "--data", samples / "plain.npz", "--reference", converted / "model.onnx")
     good, bad = run(*how, "--min-snr", 10), run(*how, "--min-snr", 90)
-    assert (good.exit_code, bad.exit_code) == (0, 1), good.output
+    assert (good.exit_code, bad.exit_code) == (ExitCode.GOOD, ExitCode.FAILED), good.output
     assert last(good).startswith("EVALUATION PASSED")
     assert last(bad).startswith("EVALUATION FAILED")
     assert "90 dB needed" in last(bad)
@@ -66,7 +67,7 @@ def test_evaluate_has_a_verdict_against_a_reference(int8, converted, samples, ru
 def test_evaluate_without_a_reference_measures(converted, samples, run):
     how = ("evaluate", converted / "model.onnx", "--data", samples / "labelled.npz")
     result = run(*how)
-    assert result.exit_code == 0
+    assert result.exit_code == ExitCode.GOOD
     assert last(result).startswith("MEASURED  100.00%")
     assert "verdict" not in json.loads(run(*how, "--json").stdout)
 
@@ -74,7 +75,7 @@ def test_evaluate_without_a_reference_measures(converted, samples, run):
 def test_labels_for_an_output_that_is_not_there_is_one_line(converted, samples, run):
     for option in ("--labels-for", "--output"):
         result = run("evaluate", converted / "model.onnx", "--data", samples / "labelled.npz", option, "other")
-        assert result.exit_code == 2
+        assert result.exit_code == ExitCode.USAGE
         (line,) = result.stderr.splitlines()
         assert "--labels-for other: is not an output; the outputs are" in line
 
@@ -84,7 +85,7 @@ def test_labels_for_without_labels_is_one_line_and_writes_nothing(words, made, s
     given = [samples / word if word.endswith("npz") else word for word in words]
     how = ("--precision", "fp16", "--labels-for", "y", "-o", tmp_path / "out")
     result = run("convert", made / "model.pt2", *given, *how)
-    assert result.exit_code == 2
+    assert result.exit_code == ExitCode.USAGE
     (line,) = result.stderr.splitlines()
     assert "there are no labels" in line
     assert not (tmp_path / "out").exists()
@@ -95,7 +96,7 @@ def test_parity_judges_an_int8_file_by_snr(int8, converted, made, samples, run):
     for reference in (converted / "model.onnx", made / "model.pt2"):
         how = ("parity", reference, int8 / "model.onnx", "--data", samples / "plain.npz")
         good, bad = run(*how, "--min-snr", 10, "--layers"), run(*how, "--min-snr", 90)
-        assert (good.exit_code, bad.exit_code) == (0, 1), good.output
+        assert (good.exit_code, bad.exit_code) == (ExitCode.GOOD, ExitCode.FAILED), good.output
         assert last(good).startswith("PARITY PASSED")
         assert "module boundaries" in good.stdout
         assert last(bad).startswith("PARITY FAILED")
@@ -104,8 +105,8 @@ def test_parity_judges_an_int8_file_by_snr(int8, converted, made, samples, run):
 
 def test_parity_passes_the_half_file_that_conversion_passed(made, converted, run):
     for precision in ("fp16", "bf16"):
-        assert run("convert", made / "model.pt2", "--precision", precision, "-o", precision).exit_code == 0
+        assert run("convert", made / "model.pt2", "--precision", precision, "-o", precision).exit_code == ExitCode.GOOD
         for reference in (converted / "model.onnx", made / "model.pt2"):
             result = run("parity", reference, f"{precision}/model.onnx", "--layers")
-            assert result.exit_code == 0, result.output
+            assert result.exit_code == ExitCode.GOOD, result.output
             assert last(result) == "PARITY PASSED"

@@ -12,6 +12,7 @@ import time
 import pytest
 from normexport_cli import failures, screen
 
+from normexport.errors import ExitCode
 from tests.cli.conftest import command, environment
 
 
@@ -26,7 +27,7 @@ def test_help_starts_without_torch_or_onnx(process):
 
 def test_convert_in_a_pipe_is_plain_text_on_stdout_alone(made, process, tmp_path):
     result = process("convert", made / "model.pt2")
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == ExitCode.GOOD, result.stderr
     assert result.stderr == ""
     assert "\x1b" not in result.stdout
     assert result.stdout.splitlines()[-1] == "PARITY PASSED"
@@ -35,7 +36,7 @@ def test_convert_in_a_pipe_is_plain_text_on_stdout_alone(made, process, tmp_path
 
 def test_an_error_in_a_pipe_is_one_line_however_long(process):
     result = process("convert", "model.pt2", f"--{'long' * 50}")
-    assert result.returncode == 2
+    assert result.returncode == ExitCode.USAGE
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert "long" * 50 in line
@@ -43,7 +44,7 @@ def test_an_error_in_a_pipe_is_one_line_however_long(process):
 
 def test_debug_shows_the_traceback_before_the_line(process):
     result = process("convert", "model.pt2", "--model", "m:f", "--model-kwargs", "[]", "--debug")
-    assert result.returncode == 2
+    assert result.returncode == ExitCode.USAGE
     assert result.stderr.startswith("Traceback")
     assert result.stderr.splitlines()[-1].startswith("error: --model-kwargs")
 
@@ -51,7 +52,7 @@ def test_debug_shows_the_traceback_before_the_line(process):
 def test_what_the_users_code_prints_does_not_spoil_json(made, process, tmp_path):
     (tmp_path / "talkative.py").write_text("from tests.cli.small_nets import Small\nprint('building')\n")
     result = process("inspect", made / "weights.pth", "--model", "talkative:Small", "--json")
-    assert result.returncode == 0
+    assert result.returncode == ExitCode.GOOD
     assert json.loads(result.stdout)["norms"]
     assert result.stderr == "building\n"
 
@@ -59,7 +60,7 @@ def test_what_the_users_code_prints_does_not_spoil_json(made, process, tmp_path)
 @pytest.mark.parametrize("words", [(), ("--json",)], ids=["text", "json"])
 def test_a_reader_who_leaves_early_changes_neither_exit_code_nor_stderr(words, converted, run_into_closed_pipe):
     result = run_into_closed_pipe("inspect", converted / "model.onnx", *words)
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (ExitCode.GOOD, "")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to one process")
@@ -77,7 +78,7 @@ def test_interrupt_leaves_with_130_one_word_and_nothing_written(made, tmp_path):
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=30)
-    assert (child.returncode, out, err) == (130, "", "interrupted\n")
+    assert (child.returncode, out, err) == (ExitCode.INTERRUPTED, "", "interrupted\n")
     assert not (tmp_path / "weights").exists()
 
 
@@ -89,7 +90,7 @@ def _hear_interrupts() -> None:
 def test_an_unexpected_exception_is_called_a_bug_and_has_its_own_exit_code(capsys):
     code = failures.report(ZeroDivisionError("division by zero"), as_json=False, debug=False)
     captured = capsys.readouterr()
-    assert code == 70
+    assert code == ExitCode.BUG
     assert captured.out == ""
     (line,) = captured.err.splitlines()
     assert line == (

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from normexport.errors import ExitCode
 from tests.cli.conftest import command, environment
 
 _NETS = """
@@ -45,7 +46,15 @@ def sparse():
 """
 
 
-@pytest.mark.parametrize(("name", "code"), [("data_dependent", 4), ("talkative", 4), ("sparse", 4), ("leaving", 2)])
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("data_dependent", ExitCode.REFUSED),
+        ("talkative", ExitCode.REFUSED),
+        ("sparse", ExitCode.REFUSED),
+        ("leaving", ExitCode.USAGE),
+    ],
+)
 def test_a_refusal_is_one_line_with_no_graph_and_no_word_of_the_model(tmp_path, name, code):
     (tmp_path / "quiet_nets.py").write_text(_NETS)
     linear = nn.Linear(4, 4)

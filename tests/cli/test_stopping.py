@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from normexport.errors import ExitCode
 from tests.cli.conftest import environment
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process")
@@ -96,7 +97,7 @@ def test_a_signal_undoes_what_was_written_and_names_itself(number, converted, st
     assert [file.name for file in hidden.iterdir()] == ["x.onnx"]  # the whole model is there, and not in its place yet
     process.send_signal(number)
     assert process.communicate() == ("", WORDS[number])
-    assert process.returncode == 128 + number
+    assert process.returncode == ExitCode.of_signal(number)
     assert left(tmp_path) == set()
 
 
@@ -106,7 +107,7 @@ def test_two_signals_undo_as_much_as_one(converted, started, tmp_path):
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
         process.send_signal(number)
     assert process.communicate()[1] in WORDS.values()
-    assert process.returncode in (143, 130)
+    assert process.returncode in (ExitCode.TERMINATED, ExitCode.INTERRUPTED)
     assert left(tmp_path) == set()
 
 
@@ -122,7 +123,7 @@ def test_a_signal_while_the_commands_are_loaded_is_no_traceback(started, tmp_pat
     )
     process = started(code)
     assert process.communicate() == ("", "terminated\n")
-    assert process.returncode == 143
+    assert process.returncode == ExitCode.TERMINATED
 
 
 def test_ctrl_c_before_anything_is_loaded_is_no_traceback(started):
@@ -149,7 +150,7 @@ def test_a_signal_that_python_drops_comes_again(started, tmp_path):
     )
     process = started(code)
     assert process.communicate() == ("", "terminated\n")
-    assert process.returncode == 143
+    assert process.returncode == ExitCode.TERMINATED
 
 
 @SIGNALS
@@ -161,7 +162,7 @@ def test_what_the_caller_ignores_stays_ignored(number, converted, started, tmp_p
     wait_for(tmp_path / "reached", process)
     process.send_signal(number)
     assert process.communicate()[1] == ""
-    assert process.returncode == 0
+    assert process.returncode == ExitCode.GOOD
 
 
 def test_a_signal_to_a_build_ends_the_builder_too(converted, started, tmp_path):
@@ -172,7 +173,7 @@ def test_a_signal_to_a_build_ends_the_builder_too(converted, started, tmp_path):
     assert len(processes_in(tmp_path)) == 2
     process.send_signal(signal.SIGTERM)
     assert process.communicate() == ("", "terminated\n")
-    assert process.returncode == 143
+    assert process.returncode == ExitCode.TERMINATED
     assert processes_in(tmp_path) == []
     assert left(tmp_path) == set()
 
@@ -184,5 +185,5 @@ def test_a_convert_that_is_stopped_midway_leaves_nothing(made, started, tmp_path
     assert {file.name for file in hidden.iterdir()} == {"model.onnx", "model.layers.json"}
     process.send_signal(signal.SIGHUP)
     assert process.communicate() == ("", "hung up\n")
-    assert process.returncode == 129
+    assert process.returncode == ExitCode.HUNG_UP
     assert not (tmp_path / "new").exists()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from normexport.engine import RTX, Child, EngineConfig, build_engine
+from normexport.errors import ExitCode
 from tests.cli.conftest import command, environment
 from tests.engine import networks
 
@@ -56,10 +57,17 @@ def test_a_file_without_our_operators_is_built_without_onnx_ir(model, tmp_path):
     )
     words = ("-c", code, "build", str(model), "-o", str(tmp_path / "model.plan"), "--target", "sm89")
     done = subprocess.run([sys.executable, *words], env=environment(), capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (ExitCode.GOOD, "")
 
 
-@pytest.mark.parametrize(("words", "code"), [(("--target", "sm89"), 0), (("--target", "sm90"), 5), (("--what",), 2)])
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--target", "sm89"), ExitCode.GOOD),
+        (("--target", "sm90"), ExitCode.ENGINE),
+        (("--what",), ExitCode.USAGE),
+    ],
+)
 def test_the_command_leaves_no_process_behind(model, tmp_path, words, code):
     words = ("build", model, "-o", tmp_path / "model.plan", *words)
     done = subprocess.run(command(*words), cwd=tmp_path, env=environment(), capture_output=True, text=True)

@@ -8,6 +8,7 @@ import pytest
 from normexport_cli.app import app
 from typer.testing import CliRunner
 
+from normexport.errors import ExitCode
 from tests.engine import networks
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
@@ -22,7 +23,7 @@ def run(tmp_path, monkeypatch):
 
 def test_the_last_line_is_the_verdict_and_both_files_are_there(run, tmp_path):
     result = run("--target", "sm89", "--target", "sm120")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == ExitCode.GOOD, result.stderr
     assert result.stdout.strip().splitlines()[-1] == "ENGINE BUILT  no plugin needed"
     assert "for sm89, sm120" in result.stdout
     assert {file.name for file in tmp_path.iterdir()} == {"model.onnx", "model.plan", "model.plan.json"}

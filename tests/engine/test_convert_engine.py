@@ -9,6 +9,7 @@ from normexport_cli.app import app
 from typer.testing import CliRunner
 
 from examples import index
+from normexport.errors import ExitCode
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
 
@@ -23,7 +24,7 @@ def convert(tmp_path, monkeypatch):
 
 def test_the_plan_lies_beside_the_file_it_was_built_from(convert, tmp_path):
     result = convert("--engine", "--target", "sm89")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == ExitCode.GOOD, result.stderr
     names = {file.name for file in (tmp_path / "out").iterdir()}
     assert names == {"model.onnx", "model.layers.json", "model.plan", "model.plan.json", "report.json"}
     assert "engine     tensorrt-rtx" in result.stdout
@@ -37,7 +38,7 @@ def test_the_plan_lies_beside_the_file_it_was_built_from(convert, tmp_path):
 def test_a_model_lowered_to_int8_becomes_an_int8_engine(convert, tmp_path):
     data = str(index.CHECKPOINTS.parent / "digits.npz")
     result = convert("--engine", "--target", "sm89", "--precision", "int8", "--data", data)
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == ExitCode.GOOD, result.stderr
     manifest = json.loads((tmp_path / "out" / "model.plan.json").read_text())
     assert manifest["options"]["precision"] == "int8", "it was demanded"
     assert manifest["precision"] == {"int8": 4}

@@ -14,7 +14,7 @@ import pytest
 from onnx import helper
 
 from normexport.engine import EngineConfig, ShapeRange, build_engine, manifest_path, read_manifest, require_same_plan
-from normexport.errors import EngineError, MissingComponent, UsageError
+from normexport.errors import EngineError, ExitCode, MissingComponent, UsageError
 from tests.engine import networks
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
@@ -166,8 +166,8 @@ def test_what_the_vendor_can_not_build_for_a_target_is_told_in_its_words(tmp_pat
 def test_the_current_gpu_is_a_missing_component_where_there_is_none(model, plan):
     if Path("/dev/nvidiactl").exists():
         pytest.skip("this machine has an NVIDIA GPU")
-    assert refused(model, plan, EngineConfig(targets=("current",)), MissingComponent).exit_code == 6
-    assert refused(model, plan, EngineConfig(targets=("sm89",), refit=True), MissingComponent).exit_code == 6
+    for config in (EngineConfig(targets=("current",)), EngineConfig(targets=("sm89",), refit=True)):
+        assert refused(model, plan, config, MissingComponent).exit_code == ExitCode.MISSING
 
 
 @pytest.mark.parametrize("option", ["version_compatible", "hardware_compatible"])
@@ -231,7 +231,7 @@ def test_a_builder_that_is_killed_is_one_clear_error(tmp_path, plan):
 
     error = refused(model, plan, on_stage=kill)
     assert "SIGKILL" in error.cause
-    assert error.exit_code == 5
+    assert error.exit_code == ExitCode.ENGINE
 
 
 def test_a_builder_that_takes_too_long_is_given_up(tmp_path, plan):
@@ -264,7 +264,7 @@ def test_a_file_of_another_flavour_is_a_usage_error(model, plan):
 def test_enterprise_tensorrt_that_is_not_installed_is_a_missing_component(model, plan):
     with pytest.raises(MissingComponent, match="tensorrt") as caught:
         build_engine(model, plan, EngineConfig(flavor="tensorrt"))
-    assert caught.value.exit_code == 6
+    assert caught.value.exit_code == ExitCode.MISSING
 
 
 def test_an_old_plan_survives_a_failed_build(model, plan):

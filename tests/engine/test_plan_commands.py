@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from normexport.engine import EngineConfig, ShapeRange, build_engine, manifest_path, read_manifest
 from normexport.engine.manifest import manifest_text
-from normexport.errors import EngineError, MissingComponent, UsageError
+from normexport.errors import EngineError, ExitCode, MissingComponent, UsageError
 from normexport.proof import plan_candidate
 from normexport.runtime import TensorRTRuntime
 from tests.engine import networks
@@ -57,7 +57,7 @@ def needs_no_gpu():
 
 def test_inspect_shows_profile_and_layers_and_opens_nothing(folder):
     result = run("inspect", "model.plan")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == ExitCode.GOOD, result.stderr
     assert "min 2x8x16x16, opt 4x8x16x16, max 16x8x16x16" in result.stdout
     assert "conv1  convolution  float32" in result.stdout
 
@@ -73,7 +73,7 @@ def test_inspect_json_is_the_manifest(folder):
 def test_without_a_gpu_the_exit_code_is_that_of_a_missing_component(folder, words):
     needs_no_gpu()
     result = run(*words)
-    assert result.exit_code == 6
+    assert result.exit_code == ExitCode.MISSING
     assert "NVIDIA GPU" in result.stderr
     assert not (folder / "out.npz").exists()
 
@@ -82,20 +82,20 @@ def test_a_plan_that_was_changed_is_never_opened(folder):
     (folder / "model.plan").write_bytes(b"something else")
     for words in (("inspect", "model.plan"), ("run", "model.plan", "--inputs", "in.npz", "-o", "out.npz")):
         result = run(*words)
-        assert (result.exit_code, "not the plan that its manifest describes" in result.stderr) == (2, True)
+        assert (result.exit_code, "not the plan that its manifest describes" in result.stderr) == (ExitCode.USAGE, True)
 
 
 def test_a_plan_without_manifest_is_refused(folder):
     (folder / "model.plan.json").unlink()
     result = run("inspect", "model.plan")
-    assert (result.exit_code, "has no manifest" in result.stderr) == (2, True)
+    assert (result.exit_code, "has no manifest" in result.stderr) == (ExitCode.USAGE, True)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1}', '{"format": 1, "plan": 3}'])
 def test_a_spoilt_manifest_is_one_clear_line(folder, text):
     (folder / "model.plan.json").write_text(text)
     result = run("inspect", "model.plan")
-    assert (result.exit_code, "is not a manifest" in result.stderr) == (2, True)
+    assert (result.exit_code, "is not a manifest" in result.stderr) == (ExitCode.USAGE, True)
 
 
 def test_code_inside_a_plan_is_run_only_on_trust(folder):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from normexport.errors import ExitCode
 from tests.fuzz import hostile, verdict
 from tests.fuzz.child import Command, Limits, Observation, observe
 from tests.fuzz.formats import Case, case
@@ -130,7 +131,8 @@ def saved_case(folder: Path) -> Case:
 
 def table(outcomes: list[Outcome]) -> str:
     """A row for each format: how many were accepted, refused by which exit code, and failed why."""
-    heads = "exit 0  exit 1       2       3       4       5       6       7"
+    ends = [code for code in ExitCode if code < ExitCode.BUG]
+    heads = "".join(f"{code:8d}" for code in ends)
     rows = [f"format   cases  {heads}  failed  messages  s/case  most MB"]
     for format, each in grouped(outcomes, lambda outcome: outcome.format).items():
         codes = Counter(outcome.exit_code for outcome in each)
@@ -138,7 +140,7 @@ def table(outcomes: list[Outcome]) -> str:
         kinds = len({outcome.kind for outcome in each if outcome.exit_code not in verdict.ACCEPTED})
         seconds = sum(outcome.seconds for outcome in each) / len(each)
         most = max(outcome.memory for outcome in each) / 2**20
-        counts = "".join(f"{codes[code]:8d}" for code in range(8))
+        counts = "".join(f"{codes[code]:8d}" for code in ends)
         rows.append(f"{format:7s}{len(each):7d}{counts}{failed:8d}{kinds:10d}{seconds:8.2f}{most:9.0f}")
     return "\n".join(rows)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from normexport.errors import ExitCode
 from tests.fuzz import campaign, formats, hostile, verdict, zips
 from tests.fuzz.child import Limits
 from tests.fuzz.formats import Case
@@ -72,7 +73,7 @@ def test_a_saved_failure_is_the_same_case_again(tmp_path):
 
 def refuse() -> int:
     sys.stderr.write("error: a.pt: is damaged; copy it again\n")
-    return 3
+    return ExitCode.CHECKPOINT
 
 
 def make_marker() -> int:
@@ -92,12 +93,12 @@ def compile_text_of_the_file() -> int:
 
 def read_the_secret() -> int:
     Path("out").write_bytes(Path(hostile.SECRET_FILE).read_bytes())
-    return 0
+    return ExitCode.GOOD
 
 
 def sleep() -> int:
     time.sleep(60)
-    return 0
+    return ExitCode.GOOD
 
 
 def fill(size: int) -> mmap.mmap:
@@ -116,7 +117,7 @@ def eat_memory() -> int:
 
 def eat_memory_in_a_process() -> int:
     subprocess.run([sys.executable, "-c", "x = bytes([1]) * 2**29; import time; time.sleep(60)"])
-    return 0
+    return ExitCode.GOOD
 
 
 def eat_memory_briefly() -> int:
@@ -126,7 +127,7 @@ def eat_memory_briefly() -> int:
 
 def crash() -> int:
     os.kill(os.getpid(), signal.SIGFPE)
-    return 0
+    return ExitCode.GOOD
 
 
 def raise_an_exception() -> int:
@@ -140,7 +141,7 @@ def print_a_traceback() -> int:
 
 def end_as_a_bug() -> int:
     sys.stderr.write("error: normexport: KeyError\n")
-    return 70
+    return ExitCode.BUG
 
 
 def leave_a_file() -> int:
@@ -151,16 +152,16 @@ def leave_a_file() -> int:
 def leave_a_hidden_file() -> int:
     Path("out").mkdir()
     Path("out/.model.onnx.tmp").write_text("half")
-    return 0
+    return ExitCode.GOOD
 
 
 def change_the_input() -> int:
     Path("a.pt").write_text("another")
-    return 0
+    return ExitCode.GOOD
 
 
 def say_nothing() -> int:
-    return 3
+    return ExitCode.CHECKPOINT
 
 
 def say_two_lines() -> int:
@@ -170,7 +171,7 @@ def say_two_lines() -> int:
 
 def say_control_characters() -> int:
     sys.stderr.write("error: \x1b[31m\n")
-    return 3
+    return ExitCode.CHECKPOINT
 
 
 def kill_outside_the_interpreter() -> int:
@@ -190,7 +191,7 @@ HARM = {
     kill_outside_the_interpreter: f"signal {signal.SIGABRT}",
     raise_an_exception: "exit 99",
     print_a_traceback: "traceback",
-    end_as_a_bug: "exit 70",
+    end_as_a_bug: f"exit {ExitCode.BUG}",
     leave_a_file: "left behind: case/out",
     leave_a_hidden_file: "left behind: case/out/.model",
     change_the_input: "input changed: case/a.pt",

@@ -10,11 +10,12 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from normexport.errors import ExitCode
 from tests.fuzz import hostile
 from tests.fuzz.child import Observation
 
-#: Good, failed and inconclusive; usage, checkpoint not understood, fold or export refused, engine, a missing component.
-ACCEPTED, REFUSED = (0, 1, 7), (2, 3, 4, 5, 6)
+ACCEPTED = (ExitCode.GOOD, ExitCode.FAILED, ExitCode.INCONCLUSIVE)
+REFUSED = (ExitCode.USAGE, ExitCode.CHECKPOINT, ExitCode.REFUSED, ExitCode.ENGINE, ExitCode.MISSING)
 _LONGEST_LINE = 1500  # characters that a person may be asked to read
 
 _SECRETS = (hostile.SECRET[:17], b"root:x:0:0:")
@@ -85,8 +86,8 @@ def _ending(seen: Observation, memory: int) -> list[str]:
     found = [f"memory: {seen.memory / 2**20:.0f} MB"] if seen.memory > memory else []
     if seen.signal is not None:
         return [f"signal {seen.signal}", *found]
-    if seen.exit_code == 70:
-        return ["exit 70", *found]
+    if seen.exit_code == ExitCode.BUG:
+        return [f"exit {ExitCode.BUG}", *found]
     return found if seen.exit_code in (*ACCEPTED, *REFUSED) else [f"exit {seen.exit_code}", *found]
 
 

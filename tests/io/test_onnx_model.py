@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from normexport.errors import FoldError, UsageError
+from normexport.errors import ExitCode, FoldError, UsageError
 from normexport.io.onnx_model import open_onnx, save_onnx, split_weights
 from normexport.runtime import OnnxRuntime
 
@@ -82,7 +82,7 @@ def test_what_is_not_onnx_is_refused_with_exit_code_4(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(FoldError, match="not an ONNX file") as caught:
         open_onnx(path)
-    assert caught.value.exit_code == 4
+    assert caught.value.exit_code == ExitCode.REFUSED
     assert "\n" not in str(caught.value)
 
 

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from tests.io import onnx_attacks as attacks
 import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
 import normexport
-from normexport.errors import FoldError, UsageError
+from normexport.errors import ExitCode, FoldError, UsageError
 from normexport.io.onnx_model import open_onnx, save_onnx
 from normexport.runtime import OnnxRuntime
 from normexport.runtime.float64 import Float64Runtime
 from normexport.runtime.guarded import guarded
 from normexport.verbs.fold import fold
+from tests.io import onnx_attacks as attacks
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def refusal(call, *arguments, **options) -> str:
         call(*arguments, **options)
     line = str(caught.value)
     assert "\n" not in line
-    assert caught.value.exit_code == 4
+    assert caught.value.exit_code == ExitCode.REFUSED
     return line
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import normexport
 from normexport import plugins
-from normexport.errors import MissingComponent, UsageError
+from normexport.errors import ExitCode, MissingComponent, UsageError
 from normexport.plugins import locate
 
 
@@ -38,7 +38,7 @@ def test_library_that_is_needed_and_absent_names_the_command_that_builds_it(tmp_
     monkeypatch.setenv("NORMEXPORT_PLUGIN_DIR", str(tmp_path))
     with pytest.raises(MissingComponent, match="run: normexport plugins build") as caught:
         plugins.require("onnxruntime")
-    assert caught.value.exit_code == 6
+    assert caught.value.exit_code == ExitCode.MISSING
     with pytest.raises(MissingComponent, match="run: normexport plugins build --tensorrt"):
         plugins.require("tensorrt")
 

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from normexport import norms
-from normexport.errors import FoldError, MissingComponent, UsageError
+from normexport.errors import ExitCode, FoldError, MissingComponent, UsageError
 from normexport.norms import Scope
 from normexport.runtime import Float64Runtime, OnnxRuntime
 
@@ -124,7 +124,7 @@ def test_a_model_onnx_runtime_refuses_is_one_line_and_exit_code_4():
     broken = model(nodes=[helper.make_node("NoSuchOp", ["x", "shift"], ["y", "best"])])
     with pytest.raises(FoldError, match="ONNX Runtime can't load it") as caught:
         OnnxRuntime(broken)
-    assert caught.value.exit_code == 4
+    assert caught.value.exit_code == ExitCode.REFUSED
     assert "\n" not in str(caught.value)
 
 

@@ -1,9 +1,4 @@
-"""The application: its commands, `--version`, and one place where every failure becomes a line and an exit code.
-
-Exit codes: 0 good, 1 parity failed, 2 usage, 3 checkpoint not understood, 4 export or fold refused, 5 engine build
-failed, 6 a needed component is missing, 7 inconclusive, 70 a bug in normexport; 128 and the number of the
-signal that ended it, such as 130 for Ctrl-C.
-"""
+"""The application: its commands, `--version`, and one place where every failure becomes a line and an exit code."""
 
 from __future__ import annotations
 
@@ -16,9 +11,9 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from normexport.errors import UsageError
+from normexport.errors import ExitCode, UsageError
 from normexport_cli import stopping
-from normexport_cli.failures import INTERRUPTED, report
+from normexport_cli.failures import report
 from normexport_cli.help import CommandWithChoices
 from normexport_cli.screen import surviving_broken_pipes
 
@@ -32,9 +27,8 @@ Ship networks trained with L1, Linf, Top-k or Range norms: folded, as portable O
 """
 
 _EXIT_CODES = (
-    "Exit codes: 0 good, 1 parity failed, 2 usage, 3 checkpoint not understood, 4 export or fold refused, "
-    "5 engine build failed, 6 a needed component is missing, 7 inconclusive, 70 a bug in normexport, "
-    "129, 130 or 143 ended by SIGHUP, Ctrl-C or SIGTERM."
+    f"Exit codes: {', '.join(f'{code} {code.meaning}' for code in ExitCode if code <= ExitCode.BUG)}, "
+    f"{ExitCode.HUNG_UP}, {ExitCode.INTERRUPTED} or {ExitCode.TERMINATED} ended by SIGHUP, Ctrl-C or SIGTERM."
 )
 
 #: In the order of the help. Each is the module `normexport_cli.NAME`, with a function NAME or a group `app`.
@@ -85,18 +79,18 @@ class Root(TyperGroup):
             return leaving.exit_code
         except SystemExit as leaving:
             if _is_of_help(leaving):
-                return 0
+                return ExitCode.GOOD
             error = UsageError("the model's code", f"called sys.exit({leaving.code!r})", "take that out of its forward")
             return report(error, as_json="--json" in words, debug="--debug" in words)
         except (typer.Abort, KeyboardInterrupt):
-            returned = INTERRUPTED
+            returned = ExitCode.INTERRUPTED
         except Exception as error:
             if not stopping.is_stopped():
                 return report(error, as_json="--json" in words, debug="--debug" in words)
-            returned = INTERRUPTED
-        if returned == INTERRUPTED:
+            returned = ExitCode.INTERRUPTED
+        if returned == ExitCode.INTERRUPTED:
             return stopping.say_stopped()
-        return returned if isinstance(returned, int) else 0
+        return returned if isinstance(returned, int) else ExitCode.GOOD
 
 
 def _is_of_help(leaving: SystemExit) -> bool:
@@ -136,4 +130,4 @@ def root(
     """What runs before every command: nothing, but the bare `normexport` prints its help."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-        raise typer.Exit(2)
+        raise typer.Exit(ExitCode.USAGE)

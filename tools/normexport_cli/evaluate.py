@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from normexport.errors import ExitCode
 from normexport_cli import options, precision_options
 from normexport_cli.options import LoadOptions, is_plan
 from normexport_cli.screen import print_json, result_console, working
@@ -72,4 +73,4 @@ def evaluate(
         from normexport.reports.precision_table import show_accuracy
 
         show_accuracy(result_console(), result)
-    raise typer.Exit(0 if result.judgement is None else result.judgement.verdict.exit_code)
+    raise typer.Exit(ExitCode.GOOD if result.judgement is None else result.judgement.verdict.exit_code)

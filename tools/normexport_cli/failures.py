@@ -11,11 +11,8 @@ from dataclasses import dataclass
 import typer
 from rich.text import Text
 
-from normexport.errors import MissingComponent, NormExportError
+from normexport.errors import ExitCode, MissingComponent, NormExportError
 from normexport_cli.screen import error_console, print_json
-
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-BUG = 70  # EX_SOFTWARE of sysexits.h: 1 means that parity failed
 
 #: Base of click's own errors; typer carries click inside or beside it, depending on its version.
 _PARSER_ERROR = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -38,7 +35,7 @@ class Failure:
     place: str
     cause: str
     remedy: str
-    exit_code: int
+    exit_code: ExitCode
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
@@ -52,16 +49,17 @@ class Failure:
             return cls._of_parser(error)
         if isinstance(error, OSError) and error.errno in _REFUSED:
             cause = f"can't be read or written ({error.strerror})"
-            return cls(str(error.filename or "output"), cause, "check the path, its permissions and the free space", 2)
+            remedy = "check the path, its permissions and the free space"
+            return cls(str(error.filename or "output"), cause, remedy, ExitCode.USAGE)
         cause = f"{type(error).__name__}: {error}".removesuffix(": ")
-        return cls("normexport", cause, "this is a bug in normexport; run again with --debug", BUG)
+        return cls("normexport", cause, "this is a bug in normexport; run again with --debug", ExitCode.BUG)
 
     @classmethod
     def _of_parser(cls, error: Exception) -> Failure:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "normexport"
         words = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
-        return cls(command, words[:1].lower() + words[1:], f"see {command} --help", 2)
+        return cls(command, words[:1].lower() + words[1:], f"see {command} --help", ExitCode.USAGE)
 
     def as_dict(self) -> dict[str, dict[str, str | int]]:
         """The object that `--json` prints."""
@@ -69,7 +67,7 @@ class Failure:
         return {"error": {**own, "exit_code": self.exit_code}}
 
 
-def report(error: Exception, as_json: bool, debug: bool) -> int:
+def report(error: Exception, as_json: bool, debug: bool) -> ExitCode:
     """Tell the user; returns the exit code."""
     from normexport.text import one_line
 

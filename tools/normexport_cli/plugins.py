@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from normexport.errors import ExitCode
 from normexport_cli import options
 from normexport_cli.screen import print_json, result_console, working
 
@@ -47,7 +48,7 @@ def group(context: typer.Context) -> None:
     """What runs before each: nothing, but the bare `normexport plugins` prints its help."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-        raise typer.Exit(2)
+        raise typer.Exit(ExitCode.USAGE)
 
 
 @app.command("list")
@@ -135,4 +136,4 @@ def doctor(
 
         show_diagnosis(result_console(), diagnosis)
     if not diagnosis.healthy:
-        raise typer.Exit(6)
+        raise typer.Exit(ExitCode.MISSING)

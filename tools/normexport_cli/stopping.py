@@ -9,6 +9,7 @@ import sys
 import threading
 from types import FrameType
 
+from normexport.errors import ExitCode
 from normexport.io.interrupts import ENDING
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
@@ -41,13 +42,13 @@ def is_stopped() -> bool:
     return bool(_came)
 
 
-def say_stopped() -> int:
+def say_stopped() -> ExitCode:
     """The word on stderr; returns the exit code that shells give to the signal."""
     number = _came[-1] if _came else signal.SIGINT
     with contextlib.suppress(OSError):  # the terminal may be gone
         sys.stderr.write(_WORDS[signal.Signals(number).name] + "\n")
         sys.stderr.flush()
-    return 128 + number
+    return ExitCode.of_signal(number)
 
 
 def _send_again(lost: sys.UnraisableHookArgs) -> None:

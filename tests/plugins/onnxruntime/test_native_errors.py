@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 
-from normexport.errors import MissingComponent
+from normexport.errors import ExitCode, MissingComponent
 from normexport.plugins.kernels import ABI_VERSION
 from normexport.runtime import OnnxRuntime
 from tests.plugins.onnxruntime.one_node import int8_model, live_model, session
@@ -102,7 +102,7 @@ def test_library_that_is_none_is_refused_with_the_remedy(tmp_path, monkeypatch):
     in_place_of_the_library(tmp_path / "text.so", tmp_path, monkeypatch)
     with pytest.raises(MissingComponent, match=r"can't be loaded .*run: normexport plugins build") as caught:
         OnnxRuntime(live_model("L1BatchNorm", bodies=True))
-    assert caught.value.exit_code == 6
+    assert caught.value.exit_code == ExitCode.MISSING
 
 
 def test_library_without_symbols_is_refused_with_the_remedy(compiled, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from normexport.errors import FoldError, UsageError
+from normexport.errors import ExitCode, FoldError, UsageError
 from normexport.runtime import Float64Runtime
 from normexport.runtime.float64.reference_ops import CHECKED
 from normexport.runtime.float64.registry import kernel_of
@@ -228,7 +228,7 @@ def test_operators_without_a_meaning_are_refused_when_the_model_is_opened(operat
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("elsewhere", 1)]
     with pytest.raises(FoldError, match=cause) as caught:
         Float64Runtime(helper.make_model(graph, opset_imports=opsets, ir_version=10))
-    assert caught.value.exit_code == 4
+    assert caught.value.exit_code == ExitCode.REFUSED
 
 
 def test_an_unknown_operator_inside_a_function_or_branch_is_found_when_the_model_is_opened():
