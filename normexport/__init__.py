@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from normexport.reports import Conversion, Folding, Inspection
     from normexport.runtime.tensorrt_runtime import Plan
     from normexport.verbs.build import build
-    from normexport.verbs.convert import ConvertConfig, convert
+    from normexport.verbs.config import ConvertConfig
+    from normexport.verbs.convert import convert
     from normexport.verbs.evaluate import evaluate
     from normexport.verbs.export import export
     from normexport.verbs.fold import fold
@@ -51,7 +52,7 @@ _HOMES = {
     "Accuracy": "precision",
     "Checkpoint": "checkpoint",
     "Conversion": "reports",
-    "ConvertConfig": "verbs.convert",
+    "ConvertConfig": "verbs.config",
     "EngineConfig": "engine",
     "Exported": "onnx_export",
     "Folding": "reports",

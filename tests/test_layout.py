@@ -96,6 +96,15 @@ def test_import_of_the_library_loads_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
 
 
+def test_the_configs_load_nothing_heavy():
+    # The command line takes its defaults and choices from them, also where it only says what is wrong with a word.
+    code = (
+        "import sys; from normexport import ConvertConfig, EngineConfig, Half, Int8, Limits;"
+        "assert not {'numpy', 'onnx', 'onnx_ir', 'torch'} & set(sys.modules), sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
+
+
 def test_the_verbs_stay_functions_after_every_module_is_imported():
     code = (
         f"import importlib, normexport; [importlib.import_module(name) for name in {sorted(modules())!r}];"

@@ -12,14 +12,13 @@ import onnx_ir as ir
 from normexport._version import __version__
 from normexport.capsule.content import MOST_DB, Capsule, Reference, Rule, Signal, Within
 from normexport.capsule.gathering import boundaries_of, budget_rule, channel_shares, runs_of, size_of
+from normexport.capsule.size import MOST_BYTES
 from normexport.engine.manifest import FileId
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.proof import Batch, ParityReport, budget, fault, measure
 from normexport.proof.signal import SignalMeter
 from normexport.runtime import Array, Runtime
-
-MOST_BYTES = 64 << 20  # of the arrays in a capsule, before they are compressed
 
 #: What another runtime of an int8 file may lose of its distance to the reference: it rounds halves otherwise.
 SPARE_DB = 1.0

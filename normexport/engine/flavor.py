@@ -41,6 +41,11 @@ class Flavor:
     embeds_anywhere: bool = False
 
     @property
+    def short(self) -> str:
+        """As the command line names it: "rtx"."""
+        return self.name.removeprefix("tensorrt-")
+
+    @property
     def default_targets(self) -> tuple[str, ...]:
         """Every target that serves every network, else the GPU at hand."""
         return tuple(target for target in self.targets if target not in self.not_by_default) or (CURRENT,)
@@ -68,7 +73,7 @@ TENSORRT = Flavor(
 )
 
 FLAVORS: dict[str, Flavor] = {each.name: each for each in (RTX, TENSORRT)}
-_SHORT = {"rtx": RTX.name}
+_SHORT = {each.short: each.name for each in FLAVORS.values()}
 
 
 def flavor(name: str) -> Flavor:

@@ -1,14 +1,23 @@
-"""Half precision and int8: conversion by graph edit, calibration, and the proof of accuracy."""
+"""Half precision and int8: conversion by graph edit, calibration, and the proof of accuracy.
+
+What converts and measures is loaded on first use: `Half`, `Int8` and `Limits`, which only say what to do, are light.
+"""
 
 from __future__ import annotations
 
-from normexport.precision.accuracy import Accuracy, Labelled, Limits, evaluate
-from normexport.precision.collected import collect
-from normexport.precision.half.search import Half
-from normexport.precision.reduce import reduce_precision
-from normexport.precision.reduced import Int8, Judged, Precision, Reduced
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from normexport.precision.config import METHODS, Half, Int8, Limits
+
+if TYPE_CHECKING:
+    from normexport.precision.accuracy import Accuracy, Labelled, evaluate
+    from normexport.precision.collected import collect
+    from normexport.precision.reduce import reduce_precision
+    from normexport.precision.reduced import Judged, Precision, Reduced
 
 __all__ = [
+    "METHODS",
     "Accuracy",
     "Half",
     "Int8",
@@ -21,3 +30,20 @@ __all__ = [
     "evaluate",
     "reduce_precision",
 ]
+
+_HOMES = {
+    "Accuracy": "accuracy",
+    "Judged": "reduced",
+    "Labelled": "accuracy",
+    "Precision": "reduced",
+    "Reduced": "reduced",
+    "collect": "collected",
+    "evaluate": "accuracy",
+    "reduce_precision": "reduce",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,32 +18,17 @@ import numpy.typing as npt
 from normexport.errors import UsageError
 from normexport.io.numpy_files import opened_arrays
 from normexport.precision.collected import Collected
+from normexport.precision.config import Limits
 from normexport.precision.output_errors import output_errors
 from normexport.precision.snr import OutputError
 from normexport.runtime import Array
 from normexport.verdicts import Judgement, failed, inconclusive, passed, together
 
 LABELS = ("labels", "label", "y", "targets")
-MIN_SNR = 25.0  # dB of the outputs, where no labels say what an error costs
-MAX_DROP = 0.5  # percentage points
 ENOUGH_LABELS = 200  # one is half a point; with fewer the outputs need their SNR beside
 _Z = 1.959964  # of a 95 % interval
 
 Labels = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What may be lost against the reference.
-
-    Attributes:
-        min_snr: dB that every output needs; minus infinity: whatever is finite.
-        max_drop: percentage points: of accuracy where there are labels, of whole numbers that differ where no scores
-            are behind them.
-    """
-
-    min_snr: float = MIN_SNR
-    max_drop: float = MAX_DROP
 
 
 DEFAULT = Limits()

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from normexport.onnx_export import InputSpec, Layer
-from normexport.precision.accuracy import Limits, evaluate
+from normexport.precision.accuracy import evaluate
 from normexport.precision.collected import collect
-from normexport.precision.half.search import Half, halve
+from normexport.precision.config import Half, Int8, Limits
+from normexport.precision.half.search import halve
 from normexport.precision.int8.search import lower_to_int8
-from normexport.precision.reduced import Int8, Judged, OnBatch, Precision, Reduced
+from normexport.precision.reduced import Judged, OnBatch, Precision, Reduced
 from normexport.runtime import OnnxRuntime
 from normexport.verdicts import Verdict, together
 

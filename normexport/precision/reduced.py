@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
 from normexport.folding.integer_norms import Absorbed
-from normexport.precision.accuracy import MAX_DROP, MIN_SNR, Accuracy, Labelled, Labels
+from normexport.precision.accuracy import Accuracy, Labelled, Labels
 from normexport.precision.half.search import Kept, WeightLoss
 from normexport.precision.int8.sensitivity import Sensitivity, Step
-from normexport.precision.samples import BATCH
 from normexport.proof import ParityReport
 from normexport.runtime import Array
 from normexport.verdicts import Judgement, passed
 
 #: Called after each batch of calibration with the samples seen, and how many there will be (None: not known).
 OnBatch = Callable[[int, int | None], None]
-
-
-@dataclass(frozen=True)
-class Int8:
-    """How to quantise.
-
-    Attributes:
-        calibration: samples: .npz, folder of .npy or images, or an iterable; None: a part of the data to judge on.
-        method: "mse", "minmax", "percentile" or "entropy".
-        cache: JSON file of calibration results: read where it exists, else written.
-        batch: samples at a time.
-        symmetric: zero points of 0, for engines.
-        keep: module path patterns left in float32.
-        max_drop: accuracy that may be lost, in percentage points, at the output that has labels.
-        min_snr: of every other output, in dB.
-        table: measure every module's sensitivity too.
-    """
-
-    calibration: str | Path | Iterable[Any] | None = None
-    method: str = "mse"
-    cache: Path | None = None
-    batch: int = BATCH
-    symmetric: bool = False
-    keep: tuple[str, ...] = ()
-    max_drop: float = MAX_DROP
-    min_snr: float = MIN_SNR
-    table: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,10 @@ from normexport.errors import UsageError
 from normexport.io.images import SUFFIXES, read_pixels
 from normexport.io.numpy_files import opened_arrays
 from normexport.onnx_export import InputSpec
+from normexport.precision.config import Int8
 from normexport.precision.npz_stream import count_in, slices_of
 from normexport.proof.inputs.batches import arrays_of, check_shape, fitting
 from normexport.runtime import Array, Feeds
-
-BATCH = 8  # samples run at a time; a ResNet-50 at 224x224 holds 87 MB of tensors per sample
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Batches:
         return self.make()
 
 
-def batches_of(source: str | Path | Iterable[Any], specs: Sequence[InputSpec], batch: int = BATCH) -> Batches:
+def batches_of(source: str | Path | Iterable[Any], specs: Sequence[InputSpec], batch: int = Int8.batch) -> Batches:
     """Batches of at most `batch` samples, arrays by input name.
 
     Args:
@@ -65,7 +64,7 @@ def batches_of(source: str | Path | Iterable[Any], specs: Sequence[InputSpec], b
     return Batches(stream, len(files))
 
 
-def batches_in(arrays: Mapping[str, Array], specs: Sequence[InputSpec], batch: int = BATCH) -> Batches:
+def batches_in(arrays: Mapping[str, Array], specs: Sequence[InputSpec], batch: int = Int8.batch) -> Batches:
     """Batches of arrays that are in memory, by input name, checked already."""
     counts = [len(arrays[spec.name]) for spec in specs if spec.batched]
     count = min(counts) if counts else 1

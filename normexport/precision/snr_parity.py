@@ -16,8 +16,9 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.onnx_export import InputSpec, Layer
-from normexport.precision.accuracy import DEFAULT, Limits
+from normexport.precision.accuracy import DEFAULT
 from normexport.precision.collected import Collected, Data, collect, named_as
+from normexport.precision.config import Limits
 from normexport.precision.file_precision import input_ranges, stored_as
 from normexport.precision.output_errors import output_errors
 from normexport.precision.snr import OutputError, measure_output

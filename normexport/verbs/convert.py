@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -31,6 +31,7 @@ from normexport.precision.accuracy import labels_in
 from normexport.proof.doubts.lost_state import require_no_lost_state
 from normexport.reports import Conversion, Operators
 from normexport.runtime import Array
+from normexport.verbs.config import ConvertConfig
 from normexport.verbs.fold import FOLDING
 from normexport.verbs.outputs import conversion_inputs, conversion_outputs, write_model
 from normexport.verbs.subjects import Inputs, export_inputs
@@ -39,37 +40,14 @@ from normexport.verdicts import Verdict
 OnStage = Callable[[str], None]
 OnSamples = Callable[[int, int | None], None]
 
-
-@dataclass(frozen=True)
-class ConvertConfig:
-    """How to convert.
-
-    Attributes:
-        fold: fold norms; False leaves them as operators with bodies.
-        data: .npz file of real inputs, judged beside the random ones.
-        batches: batch sizes at which parity is judged; None: 1, 2 and 7, or what the model takes.
-        engine: build a TensorRT plan of the file too, unless parity has failed.
-        precision: lower the folded model to half precision or int8; None: float32. For an engine, int8 is symmetric.
-        capsule: the file to write a capsule to, for `normexport prove` elsewhere; unless something failed.
-        capsule_bytes: most bytes of the arrays in it.
-        labels_for: the output that the labels of `data` belong to; None: the only one that they fit.
-    """
-
-    fold: bool = True
-    data: str | Path | None = None
-    batches: tuple[int, ...] | None = None
-    engine: EngineConfig | None = None
-    precision: Half | Int8 | None = None
-    capsule: str | Path | None = None
-    capsule_bytes: int = capsules.MOST_BYTES
-    labels_for: str | None = None
+_DEFAULT = ConvertConfig()
 
 
 def convert(
     source: Checkpoint | Callable[[], Checkpoint] | str | Path,
     output: str | Path,
     inputs: Inputs = (),
-    config: ConvertConfig = ConvertConfig(),
+    config: ConvertConfig = _DEFAULT,
     on_stage: OnStage | None = None,
     on_samples: OnSamples | None = None,
 ) -> Conversion:

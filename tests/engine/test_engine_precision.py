@@ -15,7 +15,8 @@ from normexport.engine.prepare import PluginNode
 from normexport.engine.verify import check_plugins, check_precision, precisions
 from normexport.errors import EngineError
 from normexport.io.onnx_model import save_onnx
-from normexport.precision.half.search import Half, halve
+from normexport.precision import Half
+from normexport.precision.half.search import halve
 from normexport.precision.int8.calibration import calibrate
 from normexport.precision.int8.quantise import quantize
 from tests.engine import networks, plugin_build

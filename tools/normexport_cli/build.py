@@ -48,7 +48,7 @@ def build(
     context: typer.Context,
     source: Source,
     output: Output,
-    flavor: engine_options.Flavor = "rtx",
+    flavor: engine_options.Flavor = engine_options.FLAVOR,
     targets: engine_options.Targets = [],  # noqa: B006  (typer reads the default and does not change it)
     min_shapes: engine_options.MinShapes = None,
     opt_shapes: engine_options.OptShapes = None,

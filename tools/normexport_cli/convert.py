@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from normexport.errors import UsageError
+from normexport.precision.config import Half, Int8, Limits
+from normexport.verbs.config import ConvertConfig
 from normexport_cli import engine_options, options, precision_options
 from normexport_cli.options import LoadOptions
 from normexport_cli.screen import print_json, result_console, working
@@ -25,6 +27,7 @@ Capsule = Annotated[
 CapsuleSize = Annotated[
     float, typer.Option("--capsule-size", metavar="MB", help="The most that the capsule's arrays may take.")
 ]
+_MB = 1 << 20
 
 
 def convert(
@@ -39,24 +42,24 @@ def convert(
     data: options.Data = None,
     batches: options.Batches = None,
     precision: precision_options.Precision = "fp32",
-    io_dtype: precision_options.IoDtype = "float32",
+    io_dtype: precision_options.IoDtype = Half.io_dtype,
     keep_fp32: precision_options.KeepFp32 = [],  # noqa: B006
     calibration_data: precision_options.CalibrationData = None,
-    calibration: precision_options.Calibration = "mse",
+    calibration: precision_options.Calibration = Int8.method,
     calibration_cache: precision_options.CalibrationCache = None,
-    calibration_batch: precision_options.CalibrationBatch = 8,
-    max_drop: precision_options.MaxDrop = 0.5,
-    min_snr: precision_options.MinSnr = 25.0,
+    calibration_batch: precision_options.CalibrationBatch = Int8.batch,
+    max_drop: precision_options.MaxDrop = Limits.max_drop,
+    min_snr: precision_options.MinSnr = Limits.min_snr,
     symmetric: precision_options.Symmetric = False,
     labels_for: precision_options.LabelsFor = None,
     sensitivity: precision_options.SensitivityTable = False,
     engine: Engine = False,
-    flavor: engine_options.Flavor = "rtx",
+    flavor: engine_options.Flavor = engine_options.FLAVOR,
     targets: engine_options.Targets = [],  # noqa: B006
     no_plugins: engine_options.NoPlugins = False,
     debug_tensors: engine_options.DebugTensors = False,
     capsule: Capsule = None,
-    capsule_size: CapsuleSize = 64.0,
+    capsule_size: CapsuleSize = ConvertConfig.capsule_bytes / _MB,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -89,8 +92,8 @@ def convert(
         import normexport
 
         folder = output if output is not None else Path(checkpoint.stem)
-        most = int(capsule_size * (1 << 20))
-        config = normexport.ConvertConfig(not no_fold, data, sizes, built, reduction, capsule, most, labels_for)
+        most = int(capsule_size * _MB)
+        config = ConvertConfig(not no_fold, data, sizes, built, reduction, capsule, most, labels_for)
         result = normexport.convert(lambda: how.load(checkpoint), folder, inputs, config, on_stage, on_stage.samples)
     if json:
         print_json(result.as_dict())

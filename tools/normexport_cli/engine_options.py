@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from normexport.engine import EngineConfig
+from normexport.engine import FLAVORS, EngineConfig, ShapeRange, flavor, parse_shapes
+
+#: What is built for where nothing is said.
+FLAVOR = flavor(EngineConfig.flavor).short
 
 Flavor = Annotated[
-    str, typer.Option("--flavor", metavar="rtx|tensorrt", help="TensorRT for RTX, or enterprise TensorRT.")
+    str,
+    typer.Option(
+        "--flavor",
+        metavar="|".join(each.short for each in FLAVORS.values()),
+        help="TensorRT for RTX, or enterprise TensorRT.",
+    ),
 ]
 Targets = Annotated[
     list[str],
@@ -31,7 +38,7 @@ MaxShapes = Annotated[str | None, typer.Option("--maxShapes", metavar=_SHAPE_MET
 
 
 def engine_config(
-    flavor: str,
+    named: str,
     targets: list[str],
     no_plugins: bool,
     shapes: tuple[str | None, str | None, str | None] = (None, None, None),
@@ -42,12 +49,10 @@ def engine_config(
     Raises:
         UsageError: shapes or values that are not understood.
     """
-    from normexport.engine import EngineConfig, ShapeRange, parse_shapes
-
     names = ("--minShapes", "--optShapes", "--maxShapes")
     parsed = [parse_shapes(text, name) if text else {} for text, name in zip(shapes, names, strict=True)]
     return EngineConfig(
-        flavor=flavor,
+        flavor=named,
         targets=tuple(dict.fromkeys(target.lower() for target in targets)),
         shapes=ShapeRange(*parsed),
         plugins=not no_plugins,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from normexport.errors import ExitCode
+from normexport.precision.config import Limits
 from normexport_cli import options, precision_options
 from normexport_cli.options import LoadOptions, is_plan
 from normexport_cli.screen import print_json, result_console, working
@@ -36,8 +37,8 @@ def evaluate(
     data: Data,
     reference: Reference = None,
     labels_for: LabelsFor = None,
-    max_drop: precision_options.MaxDrop = 0.5,
-    min_snr: precision_options.MinSnr = 25.0,
+    max_drop: precision_options.MaxDrop = Limits.max_drop,
+    min_snr: precision_options.MinSnr = Limits.min_snr,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     factory: options.Model = None,
     model_kwargs: options.ModelKwargs = None,
@@ -61,8 +62,6 @@ def evaluate(
 
         side = options.load_plan(model, trust) if is_plan(model) else how.load_unless_onnx(model)
         against = None if reference is None else how.load_unless_onnx(reference)
-        from normexport.precision import Limits
-
         limits = Limits(min_snr, max_drop)
         result = normexport.evaluate(
             side, data, against, inputs, labels_for=labels_for, limits=limits, weights_under=weights_under

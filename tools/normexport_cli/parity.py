@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from normexport.precision.config import Limits
 from normexport_cli import options, precision_options
 from normexport_cli.options import LoadOptions, is_plan
 from normexport_cli.screen import print_json, result_console, working
@@ -25,7 +26,7 @@ def parity(
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     data: options.Data = None,
     batches: options.Batches = None,
-    min_snr: precision_options.MinSnr = 25.0,
+    min_snr: precision_options.MinSnr = Limits.min_snr,
     model: options.Model = None,
     model_kwargs: options.ModelKwargs = None,
     dialect: options.Dialect = None,
@@ -50,8 +51,6 @@ def parity(
 
         side = options.load_plan(candidate, trust) if is_plan(candidate) else how.load_unless_onnx(candidate)
         first = how.load_unless_onnx(reference)
-        from normexport.precision import Limits
-
         result = normexport.check(
             first,
             side,

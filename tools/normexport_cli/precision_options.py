@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from normexport.dtypes import HALVES, SHORT
 from normexport.errors import UsageError
-
-if TYPE_CHECKING:
-    from normexport.precision import Half, Int8
+from normexport.precision.config import METHODS, Half, Int8
 
 Precision = Annotated[
     str, typer.Option("--precision", metavar="P", help="fp32, fp16, bf16 or int8, written into the graph.")
@@ -30,7 +28,7 @@ CalibrationData = Annotated[
     typer.Option("--calibration-data", metavar="PATH", help="Samples for int8: .npz, a folder of .npy or images."),
 ]
 Calibration = Annotated[
-    str, typer.Option("--calibration", metavar="METHOD", help="mse, minmax, percentile or entropy.")
+    str, typer.Option("--calibration", metavar="METHOD", help=f"{', '.join(METHODS[:-1])} or {METHODS[-1]}.")
 ]
 CalibrationCache = Annotated[
     Path | None,
@@ -93,7 +91,7 @@ def precision_config(
         remedy = f"choose {', '.join(first)} or {last}"
         raise UsageError(f"--precision {precision}", "is not a precision", remedy)
     given = {
-        "--io-dtype": (io_dtype != "float32", tuple(_HALVES)),
+        "--io-dtype": (io_dtype != Half.io_dtype, tuple(_HALVES)),
         "--keep-fp32": (bool(keep), ("int8", *_HALVES)),
         "--calibration-data": (data is not None, ("int8",)),
         "--calibration-cache": (cache is not None, ("int8",)),
@@ -109,9 +107,6 @@ def precision_config(
     check_limits(*limits)
     if precision == "fp32":
         return None
-    from normexport.precision import Half, Int8
-    from normexport.precision.int8.ranges import METHODS
-
     if precision in _HALVES:
         return Half(_HALVES[precision], io_dtype, tuple(keep))
     if method not in METHODS:

@@ -12,8 +12,9 @@ from normexport.errors import FoldError
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
 from normexport.onnx_export import InputSpec, Layer
+from normexport.precision.config import Half
 from normexport.precision.half.baseline import HalfParity
-from normexport.precision.half.search import Half, Halved, halve
+from normexport.precision.half.search import Halved, halve
 from normexport.proof import ParityReport
 from normexport.runtime import Array
 

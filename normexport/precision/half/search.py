@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from normexport.dtypes import HALVES
 from normexport.errors import UsageError
+from normexport.precision.config import Half
 from normexport.precision.half.graph import HalfConfig, to_half
 from normexport.precision.half.losses import (
     Peak,
@@ -29,32 +30,9 @@ from normexport.precision.half.rounding import rounding_in_float32
 from normexport.precision.half.types import halved_values, nodes_in_half, opset_for, refuse_subgraphs
 from normexport.runtime import Array, Feeds, OnnxRuntime
 
-__all__ = ["Half", "Halved", "Judge", "Kept", "WeightLoss", "group_of", "halve", "matches", "weight_losses"]
+__all__ = ["Halved", "Judge", "Kept", "WeightLoss", "group_of", "halve", "matches", "weight_losses"]
 
 MARGIN = 2.0  # a tensor that comes within this factor of the largest number is kept: other inputs may be larger
-
-
-@dataclass(frozen=True)
-class Half:
-    """How to convert: dtype "float16" or "bfloat16"; io_dtype "float32" or the same; module paths to keep.
-
-    `keep` holds shell patterns of module paths ("layer4.*"); a pattern also covers everything below a path it matches.
-
-    Raises:
-        UsageError: an unknown dtype.
-    """
-
-    dtype: str = "float16"
-    io_dtype: str = "float32"
-    keep: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.dtype not in HALVES:
-            raise UsageError(f"dtype {self.dtype!r}", "is not a half type", f"choose {' or '.join(HALVES)}")
-        if self.io_dtype not in ("float32", self.dtype):
-            raise UsageError(
-                f"--io-dtype {self.io_dtype}", f"does not go with {self.dtype}", f"choose float32 or {self.dtype}"
-            )
 
 
 @dataclass(frozen=True)

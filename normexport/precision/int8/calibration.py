@@ -28,8 +28,9 @@ from normexport.io.json_files import (
     record,
     word,
 )
+from normexport.precision.config import METHODS
 from normexport.precision.int8.histogram import Histogram
-from normexport.precision.int8.ranges import METHODS, Range
+from normexport.precision.int8.ranges import RANGE_OF, Range
 from normexport.runtime import Array, Feeds, OnnxRuntime
 
 FORMAT = 2  # 2 says which samples were seen
@@ -116,7 +117,7 @@ def calibrate(
             raise UsageError(
                 f"calibration data: input {value.name}", f"is {found.low:g} throughout", "give real samples"
             )
-    ranges = {name: METHODS[method](histogram, symmetric) for name, histogram in seen.items()}
+    ranges = {name: RANGE_OF[method](histogram, symmetric) for name, histogram in seen.items()}
     return Calibration(ranges, method, symmetric, fingerprint(model), digest.hexdigest(), samples, size)
 
 

@@ -65,7 +65,8 @@ def entropy(seen: Histogram, symmetric: bool) -> Range:
     return float(low), float(high)
 
 
-METHODS: dict[str, Callable[[Histogram, bool], Range]] = {
+#: `precision.METHODS`, each with its mathematics.
+RANGE_OF: dict[str, Callable[[Histogram, bool], Range]] = {
     "minmax": minmax,
     "percentile": percentile,
     "mse": mse,

@@ -9,15 +9,16 @@ import onnx_ir as ir
 
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
-from normexport.precision.accuracy import Accuracy, Labelled, Labels, Limits, check_labels, evaluate, labelled_output
+from normexport.precision.accuracy import Accuracy, Labelled, Labels, check_labels, evaluate, labelled_output
 from normexport.precision.collected import Collected, Data, collect
+from normexport.precision.config import Int8, Limits
 from normexport.precision.half.search import Kept, group_of, matches
 from normexport.precision.int8.calibration import Calibration, calibrate, read_calibration
 from normexport.precision.int8.held_out import Parted, part_arrays, part_stream, watched, without_known
 from normexport.precision.int8.pairs import is_quantized
 from normexport.precision.int8.quantise import modules_of
 from normexport.precision.int8.sensitivity import rescue, sensitivities
-from normexport.precision.reduced import Int8, Judged, OnBatch, Precision, Reduced
+from normexport.precision.reduced import Judged, OnBatch, Precision, Reduced
 from normexport.precision.samples import Batches, batches_of, digest_of
 from normexport.runtime import OnnxRuntime
 from normexport.verdicts import Verdict, failed, inconclusive, passed, together

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from normexport.errors import UsageError
+from normexport.precision import Half
 from normexport.precision.half.baseline import HalfParity
 from normexport.precision.half.graph import HalfConfig, to_half
 from normexport.precision.half.rounding import rounding_in_float32
-from normexport.precision.half.search import Half, Halved, halve, weight_losses
+from normexport.precision.half.search import Halved, halve, weight_losses
 from normexport.runtime import OnnxRuntime
 from tests.precision import nets
 

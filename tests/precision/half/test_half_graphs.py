@@ -8,8 +8,9 @@ import onnx_ir as ir
 import pytest
 
 from normexport.errors import FoldError, UsageError
+from normexport.precision import Half
 from normexport.precision.half.baseline import HalfParity
-from normexport.precision.half.search import Half, halve
+from normexport.precision.half.search import halve
 from normexport.precision.reduce import reduce_precision
 from normexport.proof import input_specs
 

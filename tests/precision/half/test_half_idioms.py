@@ -11,8 +11,9 @@ import onnx_ir as ir
 import pytest
 import torch
 
+from normexport.precision import Half
 from normexport.precision.half.baseline import HalfParity
-from normexport.precision.half.search import Half, halve
+from normexport.precision.half.search import halve
 from normexport.precision.reduce import reduce_precision
 from tests.precision.half.half_idioms import IDIOMS, exported, network, samples
 

@@ -13,9 +13,10 @@ from PIL import Image
 
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
+from normexport.precision import METHODS, Int8
 from normexport.precision.int8.calibration import calibrate, read_calibration
 from normexport.precision.int8.histogram import MOST, Histogram
-from normexport.precision.int8.ranges import METHODS, settled
+from normexport.precision.int8.ranges import RANGE_OF, settled
 from normexport.precision.npz_stream import slices_of
 from normexport.precision.samples import batches_of, digest_of
 from tests.precision import nets
@@ -61,7 +62,7 @@ def test_mse_finds_the_range_with_the_least_error(shape, symmetric):
     values = {"normal": values, "relu": np.maximum(values, 0), "outlier": np.append(values, np.float32(40))}[shape]
     histogram = Histogram()
     histogram.add(values)
-    found = error_of(values, *settled(METHODS["mse"](histogram, symmetric), symmetric))
+    found = error_of(values, *settled(RANGE_OF["mse"](histogram, symmetric), symmetric))
     full = settled((values.min(), values.max()), symmetric)
     best = min(error_of(values, full[0] * share, full[1] * share) for share in np.linspace(0.05, 1, 400))
     assert found <= 1.05 * best
@@ -71,9 +72,9 @@ def test_percentile_leaves_one_value_in_ten_thousand_out_on_each_side():
     values = np.arange(-50_000, 50_001, dtype=np.float32) / 50_000
     histogram = Histogram()
     histogram.add(values)
-    low, high = METHODS["percentile"](histogram, False)
+    low, high = RANGE_OF["percentile"](histogram, False)
     assert (low, high) == pytest.approx((-0.9998, 0.9998), abs=1e-3)
-    assert METHODS["minmax"](histogram, False) == (-1, 1)
+    assert RANGE_OF["minmax"](histogram, False) == (-1, 1)
 
 
 def test_entropy_cuts_a_lone_outlier_off_and_keeps_a_plain_distribution():
@@ -81,11 +82,16 @@ def test_entropy_cuts_a_lone_outlier_off_and_keeps_a_plain_distribution():
     for values, share in ((rng.uniform(-1, 1, 100_000), 0.9), (np.append(rng.normal(size=100_000), 60.0), 0.0)):
         histogram = Histogram()
         histogram.add(values.astype(np.float32))
-        _, high = METHODS["entropy"](histogram, False)
+        _, high = RANGE_OF["entropy"](histogram, False)
         if share:
             assert high >= share
         else:
             assert 2.5 < high < 20
+
+
+def test_every_method_of_the_config_has_its_mathematics():
+    assert set(RANGE_OF) == set(METHODS)
+    assert Int8().method in METHODS
 
 
 @pytest.mark.parametrize("method", METHODS)

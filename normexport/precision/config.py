@@ -1,0 +1,84 @@
+"""What can be asked of a lower precision, with every default and choice: the command line takes its own from here.
+
+This module loads nothing heavy: neither numpy nor ONNX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from normexport.errors import UsageError
+
+#: The types that `Half` converts to.
+HALF_TYPES = ("float16", "bfloat16")
+
+#: How ranges follow from samples; `precision.int8.ranges` has the mathematics of each.
+METHODS = ("mse", "minmax", "percentile", "entropy")
+
+
+@dataclass(frozen=True)
+class Half:
+    """How to convert: dtype "float16" or "bfloat16"; io_dtype "float32" or the same; module paths to keep.
+
+    `keep` holds shell patterns of module paths ("layer4.*"); a pattern also covers everything below a path it matches.
+
+    Raises:
+        UsageError: an unknown dtype.
+    """
+
+    dtype: str = "float16"
+    io_dtype: str = "float32"
+    keep: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.dtype not in HALF_TYPES:
+            raise UsageError(f"dtype {self.dtype!r}", "is not a half type", f"choose {' or '.join(HALF_TYPES)}")
+        if self.io_dtype not in ("float32", self.dtype):
+            raise UsageError(
+                f"--io-dtype {self.io_dtype}", f"does not go with {self.dtype}", f"choose float32 or {self.dtype}"
+            )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be lost against the reference.
+
+    Attributes:
+        min_snr: dB that every output needs; minus infinity: whatever is finite. The default is for outputs where no
+            labels say what an error costs.
+        max_drop: percentage points: of accuracy where there are labels, of whole numbers that differ where no scores
+            are behind them.
+    """
+
+    min_snr: float = 25.0
+    max_drop: float = 0.5
+
+
+@dataclass(frozen=True)
+class Int8:
+    """How to quantise.
+
+    Attributes:
+        calibration: samples: .npz, folder of .npy or images, or an iterable; None: a part of the data to judge on.
+        method: one of `METHODS`.
+        cache: JSON file of calibration results: read where it exists, else written.
+        batch: samples run at a time; a ResNet-50 at 224x224 holds 87 MB of tensors per sample.
+        symmetric: zero points of 0, for engines.
+        keep: module path patterns left in float32.
+        max_drop: accuracy that may be lost, in percentage points, at the output that has labels.
+        min_snr: of every other output, in dB.
+        table: measure every module's sensitivity too.
+    """
+
+    calibration: str | Path | Iterable[Any] | None = None
+    method: str = METHODS[0]
+    cache: Path | None = None
+    batch: int = 8
+    symmetric: bool = False
+    keep: tuple[str, ...] = ()
+    max_drop: float = Limits.max_drop
+    min_snr: float = Limits.min_snr
+    table: bool = False

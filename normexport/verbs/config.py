@@ -1,0 +1,35 @@
+"""How to convert: the config of the longest verb, which loads nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from normexport.capsule.size import MOST_BYTES
+from normexport.engine.config import EngineConfig
+from normexport.precision.config import Half, Int8
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """How to convert.
+
+    Attributes:
+        fold: fold norms; False leaves them as operators with bodies.
+        data: .npz file of real inputs, judged beside the random ones.
+        batches: batch sizes at which parity is judged; None: 1, 2 and 7, or what the model takes.
+        engine: build a TensorRT plan of the file too, unless parity has failed.
+        precision: lower the folded model to half precision or int8; None: float32. For an engine, int8 is symmetric.
+        capsule: the file to write a capsule to, for `normexport prove` elsewhere; unless something failed.
+        capsule_bytes: most bytes of the arrays in it.
+        labels_for: the output that the labels of `data` belong to; None: the only one that they fit.
+    """
+
+    fold: bool = True
+    data: str | Path | None = None
+    batches: tuple[int, ...] | None = None
+    engine: EngineConfig | None = None
+    precision: Half | Int8 | None = None
+    capsule: str | Path | None = None
+    capsule_bytes: int = MOST_BYTES
+    labels_for: str | None = None
