@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from normexport.dtypes import HALVES
 from normexport.errors import UsageError
-
-#: The types that `Half` converts to.
-HALF_TYPES = ("float16", "bfloat16")
 
 #: How ranges follow from samples; `precision.int8.ranges` has the mathematics of each.
 METHODS = ("mse", "minmax", "percentile", "entropy")
@@ -34,8 +32,8 @@ class Half:
     keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.dtype not in HALF_TYPES:
-            raise UsageError(f"dtype {self.dtype!r}", "is not a half type", f"choose {' or '.join(HALF_TYPES)}")
+        if self.dtype not in HALVES:
+            raise UsageError(f"dtype {self.dtype!r}", "is not a half type", f"choose {' or '.join(HALVES)}")
         if self.io_dtype not in ("float32", self.dtype):
             raise UsageError(
                 f"--io-dtype {self.io_dtype}", f"does not go with {self.dtype}", f"choose float32 or {self.dtype}"

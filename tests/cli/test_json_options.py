@@ -9,7 +9,7 @@ from normexport.errors import UsageError
 
 
 def test_keyword_arguments_are_a_json_object():
-    assert LoadOptions.of("m:f", '{"depth": 18, "wide": [1, {"a": null}]}', None, False).model_kwargs == {
+    assert LoadOptions("m:f", '{"depth": 18, "wide": [1, {"a": null}]}').arguments == {
         "depth": 18,
         "wide": [1, {"a": None}],
     }
@@ -28,6 +28,6 @@ def test_keyword_arguments_are_a_json_object():
 )
 def test_keyword_arguments_that_are_none_are_one_clear_line(words, cause):
     with pytest.raises(UsageError, match=cause) as raised:
-        LoadOptions.of("m:f", words, None, False)
+        LoadOptions("m:f", words)
     assert str(raised.value).startswith("--model-kwargs: is not ")
     assert len(str(raised.value).splitlines()) == 1

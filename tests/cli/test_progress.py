@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 from normexport_cli import screen
+from normexport_cli.options import OutputOptions
 from rich.console import Console
 
 
@@ -13,7 +14,7 @@ def shown(monkeypatch, *calls):
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     monkeypatch.setattr(screen, "error_console", lambda: console)
     monkeypatch.setenv("TERM", "xterm")
-    with screen.working("Converting", json=False, debug=True) as watched:
+    with screen.working("Converting", OutputOptions(debug=True)) as watched:
         for call in calls:
             call(watched)
         live = next(cell for cell in watched._progress.get_renderables())
@@ -44,7 +45,7 @@ def test_the_bar_goes_when_calibration_is_through(monkeypatch):
 
 
 def test_nobody_watching_is_told_nothing(capsys):
-    with screen.working("Converting", json=False, debug=True) as watched:
+    with screen.working("Converting", OutputOptions(debug=True)) as watched:
         watched("load")
         watched.samples(1, 2)
     assert capsys.readouterr() == ("", "")

@@ -2,76 +2,117 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from normexport.dtypes import SHORT
+from normexport.engine import EngineConfig, ShapeRange, parse_shapes
 from normexport_cli import engine_options, options
-from normexport_cli.engine_options import engine_config
+from normexport_cli.groups import grouped
+from normexport_cli.options import OutputOptions
 from normexport_cli.screen import print_json, result_console, working
 
 Source = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The ONNX file; folded, if its norms can fold.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="MODEL.plan", help="The plan to write.")]
-Precision = Annotated[
-    str | None,
-    typer.Option("--require", metavar="fp16|bf16|int8", help="Fail unless layers compute in that precision."),
-]
-Library = Annotated[
-    Path | None, typer.Option("--plugin-library", metavar="FILE.so", help="The plugin library, if not the one built.")
-]
-NoEmbed = Annotated[
-    bool, typer.Option("--no-embed", metavar="", help="Leave the plugin library out of the plan; ship it beside.")
-]
-Timing = Annotated[Path | None, typer.Option("--timing-cache", metavar="FILE", help="Reuse and keep measured tactics.")]
-Workspace = Annotated[int | None, typer.Option("--workspace", metavar="MIB", help="Most MiB of scratch memory.")]
-Level = Annotated[int | None, typer.Option("--optimization-level", metavar="0-5", help="How hard the builder tries.")]
-Versions = Annotated[
-    bool, typer.Option("--version-compatible", metavar="", help="Let later versions run the plan (tensorrt only).")
-]
-Hardware = Annotated[
-    bool, typer.Option("--hardware-compatible", metavar="", help="Let later GPUs run the plan (tensorrt only).")
-]
-Streaming = Annotated[
-    bool, typer.Option("--weight-streaming", metavar="", help="Allow weights to be streamed from host memory.")
-]
-Refit = Annotated[bool, typer.Option("--refit", metavar="", help="Allow weights to be replaced (needs a GPU).")]
-Tf32 = Annotated[bool, typer.Option("--tf32", metavar="", help="Let float32 layers multiply in TF32.")]
-Timeout = Annotated[float | None, typer.Option("--timeout", metavar="S", help="Give up after so many seconds.")]
-Log = Annotated[Path | None, typer.Option("--log", metavar="FILE", help="Keep all that TensorRT says.")]
 
+_SHAPE_METAVAR = "NAME:1x3x224x224,..."
 _LONG = {short: name for name, short in SHORT.items()}
 
 
-def build(
-    context: typer.Context,
-    source: Source,
-    output: Output,
-    flavor: engine_options.Flavor = engine_options.FLAVOR,
-    targets: engine_options.Targets = [],  # noqa: B006  (typer reads the default and does not change it)
-    min_shapes: engine_options.MinShapes = None,
-    opt_shapes: engine_options.OptShapes = None,
-    max_shapes: engine_options.MaxShapes = None,
-    no_plugins: engine_options.NoPlugins = False,
-    require: Precision = None,
-    plugin_library: Library = None,
-    no_embed: NoEmbed = False,
-    timing_cache: Timing = None,
-    workspace: Workspace = None,
-    optimization_level: Level = None,
-    version_compatible: Versions = False,
-    hardware_compatible: Hardware = False,
-    weight_streaming: Streaming = False,
-    refit: Refit = False,
-    tf32: Tf32 = False,
-    debug_tensors: engine_options.DebugTensors = False,
-    timeout: Timeout = None,
-    weights_under: options.WeightsUnder = None,
-    log: Log = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
+@dataclass(frozen=True)
+class BuildOptions:
+    """What to build for, and how: `EngineConfig` in the words of the command line."""
+
+    flavor: engine_options.Flavor = engine_options.FLAVOR
+    targets: engine_options.Targets = field(default_factory=list)
+    min_shapes: Annotated[
+        str | None, typer.Option("--minShapes", metavar=_SHAPE_METAVAR, help="Smallest shapes, as trtexec writes them.")
+    ] = None
+    opt_shapes: Annotated[
+        str | None, typer.Option("--optShapes", metavar=_SHAPE_METAVAR, help="Shapes to tune for.")
+    ] = None
+    max_shapes: Annotated[str | None, typer.Option("--maxShapes", metavar=_SHAPE_METAVAR, help="Largest shapes.")] = (
+        None
+    )
+    no_plugins: engine_options.NoPlugins = not EngineConfig.plugins
+    require: Annotated[
+        str | None,
+        typer.Option("--require", metavar="fp16|bf16|int8", help="Fail unless layers compute in that precision."),
+    ] = None
+    plugin_library: Annotated[
+        Path | None,
+        typer.Option("--plugin-library", metavar="FILE.so", help="The plugin library, if not the one built."),
+    ] = None
+    no_embed: Annotated[
+        bool, typer.Option("--no-embed", metavar="", help="Leave the plugin library out of the plan; ship it beside.")
+    ] = not EngineConfig.embed_plugins
+    timing_cache: Annotated[
+        Path | None, typer.Option("--timing-cache", metavar="FILE", help="Reuse and keep measured tactics.")
+    ] = None
+    workspace: Annotated[int | None, typer.Option("--workspace", metavar="MIB", help="Most MiB of scratch memory.")] = (
+        None
+    )
+    optimization_level: Annotated[
+        int | None, typer.Option("--optimization-level", metavar="0-5", help="How hard the builder tries.")
+    ] = EngineConfig.optimization_level
+    version_compatible: Annotated[
+        bool,
+        typer.Option("--version-compatible", metavar="", help="Let later versions run the plan (tensorrt only)."),
+    ] = EngineConfig.version_compatible
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", metavar="", help="Let later GPUs run the plan (tensorrt only).")
+    ] = EngineConfig.hardware_compatible
+    weight_streaming: Annotated[
+        bool, typer.Option("--weight-streaming", metavar="", help="Allow weights to be streamed from host memory.")
+    ] = EngineConfig.weight_streaming
+    refit: Annotated[bool, typer.Option("--refit", metavar="", help="Allow weights to be replaced (needs a GPU).")] = (
+        EngineConfig.refit
+    )
+    tf32: Annotated[bool, typer.Option("--tf32", metavar="", help="Let float32 layers multiply in TF32.")] = (
+        EngineConfig.tf32
+    )
+    debug_tensors: engine_options.DebugTensors = EngineConfig.debug_tensors
+    timeout: Annotated[float | None, typer.Option("--timeout", metavar="S", help="Give up after so many seconds.")] = (
+        EngineConfig.timeout
+    )
+    weights_under: options.WeightsUnder = None
+    log: Annotated[Path | None, typer.Option("--log", metavar="FILE", help="Keep all that TensorRT says.")] = None
+
+    def config(self) -> EngineConfig:
+        """The same in the library's terms.
+
+        Raises:
+            UsageError: shapes or values that are not understood.
+        """
+        given = {"--minShapes": self.min_shapes, "--optShapes": self.opt_shapes, "--maxShapes": self.max_shapes}
+        return EngineConfig(
+            flavor=self.flavor,
+            targets=engine_options.each_once(self.targets),
+            shapes=ShapeRange(*(parse_shapes(text, name) if text else {} for name, text in given.items())),
+            precision=_LONG.get(self.require or "", self.require),
+            plugins=not self.no_plugins,
+            plugin_library=self.plugin_library,
+            embed_plugins=not self.no_embed,
+            workspace=None if self.workspace is None else self.workspace << 20,
+            timing_cache=self.timing_cache,
+            version_compatible=self.version_compatible,
+            hardware_compatible=self.hardware_compatible,
+            optimization_level=self.optimization_level,
+            weight_streaming=self.weight_streaming,
+            refit=self.refit,
+            tf32=self.tf32,
+            debug_tensors=self.debug_tensors,
+            timeout=self.timeout,
+            log=self.log,
+            weights_under=self.weights_under,
+        )
+
+
+@grouped
+def build(context: typer.Context, source: Source, output: Output, how: BuildOptions, shown: OutputOptions) -> None:
     """Build a TensorRT engine from an ONNX file; no GPU is needed with --flavor rtx.
 
     Writes MODEL.plan and its manifest MODEL.plan.json. Live norms become plugins where their library is built.
@@ -80,33 +121,12 @@ def build(
       normexport build out/model.onnx -o model.plan --target sm89
       normexport build model.onnx -o model.plan --minShapes x:1x3x224x224 --optShapes x:8x3x224x224
     """
-    with working("Building", json=json, debug=debug) as on_stage:
+    with working("Building", shown) as on_stage:
         options.require_file_name(output)
         import normexport
 
-        config = engine_config(
-            flavor,
-            targets,
-            no_plugins,
-            (min_shapes, opt_shapes, max_shapes),
-            precision=_LONG.get(require or "", require),
-            plugin_library=plugin_library,
-            embed_plugins=not no_embed,
-            timing_cache=timing_cache,
-            workspace=None if workspace is None else workspace << 20,
-            optimization_level=optimization_level,
-            version_compatible=version_compatible,
-            hardware_compatible=hardware_compatible,
-            weight_streaming=weight_streaming,
-            refit=refit,
-            tf32=tf32,
-            debug_tensors=debug_tensors,
-            timeout=timeout,
-            weights_under=weights_under,
-            log=log,
-        )
-        manifest = normexport.build(source, output, config, on_stage, context.obj)
-    if json:
+        manifest = normexport.build(source, output, how.config(), on_stage, context.obj)
+    if shown.json:
         print_json(manifest.as_dict())
         return
     from normexport.reports.engine_table import show_built

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from normexport.errors import UsageError
-from normexport.precision.config import Half, Int8, Limits
 from normexport.verbs.config import ConvertConfig
-from normexport_cli import engine_options, options, precision_options
-from normexport_cli.options import LoadOptions
+from normexport_cli import options
+from normexport_cli.engine_options import EngineOptions
+from normexport_cli.groups import grouped
+from normexport_cli.options import CompareOptions, LoadOptions, OutputOptions
+from normexport_cli.precision_options import PrecisionOptions
 from normexport_cli.screen import print_json, result_console, working
 
 Output = Annotated[
@@ -19,49 +22,47 @@ Output = Annotated[
     typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; by default named after the checkpoint."),
 ]
 NoFold = Annotated[bool, typer.Option("--no-fold", metavar="", help="Keep every norm as an operator of its own.")]
-Engine = Annotated[bool, typer.Option("--engine", metavar="", help="Build a TensorRT plan of the file too.")]
-Capsule = Annotated[
-    Path | None,
-    typer.Option("--capsule", metavar="FILE.npz", help="Write what `normexport prove` judges by, where all passed."),
-]
-CapsuleSize = Annotated[
-    float, typer.Option("--capsule-size", metavar="MB", help="The most that the capsule's arrays may take.")
-]
+
 _MB = 1 << 20
 
 
+@dataclass(frozen=True)
+class CapsuleOptions:
+    """The capsule that `convert` seals.
+
+    Raises:
+        UsageError: a size that is none.
+    """
+
+    capsule: Annotated[
+        Path | None,
+        typer.Option(
+            "--capsule", metavar="FILE.npz", help="Write what `normexport prove` judges by, where all passed."
+        ),
+    ] = None
+    capsule_size: Annotated[
+        float, typer.Option("--capsule-size", metavar="MB", help="The most that the capsule's arrays may take.")
+    ] = ConvertConfig.capsule_bytes / _MB
+
+    def __post_init__(self) -> None:
+        if not 0 < self.capsule_size < 1 << 20:
+            place = f"--capsule-size {self.capsule_size:g}"
+            raise UsageError(place, "is not a size", "give megabytes, such as 64")
+
+
+@grouped
 def convert(
     checkpoint: options.Checkpoint,
+    *,
     output: Output = None,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
-    model: options.Model = None,
-    model_kwargs: options.ModelKwargs = None,
-    dialect: options.Dialect = None,
-    trust: options.Trust = False,
-    no_fold: NoFold = False,
-    data: options.Data = None,
-    batches: options.Batches = None,
-    precision: precision_options.Precision = "fp32",
-    io_dtype: precision_options.IoDtype = Half.io_dtype,
-    keep_fp32: precision_options.KeepFp32 = [],  # noqa: B006
-    calibration_data: precision_options.CalibrationData = None,
-    calibration: precision_options.Calibration = Int8.method,
-    calibration_cache: precision_options.CalibrationCache = None,
-    calibration_batch: precision_options.CalibrationBatch = Int8.batch,
-    max_drop: precision_options.MaxDrop = Limits.max_drop,
-    min_snr: precision_options.MinSnr = Limits.min_snr,
-    symmetric: precision_options.Symmetric = False,
-    labels_for: precision_options.LabelsFor = None,
-    sensitivity: precision_options.SensitivityTable = False,
-    engine: Engine = False,
-    flavor: engine_options.Flavor = engine_options.FLAVOR,
-    targets: engine_options.Targets = [],  # noqa: B006
-    no_plugins: engine_options.NoPlugins = False,
-    debug_tensors: engine_options.DebugTensors = False,
-    capsule: Capsule = None,
-    capsule_size: CapsuleSize = ConvertConfig.capsule_bytes / _MB,
-    json: options.Json = False,
-    debug: options.Debug = False,
+    how: LoadOptions,
+    no_fold: NoFold = not ConvertConfig.fold,
+    compared: CompareOptions,
+    reduced: PrecisionOptions,
+    built: EngineOptions,
+    sealed: CapsuleOptions,
+    shown: OutputOptions,
 ) -> None:
     """Convert a checkpoint to a folded ONNX file, and prove that it computes the same.
 
@@ -74,28 +75,23 @@ def convert(
       normexport convert weights.pth --model resnet:resnet18 --input 3x224x224
       normexport convert model.pt2 --precision int8 --calibration-data images/ --data test.npz
     """
-    with working("Converting", json=json, debug=debug) as on_stage:
-        how, sizes = LoadOptions.of(model, model_kwargs, dialect, trust), options.batch_sizes(batches)
-        built = (
-            engine_options.engine_config(flavor, targets, no_plugins, debug_tensors=debug_tensors) if engine else None
-        )
-        asked = {"--target": targets, "--no-plugins": no_plugins, "--debug-tensors": debug_tensors}
-        for option in (option for option, given in asked.items() if given and built is None):
-            raise UsageError(option, "has no engine to go to", "add --engine")
-        if not 0 < capsule_size < 1 << 20:
-            raise UsageError(f"--capsule-size {capsule_size:g}", "is not a size", "give megabytes, such as 64")
-        how_int8 = calibration_data, calibration, calibration_cache, calibration_batch, (max_drop, min_snr)
-        reduction = precision_options.precision_config(
-            precision, io_dtype, keep_fp32, *how_int8, symmetric=symmetric, table=sensitivity, labels_for=labels_for
+    with working("Converting", shown) as on_stage:
+        config = ConvertConfig(
+            fold=not no_fold,
+            data=compared.data,
+            batches=compared.sizes,
+            engine=built.config(),
+            precision=reduced.config(),
+            capsule=sealed.capsule,
+            capsule_bytes=int(sealed.capsule_size * _MB),
+            labels_for=reduced.labels_for,
         )
         on_stage("load")  # importing torch is most of it
         import normexport
 
         folder = output if output is not None else Path(checkpoint.stem)
-        most = int(capsule_size * _MB)
-        config = ConvertConfig(not no_fold, data, sizes, built, reduction, capsule, most, labels_for)
         result = normexport.convert(lambda: how.load(checkpoint), folder, inputs, config, on_stage, on_stage.samples)
-    if json:
+    if shown.json:
         print_json(result.as_dict())
     else:
         from normexport.reports.terminal import show_conversion

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import typer
 
-from normexport.engine import FLAVORS, EngineConfig, ShapeRange, flavor, parse_shapes
+from normexport.engine import FLAVORS, EngineConfig, flavor
+from normexport.errors import UsageError
 
 #: What is built for where nothing is said.
 FLAVOR = flavor(EngineConfig.flavor).short
@@ -29,32 +30,39 @@ DebugTensors = Annotated[
     bool,
     typer.Option("--debug-tensors", metavar="", help="Let `prove` see tensors inside the engine that are not fused."),
 ]
-_SHAPE_METAVAR = "NAME:1x3x224x224,..."
-MinShapes = Annotated[
-    str | None, typer.Option("--minShapes", metavar=_SHAPE_METAVAR, help="Smallest shapes, as trtexec writes them.")
-]
-OptShapes = Annotated[str | None, typer.Option("--optShapes", metavar=_SHAPE_METAVAR, help="Shapes to tune for.")]
-MaxShapes = Annotated[str | None, typer.Option("--maxShapes", metavar=_SHAPE_METAVAR, help="Largest shapes.")]
 
 
-def engine_config(
-    named: str,
-    targets: list[str],
-    no_plugins: bool,
-    shapes: tuple[str | None, str | None, str | None] = (None, None, None),
-    **others: str | int | float | bool | Path | None,
-) -> EngineConfig:
-    """From the words of the command line; `others` are fields of EngineConfig.
+@dataclass(frozen=True)
+class EngineOptions:
+    """Whether `convert` builds an engine too, and how.
 
     Raises:
-        UsageError: shapes or values that are not understood.
+        UsageError: an option of engines without `--engine`.
     """
-    names = ("--minShapes", "--optShapes", "--maxShapes")
-    parsed = [parse_shapes(text, name) if text else {} for text, name in zip(shapes, names, strict=True)]
-    return EngineConfig(
-        flavor=named,
-        targets=tuple(dict.fromkeys(target.lower() for target in targets)),
-        shapes=ShapeRange(*parsed),
-        plugins=not no_plugins,
-        **others,  # type: ignore[arg-type]
-    )
+
+    engine: Annotated[bool, typer.Option("--engine", metavar="", help="Build a TensorRT plan of the file too.")] = False
+    flavor: Flavor = FLAVOR
+    targets: Targets = field(default_factory=list)
+    no_plugins: NoPlugins = not EngineConfig.plugins
+    debug_tensors: DebugTensors = EngineConfig.debug_tensors
+
+    def __post_init__(self) -> None:
+        asked = {"--target": self.targets, "--no-plugins": self.no_plugins, "--debug-tensors": self.debug_tensors}
+        for option in (option for option, given in asked.items() if given and not self.engine):
+            raise UsageError(option, "has no engine to go to", "add --engine")
+
+    def config(self) -> EngineConfig | None:
+        """What to build; None: no engine."""
+        if not self.engine:
+            return None
+        return EngineConfig(
+            flavor=self.flavor,
+            targets=each_once(self.targets),
+            plugins=not self.no_plugins,
+            debug_tensors=self.debug_tensors,
+        )
+
+
+def each_once(targets: list[str]) -> tuple[str, ...]:
+    """GPUs to build for, in small letters."""
+    return tuple(dict.fromkeys(target.lower() for target in targets))

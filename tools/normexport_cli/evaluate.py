@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from normexport.errors import ExitCode
-from normexport.precision.config import Limits
-from normexport_cli import options, precision_options
-from normexport_cli.options import LoadOptions, is_plan
+from normexport_cli import options
+from normexport_cli.groups import grouped
+from normexport_cli.options import LoadOptions, OutputOptions, is_plan
+from normexport_cli.precision_options import LimitOptions
 from normexport_cli.screen import print_json, result_console, working
 
 Evaluated = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint, an ONNX file, or a plan.")]
@@ -32,21 +33,18 @@ LabelsFor = Annotated[
 ]
 
 
+@grouped
 def evaluate(
     model: Evaluated,
+    *,
     data: Data,
     reference: Reference = None,
     labels_for: LabelsFor = None,
-    max_drop: precision_options.MaxDrop = Limits.max_drop,
-    min_snr: precision_options.MinSnr = Limits.min_snr,
+    lost: LimitOptions,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
-    factory: options.Model = None,
-    model_kwargs: options.ModelKwargs = None,
-    dialect: options.Dialect = None,
-    trust: options.Trust = False,
+    how: LoadOptions,
     weights_under: options.WeightsUnder = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
+    shown: OutputOptions,
 ) -> None:
     """Measure accuracy with its confidence interval, every output's distance from a reference, and throughput.
 
@@ -55,18 +53,15 @@ def evaluate(
     \b
       normexport evaluate out/model.onnx --data test.npz --reference model.pt2
     """
-    with working("Evaluating", json=json, debug=debug):
-        precision_options.check_limits(max_drop, min_snr)
-        how = LoadOptions.of(factory, model_kwargs, dialect, trust)
+    with working("Evaluating", shown):
         import normexport
 
-        side = options.load_plan(model, trust) if is_plan(model) else how.load_unless_onnx(model)
+        side = options.load_plan(model, how.trust) if is_plan(model) else how.load_unless_onnx(model)
         against = None if reference is None else how.load_unless_onnx(reference)
-        limits = Limits(min_snr, max_drop)
         result = normexport.evaluate(
-            side, data, against, inputs, labels_for=labels_for, limits=limits, weights_under=weights_under
+            side, data, against, inputs, labels_for=labels_for, limits=lost.limits(), weights_under=weights_under
         )
-    if json:
+    if shown.json:
         print_json(result.as_dict())
     else:
         from normexport.reports.precision_table import show_accuracy

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from normexport_cli import options
-from normexport_cli.options import LoadOptions
+from normexport_cli.groups import grouped
+from normexport_cli.options import LoadOptions, OutputOptions
 from normexport_cli.screen import print_json, result_console, working
 
 if TYPE_CHECKING:
@@ -18,32 +19,29 @@ if TYPE_CHECKING:
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT.onnx", help="The ONNX file to write.")]
 
 
+@grouped
 def export(
     checkpoint: options.Checkpoint,
+    *,
     output: Output,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
-    model: options.Model = None,
-    model_kwargs: options.ModelKwargs = None,
-    dialect: options.Dialect = None,
-    trust: options.Trust = False,
-    json: options.Json = False,
-    debug: options.Debug = False,
+    how: LoadOptions,
+    shown: OutputOptions,
 ) -> None:
     """Export a checkpoint to ONNX with its norms as operators, neither folded nor compared.
 
     \b
       normexport export model.pt2 -o model.onnx
     """
-    with working("Exporting", json=json, debug=debug) as on_stage:
+    with working("Exporting", shown) as on_stage:
         options.require_file_name(output)
-        how = LoadOptions.of(model, model_kwargs, dialect, trust)
         on_stage("load")
         import normexport
 
         loaded = how.load(checkpoint)
         on_stage("export")
         result = normexport.export(loaded, inputs, output)
-    if json:
+    if shown.json:
         print_json(_as_dict(result))
         return
     from normexport.reports.terminal import show_export

@@ -8,18 +8,21 @@ from typing import Annotated
 import typer
 
 from normexport_cli import options
+from normexport_cli.groups import grouped
+from normexport_cli.options import OutputOptions
 from normexport_cli.screen import print_json, result_console, working
 
 Source = Annotated[Path, typer.Argument(metavar="IN.onnx", help="Any ONNX file.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT.onnx", help="The ONNX file to write.")]
 
 
+@grouped
 def fold(
     source: Source,
+    *,
     output: Output,
     weights_under: options.WeightsUnder = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
+    shown: OutputOptions,
 ) -> None:
     """Fold the norms of any ONNX file into their neighbours: operators, BatchNormalization and raw chains.
 
@@ -28,12 +31,12 @@ def fold(
     \b
       normexport fold model.onnx -o folded.onnx
     """
-    with working("Folding", json=json, debug=debug):
+    with working("Folding", shown):
         options.require_file_name(output)
         import normexport
 
         result = normexport.fold(source, output, weights_under=weights_under)
-    if json:
+    if shown.json:
         print_json(result.as_dict())
         return
     from normexport.reports.terminal import show_folding

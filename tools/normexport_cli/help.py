@@ -21,7 +21,7 @@ class CommandWithChoices(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """click's help, then the panel."""
         super().format_help(ctx, formatter)
-        if any(parameter.name == "dialect" for parameter in self.params):
+        if any("--dialect" in parameter.opts for parameter in self.params):
             console = Console()
             console.print(_panel("Values of --dialect", dialects().items(), _LEGEND))
             console.print(_panel("Kinds of norm, and their operators", kinds()))

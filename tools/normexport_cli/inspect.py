@@ -8,22 +8,21 @@ from typing import Annotated
 import typer
 
 from normexport_cli import options
-from normexport_cli.options import LoadOptions, is_plan
+from normexport_cli.groups import grouped
+from normexport_cli.options import LoadOptions, OutputOptions, is_plan
 from normexport_cli.screen import print_json, result_console, working
 
 Source = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint of any kind, an ONNX file, or a plan.")]
 
 
+@grouped
 def inspect(
     source: Source,
+    *,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
-    model: options.Model = None,
-    model_kwargs: options.ModelKwargs = None,
-    dialect: options.Dialect = None,
-    trust: options.Trust = False,
+    how: LoadOptions,
     weights_under: options.WeightsUnder = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
+    shown: OutputOptions,
 ) -> None:
     """Show the norms of a checkpoint, the health of their statistics, what would fold and why not; or a plan.
 
@@ -32,14 +31,13 @@ def inspect(
       normexport inspect weights.pth --model resnet:resnet18 --input 3x224x224
     """
     if is_plan(source):
-        _inspect_plan(source, json, debug)
+        _inspect_plan(source, shown)
         return
-    with working("Inspecting", json=json, debug=debug):
-        how = LoadOptions.of(model, model_kwargs, dialect, trust)
+    with working("Inspecting", shown):
         import normexport
 
         result = normexport.inspect(how.load_unless_onnx(source), inputs, weights_under=weights_under)
-    if json:
+    if shown.json:
         print_json(result.as_dict())
         return
     from normexport.reports.terminal import show_inspection
@@ -47,13 +45,13 @@ def inspect(
     show_inspection(result_console(), result)
 
 
-def _inspect_plan(plan: Path, json: bool, debug: bool) -> None:
+def _inspect_plan(plan: Path, shown: OutputOptions) -> None:
     """The manifest, once the plan is known to be the one it describes; the plan itself is not opened."""
-    with working("Inspecting", json=json, debug=debug):
+    with working("Inspecting", shown):
         from normexport.verbs.inspect import inspect_plan
 
         manifest = inspect_plan(plan)
-    if json:
+    if shown.json:
         print_json(manifest.as_dict())
         return
     from normexport.reports.engine_table import show_engine

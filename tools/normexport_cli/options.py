@@ -29,34 +29,7 @@ Inputs = Annotated[
         " to try. Files know their own.",
     ),
 ]
-Batches = Annotated[
-    str | None,
-    typer.Option(
-        "--batches", metavar="SIZES", help="Batch sizes to compare at: 1,8. By default 1, 2 and 7, or fitting."
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option("--model", metavar="M:F", help="The code of a state_dict: package.module:factory. It is imported."),
-]
-ModelKwargs = Annotated[
-    str | None,
-    typer.Option("--model-kwargs", metavar="JSON", help="The factory's arguments: '{\"depth\": 18}'."),
-]
-Dialect = Annotated[
-    str | None,
-    typer.Option(
-        "--dialect",
-        metavar="D",
-        help="How the norms are stored, where the file leaves it open; listed below.",
-        autocompletion=complete_dialect,
-    ),
-]
 Trust = Annotated[bool, typer.Option("--trust", metavar="", help="Load files that run code, from authors you trust.")]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="FILE.npz", help="Real inputs to compare on too: one array per input, by its name."),
-]
 WeightsUnder = Annotated[
     Path | None,
     typer.Option(
@@ -65,32 +38,56 @@ WeightsUnder = Annotated[
         help="Let external data of ONNX files lie in this folder too, behind links: a cache of Hugging Face.",
     ),
 ]
-#: `metavar=""` keeps typer from writing that a flag takes a <bool>.
-Json = Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document instead of tables.")]
-Debug = Annotated[
-    bool, typer.Option("--debug", metavar="", help="Show tracebacks, and the warnings of PyTorch and ONNX.")
-]
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """How a command shows what it found. `metavar=""` keeps typer from writing that a flag takes a <bool>."""
+
+    json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document instead of tables.")] = False
+    debug: Annotated[
+        bool, typer.Option("--debug", metavar="", help="Show tracebacks, and the warnings of PyTorch and ONNX.")
+    ] = False
 
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How to read a checkpoint, as the library's `load` takes it."""
+    """How to read a checkpoint.
 
-    model: str | None
-    model_kwargs: dict[str, Any] | None
-    dialect: str | None
-    trust: bool
+    Raises:
+        UsageError: `--model-kwargs` is not a JSON object, or has no `--model` to go to.
+    """
 
-    @classmethod
-    def of(cls, model: str | None, model_kwargs: str | None, dialect: str | None, trust: bool) -> LoadOptions:
-        """From the words of the command line, before anything slow is imported.
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="M:F", help="The code of a state_dict: package.module:factory. It is imported."
+        ),
+    ] = None
+    model_kwargs: Annotated[
+        str | None,
+        typer.Option("--model-kwargs", metavar="JSON", help="The factory's arguments: '{\"depth\": 18}'."),
+    ] = None
+    dialect: Annotated[
+        str | None,
+        typer.Option(
+            "--dialect",
+            metavar="D",
+            help="How the norms are stored, where the file leaves it open; listed below.",
+            autocompletion=complete_dialect,
+        ),
+    ] = None
+    trust: Trust = False
 
-        Raises:
-            UsageError: `--model-kwargs` is not a JSON object, or has no `--model` to go to.
-        """
-        if model_kwargs is not None and model is None:
+    def __post_init__(self) -> None:
+        if self.model_kwargs is not None and self.model is None:
             raise UsageError("--model-kwargs", "has no --model to go to", "name the factory with --model")
-        return cls(model, _json_object(model_kwargs), dialect, trust)
+        _ = self.arguments
+
+    @property
+    def arguments(self) -> dict[str, Any] | None:
+        """The factory's arguments; None where none are given."""
+        return _json_object(self.model_kwargs)
 
     def load(self, path: Path) -> LoadedCheckpoint:
         """The checkpoint at `path`.
@@ -101,11 +98,46 @@ class LoadOptions:
         """
         from normexport.checkpoint import load
 
-        return load(path, model=self.model, model_kwargs=self.model_kwargs, dialect=self.dialect, trust=self.trust)
+        return load(path, model=self.model, model_kwargs=self.arguments, dialect=self.dialect, trust=self.trust)
 
     def load_unless_onnx(self, path: Path) -> LoadedCheckpoint | Path:
         """The checkpoint at `path`; an ONNX file's path as it is."""
         return path if path.suffix.lower() == ".onnx" else self.load(path)
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What two models are compared on.
+
+    Raises:
+        UsageError: `--batches` is not a list of sizes.
+    """
+
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", metavar="FILE.npz", help="Real inputs to compare on too: one array per input, by its name."
+        ),
+    ] = None
+    batches: Annotated[
+        str | None,
+        typer.Option(
+            "--batches", metavar="SIZES", help="Batch sizes to compare at: 1,8. By default 1, 2 and 7, or fitting."
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        _ = self.sizes
+
+    @property
+    def sizes(self) -> tuple[int, ...] | None:
+        """Batch sizes, each once; None where none are given."""
+        if self.batches is None:
+            return None
+        sizes = [part.strip() for part in self.batches.split(",")]
+        if not all(part.isascii() and part.isdigit() and 0 < len(part) < 10 and int(part) for part in sizes):
+            raise UsageError(f"--batches {self.batches}", "is not a list of batch sizes", "write it as 1,8")
+        return tuple(dict.fromkeys(int(part) for part in sizes))
 
 
 #: Suffixes that people give to TensorRT plans.
@@ -122,20 +154,6 @@ def load_plan(path: Path, trust: bool) -> Plan:
     from normexport.runtime.tensorrt_runtime import Plan
 
     return Plan(path, trust)
-
-
-def batch_sizes(text: str | None) -> tuple[int, ...] | None:
-    """ "1,8" as numbers.
-
-    Raises:
-        UsageError: it is not that.
-    """
-    if text is None:
-        return None
-    sizes = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and 0 < len(part) < 10 and int(part) for part in sizes):
-        raise UsageError(f"--batches {text}", "is not a list of batch sizes", "write it as 1,8")
-    return tuple(dict.fromkeys(int(part) for part in sizes))
 
 
 def require_file_name(output: Path) -> None:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from normexport.precision.config import Limits
-from normexport_cli import options, precision_options
-from normexport_cli.options import LoadOptions, is_plan
+from normexport_cli import options
+from normexport_cli.groups import grouped
+from normexport_cli.options import CompareOptions, LoadOptions, OutputOptions, is_plan
+from normexport_cli.precision_options import SnrOptions
 from normexport_cli.screen import print_json, result_console, working
 
 Reference = Annotated[Path, typer.Argument(metavar="REF", help="What is right: a checkpoint or an ONNX file.")]
@@ -19,21 +20,18 @@ Candidate = Annotated[
 Layers = Annotated[bool, typer.Option("--layers", metavar="", help="Show every module boundary, not only the worst.")]
 
 
+@grouped
 def parity(
     reference: Reference,
     candidate: Candidate,
+    *,
     layers: Layers = False,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
-    data: options.Data = None,
-    batches: options.Batches = None,
-    min_snr: precision_options.MinSnr = Limits.min_snr,
-    model: options.Model = None,
-    model_kwargs: options.ModelKwargs = None,
-    dialect: options.Dialect = None,
-    trust: options.Trust = False,
+    compared: CompareOptions,
+    lost: SnrOptions,
+    how: LoadOptions,
     weights_under: options.WeightsUnder = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
+    shown: OutputOptions,
 ) -> None:
     """Judge whether a candidate computes what a reference computes, within the error of its own precision.
 
@@ -44,24 +42,22 @@ def parity(
       normexport parity model.pt2 out/model.onnx --layers
       normexport parity original.onnx folded.onnx
     """
-    with working("Comparing", json=json, debug=debug):
-        precision_options.check_limits(0.0, min_snr)
-        how, sizes = LoadOptions.of(model, model_kwargs, dialect, trust), options.batch_sizes(batches)
+    with working("Comparing", shown):
         import normexport
 
-        side = options.load_plan(candidate, trust) if is_plan(candidate) else how.load_unless_onnx(candidate)
+        side = options.load_plan(candidate, how.trust) if is_plan(candidate) else how.load_unless_onnx(candidate)
         first = how.load_unless_onnx(reference)
         result = normexport.check(
             first,
             side,
             inputs,
-            data=data,
+            data=compared.data,
             layers=layers,
-            batches=sizes,
-            limits=Limits(min_snr),
+            batches=compared.sizes,
+            limits=lost.limits(),
             weights_under=weights_under,
         )
-    if json:
+    if shown.json:
         print_json(result.as_dict())
     else:
         from normexport.reports.snr_table import show_any_parity

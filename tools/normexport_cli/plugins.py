@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from normexport.errors import ExitCode
-from normexport_cli import options
+from normexport_cli.groups import grouped
+from normexport_cli.options import OutputOptions
 from normexport_cli.screen import print_json, result_console, working
 
 app = typer.Typer(
@@ -52,17 +53,18 @@ def group(context: typer.Context) -> None:
 
 
 @app.command("list")
-def list_(json: options.Json = False, debug: options.Debug = False) -> None:
+@grouped
+def list_(shown: OutputOptions) -> None:
     """Show what is built, what it says of itself, and what is missing.
 
     \b
       normexport plugins list
     """
-    with working("Looking", json=json, debug=debug):
+    with working("Looking", shown):
         from normexport.plugins.overview import overview
 
         found = overview()
-    if json:
+    if shown.json:
         print_json(found.as_dict())
         return
     from normexport.reports.native import show_overview
@@ -71,14 +73,15 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
 
 
 @app.command()
+@grouped
 def build(
+    *,
     cuda: Cuda = None,
     tensorrt: TensorRT = None,
     onnxruntime: OnnxRuntime = True,
     arch: Architectures = [],  # noqa: B006  (typer reads the default and does not change it)
     jobs: Jobs = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
+    shown: OutputOptions,
 ) -> None:
     """Build the libraries with CMake, into the folder where normexport looks for them.
 
@@ -88,7 +91,7 @@ def build(
       normexport plugins build
       normexport plugins build --cuda --arch 86
     """
-    with working("Building", json=json, debug=debug) as on_stage:
+    with working("Building", shown) as on_stage:
         from normexport.plugins.build import BuildConfig
         from normexport.plugins.build import build as build_libraries
 
@@ -96,7 +99,7 @@ def build(
             cuda=cuda, tensorrt=tensorrt, architectures=tuple(arch), onnxruntime=onnxruntime, jobs=jobs
         )
         built = build_libraries(config, on_stage)
-    if json:
+    if shown.json:
         print_json(
             {"libraries": [str(path) for path in built.libraries], "seconds": built.seconds, "log": str(built.log)}
         )
@@ -107,12 +110,13 @@ def build(
 
 
 @app.command()
+@grouped
 def doctor(
     library: Given,
+    *,
     quick: Quick = False,
     trust: TrustLibrary = False,
-    json: options.Json = False,
-    debug: options.Debug = False,
+    shown: OutputOptions,
 ) -> None:
     """Say what is wrong with a library: format, symbols, interface, what it needs, GPUs it has code for, a trial run.
 
@@ -123,13 +127,13 @@ def doctor(
       normexport plugins doctor onnxruntime
       normexport plugins doctor build/plugins/lib/libnormexport_kernels.so
     """
-    with working("Examining", json=json, debug=debug):
+    with working("Examining", shown):
         from normexport import plugins
         from normexport.plugins.doctor import examine
 
         by_name = str(library) in plugins.COMPONENTS and not library.exists()
         diagnosis = examine(plugins.require(str(library)) if by_name else library, quick=quick, trust=trust)
-    if json:
+    if shown.json:
         print_json(diagnosis.as_dict())
     else:
         from normexport.reports.native import show_diagnosis

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from normexport_cli import options
+from normexport_cli.groups import grouped
+from normexport_cli.options import OutputOptions
 from normexport_cli.screen import print_json, result_console, working
 
 Capsule = Annotated[Path, typer.Argument(metavar="CAPSULE", help="What `normexport convert --capsule` wrote.")]
@@ -17,14 +19,15 @@ Candidate = Annotated[
 Layers = Annotated[bool, typer.Option("--layers", metavar="", help="Show every module boundary, not only the worst.")]
 
 
+@grouped
 def prove(
     capsule: Capsule,
     candidate: Candidate,
+    *,
     layers: Layers = False,
     trust: options.Trust = False,
     weights_under: options.WeightsUnder = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
+    shown: OutputOptions,
 ) -> None:
     """Judge a candidate by a capsule: without the checkpoint, without PyTorch.
 
@@ -34,11 +37,11 @@ def prove(
       normexport prove model.capsule.npz out/model.onnx
       normexport prove model.capsule.npz results.npz --layers
     """
-    with working("Proving", json=json, debug=debug):
+    with working("Proving", shown):
         import normexport
 
         result = normexport.prove(capsule, candidate, trust=trust, weights_under=weights_under)
-    if json:
+    if shown.json:
         print_json(result.as_dict())
     else:
         from normexport.reports.parity_table import show_parity

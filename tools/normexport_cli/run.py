@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from normexport_cli import options
+from normexport_cli.groups import grouped
+from normexport_cli.options import OutputOptions
 from normexport_cli.screen import print_json, result_console, working
 
 Plan = Annotated[Path, typer.Argument(metavar="MODEL.plan", help="A plan with its manifest beside it.")]
@@ -23,27 +25,28 @@ Library = Annotated[
 ]
 
 
+@grouped
 def run(
     plan: Plan,
+    *,
     inputs: Inputs,
     output: Output,
     trust: TrustPlan = False,
     plugin_library: Library = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
+    shown: OutputOptions,
 ) -> None:
     """Run a TensorRT plan on the GPU of this machine.
 
     \b
       normexport run model.plan --inputs in.npz -o out.npz
     """
-    with working("Running", json=json, debug=debug) as on_stage:
+    with working("Running", shown) as on_stage:
         options.require_file_name(output)
         on_stage("load")
         import normexport
 
         shapes = normexport.run(normexport.Plan(plan, trust, plugin_library), inputs, output)
-    if json:
+    if shown.json:
         print_json({"file": str(output), "outputs": {name: list(shape) for name, shape in shapes.items()}})
         return
     from normexport.reports.engine_table import show_run

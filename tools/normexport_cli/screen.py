@@ -24,6 +24,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from normexport_cli.options import OutputOptions
+
 
 class Watched:
     """What a long command says of its way: call it with the name of a stage; here nobody is watching."""
@@ -68,16 +70,16 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def working(words: str, *, json: bool, debug: bool) -> Iterator[Watched]:
+def working(words: str, shown: OutputOptions) -> Iterator[Watched]:
     """Work in progress: gives the callback that names the stage.
 
     On a terminal a spinner on stderr shows stage and seconds, and a bar where samples are counted, and vanishes at
-    the end. What libraries and the user's own code print goes to stderr; their warnings and logs only with `debug`.
+    the end. What libraries and the user's own code print goes to stderr; their warnings and logs only with `--debug`.
     """
     with contextlib.ExitStack() as stack:
-        on_stage = Watched() if json else stack.enter_context(_spinner(words))
+        on_stage = Watched() if shown.json else stack.enter_context(_spinner(words))
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        if not debug:
+        if not shown.debug:
             stack.enter_context(_silence())
         yield on_stage
 
