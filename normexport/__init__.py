@@ -23,12 +23,13 @@ from normexport.errors import (
     MissingComponent,
     NormExportError,
     UsageError,
+    needing_torch,
 )
 from normexport.verdicts import Judgement, Verdict
 
 if TYPE_CHECKING:
     from normexport.checkpoint import Checkpoint
-    from normexport.checkpoint.load import load
+    from normexport.checkpoint.load_file import load
     from normexport.engine import EngineConfig, Manifest, ShapeRange
     from normexport.onnx_export import Exported, InputSpec
     from normexport.precision import Accuracy, Half, Int8, Limits
@@ -124,5 +125,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"normexport.{_HOMES[name]}"), name)
+        with needing_torch():
+            return getattr(import_module(f"normexport.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,8 @@ line and leaves with `exit_code`; library callers catch `NormExportError` or one
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -91,3 +93,23 @@ class MissingComponent(NormExportError):
     def of(cls, module: str, extra: str) -> MissingComponent:
         """The error for a missing Python module that `pip install normexport[extra]` brings."""
         return cls(module, "is not installed", f"run: pip install 'normexport[{extra}]'")
+
+
+#: What the extra `torch` brings: PyTorch, and what its exporter is built on. ONNX files and plans need neither.
+WITH_TORCH = ("torch", "onnxscript")
+
+
+@contextmanager
+def needing_torch() -> Iterator[None]:
+    """Import what needs PyTorch in here: where PyTorch is not installed, the error says how to install it.
+
+    Raises:
+        MissingComponent: one of `WITH_TORCH` is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in WITH_TORCH:
+            raise
+        raise MissingComponent.of(missing, "torch") from error

@@ -1,11 +1,21 @@
-"""From a file to a checkpoint with one meaning: what it is, whose layout its norms have, what they compute."""
+"""From a file to a checkpoint with one meaning: what it is, whose layout its norms have, what they compute.
+
+What a checkpoint is can be asked without PyTorch; whatever reads one is loaded on first use, and needs it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from normexport.checkpoint.dialects import DIALECTS, dialects
-from normexport.checkpoint.inspect_state import inspect_state
-from normexport.checkpoint.load import load, read_state
 from normexport.checkpoint.records import Checkpoint, NormRecord, WeightNormRecord
-from normexport.checkpoint.state import State
-from normexport.checkpoint.weight_norm import LAYOUTS
+from normexport.errors import needing_torch
+
+if TYPE_CHECKING:
+    from normexport.checkpoint.load_file import load, read_state
+    from normexport.checkpoint.state import State
+    from normexport.checkpoint.weight_norm import LAYOUTS
 
 __all__ = [
     "DIALECTS",
@@ -15,7 +25,15 @@ __all__ = [
     "State",
     "WeightNormRecord",
     "dialects",
-    "inspect_state",
     "load",
     "read_state",
 ]
+
+_WITH_TORCH = {"LAYOUTS": "weight_norm", "State": "state", "load": "load_file", "read_state": "load_file"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WITH_TORCH:
+        with needing_torch():
+            return getattr(import_module(f"{__name__}.{_WITH_TORCH[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

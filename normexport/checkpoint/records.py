@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import nn
-from torch.export import ExportedProgram
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
 
 Source = Literal["program", "module", "state_dict"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from normexport.errors import needing_torch
 from normexport.norms.bodies import attach_bodies
 from normexport.onnx_export.inputs import DTYPES, BatchRange, InputSpec, parse_inputs, smallest_batch
 from normexport.onnx_export.layers import Layer, layers_of, present
@@ -49,5 +50,6 @@ _WITH_TORCH = {"Exported": "exported", "bound": "binding", "export": "exported"}
 
 def __getattr__(name: str) -> Any:
     if name in _WITH_TORCH:
-        return getattr(import_module(f"normexport.onnx_export.{_WITH_TORCH[name]}"), name)
+        with needing_torch():
+            return getattr(import_module(f"normexport.onnx_export.{_WITH_TORCH[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

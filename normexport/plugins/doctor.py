@@ -31,10 +31,8 @@ ENTRY_POINTS = {
     "cuda": ("nx_cuda_norm", "nx_cuda_workspace", "nx_abi_version", "nx_check", "nx_message"),
     "tensorrt": ("getCreators", "setLoggerFinder"),
 }
-#: The child must not import from the working folder, where `-m` would look first. `-P` is of Python 3.11.
-_MODULE = "normexport.plugins.probe"
-_RUN = f"import sys; del sys.path[0]; import runpy; runpy.run_module({_MODULE!r}, run_name='__main__', alter_sys=True)"
-_PROBE = ("-P", "-m", _MODULE) if sys.version_info >= (3, 11) else ("-c", _RUN)
+#: The child must not import from the working folder, where `-m` alone would look first.
+_PROBE = ("-P", "-m", "normexport.plugins.probe")
 _PATIENCE = 120  # seconds for the child; importing onnxruntime on a busy machine takes ten
 
 

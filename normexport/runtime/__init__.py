@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from normexport.errors import needing_torch
 from normexport.runtime.base import Array, Feeds, Port, Runtime, Sink
 from normexport.runtime.float64 import Float64Runtime
 from normexport.runtime.memory import release_memory
@@ -32,7 +33,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "TorchRuntime":
-        from normexport.runtime.torch_runtime import TorchRuntime
+        with needing_torch():
+            from normexport.runtime.torch_runtime import TorchRuntime
 
         return TorchRuntime
     if name == "TensorRTRuntime":

@@ -241,7 +241,7 @@ def _device(manifest: Manifest, plan: Path) -> Any:
     try:
         import torch
     except ImportError as error:
-        remedy = "run it on a machine with a GPU and a build of PyTorch for CUDA"
+        remedy = "on a machine with a GPU run: pip install 'normexport[torch]'"
         raise MissingComponent("PyTorch", "is needed to run a plan, and is not installed", remedy) from error
     if not torch.cuda.is_available():
         remedy = "run it on a machine with one, and with a build of PyTorch for CUDA"

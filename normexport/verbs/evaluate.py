@@ -13,9 +13,8 @@ from normexport.precision import Accuracy, Labelled, Limits, collect
 from normexport.precision import evaluate as evaluate_outputs
 from normexport.precision.accuracy import DEFAULT, labels_in
 from normexport.precision.collected import Collected, named_as
-from normexport.proof.doubts.lost_state import require_no_lost_state
 from normexport.runtime.tensorrt_runtime import Plan
-from normexport.verbs.subjects import Inputs, agreed_inputs, guarded_if_files, opened, runtime_of
+from normexport.verbs.subjects import Inputs, agreed_inputs, guarded_if_files, opened, refuse_lost_state, runtime_of
 
 
 def evaluate(
@@ -54,7 +53,7 @@ def evaluate(
     arrays, labels = proof.load_arrays(data, specs), labels_in(data)
     for side in sides:
         if isinstance(side, Checkpoint):
-            require_no_lost_state(side, specs, arrays)
+            refuse_lost_state(side, specs, arrays)
     if labels is None and reference is None:
         raise UsageError(str(data), "holds no array labels", "save labels in it, or give --reference")
     if labels is None and labels_for is not None:

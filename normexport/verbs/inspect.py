@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from normexport import checkpoint as checkpoints
 from normexport import onnx_export
-from normexport.checkpoint import Checkpoint, load
+from normexport.checkpoint import Checkpoint
 from normexport.engine import Manifest, read_manifest, require_same_plan
 from normexport.folding import fold as fold_model
 from normexport.io.onnx_model import open_onnx
@@ -36,7 +37,7 @@ def inspect(
     if isinstance(source, (str, Path)) and is_onnx(source):
         result = fold_model(open_onnx(source, weights_under), FOLDING)
         return Inspection(Path(source), "onnx", (), (), (), result.norms, result.warnings)
-    checkpoint = source if isinstance(source, Checkpoint) else load(source)
+    checkpoint = source if isinstance(source, Checkpoint) else checkpoints.load(source)
     known = checkpoint.path, checkpoint.source, checkpoint.norms, checkpoint.weight_norms, checkpoint.notes
     if checkpoint.program is None and checkpoint.model is None:
         return Inspection(*known, None, outcomes_note="give --model and --input to see what would fold")

@@ -21,14 +21,21 @@ from normexport.precision.accuracy import DEFAULT
 from normexport.precision.file_precision import precision_of
 from normexport.precision.half.file import check_half
 from normexport.precision.snr_parity import SnrReport, check_by_snr
-from normexport.proof.doubts.lost_state import require_no_lost_state
-from normexport.proof.doubts.steady import doubts_of
 from normexport.proof.judge import precision_of_torch
 from normexport.proof.plan_candidate import check_plan
 from normexport.runtime import Array
 from normexport.runtime.tensorrt_runtime import Plan
 from normexport.verbs.fold import FOLDING
-from normexport.verbs.subjects import Inputs, agreed_inputs, guarded_if_files, opened, runtime_of, specs_of, torch_of
+from normexport.verbs.subjects import (
+    Inputs,
+    agreed_inputs,
+    guarded_if_files,
+    opened,
+    refuse_lost_state,
+    runtime_of,
+    specs_of,
+    torch_of,
+)
 from normexport.verdicts import inconclusive, together
 
 
@@ -74,7 +81,7 @@ def parity(
     arrays = proof.load_arrays(data, specs) if data is not None else None
     checkpoints = [side for side in (first, second) if isinstance(side, Checkpoint)]
     for side in checkpoints:
-        require_no_lost_state(side, specs, arrays)
+        refuse_lost_state(side, specs, arrays)
     unproven = tuple(reason for side in checkpoints for reason in side.unproven)
     if isinstance(second, ir.Model) and (precision := precision_of(second)) not in ("float32", _precision(first)):
         known = _boundaries(first, second, candidate, specs) if layers else ()
@@ -162,8 +169,10 @@ def _check_plan(
         arrays = proof.load_arrays(data, specs)
     if isinstance(reference, ir.Model):
         return check_plan(reference, plan, specs, data=arrays, sizes=batches)
+    from normexport.proof.doubts.steady import doubts_of
+
     model, known = torch_of(reference), specs or plan_inputs(read_manifest(plan.path))
-    require_no_lost_state(reference, known, arrays)
+    refuse_lost_state(reference, known, arrays)
     report = check_plan(model, plan, specs, data=arrays, sizes=batches)
     names = [row.tensor for row in report.outputs]
     doubts = doubts_of(model, known, list(dict.fromkeys(names)), "float32", proof.standard_batches(known, arrays))

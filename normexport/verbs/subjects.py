@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import onnx_ir as ir
-from torch import nn
-from torch.export import ExportedProgram
 
+from normexport import checkpoint as checkpoints
 from normexport import onnx_export, proof
-from normexport.checkpoint import Checkpoint, load
+from normexport.checkpoint import Checkpoint
 from normexport.engine import read_manifest
 from normexport.engine.plan_inputs import declared_by_plan
 from normexport.errors import UsageError
@@ -21,10 +20,13 @@ from normexport.onnx_export import DTYPES, Declared, InputSpec, parse_inputs
 from normexport.onnx_export.inputs import default_names
 from normexport.precision.accuracy import LABELS
 from normexport.proof.torch_candidate import count_outputs
-from normexport.runtime import OnnxRuntime, Runtime
+from normexport.runtime import Array, OnnxRuntime, Runtime
 from normexport.runtime.guarded import guarded
 from normexport.runtime.tensorrt_runtime import Plan
-from normexport.runtime.torch_runtime import TorchRuntime
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
 
 T = TypeVar("T")
 
@@ -45,10 +47,10 @@ def opened(
         return source
     if isinstance(source, ir.Model) or is_onnx(source):
         return opened_model(source, weights_under)
-    return load(source)
+    return checkpoints.load(source)
 
 
-def torch_of(side: Any) -> nn.Module | ExportedProgram:
+def torch_of(side: Checkpoint) -> nn.Module | ExportedProgram:
     """The torch model of a checkpoint.
 
     Raises:
@@ -57,8 +59,14 @@ def torch_of(side: Any) -> nn.Module | ExportedProgram:
     model = side.program if side.program is not None else side.model
     if model is None:
         raise UsageError(str(side.path), "holds weights but no model", "name its code: --model package.module:factory")
-    assert isinstance(model, (nn.Module, ExportedProgram))
     return model
+
+
+def refuse_lost_state(side: Checkpoint, specs: Sequence[InputSpec], arrays: Mapping[str, Array] | None = None) -> None:
+    """Refuse a checkpoint whose file lacks numbers that its model reads (`proof.doubts.lost_state`)."""
+    from normexport.proof.doubts.lost_state import require_no_lost_state  # needs torch, which ONNX files do not
+
+    require_no_lost_state(side, specs, arrays)
 
 
 def declared_inputs(side: Side, given: Sequence[InputSpec] = ()) -> tuple[Declared, ...] | None:
@@ -164,6 +172,8 @@ def runtime_of(
     if isinstance(side, ir.Model):
         proof.require_room(side, ())
         return OnnxRuntime(side)
+    from normexport.runtime.torch_runtime import TorchRuntime
+
     model = torch_of(side)
     names = outputs if outputs is not None else [f"output_{i}" for i in range(count_outputs(model, specs))]
     return TorchRuntime(model, specs, names, layers=layers)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from torch import nn
 
 import normexport.nn as nxnn
-from normexport.checkpoint import DIALECTS, dialects, inspect_state, load, read_state
+from normexport.checkpoint import DIALECTS, dialects, load, read_state
+from normexport.checkpoint.inspect_state import inspect_state
 from normexport.checkpoint.recognise import Stored
 from normexport.errors import CheckpointError, UsageError
 from tests.checkpoint import layouts

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import typer
 from rich.text import Text
 
-from normexport.errors import ExitCode, MissingComponent, NormExportError
+from normexport.errors import WITH_TORCH, ExitCode, MissingComponent, NormExportError
 from normexport_cli.screen import error_console, print_json
 
 #: Base of click's own errors; typer carries click inside or beside it, depending on its version.
 _PARSER_ERROR = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 #: Modules that normexport can't work without; one that is missing is an installation that broke.
-_CORE = ("torch", "onnx", "onnx_ir", "onnxscript", "numpy")
+_CORE = ("onnx", "onnx_ir", "numpy")
 
 #: What the system refuses, through no fault of normexport.
 _REFUSED = {
@@ -40,9 +40,11 @@ class Failure:
     @classmethod
     def of(cls, error: Exception) -> Failure:
         """Any exception: normexport's own, the parser's, a broken installation, or a bug."""
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in _CORE:
-            missing = MissingComponent(str(error.name), "is not installed", "run: pip install normexport")
-            return cls.of(missing)
+        absent = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        if absent in WITH_TORCH:
+            return cls.of(MissingComponent.of(absent, "torch"))
+        if absent in _CORE:
+            return cls.of(MissingComponent(absent, "is not installed", "run: pip install normexport"))
         if isinstance(error, NormExportError):
             return cls(error.place, error.cause, error.remedy, error.exit_code)
         if isinstance(error, _PARSER_ERROR):
