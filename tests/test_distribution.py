@@ -1,0 +1,71 @@
+"""What a wheel holds, and what its metadata says, is what the repository promises."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).parents[1]
+#: Of the licence as the Apache Software Foundation publishes it.
+APACHE = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    """A wheel of a copy of the sources: building leaves files beside what it builds."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("normexport", "plugins", "tools"):
+        shutil.copytree(ROOT / name, folder / "sources" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / "sources" / name)
+    code = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, str(folder)], cwd=folder / "sources", capture_output=True, check=True)
+    (file,) = folder.glob("*.whl")
+    with zipfile.ZipFile(file) as opened:
+        yield opened
+
+
+def _member(wheel: zipfile.ZipFile, end: str) -> str:
+    (name,) = [name for name in wheel.namelist() if name.endswith(end)]
+    return wheel.read(name).decode()
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: zipfile.ZipFile) -> Message:
+    return Parser().parsestr(_member(wheel, ".dist-info/METADATA"))
+
+
+def test_the_licence_is_apaches_text_and_travels_with_the_wheel(wheel, metadata):
+    text = (ROOT / "LICENSE").read_bytes()
+    assert hashlib.sha256(text).hexdigest() == APACHE
+    assert _member(wheel, ".dist-info/licenses/LICENSE").encode() == text
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata.get_all("License-File") == ["LICENSE"]
+
+
+def test_the_wheel_holds_every_module_and_says_that_it_is_typed(wheel):
+    names = set(wheel.namelist())
+    modules = {file.relative_to(ROOT).as_posix() for file in (ROOT / "normexport").rglob("*.py")}
+    assert modules <= names
+    assert "normexport/py.typed" in names
+
+
+def test_classifiers_list_exactly_the_pythons_that_are_allowed(metadata):
+    allowed = SpecifierSet(metadata["Requires-Python"])
+    prefix = "Programming Language :: Python :: 3."
+    listed = {text.removeprefix(prefix) for text in metadata.get_all("Classifier") if text.startswith(prefix)}
+    assert listed == {str(minor) for minor in range(30) if f"3.{minor}.0" in allowed}
+
+
+def test_the_authors_are_the_developers_together(metadata):
+    assert metadata["Author"] == "The normexport developers"
