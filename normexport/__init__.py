@@ -28,45 +28,81 @@ from normexport.errors import (
 from normexport.verdicts import Judgement, Verdict
 
 if TYPE_CHECKING:
-    from normexport.checkpoint import Checkpoint
+    from normexport.capsule import Capsule
+    from normexport.checkpoint import Checkpoint, NormRecord, WeightNormRecord
     from normexport.checkpoint.load_file import load
-    from normexport.engine import EngineConfig, Manifest, ShapeRange
-    from normexport.onnx_export import Exported, InputSpec
-    from normexport.precision import Accuracy, Half, Int8, Limits
-    from normexport.precision.snr_parity import SnrReport
-    from normexport.proof import ParityReport
-    from normexport.reports import Conversion, Folding, Inspection
-    from normexport.runtime.tensorrt_runtime import Plan
+    from normexport.engine import BuilderProcess, EngineConfig, Flavor, Manifest, ShapeRange
+    from normexport.engine.manifest import FileId, NetworkLayer, PlanTensor
+    from normexport.folding import FoldWarning, NormOutcome
+    from normexport.folding.integer_norms import IntegerNormOutcome
+    from normexport.onnx_export import BatchRange, Exported, InputSpec, Layer
+    from normexport.precision import Accuracy, Half, Int8, Limits, Precision
+    from normexport.precision.half.losses import WeightLoss
+    from normexport.precision.half.search import KeptModule
+    from normexport.precision.int8.sensitivity import Sensitivity, TradeOff
+    from normexport.precision.snr import OutputError
+    from normexport.precision.snr_parity import Boundary, SnrReport
+    from normexport.proof import Batch, Budget, Deviation, ParityReport, Row
+    from normexport.proof.signal import Channel
+    from normexport.reports import Conversion, Folding, Inspection, Operators
+    from normexport.runtime.tensorrt_runtime import Plan, TensorRTRuntime
     from normexport.verbs.build import build
     from normexport.verbs.config import ConvertConfig
     from normexport.verbs.convert import convert
     from normexport.verbs.evaluate import evaluate
     from normexport.verbs.export import export
     from normexport.verbs.fold import fold
-    from normexport.verbs.inspect import inspect
+    from normexport.verbs.inspect import inspect, inspect_plan
     from normexport.verbs.parity import check, parity
     from normexport.verbs.prove import prove
     from normexport.verbs.run import run
 
-#: Where each name that needs torch or onnx is defined.
+#: Where each name is defined that is loaded on first use: most of them need torch or onnx.
 _HOMES = {
     "Accuracy": "precision",
+    "Batch": "proof",
+    "BatchRange": "onnx_export",
+    "Boundary": "precision.snr_parity",
+    "Budget": "proof",
+    "BuilderProcess": "engine",
+    "Capsule": "capsule",
+    "Channel": "proof.signal",
     "Checkpoint": "checkpoint",
     "Conversion": "reports",
     "ConvertConfig": "verbs.config",
+    "Deviation": "proof",
     "EngineConfig": "engine",
     "Exported": "onnx_export",
+    "FileId": "engine.manifest",
+    "Flavor": "engine",
+    "FoldWarning": "folding",
     "Folding": "reports",
     "Half": "precision",
     "InputSpec": "onnx_export",
     "Inspection": "reports",
     "Int8": "precision",
+    "IntegerNormOutcome": "folding.integer_norms",
+    "KeptModule": "precision.half.search",
+    "Layer": "onnx_export",
     "Limits": "precision",
     "Manifest": "engine",
+    "NetworkLayer": "engine.manifest",
+    "NormOutcome": "folding",
+    "NormRecord": "checkpoint",
+    "Operators": "reports",
+    "OutputError": "precision.snr",
     "ParityReport": "proof",
     "Plan": "runtime.tensorrt_runtime",
+    "PlanTensor": "engine.manifest",
+    "Precision": "precision",
+    "Row": "proof",
+    "Sensitivity": "precision.int8.sensitivity",
     "ShapeRange": "engine",
     "SnrReport": "precision.snr_parity",
+    "TensorRTRuntime": "runtime",
+    "TradeOff": "precision.int8.sensitivity",
+    "WeightLoss": "precision.half.losses",
+    "WeightNormRecord": "checkpoint",
     "build": "verbs.build",
     "check": "verbs.parity",
     "convert": "verbs.convert",
@@ -74,6 +110,7 @@ _HOMES = {
     "export": "verbs.export",
     "fold": "verbs.fold",
     "inspect": "verbs.inspect",
+    "inspect_plan": "verbs.inspect",
     "load": "checkpoint",
     "parity": "verbs.parity",
     "prove": "verbs.prove",
@@ -82,32 +119,59 @@ _HOMES = {
 
 __all__ = [
     "Accuracy",
+    "Batch",
+    "BatchRange",
+    "Boundary",
+    "Budget",
+    "BuilderProcess",
+    "Capsule",
+    "Channel",
     "Checkpoint",
     "CheckpointError",
     "Conversion",
     "ConvertConfig",
+    "Deviation",
     "EngineConfig",
     "EngineError",
     "ExitCode",
     "ExportError",
     "Exported",
+    "FileId",
+    "Flavor",
     "FoldError",
+    "FoldWarning",
     "Folding",
     "Half",
     "InputSpec",
     "Inspection",
     "Int8",
+    "IntegerNormOutcome",
     "Judgement",
+    "KeptModule",
+    "Layer",
     "Limits",
     "Manifest",
     "MissingComponent",
+    "NetworkLayer",
     "NormExportError",
+    "NormOutcome",
+    "NormRecord",
+    "Operators",
+    "OutputError",
     "ParityReport",
     "Plan",
+    "PlanTensor",
+    "Precision",
+    "Row",
+    "Sensitivity",
     "ShapeRange",
     "SnrReport",
+    "TensorRTRuntime",
+    "TradeOff",
     "UsageError",
     "Verdict",
+    "WeightLoss",
+    "WeightNormRecord",
     "__version__",
     "build",
     "check",
@@ -116,6 +180,7 @@ __all__ = [
     "export",
     "fold",
     "inspect",
+    "inspect_plan",
     "load",
     "parity",
     "prove",
@@ -123,8 +188,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        with needing_torch():
-            return getattr(import_module(f"normexport.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker that saw it would take a misspelled name for Any
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            with needing_torch():
+                return getattr(import_module(f"normexport.{_HOMES[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from normexport.dtypes import of_onnx
 from normexport.engine.manifest import FileId
-from normexport.proof import Budget, Errors
+from normexport.proof import Budget, Deviation
 from normexport.proof.metrics import Float64s
 from normexport.runtime import Array
 
@@ -35,7 +35,7 @@ class Within:
 
     rms: float
     max_abs: float
-    baseline: Errors | None = None
+    baseline: Deviation | None = None
 
     @property
     def budget(self) -> Budget:

@@ -46,7 +46,7 @@ from normexport.io.json_files import (
 )
 from normexport.io.numpy_files import StoredArray, opened_arrays
 from normexport.onnx_export.inputs import DTYPES
-from normexport.proof import Errors
+from normexport.proof import Deviation
 from normexport.proof.metrics import Float64s
 from normexport.runtime import Array
 
@@ -220,11 +220,11 @@ def _decibels(value: Any, where: str) -> float:
     return found
 
 
-def _errors(value: Any, where: str) -> Errors:
+def _errors(value: Any, where: str) -> Deviation:
     fields = record(value, where)
     size, cosine = fields.get("size", count), fields.get("cosine", number)
     scale_rms, scale_max, rms, max_abs = (fields.get(name, amount) for name in _MEASURES)
-    found = Errors(size, scale_rms, scale_max, rms, max_abs, cosine)
+    found = Deviation(size, scale_rms, scale_max, rms, max_abs, cosine)
     fields.no_more()
     return found
 

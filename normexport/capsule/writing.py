@@ -17,7 +17,7 @@ from normexport.capsule.content import FORMAT, Capsule, Reference, Rule, Run, Si
 from normexport.errors import UsageError
 from normexport.io.atomic import replacing
 from normexport.io.json_files import MOST_BYTES
-from normexport.proof import Errors
+from normexport.proof import Deviation
 from normexport.runtime import Array
 
 #: The name of the JSON text among the arrays.
@@ -111,7 +111,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
     return {"rule": "budget", "rms": rule.rms, "max_abs": most, "baseline": _errors(rule.baseline)}
 
 
-def _errors(errors: Errors | None) -> dict[str, Any] | None:
+def _errors(errors: Deviation | None) -> dict[str, Any] | None:
     if errors is None:
         return None
     return {"size": errors.size, "scale_rms": errors.scale_rms, "scale_max": errors.scale_max,

@@ -1,6 +1,6 @@
 """ONNX -> TensorRT plan, on machines without a GPU too.
 
-What builds and what reads manifests is loaded on first use: whoever starts a `Child` ahead need not wait for it.
+What builds and what reads manifests is loaded on first use: whoever starts a `BuilderProcess` ahead need not wait.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from normexport.dtypes import PRECISIONS
-from normexport.engine.builder_process import Child
+from normexport.engine.builder_process import BuilderProcess
 from normexport.engine.config import EngineConfig
 from normexport.engine.flavor import FLAVORS, RTX, Flavor, flavor, is_installed
 from normexport.engine.shapes import ShapeRange, parse_shapes
@@ -22,7 +22,7 @@ __all__ = [
     "FLAVORS",
     "PRECISIONS",
     "RTX",
-    "Child",
+    "BuilderProcess",
     "EngineConfig",
     "Flavor",
     "Manifest",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from normexport import plugins
 from normexport._version import __version__
-from normexport.engine.builder_process import Child
+from normexport.engine.builder_process import BuilderProcess
 from normexport.engine.config import EngineConfig, OnStage, check_options
 from normexport.engine.flavor import CURRENT, Flavor, check_targets, flavor, require
 from normexport.engine.manifest import FileId, Manifest, manifest_path, manifest_text
@@ -43,7 +43,7 @@ def build_engine(
     output: str | Path,
     config: EngineConfig = _DEFAULT,
     on_stage: OnStage | None = None,
-    ahead: Child | None = None,
+    ahead: BuilderProcess | None = None,
 ) -> Manifest:
     """Build the plan of an ONNX file; writes `output` and `output`.json.
 
@@ -61,7 +61,7 @@ def build_engine(
     library = _plugin_library(config)
     _check_outputs(source, output, library, config)
     build = _Build(source, config, targets, library, on_stage or (lambda stage: None))
-    with ahead if ahead is not None and ahead.flavor == which else Child(which) as child:
+    with ahead if ahead is not None and ahead.flavor == which else BuilderProcess(which) as child:
         try:
             cache = () if config.timing_cache is None else (Path(config.timing_cache),)
             with replacing_all(*cache, manifest_path(output), output) as (*timings, beside, plan):
@@ -111,7 +111,7 @@ class _Build:
         self._seconds: dict[str, float] = {}
         self._timings: Path | None = None
 
-    def run(self, child: Child, plan: Path, name: str, timings: Path | None = None) -> Manifest:
+    def run(self, child: BuilderProcess, plan: Path, name: str, timings: Path | None = None) -> Manifest:
         """Build into the file `plan`, which will be called `name`; measured tactics go to the file `timings`."""
         self._timings = timings
         with scratch() as folder:
@@ -124,7 +124,7 @@ class _Build:
             **known,
         )
 
-    def _begin(self, child: Child, plan: Path, copy: Path) -> dict[str, Any]:
+    def _begin(self, child: BuilderProcess, plan: Path, copy: Path) -> dict[str, Any]:
         """Let the child build; meanwhile prove what it builds, and gather what the manifest says of it.
 
         `copy` is where the prepared model goes, if it has to be prepared. All models are gone from memory on return.
@@ -170,7 +170,9 @@ class _Build:
             **described(network, parsed.graph, shapes),
         }
 
-    def _start(self, child: Child, network: dict[str, Any], plan: Path, embed: Sequence[str]) -> tuple[Profile, ...]:
+    def _start(
+        self, child: BuilderProcess, network: dict[str, Any], plan: Path, embed: Sequence[str]
+    ) -> tuple[Profile, ...]:
         shapes = profiles(network["inputs"], self._config.shapes)
         child.start(_request(plan, self._timings, self._config, self._targets, shapes, embed))
         return shapes

@@ -38,7 +38,7 @@ _NO_GPU = (*_NO_DRIVER, "CHECK(status == CUDA_SUCCESS)")
 _MEMORY = {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=4294967296"}
 
 
-class Child:
+class BuilderProcess:
     """A context manager around one builder process.
 
     The process starts as this object is made, and loads the vendor's library at once, while the caller prepares its
@@ -61,7 +61,7 @@ class Child:
         os.close(writing)
         self._messages = os.fdopen(reading)
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> BuilderProcess:
         return self
 
     def __exit__(

@@ -57,7 +57,7 @@ class FileId:
 
 
 @dataclass(frozen=True)
-class Tensor:
+class PlanTensor:
     """An input or output of the engine; -1 is a dynamic size. The three shapes are an input's profile."""
 
     name: str
@@ -101,8 +101,8 @@ class Manifest:
     flavor: str
     flavor_version: str
     targets: tuple[str, ...]
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[PlanTensor, ...]
+    outputs: tuple[PlanTensor, ...]
     precision: Mapping[str, int]
     plugins: tuple[tuple[str, str, str], ...]
     bodies: tuple[str, ...]
@@ -206,11 +206,11 @@ def file_of(value: Any, where: str) -> FileId:
     return found
 
 
-def _tensor(value: Any, where: str) -> Tensor:
+def _tensor(value: Any, where: str) -> PlanTensor:
     fields = record(value, where)
     shape = fields.get("shape", many(dimension))
     ends = [fields.get(name, optional(many(count))) for name in ("smallest", "expected", "largest")]
-    found = Tensor(fields.get("name", text), fields.get("dtype", word), shape, *ends)
+    found = PlanTensor(fields.get("name", text), fields.get("dtype", word), shape, *ends)
     fields.no_more()
     profile = [sizes for sizes in ends if sizes is not None]
     fits = all(len(sizes) == len(shape) for sizes in profile) and len(profile) in (0, 3)

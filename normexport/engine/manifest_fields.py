@@ -10,7 +10,7 @@ import onnx
 
 from normexport.dtypes import of_tensorrt
 from normexport.engine import verify
-from normexport.engine.manifest import NetworkLayer, Tensor
+from normexport.engine.manifest import NetworkLayer, PlanTensor
 from normexport.engine.shapes import Profile
 from normexport.graphs.node_metadata import path_in
 
@@ -34,11 +34,11 @@ def _metadata(node: onnx.NodeProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in node.metadata_props}
 
 
-def _tensor(tensor: Mapping[str, Any], profile: Profile | None) -> Tensor:
+def _tensor(tensor: Mapping[str, Any], profile: Profile | None) -> PlanTensor:
     known = tensor["name"], of_tensorrt(tensor["dtype"]), tuple(tensor["shape"])
     if profile is None:
-        return Tensor(*known)
-    return Tensor(*known, profile.smallest, profile.expected, profile.largest)
+        return PlanTensor(*known)
+    return PlanTensor(*known, profile.smallest, profile.expected, profile.largest)
 
 
 def _layer(layer: Mapping[str, Any], modules: Mapping[str, str]) -> NetworkLayer:

@@ -29,7 +29,7 @@ from normexport.norms.bodies import drop_unused_functions
 
 
 @dataclass(frozen=True)
-class Absorbed:
+class IntegerNormOutcome:
     """What became of one live norm: `reason` is "" where it is an integer operator now, else why it is not."""
 
     node: str
@@ -45,7 +45,7 @@ class _Linear:
     zero: float
 
 
-def absorb_norms(model: ir.Model) -> tuple[ir.Model, tuple[Absorbed, ...]]:
+def absorb_norms(model: ir.Model) -> tuple[ir.Model, tuple[IntegerNormOutcome, ...]]:
     """A model whose live norms between quantised tensors are integer operators, without bodies; `model` stays.
 
     Returns the model and one outcome per live norm, in graph order.
@@ -59,7 +59,7 @@ def absorb_norms(model: ir.Model) -> tuple[ir.Model, tuple[Absorbed, ...]]:
             _absorb(node, work)
         except Refuse as refusal:
             reason = refusal.reason
-        outcomes.append(Absorbed(name_of(node), module_path(node), reason))
+        outcomes.append(IntegerNormOutcome(name_of(node), module_path(node), reason))
     drop_unused_functions(copy)
     if any(not outcome.reason for outcome in outcomes):
         copy.graph.opset_imports[DOMAIN] = VERSION

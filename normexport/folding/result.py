@@ -17,9 +17,10 @@ Fate = Literal["folded", "lowered", "live"]
 class FoldConfig:
     """How to fold.
 
-    precision: "float16" where the folded file will later be cast to float16: constants that would overflow
-        there are warned about, by channel. Constants are always checked against their own type as well, and a
-        fold that would overflow that is refused. "" checks nothing more.
+    Attributes:
+        precision: "float16" where the folded file will later be cast to float16: constants that would overflow
+            there are warned about, by channel. Constants are always checked against their own type as well, and a
+            fold that would overflow that is refused. "" checks nothing more.
 
     Raises:
         UsageError: `precision` is not the name of a floating-point type.
@@ -37,15 +38,16 @@ class FoldConfig:
 class NormOutcome:
     """What became of one norm.
 
-    node: name of the norm's node, of the first node of a raw chain, or of a BoundedWeightNorm.
-    path: module path, "" where the file keeps none.
-    kind: "l1", "linf", ..., "batchnorm", "chain"; "weight" for a BoundedWeightNorm.
-    fate: "folded": nothing of it is left. "lowered": it is (or was already) the cheapest thing that can
-        stand there: one Mul and Add, or the one BatchNormalization it arrived as. "live": left exactly as it
-        was, because its statistics are not constants (or are not numbers).
-    rule: name of the rule's file: "producer", "consumer", "pool", "concat", "add", "lower", ...; "" if live.
-    into: names of the nodes that took the norm in.
-    reason: in words: where it went, or why it could not go.
+    Attributes:
+        node: name of the norm's node, of the first node of a raw chain, or of a BoundedWeightNorm.
+        path: module path, "" where the file keeps none.
+        kind: "l1", "linf", ..., "batchnorm", "chain"; "weight" for a BoundedWeightNorm.
+        fate: "folded": nothing of it is left. "lowered": it is (or was already) the cheapest thing that can
+            stand there: one Mul and Add, or the one BatchNormalization it arrived as. "live": left exactly as it
+            was, because its statistics are not constants (or are not numbers).
+        rule: name of the rule's file: "producer", "consumer", "pool", "concat", "add", "lower", ...; "" if live.
+        into: names of the nodes that took the norm in.
+        reason: in words: where it went, or why it could not go.
     """
 
     node: str
@@ -61,9 +63,10 @@ class NormOutcome:
 class FoldWarning:
     """Something to know about one norm, by channel.
 
-    code: "dead_channel" (the channel ignores its input), "not_finite" (a running scale of zero, NaN),
-        "overflow" (a folded constant does not fit its type, so that fold was refused) or
-        "overflow_later" (it would not fit `FoldConfig.precision`).
+    Attributes:
+        code: "dead_channel" (the channel ignores its input), "not_finite" (a running scale of zero, NaN),
+            "overflow" (a folded constant does not fit its type, so that fold was refused) or
+            "overflow_later" (it would not fit `FoldConfig.precision`).
     """
 
     code: str

@@ -8,10 +8,10 @@ from typing import Any
 
 import onnx_ir as ir
 
-from normexport.folding.integer_norms import Absorbed
+from normexport.folding.integer_norms import IntegerNormOutcome
 from normexport.precision.accuracy import Accuracy, Labelled, Labels
-from normexport.precision.half.search import Kept, WeightLoss
-from normexport.precision.int8.sensitivity import Sensitivity, Step
+from normexport.precision.half.search import KeptModule, WeightLoss
+from normexport.precision.int8.sensitivity import Sensitivity, TradeOff
 from normexport.proof import ParityReport
 from normexport.runtime import Array
 from normexport.verdicts import Judgement, passed
@@ -39,13 +39,13 @@ class Precision:
     """
 
     dtype: str
-    kept: tuple[Kept, ...] = ()
+    kept: tuple[KeptModule, ...] = ()
     losses: tuple[WeightLoss, ...] = ()
     integer_nodes: int = 0
-    norms: tuple[Absorbed, ...] = ()
+    norms: tuple[IntegerNormOutcome, ...] = ()
     accuracy: Accuracy | None = None
     sensitivity: tuple[Sensitivity, ...] = ()
-    curve: tuple[Step, ...] = ()
+    curve: tuple[TradeOff, ...] = ()
     calibration: Mapping[str, Any] | None = None
     judgement: Judgement = field(default_factory=passed)
     notes: tuple[str, ...] = ()

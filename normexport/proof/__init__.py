@@ -5,7 +5,7 @@ from normexport.proof.inputs.batches import Batch, load_arrays, shapes_in, stand
 from normexport.proof.inputs.declared import declared_by_file, input_specs
 from normexport.proof.inputs.ladder import Tried, choose_batches
 from normexport.proof.judge import check_model, common_values, compare
-from normexport.proof.metrics import Errors, fault, measure
+from normexport.proof.metrics import Deviation, fault, measure
 from normexport.proof.room import require_room
 from normexport.proof.tolerance import FACTOR, FLOOR, Budget, budget
 from normexport.proof.torch_candidate import check_torch
@@ -16,7 +16,7 @@ __all__ = [
     "FLOOR",
     "Batch",
     "Budget",
-    "Errors",
+    "Deviation",
     "ParityReport",
     "Row",
     "Tried",

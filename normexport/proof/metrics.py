@@ -23,7 +23,7 @@ _SPECIAL: tuple[tuple[str, Callable[[Any], Any]], ...] = (
 
 
 @dataclass(frozen=True)
-class Errors:
+class Deviation:
     """Distance of a tensor v from its reference r, over the elements that are finite in r.
 
     Attributes:
@@ -77,8 +77,8 @@ def fault(reference: Array, value: Array) -> str | None:
     return None
 
 
-def measure(reference: Array, value: Array) -> Errors:
-    """Errors of `value`; both must have passed `fault`. Computed in float64."""
+def measure(reference: Array, value: Array) -> Deviation:
+    """How far `value` is off; both must have passed `fault`. Computed in float64."""
     if not _floating(reference):
         return _measure_exact(reference, value)
     sums = _Sums()
@@ -113,9 +113,9 @@ class _Sums:
         self.rv += float(np.einsum("i,i->", r, v))
         self.dd += float(np.einsum("i,i->", d, d))
 
-    def errors(self, agreement: float | None) -> Errors:
+    def errors(self, agreement: float | None) -> Deviation:
         size = max(self.size, 1)
-        return Errors(
+        return Deviation(
             self.size,
             math.sqrt(self.rr / size),
             self.scale_max,
@@ -126,10 +126,10 @@ class _Sums:
         )
 
 
-def _measure_exact(reference: Array, value: Array) -> Errors:
+def _measure_exact(reference: Array, value: Array) -> Deviation:
     r, v = _float64(reference).reshape(-1), _float64(value).reshape(-1)
     if r.size == 0:
-        return Errors(0, 0.0, 0.0, 0.0, 0.0, 1.0, floating=False)
+        return Deviation(0, 0.0, 0.0, 0.0, 0.0, 1.0, floating=False)
     sums = _Sums()
     sums.add(r, v)
     differs = float(np.count_nonzero(v != r)) / r.size

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from normexport.onnx_export import Layer
 from normexport.proof.inputs.batches import Batch
-from normexport.proof.metrics import Errors, fault, measure
+from normexport.proof.metrics import Deviation, fault, measure
 from normexport.proof.signal import Channel, ChannelMeter, SignalMeter
 from normexport.proof.tolerance import budget, channel_budget, unstable
 from normexport.proof.verdict import Row
@@ -29,8 +29,8 @@ CLOSE = 0.01  # of `unstable`: 1e-4 of the output in float32
 class Pair:
     """Candidate and baseline measured on one tensor; a side that can't be measured is None, with its fault."""
 
-    candidate: Errors | None
-    baseline: Errors | None
+    candidate: Deviation | None
+    baseline: Deviation | None
     fault: str | None = None
     baseline_fault: str | None = None
 
@@ -183,8 +183,8 @@ def channel_row(name: str, channels: Sequence[Channel], precision: str) -> Itera
     excess = _excess(worst, scale, precision)
     if excess <= 1:
         return
-    errors = Errors(worst.size, worst.scale, worst.scale, worst.candidate, 0.0, 1.0)
-    own = Errors(worst.size, worst.scale, worst.scale, worst.baseline, 0.0, 1.0)
+    errors = Deviation(worst.size, worst.scale, worst.scale, worst.candidate, 0.0, 1.0)
+    own = Deviation(worst.size, worst.scale, worst.scale, worst.baseline, 0.0, 1.0)
     allowed = channel_budget(worst.size, worst.scale, scale, worst.baseline, precision)
     yield Row(name, "", "", f"all inputs, {worst.index} of axis {worst.axis}", None, errors, own, allowed, excess)
 

@@ -45,7 +45,7 @@ import math
 from dataclasses import dataclass
 
 from normexport.dtypes import FLOATS
-from normexport.proof.metrics import Errors
+from normexport.proof.metrics import Deviation
 
 FACTOR = 6.0
 FLOOR = 8.0
@@ -70,12 +70,12 @@ class Budget:
     rms: float
     max_abs: float
 
-    def excess(self, errors: Errors) -> float:
+    def excess(self, errors: Deviation) -> float:
         """How far `errors` use the budget: at most 1 is good, NaN and infinity never are."""
         return max(_share(errors.rms, self.rms), _share(errors.max_abs, self.max_abs))
 
 
-def budget(tensor: Errors, rms: float, max_abs: float, samples: int, precision: str) -> Budget:
+def budget(tensor: Deviation, rms: float, max_abs: float, samples: int, precision: str) -> Budget:
     """The budget of a tensor.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from normexport.proof.inputs.batches import Batch
-from normexport.proof.metrics import Errors
+from normexport.proof.metrics import Deviation
 from normexport.proof.signal import Channel
 from normexport.proof.tolerance import Budget
 from normexport.verdicts import Judgement, failed, inconclusive, passed, together
@@ -33,8 +33,8 @@ class Row:
     type: str
     batch: str
     fault: str | None
-    candidate: Errors | None
-    baseline: Errors | None
+    candidate: Deviation | None
+    baseline: Deviation | None
     budget: Budget | None
     excess: float
     doubt: str | None = None
@@ -148,7 +148,7 @@ class ParityReport:
         }
 
 
-def _errors(errors: Errors | None) -> dict[str, object] | None:
+def _errors(errors: Deviation | None) -> dict[str, object] | None:
     if errors is None:
         return None
     return {

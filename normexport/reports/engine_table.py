@@ -15,7 +15,7 @@ from normexport.text import one_line
 
 if TYPE_CHECKING:
     from normexport.engine import Manifest
-    from normexport.engine.manifest import Tensor
+    from normexport.engine.manifest import PlanTensor
 
 
 def show_engine(console: Console, plan: Path, manifest: Manifest, *, every_layer: bool = False) -> None:
@@ -75,12 +75,12 @@ def show_run(console: Console, output: Path, shapes: Mapping[str, tuple[int, ...
     console.print(words, soft_wrap=True)
 
 
-def _tensor(tensor: Tensor) -> str:
+def _tensor(tensor: PlanTensor) -> str:
     sizes = "x".join("?" if each < 0 else str(each) for each in tensor.shape) or "scalar"
     return f"{tensor.name} {sizes} {tensor.dtype}"
 
 
-def _profile(tensor: Tensor) -> str:
+def _profile(tensor: PlanTensor) -> str:
     if tensor.smallest is None or tensor.smallest == tensor.largest:
         return ""
     shapes = (tensor.smallest, tensor.expected, tensor.largest)

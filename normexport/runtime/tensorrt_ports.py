@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from normexport.dtypes import FLOAT32, HALVES, of_tensorrt
-from normexport.engine.manifest import Manifest, Tensor
+from normexport.engine.manifest import Manifest, PlanTensor
 from normexport.errors import EngineError, UsageError
 
 #: Types that a tensor of PyTorch can hold.
@@ -21,8 +21,8 @@ _DTYPES = (FLOAT32.name, *HALVES, "int64", "int32", "int8", "uint8", "bool")
 class Ports:
     """Inputs, with the ends of the engine's profile, and outputs; each in the engine's order."""
 
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[PlanTensor, ...]
+    outputs: tuple[PlanTensor, ...]
 
 
 def ports_of(trt: Any, engine: Any) -> Ports:
@@ -61,7 +61,7 @@ def check_manifest(ports: Ports, manifest: Manifest, place: str) -> None:
             raise _contradiction(place, f"has no {kind} {next(iter(by_name))}, which its manifest names")
 
 
-def _tensor(trt: Any, engine: Any, name: str, *, is_input: bool) -> Tensor:
+def _tensor(trt: Any, engine: Any, name: str, *, is_input: bool) -> PlanTensor:
     dtype = of_tensorrt(engine.get_tensor_dtype(name).name.lower())
     if dtype not in _DTYPES:
         raise EngineError(f"tensor {name}", f"is of the type {dtype}, which PyTorch has not", "cast it in the model")
@@ -71,11 +71,11 @@ def _tensor(trt: Any, engine: Any, name: str, *, is_input: bool) -> Tensor:
         raise EngineError(f"tensor {name}", "is laid out in vectors of channels", "build the plan with normexport")
     shape = tuple(engine.get_tensor_shape(name))
     if not is_input:
-        return Tensor(name, dtype, shape)
-    return Tensor(name, dtype, shape, *(tuple(sizes) for sizes in engine.get_tensor_profile_shape(name, 0)))
+        return PlanTensor(name, dtype, shape)
+    return PlanTensor(name, dtype, shape, *(tuple(sizes) for sizes in engine.get_tensor_profile_shape(name, 0)))
 
 
-def _agree(tensor: Tensor, told: Tensor) -> bool:
+def _agree(tensor: PlanTensor, told: PlanTensor) -> bool:
     """Whether type, shape and profile are the same. An open size goes with any: a profile of one size may close it."""
     same_shape = len(tensor.shape) == len(told.shape) and all(
         a == b or -1 in (a, b) for a, b in zip(tensor.shape, told.shape, strict=True)
@@ -85,7 +85,7 @@ def _agree(tensor: Tensor, told: Tensor) -> bool:
     return tensor.dtype == told.dtype and same_shape and same_profile
 
 
-def _words(tensor: Tensor) -> str:
+def _words(tensor: PlanTensor) -> str:
     profile = f", {tensor.smallest} to {tensor.largest}" if tensor.smallest is not None else ""
     return f"{tensor.dtype} {tensor.shape}{profile}"
 

@@ -14,13 +14,20 @@ from normexport.io.overwriting import check_outputs
 from normexport.runtime.tensorrt_runtime import Plan
 
 
-def run(plan: Plan, inputs: Path, output: Path) -> dict[str, tuple[int, ...]]:
+def run(plan: Plan | str | Path, inputs: str | Path, output: str | Path) -> dict[str, tuple[int, ...]]:
     """Run a plan on the arrays of an .npz file, write its outputs to another; returns their shapes by name.
+
+    Args:
+        plan: a plan, or the path of one that holds no code for the host.
+        inputs: .npz of arrays by input name.
+        output: the .npz to write.
 
     Raises:
         UsageError: the arrays are not what the plan reads, or the output can't be written.
         MissingComponent, EngineError: see `TensorRTRuntime`.
     """
+    plan = plan if isinstance(plan, Plan) else Plan(Path(plan))
+    inputs, output = Path(inputs), Path(output)
     given = [(plan.path, "the plan"), (manifest_path(plan.path), "the plan's manifest"), (inputs, "the inputs")]
     if plan.plugin_library is not None:
         given.append((plan.plugin_library, "the plugin library"))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from normexport.engine import manifest_path
-from normexport.engine.manifest import FileId, Manifest, Tensor, manifest_text
+from normexport.engine.manifest import FileId, Manifest, PlanTensor, manifest_text
 from normexport.errors import ExitCode
 
 ROOT = Path(__file__).parents[2]
@@ -62,8 +62,8 @@ def test_a_plan_needs_what_it_runs_on(sealed, tmp_path, prove):
     plan = tmp_path / "m.plan"
     plan.write_bytes(b"a plan")
     x, y = (
-        Tensor("x", "float32", (-1, 3, 8, 8), (1, 3, 8, 8), (2, 3, 8, 8), (8, 3, 8, 8)),
-        Tensor("y", "float32", (-1, 5)),
+        PlanTensor("x", "float32", (-1, 3, 8, 8), (1, 3, 8, 8), (2, 3, 8, 8), (8, 3, 8, 8)),
+        PlanTensor("y", "float32", (-1, 5)),
     )
     manifest = Manifest(
         plan=FileId.of(plan), onnx=FileId.of(sealed.model), plugin=None, embedded=False, host_code=False,

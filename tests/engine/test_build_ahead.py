@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from normexport.engine import RTX, Child, EngineConfig, build_engine
+from normexport.engine import RTX, BuilderProcess, EngineConfig, build_engine
 from normexport.errors import ExitCode
 from tests.cli.conftest import command, environment
 from tests.engine import networks
@@ -37,14 +37,14 @@ def processes_in(folder: Path) -> list[str]:
 
 
 def test_a_process_that_was_started_ahead_is_the_one_that_builds(model, tmp_path, monkeypatch):
-    ahead = Child(RTX)
+    ahead = BuilderProcess(RTX)
     monkeypatch.setattr(subprocess, "Popen", None)  # no other can be started
     manifest = build_engine(model, tmp_path / "model.plan", FAST, ahead=ahead)
     assert manifest.plan.bytes == (tmp_path / "model.plan").stat().st_size
 
 
 def test_a_process_of_another_flavour_is_left_aside(model, tmp_path):
-    with Child(dataclasses.replace(RTX, name="other", module="json")) as ahead:
+    with BuilderProcess(dataclasses.replace(RTX, name="other", module="json")) as ahead:
         assert build_engine(model, tmp_path / "model.plan", FAST, ahead=ahead).flavor == "tensorrt-rtx"
 
 

@@ -13,7 +13,7 @@ from normexport.engine.manifest import (
     FileId,
     Manifest,
     NetworkLayer,
-    Tensor,
+    PlanTensor,
     manifest_path,
     manifest_text,
     read_manifest,
@@ -33,8 +33,8 @@ MANIFEST = Manifest(
     flavor="tensorrt-rtx",
     flavor_version="1.7.1.9",
     targets=("sm89", "sm120"),
-    inputs=(Tensor("x", "float32", (-1, 3), (1, 3), (4, 3), (16, 3)),),
-    outputs=(Tensor("y", "float16", ()),),
+    inputs=(PlanTensor("x", "float32", (-1, 3), (1, 3), (4, 3), (16, 3)),),
+    outputs=(PlanTensor("y", "float16", ()),),
     precision={"float16": 3},
     plugins=(("n", "L1BatchNorm", "bn1"),),
     bodies=("TopKBatchNorm",),
@@ -131,15 +131,15 @@ def test_mutated_manifests_are_read_or_refused(tmp_path):
 
 
 def test_what_a_plan_reads_is_told_or_refused():
-    odd = replace(MANIFEST, inputs=(Tensor("x", "__class__", (-1, 3)),))
+    odd = replace(MANIFEST, inputs=(PlanTensor("x", "__class__", (-1, 3)),))
     with pytest.raises(UsageError, match="input x: is of the unknown type __class__"):
         plan_inputs(odd)
-    without_axes = replace(MANIFEST, inputs=(Tensor("x", "float32", ()), *MANIFEST.inputs))
+    without_axes = replace(MANIFEST, inputs=(PlanTensor("x", "float32", ()), *MANIFEST.inputs))
     assert batch_sizes(without_axes) == (1, 2, 7, 16)
     assert batch_sizes(replace(MANIFEST, inputs=())) == (1,)
 
 
 def test_a_declared_size_is_no_reason_to_fill_the_memory():
-    (spec,) = plan_inputs(replace(MANIFEST, inputs=(Tensor("x", "float32", (-1, 10**12)),)))
+    (spec,) = plan_inputs(replace(MANIFEST, inputs=(PlanTensor("x", "float32", (-1, 10**12)),)))
     with pytest.raises(UsageError, match="are the most for a random batch"):
         standard_batches([spec])

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from normexport.checkpoint.records import NormRecord, WeightNormRecord
 from normexport.folding import FoldWarning, NormOutcome
 from normexport.onnx_export import InputSpec
-from normexport.proof.metrics import Errors
+from normexport.proof.metrics import Deviation
 from normexport.proof.tolerance import Budget
 from normexport.proof.verdict import ParityReport, Row
 
@@ -16,9 +16,9 @@ DEEP = "backbone.bottom_up.stages.3.blocks.11.downsample.norm_after_projection"
 PADDED = "Conv 'stem.conv2' pads its input with zeros: at the border the norm's shift B would be missing"
 
 
-def errors(size: float) -> Errors:
+def errors(size: float) -> Deviation:
     """Errors of `size` on a tensor of scale 1."""
-    return Errors(size=640, scale_rms=1.0, scale_max=4.0, rms=size / 4, max_abs=size, cosine=1.0)
+    return Deviation(size=640, scale_rms=1.0, scale_max=4.0, rms=size / 4, max_abs=size, cosine=1.0)
 
 
 def judged(tensor: str, batch: str, excess: float, path: str = "", type: str = "", fault: str | None = None) -> Row:

@@ -15,7 +15,7 @@ import torch
 
 from normexport import capsule
 from normexport.capsule.candidates import RuntimeCandidate
-from normexport.engine.manifest import FileId, Manifest, Tensor, manifest_path, manifest_text
+from normexport.engine.manifest import FileId, Manifest, PlanTensor, manifest_path, manifest_text
 from normexport.errors import EngineError, UsageError
 from normexport.runtime import TensorRTRuntime, tensorrt_runtime
 from normexport.runtime.tensorrt_debug import array_at
@@ -151,7 +151,7 @@ def opened(tmp_path, monkeypatch):
     def opened(dtype="float32", content=b"a plan", says=None, trust=None, library=None, device=on_cpu, **changes):
         plan = tmp_path / "m.plan"
         plan.write_bytes(content)
-        ends = Tensor("x", dtype, (-1, 3), (1, 3), (4, 3), (16, 3)), Tensor("y", dtype, (-1, 3))
+        ends = PlanTensor("x", dtype, (-1, 3), (1, 3), (4, 3), (16, 3)), PlanTensor("y", dtype, (-1, 3))
         known = FileId.of(plan)
         fields = {
             "flavor": "tensorrt-rtx",

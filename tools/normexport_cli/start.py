@@ -40,9 +40,9 @@ def _builder(words: Sequence[str]) -> AbstractContextManager[Any]:
     """For `build`, the process that builds: it loads TensorRT while typer is loaded here, and each takes 0.1 s."""
     if words[:1] != ["build"]:
         return nullcontext()
-    from normexport.engine import RTX, Child, is_installed
+    from normexport.engine import RTX, BuilderProcess, is_installed
 
     try:
-        return Child(RTX) if is_installed(RTX) else nullcontext()
+        return BuilderProcess(RTX) if is_installed(RTX) else nullcontext()
     except (OSError, UsageError):  # the build meets it again, and says what it is
         return nullcontext()

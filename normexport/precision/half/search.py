@@ -30,13 +30,13 @@ from normexport.precision.half.rounding import rounding_in_float32
 from normexport.precision.half.types import halved_values, nodes_in_half, opset_for, refuse_subgraphs
 from normexport.runtime import Array, Feeds, OnnxRuntime
 
-__all__ = ["Halved", "Judge", "Kept", "WeightLoss", "group_of", "halve", "matches", "weight_losses"]
+__all__ = ["Halved", "Judge", "KeptModule", "WeightLoss", "group_of", "halve", "matches", "weight_losses"]
 
 MARGIN = 2.0  # a tensor that comes within this factor of the largest number is kept: other inputs may be larger
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptModule:
     """A module (or a node of no module) computed in float32, and why."""
 
     path: str
@@ -56,7 +56,7 @@ class Halved:
     """
 
     model: ir.Model
-    kept: tuple[Kept, ...]
+    kept: tuple[KeptModule, ...]
     losses: tuple[WeightLoss, ...]
     halved: frozenset[str] = frozenset()
     stand_ins: frozenset[str] = frozenset()
@@ -115,7 +115,7 @@ def _halved(masks: Masks, config: Half, kept: Mapping[str, str], losses: tuple[W
     model = masks.model
     half = HalfConfig(config.dtype, config.io_dtype == config.dtype, lambda node: group_of(node) in kept)
     order = list(dict.fromkeys(group_of(node) for node in model.graph))
-    listing = tuple(Kept(path, kept[path]) for path in order if path in kept)
+    listing = tuple(KeptModule(path, kept[path]) for path in order if path in kept)
     halved = halved_values(model, half)
     return Halved(to_half(model, half), listing, losses, halved, masks.stand_ins, masks.notes)
 

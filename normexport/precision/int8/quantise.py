@@ -25,7 +25,7 @@ import onnx_ir as ir
 
 from normexport import norms
 from normexport.errors import FoldError
-from normexport.folding.integer_norms import Absorbed, absorb_norms
+from normexport.folding.integer_norms import IntegerNormOutcome, absorb_norms
 from normexport.graphs.nodes import drop_unread_initializers, label, op, optional
 from normexport.norms.bodies import attach_bodies
 from normexport.precision.half.search import group_of
@@ -42,7 +42,7 @@ class Quantized:
     """The QDQ model, bodies attached; what became of its live norms; modules left in float32."""
 
     model: ir.Model
-    norms: tuple[Absorbed, ...]
+    norms: tuple[IntegerNormOutcome, ...]
     excluded: tuple[str, ...]
 
 

@@ -12,7 +12,7 @@ from normexport.onnx_export import InputSpec
 from normexport.precision.accuracy import Accuracy, Labelled, Labels, check_labels, evaluate, labelled_output
 from normexport.precision.collected import Collected, Data, collect
 from normexport.precision.config import Int8, Limits
-from normexport.precision.half.search import Kept, group_of, matches
+from normexport.precision.half.search import KeptModule, group_of, matches
 from normexport.precision.int8.calibration import Calibration, calibrate, read_calibration
 from normexport.precision.int8.held_out import Parted, part_arrays, part_stream, watched, without_known
 from normexport.precision.int8.pairs import is_quantized
@@ -58,7 +58,7 @@ def lower_to_int8(
     accuracy = measured(result.model)
     reasons = {path: f"asked for by {pattern}" for path, pattern in kept.items()}
     listing = tuple(
-        Kept(path, reasons.get(path, "left out so that the limit holds"))
+        KeptModule(path, reasons.get(path, "left out so that the limit holds"))
         for path in modules_of(model)
         if path in result.excluded
     )

@@ -26,7 +26,7 @@ class Sensitivity:
 
 
 @dataclass(frozen=True)
-class Step:
+class TradeOff:
     """A point of the trade-off: modules left in float32 so far; what that gives.
 
     SNR in dB of the worst output and accuracy drop in percentage points (None without labels) against float32;
@@ -60,7 +60,7 @@ def rescue(
     *,
     symmetric: bool = False,
     exclude: Sequence[str] = (),
-) -> tuple[Quantized, tuple[Step, ...]]:
+) -> tuple[Quantized, tuple[TradeOff, ...]]:
     """The int8 model that is good enough with the fewest modules excluded, worst first, and the way there.
 
     Modules are taken in the order of their SNR alone: the first four one by one, then half as many again at each step,
@@ -71,14 +71,14 @@ def rescue(
         data: a few samples on which modules are ranked and models are timed.
         exclude: modules left out from the start.
     """
-    steps: dict[int, Step] = {}
+    steps: dict[int, TradeOff] = {}
     order: list[str] = []
 
     def tried(count: int) -> tuple[Quantized, bool]:
         excluded = [*exclude, *order[:count]]
         quantised = quantize(model, ranges, symmetric=symmetric, exclude=excluded)
         snr, drop, good = judge(quantised.model)
-        steps[count] = Step(tuple(excluded), snr, drop, latency_ms(quantised.model, _first(data)))
+        steps[count] = TradeOff(tuple(excluded), snr, drop, latency_ms(quantised.model, _first(data)))
         return quantised, good
 
     best, holds = tried(0)

@@ -1,0 +1,126 @@
+"""A program as a user writes it, with every name of the library's face; it is type-checked and never run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typing_extensions import assert_type
+
+import normexport
+from normexport import capsule as capsules
+from normexport import nn
+
+print(normexport.__version__)
+
+
+def show_checkpoint(checkpoint: normexport.Checkpoint) -> None:
+    norms: tuple[normexport.NormRecord, ...] = checkpoint.norms
+    weights: tuple[normexport.WeightNormRecord, ...] = checkpoint.weight_norms
+    print(*(norm.path for norm in norms), *(weight.path for weight in weights))
+
+
+def show_report(report: normexport.ParityReport) -> str:
+    def size(deviation: normexport.Deviation | None, budget: normexport.Budget | None) -> float:
+        return 0.0 if deviation is None or budget is None else deviation.rms / budget.rms
+
+    rows: tuple[normexport.Row, ...] = report.outputs
+    batches: tuple[normexport.Batch, ...] = report.batches
+    worst: list[normexport.Channel] = [channel for channels in report.channels.values() for channel in channels]
+    print(len(batches), *(size(row.candidate, row.budget) for row in rows), *(channel.index for channel in worst))
+    judgement: normexport.Judgement = report.judgement
+    return "good" if judgement.verdict is normexport.Verdict.PASSED else "; ".join(judgement.reasons)
+
+
+def show_snr(report: normexport.SnrReport) -> None:
+    errors: tuple[normexport.OutputError, ...] = report.outputs
+    layers: tuple[normexport.Boundary, ...] = report.layers
+    print(report.passed, [error.snr_db for error in errors], [layer.path for layer in layers])
+
+
+def show_precision(precision: normexport.Precision) -> None:
+    kept: tuple[normexport.KeptModule, ...] = precision.kept
+    losses: tuple[normexport.WeightLoss, ...] = precision.losses
+    norms: tuple[normexport.IntegerNormOutcome, ...] = precision.norms
+    table: tuple[normexport.Sensitivity, ...] = precision.sensitivity
+    curve: tuple[normexport.TradeOff, ...] = precision.curve
+    print(kept, losses, norms, table, curve, precision.accuracy)
+
+
+def show_manifest(manifest: normexport.Manifest) -> None:
+    file: normexport.FileId = manifest.plan
+    inputs: tuple[normexport.PlanTensor, ...] = manifest.inputs
+    layers: tuple[normexport.NetworkLayer, ...] = manifest.layers
+    print(file.sha256, [tensor.shape for tensor in inputs], [layer.onnx for layer in layers])
+
+
+def show_fate(outcomes: tuple[normexport.NormOutcome, ...], warnings: tuple[normexport.FoldWarning, ...]) -> None:
+    print(*((norm.path, norm.fate, norm.reason) for norm in outcomes), *warnings)
+
+
+def convert_everything(folder: Path) -> int:
+    checkpoint = assert_type(normexport.load("model.pt2"), normexport.Checkpoint)
+    show_checkpoint(checkpoint)
+    image = normexport.InputSpec("image", (3, 32, 32), batch=normexport.BatchRange(1, 8))
+    engine = normexport.EngineConfig(
+        targets=("sm89",),
+        shapes=normexport.ShapeRange(smallest={"image": (1, 3, 32, 32)}, largest={"image": (8, 3, 32, 32)}),
+    )
+    for precision in (normexport.Half("bfloat16", keep=("head",)), normexport.Int8(calibration="images.npz")):
+        config = normexport.ConvertConfig(data="images.npz", engine=engine, precision=precision)
+        conversion = assert_type(normexport.convert(checkpoint, folder, [image], config), normexport.Conversion)
+        print(show_report(conversion.parity))
+        if conversion.precision is not None:
+            show_precision(conversion.precision)
+        show_fate(conversion.outcomes, conversion.warnings)
+        operators: normexport.Operators = conversion.operators
+        print(operators.before, operators.after)
+    exported = assert_type(normexport.export(checkpoint, ["3x32x32"]), normexport.Exported)
+    layers: tuple[normexport.Layer, ...] = exported.layers
+    folding = assert_type(normexport.fold(exported.model, folder / "folded.onnx"), normexport.Folding)
+    inspection = assert_type(normexport.inspect("model.onnx"), normexport.Inspection)
+    show_fate(folding.outcomes, inspection.warnings)
+    return len(layers)
+
+
+def judge_everything(folder: Path) -> None:
+    model = folder / "model.onnx"
+    limits = normexport.Limits(min_snr=30.0)
+    for verb in (normexport.parity, normexport.check):
+        report = verb("model.pt2", model, data="images.npz", layers=True, limits=limits)
+        if isinstance(report, normexport.SnrReport):
+            show_snr(report)
+        else:
+            print(show_report(report), report.first_divergence)
+    accuracy = assert_type(normexport.evaluate(model, "images.npz", "model.pt2"), normexport.Accuracy)
+    capsule: normexport.Capsule = capsules.read("model.capsule.npz")
+    proof = assert_type(normexport.prove(capsule, model), normexport.ParityReport)
+    print(accuracy.accuracy, proof.passed)
+
+
+def build_and_run(folder: Path, flavor: normexport.Flavor) -> None:
+    with normexport.BuilderProcess(flavor) as ahead:
+        manifest = normexport.build(folder / "model.onnx", folder / "model.plan", ahead=ahead)
+    show_manifest(assert_type(manifest, normexport.Manifest))
+    show_manifest(assert_type(normexport.inspect_plan(folder / "model.plan"), normexport.Manifest))
+    plan = normexport.Plan(folder / "model.plan", trust=True)
+    runtime = assert_type(plan.runtime(), normexport.TensorRTRuntime)
+    shapes = assert_type(normexport.run(plan, "images.npz", "outputs.npz"), dict[str, tuple[int, ...]])
+    print(runtime.input_names, shapes)
+
+
+def main() -> int:
+    norm = nn.L1BatchNorm2d(16)
+    try:
+        print(norm, convert_everything(Path("out")))
+        judge_everything(Path("out"))
+    except normexport.CheckpointError as error:
+        print("the checkpoint:", error.remedy)
+    except (normexport.ExportError, normexport.FoldError) as error:
+        print("the model:", error.place)
+    except normexport.MissingComponent as error:
+        print("install:", error.remedy)
+    except (normexport.EngineError, normexport.UsageError) as error:
+        return error.exit_code
+    except normexport.NormExportError as error:
+        print(error)
+    return 0
