@@ -1,18 +1,32 @@
-"""What the README shows works as shown."""
+"""What the README and the pages of docs/ show works as shown."""
 
 from __future__ import annotations
 
+import ast
+import importlib
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import normexport
+from normexport import errors
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+USE = (ROOT / "docs" / "use.md").read_text()
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples" / "README.md"]
+
+
+def python_blocks(text: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
 def test_python_example_runs_and_prints_what_its_comment_says(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (code,) = python_blocks(USE)
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -26,6 +40,29 @@ def test_python_example_runs_and_prints_what_its_comment_says(tmp_path):
     ]
 
 
+def test_the_demo_prints_what_the_readme_shows(tmp_path):
+    (command,) = re.findall(r"`normexport (convert examples/.*?)`", README)
+    assert command in (ROOT / "Makefile").read_text()
+    words = [str(ROOT / word) if word.startswith("examples/") else word for word in command.split()]
+    wide = {**os.environ, "COLUMNS": "150"}
+    run = subprocess.run(
+        [sys.executable, "-m", "normexport_cli", *words],
+        cwd=tmp_path,
+        env=wide,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (shown,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
+
+    def without_figures(text: str) -> list[str]:
+        """Errors and times are the machine's, and so is which boundary is the worst."""
+        text = re.sub(r"(?<=\d) +(?=%)", "", re.sub(r"worst: .*", "", text))
+        return re.sub(r"\b\d+\.?\d*(e[+-]?\d+)?\b", "0", text).split()
+
+    assert without_figures(run.stdout) == without_figures(shown)
+
+
 def test_the_two_commands_are_targets_of_the_makefile():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^    make (\w+)", README, re.MULTILINE):
@@ -33,6 +70,31 @@ def test_the_two_commands_are_targets_of_the_makefile():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_named_files_exist():
-    for name in re.findall(r"`((?:normexport|docs|examples|benchmarks)/[\w./]*)`", README):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_named_files_and_links_exist(page):
+    text = page.read_text()
+    for name in re.findall(r"`((?:normexport|plugins|tools|tests|docs|examples|benchmarks)/[\w./-]*)`", text):
         assert (ROOT / name).exists(), name
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_python_examples_import_is_there(page):
+    for code in python_blocks(page.read_text()):
+        for node in ast.walk(ast.parse(code)):
+            for alias in node.names if isinstance(node, ast.ImportFrom) else ():
+                home = str(node.module)
+                if home.split(".")[0] == "normexport" and not hasattr(importlib.import_module(home), alias.name):
+                    importlib.import_module(f"{home}.{alias.name}")
+
+
+def test_every_exit_code_of_an_error_or_verdict_is_explained():
+    (table,) = re.findall(r"\| exit code \|.*?\n\n", USE, re.DOTALL)
+    explained = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", table, re.MULTILINE) for code in row.split(", ")}
+    codes = {getattr(errors, name).exit_code for name in normexport.__all__ if hasattr(errors, name)}
+    assert len(codes) == 5
+    assert codes | {verdict.exit_code for verdict in normexport.Verdict} <= explained
+    tree = (ROOT / "docs" / "api" / "errors.md").read_text()
+    for name, code in re.findall(r"── (\w+) +(\d+) ", tree):
+        assert getattr(errors, name).exit_code == int(code)
