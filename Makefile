@@ -6,12 +6,12 @@ STAMP := $(VENV)/.installed
 # One thread per test process: two processes of one thread are quicker than two that fight for the cores.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint types plugins tests benchmarks gpu-check tsan soak random fuzz clean
+.PHONY: demo test lint types docs plugins tests benchmarks gpu-check tsan soak random fuzz clean
 
 demo: $(STAMP)
 	$(BIN)/normexport convert examples/checkpoints/residual_l1.pt2 -o demo --data examples/digits.npz
 
-test: lint types tests
+test: lint types docs tests
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -19,6 +19,10 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+# The site, into build/site; a broken link or a name that is not there ends it.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The native libraries, for the CPU. The demo does without: it folds its norms, and bodies serve where one stays.
 plugins: $(STAMP)

@@ -75,6 +75,8 @@ def test_named_files_and_links_exist(page):
     text = page.read_text()
     for name in re.findall(r"`((?:normexport|plugins|tools|tests|docs|examples|benchmarks)/[\w./-]*)`", text):
         assert (ROOT / name).exists(), name
+    for name in re.findall(r"`((?:test|table|random)_\w+\.py|mutations\.py)`", text):
+        assert list((ROOT / "tests").rglob(name)), name
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (page.parent / link).exists(), link
 

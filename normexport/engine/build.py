@@ -48,6 +48,10 @@ def build_engine(
     """Build the plan of an ONNX file; writes `output` and `output`.json.
 
     Args:
+        source: the ONNX file.
+        output: the plan to write; an engine for every target lies in it.
+        config: for which GPUs and shapes, and how.
+        on_stage: called with the name of each stage as it begins.
         ahead: a child process that was started before, used (up) where it is one of the configured flavour.
 
     Raises:

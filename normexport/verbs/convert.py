@@ -60,7 +60,9 @@ def convert(
 
     Args:
         source: a checkpoint, the path of one that needs no further options, or a function that loads one.
+        output: the folder to write to.
         inputs: shapes of one sample, "3x28x28" or InputSpecs; an exported program knows its own.
+        config: folding, data, precision, engine, capsule.
         on_stage: called with the name of each stage as it begins.
         on_samples: called during calibration with the samples seen, and how many there will be (None: not known).
 
