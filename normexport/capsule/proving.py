@@ -24,6 +24,7 @@ from normexport.dtypes import HALVES
 from normexport.engine.manifest import FileId, read_manifest
 from normexport.errors import UsageError
 from normexport.io.onnx_model import opened_model
+from normexport.logs import in_words, logger
 from normexport.proof import ParityReport, Row, fault, measure
 from normexport.proof.metrics import Float64s
 from normexport.proof.rows import OutputFindings, Pair, channel_row, doubt_of, pooled
@@ -33,6 +34,7 @@ from normexport.runtime import Array
 from normexport.runtime.guarded import guarded
 from normexport.runtime.tensorrt_runtime import Plan
 
+_LOG = logger(__name__)
 _PLANS = (".plan", ".engine", ".trt")
 
 
@@ -55,8 +57,12 @@ def prove(
         UsageError: a file can't be read or is something else; the candidate reads other inputs.
         FoldError, EngineError, MissingComponent: it can't be run; for a plan without a GPU the last.
     """
-    known = capsule if isinstance(capsule, Capsule) else read(capsule)
-    path = Path(candidate)
+    report = _proven(capsule if isinstance(capsule, Capsule) else read(capsule), Path(candidate), trust, weights_under)
+    _LOG.info("%s by a capsule: %s", candidate, in_words(report.judgement))
+    return report
+
+
+def _proven(known: Capsule, path: Path, trust: bool, weights_under: str | Path | None) -> ParityReport:
     if path.suffix.lower() == ".onnx":
         return guarded(lambda: _prove_onnx(known, path, weights_under), str(path))
     plan = path.with_suffix("") if path.suffix.lower() == ".json" else path  # a manifest is model.plan.json

@@ -17,11 +17,14 @@ from normexport.capsule.content import FORMAT, Capsule, Reference, Rule, Run, Si
 from normexport.errors import UsageError
 from normexport.io.atomic import replacing
 from normexport.io.json_files import MOST_BYTES
+from normexport.logs import logger
 from normexport.proof import Deviation
 from normexport.runtime import Array
 
 #: The name of the JSON text among the arrays.
 TEXT = "capsule"
+
+_LOG = logger(__name__)
 
 
 def write(capsule: Capsule, path: str | Path) -> None:
@@ -39,6 +42,7 @@ def write(capsule: Capsule, path: str | Path) -> None:
         raise UsageError(str(path), cause, "make it of a model with fewer modules")
     with replacing(Path(path)) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **{TEXT: np.frombuffer(text, np.uint8)}, **arrays)  # type: ignore[arg-type]
+    _LOG.info("%s: capsule written, runs: %d", path, len(capsule.runs))
 
 
 def _document(capsule: Capsule, arrays: dict[str, Array]) -> dict[str, Any]:

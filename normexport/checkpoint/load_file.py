@@ -28,6 +28,9 @@ from normexport.checkpoint.replace_norms import Settled, has_hooks, settle
 from normexport.checkpoint.state import State, unwrapped
 from normexport.dtypes import HALVES, torch_dtypes
 from normexport.errors import UsageError
+from normexport.logs import logger
+
+_LOG = logger(__name__)
 
 #: Wrappers around the network: DataParallel and DDP, AveragedModel, torch.compile.
 _WRAPPERS = {
@@ -64,7 +67,14 @@ def load(
         UsageError: no such file, a factory that does not work, an unknown dialect.
         CheckpointError: damaged, would run code, other keys or shapes than the model's, NaN, or ambiguous.
     """
-    path = Path(path)
+    checkpoint = _loaded(Path(path), model, model_kwargs, dialect, trust)
+    _LOG.info("%s: %s, norms: %d", path, checkpoint.source, len(checkpoint.norms))
+    return checkpoint
+
+
+def _loaded(
+    path: Path, model: Factory | None, model_kwargs: Mapping[str, Any] | None, dialect: str | None, trust: bool
+) -> Checkpoint:
     named = None if dialect is None else dialect_named(dialect)
     if container(path, trust) == "program":
         checkpoint = load_program(path, named, trust)

@@ -27,6 +27,7 @@ from normexport.errors import EngineError, FoldError, MissingComponent
 from normexport.io.atomic import check_writable, replacing_all, scratch, write_text
 from normexport.io.onnx_scan import NAMESPACE, is_plain
 from normexport.io.overwriting import check_outputs
+from normexport.logs import logger
 
 if TYPE_CHECKING:
     import onnx
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _DEFAULT = EngineConfig()
+_LOG = logger(__name__)
 
 
 def build_engine(
@@ -74,6 +76,7 @@ def build_engine(
         finally:
             if config.log is not None:
                 write_text(Path(config.log), child.log())
+    _LOG.info("%s: built for %s, bytes: %d", output, ", ".join(targets), manifest.plan.bytes)
     return manifest
 
 
@@ -195,6 +198,7 @@ class _Build:
         start = time.perf_counter()
         result = step()
         self._seconds[name] = round(time.perf_counter() - start, 3)
+        _LOG.debug("%s took %.3f s", name, self._seconds[name])
         return result
 
 

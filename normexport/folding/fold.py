@@ -9,6 +9,7 @@ subgraphs and functions are left alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import onnx_ir as ir
@@ -19,16 +20,19 @@ from normexport.folding.edits import Overflow, Plan
 from normexport.folding.graph import Work
 from normexport.folding.operators import check_operators
 from normexport.folding.outcomes import Log
-from normexport.folding.result import Fate, FoldConfig, FoldResult
+from normexport.folding.result import Fate, FoldConfig, FoldResult, NormOutcome
 from normexport.folding.runs import Norm, Site, kind_of, read_site
 from normexport.folding.toward_input import absorb
 from normexport.folding.toward_output import push
 from normexport.graphs.node_metadata import module_path
 from normexport.graphs.nodes import name_of
 from normexport.graphs.refusal import Refuse
+from normexport.logs import logger
 from normexport.norms.bodies import drop_unused_functions
 from normexport.norms.own_bodies import require_own_bodies
-from normexport.text import bracketed, first_line, innermost
+from normexport.text import bracketed, first_line, innermost, one_line
+
+_LOG = logger(__name__)
 
 
 def fold(model: ir.Model, config: FoldConfig | None = None) -> FoldResult:
@@ -52,11 +56,19 @@ def fold(model: ir.Model, config: FoldConfig | None = None) -> FoldResult:
     folding = _Folding(Work(model, copy, config or FoldConfig()))
     with np.errstate(all="ignore"):
         changed = folding.run()
+    _tell(folding.log.outcomes())
     if not changed:
         return FoldResult(model, folding.log.outcomes(), folding.log.warnings(), False)
     drop_unused_functions(copy)
     copy.ir_version = max(copy.ir_version, 4)
     return FoldResult(copy, folding.log.outcomes(), folding.log.warnings(), True)
+
+
+def _tell(outcomes: Sequence[NormOutcome]) -> None:
+    for norm in outcomes:
+        _LOG.debug("%r: %s%s", norm.path or norm.node, norm.fate, f", {one_line(norm.reason)}" if norm.reason else "")
+    fates = [norm.fate for norm in outcomes]
+    _LOG.info("norms: %s", ", ".join(f"{fates.count(fate)} {fate}" for fate in get_args(Fate)))
 
 
 def _drop_default_inputs(graph: ir.Graph) -> None:

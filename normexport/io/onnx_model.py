@@ -25,12 +25,14 @@ from normexport.io.model_tensors import graphs_of_model, replace_tensors, tensor
 from normexport.io.onnx_graphs import UNKNOWN, check_model
 from normexport.io.onnx_read import damaged, read_onnx
 from normexport.io.weight_files import WRITTEN, free_name, remove_unread, written_with
+from normexport.logs import logger
 from normexport.text import first_line, innermost
 
 Array: TypeAlias = npt.NDArray[np.generic]
 
 PROTOBUF_LIMIT = 2**31 - 1  # bytes of one serialised message; protobuf's own limit
 SMALL = 1024  # bytes; below this a tensor stays in the proto (shape constants, scalars): a page is not saved
+_LOG = logger(__name__)
 _ALIGNMENT = 4096  # bytes; external data starts on a page, so that readers can map it (ONNX ExternalData.md)
 
 
@@ -47,7 +49,9 @@ def open_onnx(path: str | Path, weights_under: str | Path | None = None) -> ir.M
             folder.
     """
     under = weights_folder(weights_under)
-    return model_from_proto(read_onnx(path, weights_under=under), Path(path), under)
+    model = model_from_proto(read_onnx(path, weights_under=under), Path(path), under)
+    _LOG.debug("%s: opened, nodes: %d", path, len(model.graph))
+    return model
 
 
 def opened_model(source: ir.Model | onnx.ModelProto | str | Path, weights_under: str | Path | None = None) -> ir.Model:

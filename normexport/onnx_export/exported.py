@@ -13,6 +13,7 @@ from torch import nn
 from normexport import norms
 from normexport.errors import UsageError
 from normexport.io.quiet import hushed
+from normexport.logs import logger
 from normexport.norms.bodies import attach_bodies
 from normexport.onnx_export.binding import bound
 from normexport.onnx_export.inputs import InputSpec
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from normexport.checkpoint import Checkpoint
+
+_LOG = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def export(source: Checkpoint | nn.Module | ExportedProgram, inputs: Sequence[In
     model.ir_version = norms.IR_VERSION
     model.producer_name, model.producer_version = "normexport", None
     layers = tuple(layer for layer in layers_of(model) if (layer.path, layer.call) in whole)
+    _LOG.info("%s: exported, nodes: %d, module boundaries: %d", place, len(model.graph), len(layers))
     return Exported(model, layers, specs, unproven=doubts_of_program(program))
 
 

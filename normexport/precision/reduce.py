@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec, Layer
 from normexport.precision.accuracy import evaluate
 from normexport.precision.collected import collect
@@ -20,6 +21,7 @@ from normexport.precision.half.search import halve
 from normexport.precision.int8.search import lower_to_int8
 from normexport.precision.reduced import Judged, OnBatch, Precision, Reduced
 from normexport.runtime import OnnxRuntime
+from normexport.text import one_line
 from normexport.verdicts import Verdict, together
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Half", "Int8", "Judged", "Precision", "Reduced", "reduce_precision"]
+
+_LOG = logger(__name__)
 
 # Parity has judged the outputs by the error of the half type itself; what is asked here is whether they are numbers.
 _FINITE = Limits(-math.inf, math.inf)
@@ -58,8 +62,14 @@ def reduce_precision(
         FoldError: half precision of a graph with If or Loop.
     """
     if isinstance(config, Half):
-        return _half(model, config, inputs, judged, source, layers)
-    return lower_to_int8(model, config, inputs, judged, on_batch)
+        reduced = _half(model, config, inputs, judged, source, layers)
+    else:
+        reduced = lower_to_int8(model, config, inputs, judged, on_batch)
+    done = reduced.precision
+    for module in done.kept:
+        _LOG.debug("%r: kept in float32, %s", module.path, one_line(module.reason))
+    _LOG.info("%s, modules kept in float32: %d; %s", done.dtype, len(done.kept), in_words(done.judgement))
+    return reduced
 
 
 def _half(

@@ -25,6 +25,7 @@ from normexport.io.atomic import check_writable, replacing_all, staging, write_t
 from normexport.io.onnx_model import open_onnx
 from normexport.io.overwriting import check_outputs
 from normexport.io.weight_files import remove_unread, written_with
+from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec
 from normexport.precision import Half, Int8, Judged, Reduced, reduce_precision
 from normexport.precision.accuracy import labels_in
@@ -36,6 +37,8 @@ from normexport.verbs.fold import FOLDING
 from normexport.verbs.outputs import conversion_inputs, conversion_outputs, write_model
 from normexport.verbs.subjects import Inputs, export_inputs
 from normexport.verdicts import Verdict
+
+_LOG = logger(__name__)
 
 OnStage = Callable[[str], None]
 OnSamples = Callable[[int, int | None], None]
@@ -141,6 +144,7 @@ def convert(
         )
         write_text(folder / "report.json", json.dumps(conversion.as_dict(), indent=1, allow_nan=False) + "\n")
     remove_unread(before)
+    _LOG.info("%s: written to %s; %s", conversion.path, output, in_words(conversion.judgement))
     return conversion
 
 
@@ -174,7 +178,9 @@ class _Clock:
         self._announce(name)
         start = time.perf_counter()
         yield
-        self.seconds += ((name, round(time.perf_counter() - start, 3)),)
+        seconds = time.perf_counter() - start
+        self.seconds += ((name, round(seconds, 3)),)
+        _LOG.debug("%s took %.3f s", name, seconds)
 
 
 def _judged(config: ConvertConfig, data: dict[str, Array] | None) -> Judged | None:

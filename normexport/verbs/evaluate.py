@@ -9,12 +9,15 @@ import onnx_ir as ir
 from normexport import onnx_export, proof
 from normexport.checkpoint import Checkpoint
 from normexport.errors import UsageError
+from normexport.logs import in_words, logger
 from normexport.precision import Accuracy, Labelled, Limits, collect
 from normexport.precision import evaluate as evaluate_outputs
 from normexport.precision.accuracy import DEFAULT, labels_in
 from normexport.precision.collected import Collected, named_as
 from normexport.runtime.tensorrt_runtime import Plan
 from normexport.verbs.subjects import Inputs, agreed_inputs, guarded_if_files, opened, refuse_lost_state, runtime_of
+
+_LOG = logger(__name__)
 
 
 def evaluate(
@@ -69,4 +72,6 @@ def evaluate(
         found = collected(sides[-1], None if exact is None else exact.batch)
         return evaluate_outputs(found if exact is None else named_as(found, exact), labelled, exact, limits)
 
-    return guarded_if_files(judged, *given)
+    accuracy = guarded_if_files(judged, *given)
+    _LOG.info("%s, samples: %d; %s", accuracy.model, accuracy.samples, in_words(accuracy.judgement))
+    return accuracy

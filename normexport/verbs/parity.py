@@ -15,6 +15,7 @@ from normexport.engine import read_manifest
 from normexport.engine.plan_inputs import declared_by_plan, plan_inputs
 from normexport.errors import UsageError
 from normexport.folding import fold
+from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec
 from normexport.precision import Limits
 from normexport.precision.accuracy import DEFAULT
@@ -37,6 +38,8 @@ from normexport.verbs.subjects import (
     torch_of,
 )
 from normexport.verdicts import inconclusive, together
+
+_LOG = logger(__name__)
 
 
 def parity(
@@ -67,6 +70,21 @@ def parity(
     Raises:
         UsageError: the two read different inputs, or nothing says what they read.
     """
+    report = _judge(reference, candidate, inputs, data, layers, batches, limits, weights_under)
+    _LOG.info("%s against %s: %s", report.candidate, report.reference, in_words(report.judgement))
+    return report
+
+
+def _judge(
+    reference: Checkpoint | ir.Model | str | Path,
+    candidate: Checkpoint | ir.Model | Plan | str | Path,
+    inputs: Inputs,
+    data: str | Path | None,
+    layers: bool,
+    batches: tuple[int, ...] | None,
+    limits: Limits,
+    weights_under: str | Path | None,
+) -> proof.ParityReport | SnrReport:
     if isinstance(candidate, Plan):
         return _check_plan(opened(reference, weights_under), candidate, specs_of(inputs), data, batches)
     first, second = opened(reference, weights_under), opened(candidate, weights_under)
