@@ -16,6 +16,8 @@ test: lint types docs tests
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	find plugins tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.c' | \
+		xargs $(BIN)/clang-format --dry-run -Werror
 
 types: $(STAMP)
 	$(BIN)/mypy

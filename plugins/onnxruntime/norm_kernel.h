@@ -35,10 +35,10 @@ class NormKernel {
   Tensor input(const OrtKernelContext& context, size_t index) const;
   NxNorm shaped(const std::vector<int64_t>& x) const;
   const void* parameter(const Tensor& given, std::vector<double>& room) const;
-  void run_cpu(OrtKernelContext& context, const NxNorm& norm, const Tensor& x, const Tensor& scale,
-               const Tensor& bias, void* y) const;
-  void run_cuda(OrtKernelContext& context, const NxNorm& norm, const Tensor& x, const Tensor& scale,
-                const Tensor& bias, void* y) const;
+  void run_cpu(OrtKernelContext& context, const NxNorm& norm, const Tensor& x, const Tensor& scale, const Tensor& bias,
+               void* y) const;
+  void run_cuda(OrtKernelContext& context, const NxNorm& norm, const Tensor& x, const Tensor& scale, const Tensor& bias,
+                void* y) const;
 
   const NormOp& op_;
   const OrtApi& api_;

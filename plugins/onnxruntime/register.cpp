@@ -40,7 +40,5 @@ OrtStatus* too_old(const OrtApiBase& base) {
 extern "C" NX_API OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
   const OrtApi* api = base->GetApi(ORT_API_VERSION);
   if (!api) return nxort::too_old(*base);
-  return nxort::guarded(*api, [&] {
-    nxort::check(*api, api->AddCustomOpDomain(options, nxort::domain_of(*api)));
-  });
+  return nxort::guarded(*api, [&] { nxort::check(*api, api->AddCustomOpDomain(options, nxort::domain_of(*api))); });
 }

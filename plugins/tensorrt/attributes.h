@@ -9,8 +9,8 @@
 
 namespace nxtrt {
 
-// Attributes of the ONNX operator with its defaults, and what the builder adds: `workspace`, the bytes promised for every
-// shape of the profiles, -1 before anything was promised.
+// Attributes of the ONNX operator with its defaults, and what the builder adds: `workspace`, the bytes promised for
+// every shape of the profiles, -1 before anything was promised.
 struct Attributes {
   float epsilon = 1e-5f;
   float correction = 0.0f;

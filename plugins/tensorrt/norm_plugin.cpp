@@ -57,7 +57,8 @@ nvinfer1::IPluginV3* NormPlugin::clone() noexcept {
 int32_t NormPlugin::getOutputDataTypes(DataType* output, int32_t outputs, const DataType* input,
                                        int32_t inputs) const noexcept {
   if (inputs != kInputs || outputs != kOutputs) return refuse("takes x, scale and bias, and gives y");
-  if (input[kScale] != DataType::kFLOAT || input[kBias] != DataType::kFLOAT) return refuse("scale and bias must be float32");
+  if (input[kScale] != DataType::kFLOAT || input[kBias] != DataType::kFLOAT)
+    return refuse("scale and bias must be float32");
   if (type_of(op_, input[kX]) < 0)
     return refuse(op_.quantized ? "x must be int8" : "x must be float32, float16 or bfloat16");
   output[0] = input[kX];
@@ -78,7 +79,8 @@ bool NormPlugin::supportsFormatCombination(int32_t position, const DynamicPlugin
                                            int32_t outputs) noexcept {
   if (inputs != kInputs || outputs != kOutputs) return false;
   const PluginTensorDesc& asked = tensor[position].desc;
-  if (position == kScale || position == kBias) return asked.type == DataType::kFLOAT && asked.format == TensorFormat::kLINEAR;
+  if (position == kScale || position == kBias)
+    return asked.type == DataType::kFLOAT && asked.format == TensorFormat::kLINEAR;
   if (position == kY) return asked.type == tensor[kX].desc.type && asked.format == tensor[kX].desc.format;
   return type_of(op_, asked.type) >= 0 && layout_of(asked.format, asked.dims.nbDims) >= 0;
 }
@@ -119,12 +121,14 @@ int32_t NormPlugin::onShapeChange(const PluginTensorDesc* input, int32_t inputs,
     if (!is_vector(input[kScale].dims, norm.channels) || !is_vector(input[kBias].dims, norm.channels))
       return refuse("scale " + text(input[kScale].dims) + " and bias " + text(input[kBias].dims) +
                     " must have the channels of x " + text(input[kX].dims));
-    if (!same(output[0].dims, input[kX].dims) || output[0].type != input[kX].type || output[0].format != input[kX].format)
+    if (!same(output[0].dims, input[kX].dims) || output[0].type != input[kX].type ||
+        output[0].format != input[kX].format)
       return refuse("y must be like x");
     size_t needed = nx_cuda_workspace(&norm);
     if (attributes_.workspace >= 0 && needed > static_cast<size_t>(attributes_.workspace))
-      return refuse("x " + text(input[kX].dims) + " needs " + std::to_string(needed) + " bytes of workspace, the plan has " +
-                    std::to_string(attributes_.workspace) + ": build it with this shape in its profile");
+      return refuse("x " + text(input[kX].dims) + " needs " + std::to_string(needed) +
+                    " bytes of workspace, the plan has " + std::to_string(attributes_.workspace) +
+                    ": build it with this shape in its profile");
     return 0;
   } catch (const std::exception& error) {
     return refuse(error.what());

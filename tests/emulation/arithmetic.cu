@@ -12,13 +12,27 @@ struct Named {
 
 float f(unsigned bits) { return __uint_as_float(bits); }
 
-#define WORD(name, result) {#name, [](unsigned a, unsigned b, unsigned c) { return (void)a, (void)b, (void)c, unsigned(result); }}
+#define WORD(name, result) \
+  {#name, [](unsigned a, unsigned b, unsigned c) { return (void)a, (void)b, (void)c, unsigned(result); }}
 #define PAIR(name) WORD(name, name(a, b))
 
 const Named kWords[] = {
-    PAIR(__vadd4), PAIR(__vsub4), PAIR(__vaddss4), PAIR(__vsubss4), PAIR(__vmaxs4), PAIR(__vmins4), PAIR(__vmaxu4),
-    PAIR(__vminu4), PAIR(__vabsdiffs4), PAIR(__vabsdiffu4), PAIR(__vcmpeq4), PAIR(__vcmpgts4), PAIR(__vcmplts4),
-    PAIR(__vsads4), PAIR(__vsadu4), PAIR(__umulhi),
+    PAIR(__vadd4),
+    PAIR(__vsub4),
+    PAIR(__vaddss4),
+    PAIR(__vsubss4),
+    PAIR(__vmaxs4),
+    PAIR(__vmins4),
+    PAIR(__vmaxu4),
+    PAIR(__vminu4),
+    PAIR(__vabsdiffs4),
+    PAIR(__vabsdiffu4),
+    PAIR(__vcmpeq4),
+    PAIR(__vcmpgts4),
+    PAIR(__vcmplts4),
+    PAIR(__vsads4),
+    PAIR(__vsadu4),
+    PAIR(__umulhi),
     WORD(__mulhi, __mulhi(int(a), int(b))),
     WORD(__dp4a_signed, __dp4a(int(a), int(b), int(c))),
     WORD(__dp4a_unsigned, __dp4a(a, b, c)),

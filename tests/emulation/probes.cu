@@ -72,8 +72,10 @@ __global__ void plain_add(const float* x, float* y) {
   counts[t] = 0;
   __syncthreads();
   unsigned* count = &counts[int(x[t])];
-  if (broken) *count += 1;
-  else atomicAdd(count, 1);
+  if (broken)
+    *count += 1;
+  else
+    atomicAdd(count, 1);
   __syncthreads();
   y[t] = float(counts[t]);
 }
@@ -114,7 +116,8 @@ template <bool broken>
 __global__ void wrong_mask(const float* x, float* y) {
   int t = threadIdx.x;
   float sum = x[t];
-  for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(broken && step < 16 && t % 32 < 16 ? 0xffffu : ~0u, sum, step);
+  for (int step = 16; step; step /= 2)
+    sum += __shfl_xor_sync(broken && step < 16 && t % 32 < 16 ? 0xffffu : ~0u, sum, step);
   y[t] = sum;
 }
 
@@ -143,8 +146,10 @@ __global__ void divergent_barrier(const float* x, float* y) {
 
 template <bool broken>
 __global__ void different_barriers(const float* x, float* y) {
-  if (broken && threadIdx.x < 32) __syncthreads();
-  else __syncthreads();
+  if (broken && threadIdx.x < 32)
+    __syncthreads();
+  else
+    __syncthreads();
   y[threadIdx.x] = x[threadIdx.x];
 }
 
@@ -187,9 +192,9 @@ using namespace probe;
 #define PROBE(kernel) {#kernel, [](bool broken, const float* x, float* y) { return LAUNCH_BLOCK(kernel); }}
 
 const NamedProbe kBlockProbes[] = {
-    PROBE(missing_barrier),     PROBE(write_after_read),    PROBE(shared_write_beyond),  PROBE(shared_read_beyond),
-    PROBE(global_read_beyond),  PROBE(global_write_beyond), PROBE(plain_add),            PROBE(copy_not_awaited),
-    PROBE(wrong_copy_awaited),  PROBE(wrong_mask),          PROBE(exited_lane),          PROBE(missing_syncwarp),
-    PROBE(divergent_barrier),   PROBE(different_barriers),  PROBE(misaligned_vector),    PROBE(uninitialised_shared),
-    PROBE(order_of_arrival),    {nullptr, nullptr},
+    PROBE(missing_barrier),    PROBE(write_after_read),    PROBE(shared_write_beyond), PROBE(shared_read_beyond),
+    PROBE(global_read_beyond), PROBE(global_write_beyond), PROBE(plain_add),           PROBE(copy_not_awaited),
+    PROBE(wrong_copy_awaited), PROBE(wrong_mask),          PROBE(exited_lane),         PROBE(missing_syncwarp),
+    PROBE(divergent_barrier),  PROBE(different_barriers),  PROBE(misaligned_vector),   PROBE(uninitialised_shared),
+    PROBE(order_of_arrival),   {nullptr, nullptr},
 };

@@ -73,7 +73,8 @@ int run(const Case& c) {
   int touched = 0;
   for (void* each : {static_cast<void*>(x), y, static_cast<void*>(scale), static_cast<void*>(bias), workspace})
     touched |= nx_emu_free(each);
-  if (status || touched) std::fprintf(stderr, "status %d (%s), guards touched %d\n", status, nx_message(status), touched);
+  if (status || touched)
+    std::fprintf(stderr, "status %d (%s), guards touched %d\n", status, nx_message(status), touched);
   return status || touched;
 }
 

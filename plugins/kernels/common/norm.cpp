@@ -99,7 +99,8 @@ int32_t nx_check(const NxNorm* norm) {
   if (empty(*norm)) return NX_OK;
   if (norm->channels > (int64_t(1) << 61) || !fits(norm->batch, norm->channels + 31, norm->space)) return NX_TOO_LARGE;
   int64_t sample = sample_elements(*norm);
-  if ((norm->x_stride && norm->x_stride < sample) || (norm->y_stride && norm->y_stride < sample)) return NX_BAD_ARGUMENT;
+  if ((norm->x_stride && norm->x_stride < sample) || (norm->y_stride && norm->y_stride < sample))
+    return NX_BAD_ARGUMENT;
   if (!fits(norm->batch, norm->x_stride, 1) || !fits(norm->batch, norm->y_stride, 1)) return NX_TOO_LARGE;
   if (norm->kind == NX_TOPK && norm->k > reduced(*norm)) return NX_BAD_K;
   if (norm->type == NX_INT8 && reduced(*norm) >= (int64_t(1) << 31)) return NX_TOO_LARGE;

@@ -57,9 +57,7 @@ class Beyond {
   }
 
  private:
-  HWY_INLINE ByteMask outside(ByteVector u) const {
-    return hn::Ne(hn::Min(hn::Max(u, low_), high_), u);
-  }
+  HWY_INLINE ByteMask outside(ByteVector u) const { return hn::Ne(hn::Min(hn::Max(u, low_), high_), u); }
 
   static HWY_NOINLINE void count(ByteVector u, ByteMask beyond, uint32_t* counts) {
     const ByteTag d;
@@ -84,8 +82,7 @@ inline void count_all(const Stretch& part, uint32_t* counts) {
       ++tables[0][x[i]], ++tables[1][x[i + 1]], ++tables[2][x[i + 2]], ++tables[3][x[i + 3]];
     for (; i < part.length; ++i) ++tables[0][x[i]];
   }
-  for (int i = 0; i < 256; ++i)
-    counts[i ^ 128] += tables[0][i] + tables[1][i] + tables[2][i] + tables[3][i];
+  for (int i = 0; i < 256; ++i) counts[i ^ 128] += tables[0][i] + tables[1][i] + tables[2][i] + tables[3][i];
 }
 
 inline void byte_second(int32_t kind, const Stretch& part, const ByteCenter& center, ByteSecond* out) {

@@ -28,8 +28,7 @@ bool has_avx2() {
 
 bool has_avx3() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512cd");
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd");
 }
 
 bool has_avx3_dl() {
@@ -45,7 +44,8 @@ struct Choice {
   bool (*usable)();
 };
 
-const Choice kChoices[] = {  // best first
+// Best first.
+const Choice kChoices[] = {
 #ifdef NX_X86
     {&kernels_AVX3_DL, has_avx3_dl},
     {&kernels_AVX3, has_avx3},

@@ -60,7 +60,11 @@ class Driver {
 
   void run() const {
     const bool few = g_.groups < 4 * int64_t(threads_ ? threads_->threads : 0);
-    threads_ && g_.parts > 1 && (few || g_.group_bytes() > kSplitBytes) ? split() : tiles();
+    const bool shared = threads_ && g_.parts > 1 && (few || g_.group_bytes() > kSplitBytes);
+    if (shared)
+      split();
+    else
+      tiles();
   }
 
  private:
@@ -106,8 +110,7 @@ class Driver {
     Affine channels[Method::kMaxChannels];
     void* buffer = workspace_ + task * group_capacity_ * Method::kElement;
     for (int64_t i = 0; i < groups; ++i) channels[i] = one_group(first + i, ahead, buffer);
-    method_.apply({x_of(first), y_of(first), g_.runs, g_.x_stride, g_.y_stride, groups, g_.space, stream_},
-                  channels);
+    method_.apply({x_of(first), y_of(first), g_.runs, g_.x_stride, g_.y_stride, groups, g_.space, stream_}, channels);
   }
 
   Affine one_group(int64_t group, ptrdiff_t ahead, void* buffer) const {

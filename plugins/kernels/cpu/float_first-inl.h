@@ -55,9 +55,7 @@ class Gather {
     }
   }
 
-  double sum() const {
-    return hn::ReduceSum(DoubleTag(), hn::Add(hn::Add(sum0_, sum1_), hn::Add(sum2_, sum3_)));
-  }
+  double sum() const { return hn::ReduceSum(DoubleTag(), hn::Add(hn::Add(sum0_, sum1_), hn::Add(sum2_, sum3_))); }
 
   Ends ends() const {
     const Tag<T> d;

@@ -111,8 +111,7 @@ class Largest {
     hn::StoreU(values, d, lanes);
     auto* buffer = static_cast<Work*>(state->buffer);
     for (; bits; bits &= bits - 1) buffer[state->count++] = lanes[hwy::Num0BitsBelowLS1Bit_Nonzero64(bits)];
-    if (state->count >= state->capacity)
-      state->count = keep_largest(buffer, state->count, state->k, &state->threshold);
+    if (state->count >= state->capacity) state->count = keep_largest(buffer, state->count, state->k, &state->threshold);
   }
 
   Deviation<T> deviation_;

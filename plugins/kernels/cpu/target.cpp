@@ -26,7 +26,7 @@ constexpr FloatTable kFloats = {float_first<T>, float_second<T>, float_apply<T>}
 
 extern const Kernels NX_JOIN(kernels_, NX_TARGET);
 const Kernels NX_JOIN(kernels_, NX_TARGET) = {
-    NX_TEXT(NX_TARGET), kFloats<float>,  kFloats<hwy::float16_t>,
+    NX_TEXT(NX_TARGET),       kFloats<float>,  kFloats<hwy::float16_t>,
     kFloats<hwy::bfloat16_t>, kFloats<double>, {byte_first, byte_second, byte_apply},
 };
 

@@ -26,7 +26,9 @@ __device__ inline Raw<T, W> lane_mask(const bool (&kept)[W]) {
 __device__ inline uint4 both(uint4 a, uint4 b) { return make_uint4(a.x & b.x, a.y & b.y, a.z & b.z, a.w & b.w); }
 __device__ inline uint2 both(uint2 a, uint2 b) { return make_uint2(a.x & b.x, a.y & b.y); }
 template <class V>
-__device__ inline V both(V a, V b) { return V(a & b); }
+__device__ inline V both(V a, V b) {
+  return V(a & b);
+}
 
 // Which lanes of a thread's vectors are channels rather than padding.
 template <class T, int W>

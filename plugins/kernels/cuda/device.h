@@ -69,7 +69,7 @@ struct RawBits<16> {
 #define NX_SHARED(T, name, n) __shared__ __align__(16) T name[n]
 
 // name: T* to the launch's dynamic shared memory.
-#define NX_DYN_SHARED(T, name)                                   \
+#define NX_DYN_SHARED(T, name)                                  \
   extern __shared__ __align__(128) unsigned char nx_dyn_smem[]; \
   T* name = reinterpret_cast<T*>(nx_dyn_smem)
 

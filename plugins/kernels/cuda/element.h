@@ -8,15 +8,25 @@ namespace nx {
 template <int Bytes>
 struct RawOf;
 template <>
-struct RawOf<16> { using type = uint4; };
+struct RawOf<16> {
+  using type = uint4;
+};
 template <>
-struct RawOf<8> { using type = uint2; };
+struct RawOf<8> {
+  using type = uint2;
+};
 template <>
-struct RawOf<4> { using type = unsigned; };
+struct RawOf<4> {
+  using type = unsigned;
+};
 template <>
-struct RawOf<2> { using type = unsigned short; };
+struct RawOf<2> {
+  using type = unsigned short;
+};
 template <>
-struct RawOf<1> { using type = unsigned char; };
+struct RawOf<1> {
+  using type = unsigned char;
+};
 
 // A vector of W elements of T as it lies in memory: loaded and stored by one instruction.
 template <class T, int W>
@@ -48,11 +58,17 @@ __device__ inline float to_float(__nv_bfloat16 v) { return __bfloat162float(v); 
 template <class T>
 __device__ inline T from_float(float v);
 template <>
-__device__ inline float from_float<float>(float v) { return v; }
+__device__ inline float from_float<float>(float v) {
+  return v;
+}
 template <>
-__device__ inline __half from_float<__half>(float v) { return __float2half_rn(v); }
+__device__ inline __half from_float<__half>(float v) {
+  return __float2half_rn(v);
+}
 template <>
-__device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float v) { return __float2bfloat16_rn(v); }
+__device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float v) {
+  return __float2bfloat16_rn(v);
+}
 
 // One 32-bit word <-> its elements.
 __device__ inline void widen_word(unsigned word, float* f, float) { f[0] = __uint_as_float(word); }

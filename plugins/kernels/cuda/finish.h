@@ -90,9 +90,8 @@ __global__ void __launch_bounds__(kThreads, 2) line_kernel(Task task) {
       statistic = high > low ? high : low;
     } else {
       double spans = 0;
-      for_chunks(merger, g, task.chunking, p.high, p.low, [&](float top, float bottom) {
-        spans += double(top) - double(bottom);
-      });
+      for_chunks(merger, g, task.chunking, p.high, p.low,
+                 [&](float top, float bottom) { spans += double(top) - double(bottom); });
       statistic = reduce_threads(spans, merger.beside, slots, Plus()) / double(task.chunking.count);
     }
   }

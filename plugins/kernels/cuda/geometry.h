@@ -20,20 +20,20 @@ __host__ __device__ inline int64_t smaller(int64_t a, int64_t b) { return a < b 
 struct Geometry {
   int64_t x_stride, y_stride;  // elements from sample to sample
   int64_t space, channels;
-  int64_t v;        // lanes of the layout
-  int64_t side;     // columns side by side: v / held
-  int64_t columns;  // of a sample
-  int64_t rows;     // vectors in a column of one sample
-  int64_t step;     // elements from row to row
-  int64_t samples;  // that one statistic covers: N, or 1 for an instance norm
-  int64_t tiles;    // ceil(columns / tile)
-  int64_t groups;   // statistics in all
+  int64_t v;            // lanes of the layout
+  int64_t side;         // columns side by side: v / held
+  int64_t columns;      // of a sample
+  int64_t rows;         // vectors in a column of one sample
+  int64_t step;         // elements from row to row
+  int64_t samples;      // that one statistic covers: N, or 1 for an instance norm
+  int64_t tiles;        // ceil(columns / tile)
+  int64_t groups;       // statistics in all
   int64_t part_rows;    // rows of a part
   double inverse_rows;  // 1 / rows
-  int32_t held;     // channels in a vector, a power of two
-  int32_t shift;    // log2 of the positions in a vector
-  int32_t tile;     // columns that a block takes, a power of two
-  int32_t parts;    // blocks that share a tile of columns
+  int32_t held;         // channels in a vector, a power of two
+  int32_t shift;        // log2 of the positions in a vector
+  int32_t tile;         // columns that a block takes, a power of two
+  int32_t parts;        // blocks that share a tile of columns
 };
 
 // `g` of tiles of one channel (Single: LINEAR), with what is the same for all of them known to the compiler.

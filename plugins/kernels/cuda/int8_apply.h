@@ -21,8 +21,7 @@ __device__ inline Bytes<W> mapped(Bytes<W> raw, Output output) {
   for (int i = 0; i < words_of<W>(); ++i) {
     unsigned out = 0;
 #pragma unroll
-    for (int j = 0; j < (W < 4 ? 1 : 4); ++j)
-      out |= (unsigned(output(byte_of(word[i], j), 4 * i + j)) & 255u) << 8 * j;
+    for (int j = 0; j < (W < 4 ? 1 : 4); ++j) out |= (unsigned(output(byte_of(word[i], j), 4 * i + j)) & 255u) << 8 * j;
     word[i] = out;
   }
   if constexpr (W == 1)

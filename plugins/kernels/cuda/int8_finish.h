@@ -71,8 +71,7 @@ __global__ void __launch_bounds__(kThreads, 2) int_line_kernel(IntTask task) {
       statistic = int_l2(mean, n, all(tally.size));
     }
   }
-  if (merger.answers)
-    task.line[merger.group] = int_line_of(task, mean, statistic, merger.group % g.channels);
+  if (merger.answers) task.line[merger.group] = int_line_of(task, mean, statistic, merger.group % g.channels);
 }
 
 }  // namespace nx

@@ -14,7 +14,9 @@ template <int W>
 using Bytes = Raw<signed char, W>;
 
 template <int W>
-__host__ __device__ constexpr int words_of() { return W < 4 ? 1 : W / 4; }
+__host__ __device__ constexpr int words_of() {
+  return W < 4 ? 1 : W / 4;
+}
 
 template <int W>
 __device__ inline void words(Bytes<W> raw, unsigned (&word)[words_of<W>()]) {

@@ -22,7 +22,10 @@ __device__ inline Ends merge_ends(const unsigned* bins, IntMean mean, long long 
     ends.whole += taken * (upper ? rise : drop);
     ends.part += upper ? taken * mean.e : -taken * mean.e;
     k -= taken;
-    if (upper) --high; else ++low;
+    if (upper)
+      --high;
+    else
+      ++low;
   }
   return ends;
 }
@@ -61,8 +64,7 @@ __global__ void __launch_bounds__(kThreads, 2) histogram_kernel(IntTask task) {
         unsigned word[words_of<W>()];
         words<W>(raw, word);
 #pragma unroll
-        for (int j = 0; j < W; ++j)
-          atomicAdd(&own[(j & (g.held - 1)) * 256 + byte_of(word[j / 4], j % 4) + 128], 1u);
+        for (int j = 0; j < W; ++j) atomicAdd(&own[(j & (g.held - 1)) * 256 + byte_of(word[j / 4], j % 4) + 128], 1u);
       },
       [] {});
   __syncthreads();

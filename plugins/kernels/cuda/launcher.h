@@ -12,7 +12,9 @@ class Launcher {
 
   // Over all parts of all tiles.
   template <class Kernel>
-  void phase(Kernel kernel) { grid(kernel, plan_.blocks, plan_.threads); }
+  void phase(Kernel kernel) {
+    grid(kernel, plan_.blocks, plan_.threads);
+  }
 
   template <class Kernel>
   void grid(Kernel kernel, int64_t blocks, int threads) {
@@ -26,7 +28,9 @@ class Launcher {
 
   // A few threads per statistic.
   template <class Kernel>
-  void finish(Kernel kernel) { grid(kernel, plan_.merging_blocks, kThreads); }
+  void finish(Kernel kernel) {
+    grid(kernel, plan_.merging_blocks, kThreads);
+  }
 
   // One launch does it all, in shared memory.
   template <class Kernel>

@@ -38,15 +38,15 @@ enum class Path {
 struct Plan {
   Path path;
   int vector_bytes;
-  int threads;          // of a block
-  int64_t blocks;       // of the grid
-  int ranks;            // on chip: blocks that share a statistic, a cluster if more than one
-  size_t shared_bytes;  // on chip: the tile
-  size_t workspace;     // bytes, depends on the norm alone
-  int64_t merging_blocks;  // of the grids between the phases
+  int threads;               // of a block
+  int64_t blocks;            // of the grid
+  int ranks;                 // on chip: blocks that share a statistic, a cluster if more than one
+  size_t shared_bytes;       // on chip: the tile
+  size_t workspace;          // bytes, depends on the norm alone
+  int64_t merging_blocks;    // of the grids between the phases
   int64_t histogram_blocks;  // int8 Top-k: of the grid that counts
-  Task task;        // of floats
-  IntTask int_task;  // of int8
+  Task task;                 // of floats
+  IntTask int_task;          // of int8
 };
 
 // Alignment in bytes that x, y share, and that each of their samples has.

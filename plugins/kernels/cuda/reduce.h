@@ -9,16 +9,22 @@ constexpr float kInfinity = __builtin_huge_valf();
 
 struct Plus {
   template <class V>
-  __device__ V operator()(V a, V b) const { return a + b; }
+  __device__ V operator()(V a, V b) const {
+    return a + b;
+  }
 };
 struct Greatest {
   template <class V>
-  __device__ V operator()(V a, V b) const { return a > b ? a : b; }
+  __device__ V operator()(V a, V b) const {
+    return a > b ? a : b;
+  }
   __device__ float operator()(float a, float b) const { return fmaxf(a, b); }
 };
 struct Least {
   template <class V>
-  __device__ V operator()(V a, V b) const { return a < b ? a : b; }
+  __device__ V operator()(V a, V b) const {
+    return a < b ? a : b;
+  }
   __device__ float operator()(float a, float b) const { return fminf(a, b); }
 };
 

@@ -21,7 +21,9 @@ struct SelectSpace {
 
 struct Alone {
   template <class Bin>
-  __device__ const Bin* bins(const SelectSpace<Bin>& space) const { return space.bins; }
+  __device__ const Bin* bins(const SelectSpace<Bin>& space) const {
+    return space.bins;
+  }
   __device__ unsigned top(unsigned value) const { return value; }
   __device__ double sum(double value) const { return value; }
 };

@@ -46,8 +46,8 @@ struct FirstLook {
   }
 };
 
-// Deviations from the mean m + rest as one thread sees them: their sum, which stays near 0 and so needs one level alone,
-// and that of their sizes or squares. At mean 100 and deviation 1e-3 sizes about m alone would be off by 1e-4.
+// Deviations from the mean m + rest as one thread sees them: their sum, which stays near 0 and so needs one level
+// alone, and that of their sizes or squares. At mean 100 and deviation 1e-3 sizes about m alone would be off by 1e-4.
 template <class T, int W, bool Square>
 struct SecondLook {
   float m[W], rest[W], drift[W];

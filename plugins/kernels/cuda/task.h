@@ -16,9 +16,9 @@ struct Chunking {
 
 // Per part and statistic, [part][group]; merged in a fixed order.
 struct Partials {
-  double* sum;    // of x
-  float* high;    // the largest x; Range: see Chunking
-  float* low;     // the smallest x
+  double* sum;     // of x
+  float* high;     // the largest x; Range: see Chunking
+  float* low;      // the smallest x
   double* drift;   // sum of x - mean: what rounding left
   double* spread;  // sum of |x - mean| or its square
 };
@@ -31,9 +31,9 @@ struct Selection {
   int64_t slots;     // stretches per statistic
   int64_t capacity;  // candidates that fit
   int64_t k;
-  float* threshold;          // [group] at most the k-th largest |x - mean|
+  float* threshold;           // [group] at most the k-th largest |x - mean|
   unsigned long long* found;  // [group] elements beyond the threshold; more than `capacity` did not fit
-  float* candidate;          // [group][capacity] their |x - mean|
+  float* candidate;           // [group][capacity] their |x - mean|
 };
 
 // y = (x - m)*a + b of one channel; where m, the mean rounded to float32, is off, b makes up for it.

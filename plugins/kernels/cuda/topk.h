@@ -20,7 +20,8 @@ __global__ void __launch_bounds__(kThreads, 2) bound_kernel(Task task) {
   const Selection& s = task.selection;
   int64_t groups = task.g.groups, group = blockIdx.x;
   double sum = 0;
-  for (int64_t part = threadIdx.x; part < task.g.parts; part += kThreads) sum += task.partial.sum[part * groups + group];
+  for (int64_t part = threadIdx.x; part < task.g.parts; part += kThreads)
+    sum += task.partial.sum[part * groups + group];
   double mean = reduce_all(sum, wide, Plus()) / task.n;
   float threshold = 0;
   Centre centre = centre_of(mean);
@@ -29,10 +30,12 @@ __global__ void __launch_bounds__(kThreads, 2) bound_kernel(Task task) {
       for (int64_t i = threadIdx.x; i < s.slots; i += kThreads) {
         float high = s.high[i * groups + group], low = s.low[i * groups + group];
         bool empty = high < low;
-        f(__float_as_uint(empty ? 0.f : fmaxf(deviation(high, centre.m, centre.rest), deviation(low, centre.m, centre.rest))));
+        f(__float_as_uint(
+            empty ? 0.f : fmaxf(deviation(high, centre.m, centre.rest), deviation(low, centre.m, centre.rest))));
       }
     };
-    threshold = __uint_as_float(kth_largest(each, Count(s.k), SelectSpace<Count>{bins, answer, nullptr, nullptr}, Alone()).bits);
+    threshold = __uint_as_float(
+        kth_largest(each, Count(s.k), SelectSpace<Count>{bins, answer, nullptr, nullptr}, Alone()).bits);
   } else if (double(s.capacity) < task.n) {
     threshold = kInfinity;
     if (threadIdx.x == 0) s.found[group] = Count(s.capacity) + 1;

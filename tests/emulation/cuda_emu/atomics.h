@@ -3,8 +3,8 @@
 
 #include <type_traits>
 
-#include "scheduler.h"
 #include "sanitizers.h"
+#include "scheduler.h"
 
 namespace cuda_emu {
 
@@ -19,7 +19,8 @@ T change(T* address, F f) {
   return old;
 }
 
-// Keeps the second argument of an atomic out of template deduction, so that atomicAdd(&unsigned, 1) compiles as in CUDA.
+// Keeps the second argument of an atomic out of template deduction, so that atomicAdd(&unsigned, 1) compiles as in
+// CUDA.
 template <class T>
 struct Same {
   using Type = T;

@@ -26,7 +26,8 @@ void arrive(Barrier& barrier, const char* name, Block* block) {
     barrier.waiting = 0;
     barrier.generation++;
     gang.reschedule = true;
-    if (block) wake(*block);
+    if (block)
+      wake(*block);
     else
       for (Block& each : gang.blocks) wake(each);
     maybe_yield();

@@ -1,10 +1,10 @@
 // What device.h promises, on the CPU. Included by device.h, which documents it.
 #pragma once
 
-#define NX_SHARED(T, name, n)           \
+#define NX_SHARED(T, name, n)          \
   static const char nx_tag_##name = 0; \
-  T* const name = static_cast<T*>(     \
-      ::cuda_emu::shared_array(&nx_tag_##name, sizeof(T) * (n), alignof(T), __FILE__, __LINE__))
+  T* const name =                      \
+      static_cast<T*>(::cuda_emu::shared_array(&nx_tag_##name, sizeof(T) * (n), alignof(T), __FILE__, __LINE__))
 
 #define NX_DYN_SHARED(T, name) T* const name = static_cast<T*>(::cuda_emu::dynamic_shared())
 

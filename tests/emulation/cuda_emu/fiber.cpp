@@ -39,7 +39,8 @@ std::vector<char*> stacks;
 
 char* take_stack(size_t number) {
   while (stacks.size() <= number) {
-    void* memory = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* memory =
+        mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED || (stacks.size() < kGuarded && mprotect(memory, kPage, PROT_NONE))) {
       fputs("cuda_emu: no memory for another thread's stack\n", stderr);
       abort();

@@ -10,7 +10,7 @@ constexpr size_t kStackBytes = 64 * 1024;
 struct Fiber {
   void* stack_pointer = nullptr;
   char* stack = nullptr;
-  void* fake_stack = nullptr;     // AddressSanitizer
+  void* fake_stack = nullptr;      // AddressSanitizer
   void* logical_thread = nullptr;  // ThreadSanitizer
 };
 

@@ -7,9 +7,9 @@
 
 #include "device_control.h"
 #include "errors.h"
-#include "shared_memory.h"
 #include "sanitizers.h"
 #include "scheduler.h"
+#include "shared_memory.h"
 #include "state.h"
 
 namespace cuda_emu {
@@ -40,7 +40,8 @@ void check(const Launch& launch, const DeviceControl& device) {
   if (!members || members > 8) return report("cluster of %zu blocks: 8 are portable", members);
   if (members > 1 && device.compute_capability < 90)
     return report("cluster launch on compute capability %d", device.compute_capability);
-  if (grid.x % cluster.x || grid.y % cluster.y || grid.z % cluster.z) return report("grid is no multiple of the cluster");
+  if (grid.x % cluster.x || grid.y % cluster.y || grid.z % cluster.z)
+    return report("grid is no multiple of the cluster");
   if (launch.cooperative && volume(grid) > resident_blocks(launch, device))
     return report("cooperative launch of %zu blocks: more than fit on the device", volume(grid));
 }

@@ -6,8 +6,8 @@
 #include "async.h"
 #include "barrier.h"
 #include "errors.h"
-#include "shared_memory.h"
 #include "sanitizers.h"
+#include "shared_memory.h"
 #include "state.h"
 
 namespace cuda_emu {

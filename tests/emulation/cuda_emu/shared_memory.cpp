@@ -63,7 +63,8 @@ void* peer_shared(const void* pointer, unsigned rank, const char* file, int line
   if (!gang.cluster || rank >= gang.blocks.size()) fail("rank %u in a cluster of %zu", rank, gang.blocks.size());
   Block& peer = gang.blocks[rank];
   if (&peer != &own) {
-    if (gang.barrier.generation == 0) fail("a peer's shared memory before any cluster barrier: it may not have started");
+    if (gang.barrier.generation == 0)
+      fail("a peer's shared memory before any cluster barrier: it may not have started");
     if (peer.barrier.exited == peer.barrier.size) fail("shared memory of block rank %u, which has exited", rank);
     peer.seen_by_peer = true;
     peer.seen_in = gang.barrier.generation;

@@ -11,7 +11,7 @@
   std::exit(3);
 }
 
-#define CLAIM(condition, words) \
-  do {                          \
+#define CLAIM(condition, words)                          \
+  do {                                                   \
     if (!(condition)) fail((words), __FILE__, __LINE__); \
   } while (0)

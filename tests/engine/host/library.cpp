@@ -78,7 +78,8 @@ std::vector<StoredField> stored(const nvinfer1::PluginFieldCollection& fields) {
 nvinfer1::IPluginV3* create(nvinfer1::IPluginCreatorV3One& creator, const std::vector<StoredField>& fields,
                             nvinfer1::TensorRTPhase phase, const std::string& name) {
   std::vector<nvinfer1::PluginField> passed;
-  for (const StoredField& each : fields) passed.push_back({each.name.c_str(), each.data.data(), each.type, each.length});
+  for (const StoredField& each : fields)
+    passed.push_back({each.name.c_str(), each.data.data(), each.type, each.length});
   nvinfer1::PluginFieldCollection collection{static_cast<int32_t>(passed.size()), passed.data()};
   return creator.createPlugin(name.c_str(), &collection, phase);
 }

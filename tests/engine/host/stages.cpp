@@ -69,7 +69,8 @@ std::unique_ptr<IPluginV3> carried_over(const Library& library, const Case& c, s
   CLAIM(loaded, "a plugin is made of the plan's fields");
   CLAIM(stored(*runtime_of(*loaded).getFieldsToSerialize()) == plan, "it comes back identical");
   std::vector<StoredField> asked = attributes_of(c);
-  for (size_t i = 0; i < asked.size(); ++i) CLAIM(plan[i] == asked[i], asked[i].name + " is in the plan as it was given");
+  for (size_t i = 0; i < asked.size(); ++i)
+    CLAIM(plan[i] == asked[i], asked[i].name + " is in the plan as it was given");
   return loaded;
 }
 

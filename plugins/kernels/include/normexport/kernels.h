@@ -23,8 +23,8 @@
  *     exact comparison, each giving A += |q-p|, B += e or -e, count 1 or k;  Range A = sum (max - min), B = 0, count m;
  *     L2 sqrt((sum (q-p)^2 - (e*e)/n) / n) in float64
  *   a = scale / (float32(factor) * float32(statistic) + epsilon)            float32, each operation rounded
- *   y = round_half_even(clamp(((q - p) + float32(e/n)) * a + bias, -128, 127))  float32, each operation rounded, no FMA;
- *       NaN gives 0
+ *   y = round_half_even(clamp(((q - p) + float32(e/n)) * a + bias, -128, 127))  float32, each operation rounded, no
+ * FMA; NaN gives 0
  */
 #ifndef NORMEXPORT_KERNELS_H
 #define NORMEXPORT_KERNELS_H
@@ -65,21 +65,21 @@ typedef enum NxLayout {
 
 typedef enum NxStatus {
   NX_OK = 0,
-  NX_BAD_ARGUMENT = 1,  /* a null pointer, a negative size, an unknown enumerator */
-  NX_BAD_K = 2,         /* Top-k: k < 1 or k > n */
-  NX_BAD_CHUNKS = 3,    /* Range: chunks < 1 */
-  NX_UNSUPPORTED = 4,   /* this back end lacks the type or layout */
-  NX_WORKSPACE = 5,     /* the workspace is null, too small or not aligned to 256 bytes */
-  NX_TOO_LARGE = 6,     /* n >= 2^31 for int8, or more than 2^62 elements */
-  NX_NO_DEVICE = 7,     /* no CUDA device, or a driver too old for this build */
-  NX_LAUNCH = 8         /* CUDA refused the launch; ask cudaGetLastError */
+  NX_BAD_ARGUMENT = 1, /* a null pointer, a negative size, an unknown enumerator */
+  NX_BAD_K = 2,        /* Top-k: k < 1 or k > n */
+  NX_BAD_CHUNKS = 3,   /* Range: chunks < 1 */
+  NX_UNSUPPORTED = 4,  /* this back end lacks the type or layout */
+  NX_WORKSPACE = 5,    /* the workspace is null, too small or not aligned to 256 bytes */
+  NX_TOO_LARGE = 6,    /* n >= 2^31 for int8, or more than 2^62 elements */
+  NX_NO_DEVICE = 7,    /* no CUDA device, or a driver too old for this build */
+  NX_LAUNCH = 8        /* CUDA refused the launch; ask cudaGetLastError */
 } NxStatus;
 
 typedef struct NxNorm {
-  int32_t kind;     /* NxKind */
-  int32_t type;     /* NxType */
-  int32_t layout;   /* NxLayout */
-  int32_t instance; /* 0: statistics over batch and space; 1: over space, per sample */
+  int32_t kind;                   /* NxKind */
+  int32_t type;                   /* NxType */
+  int32_t layout;                 /* NxLayout */
+  int32_t instance;               /* 0: statistics over batch and space; 1: over space, per sample */
   int64_t batch, channels, space; /* N, C, product of the spatial sizes (1 where there are none) */
   int64_t x_stride, y_stride;     /* elements from one sample to the next; 0: packed */
   int64_t k;                      /* Top-k only */
