@@ -18,7 +18,12 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "plugins" / "kernels"
-TYPES = ("float32", "float16", "bfloat16", "int8")
+SOURCES = {
+    "float32": "float/float32.cu",
+    "float16": "float/float16.cu",
+    "bfloat16": "float/bfloat16.cu",
+    "int8": "int8/int8.cu",
+}
 ARCHITECTURES = ("80", "90")
 
 
@@ -50,7 +55,7 @@ def cubins() -> dict[tuple[str, str], Path]:
     Raises:
         AssertionError: nvcc refused a source; the message is nvcc's.
     """
-    wanted = [(kind, arch) for kind in TYPES for arch in ARCHITECTURES]
+    wanted = [(kind, arch) for kind in SOURCES for arch in ARCHITECTURES]
     with _folder() as folder, ThreadPoolExecutor(2) as pool:
         made = pool.map(lambda w: _made(folder, *w, "cubin", "-Xptxas=-v"), wanted)
         return dict(zip(wanted, made, strict=True))
@@ -110,7 +115,7 @@ def _made(folder: Path, kind: str, arch: str, form: str, *options: str) -> Path:
     if not target.exists():
         launcher = [sys.executable, str(KERNELS / "cuda" / "registers.py"), "compile", str(folder / "registers")]
         paths = [f"-I{KERNELS}", f"-I{KERNELS / 'include'}"]
-        source = str(KERNELS / "cuda" / f"{kind}.cu")
+        source = str(KERNELS / "cuda" / SOURCES[kind])
         what = [f"-{form}", f"-arch=sm_{arch}", "-std=c++17", "-O3", "-Werror=all-warnings", *options]
         command = [*launcher, str(nvcc()), *what, *paths, source, "-o", str(target)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -124,7 +129,7 @@ def _made(folder: Path, kind: str, arch: str, form: str, *options: str) -> Path:
 def _folder() -> Iterator[Path]:
     """A folder of its own for these very sources; other test processes wait."""
     digest = hashlib.sha256(str(nvcc()).encode())
-    for path in sorted([*KERNELS.glob("cuda/*"), *KERNELS.glob("include/**/*.h"), *KERNELS.glob("common/*")]):
+    for path in sorted([*KERNELS.glob("cuda/**/*"), *KERNELS.glob("include/**/*.h"), *KERNELS.glob("common/*")]):
         if path.is_file():
             digest.update(path.name.encode() + path.read_bytes())
     base = ROOT / "build" / "cuda"

@@ -10,7 +10,7 @@ import pytest
 
 NO_DISASSEMBLER = "nvdisasm is not on this machine: install the package nvidia-cuda-nvdisasm"
 FLOATS = {"float32": 4, "float16": 8, "bfloat16": 8}  # elements of 16 bytes
-COLD = ("bound_kernel", "select_kernel", "ends_kernel")  # one block per statistic, few values
+COLD = ("bound_topk", "finish_topk", "int_finish_topk")  # one block per statistic, few values
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,7 +36,7 @@ def test_every_kernel_compiles_without_a_warning(arch: str) -> None:
     found = {record["kernel"] for record in cuda_build.usage() if record["arch"] == arch}
     # Five kinds by every vector of a channel (2 of float32, 3 of each other), three of many channels by 16 bytes.
     assert len([kernel for kernel in found if kernel.startswith("onchip")]) == 5 * (2 + 3 + 3 + 3) + 3 * 3
-    assert {"first_kernel<float32, 4, true, true>", "apply_kernel<bfloat16, 8, false>", "table_kernel<16>"} <= found
+    assert {"sum_extremes<float32, 4, true, true>", "apply_line<bfloat16, 8, false>", "int_apply_table<16>"} <= found
 
 
 def test_no_hot_kernel_spills_or_uses_local_memory() -> None:
@@ -49,13 +49,13 @@ def test_the_table_of_the_build_names_kernels_and_architectures() -> None:
     done = cuda_build.table()
     assert done.returncode == 0, done.stderr
     assert "sm_80" in done.stdout.splitlines()[0]
-    assert re.search(r"^apply_kernel<float16, 8, true> +\d+ +\d+$", done.stdout, re.M)
+    assert re.search(r"^apply_line<float16, 8, true> +\d+ +\d+$", done.stdout, re.M)
 
 
 def test_two_blocks_fit_on_a_multiprocessor() -> None:
     for record in cuda_build.usage():
         threads = 320 if record["kernel"].startswith("onchip") else 256
-        if record["kernel"] != "int_second_kernel<16, false>":  # 48 sums per thread
+        if record["kernel"] != "int_deviations<16, false>":  # 48 sums per thread
             assert 2 * threads * -(-record["registers"] // 8) * 8 <= 65536, record
 
 
@@ -67,9 +67,9 @@ def test_floats_are_read_and_written_sixteen_bytes_at_a_time(
     kernels = code(kind, arch)
     for single in ("true", "false"):
         name = f"{kind}, {FLOATS[kind]}, {single}"
-        for kernel in (f"first_kernel<{name}, true>", f"second_kernel<{name}, false>", f"second_kernel<{name}, true>"):
+        for kernel in (f"sum_extremes<{name}, true>", f"deviations<{name}, false>", f"deviations<{name}, true>"):
             assert count(kernels[kernel], r"\bLDG\.E\.128") >= 4, kernel  # four in flight
-        apply = kernels[f"apply_kernel<{name}>"]
+        apply = kernels[f"apply_line<{name}>"]
         assert count(apply, r"\bLDG\.E\.128") >= 4
         assert count(apply, r"\bSTG\.E\.128") >= 2
 
@@ -79,9 +79,9 @@ def test_bytes_are_read_and_written_sixteen_at_a_time(
     code: Callable[[str, str], dict[str, list[str]]], arch: str
 ) -> None:
     kernels = code("int8", arch)
-    for kernel in ("int_first_kernel<16, true, 0>", "int_second_kernel<16, true>", "histogram_kernel<16>"):
+    for kernel in ("int_sums<16, true, 0>", "int_deviations<16, true>", "int_histograms<16>"):
         assert count(kernels[kernel], r"\bLDG\.E\.128") >= 4, kernel
-    for kernel in ("table_kernel<16>", "int_apply_kernel<16>"):
+    for kernel in ("int_apply_table<16>", "int_apply_line<16>"):
         assert count(kernels[kernel], r"\bLDG\.E\.128") >= 4, kernel
         assert count(kernels[kernel], r"\bSTG\.E\.128") >= 4, kernel
 
@@ -131,9 +131,9 @@ def test_int8_statistics_take_four_elements_per_instruction(
 ) -> None:
     kernels = code("int8", arch)
     # Sixteen bytes of one channel: four dp4a for the sum, four vectors in flight.
-    assert count(kernels["int_first_kernel<16, true, 0>"], r"\bIDP\.4A\.S8\.S8") >= 16
-    assert count(kernels["int_second_kernel<16, true>"], r"\bVABSDIFF4\.U8") >= 16
-    assert count(kernels["int_second_kernel<16, true>"], r"\bIDP\.4A\.U8\.U8") >= 16
+    assert count(kernels["int_sums<16, true, 0>"], r"\bIDP\.4A\.S8\.S8") >= 16
+    assert count(kernels["int_deviations<16, true>"], r"\bVABSDIFF4\.U8") >= 16
+    assert count(kernels["int_deviations<16, true>"], r"\bIDP\.4A\.U8\.U8") >= 16
 
 
 def test_no_product_is_fused_with_a_sum_where_bytes_are_defined() -> None:

@@ -1,5 +1,5 @@
 // CUDA's own functions, one by one, for comparison with what CUDA's documentation says of them.
-#include "device.h"
+#include "cuda/memory/device.cuh"
 
 namespace {
 

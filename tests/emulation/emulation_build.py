@@ -57,7 +57,7 @@ def build(target: str) -> Path:
 
 
 def build_altered(kernels: Path, source: str, variant: str, folder: Path) -> Path:
-    """One .cu file of a changed copy of the kernels' folder, linked with the rest as it is.
+    """One .cu file of a changed copy of the kernels' folder (named "cuda"), linked with the rest as it is.
 
     variant "plain" makes a library for numpy, "tsan" the program run_cases.
 
@@ -67,7 +67,7 @@ def build_altered(kernels: Path, source: str, variant: str, folder: Path) -> Pat
     archive = build(f"archive_{variant}")
     common = KERNELS.parent
     command: list[str | Path] = ["g++", "-std=c++17", "-O1", "-fPIC", "-DNX_EMU", "-ffp-contract=off", "-w"]
-    command += ["-isystem", str(cuda_include()), "-I", SOURCE / "cuda_emu", "-I", kernels, "-I", common]
+    command += ["-isystem", str(cuda_include()), "-I", SOURCE / "cuda_emu", "-I", kernels.parent, "-I", common]
     command += ["-I", common / "include", "-x", "c++", kernels / source]
     if variant == "tsan":
         command += [SOURCE / "run_cases.cpp", "-fsanitize=thread", "-DNX_EMU_TSAN", "-g1", "-rdynamic"]

@@ -1,7 +1,7 @@
 // Small kernels with and without one bug each. All read kProbeSize floats at x and write as many at y.
 #pragma once
 
-#include "device.h"
+#include "cuda/memory/device.cuh"
 
 constexpr int kProbeSize = 256;
 

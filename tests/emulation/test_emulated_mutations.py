@@ -50,15 +50,15 @@ class Mutation:
 
     @property
     def source(self) -> str:
-        return "int8.cu" if self.file.startswith("int8") else "float32.cu"
+        return "int8/int8.cu" if self.file.startswith("int8") else "float/float32.cu"
 
     @property
     def dtype(self) -> str:
-        return self.source[: -len(".cu")]
+        return Path(self.source).stem
 
     def apply(self, folder: Path) -> Path:
         """A copy of the kernels with this change."""
-        copy = folder / "kernels"
+        copy = folder / "cuda"
         shutil.copytree(emulation_build.KERNELS, copy)
         lines = (copy / self.file).read_text().splitlines(keepends=True)
         assert lines[self.line] == self.text
@@ -70,14 +70,14 @@ class Mutation:
 
 
 def mutations() -> Iterator[Mutation]:
-    for path in sorted(emulation_build.KERNELS.glob("*.h")):
-        if path.name == "device.h":
+    for path in sorted(emulation_build.KERNELS.rglob("*.cuh")):
+        if path.name == "device.cuh":
             continue
         for number, line in enumerate(path.read_text().splitlines(keepends=True)):
             for pattern, instead in SYNCHRONISATIONS.items():
                 code = line.split("//")[0]
                 if re.search(pattern, code):
-                    yield Mutation(path.name, number, line, re.sub(pattern, instead, code).rstrip() + "\n")
+                    yield Mutation(str(path.relative_to(emulation_build.KERNELS)), number, line, re.sub(pattern, instead, code).rstrip() + "\n")
 
 
 def cases(dtype: str) -> Iterator[tuple[Norm, tuple[int, int, int], Device]]:

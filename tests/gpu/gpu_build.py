@@ -68,7 +68,7 @@ def build(folder: Path, architecture: str, headers: Path | None = None, jobs: in
     folder.mkdir(parents=True, exist_ok=True)
     target = f"-gencode=arch=compute_{architecture},code=sm_{architecture}"
     options = [target, "-O3", "-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden"]
-    options += [f"-I{KERNELS}", f"-I{KERNELS / 'include'}", f"-I{KERNELS / 'cuda'}"]
+    options += [f"-I{KERNELS}", f"-I{KERNELS / 'include'}"]
     options += [] if headers is None else ["-isystem", str(headers), "-DON_DEVICE"]
 
     def compiled(source: Path) -> Path:

@@ -1,5 +1,5 @@
-// nx_cuda_norm and nx_cuda_workspace: checks, a plan, and the launch of the kernels of the type.
-#include "launcher.h"
+// nx_cuda_norm and nx_cuda_workspace: checks, a strategy, and the launch of the kernels of the type.
+#include "cuda/launcher.h"
 
 using namespace nx;
 
@@ -18,12 +18,12 @@ int32_t status_of(cudaError_t error) {
   }
 }
 
-cudaError_t compute(const NxNorm& norm, const Plan& plan, cudaStream_t stream) {
+cudaError_t compute(const NxNorm& norm, const Strategy& strategy, cudaStream_t stream) {
   switch (norm.type) {
-    case NX_FLOAT32: return norm_float32(plan, stream);
-    case NX_FLOAT16: return norm_float16(plan, stream);
-    case NX_BFLOAT16: return norm_bfloat16(plan, stream);
-    default: return norm_int8(plan, stream);
+    case NX_FLOAT32: return norm_float32(strategy, stream);
+    case NX_FLOAT16: return norm_float16(strategy, stream);
+    case NX_BFLOAT16: return norm_bfloat16(strategy, stream);
+    default: return norm_int8(strategy, stream);
   }
 }
 
@@ -33,7 +33,7 @@ extern "C" {
 
 size_t nx_cuda_workspace(const NxNorm* norm) {
   if (nx_check(norm) != NX_OK || norm->type == NX_FLOAT64 || empty(*norm)) return 0;
-  return plan(*norm, 16, Device(), nullptr).workspace;
+  return strategy_of(*norm, 16, Device(), nullptr).workspace;
 }
 
 int32_t nx_cuda_norm(const NxNorm* norm, const void* x, const void* scale, const void* bias, void* y, void* workspace,
@@ -48,15 +48,15 @@ int32_t nx_cuda_norm(const NxNorm* norm, const void* x, const void* scale, const
   if (alignment < element_size(norm->type)) return NX_BAD_ARGUMENT;
   Device where = device();
   if (!where.compute_capability) return NX_NO_DEVICE;
-  Plan how = plan(*norm, alignment, where, workspace);
+  Strategy how = strategy_of(*norm, alignment, where, workspace);
   if (how.workspace && (!workspace || workspace_bytes < how.workspace || reinterpret_cast<uintptr_t>(workspace) % 256))
     return NX_WORKSPACE;
   constexpr int64_t most = int64_t(1) << 31;  // blocks of a grid; columns are counted in 32 bits
-  if (how.blocks >= most || how.task.g.groups >= most || how.task.g.columns >= most) return NX_TOO_LARGE;
-  how.task.x = how.int_task.x = x;
-  how.task.y = how.int_task.y = y;
-  how.task.scale = how.int_task.scale = static_cast<const float*>(scale);
-  how.task.bias = how.int_task.bias = static_cast<const float*>(bias);
+  if (how.blocks >= most || how.args.g.groups >= most || how.args.g.columns >= most) return NX_TOO_LARGE;
+  how.args.x = how.int_args.x = x;
+  how.args.y = how.int_args.y = y;
+  how.args.scale = how.int_args.scale = static_cast<const float*>(scale);
+  how.args.bias = how.int_args.bias = static_cast<const float*>(bias);
   return status_of(compute(*norm, how, static_cast<cudaStream_t>(queue)));
 }
 

@@ -1,19 +1,20 @@
 // Launches kernels one after the other until one fails.
 #pragma once
 
-#include "plan.h"
+#include "cuda/strategy.h"
 
 namespace nx {
 
-template <class Task>
+template <class Args>
 class Launcher {
  public:
-  Launcher(const Plan& plan, const Task& task, cudaStream_t stream) : plan_(plan), task_(task), stream_(stream) {}
+  Launcher(const Strategy& strategy, const Args& args, cudaStream_t stream)
+      : strategy_(strategy), args_(args), stream_(stream) {}
 
   // Over all parts of all tiles.
   template <class Kernel>
   void phase(Kernel kernel) {
-    grid(kernel, plan_.blocks, plan_.threads);
+    grid(kernel, strategy_.blocks, strategy_.threads);
   }
 
   template <class Kernel>
@@ -23,40 +24,40 @@ class Launcher {
     how.grid = dim3(unsigned(blocks));
     how.block = dim3(unsigned(threads));
     how.stream = stream_;
-    error_ = launch(how, kernel, task_);
+    error_ = launch(how, kernel, args_);
   }
 
   // A few threads per statistic.
   template <class Kernel>
   void finish(Kernel kernel) {
-    grid(kernel, plan_.merging_blocks, kThreads);
+    grid(kernel, strategy_.merging_blocks, kThreads);
   }
 
   // One launch does it all, in shared memory.
   template <class Kernel>
   void on_chip(Kernel kernel) {
     Launch how;
-    how.grid = dim3(unsigned(plan_.blocks));
-    how.block = dim3(unsigned(plan_.threads));
-    how.cluster = dim3(unsigned(plan_.ranks));
-    how.smem = plan_.shared_bytes;
+    how.grid = dim3(unsigned(strategy_.blocks));
+    how.block = dim3(unsigned(strategy_.threads));
+    how.cluster = dim3(unsigned(strategy_.ranks));
+    how.smem = strategy_.shared_bytes;
     how.stream = stream_;
-    error_ = launch(how, kernel, task_);
+    error_ = launch(how, kernel, args_);
   }
 
   cudaError_t error() const { return error_; }
 
  private:
-  const Plan& plan_;
-  const Task& task_;
+  const Strategy& strategy_;
+  const Args& args_;
   cudaStream_t stream_;
   cudaError_t error_ = cudaSuccess;
 };
 
 // One source per element type.
-cudaError_t norm_float32(const Plan& plan, cudaStream_t stream);
-cudaError_t norm_float16(const Plan& plan, cudaStream_t stream);
-cudaError_t norm_bfloat16(const Plan& plan, cudaStream_t stream);
-cudaError_t norm_int8(const Plan& plan, cudaStream_t stream);
+cudaError_t norm_float32(const Strategy& strategy, cudaStream_t stream);
+cudaError_t norm_float16(const Strategy& strategy, cudaStream_t stream);
+cudaError_t norm_bfloat16(const Strategy& strategy, cudaStream_t stream);
+cudaError_t norm_int8(const Strategy& strategy, cudaStream_t stream);
 
 }  // namespace nx

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 #: Kernels of one small block per statistic that select among few values: they may spill.
-COLD = ("bound_kernel", "select_kernel", "ends_kernel")
+COLD = ("bound_topk", "finish_topk", "int_finish_topk")
 
 _ENTRY = re.compile(r"Compiling entry function '(\w+)' for 'sm_(\w+)'")
 _STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -22,7 +22,7 @@ _TYPES = {"f": "float32", "6__half": "float16", "13__nv_bfloat16": "bfloat16"}
 
 
 def readable(mangled: str) -> str:
-    """_ZN2nx12first_kernelI6__halfLi8ELb1EEEv... -> first_kernel<float16, 8, true>."""
+    """_ZN2nx12sum_extremesI6__halfLi8ELb1EEEv... -> sum_extremes<float16, 8, true>."""
     found = re.match(r"_ZN2nx(\d+)", mangled)
     if not found:
         return mangled

@@ -1,5 +1,5 @@
-// CUDA on the CPU: every CUDA thread is a fiber. Kernels reach this through device.h alone, compiled by a C++ compiler
-// with -x c++ -DNX_EMU and the CUDA toolkit's include folder.
+// CUDA on the CPU: every CUDA thread is a fiber. Kernels reach this through device.cuh alone, compiled by a C++
+// compiler with -x c++ -DNX_EMU and the CUDA toolkit's include folder.
 #pragma once
 
 // Host declarations: vector types, and bit-exact half-precision conversions.

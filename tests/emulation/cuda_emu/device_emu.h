@@ -1,4 +1,4 @@
-// What device.h promises, on the CPU. Included by device.h, which documents it.
+// What device.cuh promises, on the CPU. Included by device.cuh, which documents it.
 #pragma once
 
 #define NX_SHARED(T, name, n)          \
