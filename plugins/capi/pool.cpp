@@ -52,7 +52,10 @@ struct NxPool {
   void loop(int64_t count, NxTask task, void* data) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      task_ = task, data_ = data, count_ = count, open_ = true;
+      task_ = task;
+      data_ = data;
+      count_ = count;
+      open_ = true;
       next_.store(0, std::memory_order_relaxed);
       generation_.fetch_add(1, std::memory_order_release);
     }

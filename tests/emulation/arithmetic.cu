@@ -12,8 +12,10 @@ struct Named {
 
 float f(unsigned bits) { return __uint_as_float(bits); }
 
-#define WORD(name, result) \
-  {#name, [](unsigned a, unsigned b, unsigned c) { return (void)a, (void)b, (void)c, unsigned(result); }}
+#define WORD(name, result)                                                                            \
+  {#name, []([[maybe_unused]] unsigned a, [[maybe_unused]] unsigned b, [[maybe_unused]] unsigned c) { \
+     return unsigned(result);                                                                         \
+   }}
 #define PAIR(name) WORD(name, name(a, b))
 
 const Named kWords[] = {

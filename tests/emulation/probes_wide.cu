@@ -16,7 +16,7 @@ __global__ void read_peer(const float* x, float* y) {
   if (bug == Bug::kEarlyRead) nx::nx_cluster_sync();
   tile[t] = x[i];
   if (bug != Bug::kUnstarted && bug != Bug::kEarlyRead) nx::nx_cluster_sync();
-  y[i] = nx::dsmem(static_cast<float*>(tile), (nx::cluster_rank() + 1) % kBlocks)[t];
+  y[i] = nx::dsmem(static_cast<float*>(tile), (cluster_rank() + 1) % kBlocks)[t];
   if (bug != Bug::kExit) nx::nx_cluster_sync();
 }
 
@@ -32,16 +32,15 @@ template <bool broken>
 __global__ void reverse_grid(const float* x, float* y, float* room) {
   int i = int(blockIdx.x * blockDim.x + threadIdx.x);
   room[i] = x[i];
-  if (!broken) nx::nx_grid_sync();
+  if (!broken) sync_grid();
   y[i] = room[kProbeSize - 1 - i];
 }
 
 cudaError_t missing_grid_barrier(bool broken, const float* x, float* y) {
   static float room[kProbeSize];
   for (float& each : room) each = -1;
-  nx::Launch how{dim3(kBlocks), dim3(kThreads)};
-  how.coop = true;
-  return broken ? nx::launch(how, reverse_grid<true>, x, y, room) : nx::launch(how, reverse_grid<false>, x, y, room);
+  return broken ? launch_cooperative(dim3(kBlocks), dim3(kThreads), reverse_grid<true>, x, y, room)
+                : launch_cooperative(dim3(kBlocks), dim3(kThreads), reverse_grid<false>, x, y, room);
 }
 
 // y = x + 1 by whichever block comes last. Without the fence nothing makes the others' writes visible to it.

@@ -36,7 +36,7 @@ bool read(const std::string& line, Case& out) {
 
 size_t bytes_of(const NxNorm& norm, int64_t stride) {
   int64_t sample = nx::sample_elements(norm);
-  int64_t elements = nx::empty(norm) ? 0 : (norm.batch - 1) * (stride ? stride : sample) + sample;
+  int64_t elements = nx::is_empty(norm) ? 0 : (norm.batch - 1) * (stride ? stride : sample) + sample;
   return size_t(elements * nx::element_size(norm.type));
 }
 
@@ -86,7 +86,10 @@ int main(int count, char** words) {
   int cases = 0, bad = 0;
   for (std::string line; std::getline(file, line); ++cases) {
     Case c;
-    if (!read(line, c)) return std::cerr << "not a case: " << line << '\n', 2;
+    if (!read(line, c)) {
+      std::cerr << "not a case: " << line << '\n';
+      return 2;
+    }
     std::cout << line << std::endl;  // the last line printed is the case that a sanitizer stopped
     bad += run(c) != 0;
   }

@@ -12,7 +12,7 @@ double extreme_constant(int64_t n) {
   return (1 + std::sqrt(kPi * std::log(4.0))) / std::sqrt(8 * std::log(double(std::max<int64_t>(n, 2))));
 }
 
-bool known(int32_t value, int32_t last) { return value >= 0 && value <= last; }
+bool is_enumerator(int32_t value, int32_t last) { return value >= 0 && value <= last; }
 
 // Whether the product of non-negative sizes stays within 2^62.
 bool fits(int64_t a, int64_t b, int64_t c) {
@@ -61,9 +61,9 @@ double factor(const NxNorm& norm) {
   if (norm.correction != 0) return norm.correction;
   switch (norm.kind) {
     case NX_L1: return std::sqrt(kPi / 2);
-    case NX_RANGE: return 0.35 * extreme_constant(chunk_layout(reduced(norm), norm.chunks).length);
+    case NX_RANGE: return 0.35 * extreme_constant(chunk_layout(reduced_elements(norm), norm.chunks).length);
     case NX_L2: return 1;
-    default: return extreme_constant(reduced(norm));
+    default: return extreme_constant(reduced_elements(norm));
   }
 }
 
@@ -90,25 +90,25 @@ const char* nx_message(int32_t status) {
 
 int32_t nx_check(const NxNorm* norm) {
   using namespace nx;
-  if (!norm || !known(norm->kind, NX_L2) || !known(norm->type, NX_FLOAT64) || !known(norm->layout, NX_HWC16) ||
-      !known(norm->instance, 1) || norm->batch < 0 || norm->channels < 0 || norm->space < 0 || norm->x_stride < 0 ||
-      norm->y_stride < 0)
+  if (!norm || !is_enumerator(norm->kind, NX_L2) || !is_enumerator(norm->type, NX_FLOAT64) ||
+      !is_enumerator(norm->layout, NX_HWC16) || !is_enumerator(norm->instance, 1) || norm->batch < 0 ||
+      norm->channels < 0 || norm->space < 0 || norm->x_stride < 0 || norm->y_stride < 0)
     return NX_BAD_ARGUMENT;
   if (norm->kind == NX_RANGE && norm->chunks < 1) return NX_BAD_CHUNKS;
   if (norm->kind == NX_TOPK && norm->k < 1) return NX_BAD_K;
-  if (empty(*norm)) return NX_OK;
+  if (is_empty(*norm)) return NX_OK;
   if (norm->channels > (int64_t(1) << 61) || !fits(norm->batch, norm->channels + 31, norm->space)) return NX_TOO_LARGE;
   int64_t sample = sample_elements(*norm);
   if ((norm->x_stride && norm->x_stride < sample) || (norm->y_stride && norm->y_stride < sample))
     return NX_BAD_ARGUMENT;
   if (!fits(norm->batch, norm->x_stride, 1) || !fits(norm->batch, norm->y_stride, 1)) return NX_TOO_LARGE;
-  if (norm->kind == NX_TOPK && norm->k > reduced(*norm)) return NX_BAD_K;
-  if (norm->type == NX_INT8 && reduced(*norm) >= (int64_t(1) << 31)) return NX_TOO_LARGE;
+  if (norm->kind == NX_TOPK && norm->k > reduced_elements(*norm)) return NX_BAD_K;
+  if (norm->type == NX_INT8 && reduced_elements(*norm) >= (int64_t(1) << 31)) return NX_TOO_LARGE;
   return NX_OK;
 }
 
 int64_t nx_elements(const NxNorm* norm) {
-  return !norm || nx::empty(*norm) ? 0 : norm->batch * nx::sample_elements(*norm);
+  return !norm || nx::is_empty(*norm) ? 0 : norm->batch * nx::sample_elements(*norm);
 }
 
 }  // extern "C"

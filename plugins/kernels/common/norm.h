@@ -8,12 +8,12 @@
 namespace nx {
 
 // n: elements that one statistic reduces.
-inline int64_t reduced(const NxNorm& norm) { return norm.instance ? norm.space : norm.batch * norm.space; }
+inline int64_t reduced_elements(const NxNorm& norm) { return norm.instance ? norm.space : norm.batch * norm.space; }
 
 // Statistics that one call computes: channels, or samples times channels.
 inline int64_t groups(const NxNorm& norm) { return norm.instance ? norm.batch * norm.channels : norm.channels; }
 
-inline bool empty(const NxNorm& norm) { return norm.batch == 0 || norm.channels == 0 || norm.space == 0; }
+inline bool is_empty(const NxNorm& norm) { return norm.batch == 0 || norm.channels == 0 || norm.space == 0; }
 
 // Lanes v of a layout (kernels.h): how many channels stand side by side. channels: C.
 int64_t lanes(int32_t layout, int64_t channels);

@@ -140,19 +140,24 @@ inline int64_t signed_sum(int64_t biased, int64_t elements) { return biased - 12
 inline void first_byte_chunks(const Stretch& part, const Parameters& parameters, ByteFirst* out) {
   GatherBytes<true, false> body;
   int64_t left = parameters.chunk - parameters.passed;
-  out->cut = false, out->spans = 0;
+  out->cut = false;
+  out->spans = 0;
   for (int64_t row = 0; row < part.rows; ++row) {
     const uint8_t* x = static_cast<const uint8_t*>(part.x) + row * part.stride;
     for (int64_t at = 0; at < part.length;) {
       int64_t count = left < part.length - at ? left : part.length - at;
       scan_bytes(x + at, count, part.fetch, body);
-      at += count, left -= count;
+      at += count;
+      left -= count;
       if (left) continue;
-      if (out->cut)
+      if (out->cut) {
         out->spans += body.high() - body.low();
-      else
-        out->head_high = body.high(), out->head_low = body.low();
-      out->cut = true, left = parameters.chunk;
+      } else {
+        out->head_high = body.high();
+        out->head_low = body.low();
+      }
+      out->cut = true;
+      left = parameters.chunk;
       body.reset();
     }
   }
@@ -167,19 +172,25 @@ inline void byte_first(int32_t kind, const Stretch& part, const Parameters& para
   if (kind == NX_L1) {
     GatherBytes<false, false> body;
     scan_byte_rows(part, body);
-    out->sum = signed_sum(body.sum(), elements), out->lanes = 0;
+    out->sum = signed_sum(body.sum(), elements);
+    out->lanes = 0;
   } else if (kind == NX_L2) {
     GatherBytes<false, true> body;
     scan_byte_rows(part, body);
-    out->sum = signed_sum(body.sum(), elements), out->squares = body.squares(), out->lanes = 0;
+    out->sum = signed_sum(body.sum(), elements);
+    out->squares = body.squares();
+    out->lanes = 0;
   } else {
     GatherBytes<true, false> body;
     scan_byte_rows(part, body);
     out->sum = signed_sum(body.sum(), elements);
-    if (kind == NX_TOPK)
+    if (kind == NX_TOPK) {
       out->lanes = body.lanes(parameters.k, out->high, out->low);
-    else
-      out->lanes = 1, out->high[0] = uint8_t(body.high()), out->low[0] = uint8_t(body.low());
+    } else {
+      out->lanes = 1;
+      out->high[0] = uint8_t(body.high());
+      out->low[0] = uint8_t(body.low());
+    }
   }
 }
 

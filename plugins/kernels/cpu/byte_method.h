@@ -76,7 +76,8 @@ class ByteMethod {
   }
 
   void merge(Second* all, const Second& next) const {
-    all->distances += next.distances, all->sides += next.sides;
+    all->distances += next.distances;
+    all->sides += next.sides;
     for (int i = 0; i < 256; ++i) all->counts[i] += next.counts[i];
   }
 
@@ -98,8 +99,10 @@ class ByteMethod {
     int byte() const { return rises() ? high : low; }
     void step() {
       const bool rise = rises();
-      high -= rise, low += !rise;
-      up -= rise ? n : 0, down -= rise ? 0 : n;
+      high -= rise;
+      low += !rise;
+      up -= rise ? n : 0;
+      down -= rise ? 0 : n;
     }
   };
 
@@ -108,11 +111,14 @@ class ByteMethod {
   static void merge_chunks(First* all, const First& next) {
     int* high = all->cut ? &all->tail_high : &all->head_high;
     int* low = all->cut ? &all->tail_low : &all->head_low;
-    *high = std::max(*high, next.head_high), *low = std::min(*low, next.head_low);
+    *high = std::max(*high, next.head_high);
+    *low = std::min(*low, next.head_low);
     if (next.cut && all->cut) all->spans += span(*high, *low);
     if (!next.cut) return;
-    all->spans += next.spans, all->cut = true;
-    all->tail_high = next.tail_high, all->tail_low = next.tail_low;
+    all->spans += next.spans;
+    all->cut = true;
+    all->tail_high = next.tail_high;
+    all->tail_low = next.tail_low;
   }
 
   // A lower bound of the k-th largest n*|d|: the k-th largest among the lanes' ends, each an element of its own unless
@@ -124,17 +130,21 @@ class ByteMethod {
       if (all.high[i] < all.low[i]) continue;
       ++ends[all.high[i]];
       ends[all.low[i]] += all.high[i] > all.low[i];
-      high = std::max<int>(high, all.high[i]), low = std::min<int>(low, all.low[i]);
+      high = std::max<int>(high, all.high[i]);
+      low = std::min<int>(low, all.low[i]);
     }
-    center->known = -1, center->bytes = {0, 0, 0, 255};  // high < low: count all
-    center->highest = high, center->lowest = low;
+    center->known = -1;
+    center->bytes = {0, 0, 0, 255};  // high < low: count all
+    center->highest = high;
+    center->lowest = low;
     Inward at{low, high, above(*center, high), -above(*center, low), n_};
     for (int64_t found = 0; at.low <= at.high; at.step()) {
       found += ends[at.byte()];
       if (found < norm_.k) continue;
       center->known = std::max(at.up, at.down);
       // The one taken last is within the bounds, and so is what lies as far on the other side.
-      center->bytes.high = at.high, center->bytes.low = at.low;
+      center->bytes.high = at.high;
+      center->bytes.low = at.low;
       return;
     }
   }
@@ -178,7 +188,9 @@ class ByteMethod {
     Inward at{center.lowest, center.highest, above(center, center.highest), -above(center, center.lowest), n_};
     auto take = [&](int byte, bool above, int64_t count) {
       const int64_t r = byte - 128 - center.p;
-      whole += (above ? r : -r) * count, part += (above ? center.e : -center.e) * count, left -= count;
+      whole += (above ? r : -r) * count;
+      part += (above ? center.e : -center.e) * count;
+      left -= count;
     };
     auto counted = [&] { return at.high > center.bytes.high || at.low < center.bytes.low; };
     for (; left > 0 && at.low <= at.high && counted(); at.step())

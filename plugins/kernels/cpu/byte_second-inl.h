@@ -78,8 +78,12 @@ inline void count_all(const Stretch& part, uint32_t* counts) {
   for (int64_t row = 0; row < part.rows; ++row) {
     const uint8_t* x = static_cast<const uint8_t*>(part.x) + row * part.stride;
     int64_t i = 0;
-    for (; i + 4 <= part.length; i += 4)
-      ++tables[0][x[i]], ++tables[1][x[i + 1]], ++tables[2][x[i + 2]], ++tables[3][x[i + 3]];
+    for (; i + 4 <= part.length; i += 4) {
+      ++tables[0][x[i]];
+      ++tables[1][x[i + 1]];
+      ++tables[2][x[i + 2]];
+      ++tables[3][x[i + 3]];
+    }
     for (; i < part.length; ++i) ++tables[0][x[i]];
   }
   for (int i = 0; i < 256; ++i) counts[i ^ 128] += tables[0][i] + tables[1][i] + tables[2][i] + tables[3][i];

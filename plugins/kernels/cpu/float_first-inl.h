@@ -97,13 +97,15 @@ void first_chunks(const Stretch& part, const Parameters& parameters, FloatFirst*
   Gather<T, true> body;
   int64_t left = parameters.chunk - parameters.passed;
   Ends whole = body.ends();
-  out->cut = false, out->spans = 0;
+  out->cut = false;
+  out->spans = 0;
   for (int64_t row = 0; row < part.rows; ++row) {
     const T* x = static_cast<const T*>(part.x) + row * part.stride;
     for (int64_t at = 0; at < part.length;) {
       int64_t count = left < part.length - at ? left : part.length - at;
       scan(x + at, count, part.fetch, body);
-      at += count, left -= count;
+      at += count;
+      left -= count;
       if (left) continue;
       Ends ends = body.ends();
       widen(&whole, ends);
@@ -111,14 +113,17 @@ void first_chunks(const Stretch& part, const Parameters& parameters, FloatFirst*
         out->spans += ends.high - ends.low;
       else
         out->head = ends;
-      out->cut = true, left = parameters.chunk;
+      out->cut = true;
+      left = parameters.chunk;
       body.reset();
     }
   }
   Ends last = body.ends();
   widen(&whole, last);
   (out->cut ? out->tail : out->head) = last;
-  out->sum = body.sum(), out->lanes = 1, out->ends[0] = whole;
+  out->sum = body.sum();
+  out->lanes = 1;
+  out->ends[0] = whole;
 }
 
 template <class T>
@@ -129,15 +134,19 @@ void float_first(int32_t kind, const Stretch& part, const Parameters& parameters
   if (kind == NX_TOPK) {
     Gather<T, true> body;
     scan_rows<T>(part, body);
-    out->sum = body.sum(), out->lanes = body.lanes(parameters.k, out->ends);
+    out->sum = body.sum();
+    out->lanes = body.lanes(parameters.k, out->ends);
   } else if (kind == NX_LINF || ends_always) {
     Gather<T, true> body;
     scan_rows<T>(part, body);
-    out->sum = body.sum(), out->lanes = 1, out->ends[0] = body.ends();
+    out->sum = body.sum();
+    out->lanes = 1;
+    out->ends[0] = body.ends();
   } else {
     Gather<T, false> body;
     scan_rows<T>(part, body);
-    out->sum = body.sum(), out->lanes = 0;
+    out->sum = body.sum();
+    out->lanes = 0;
   }
 }
 

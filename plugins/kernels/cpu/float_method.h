@@ -64,7 +64,10 @@ class FloatMethod {
     *state = {0, -std::numeric_limits<double>::infinity(), buffer, 0, capacity - kFloatLanes, 0};
   }
 
-  static void share_bound(const Second& from, Second* to) { to->threshold = from.threshold, to->k = from.k; }
+  static void share_bound(const Second& from, Second* to) {
+    to->threshold = from.threshold;
+    to->k = from.k;
+  }
 
   void second(const Stretch& part, const Center& center, Second* state) const {
     table_.second(norm_.kind, part, center, state);
@@ -90,7 +93,8 @@ class FloatMethod {
 
  private:
   static void widen(Ends* ends, const Ends& by) {
-    ends->high = std::max(ends->high, by.high), ends->low = std::min(ends->low, by.low);
+    ends->high = std::max(ends->high, by.high);
+    ends->low = std::min(ends->low, by.low);
   }
 
   static double span(const Ends& ends) { return ends.high < ends.low ? 0 : ends.high - ends.low; }
@@ -100,7 +104,9 @@ class FloatMethod {
     widen(open, next.head);
     if (next.cut && all->cut) all->spans += span(*open);
     if (!next.cut) return;
-    all->spans += next.spans, all->tail = next.tail, all->cut = true;
+    all->spans += next.spans;
+    all->tail = next.tail;
+    all->cut = true;
   }
 
   Center center_of(const First& all) const {

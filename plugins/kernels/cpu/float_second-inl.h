@@ -37,7 +37,10 @@ class Total {
 
   HWY_INLINE void four(V a, V b, V c, V d) {
     if constexpr (kSquare) {
-      a = deviation_(a), b = deviation_(b), c = deviation_(c), d = deviation_(d);
+      a = deviation_(a);
+      b = deviation_(b);
+      c = deviation_(c);
+      d = deviation_(d);
       V left = hn::MulAdd(a, a, hn::Mul(b, b)), right = hn::MulAdd(c, c, hn::Mul(d, d));
       sum0_ = add_wide(sum0_, hn::Add(left, right));
     } else {
@@ -72,7 +75,10 @@ class Largest {
   Largest(const Center& center, FloatSecond* state) : deviation_(center), state_(state) { raise(); }
 
   HWY_INLINE void four(V a, V b, V c, V d) {
-    a = hn::Abs(deviation_(a)), b = hn::Abs(deviation_(b)), c = hn::Abs(deviation_(c)), d = hn::Abs(deviation_(d));
+    a = hn::Abs(deviation_(a));
+    b = hn::Abs(deviation_(b));
+    c = hn::Abs(deviation_(c));
+    d = hn::Abs(deviation_(d));
     V largest = hn::Max(hn::Max(a, b), hn::Max(c, d));
     if (HWY_LIKELY(hn::AllFalse(Tag<T>(), hn::Gt(largest, threshold_)))) return;
     push(a, hn::Gt(a, threshold_), state_);

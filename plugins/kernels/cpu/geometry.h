@@ -25,7 +25,7 @@ struct Geometry {
 
   explicit Geometry(const NxNorm& norm)
       : size(element_size(norm.type)),
-        n(reduced(norm)),
+        n(reduced_elements(norm)),
         groups(nx::groups(norm)),
         runs(norm.instance ? 1 : norm.batch),
         space(norm.space),

@@ -46,7 +46,7 @@ bool usable(const NxThreads* threads) { return threads && threads->run && thread
 extern "C" {
 
 size_t nx_cpu_workspace(const NxNorm* norm) {
-  if (nx_check(norm) != NX_OK || norm->layout != NX_LINEAR || nx::empty(*norm)) return 0;
+  if (nx_check(norm) != NX_OK || norm->layout != NX_LINEAR || nx::is_empty(*norm)) return 0;
   return nx::cpu::workspace(*norm);
 }
 
@@ -54,7 +54,7 @@ int32_t nx_cpu_norm(const NxNorm* norm, const void* x, const void* scale, const 
                     size_t workspace_bytes, const void* queue) {
   if (int32_t status = nx_check(norm)) return status;
   if (norm->layout != NX_LINEAR) return NX_UNSUPPORTED;
-  if (nx::empty(*norm)) return NX_OK;
+  if (nx::is_empty(*norm)) return NX_OK;
   if (!x || !scale || !bias || !y) return NX_BAD_ARGUMENT;
   const size_t needed = nx_cpu_workspace(norm);
   if (needed && (!workspace || workspace_bytes < needed || reinterpret_cast<uintptr_t>(workspace) % 256))

@@ -32,7 +32,7 @@ cudaError_t compute(const NxNorm& norm, const Strategy& strategy, cudaStream_t s
 extern "C" {
 
 size_t nx_cuda_workspace(const NxNorm* norm) {
-  if (nx_check(norm) != NX_OK || norm->type == NX_FLOAT64 || empty(*norm)) return 0;
+  if (nx_check(norm) != NX_OK || norm->type == NX_FLOAT64 || is_empty(*norm)) return 0;
   return strategy_of(*norm, 16, Device(), nullptr).workspace;
 }
 
@@ -41,7 +41,7 @@ int32_t nx_cuda_norm(const NxNorm* norm, const void* x, const void* scale, const
   int32_t status = nx_check(norm);
   if (status != NX_OK) return status;
   if (norm->type == NX_FLOAT64) return NX_UNSUPPORTED;
-  if (empty(*norm)) return NX_OK;
+  if (is_empty(*norm)) return NX_OK;
   if (!x || !scale || !bias || !y) return NX_BAD_ARGUMENT;
 
   int64_t alignment = alignment_of(*norm, x, y);

@@ -27,13 +27,13 @@ int vector_bytes(const NxNorm& norm, int64_t alignment) {
   return int(size);
 }
 
-Geometry tiled(Geometry g, int64_t tile) {
+Geometry with_tile(Geometry g, int64_t tile) {
   g.tile = int32_t(tile);
   g.tiles = ceil_div(g.columns, tile);
   return g;
 }
 
-Geometry geometry(const NxNorm& norm, int64_t w) {
+Geometry geometry_of(const NxNorm& norm, int64_t w) {
   Geometry g = {};
   g.x_stride = norm.x_stride ? norm.x_stride : sample_elements(norm);
   g.y_stride = norm.y_stride ? norm.y_stride : sample_elements(norm);
@@ -49,20 +49,21 @@ Geometry geometry(const NxNorm& norm, int64_t w) {
   while ((g.held << g.shift) < w) ++g.shift;
   g.samples = norm.instance ? 1 : norm.batch;
   g.groups = groups(norm);
-  return tiled(g, std::min(kTuning.widest_tile, power_of_two(g.side)));
+  return with_tile(g, std::min(kTuning.widest_tile, power_of_two(g.side)));
 }
 
-int64_t independent(const NxNorm& norm) { return norm.instance ? norm.batch : 1; }
+// Samples that have statistics of their own.
+int64_t separate_samples(const NxNorm& norm) { return norm.instance ? norm.batch : 1; }
 
 // Parts that a tile of columns is cut into, by the widest vectors that the layout allows: the same for all pointers.
 int64_t parts_of(const NxNorm& norm, const Geometry& g, int64_t part_bytes) {
-  int64_t bytes = g.rows * g.samples * g.tile * 16, blocks = g.tiles * independent(norm);
+  int64_t bytes = g.rows * g.samples * g.tile * 16, blocks = g.tiles * separate_samples(norm);
   int64_t parts = std::min(ceil_div(bytes, part_bytes), ceil_div(kTuning.blocks, blocks));
   return std::clamp<int64_t>(parts, 1, kTuning.most_parts);
 }
 
-Chunking chunking(const NxNorm& norm, const Geometry& g, int64_t parts) {
-  Chunks chunks = chunk_layout(reduced(norm), norm.chunks);
+Chunking chunking_of(const NxNorm& norm, const Geometry& g, int64_t parts) {
+  Chunks chunks = chunk_layout(reduced_elements(norm), norm.chunks);
   Chunking c = {chunks.length, chunks.count, chunks.length, 1, 1, false};
   if (chunks.count >= parts) {
     c.per_part = ceil_div(chunks.count, parts);
@@ -147,7 +148,7 @@ void use_integers(const NxNorm& norm, const Geometry& widest, Arena& arena, Stra
   const FloatArgs& like = strategy.args;
   IntArgs& args = strategy.int_args;
   args.g = args.single = like.g;
-  args.n = reduced(norm);
+  args.n = reduced_elements(norm);
   args.k = norm.k;
   args.factor = float(like.factor);
   args.epsilon = norm.epsilon;
@@ -155,21 +156,22 @@ void use_integers(const NxNorm& norm, const Geometry& widest, Arena& arena, Stra
   args.slices = like.slices;
   args.chunking = like.chunking;
 
-  Geometry column = tiled(widest, 1);
-  args.single = tiled(args.single, 1);
+  Geometry column = with_tile(widest, 1);
+  args.single = with_tile(args.single, 1);
   args.single.parts = int32_t(parts_of(norm, column, kTuning.histogram_bytes));
   args.single.part_rows = ceil_div(args.single.rows * args.single.samples, args.single.parts);
-  strategy.histogram_blocks = args.single.tiles * independent(norm) * args.single.parts;
+  strategy.histogram_blocks = args.single.tiles * separate_samples(norm) * args.single.parts;
   take_integers(norm, args.single.parts, arena, args);
 }
 
 // A tile of columns spread over `ranks` blocks, kept in shared memory.
 struct OnChip {
-  int64_t part_rows, bytes;
-  int threads;
+  int64_t part_rows;  // rows of a block
+  int64_t bytes;      // of its shared memory
+  int threads;        // of it
 };
 
-OnChip on_chip(const Geometry& g, int64_t vector_bytes, int64_t ranks) {
+OnChip on_chip_of(const Geometry& g, int64_t vector_bytes, int64_t ranks) {
   OnChip chip;
   chip.part_rows = ceil_div(g.rows * g.samples, ranks);
   int64_t least = std::max<int64_t>(64, int64_t(g.tile) * g.held);
@@ -189,13 +191,13 @@ void keep_on_chip(const NxNorm& norm, const Device& device, Strategy& strategy) 
   bool one = g.tile * g.held == 1;
   bool alone = norm.kind == NX_TOPK || norm.kind == NX_RANGE || norm.type == NX_INT8;  // hold one channel at a time
   if (!one && (alone || strategy.vector_bytes != 16)) return;
-  if (norm.kind == NX_RANGE && strategy.args.chunking.count > kTuning.onchip_chunks) return;
+  if (norm.kind == NX_RANGE && strategy.args.chunking.count > kHeldChunks) return;
 
   auto takes = [&](int64_t tile, int64_t ranks, int64_t resident) {
-    Geometry own = tiled(g, tile);
-    OnChip chip = on_chip(own, strategy.vector_bytes, ranks);
+    Geometry own = with_tile(g, tile);
+    OnChip chip = on_chip_of(own, strategy.vector_bytes, ranks);
     int64_t room = device.shared_memory / resident - (one ? kTuning.single_static : kTuning.many_static);
-    int64_t blocks = own.tiles * independent(norm) * ranks;
+    int64_t blocks = own.tiles * separate_samples(norm) * ranks;
     bool busy = 2 * blocks >= device.multiprocessors || chip.bytes <= kTuning.small_tile;
     if (chip.bytes > room || !busy) return false;
     strategy.path = Path::kOnChip;
@@ -234,33 +236,34 @@ int64_t alignment_of(const NxNorm& norm, const void* x, const void* y) {
 Strategy strategy_of(const NxNorm& norm, int64_t alignment, const Device& device, void* workspace) {
   Strategy strategy = {};
   int64_t size = element_size(norm.type);
-  Geometry widest = geometry(norm, vector_bytes(norm, 16) / size);
+  Geometry widest = geometry_of(norm, vector_bytes(norm, 16) / size);
   int64_t parts = parts_of(norm, widest, kTuning.part_bytes);
 
   strategy.vector_bytes = vector_bytes(norm, alignment);
   FloatArgs& args = strategy.args;
-  args.g = geometry(norm, strategy.vector_bytes / size);
-  args.n = double(reduced(norm));
+  args.g = geometry_of(norm, strategy.vector_bytes / size);
+  args.n = double(reduced_elements(norm));
   args.factor = factor(norm);
   args.epsilon = norm.epsilon;
   args.kind = norm.kind;
   if (norm.kind == NX_RANGE) {
-    args.chunking = chunking(norm, widest, parts);
+    args.chunking = chunking_of(norm, widest, parts);
     parts = args.chunking.pieces > 1 ? args.chunking.count * args.chunking.pieces
                                      : ceil_div(args.chunking.count, args.chunking.per_part);
   }
   args.g.parts = widest.parts = int32_t(parts);
   args.g.part_rows = ceil_div(args.g.rows * args.g.samples, parts);
   strategy.threads = threads_of(args.g);
-  strategy.blocks = args.g.tiles * independent(norm) * parts;
+  strategy.blocks = args.g.tiles * separate_samples(norm) * parts;
   args.slices = int32_t(std::min<int64_t>(32, power_of_two(parts)));
   strategy.merging_blocks = ceil_div(args.g.groups, kThreads / args.slices);
 
   Selection& s = args.selection;
   s.k = norm.k;
   s.slots = stretches(args.g, strategy.threads);
-  s.capacity = std::min(reduced(norm), std::clamp(power_of_two(4 * std::min<int64_t>(norm.k, 1 << 20)),
-                                                  kTuning.least_candidates, kTuning.most_candidates));
+  s.capacity = std::min(reduced_elements(norm),
+                        std::clamp(power_of_two(kTuning.candidates_per_k * std::min<int64_t>(norm.k, 1 << 20)),
+                                   kTuning.least_candidates, kTuning.most_candidates));
   Arena arena(workspace);
   if (norm.type == NX_INT8)
     use_integers(norm, widest, arena, strategy);

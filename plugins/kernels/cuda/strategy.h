@@ -9,24 +9,23 @@
 namespace nx {
 
 struct Tuning {
-  // Phases: a block should read at least part_bytes, eight 16-byte vectors per thread; more parts are cut only while
-  // the grid has fewer blocks, two per multiprocessor of a large GPU, and never more than most_parts, since somebody
-  // has to merge them.
-  int64_t part_bytes = 32 << 10, blocks = 256, most_parts = 1024;
-  // Columns side by side in a tile: 16 of 16 bytes are two lines of 128 bytes.
-  int64_t widest_tile = 16;
-  // Range: chunks of at most so many vectors are taken whole by a row of threads.
-  int64_t row_chunk = 16;
-  // Top-k: candidates kept per statistic, 4k within these bounds.
-  int64_t least_candidates = 256, most_candidates = 4096;
-  // int8 Top-k: bytes that a part should have, at least: it leaves a histogram of 1 KiB.
-  int64_t histogram_bytes = 64 << 10;
-  // On chip: columns that a tile has at least, where there are so many: 2 of 16 bytes are a sector; vectors per thread
-  // before a block gets more threads; blocks of a cluster, the most that every device allows; bytes of a tile that is
-  // worth it even if most multiprocessors idle; Range chunks of a statistic; bytes of shared memory beside the tile, of
-  // one channel or of many.
-  int64_t least_tile = 2, onchip_vectors = 16, most_ranks = 8, small_tile = 32 << 10, onchip_chunks = 256;
-  int64_t single_static = 13 << 10, many_static = 22 << 10;
+  int64_t part_bytes = 32 << 10;       // that a block should read at least: eight 16-byte vectors per thread
+  int64_t blocks = 256;                // more parts are cut only while the grid has fewer: two per multiprocessor
+  int64_t most_parts = 1024;           // of a statistic, since somebody has to merge them
+  int64_t widest_tile = 16;            // columns side by side: 16 of 16 bytes are two lines of 128 bytes
+  int64_t row_chunk = 16;              // Range: vectors of a chunk that a row of threads takes whole, at most
+  int64_t candidates_per_k = 4;        // Top-k: candidates kept per statistic, within the next two
+  int64_t least_candidates = 256;      // however small k is
+  int64_t most_candidates = 4096;      // however large k is
+  int64_t histogram_bytes = 64 << 10;  // int8 Top-k: that a part should have: it leaves a histogram of 1 KiB
+
+  // On chip.
+  int64_t least_tile = 2;            // columns of a tile, where there are so many: 2 of 16 bytes are a sector
+  int64_t onchip_vectors = 16;       // per thread, before a block gets more threads
+  int64_t most_ranks = 8;            // blocks of a cluster, the most that every device allows
+  int64_t small_tile = 32 << 10;     // bytes of a tile that is worth it even if most multiprocessors idle
+  int64_t single_static = 13 << 10;  // bytes of shared memory beside the tile of one channel
+  int64_t many_static = 22 << 10;    // the same beside a tile of many
 };
 
 constexpr Tuning kTuning = {};
@@ -37,8 +36,8 @@ enum class Path {
 };
 
 struct Strategy {
-  Path path;
-  int vector_bytes;
+  Path path;                 // which kernels
+  int vector_bytes;          // of one load or store
   int threads;               // of a block
   int64_t blocks;            // of the grid
   int ranks;                 // on chip: blocks that share a statistic, a cluster if more than one
@@ -46,7 +45,7 @@ struct Strategy {
   size_t workspace;          // bytes, depends on the norm alone
   int64_t merging_blocks;    // of the grids between the phases
   int64_t histogram_blocks;  // int8 Top-k: of the grid that counts
-  FloatArgs args;            // of floats
+  FloatArgs args;            // of floats; int8 begins with them
   IntArgs int_args;          // of int8
 };
 

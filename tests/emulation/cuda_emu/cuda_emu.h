@@ -69,4 +69,15 @@ struct Call {
   }
 };
 
+// kernel<<<how>>>(arguments...); arguments convert to the kernel's own types.
+template <class... P, class... A>
+cudaError_t launch(Launch how, void (*kernel)(P...), A&&... arguments) {
+  static_assert((sizeof(P) + ... + 0) <= 4096, "CUDA passes 4 KiB of arguments");
+  const Call<P...> call{kernel, std::tuple<P...>(static_cast<P>(arguments)...)};
+  how.kernel = reinterpret_cast<const void*>(kernel);
+  how.body = Call<P...>::run;
+  how.arguments = &call;
+  return launch(how);
+}
+
 }  // namespace cuda_emu

@@ -18,27 +18,18 @@ inline Device device() {
 
 template <class... P, class... A>
 cudaError_t launch(const Launch& how, void (*kernel)(P...), A&&... arguments) {
-  static_assert((sizeof(P) + ... + 0) <= 4096, "CUDA passes 4 KiB of arguments");
-  using Call = cuda_emu::Call<P...>;
-  Call call{kernel, std::tuple<P...>(static_cast<P>(arguments)...)};
   cuda_emu::Launch plain;
   plain.grid = how.grid;
   plain.block = how.block;
   plain.cluster = how.cluster;
   plain.dynamic_shared = how.smem;
-  plain.cooperative = how.coop;
-  plain.kernel = reinterpret_cast<const void*>(kernel);
-  plain.body = Call::run;
-  plain.arguments = &call;
-  return cuda_emu::launch(plain);
+  return cuda_emu::launch(plain, kernel, std::forward<A>(arguments)...);
 }
 
-inline void nx_grid_sync(NX_EMU_SITE) { cuda_emu::sync_grid(file, line); }
 inline void nx_cluster_sync(NX_EMU_SITE) { cuda_emu::sync_cluster(file, line); }
 // A peer may pass its wait later than on a GPU, never earlier.
 inline void nx_cluster_arrive() {}
 inline void nx_cluster_wait(NX_EMU_SITE) { cuda_emu::sync_cluster(file, line); }
-inline unsigned cluster_rank(NX_EMU_SITE) { return cuda_emu::rank_in_cluster(file, line); }
 
 template <class T>
 T* dsmem(T* pointer, unsigned rank, NX_EMU_SITE) {
@@ -59,11 +50,6 @@ void store_vec(T* address, const V& value, NX_EMU_SITE) {
   static_assert(sizeof(typename RawBits<sizeof(V)>::Type) == sizeof(V), "1, 2, 4, 8 or 16 bytes");
   cuda_emu::check_aligned(address, sizeof(V), file, line);
   std::memcpy(static_cast<void*>(address), &value, sizeof value);
-}
-
-template <class V, class T>
-V load_vec_stream(const T* address, NX_EMU_SITE) {
-  return load_vec<V>(address, file, line);
 }
 
 template <class V, class T>

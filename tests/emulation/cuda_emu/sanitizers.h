@@ -30,7 +30,8 @@ inline void poison(const void* begin, size_t bytes) {
 #ifdef NX_EMU_ASAN
   __asan_poison_memory_region(begin, bytes);
 #else
-  (void)begin, (void)bytes;
+  (void)begin;
+  (void)bytes;
 #endif
 }
 
@@ -38,7 +39,8 @@ inline void unpoison(const void* begin, size_t bytes) {
 #ifdef NX_EMU_ASAN
   __asan_unpoison_memory_region(begin, bytes);
 #else
-  (void)begin, (void)bytes;
+  (void)begin;
+  (void)bytes;
 #endif
 }
 

@@ -74,7 +74,10 @@ void refuse_shape(const Library& library, const std::string& name, const std::st
 
 void refuse_shapes(const Library& library) {
   refuse_shape(library, "k of fewer elements", "TopKInstanceNorm", [](auto& tensors) {
-    for (int32_t i : {0, 3}) tensors[size_t(i)].dims.d[2] = 1, tensors[size_t(i)].dims.d[3] = 2;
+    for (int32_t i : {0, 3}) {
+      tensors[size_t(i)].dims.d[2] = 1;
+      tensors[size_t(i)].dims.d[3] = 2;
+    }
   });
   refuse_shape(library, "short scale", "L1BatchNorm", [](auto& tensors) { tensors[1].dims.d[0] = 3; });
   refuse_shape(library, "matrix of biases", "L1BatchNorm", [](auto& tensors) { tensors[2].dims.nbDims = 2; });

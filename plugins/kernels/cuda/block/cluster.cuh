@@ -8,9 +8,10 @@ namespace nx {
 // Merges values over the blocks of a cluster. Each merge takes the next piece of the area: what peers may still read
 // stays. At least two pieces, so that between two uses of one lies the barrier of another.
 struct Exchange {
-  double* area;
-  int room, ranks;
-  int used = 0;
+  double* area;  // shared memory that peers read
+  int room;      // values in it
+  int ranks;     // blocks of the cluster
+  int used = 0;  // values of the pieces taken
 
   // values of channel t in thread t < groups, op(i, a, b) for the i-th. Every block gets the same bits.
   template <int N, class Op>

@@ -7,10 +7,12 @@ namespace nx {
 
 constexpr int kGroups = 256;  // channels of a tile, at most
 
-// A statistic: which channel, which entry of a [group] array.
+// One statistic, of one channel.
 struct Group {
-  bool exists;
-  int64_t channel, index, offset;  // offset: of its first lane in row 0
+  bool exists;      // false beyond the last channel
+  int64_t channel;  // of x
+  int64_t index;    // of a [group] array
+  int64_t offset;   // of its first lane in row 0, in elements
 };
 
 __device__ inline Group group_of(const Geometry& g, const Place& place, int local) {

@@ -10,9 +10,12 @@ namespace nx {
 // Blocks of kThreads merge kThreads/slices statistics, side by side as they lie in memory: thread t takes every
 // slices-th part of statistic t % beside, and thread t < beside ends with all of them.
 struct Merger {
-  int beside, slice, slices;
-  int64_t group;
-  bool exists, answers;
+  int beside;     // statistics of the block
+  int slice;      // the first part of this thread
+  int slices;     // parts from one to its next
+  int64_t group;  // its statistic
+  bool exists;    // false beyond the last statistic
+  bool answers;   // ends with all parts of its statistic
 };
 
 __device__ inline Merger merger_of(int64_t groups, int slices) {
@@ -51,7 +54,8 @@ __device__ inline void for_chunks(const Merger& merger, const Geometry& g, const
     V top = high[at], bottom = low[at];
     for (int64_t piece = 1; piece < pieces; ++piece) {
       at += g.groups;
-      top = Greatest()(top, high[at]), bottom = Least()(bottom, low[at]);
+      top = Greatest()(top, high[at]);
+      bottom = Least()(bottom, low[at]);
     }
     span(top, bottom);
   }

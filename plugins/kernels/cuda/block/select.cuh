@@ -13,10 +13,10 @@ using Count = unsigned long long;
 // Shared memory of a block that selects; `threads` stands for the most threads it may have. Bin: what counts its keys.
 template <class Bin>
 struct SelectSpace {
-  Bin* bins;         // 256
-  Bin* answer;       // 2
-  unsigned* top;     // threads
-  long long* total;  // threads
+  Bin* bins;         // [256]
+  Bin* answer;       // [2]: a bin, and how many keys lie above it
+  unsigned* top;     // [threads]
+  long long* total;  // [threads]
 };
 
 struct Alone {
@@ -50,7 +50,10 @@ __device__ inline void find_bin(const Bin* bins, Count left, Bin* answer) {
   above -= sum;
 #pragma unroll
   for (int i = kOwn - 1; i >= 0; --i) {
-    if (above < left && left <= above + own[i]) answer[0] = Bin(lane * kOwn + i), answer[1] = above;
+    if (above < left && left <= above + own[i]) {
+      answer[0] = Bin(lane * kOwn + i);
+      answer[1] = above;
+    }
     above += own[i];
   }
 }

@@ -23,10 +23,10 @@ __device__ inline Raw<T, W> lane_mask(const bool (&kept)[W]) {
   }
 }
 
-__device__ inline uint4 both(uint4 a, uint4 b) { return make_uint4(a.x & b.x, a.y & b.y, a.z & b.z, a.w & b.w); }
-__device__ inline uint2 both(uint2 a, uint2 b) { return make_uint2(a.x & b.x, a.y & b.y); }
+__device__ inline uint4 bitwise_and(uint4 a, uint4 b) { return make_uint4(a.x & b.x, a.y & b.y, a.z & b.z, a.w & b.w); }
+__device__ inline uint2 bitwise_and(uint2 a, uint2 b) { return make_uint2(a.x & b.x, a.y & b.y); }
 template <class V>
-__device__ inline V both(V a, V b) {
+__device__ inline V bitwise_and(V a, V b) {
   return V(a & b);
 }
 
@@ -42,14 +42,18 @@ __device__ inline Raw<T, W> channel_mask(const Geometry& g, const Column& column
 // What a thread does to its vectors: the lines of their channels, and which lanes are channels at all.
 template <class T, int W>
 struct Map {
-  float m[W], a[W], b[W];
-  Raw<T, W> mask;
+  float m[W];      // of each lane's line
+  float a[W];      // the same
+  float b[W];      // the same
+  Raw<T, W> mask;  // ones where a lane is a channel
 
   __device__ Map(const Geometry& g, const Column& column, const Line* lines) : mask(channel_mask<T, W>(g, column)) {
 #pragma unroll
     for (int j = 0; j < W; ++j) {
       Line line = lines[local_of(g, j)];
-      m[j] = line.m, a[j] = line.a, b[j] = line.b;
+      m[j] = line.m;
+      a[j] = line.a;
+      b[j] = line.b;
     }
   }
   __device__ Raw<T, W> operator()(Raw<T, W> raw) const {
@@ -57,14 +61,14 @@ struct Map {
     widen<T, W>(raw, v);
 #pragma unroll
     for (int j = 0; j < W; ++j) v[j] = fmaf(v[j] - m[j], a[j], b[j]);
-    return both(narrow<T, W>(v), mask);
+    return bitwise_and(narrow<T, W>(v), mask);
   }
 };
 
 template <class T, int W, bool Single>
 __global__ void __launch_bounds__(kThreads, 3) apply_line(FloatArgs args) {
   NX_SHARED(Line, lines, Single ? 1 : kGroups);
-  const Geometry g = known<W, Single>(args.g);
+  const Geometry g = specialise<W, Single>(args.g);
   Place place = place_of(g, blockIdx.x);
   Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
   publish(g, group.exists ? args.line[group.index] : Line{0, 0, 0}, lines);

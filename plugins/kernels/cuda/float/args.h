@@ -16,14 +16,14 @@ struct Partials {
   double* spread;  // sum of |x - mean| or its square
 };
 
-// Top-k: extremes of many stretches of x, [slot][group], bound the k-th largest |x - mean| from below; what lies beyond
+// Top-k: extremes of many stretches of x bound the k-th largest |x - mean| from below; what lies beyond
 // the bound is collected, in any order.
 struct Selection {
-  float* high;
-  float* low;
-  int64_t slots;     // stretches per statistic
-  int64_t capacity;  // candidates that fit
-  int64_t k;
+  float* high;                // [slot][group] the largest x of a stretch
+  float* low;                 // [slot][group] the smallest
+  int64_t slots;              // stretches per statistic
+  int64_t capacity;           // candidates that fit
+  int64_t k;                  // how many deviations are averaged
   float* threshold;           // [group] at most the k-th largest |x - mean|
   unsigned long long* found;  // [group] elements beyond the threshold; more than `capacity` did not fit
   float* candidate;           // [group][capacity] their |x - mean|
@@ -31,24 +31,28 @@ struct Selection {
 
 // y = (x - m)*a + b of one channel; where m, the mean rounded to float32, is off, b makes up for it.
 struct Line {
-  float m, a, b;
+  float m;  // near the mean
+  float a;  // scale / (factor*statistic + epsilon)
+  float b;  // bias, and what makes up for m
 };
 
+// What a kernel on floats is called with.
 struct FloatArgs {
-  Geometry g;
-  const void* x;
-  void* y;
-  const float* scale;
-  const float* bias;
-  double n, factor;
-  float epsilon;
-  int32_t kind;
-  int32_t slices;  // threads that merge the parts of a statistic
-  Chunking chunking;
-  Partials partial;
-  Selection selection;
-  double* mean;  // [group]
-  Line* line;    // [group]
+  Geometry g;           // where elements lie
+  const void* x;        // [N][Cb][space][v], see NxLayout
+  void* y;              // the same
+  const float* scale;   // [channel]
+  const float* bias;    // [channel]
+  double n;             // elements of a statistic
+  double factor;        // what the plain statistic is multiplied with
+  float epsilon;        // is added to it
+  int32_t kind;         // NxKind
+  int32_t slices;       // threads that merge the parts of a statistic
+  Chunking chunking;    // Range
+  Partials partial;     // all but Top-k, which has the sum alone
+  Selection selection;  // Top-k
+  double* mean;         // [group]
+  Line* line;           // [group]
 };
 
 }  // namespace nx

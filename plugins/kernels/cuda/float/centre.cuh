@@ -26,7 +26,8 @@ __device__ inline float pivot_of(const Geometry& g, const T* x, const Group& gro
 
 // A mean as two floats.
 struct Centre {
-  float m, rest;
+  float m;     // the mean, rounded
+  float rest;  // what rounding left
 };
 
 __device__ inline Centre centre_of(double mean) {

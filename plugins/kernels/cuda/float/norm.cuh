@@ -10,7 +10,7 @@
 namespace nx {
 
 template <class T, int W, bool Single>
-cudaError_t phases(const Strategy& strategy, cudaStream_t stream) {
+cudaError_t run_phases(const Strategy& strategy, cudaStream_t stream) {
   Launcher<FloatArgs> run(strategy, strategy.args, stream);
   switch (strategy.args.kind) {
     case NX_LINF:
@@ -41,7 +41,7 @@ cudaError_t phases(const Strategy& strategy, cudaStream_t stream) {
 }
 
 template <class T, int W, bool Single>
-cudaError_t on_chip(const Strategy& strategy, cudaStream_t stream) {
+cudaError_t run_on_chip(const Strategy& strategy, cudaStream_t stream) {
   Launcher<FloatArgs> run(strategy, strategy.args, stream);
   switch (strategy.args.kind) {
     case NX_L1: run.on_chip(onchip_norm<T, W, Single, NX_L1>); break;
@@ -57,22 +57,22 @@ cudaError_t on_chip(const Strategy& strategy, cudaStream_t stream) {
 }
 
 template <class T, int W>
-cudaError_t by_vectors(const Strategy& strategy, cudaStream_t stream) {
+cudaError_t choose_vectors(const Strategy& strategy, cudaStream_t stream) {
   bool single = strategy.args.g.tile * strategy.args.g.held == 1;
   if (strategy.path == Path::kPhases)
-    return single ? phases<T, W, true>(strategy, stream) : phases<T, W, false>(strategy, stream);
-  if (single) return on_chip<T, W, true>(strategy, stream);
-  if constexpr (W * sizeof(T) == 16) return on_chip<T, W, false>(strategy, stream);
+    return single ? run_phases<T, W, true>(strategy, stream) : run_phases<T, W, false>(strategy, stream);
+  if (single) return run_on_chip<T, W, true>(strategy, stream);
+  if constexpr (W * sizeof(T) == 16) return run_on_chip<T, W, false>(strategy, stream);
   return cudaErrorInvalidValue;
 }
 
 template <class T>
 cudaError_t float_norm(const Strategy& strategy, cudaStream_t stream) {
   switch (strategy.vector_bytes / int(sizeof(T))) {
-    case 16 / sizeof(T): return by_vectors<T, 16 / sizeof(T)>(strategy, stream);
-    case 1: return by_vectors<T, 1>(strategy, stream);
+    case 16 / sizeof(T): return choose_vectors<T, 16 / sizeof(T)>(strategy, stream);
+    case 1: return choose_vectors<T, 1>(strategy, stream);
     default:
-      if constexpr (sizeof(T) == 2) return by_vectors<T, 4>(strategy, stream);
+      if constexpr (sizeof(T) == 2) return choose_vectors<T, 4>(strategy, stream);
       return cudaErrorInvalidValue;
   }
 }

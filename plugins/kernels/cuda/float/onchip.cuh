@@ -15,11 +15,11 @@ template <int W, bool Single, int values>
 struct Board {
   static constexpr int kChannels = Single ? 1 : 16 * W;
   static constexpr int kPeers = 3 * kChannels;
-  float slots[values][reduce_slots(Single ? 1 : W, kOnChipThreads / 32)];
-  float pivots[kChannels];
-  Centre centres[kChannels];
-  Line lines[kChannels];
-  double peers[kPeers];  // what the cluster reads
+  float slots[values][reduce_slots(Single ? 1 : W, kOnChipThreads / 32)];  // of a reduction over the block
+  float pivots[kChannels];                                                 // of the tile's channels
+  Centre centres[kChannels];                                               // the same
+  Line lines[kChannels];                                                   // the same
+  double peers[kPeers];                                                    // what the cluster reads
 };
 
 // Copies the block's rows and looks at them. Returns the pivot of channel t in thread t < tile*held.
@@ -29,7 +29,7 @@ __device__ inline float hold(const Geometry& g, const T* x, const Place& place, 
   fetch_rows(g, x, place, own, tile);
   float pivot = int(threadIdx.x) < g.tile * g.held && group.exists ? pivot_of(g, x, group, place.sample) : 0;
   publish(g, pivot, board.pivots);
-  look.about(g, board.pivots);
+  look.load_pivots(g, board.pivots);
   meet_rows(own, tile, [&](Raw<T, W> raw) { look.see(raw); }, [&] { look.sums.flush(); });
   return pivot;
 }
@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_norm(FloatArgs args)
   NX_DYN_SHARED(Vector, tile);
   NX_SHARED(Own, boards, 1);
   Own& board = boards[0];
-  const Geometry g = known<W, Single>(args.g);
+  const Geometry g = specialise<W, Single>(args.g);
   Place place = place_of(g, blockIdx.x);
   int groups = g.tile * g.held;
   Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_norm(FloatArgs args)
     m = float(mean);
     publish(g, centre_of(mean), board.centres);
     SecondLook<T, W, kind == NX_L2> second;
-    second.about(g, board.centres);
+    second.load_centres(g, board.centres);
     for_tile(tile, 0, own.count, [&](Vector raw) { second.see(raw); }, [&] { second.flush(); });
     merge<W>(second.drift, g.held, g.tile, Plus());
     merge<W>(second.spread.outer, g.held, g.tile, Plus());

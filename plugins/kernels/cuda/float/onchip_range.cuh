@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_range(FloatArgs args
   NX_SHARED(float, high, kHeldChunks);
   NX_SHARED(float, low, kHeldChunks);
   Own& board = boards[0];
-  const Geometry g = known<W, true>(args.g);
+  const Geometry g = specialise<W, true>(args.g);
   const Chunking& c = args.chunking;
   Place place = place_of(g, blockIdx.x);
   Group group = group_of(g, place, 0);
@@ -36,12 +36,17 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_range(FloatArgs args
       bool whole = row * W >= from && row * W + W <= to;
 #pragma unroll
       for (int j = 0; j < W; ++j)
-        if (whole || (row * W + j >= from && row * W + j < to))
-          top[0] = fmaxf(top[0], v[j]), bottom[0] = fminf(bottom[0], v[j]);
+        if (whole || (row * W + j >= from && row * W + j < to)) {
+          top[0] = fmaxf(top[0], v[j]);
+          bottom[0] = fminf(bottom[0], v[j]);
+        }
     }
     merge_warp<1>(top, 1, 1, Greatest());
     merge_warp<1>(bottom, 1, 1, Least());
-    if (lane == 0) high[chunk] = top[0], low[chunk] = bottom[0];
+    if (lane == 0) {
+      high[chunk] = top[0];
+      low[chunk] = bottom[0];
+    }
   });
 
   double sum[1] = {take<double>(1, board.slots[0], Plus())};

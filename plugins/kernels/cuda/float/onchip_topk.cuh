@@ -12,9 +12,9 @@ constexpr unsigned kHeldCandidates = 768;  // of all blocks of a cluster
 
 // The blocks that share a statistic, a cluster or a single block.
 struct ClusterTeam {
-  Exchange& exchange;
-  unsigned* merged;  // 256
-  double* told;
+  Exchange& exchange;  // between its blocks
+  unsigned* merged;    // [256]: the bins of all blocks
+  double* shared;      // [1]: a value for all threads of this block
 
   // Known to all threads of all blocks.
   template <class Op>
@@ -22,9 +22,9 @@ struct ClusterTeam {
     if (exchange.ranks == 1) return value;
     double own[1] = {value};
     exchange.merge(own, 1, [=](int, double a, double b) { return op(a, b); });  // with a barrier
-    if (threadIdx.x == 0) told[0] = own[0];
+    if (threadIdx.x == 0) shared[0] = own[0];
     __syncthreads();
-    return told[0];
+    return shared[0];
   }
   __device__ const unsigned* bins(const SelectSpace<unsigned>& space) const {
     if (exchange.ranks == 1) return space.bins;
@@ -50,19 +50,19 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_topk(FloatArgs args)
   NX_SHARED(unsigned, bins, 256);
   NX_SHARED(unsigned, merged, 256);
   NX_SHARED(unsigned, answer, 2);
-  NX_SHARED(double, told, 1);
+  NX_SHARED(double, shared, 1);
   NX_SHARED(unsigned, top, kOnChipThreads);
   NX_SHARED(long long, total, kOnChipThreads);
   NX_SHARED(unsigned, candidate, kHeldCandidates);
   NX_SHARED(unsigned, gathered, kHeldCandidates);
   NX_SHARED(unsigned, found, 1);
   Own& board = boards[0];
-  const Geometry g = known<W, true>(args.g);
+  const Geometry g = specialise<W, true>(args.g);
   Place place = place_of(g, blockIdx.x);
   Group group = group_of(g, place, 0);
   SelectSpace<unsigned> space = {bins, answer, top, total};
   Exchange exchange = {board.peers, Own::kPeers, g.parts};
-  ClusterTeam team = {exchange, merged, told};
+  ClusterTeam team = {exchange, merged, shared};
   Count k = Count(args.selection.k);
 
   Holding own = holding_of(g, place);

@@ -15,7 +15,7 @@ __device__ inline void see_positions(const Geometry& g, const T* x, int64_t star
   int64_t per_row = int64_t(1) << g.shift, row = (span.low >> g.shift) + first;
   int64_t end = (span.high + per_row - 1) >> g.shift;
   for_rows<Raw<T, W>>(
-      x, walk_of(g, g.x_stride, start, row, stride), visits(row, end, stride),
+      x, walk_of(g, g.x_stride, start, row, stride), count_visits(row, end, stride),
       [&](Raw<T, W> raw, int64_t i) {
         float v[W];
         widen<T, W>(raw, v);
@@ -25,7 +25,8 @@ __device__ inline void see_positions(const Geometry& g, const T* x, int64_t star
         for (int j = 0; j < W; ++j) {
           if (j < from || j >= to) continue;
           look.sums.inner[j] += v[j] - look.pivot[j];
-          look.high[j] = fmaxf(look.high[j], v[j]), look.low[j] = fminf(look.low[j], v[j]);
+          look.high[j] = fmaxf(look.high[j], v[j]);
+          look.low[j] = fminf(look.low[j], v[j]);
         }
       },
       [&] { look.sums.flush(); });
@@ -39,7 +40,8 @@ __device__ inline void close_chunk(const Geometry& g, FirstLook<T, W, true>& loo
 #pragma unroll
   for (int j = 0; j < W; ++j)
     if (j < g.held) spans[j] += look.high[j] - look.low[j];
-  fill(look.high, -kInfinity), fill(look.low, kInfinity);
+  fill(look.high, -kInfinity);
+  fill(look.low, kInfinity);
 }
 
 template <class T, int W, bool Single>
@@ -47,7 +49,7 @@ __global__ void __launch_bounds__(kThreads, 2) chunk_spans(FloatArgs args) {
   constexpr int kSlots = reduce_slots(Single ? 1 : W);
   NX_SHARED(float, slots, 2 * kSlots);
   NX_SHARED(float, pivots, Single ? 1 : kGroups);
-  const Geometry g = known<W, Single>(args.g);
+  const Geometry g = specialise<W, Single>(args.g);
   const Chunking& c = args.chunking;
   const T* x = static_cast<const T*>(args.x);
   Place place = place_of(g, blockIdx.x);
@@ -58,12 +60,12 @@ __global__ void __launch_bounds__(kThreads, 2) chunk_spans(FloatArgs args) {
   bool writes = int(threadIdx.x) < groups && group.exists;
   int64_t all = g.space * g.samples, start = column.offset + place.sample * g.x_stride;
   int64_t whole = unsigned(place.part) / unsigned(c.pieces), first = c.pieces > 1 ? whole : place.part * c.per_part;
-  int64_t last = smaller(first + c.per_part, c.count);
+  int64_t last = minimum(first + c.per_part, c.count);
 
   float pivot = writes ? pivot_of(g, x, group, place.sample) : 0;
   FirstLook<T, W, true> look;
   publish(g, pivot, pivots);
-  look.about(g, pivots);
+  look.load_pivots(g, pivots);
   float high = 0, low = 0;
   int64_t positions = 0;
   if (c.by_rows) {  // short chunks: each row of threads takes whole ones
@@ -71,7 +73,7 @@ __global__ void __launch_bounds__(kThreads, 2) chunk_spans(FloatArgs args) {
     fill(spans, 0.f);
     if (column.exists)
       for (int64_t chunk = first + seat.ty; chunk < last; chunk += seat.stride) {
-        Span span = {chunk * c.length, smaller((chunk + 1) * c.length, all)};
+        Span span = {chunk * c.length, minimum((chunk + 1) * c.length, all)};
         see_positions<T, W>(g, x, start, span, 0, 1, look);
         close_chunk<T, W>(g, look, spans);
       }
@@ -79,14 +81,15 @@ __global__ void __launch_bounds__(kThreads, 2) chunk_spans(FloatArgs args) {
     put<W>(spans, g.held, g.tile, slots);
     __syncthreads();
     high = take<float>(groups, slots, Plus());
-    positions = smaller(last * c.length, all) - first * c.length;
+    positions = minimum(last * c.length, all) - first * c.length;
   } else {
     for (int64_t chunk = first; chunk < last; ++chunk) {
-      int64_t piece = place.part - whole * c.pieces, end = smaller((chunk + 1) * c.length, all);
-      Span span = {smaller(chunk * c.length + piece * c.piece, end), 0};
-      span.high = c.pieces > 1 ? smaller(span.low + c.piece, end) : end;
+      int64_t piece = place.part - whole * c.pieces, end = minimum((chunk + 1) * c.length, all);
+      Span span = {minimum(chunk * c.length + piece * c.piece, end), 0};
+      span.high = c.pieces > 1 ? minimum(span.low + c.piece, end) : end;
       positions += span.high - span.low;
-      fill(look.high, -kInfinity), fill(look.low, kInfinity);
+      fill(look.high, -kInfinity);
+      fill(look.low, kInfinity);
       if (column.exists) see_positions<T, W>(g, x, start, span, seat.ty, seat.stride, look);
       merge<W>(look.high, g.held, g.tile, Greatest());
       merge<W>(look.low, g.held, g.tile, Least());
@@ -95,17 +98,20 @@ __global__ void __launch_bounds__(kThreads, 2) chunk_spans(FloatArgs args) {
       put<W>(look.low, g.held, g.tile, slots + kSlots);
       __syncthreads();
       float top = take<float>(groups, slots, Greatest()), bottom = take<float>(groups, slots + kSlots, Least());
-      if (c.pieces > 1)
-        high = top, low = bottom;
-      else
+      if (c.pieces > 1) {
+        high = top;
+        low = bottom;
+      } else {
         high += top - bottom;
+      }
     }
   }
   double sum = reduce_tile<double, W>(look.sums.outer, g.held, g.tile, slots, Plus());
   if (writes) {
     int64_t out = place.part * g.groups + group.index;
     args.partial.sum[out] = sum + double(pivot) * double(positions);
-    args.partial.high[out] = high, args.partial.low[out] = low;
+    args.partial.high[out] = high;
+    args.partial.low[out] = low;
   }
 }
 

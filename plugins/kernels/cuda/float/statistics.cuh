@@ -15,24 +15,35 @@ __device__ inline void fill(float (&lane)[W], float value) {
 // A float32 sum per lane in two levels: `inner` is emptied every few rows.
 template <int W>
 struct Sums {
-  float inner[W], outer[W];
+  float inner[W];  // of a few rows
+  float outer[W];  // of all before them
 
-  __device__ Sums() { fill(inner, 0.f), fill(outer, 0.f); }
+  __device__ Sums() {
+    fill(inner, 0.f);
+    fill(outer, 0.f);
+  }
   __device__ void flush() {
 #pragma unroll
-    for (int j = 0; j < W; ++j) outer[j] += inner[j], inner[j] = 0;
+    for (int j = 0; j < W; ++j) {
+      outer[j] += inner[j];
+      inner[j] = 0;
+    }
   }
 };
 
 // The sum of x and its extremes as one thread sees them.
 template <class T, int W, bool Extremes>
 struct FirstLook {
-  float pivot[W];
-  Sums<W> sums;
-  float high[W], low[W];
+  float pivot[W];  // of each lane's channel
+  Sums<W> sums;    // of x - pivot
+  float high[W];   // the largest x
+  float low[W];    // the smallest
 
-  __device__ FirstLook() { fill(high, -kInfinity), fill(low, kInfinity); }
-  __device__ void about(const Geometry& g, const float* pivots) {
+  __device__ FirstLook() {
+    fill(high, -kInfinity);
+    fill(low, kInfinity);
+  }
+  __device__ void load_pivots(const Geometry& g, const float* pivots) {
 #pragma unroll
     for (int j = 0; j < W; ++j) pivot[j] = pivots[local_of(g, j)];
   }
@@ -42,7 +53,10 @@ struct FirstLook {
 #pragma unroll
     for (int j = 0; j < W; ++j) {
       sums.inner[j] += x[j] - pivot[j];
-      if (Extremes) high[j] = fmaxf(high[j], x[j]), low[j] = fminf(low[j], x[j]);
+      if (Extremes) {
+        high[j] = fmaxf(high[j], x[j]);
+        low[j] = fminf(low[j], x[j]);
+      }
     }
   }
 };
@@ -51,15 +65,18 @@ struct FirstLook {
 // alone, and that of their sizes or squares. At mean 100 and deviation 1e-3 sizes about m alone would be off by 1e-4.
 template <class T, int W, bool Square>
 struct SecondLook {
-  float m[W], rest[W], drift[W];
-  Sums<W> spread;
+  float m[W];      // the mean, rounded
+  float rest[W];   // what rounding left
+  float drift[W];  // sum of x - mean
+  Sums<W> spread;  // of |x - mean| or its square
 
   __device__ SecondLook() { fill(drift, 0.f); }
-  __device__ void about(const Geometry& g, const Centre* centres) {
+  __device__ void load_centres(const Geometry& g, const Centre* centres) {
 #pragma unroll
     for (int j = 0; j < W; ++j) {
       Centre centre = centres[local_of(g, j)];
-      m[j] = centre.m, rest[j] = centre.rest;
+      m[j] = centre.m;
+      rest[j] = centre.rest;
     }
   }
   __device__ void see(Raw<T, W> raw) {
@@ -96,16 +113,16 @@ __device__ inline void keep_extremes(const FloatArgs& args, const Geometry& g, c
 // What every phase begins with: the rows of this thread.
 template <class T, int W>
 struct Rows {
-  Column column;
-  Walk walk;
-  int64_t count;
+  Column column;  // of this thread
+  Walk walk;      // from its first row on
+  int64_t count;  // rows of the walk
 
   __device__ Rows(const Geometry& g, const Place& place) {
     Seat seat = seat_of(g);
     Span span = part_rows(g, place.part);
     int64_t first = span.low + seat.ty;
     column = column_of(g, place, seat.tx);
-    count = column.exists ? visits(first, span.high, seat.stride) : 0;
+    count = column.exists ? count_visits(first, span.high, seat.stride) : 0;
     walk = walk_of(g, g.x_stride, column.offset + place.sample * g.x_stride, first, seat.stride);
   }
   template <class Visit, class Flush>
@@ -120,7 +137,7 @@ __global__ void __launch_bounds__(kThreads, 2) sum_extremes(FloatArgs args) {
   constexpr int kSlots = reduce_slots(Single ? 1 : W);
   NX_SHARED(float, slots, Extremes ? 3 * kSlots : kSlots);
   NX_SHARED(float, pivots, Single ? 1 : kGroups);
-  const Geometry g = known<W, Single>(args.g);
+  const Geometry g = specialise<W, Single>(args.g);
   const T* x = static_cast<const T*>(args.x);
   Place place = place_of(g, blockIdx.x);
   int groups = g.tile * g.held;
@@ -131,7 +148,7 @@ __global__ void __launch_bounds__(kThreads, 2) sum_extremes(FloatArgs args) {
   Rows<T, W> rows(g, place);
   FirstLook<T, W, Extremes> look;
   publish(g, pivot, pivots);
-  look.about(g, pivots);
+  look.load_pivots(g, pivots);
   rows.visit(x, [&](Raw<T, W> raw) { look.see(raw); }, [&] { look.sums.flush(); });
 
   merge<W>(look.sums.outer, g.held, g.tile, Plus());
@@ -168,7 +185,7 @@ __global__ void __launch_bounds__(kThreads, 2) deviations(FloatArgs args) {
   constexpr int kSlots = reduce_slots(Single ? 1 : W);
   NX_SHARED(float, slots, 2 * kSlots);
   NX_SHARED(Centre, centres, Single ? 1 : kGroups);
-  const Geometry g = known<W, Single>(args.g);
+  const Geometry g = specialise<W, Single>(args.g);
   Place place = place_of(g, blockIdx.x);
   int groups = g.tile * g.held;
   Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
@@ -178,7 +195,7 @@ __global__ void __launch_bounds__(kThreads, 2) deviations(FloatArgs args) {
   Rows<T, W> rows(g, place);
   publish(g, centre, centres);
   SecondLook<T, W, Square> look;
-  look.about(g, centres);
+  look.load_centres(g, centres);
   rows.visit(static_cast<const T*>(args.x), [&](Raw<T, W> raw) { look.see(raw); }, [&] { look.flush(); });
 
   merge<W>(look.drift, g.held, g.tile, Plus());

@@ -40,20 +40,23 @@ __global__ void __launch_bounds__(kThreads, 2) bound_topk(FloatArgs args) {
     threshold = kInfinity;
     if (threadIdx.x == 0) s.found[group] = Count(s.capacity) + 1;
   }
-  if (threadIdx.x == 0) args.mean[group] = mean, s.threshold[group] = threshold;
+  if (threadIdx.x == 0) {
+    args.mean[group] = mean;
+    s.threshold[group] = threshold;
+  }
 }
 
 // What decides whether an element of a channel is a candidate.
 struct Bar {
-  Centre centre;
-  float threshold;
+  Centre centre;    // what it deviates from
+  float threshold;  // by how much, at least
 };
 
 // Collects what lies beyond the threshold. Their order is chance, so nothing later depends on it.
 template <class T, int W, bool Single>
 __global__ void __launch_bounds__(kThreads, 2) collect_topk(FloatArgs args) {
   NX_SHARED(Bar, bars, Single ? 1 : kGroups);
-  const Geometry g = known<W, Single>(args.g);
+  const Geometry g = specialise<W, Single>(args.g);
   const Selection& s = args.selection;
   Place place = place_of(g, blockIdx.x);
   Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
@@ -64,7 +67,9 @@ __global__ void __launch_bounds__(kThreads, 2) collect_topk(FloatArgs args) {
 #pragma unroll
   for (int j = 0; j < W; ++j) {
     Bar own = bars[local_of(g, j)];
-    m[j] = own.centre.m, rest[j] = own.centre.rest, threshold[j] = own.threshold;
+    m[j] = own.centre.m;
+    rest[j] = own.centre.rest;
+    threshold[j] = own.threshold;
   }
   Rows<T, W> rows(g, place);
   int64_t base = place.sample * g.channels + rows.column.channel;
@@ -111,12 +116,14 @@ __global__ void __launch_bounds__(kThreads, 2) finish_topk(FloatArgs args) {
   auto elements = [&](auto f) {
     Geometry g = args.g;  // with vectors of one element
     int64_t sample = group / g.channels, channel = group - sample * g.channels, block = channel / g.v;
-    g.rows = g.space, g.step = g.v, g.inverse_rows = 1. / double(g.space);
+    g.rows = g.space;
+    g.step = g.v;
+    g.inverse_rows = 1. / double(g.space);
     int64_t start = sample * g.x_stride + block * g.space * g.v + (channel - block * g.v), all = g.rows * g.samples;
     using Scalar = Raw<T, 1>;
     for_rows<Scalar>(
         static_cast<const T*>(args.x), walk_of(g, g.x_stride, start, threadIdx.x, kThreads),
-        visits(threadIdx.x, all, kThreads),
+        count_visits(threadIdx.x, all, kThreads),
         [&](Scalar raw, int64_t) {
           float v[1];
           widen<T, 1>(raw, v);

@@ -14,11 +14,11 @@ __device__ inline int int_output(int q, const IntLine& line) {
 
 // output(q, lane) of every byte of a vector.
 template <int W, class Output>
-__device__ inline Bytes<W> mapped(Bytes<W> raw, Output output) {
-  unsigned word[words_of<W>()];
-  words<W>(raw, word);
+__device__ inline Bytes<W> map_bytes(Bytes<W> raw, Output output) {
+  unsigned word[word_count<W>()];
+  byte_words<W>(raw, word);
 #pragma unroll
-  for (int i = 0; i < words_of<W>(); ++i) {
+  for (int i = 0; i < word_count<W>(); ++i) {
     unsigned out = 0;
 #pragma unroll
     for (int j = 0; j < (W < 4 ? 1 : 4); ++j) out |= (unsigned(output(byte_of(word[i], j), 4 * i + j)) & 255u) << 8 * j;
@@ -42,7 +42,7 @@ __device__ inline void map_rows(const IntArgs& args, const Geometry& g, const Pl
   for_part<W>(
       g, args.x, place,
       [&](Bytes<W> raw, int64_t) {
-        store_vec(y + to.offset, mapped<W>(raw, output));
+        store_vec(y + to.offset, map_bytes<W>(raw, output));
         to.next();
       },
       [] {});
@@ -52,7 +52,7 @@ __device__ inline void map_rows(const IntArgs& args, const Geometry& g, const Pl
 template <int W>
 __global__ void __launch_bounds__(kThreads, 3) int_apply_table(IntArgs args) {
   NX_SHARED(unsigned char, table, 256);
-  const Geometry g = known<W, true>(args.g);
+  const Geometry g = specialise<W, true>(args.g);
   Place place = place_of(g, blockIdx.x);
   Group group = group_of(g, place, 0);
   IntLine line = group.exists ? args.line[group.index] : IntLine{0, 0, 0, 0};

@@ -20,30 +20,37 @@ struct Tallies {
 
 // The mean of n integers of sum S as kernels.h has it: p = rint(S/n), e = n*p - S.
 struct IntMean {
-  long long sum, e;
-  int p;
+  long long sum;  // S
+  long long e;    // n*p - S: what the pivot is off, n times
+  int p;          // the pivot, the nearest integer
 };
 
 // y = ((q - p) + offset)*a + bias.
 struct IntLine {
-  int p;
-  float offset, a, bias;
+  int p;         // the pivot
+  float offset;  // e/n
+  float a;       // scale / (factor*statistic + epsilon)
+  float bias;    // of the channel
 };
 
+// What a kernel on bytes is called with.
 struct IntArgs {
-  Geometry g;
-  Geometry single;  // Top-k counts column by column: its own tiles and parts
-  const void* x;
-  void* y;
-  const float* scale;
-  const float* bias;
-  long long n, k;
-  float factor, epsilon;
-  int32_t kind, slices;
-  Chunking chunking;
-  Tallies tally;
-  IntMean* mean;  // [group]
-  IntLine* line;  // [group]
+  Geometry g;          // where elements lie
+  Geometry single;     // Top-k counts column by column: its own tiles and parts
+  const void* x;       // [N][Cb][space][v], see NxLayout
+  void* y;             // the same
+  const float* scale;  // [channel]
+  const float* bias;   // [channel]
+  long long n;         // elements of a statistic
+  long long k;         // Top-k: how many deviations are averaged
+  float factor;        // what the plain statistic is multiplied with
+  float epsilon;       // is added to it
+  int32_t kind;        // NxKind
+  int32_t slices;      // threads that merge the parts of a statistic
+  Chunking chunking;   // Range
+  Tallies tally;       // what the parts leave
+  IntMean* mean;       // [group]
+  IntLine* line;       // [group]
 };
 
 }  // namespace nx

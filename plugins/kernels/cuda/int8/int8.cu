@@ -11,7 +11,7 @@ namespace nx {
 namespace {
 
 template <int W, bool Single>
-cudaError_t int_phases(const Strategy& strategy, cudaStream_t stream) {
+cudaError_t run_int_phases(const Strategy& strategy, cudaStream_t stream) {
   Launcher<IntArgs> run(strategy, strategy.int_args, stream);
   switch (strategy.int_args.kind) {
     case NX_LINF: run.phase(int_sums<W, Single, Look::kExtremes>); break;
@@ -35,7 +35,7 @@ cudaError_t int_phases(const Strategy& strategy, cudaStream_t stream) {
 }
 
 template <int W>
-cudaError_t int_on_chip(const Strategy& strategy, cudaStream_t stream) {
+cudaError_t run_int_on_chip(const Strategy& strategy, cudaStream_t stream) {
   Launcher<IntArgs> run(strategy, strategy.int_args, stream);
   switch (strategy.int_args.kind) {
     case NX_L1: run.on_chip(onchip_int_norm<W, NX_L1>); break;
@@ -48,19 +48,19 @@ cudaError_t int_on_chip(const Strategy& strategy, cudaStream_t stream) {
 }
 
 template <int W>
-cudaError_t by_vectors(const Strategy& strategy, cudaStream_t stream) {
-  if (strategy.path == Path::kOnChip) return int_on_chip<W>(strategy, stream);
+cudaError_t choose_vectors(const Strategy& strategy, cudaStream_t stream) {
+  if (strategy.path == Path::kOnChip) return run_int_on_chip<W>(strategy, stream);
   bool single = strategy.int_args.g.tile * strategy.int_args.g.held == 1;
-  return single ? int_phases<W, true>(strategy, stream) : int_phases<W, false>(strategy, stream);
+  return single ? run_int_phases<W, true>(strategy, stream) : run_int_phases<W, false>(strategy, stream);
 }
 
 }  // namespace
 
 cudaError_t norm_int8(const Strategy& strategy, cudaStream_t stream) {
   switch (strategy.vector_bytes) {
-    case 16: return by_vectors<16>(strategy, stream);
-    case 4: return by_vectors<4>(strategy, stream);
-    default: return by_vectors<1>(strategy, stream);
+    case 16: return choose_vectors<16>(strategy, stream);
+    case 4: return choose_vectors<4>(strategy, stream);
+    default: return choose_vectors<1>(strategy, stream);
   }
 }
 

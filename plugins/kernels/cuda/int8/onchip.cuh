@@ -10,11 +10,12 @@ namespace nx {
 
 // What the threads of a block tell each other, beside the tile.
 struct IntBoard {
-  static constexpr int kSlots = reduce_slots(1, kOnChipThreads / 32), kPeers = 6;
-  long long slots[3][kSlots];
-  IntMean mean;
-  unsigned char table[256];
-  double peers[kPeers];  // what the cluster reads
+  static constexpr int kSlots = reduce_slots(1, kOnChipThreads / 32);
+  static constexpr int kPeers = 6;
+  long long slots[3][kSlots];  // of reductions over the block
+  IntMean mean;                // of the statistic
+  unsigned char table[256];    // y of each x
+  double peers[kPeers];        // what the cluster reads
 };
 
 // Sums over block and cluster, in thread 0.
@@ -49,7 +50,7 @@ __device__ inline void release_bytes(const IntArgs& args, const Geometry& g, con
   for_tile(
       tile, 0, own.count,
       [&](Bytes<W> raw) {
-        store_vec_stream(y + to.offset, mapped<W>(raw, [&](int q, int) { return board.table[q + 128]; }));
+        store_vec_stream(y + to.offset, map_bytes<W>(raw, [&](int q, int) { return board.table[q + 128]; }));
         to.next();
       },
       [] {});
@@ -64,7 +65,7 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_norm(IntArgs arg
   NX_SHARED(IntBoard, boards, 1);
   NX_SHARED(IntLine, line, 1);
   IntBoard& board = boards[0];
-  const Geometry g = known<W, true>(args.g);
+  const Geometry g = specialise<W, true>(args.g);
   Place place = place_of(g, blockIdx.x);
   Group group = group_of(g, place, 0);
   Exchange exchange = {board.peers, IntBoard::kPeers, g.parts};
@@ -77,10 +78,10 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_norm(IntArgs arg
   meet_rows(
       own, tile,
       [&](Vector raw) {
-        unsigned word[words_of<W>()];
-        words<W>(raw, word);
+        unsigned word[word_count<W>()];
+        byte_words<W>(raw, word);
 #pragma unroll
-        for (int i = 0; i < words_of<W>(); ++i) {
+        for (int i = 0; i < word_count<W>(); ++i) {
           sum.add(word[i], i);
           if (kind == NX_LINF) extremes.see(word[i], i);
           if (kind == NX_L2) squares.add_squares(word[i], i);
@@ -100,10 +101,10 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_norm(IntArgs arg
     for_tile(
         tile, 0, own.count,
         [&](Vector raw) {
-          unsigned word[words_of<W>()];
-          words<W>(raw, word);
+          unsigned word[word_count<W>()];
+          byte_words<W>(raw, word);
 #pragma unroll
-          for (int i = 0; i < words_of<W>(); ++i) {
+          for (int i = 0; i < word_count<W>(); ++i) {
             size.add_unsigned(__vabsdiffs4(word[i], pivot) & (counted * 255u), i);
             above.add(__vcmpgts4(word[i], pivot) & counted, i);
             level.add(__vcmpeq4(word[i], pivot) & counted, i);

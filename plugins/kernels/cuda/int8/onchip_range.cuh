@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_range(IntArgs ar
   NX_SHARED(int, high, kHeldChunks);
   NX_SHARED(int, low, kHeldChunks);
   IntBoard& board = boards[0];
-  const Geometry g = known<W, true>(args.g);
+  const Geometry g = specialise<W, true>(args.g);
   const Chunking& c = args.chunking;
   Place place = place_of(g, blockIdx.x);
   Group group = group_of(g, place, 0);
@@ -29,10 +29,10 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_range(IntArgs ar
   meet_rows(
       own, tile,
       [&](Vector raw) {
-        unsigned word[words_of<W>()];
-        words<W>(raw, word);
+        unsigned word[word_count<W>()];
+        byte_words<W>(raw, word);
 #pragma unroll
-        for (int i = 0; i < words_of<W>(); ++i) sum.add(word[i], i);
+        for (int i = 0; i < word_count<W>(); ++i) sum.add(word[i], i);
       },
       [] {});
   put_sums(g, sum.sum, board.slots[0]);
@@ -42,11 +42,11 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_range(IntArgs ar
   for_held_chunks<W>(g, c, place, [&](int chunk, int from, int to) {
     IntExtremes<W> extremes;
     for (int row = from / W + lane; row * W < to; row += 32) {
-      unsigned word[words_of<W>()];
-      words<W>(load_vec<Vector>(tile + row), word);
+      unsigned word[word_count<W>()];
+      byte_words<W>(load_vec<Vector>(tile + row), word);
 #pragma unroll
-      for (int i = 0; i < words_of<W>(); ++i) {
-        unsigned mask = byte_mask(from - row * W, smaller(to - row * W, W), i);
+      for (int i = 0; i < word_count<W>(); ++i) {
+        unsigned mask = byte_mask(from - row * W, minimum(to - row * W, W), i);
         extremes.see((word[i] & mask) | (kLowest & ~mask), (word[i] & mask) | (kHighest & ~mask), i);
       }
     }
@@ -54,7 +54,10 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_range(IntArgs ar
     extremes.unpack(top, bottom);
     merge<W>(top, 1, 1, Greatest());
     merge<W>(bottom, 1, 1, Least());
-    if (lane == 0) high[chunk] = top[0], low[chunk] = bottom[0];
+    if (lane == 0) {
+      high[chunk] = top[0];
+      low[chunk] = bottom[0];
+    }
   });
 
   double all[1] = {double(take<long long>(1, board.slots[0], Plus()))};

@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_topk(IntArgs arg
   NX_SHARED(unsigned, merged, 256);
   NX_SHARED(long long, wide, kOnChipThreads);
   IntBoard& board = boards[0];
-  const Geometry g = known<W, true>(args.g);
+  const Geometry g = specialise<W, true>(args.g);
   Place place = place_of(g, blockIdx.x);
   Group group = group_of(g, place, 0);
   Holding own = holding_of(g, place);
@@ -30,8 +30,8 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_topk(IntArgs arg
   meet_rows(
       own, tile,
       [&](Vector raw) {
-        unsigned word[words_of<W>()];
-        words<W>(raw, word);
+        unsigned word[word_count<W>()];
+        byte_words<W>(raw, word);
 #pragma unroll
         for (int j = 0; j < W; ++j) atomicAdd(&mine[byte_of(word[j / 4], j % 4) + 128], 1u);
       },

@@ -14,21 +14,21 @@ __device__ inline unsigned byte_mask(int from, int to, int i) {
 
 template <int W, bool One>
 struct IntRange {
-  IntSums<W, One> sums;
-  IntExtremes<W> extremes;
+  IntSums<W, One> sums;     // of all chunks
+  IntExtremes<W> extremes;  // of the chunk at hand
 
   __device__ void see(const void* x, const Geometry& g, int64_t start, Span span, int first, int stride) {
     int64_t per_row = int64_t(1) << g.shift, row = (span.low >> g.shift) + first;
     int64_t end = (span.high + per_row - 1) >> g.shift;
     for_rows<Bytes<W>, W == 16 ? 2 : 4>(  // four would not leave registers enough for sixteen lanes
-        static_cast<const signed char*>(x), walk_of(g, g.x_stride, start, row, stride), visits(row, end, stride),
+        static_cast<const signed char*>(x), walk_of(g, g.x_stride, start, row, stride), count_visits(row, end, stride),
         [&](Bytes<W> raw, int64_t i) {
           int64_t position = (row + i * stride) * per_row, skip = span.low - position, keep = span.high - position;
           int from = skip > 0 ? int(skip) * g.held : 0, to = keep < per_row ? int(keep) * g.held : W;
-          unsigned word[words_of<W>()];
-          words<W>(raw, word);
+          unsigned word[word_count<W>()];
+          byte_words<W>(raw, word);
 #pragma unroll
-          for (int i = 0; i < words_of<W>(); ++i) {
+          for (int i = 0; i < word_count<W>(); ++i) {
             unsigned mask = byte_mask(from, to, i), kept = word[i] & mask;
             sums.add(kept, i);
             extremes.see(kept | (kLowest & ~mask), kept | (kHighest & ~mask), i);
@@ -54,7 +54,7 @@ template <int W, bool Single>
 __global__ void __launch_bounds__(kThreads, 2) int_chunk_spans(IntArgs args) {
   constexpr int kSlots = reduce_slots(Single ? 1 : W);
   NX_SHARED(long long, slots, kSlots);
-  const Geometry g = known<W, Single>(args.g);
+  const Geometry g = specialise<W, Single>(args.g);
   const Chunking& c = args.chunking;
   Place place = place_of(g, blockIdx.x);
   Seat seat = seat_of(g);
@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kThreads, 2) int_chunk_spans(IntArgs args) {
   Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
   int64_t all = g.space * g.samples, start = column.offset + place.sample * g.x_stride;
   int64_t whole = unsigned(place.part) / unsigned(c.pieces), first = c.pieces > 1 ? whole : place.part * c.per_part;
-  int64_t last = smaller(first + c.per_part, c.count);
+  int64_t last = minimum(first + c.per_part, c.count);
 
   IntRange<W, Single || W == 1> range;
   long long high = 0, low = 0;
@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kThreads, 2) int_chunk_spans(IntArgs args) {
     long long spans[W] = {};
     if (column.exists)
       for (int64_t chunk = first + seat.ty; chunk < last; chunk += seat.stride) {
-        range.see(args.x, g, start, {chunk * c.length, smaller((chunk + 1) * c.length, all)}, 0, 1);
+        range.see(args.x, g, start, {chunk * c.length, minimum((chunk + 1) * c.length, all)}, 0, 1);
         range.close(g, spans);
       }
     merge_warp<W>(spans, g.held, g.tile, Plus());
@@ -81,19 +81,21 @@ __global__ void __launch_bounds__(kThreads, 2) int_chunk_spans(IntArgs args) {
   } else {
     int* tops = reinterpret_cast<int*>(slots);
     for (int64_t chunk = first; chunk < last; ++chunk) {
-      int64_t piece = place.part - whole * c.pieces, end = smaller((chunk + 1) * c.length, all);
-      Span span = {smaller(chunk * c.length + piece * c.piece, end), 0};
-      span.high = c.pieces > 1 ? smaller(span.low + c.piece, end) : end;
+      int64_t piece = place.part - whole * c.pieces, end = minimum((chunk + 1) * c.length, all);
+      Span span = {minimum(chunk * c.length + piece * c.piece, end), 0};
+      span.high = c.pieces > 1 ? minimum(span.low + c.piece, end) : end;
       range.extremes.forget();
       if (column.exists) range.see(args.x, g, start, span, seat.ty, seat.stride);
       __syncthreads();  // the chunk before may still be taken
       range.extremes.put_extremes(g, tops, tops + kSlots);
       __syncthreads();
       int top = take<int>(groups, tops, Greatest()), bottom = take<int>(groups, tops + kSlots, Least());
-      if (c.pieces > 1)
-        high = top, low = bottom;
-      else
+      if (c.pieces > 1) {
+        high = top;
+        low = bottom;
+      } else {
         high += top - bottom;
+      }
     }
   }
   __syncthreads();
@@ -102,7 +104,8 @@ __global__ void __launch_bounds__(kThreads, 2) int_chunk_spans(IntArgs args) {
   if (int(threadIdx.x) >= groups || !group.exists) return;
   int64_t out = place.part * g.groups + group.index;
   args.tally.sum[out] = take<long long>(groups, slots, Plus());
-  args.tally.high[out] = high, args.tally.low[out] = low;
+  args.tally.high[out] = high;
+  args.tally.low[out] = low;
 }
 
 }  // namespace nx

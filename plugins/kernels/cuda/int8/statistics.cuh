@@ -17,12 +17,12 @@ template <int W>
 using Bytes = Raw<signed char, W>;
 
 template <int W>
-__host__ __device__ constexpr int words_of() {
+__host__ __device__ constexpr int word_count() {
   return W < 4 ? 1 : W / 4;
 }
 
 template <int W>
-__device__ inline void words(Bytes<W> raw, unsigned (&word)[words_of<W>()]) {
+__device__ inline void byte_words(Bytes<W> raw, unsigned (&word)[word_count<W>()]) {
   if constexpr (W == 1)
     word[0] = raw;  // three bytes of zeros beside it
   else
@@ -33,9 +33,9 @@ __device__ inline int byte_of(unsigned word, int i) { return int(int8_t(word >> 
 
 // A byte in all lanes of its channel -> the words that stand beside a vector's.
 template <int W>
-__device__ inline void pack_lanes(const int (&lane)[W], unsigned (&word)[words_of<W>()]) {
+__device__ inline void pack_lanes(const int (&lane)[W], unsigned (&word)[word_count<W>()]) {
 #pragma unroll
-  for (int i = 0; i < words_of<W>(); ++i) word[i] = 0;
+  for (int i = 0; i < word_count<W>(); ++i) word[i] = 0;
 #pragma unroll
   for (int j = 0; j < W; ++j) word[j / 4] |= (unsigned(lane[j]) & 255u) << 8 * (j % 4);
 }
@@ -44,7 +44,7 @@ __device__ inline void pack_lanes(const int (&lane)[W], unsigned (&word)[words_o
 template <int W, bool One>
 struct IntSums {
   static constexpr int kCount = One ? 1 : W;
-  int sum[kCount];
+  int sum[kCount];  // of each lane
 
   __device__ IntSums() {
 #pragma unroll
@@ -82,7 +82,10 @@ struct IntSums {
   // Moves the sums to wider ones.
   __device__ void flush(long long (&wide)[kCount]) {
 #pragma unroll
-    for (int j = 0; j < kCount; ++j) wide[j] += sum[j], sum[j] = 0;
+    for (int j = 0; j < kCount; ++j) {
+      wide[j] += sum[j];
+      sum[j] = 0;
+    }
   }
 };
 
@@ -99,20 +102,28 @@ __device__ inline void put_sums(const Geometry& g, const V (&sum)[Count], long l
 // The largest (the smallest) byte of each lane, packed.
 template <int W>
 struct IntExtremes {
-  unsigned high[words_of<W>()], low[words_of<W>()];
+  unsigned high[word_count<W>()];  // the largest bytes
+  unsigned low[word_count<W>()];   // the smallest
 
   __device__ IntExtremes() { forget(); }
   __device__ void forget() {
 #pragma unroll
-    for (int i = 0; i < words_of<W>(); ++i) high[i] = kLowest, low[i] = kHighest;
+    for (int i = 0; i < word_count<W>(); ++i) {
+      high[i] = kLowest;
+      low[i] = kHighest;
+    }
   }
   __device__ void see(unsigned word, int i) { see(word, word, i); }
   __device__ void see(unsigned upper, unsigned lower, int i) {
-    high[i] = __vmaxs4(high[i], upper), low[i] = __vmins4(low[i], lower);
+    high[i] = __vmaxs4(high[i], upper);
+    low[i] = __vmins4(low[i], lower);
   }
   __device__ void unpack(int (&top)[W], int (&bottom)[W]) const {
 #pragma unroll
-    for (int j = 0; j < W; ++j) top[j] = byte_of(high[j / 4], j % 4), bottom[j] = byte_of(low[j / 4], j % 4);
+    for (int j = 0; j < W; ++j) {
+      top[j] = byte_of(high[j / 4], j % 4);
+      bottom[j] = byte_of(low[j / 4], j % 4);
+    }
   }
   // Leaves both, of all warps; a barrier, and take_extremes reads them.
   __device__ void put_extremes(const Geometry& g, int* tops, int* bottoms) const {
@@ -134,7 +145,7 @@ __device__ inline void for_part(const Geometry& g, const void* x, const Place& p
   Span span = part_rows(g, place.part);
   int64_t first = span.low + seat.ty, start = column.offset + place.sample * g.x_stride;
   for_rows<Bytes<W>, kFlight>(static_cast<const signed char*>(x), walk_of(g, g.x_stride, start, first, seat.stride),
-                              visits(first, span.high, seat.stride), visit, flush);
+                              count_visits(first, span.high, seat.stride), visit, flush);
 }
 
 enum class Look { kSum, kExtremes, kSquares };
@@ -145,7 +156,7 @@ __global__ void __launch_bounds__(kThreads, 2) int_sums(IntArgs args) {
   constexpr bool kOne = Single || W == 1;
   constexpr int kSlots = reduce_slots(Single ? 1 : W);
   NX_SHARED(long long, slots, look == Look::kSum ? kSlots : 2 * kSlots);
-  const Geometry g = known<W, Single>(args.g);
+  const Geometry g = specialise<W, Single>(args.g);
   Place place = place_of(g, blockIdx.x);
   IntSums<W, kOne> sums, squares;
   IntExtremes<W> extremes;
@@ -153,10 +164,10 @@ __global__ void __launch_bounds__(kThreads, 2) int_sums(IntArgs args) {
   for_part<W>(
       g, args.x, place,
       [&](Bytes<W> raw, int64_t) {
-        unsigned word[words_of<W>()];
-        words<W>(raw, word);
+        unsigned word[word_count<W>()];
+        byte_words<W>(raw, word);
 #pragma unroll
-        for (int i = 0; i < words_of<W>(); ++i) {
+        for (int i = 0; i < word_count<W>(); ++i) {
           sums.add(word[i], i);
           if (look == Look::kExtremes) extremes.see(word[i], i);
           if (look == Look::kSquares) squares.add_squares(word[i], i);
@@ -195,13 +206,13 @@ __global__ void __launch_bounds__(kThreads, W == 16 && !Single ? 1 : 2) int_devi
   constexpr int kSlots = reduce_slots(Single ? 1 : W);
   NX_SHARED(long long, slots, kSlots);
   NX_SHARED(int, shared, Single ? 1 : kGroups);
-  const Geometry g = known<W, Single>(args.g);
+  const Geometry g = specialise<W, Single>(args.g);
   Place place = place_of(g, blockIdx.x);
   int groups = g.tile * g.held;
   Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
   publish(g, group.exists ? args.mean[group.index].p : 0, shared);
   int pivots[W];
-  unsigned pivot[words_of<W>()];
+  unsigned pivot[word_count<W>()];
 #pragma unroll
   for (int j = 0; j < W; ++j) pivots[j] = shared[local_of(g, j)];
   pack_lanes<W>(pivots, pivot);
@@ -211,10 +222,10 @@ __global__ void __launch_bounds__(kThreads, W == 16 && !Single ? 1 : 2) int_devi
   for_part<W, W == 16 && !kOne ? 2 : 4>(  // 48 sums per thread leave few registers
       g, args.x, place,
       [&](Bytes<W> raw, int64_t) {
-        unsigned word[words_of<W>()];
-        words<W>(raw, word);
+        unsigned word[word_count<W>()];
+        byte_words<W>(raw, word);
 #pragma unroll
-        for (int i = 0; i < words_of<W>(); ++i) {
+        for (int i = 0; i < word_count<W>(); ++i) {
           size.add_unsigned(__vabsdiffs4(word[i], pivot[i]), i);
           above.add(__vcmpgts4(word[i], pivot[i]) & counted, i);
           level.add(__vcmpeq4(word[i], pivot[i]) & counted, i);

@@ -7,7 +7,8 @@ namespace nx {
 
 // The k largest |q - mean| of a histogram: A and B of kernels.h. Ties between the ends give the same statistic.
 struct Ends {
-  long long whole, part;
+  long long whole;  // A
+  long long part;   // B
 };
 
 __device__ inline Ends merge_ends(const unsigned* bins, IntMean mean, long long n, long long k) {
@@ -61,8 +62,8 @@ __global__ void __launch_bounds__(kThreads, 2) int_histograms(IntArgs args) {
   for_part<W>(
       g, args.x, place,
       [&](Bytes<W> raw, int64_t) {
-        unsigned word[words_of<W>()];
-        words<W>(raw, word);
+        unsigned word[word_count<W>()];
+        byte_words<W>(raw, word);
 #pragma unroll
         for (int j = 0; j < W; ++j) atomicAdd(&own[(j & (g.held - 1)) * 256 + byte_of(word[j / 4], j % 4) + 128], 1u);
       },

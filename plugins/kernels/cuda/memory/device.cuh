@@ -8,7 +8,6 @@
 #ifdef NX_EMU
 #include "cuda_emu.h"
 #else
-#include <cooperative_groups.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -23,40 +22,41 @@ namespace nx {
 // What kernel selection may depend on.
 struct Device {
   int compute_capability = 0;  // 10*major + minor; 0: no usable device
-  int multiprocessors = 0;
-  int shared_memory = 0;  // bytes a block may have, opted in
+  int multiprocessors = 0;     // of the whole device
+  int shared_memory = 0;       // bytes a block may have, opted in
 };
 
+// How a kernel is launched.
 struct Launch {
-  dim3 grid, block;
-  size_t smem = 0;  // bytes of dynamic shared memory
-  cudaStream_t stream = nullptr;
-  dim3 cluster{1, 1, 1};
-  bool coop = false;  // all blocks resident at once: nx_grid_sync
+  dim3 grid;                      // blocks
+  dim3 block;                     // threads of a block
+  size_t smem = 0;                // bytes of dynamic shared memory
+  cudaStream_t stream = nullptr;  // the queue it waits in
+  dim3 cluster{1, 1, 1};          // blocks that share distributed shared memory
 };
 
-// Bits of a vector that one load or store moves.
+// The bits of a vector as one load or store moves them: unsigned words.
 template <int bytes>
 struct RawBits;
 template <>
 struct RawBits<1> {
-  using Type = signed char;
+  using Type = unsigned char;
 };
 template <>
 struct RawBits<2> {
-  using Type = short;
+  using Type = unsigned short;
 };
 template <>
 struct RawBits<4> {
-  using Type = int;
+  using Type = unsigned;
 };
 template <>
 struct RawBits<8> {
-  using Type = int2;
+  using Type = uint2;
 };
 template <>
 struct RawBits<16> {
-  using Type = int4;
+  using Type = uint4;
 };
 
 }  // namespace nx
@@ -89,7 +89,7 @@ inline Device device() {
   return found;
 }
 
-// kernel<<<...>>>(arguments...), with clusters and cooperative grids; arguments convert to the kernel's own types.
+// kernel<<<...>>>(arguments...), with clusters; arguments convert to the kernel's own types.
 template <class... P, class... A>
 cudaError_t launch(const Launch& how, void (*kernel)(P...), A&&... arguments) {
   if (how.smem > 16 * 1024) {  // CUDA wants to be asked where static and dynamic memory exceed 48 KiB together
@@ -98,7 +98,7 @@ cudaError_t launch(const Launch& how, void (*kernel)(P...), A&&... arguments) {
     if (error != cudaSuccess) return error;
   }
   cudaLaunchConfig_t config{};
-  cudaLaunchAttribute attributes[2];
+  cudaLaunchAttribute attributes[1];
   config.gridDim = how.grid;
   config.blockDim = how.block;
   config.dynamicSmemBytes = how.smem;
@@ -111,30 +111,10 @@ cudaError_t launch(const Launch& how, void (*kernel)(P...), A&&... arguments) {
     cluster.val.clusterDim.y = how.cluster.y;
     cluster.val.clusterDim.z = how.cluster.z;
   }
-  if (how.coop) {
-    cudaLaunchAttribute& cooperative = attributes[config.numAttrs++];
-    cooperative.id = cudaLaunchAttributeCooperative;
-    cooperative.val.cooperative = 1;
-  }
   return cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...);
 }
 
-// All threads of all blocks of a cooperative launch.
-__device__ __forceinline__ void nx_grid_sync() { cooperative_groups::this_grid().sync(); }
-
 // Clusters: sm_90 and later. For older architectures the code is a trap, and the host never launches it there.
-
-// Of this block in its cluster.
-__device__ __forceinline__ unsigned cluster_rank() {
-#if __CUDA_ARCH__ >= 900
-  unsigned rank;
-  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-#else
-  __trap();
-  return 0;
-#endif
-}
 
 // All threads of all blocks of the cluster; orders their shared and global memory accesses.
 __device__ __forceinline__ void nx_cluster_sync() {
@@ -222,15 +202,7 @@ __device__ __forceinline__ void store_vec(T* address, const V& value) {
   *reinterpret_cast<typename RawBits<sizeof(V)>::Type*>(address) = raw;
 }
 
-// The same for global memory that is used once: it is first to leave the caches.
-template <class V, class T>
-__device__ __forceinline__ V load_vec_stream(const T* address) {
-  auto raw = __ldcs(reinterpret_cast<const typename RawBits<sizeof(V)>::Type*>(address));
-  V value;
-  memcpy(&value, &raw, sizeof(V));
-  return value;
-}
-
+// The same to global memory that nobody reads soon: it is first to leave the caches.
 template <class V, class T>
 __device__ __forceinline__ void store_vec_stream(T* address, const V& value) {
   typename RawBits<sizeof(V)>::Type raw;

@@ -5,32 +5,9 @@
 
 namespace nx {
 
-template <int Bytes>
-struct RawOf;
-template <>
-struct RawOf<16> {
-  using type = uint4;
-};
-template <>
-struct RawOf<8> {
-  using type = uint2;
-};
-template <>
-struct RawOf<4> {
-  using type = unsigned;
-};
-template <>
-struct RawOf<2> {
-  using type = unsigned short;
-};
-template <>
-struct RawOf<1> {
-  using type = unsigned char;
-};
-
 // A vector of W elements of T as it lies in memory: loaded and stored by one instruction.
 template <class T, int W>
-using Raw = typename RawOf<int(sizeof(T)) * W>::type;
+using Raw = typename RawBits<int(sizeof(T)) * W>::Type;
 
 template <class To, class From>
 __device__ inline To bits_as(From from) {
@@ -42,9 +19,15 @@ __device__ inline To bits_as(From from) {
 
 // The 32-bit words of a vector.
 __device__ inline void to_words(uint4 raw, unsigned (&word)[4]) {
-  word[0] = raw.x, word[1] = raw.y, word[2] = raw.z, word[3] = raw.w;
+  word[0] = raw.x;
+  word[1] = raw.y;
+  word[2] = raw.z;
+  word[3] = raw.w;
 }
-__device__ inline void to_words(uint2 raw, unsigned (&word)[2]) { word[0] = raw.x, word[1] = raw.y; }
+__device__ inline void to_words(uint2 raw, unsigned (&word)[2]) {
+  word[0] = raw.x;
+  word[1] = raw.y;
+}
 __device__ inline void to_words(unsigned raw, unsigned (&word)[1]) { word[0] = raw; }
 __device__ inline uint4 from_words(const unsigned (&word)[4]) { return make_uint4(word[0], word[1], word[2], word[3]); }
 __device__ inline uint2 from_words(const unsigned (&word)[2]) { return make_uint2(word[0], word[1]); }
@@ -74,10 +57,12 @@ __device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float v) {
 __device__ inline void widen_word(unsigned word, float* f, float) { f[0] = __uint_as_float(word); }
 __device__ inline void widen_word(unsigned word, float* f, __half) {
   float2 pair = __half22float2(bits_as<__half2>(word));
-  f[0] = pair.x, f[1] = pair.y;
+  f[0] = pair.x;
+  f[1] = pair.y;
 }
 __device__ inline void widen_word(unsigned word, float* f, __nv_bfloat16) {
-  f[0] = __uint_as_float(word << 16), f[1] = __uint_as_float(word & 0xffff0000u);
+  f[0] = __uint_as_float(word << 16);
+  f[1] = __uint_as_float(word & 0xffff0000u);
 }
 __device__ inline unsigned narrow_word(const float* f, float) { return __float_as_uint(f[0]); }
 __device__ inline unsigned narrow_word(const float* f, __half) {

@@ -15,11 +15,13 @@ namespace nx {
 constexpr int kThreads = 256;        // of a block, at most
 constexpr int kOnChipThreads = 320;  // the same where x stays in shared memory: two blocks of 96 registers a thread
 
-__host__ __device__ inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+__host__ __device__ inline int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
 struct Geometry {
-  int64_t x_stride, y_stride;  // elements from sample to sample
-  int64_t space, channels;
+  int64_t x_stride;     // elements from sample to sample of x
+  int64_t y_stride;     // the same of y
+  int64_t space;        // positions of a sample
+  int64_t channels;     // of a sample, padding not counted
   int64_t v;            // lanes of the layout
   int64_t side;         // columns side by side: v / held
   int64_t columns;      // of a sample
@@ -38,7 +40,7 @@ struct Geometry {
 
 // `g` of tiles of one channel (Single: LINEAR), with what is the same for all of them known to the compiler.
 template <int W, bool Single>
-__device__ inline Geometry known(const Geometry& g) {
+__device__ inline Geometry specialise(const Geometry& g) {
   Geometry own = g;
   if (Single) {
     own.v = own.side = 1;
@@ -55,8 +57,9 @@ __host__ __device__ inline int stretch(const Geometry& g) { return g.tile > 8 ? 
 
 // What a block works on: one part of one tile of columns (of one sample, for an instance norm).
 struct Place {
-  int64_t sample, tile;
-  int part;
+  int64_t sample;  // the first that it reads: 0, or its own for an instance norm
+  int64_t tile;    // which tile of columns
+  int part;        // which part of the tile's rows
 };
 
 __device__ inline Place place_of(const Geometry& g, unsigned block) {
@@ -66,8 +69,9 @@ __device__ inline Place place_of(const Geometry& g, unsigned block) {
 
 // A column of a tile: where its first row of sample 0 lies and which channels it holds.
 struct Column {
-  bool exists;
-  int64_t offset, channel;
+  bool exists;      // false beyond the last column
+  int64_t offset;   // elements from the start of x
+  int64_t channel;  // of its first lane
 };
 
 __device__ inline Column column_of(const Geometry& g, const Place& place, int tx) {
@@ -87,12 +91,20 @@ __device__ inline int64_t samples_before(const Geometry& g, int64_t row) {
 // Walks through the rows of a column, sample by sample, `stride` rows at a time. Row r of the walk is row
 // r % rows of sample first + r / rows.
 struct Walk {
-  int64_t offset, row, rows, jump, jump_row, wrap;
+  int64_t offset;    // of the row at hand, in elements
+  int64_t row;       // its number in its sample
+  int64_t rows;      // of a sample
+  int64_t jump;      // elements to the next row of the walk, were there no end of the sample
+  int64_t jump_row;  // rows that it goes on within a sample
+  int64_t wrap;      // elements to add where it enters one sample more
 
   __device__ inline void next() {
     offset += jump;
     row += jump_row;
-    if (row >= rows) row -= rows, offset += wrap;
+    if (row >= rows) {
+      row -= rows;
+      offset += wrap;
+    }
   }
 };
 
@@ -109,23 +121,26 @@ __device__ inline Walk walk_of(const Geometry& g, int64_t sample_stride, int64_t
 }
 
 // Rows ty, ty + TY, ... below `end`, counted.
-__device__ inline int64_t visits(int64_t first, int64_t end, int stride) {
+__device__ inline int64_t count_visits(int64_t first, int64_t end, int stride) {
   return first < end ? (end - first + stride - 1) / stride : 0;
 }
 
 // The rows that a part covers.
 struct Span {
-  int64_t low, high;
+  int64_t low;   // the first
+  int64_t high;  // behind the last
 };
 
 __device__ inline Span part_rows(const Geometry& g, int part) {
-  int64_t all = g.rows * g.samples, low = smaller(g.part_rows * part, all);
-  return {low, smaller(low + g.part_rows, all)};
+  int64_t all = g.rows * g.samples, low = minimum(g.part_rows * part, all);
+  return {low, minimum(low + g.part_rows, all)};
 }
 
 // What a thread does in its block.
 struct Seat {
-  int tx, ty, stride;  // column in the tile, first row, rows from one visit to the next
+  int tx;      // its column in the tile
+  int ty;      // its first row
+  int stride;  // rows from one visit to the next
 };
 
 __device__ inline Seat seat_of(const Geometry& g) {
@@ -140,7 +155,7 @@ __device__ inline void for_rows(const T* x, Walk walk, int64_t count, Visit visi
   constexpr int kShort = 32;
   int64_t i = 0;
   while (i < count) {
-    int64_t end = smaller(count, i + kShort);
+    int64_t end = minimum(count, i + kShort);
     for (; i + kFlight <= end; i += kFlight) {
       Vector vector[kFlight];
 #pragma unroll

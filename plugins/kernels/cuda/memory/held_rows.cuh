@@ -27,7 +27,7 @@ __device__ inline void for_tile(const Vector* tile, int from, int to, Visit visi
   constexpr int kShort = 32;
   int at = int(threadIdx.x) + from * int(blockDim.x);
   for (int i = from; i < to;) {
-    int end = int(smaller(to, i + kShort));
+    int end = int(minimum(to, i + kShort));
 #pragma unroll 4
     for (; i < end; ++i, at += int(blockDim.x)) visit(load_vec<Vector>(tile + at));
     flush();
@@ -36,16 +36,17 @@ __device__ inline void for_tile(const Vector* tile, int from, int to, Visit visi
 
 // This thread's rows of the tile.
 struct Holding {
-  Column column;
-  int64_t first;
-  int stride, count;
+  Column column;  // where they lie
+  int64_t first;  // the first
+  int stride;     // rows from one to the next
+  int count;      // how many
 };
 
 __device__ inline Holding holding_of(const Geometry& g, const Place& place) {
   Seat seat = seat_of(g);
   Span span = part_rows(g, place.part);  // the part is the rank in the cluster
   Holding own = {column_of(g, place, seat.tx), span.low + seat.ty, seat.stride, 0};
-  if (own.column.exists) own.count = int(visits(own.first, span.high, seat.stride));
+  if (own.column.exists) own.count = int(count_visits(own.first, span.high, seat.stride));
   return own;
 }
 
