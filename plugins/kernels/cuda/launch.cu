@@ -38,15 +38,15 @@ size_t nx_cuda_workspace(const NxNorm* norm) {
 
 int32_t nx_cuda_norm(const NxNorm* norm, const void* x, const void* scale, const void* bias, void* y, void* workspace,
                      size_t workspace_bytes, void* queue) {
-  int32_t status = nx_check(norm);
+  const int32_t status = nx_check(norm);
   if (status != NX_OK) return status;
   if (norm->type == NX_FLOAT64) return NX_UNSUPPORTED;
   if (is_empty(*norm)) return NX_OK;
   if (!x || !scale || !bias || !y) return NX_BAD_ARGUMENT;
 
-  int64_t alignment = alignment_of(*norm, x, y);
+  const int64_t alignment = alignment_of(*norm, x, y);
   if (alignment < element_size(norm->type)) return NX_BAD_ARGUMENT;
-  Device where = device();
+  const Device where = device();
   if (!where.compute_capability) return NX_NO_DEVICE;
   Strategy how = strategy_of(*norm, alignment, where, workspace);
   if (how.workspace && (!workspace || workspace_bytes < how.workspace || reinterpret_cast<uintptr_t>(workspace) % 256))

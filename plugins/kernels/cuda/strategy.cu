@@ -15,14 +15,14 @@ int64_t power_of_two(int64_t at_least) {
 
 // Whether W elements at a time fit the layout, were all pointers aligned.
 bool fits(const NxNorm& norm, int64_t w) {
-  int64_t v = lanes(norm.layout, norm.channels);
+  const int64_t v = lanes(norm.layout, norm.channels);
   return v < w ? w % v == 0 && norm.space % (w / v) == 0 : v % w == 0;
 }
 
 // The widest vector of at most `alignment` bytes that the kernels come in and the layout allows.
 int vector_bytes(const NxNorm& norm, int64_t alignment) {
-  int64_t size = element_size(norm.type);
-  for (int64_t bytes : {int64_t(16), size == 1 ? int64_t(4) : int64_t(8)})
+  const int64_t size = element_size(norm.type);
+  for (const int64_t bytes : {int64_t(16), size == 1 ? int64_t(4) : int64_t(8)})
     if (bytes <= alignment && (size != 4 || bytes != 8) && fits(norm, bytes / size)) return int(bytes);
   return int(size);
 }
@@ -57,13 +57,13 @@ int64_t separate_samples(const NxNorm& norm) { return norm.instance ? norm.batch
 
 // Parts that a tile of columns is cut into, by the widest vectors that the layout allows: the same for all pointers.
 int64_t parts_of(const NxNorm& norm, const Geometry& g, int64_t part_bytes) {
-  int64_t bytes = g.rows * g.samples * g.tile * 16, blocks = g.tiles * separate_samples(norm);
-  int64_t parts = std::min(ceil_div(bytes, part_bytes), ceil_div(kTuning.blocks, blocks));
+  const int64_t bytes = g.rows * g.samples * g.tile * 16, blocks = g.tiles * separate_samples(norm);
+  const int64_t parts = std::min(ceil_div(bytes, part_bytes), ceil_div(kTuning.blocks, blocks));
   return std::clamp<int64_t>(parts, 1, kTuning.most_parts);
 }
 
 Chunking chunking_of(const NxNorm& norm, const Geometry& g, int64_t parts) {
-  Chunks chunks = chunk_layout(reduced_elements(norm), norm.chunks);
+  const Chunks chunks = chunk_layout(reduced_elements(norm), norm.chunks);
   Chunking c = {chunks.length, chunks.count, chunks.length, 1, 1, false};
   if (chunks.count >= parts) {
     c.per_part = ceil_div(chunks.count, parts);
@@ -92,7 +92,7 @@ class Arena {
 };
 
 void take_floats(const NxNorm& norm, int64_t slots, Arena& arena, FloatArgs& args) {
-  int64_t groups = args.g.groups, partials = groups * args.g.parts;
+  const int64_t groups = args.g.groups, partials = groups * args.g.parts;
   Partials& p = args.partial;
   arena.take(p.sum, partials);
   if (norm.kind == NX_LINF || norm.kind == NX_RANGE) {
@@ -114,7 +114,7 @@ void take_floats(const NxNorm& norm, int64_t slots, Arena& arena, FloatArgs& arg
 }
 
 void take_integers(const NxNorm& norm, int64_t histograms, Arena& arena, IntArgs& args) {
-  int64_t groups = args.g.groups, partials = groups * args.g.parts;
+  const int64_t groups = args.g.groups, partials = groups * args.g.parts;
   Tallies& t = args.tally;
   if (norm.kind == NX_TOPK) {
     if (histograms > 1) arena.take(t.bins, groups * histograms * 256);
@@ -138,8 +138,8 @@ int64_t stretches(const Geometry& g, int threads) { return int64_t(g.parts) * (t
 
 // Threads of a block: no more than it has vectors, no fewer than it has channels.
 int threads_of(const Geometry& g) {
-  int64_t vectors = ceil_div(g.rows * g.samples, g.parts) * g.tile;
-  int64_t least = std::max<int64_t>(64, int64_t(g.tile) * g.held);
+  const int64_t vectors = ceil_div(g.rows * g.samples, g.parts) * g.tile;
+  const int64_t least = std::max<int64_t>(64, int64_t(g.tile) * g.held);
   return int(std::clamp<int64_t>(power_of_two(vectors), least, kThreads));
 }
 
@@ -156,7 +156,7 @@ void use_integers(const NxNorm& norm, const Geometry& widest, Arena& arena, Stra
   args.slices = like.slices;
   args.chunking = like.chunking;
 
-  Geometry column = with_tile(widest, 1);
+  const Geometry column = with_tile(widest, 1);
   args.single = with_tile(args.single, 1);
   args.single.parts = int32_t(parts_of(norm, column, kTuning.histogram_bytes));
   args.single.part_rows = ceil_div(args.single.rows * args.single.samples, args.single.parts);
@@ -174,10 +174,10 @@ struct OnChip {
 OnChip on_chip_of(const Geometry& g, int64_t vector_bytes, int64_t ranks) {
   OnChip chip;
   chip.part_rows = ceil_div(g.rows * g.samples, ranks);
-  int64_t least = std::max<int64_t>(64, int64_t(g.tile) * g.held);
-  int64_t threads = power_of_two(ceil_div(chip.part_rows * g.tile, kTuning.onchip_vectors));
+  const int64_t least = std::max<int64_t>(64, int64_t(g.tile) * g.held);
+  const int64_t threads = power_of_two(ceil_div(chip.part_rows * g.tile, kTuning.onchip_vectors));
   chip.threads = int(std::clamp<int64_t>(threads, least, kOnChipThreads));
-  int64_t rows_at_once = chip.threads / g.tile;
+  const int64_t rows_at_once = chip.threads / g.tile;
   chip.bytes = ceil_div(chip.part_rows, rows_at_once) * chip.threads * vector_bytes;
   return chip;
 }
@@ -189,16 +189,17 @@ OnChip on_chip_of(const Geometry& g, int64_t vector_bytes, int64_t ranks) {
 void keep_on_chip(const NxNorm& norm, const Device& device, Strategy& strategy) {
   const Geometry g = strategy.args.g;
   bool one = g.tile * g.held == 1;
-  bool alone = norm.kind == NX_TOPK || norm.kind == NX_RANGE || norm.type == NX_INT8;  // hold one channel at a time
+  // Kernels that hold one channel at a time.
+  const bool alone = norm.kind == NX_TOPK || norm.kind == NX_RANGE || norm.type == NX_INT8;
   if (!one && (alone || strategy.vector_bytes != 16)) return;
   if (norm.kind == NX_RANGE && strategy.args.chunking.count > kHeldChunks) return;
 
-  auto takes = [&](int64_t tile, int64_t ranks, int64_t resident) {
+  const auto takes = [&](int64_t tile, int64_t ranks, int64_t resident) {
     Geometry own = with_tile(g, tile);
-    OnChip chip = on_chip_of(own, strategy.vector_bytes, ranks);
-    int64_t room = device.shared_memory / resident - (one ? kTuning.single_static : kTuning.many_static);
-    int64_t blocks = own.tiles * separate_samples(norm) * ranks;
-    bool busy = 2 * blocks >= device.multiprocessors || chip.bytes <= kTuning.small_tile;
+    const OnChip chip = on_chip_of(own, strategy.vector_bytes, ranks);
+    const int64_t room = device.shared_memory / resident - (one ? kTuning.single_static : kTuning.many_static);
+    const int64_t blocks = own.tiles * separate_samples(norm) * ranks;
+    const bool busy = 2 * blocks >= device.multiprocessors || chip.bytes <= kTuning.small_tile;
     if (chip.bytes > room || !busy) return false;
     strategy.path = Path::kOnChip;
     strategy.ranks = int(ranks);
@@ -210,8 +211,8 @@ void keep_on_chip(const NxNorm& norm, const Device& device, Strategy& strategy) 
     strategy.args.g = strategy.int_args.g = own;
     return true;
   };
-  int64_t most = device.compute_capability >= 90 ? kTuning.most_ranks : 1;
-  bool memory_bound = one && norm.type != NX_INT8 && norm.kind != NX_TOPK;
+  const int64_t most = device.compute_capability >= 90 ? kTuning.most_ranks : 1;
+  const bool memory_bound = one && norm.type != NX_INT8 && norm.kind != NX_TOPK;
   for (int64_t tile = g.tile; tile >= std::min<int64_t>(g.tile, kTuning.least_tile); tile /= 2) {
     if (memory_bound)
       for (int64_t ranks = 1; ranks <= most; ranks *= 2)
@@ -226,7 +227,7 @@ void keep_on_chip(const NxNorm& norm, const Device& device, Strategy& strategy) 
 int64_t alignment_of(const NxNorm& norm, const void* x, const void* y) {
   uintptr_t all = reinterpret_cast<uintptr_t>(x) | reinterpret_cast<uintptr_t>(y) | 16;
   if (norm.batch > 1) {
-    int64_t sample = sample_elements(norm), size = element_size(norm.type);
+    const int64_t sample = sample_elements(norm), size = element_size(norm.type);
     all |= uintptr_t((norm.x_stride ? norm.x_stride : sample) * size);
     all |= uintptr_t((norm.y_stride ? norm.y_stride : sample) * size);
   }
@@ -235,7 +236,7 @@ int64_t alignment_of(const NxNorm& norm, const void* x, const void* y) {
 
 Strategy strategy_of(const NxNorm& norm, int64_t alignment, const Device& device, void* workspace) {
   Strategy strategy = {};
-  int64_t size = element_size(norm.type);
+  const int64_t size = element_size(norm.type);
   Geometry widest = geometry_of(norm, vector_bytes(norm, 16) / size);
   int64_t parts = parts_of(norm, widest, kTuning.part_bytes);
 

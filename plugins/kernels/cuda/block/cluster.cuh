@@ -17,7 +17,7 @@ struct Exchange {
   template <int N, class Op>
   __device__ void merge(double (&values)[N], int groups, Op op) {
     if (ranks == 1) return;
-    int t = int(threadIdx.x);
+    const int t = int(threadIdx.x);
     if (used + N * groups > room) used = 0;
     double* piece = area + used + t;
     used += N * groups;

@@ -16,16 +16,16 @@ struct Group {
 };
 
 __device__ inline Group group_of(const Geometry& g, const Place& place, int local) {
-  Column column = column_of(g, place, local / g.held);
-  int lane = local & (g.held - 1);
-  int64_t channel = column.channel + lane;
+  const Column column = column_of(g, place, local / g.held);
+  const int lane = local & (g.held - 1);
+  const int64_t channel = column.channel + lane;
   return {column.exists && channel < g.channels, channel, place.sample * g.channels + channel, column.offset + lane};
 }
 
 // Spreads what threads t < tile*held hold over the block. Each call needs an array of its own.
 template <class V>
 __device__ inline void publish(const Geometry& g, const V& value, V* shared) {
-  int t = int(threadIdx.x);
+  const int t = int(threadIdx.x);
   if (t < g.tile * g.held) shared[t] = value;
   __syncthreads();
 }

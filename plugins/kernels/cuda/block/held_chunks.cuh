@@ -12,9 +12,10 @@ namespace nx {
 // counted from the tile's first; none where from >= to.
 template <int W, class Visit>
 __device__ inline void for_held_chunks(const Geometry& g, const Chunking& c, const Place& place, Visit visit) {
-  Span rows = part_rows(g, place.part), here = {rows.low * W, rows.high * W};
+  const Span rows = part_rows(g, place.part), here = {rows.low * W, rows.high * W};
   for (int chunk = int(threadIdx.x) / 32; chunk < int(c.count); chunk += int(blockDim.x) / 32) {
-    int64_t begin = chunk * c.length, end = minimum(begin + c.length, here.high);
+    int64_t begin = chunk * c.length;
+    const int64_t end = minimum(begin + c.length, here.high);
     if (begin < here.low) begin = here.low;
     visit(chunk, int(begin - here.low), int(end - here.low));
   }

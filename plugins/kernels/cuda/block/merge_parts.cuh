@@ -20,7 +20,7 @@ struct Merger {
 
 __device__ inline Merger merger_of(int64_t groups, int slices) {
   Merger merger;
-  int t = int(threadIdx.x);
+  const int t = int(threadIdx.x);
   merger.slices = slices;
   merger.beside = kThreads / slices;
   merger.slice = t / merger.beside;
@@ -48,7 +48,7 @@ template <class V, class Span>
 __device__ inline void for_chunks(const Merger& merger, const Geometry& g, const Chunking& c, const V* high,
                                   const V* low, Span span) {
   if (!merger.exists) return;
-  int64_t pieces = c.pieces, chunks = int64_t(unsigned(g.parts) / unsigned(pieces));
+  const int64_t pieces = c.pieces, chunks = int64_t(unsigned(g.parts) / unsigned(pieces));
   for (int64_t chunk = merger.slice; chunk < chunks; chunk += merger.slices) {
     int64_t at = chunk * pieces * g.groups + merger.group;
     V top = high[at], bottom = low[at];

@@ -66,7 +66,7 @@ __host__ __device__ constexpr int reduce_slots(int lanes, int warps = 8) { retur
 // Leaves what merge made. A barrier, and take reads it; another barrier, and the slots may be used again.
 template <int W, class V>
 __device__ inline void put(const V (&lane)[W], int held, int tile, V* slots) {
-  int t = int(threadIdx.x);
+  const int t = int(threadIdx.x);
   if (t % 32 < tile) {
 #pragma unroll
     for (int j = 0; j < W; ++j)
@@ -78,7 +78,7 @@ __device__ inline void put(const V (&lane)[W], int held, int tile, V* slots) {
 // Total: the type to combine in.
 template <class Total, class V, class Op>
 __device__ inline Total take(int groups, const V* slots, Op op) {
-  int t = int(threadIdx.x), warps = int(blockDim.x) / 32;
+  const int t = int(threadIdx.x), warps = int(blockDim.x) / 32;
   if (t >= groups) return Total();
   Total total = Total(slots[t]);
 #pragma unroll 4
@@ -99,7 +99,7 @@ __device__ inline Total reduce_tile(V (&lane)[W], int held, int tile, V* slots, 
 // Each thread brings one value of channel t % groups (a power of two); thread t < groups gets the channel's.
 template <class V, class Op>
 __device__ inline V reduce_threads(V value, int groups, V* slots, Op op) {
-  int t = int(threadIdx.x), apart = groups > 32 ? groups : 32;
+  const int t = int(threadIdx.x), apart = groups > 32 ? groups : 32;
   V lane[1] = {value};
   merge_warp<1>(lane, 1, groups, op);
   __syncthreads();

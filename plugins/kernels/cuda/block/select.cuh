@@ -37,7 +37,7 @@ struct Kth {
 template <class Bin>
 __device__ inline void find_bin(const Bin* bins, Count left, Bin* answer) {
   constexpr int kOwn = 256 / 32;
-  int lane = int(threadIdx.x);
+  const int lane = int(threadIdx.x);
   Bin own[kOwn], sum = 0;
 #pragma unroll
   for (int i = 0; i < kOwn; ++i) sum += own[i] = bins[lane * kOwn + i];
@@ -90,7 +90,7 @@ __device__ inline double sum_above(Each each, unsigned limit, Count k, const Sel
   top = team.top(reduce_all(top, space.top, Greatest()));
   int room = 61;
   while (k >> (61 - room)) --room;
-  double unit = ldexp(1., room - (int(top >> 23) - 126));
+  const double unit = ldexp(1., room - (int(top >> 23) - 126));
   long long sum = 0;
   each([&](unsigned bits) {
     if (bits > limit) sum += llrint(double(__uint_as_float(bits)) * unit);
@@ -101,7 +101,7 @@ __device__ inline double sum_above(Each each, unsigned limit, Count k, const Sel
 // Sum of the k largest keys.
 template <class Each, class Bin, class Team>
 __device__ inline double sum_of_largest(Each each, Count k, const SelectSpace<Bin>& space, const Team& team) {
-  Kth kth = kth_largest(each, k, space, team);
+  const Kth kth = kth_largest(each, k, space, team);
   return sum_above(each, kth.bits, k, space, team) + double(k - kth.greater) * double(__uint_as_float(kth.bits));
 }
 

@@ -50,7 +50,7 @@ struct Map {
   __device__ Map(const Geometry& g, const Column& column, const Line* lines) : mask(channel_mask<T, W>(g, column)) {
 #pragma unroll
     for (int j = 0; j < W; ++j) {
-      Line line = lines[local_of(g, j)];
+      const Line line = lines[local_of(g, j)];
       m[j] = line.m;
       a[j] = line.a;
       b[j] = line.b;
@@ -69,14 +69,14 @@ template <class T, int W, bool Single>
 __global__ void __launch_bounds__(kThreads, 3) apply_line(FloatArgs args) {
   NX_SHARED(Line, lines, Single ? 1 : kGroups);
   const Geometry g = specialise<W, Single>(args.g);
-  Place place = place_of(g, blockIdx.x);
-  Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
+  const Place place = place_of(g, blockIdx.x);
+  const Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
   publish(g, group.exists ? args.line[group.index] : Line{0, 0, 0}, lines);
 
-  Rows<T, W> rows(g, place);
+  const Rows<T, W> rows(g, place);
   Map<T, W> map(g, rows.column, lines);
-  Seat seat = seat_of(g);
-  int64_t first = part_rows(g, place.part).low + seat.ty;
+  const Seat seat = seat_of(g);
+  const int64_t first = part_rows(g, place.part).low + seat.ty;
   Walk to = walk_of(g, g.y_stride, rows.column.offset + place.sample * g.y_stride, first, seat.stride);
   T* y = static_cast<T*>(args.y);
   rows.visit(

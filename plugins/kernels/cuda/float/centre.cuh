@@ -10,7 +10,7 @@ namespace nx {
 // Element at a position of a group. Positions of a row lie `held` elements apart.
 template <class T>
 __device__ inline float element(const Geometry& g, const T* x, const Group& group, int64_t sample, int64_t position) {
-  int64_t row = position >> g.shift, beside = position - (row << g.shift);
+  const int64_t row = position >> g.shift, beside = position - (row << g.shift);
   return to_float(x[group.offset + sample * g.x_stride + row * g.step + beside * g.held]);
 }
 
@@ -18,9 +18,9 @@ __device__ inline float element(const Geometry& g, const T* x, const Group& grou
 // it. Sums of x - pivot keep the digits that sums of x lose, and are exactly 0 where the channel is constant.
 template <class T>
 __device__ inline float pivot_of(const Geometry& g, const T* x, const Group& group, int64_t sample) {
-  float a = element(g, x, group, sample, 0);
-  float b = element(g, x, group, sample + g.samples / 2, g.space / 2);
-  float c = element(g, x, group, sample + g.samples - 1, g.space - 1);
+  const float a = element(g, x, group, sample, 0);
+  const float b = element(g, x, group, sample + g.samples / 2, g.space / 2);
+  const float c = element(g, x, group, sample + g.samples - 1, g.space - 1);
   return fmaxf(fminf(a, b), fminf(fmaxf(a, b), c));
 }
 
@@ -31,7 +31,7 @@ struct Centre {
 };
 
 __device__ inline Centre centre_of(double mean) {
-  float m = float(mean);
+  const float m = float(mean);
   return {m, float(mean - double(m))};
 }
 

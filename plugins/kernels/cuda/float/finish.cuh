@@ -11,8 +11,8 @@ namespace nx {
 template <class T>  // none of its own: a kernel per type, so that each source holds all it launches
 __global__ void __launch_bounds__(kThreads, 2) finish_mean(FloatArgs args) {
   NX_SHARED(double, slots, kThreads);
-  Merger merger = merger_of(args.g.groups, args.slices);
-  double sum = merge_parts(merger, args.g, args.partial.sum, 0., slots, Plus());
+  const Merger merger = merger_of(args.g.groups, args.slices);
+  const double sum = merge_parts(merger, args.g, args.partial.sum, 0., slots, Plus());
   if (merger.answers) args.mean[merger.group] = sum / args.n;
 }
 
@@ -22,12 +22,12 @@ __global__ void __launch_bounds__(kThreads, 2) finish_line(FloatArgs args) {
   NX_SHARED(double, slots, kThreads);
   const Geometry& g = args.g;
   const Partials& p = args.partial;
-  Merger merger = merger_of(g.groups, args.slices);
+  const Merger merger = merger_of(g.groups, args.slices);
   double mean, statistic;
   float m;
   if (args.kind == NX_L1 || args.kind == NX_L2) {
-    double drift = merge_parts(merger, g, p.drift, 0., slots, Plus()) / args.n;
-    double spread = merge_parts(merger, g, p.spread, 0., slots, Plus()) / args.n;
+    const double drift = merge_parts(merger, g, p.drift, 0., slots, Plus()) / args.n;
+    const double spread = merge_parts(merger, g, p.spread, 0., slots, Plus()) / args.n;
     mean = merger.answers ? args.mean[merger.group] : 0;
     m = float(mean);
     if (isfinite(mean)) mean += drift;
@@ -36,8 +36,8 @@ __global__ void __launch_bounds__(kThreads, 2) finish_line(FloatArgs args) {
     mean = merge_parts(merger, g, p.sum, 0., slots, Plus()) / args.n;
     m = float(mean);
     if (args.kind == NX_LINF) {
-      double high = merge_parts(merger, g, p.high, -double(kInfinity), slots, Greatest()) - mean;
-      double low = mean - merge_parts(merger, g, p.low, double(kInfinity), slots, Least());
+      const double high = merge_parts(merger, g, p.high, -double(kInfinity), slots, Greatest()) - mean;
+      const double low = mean - merge_parts(merger, g, p.low, double(kInfinity), slots, Least());
       statistic = high > low ? high : low;
     } else {
       double spans = 0;

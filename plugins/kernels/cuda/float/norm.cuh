@@ -58,7 +58,7 @@ cudaError_t run_on_chip(const Strategy& strategy, cudaStream_t stream) {
 
 template <class T, int W>
 cudaError_t choose_vectors(const Strategy& strategy, cudaStream_t stream) {
-  bool single = strategy.args.g.tile * strategy.args.g.held == 1;
+  const bool single = strategy.args.g.tile * strategy.args.g.held == 1;
   if (strategy.path == Path::kPhases)
     return single ? run_phases<T, W, true>(strategy, stream) : run_phases<T, W, false>(strategy, stream);
   if (single) return run_on_chip<T, W, true>(strategy, stream);

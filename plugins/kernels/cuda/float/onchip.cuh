@@ -27,7 +27,7 @@ template <class T, int W, class Shared, class Look>
 __device__ inline float hold(const Geometry& g, const T* x, const Place& place, const Group& group, const Holding& own,
                              Raw<T, W>* tile, Shared& board, Look& look) {
   fetch_rows(g, x, place, own, tile);
-  float pivot = int(threadIdx.x) < g.tile * g.held && group.exists ? pivot_of(g, x, group, place.sample) : 0;
+  const float pivot = int(threadIdx.x) < g.tile * g.held && group.exists ? pivot_of(g, x, group, place.sample) : 0;
   publish(g, pivot, board.pivots);
   look.load_pivots(g, board.pivots);
   meet_rows(own, tile, [&](Raw<T, W> raw) { look.see(raw); }, [&] { look.sums.flush(); });
@@ -62,11 +62,11 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_norm(FloatArgs args)
   NX_SHARED(Own, boards, 1);
   Own& board = boards[0];
   const Geometry g = specialise<W, Single>(args.g);
-  Place place = place_of(g, blockIdx.x);
-  int groups = g.tile * g.held;
-  Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
+  const Place place = place_of(g, blockIdx.x);
+  const int groups = g.tile * g.held;
+  const Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
   Exchange exchange = {board.peers, Own::kPeers, g.parts};
-  Holding own = holding_of(g, place);
+  const Holding own = holding_of(g, place);
   FirstLook<T, W, kind == NX_LINF> look;
   double mean = hold<T, W>(g, static_cast<const T*>(args.x), place, group, own, tile, board, look), statistic;
   float m;
@@ -104,11 +104,11 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_norm(FloatArgs args)
     __syncthreads();
     double about[2] = {take<double>(groups, board.slots[0], Plus()), take<double>(groups, board.slots[1], Plus())};
     exchange.merge(about, groups, [](int, double a, double b) { return a + b; });
-    double drift = about[0] / args.n, spread = about[1] / args.n;
+    const double drift = about[0] / args.n, spread = about[1] / args.n;
     if (isfinite(mean)) mean += drift;
     statistic = kind == NX_L1 ? spread : sqrt(fmax(spread - drift * drift, 0.));
   }
-  bool asks = int(threadIdx.x) < groups && group.exists;
+  const bool asks = int(threadIdx.x) < groups && group.exists;
   release<T, W>(args, g, place, own, asks ? line_of(args, mean, m, statistic, group.channel) : Line{0, 0, 0}, tile,
                 board);
 }

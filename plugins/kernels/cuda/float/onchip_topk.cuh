@@ -58,12 +58,12 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_topk(FloatArgs args)
   NX_SHARED(unsigned, found, 1);
   Own& board = boards[0];
   const Geometry g = specialise<W, true>(args.g);
-  Place place = place_of(g, blockIdx.x);
-  Group group = group_of(g, place, 0);
-  SelectSpace<unsigned> space = {bins, answer, top, total};
+  const Place place = place_of(g, blockIdx.x);
+  const Group group = group_of(g, place, 0);
+  const SelectSpace<unsigned> space = {bins, answer, top, total};
   Exchange exchange = {board.peers, Own::kPeers, g.parts};
-  ClusterTeam team = {exchange, merged, shared};
-  Count k = Count(args.selection.k);
+  const ClusterTeam team = {exchange, merged, shared};
+  const Count k = Count(args.selection.k);
 
   Holding own = holding_of(g, place);
   FirstLook<T, W, false> look;
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_topk(FloatArgs args)
   mean += all_of[0] / args.n;
   publish(g, centre_of(mean), board.centres);
   const Centre centre = board.centres[0];
-  auto elements = [&](auto f) {
+  const auto elements = [&](auto f) {
     for_tile(
         tile, 0, own.count,
         [&](Vector raw) {
@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_topk(FloatArgs args)
     threshold = team.top(threshold);
     elements([&](unsigned bits) {
       if (bits <= threshold) return;
-      unsigned at = atomicAdd(found, 1u);
+      const unsigned at = atomicAdd(found, 1u);
       if (at < kHeldCandidates) candidate[at] = bits;
     });
     // Where all candidates have room, each block gathers them and selects by itself; else all of x is selected from.
@@ -106,14 +106,14 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_topk(FloatArgs args)
       __syncthreads();
     unsigned all = g.parts > 1 ? 0 : found[0];
     for (int rank = 0; g.parts > 1 && rank < g.parts; ++rank) {
-      unsigned there = *dsmem(found, unsigned(rank));
+      const unsigned there = *dsmem(found, unsigned(rank));
       for (unsigned i = threadIdx.x; i < there && all + i < kHeldCandidates; i += blockDim.x)
         gathered[all + i] = *dsmem(candidate + i, unsigned(rank));
       all += there;
     }
     __syncthreads();
     const unsigned* keys = g.parts > 1 ? gathered : candidate;
-    auto candidates = [&](auto f) {
+    const auto candidates = [&](auto f) {
       for (unsigned i = threadIdx.x; i < all; i += blockDim.x) f(keys[i]);
     };
     if (all > kHeldCandidates)
@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_topk(FloatArgs args)
     else  // the rest of the k equals the threshold
       sum = sum_above(candidates, 0, k, space, Alone()) + double(k - all) * double(__uint_as_float(threshold));
   }
-  bool asks = threadIdx.x == 0 && group.exists;
+  const bool asks = threadIdx.x == 0 && group.exists;
   release<T, W>(args, g, place, own,
                 asks ? line_of(args, mean, centre.m, sum / double(k), group.channel) : Line{0, 0, 0}, tile, board);
 }

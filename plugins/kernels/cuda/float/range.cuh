@@ -12,15 +12,15 @@ namespace nx {
 template <class T, int W>
 __device__ inline void see_positions(const Geometry& g, const T* x, int64_t start, Span span, int first, int stride,
                                      FirstLook<T, W, true>& look) {
-  int64_t per_row = int64_t(1) << g.shift, row = (span.low >> g.shift) + first;
-  int64_t end = (span.high + per_row - 1) >> g.shift;
+  const int64_t per_row = int64_t(1) << g.shift, row = (span.low >> g.shift) + first;
+  const int64_t end = (span.high + per_row - 1) >> g.shift;
   for_rows<Raw<T, W>>(
       x, walk_of(g, g.x_stride, start, row, stride), count_visits(row, end, stride),
       [&](Raw<T, W> raw, int64_t i) {
         float v[W];
         widen<T, W>(raw, v);
-        int64_t position = (row + i * stride) * per_row, skip = span.low - position, keep = span.high - position;
-        int from = skip > 0 ? int(skip) * g.held : 0, to = keep < per_row ? int(keep) * g.held : W;
+        const int64_t position = (row + i * stride) * per_row, skip = span.low - position, keep = span.high - position;
+        const int from = skip > 0 ? int(skip) * g.held : 0, to = keep < per_row ? int(keep) * g.held : W;
 #pragma unroll
         for (int j = 0; j < W; ++j) {
           if (j < from || j >= to) continue;
@@ -52,17 +52,18 @@ __global__ void __launch_bounds__(kThreads, 2) chunk_spans(FloatArgs args) {
   const Geometry g = specialise<W, Single>(args.g);
   const Chunking& c = args.chunking;
   const T* x = static_cast<const T*>(args.x);
-  Place place = place_of(g, blockIdx.x);
-  Seat seat = seat_of(g);
-  Column column = column_of(g, place, seat.tx);
-  int groups = g.tile * g.held;
-  Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
-  bool writes = int(threadIdx.x) < groups && group.exists;
-  int64_t all = g.space * g.samples, start = column.offset + place.sample * g.x_stride;
-  int64_t whole = unsigned(place.part) / unsigned(c.pieces), first = c.pieces > 1 ? whole : place.part * c.per_part;
-  int64_t last = minimum(first + c.per_part, c.count);
+  const Place place = place_of(g, blockIdx.x);
+  const Seat seat = seat_of(g);
+  const Column column = column_of(g, place, seat.tx);
+  const int groups = g.tile * g.held;
+  const Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
+  const bool writes = int(threadIdx.x) < groups && group.exists;
+  const int64_t all = g.space * g.samples, start = column.offset + place.sample * g.x_stride;
+  const int64_t whole = unsigned(place.part) / unsigned(c.pieces),
+                first = c.pieces > 1 ? whole : place.part * c.per_part;
+  const int64_t last = minimum(first + c.per_part, c.count);
 
-  float pivot = writes ? pivot_of(g, x, group, place.sample) : 0;
+  const float pivot = writes ? pivot_of(g, x, group, place.sample) : 0;
   FirstLook<T, W, true> look;
   publish(g, pivot, pivots);
   look.load_pivots(g, pivots);
@@ -73,7 +74,7 @@ __global__ void __launch_bounds__(kThreads, 2) chunk_spans(FloatArgs args) {
     fill(spans, 0.f);
     if (column.exists)
       for (int64_t chunk = first + seat.ty; chunk < last; chunk += seat.stride) {
-        Span span = {chunk * c.length, minimum((chunk + 1) * c.length, all)};
+        const Span span = {chunk * c.length, minimum((chunk + 1) * c.length, all)};
         see_positions<T, W>(g, x, start, span, 0, 1, look);
         close_chunk<T, W>(g, look, spans);
       }
@@ -84,7 +85,7 @@ __global__ void __launch_bounds__(kThreads, 2) chunk_spans(FloatArgs args) {
     positions = minimum(last * c.length, all) - first * c.length;
   } else {
     for (int64_t chunk = first; chunk < last; ++chunk) {
-      int64_t piece = place.part - whole * c.pieces, end = minimum((chunk + 1) * c.length, all);
+      const int64_t piece = place.part - whole * c.pieces, end = minimum((chunk + 1) * c.length, all);
       Span span = {minimum(chunk * c.length + piece * c.piece, end), 0};
       span.high = c.pieces > 1 ? minimum(span.low + c.piece, end) : end;
       positions += span.high - span.low;
@@ -97,7 +98,7 @@ __global__ void __launch_bounds__(kThreads, 2) chunk_spans(FloatArgs args) {
       put<W>(look.high, g.held, g.tile, slots);
       put<W>(look.low, g.held, g.tile, slots + kSlots);
       __syncthreads();
-      float top = take<float>(groups, slots, Greatest()), bottom = take<float>(groups, slots + kSlots, Least());
+      const float top = take<float>(groups, slots, Greatest()), bottom = take<float>(groups, slots + kSlots, Least());
       if (c.pieces > 1) {
         high = top;
         low = bottom;
@@ -106,9 +107,9 @@ __global__ void __launch_bounds__(kThreads, 2) chunk_spans(FloatArgs args) {
       }
     }
   }
-  double sum = reduce_tile<double, W>(look.sums.outer, g.held, g.tile, slots, Plus());
+  const double sum = reduce_tile<double, W>(look.sums.outer, g.held, g.tile, slots, Plus());
   if (writes) {
-    int64_t out = place.part * g.groups + group.index;
+    const int64_t out = place.part * g.groups + group.index;
     args.partial.sum[out] = sum + double(pivot) * double(positions);
     args.partial.high[out] = high;
     args.partial.low[out] = low;

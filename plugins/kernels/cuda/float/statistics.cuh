@@ -74,7 +74,7 @@ struct SecondLook {
   __device__ void load_centres(const Geometry& g, const Centre* centres) {
 #pragma unroll
     for (int j = 0; j < W; ++j) {
-      Centre centre = centres[local_of(g, j)];
+      const Centre centre = centres[local_of(g, j)];
       m[j] = centre.m;
       rest[j] = centre.rest;
     }
@@ -84,7 +84,7 @@ struct SecondLook {
     widen<T, W>(raw, x);
 #pragma unroll
     for (int j = 0; j < W; ++j) {
-      float d = (x[j] - m[j]) - rest[j];
+      const float d = (x[j] - m[j]) - rest[j];
       drift[j] += d;
       spread.inner[j] = Square ? fmaf(d, d, spread.inner[j]) : spread.inner[j] + fabsf(d);
     }
@@ -95,15 +95,15 @@ struct SecondLook {
 template <int W>
 __device__ inline void keep_extremes(const FloatArgs& args, const Geometry& g, const Place& place, float (&high)[W],
                                      float (&low)[W]) {
-  int wide = stretch(g), per_warp = wide / g.tile, lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
+  const int wide = stretch(g), per_warp = wide / g.tile, lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
   merge_warp<W>(high, g.held, wide, Greatest());
   merge_warp<W>(low, g.held, wide, Least());
   if (lane >= wide) return;
-  int64_t slot = (int64_t(place.part) * (int(blockDim.x) / 32) + warp) * per_warp + lane / g.tile;
+  const int64_t slot = (int64_t(place.part) * (int(blockDim.x) / 32) + warp) * per_warp + lane / g.tile;
 #pragma unroll
   for (int j = 0; j < W; ++j)
     if (j < g.held) {
-      Group group = group_of(g, place, (lane & (g.tile - 1)) * g.held + j);
+      const Group group = group_of(g, place, (lane & (g.tile - 1)) * g.held + j);
       if (!group.exists) continue;
       args.selection.high[slot * g.groups + group.index] = high[j];
       args.selection.low[slot * g.groups + group.index] = low[j];
@@ -118,9 +118,9 @@ struct Rows {
   int64_t count;  // rows of the walk
 
   __device__ Rows(const Geometry& g, const Place& place) {
-    Seat seat = seat_of(g);
-    Span span = part_rows(g, place.part);
-    int64_t first = span.low + seat.ty;
+    const Seat seat = seat_of(g);
+    const Span span = part_rows(g, place.part);
+    const int64_t first = span.low + seat.ty;
     column = column_of(g, place, seat.tx);
     count = column.exists ? count_visits(first, span.high, seat.stride) : 0;
     walk = walk_of(g, g.x_stride, column.offset + place.sample * g.x_stride, first, seat.stride);
@@ -139,13 +139,13 @@ __global__ void __launch_bounds__(kThreads, 2) sum_extremes(FloatArgs args) {
   NX_SHARED(float, pivots, Single ? 1 : kGroups);
   const Geometry g = specialise<W, Single>(args.g);
   const T* x = static_cast<const T*>(args.x);
-  Place place = place_of(g, blockIdx.x);
-  int groups = g.tile * g.held;
-  Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
-  bool writes = int(threadIdx.x) < groups && group.exists;
+  const Place place = place_of(g, blockIdx.x);
+  const int groups = g.tile * g.held;
+  const Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
+  const bool writes = int(threadIdx.x) < groups && group.exists;
 
-  float pivot = writes ? pivot_of(g, x, group, place.sample) : 0;
-  Rows<T, W> rows(g, place);
+  const float pivot = writes ? pivot_of(g, x, group, place.sample) : 0;
+  const Rows<T, W> rows(g, place);
   FirstLook<T, W, Extremes> look;
   publish(g, pivot, pivots);
   look.load_pivots(g, pivots);
@@ -168,9 +168,9 @@ __global__ void __launch_bounds__(kThreads, 2) sum_extremes(FloatArgs args) {
   }
   __syncthreads();
   if (!writes) return;
-  int64_t out = place.part * g.groups + group.index;
-  Span span = part_rows(g, place.part);
-  double count = double((span.high - span.low) << g.shift);
+  const int64_t out = place.part * g.groups + group.index;
+  const Span span = part_rows(g, place.part);
+  const double count = double((span.high - span.low) << g.shift);
   args.partial.sum[out] = take<double>(groups, slots, Plus()) + double(pivot) * count;
   if constexpr (Extremes)
     if (args.kind != NX_TOPK) {
@@ -186,13 +186,13 @@ __global__ void __launch_bounds__(kThreads, 2) deviations(FloatArgs args) {
   NX_SHARED(float, slots, 2 * kSlots);
   NX_SHARED(Centre, centres, Single ? 1 : kGroups);
   const Geometry g = specialise<W, Single>(args.g);
-  Place place = place_of(g, blockIdx.x);
-  int groups = g.tile * g.held;
-  Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
-  bool writes = int(threadIdx.x) < groups && group.exists;
+  const Place place = place_of(g, blockIdx.x);
+  const int groups = g.tile * g.held;
+  const Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
+  const bool writes = int(threadIdx.x) < groups && group.exists;
 
-  Centre centre = writes ? centre_of(args.mean[group.index]) : Centre{0, 0};
-  Rows<T, W> rows(g, place);
+  const Centre centre = writes ? centre_of(args.mean[group.index]) : Centre{0, 0};
+  const Rows<T, W> rows(g, place);
   publish(g, centre, centres);
   SecondLook<T, W, Square> look;
   look.load_centres(g, centres);
@@ -204,7 +204,7 @@ __global__ void __launch_bounds__(kThreads, 2) deviations(FloatArgs args) {
   put<W>(look.spread.outer, g.held, g.tile, slots + kSlots);
   __syncthreads();
   if (!writes) return;
-  int64_t out = place.part * g.groups + group.index;
+  const int64_t out = place.part * g.groups + group.index;
   args.partial.drift[out] = take<double>(groups, slots, Plus());
   args.partial.spread[out] = take<double>(groups, slots + kSlots, Plus());
 }

@@ -18,18 +18,18 @@ __global__ void __launch_bounds__(kThreads, 2) bound_topk(FloatArgs args) {
   NX_SHARED(Count, bins, 256);
   NX_SHARED(Count, answer, 2);
   const Selection& s = args.selection;
-  int64_t groups = args.g.groups, group = blockIdx.x;
+  const int64_t groups = args.g.groups, group = blockIdx.x;
   double sum = 0;
   for (int64_t part = threadIdx.x; part < args.g.parts; part += kThreads)
     sum += args.partial.sum[part * groups + group];
-  double mean = reduce_all(sum, wide, Plus()) / args.n;
+  const double mean = reduce_all(sum, wide, Plus()) / args.n;
   float threshold = 0;
-  Centre centre = centre_of(mean);
+  const Centre centre = centre_of(mean);
   if (s.slots >= s.k && isfinite(mean)) {
-    auto each = [&](auto f) {
+    const auto each = [&](auto f) {
       for (int64_t i = threadIdx.x; i < s.slots; i += kThreads) {
-        float high = s.high[i * groups + group], low = s.low[i * groups + group];
-        bool empty = high < low;
+        const float high = s.high[i * groups + group], low = s.low[i * groups + group];
+        const bool empty = high < low;
         f(__float_as_uint(
             empty ? 0.f : fmaxf(deviation(high, centre.m, centre.rest), deviation(low, centre.m, centre.rest))));
       }
@@ -58,20 +58,20 @@ __global__ void __launch_bounds__(kThreads, 2) collect_topk(FloatArgs args) {
   NX_SHARED(Bar, bars, Single ? 1 : kGroups);
   const Geometry g = specialise<W, Single>(args.g);
   const Selection& s = args.selection;
-  Place place = place_of(g, blockIdx.x);
-  Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
+  const Place place = place_of(g, blockIdx.x);
+  const Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
   Bar bar = {{0, 0}, kInfinity};
   if (group.exists) bar = {centre_of(args.mean[group.index]), s.threshold[group.index]};
   publish(g, bar, bars);
   float m[W], rest[W], threshold[W];
 #pragma unroll
   for (int j = 0; j < W; ++j) {
-    Bar own = bars[local_of(g, j)];
+    const Bar own = bars[local_of(g, j)];
     m[j] = own.centre.m;
     rest[j] = own.centre.rest;
     threshold[j] = own.threshold;
   }
-  Rows<T, W> rows(g, place);
+  const Rows<T, W> rows(g, place);
   int64_t base = place.sample * g.channels + rows.column.channel;
   rows.visit(
       static_cast<const T*>(args.x),
@@ -80,10 +80,10 @@ __global__ void __launch_bounds__(kThreads, 2) collect_topk(FloatArgs args) {
         widen<T, W>(raw, v);
 #pragma unroll
         for (int j = 0; j < W; ++j) {
-          float key = deviation(v[j], m[j], rest[j]);
+          const float key = deviation(v[j], m[j], rest[j]);
           if (!(key > threshold[j])) continue;
-          int64_t to = base + (j & (g.held - 1));
-          Count at = atomicAdd(s.found + to, Count(1));
+          const int64_t to = base + (j & (g.held - 1));
+          const Count at = atomicAdd(s.found + to, Count(1));
           if (at < Count(s.capacity)) s.candidate[to * s.capacity + int64_t(at)] = key;
         }
       },
@@ -98,28 +98,29 @@ __global__ void __launch_bounds__(kThreads, 2) finish_topk(FloatArgs args) {
   NX_SHARED(Count, answer, 2);
   NX_SHARED(unsigned, top, kThreads);
   NX_SHARED(long long, total, kThreads);
-  SelectSpace<Count> space = {bins, answer, top, total};
+  const SelectSpace<Count> space = {bins, answer, top, total};
   const Selection& s = args.selection;
-  int64_t group = blockIdx.x;
-  double mean = args.mean[group];
-  int64_t of = group % args.g.channels;
+  const int64_t group = blockIdx.x;
+  const double mean = args.mean[group];
+  const int64_t of = group % args.g.channels;
   if (!isfinite(mean)) {
     if (threadIdx.x == 0) args.line[group] = line_of(args, mean, float(mean), 0, of);
     return;
   }
-  Count found = s.found[group], k = Count(s.k);
-  Centre centre = centre_of(mean);
-  auto candidates = [&](auto f) {
+  const Count found = s.found[group], k = Count(s.k);
+  const Centre centre = centre_of(mean);
+  const auto candidates = [&](auto f) {
     for (int64_t i = threadIdx.x; i < int64_t(found); i += kThreads)
       f(__float_as_uint(s.candidate[group * s.capacity + i]));
   };
-  auto elements = [&](auto f) {
+  const auto elements = [&](auto f) {
     Geometry g = args.g;  // with vectors of one element
-    int64_t sample = group / g.channels, channel = group - sample * g.channels, block = channel / g.v;
+    const int64_t sample = group / g.channels, channel = group - sample * g.channels, block = channel / g.v;
     g.rows = g.space;
     g.step = g.v;
     g.inverse_rows = 1. / double(g.space);
-    int64_t start = sample * g.x_stride + block * g.space * g.v + (channel - block * g.v), all = g.rows * g.samples;
+    const int64_t start = sample * g.x_stride + block * g.space * g.v + (channel - block * g.v),
+                  all = g.rows * g.samples;
     using Scalar = Raw<T, 1>;
     for_rows<Scalar>(
         static_cast<const T*>(args.x), walk_of(g, g.x_stride, start, threadIdx.x, kThreads),

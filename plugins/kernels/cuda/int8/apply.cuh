@@ -7,8 +7,8 @@
 namespace nx {
 
 __device__ inline int int_output(int q, const IntLine& line) {
-  float y = __fadd_rn(__fmul_rn(__fadd_rn(float(q - line.p), line.offset), line.a), line.bias);
-  int whole = __float2int_rn(y);  // half to even, saturating, NaN to 0
+  const float y = __fadd_rn(__fmul_rn(__fadd_rn(float(q - line.p), line.offset), line.a), line.bias);
+  const int whole = __float2int_rn(y);  // half to even, saturating, NaN to 0
   return whole < -128 ? -128 : whole > 127 ? 127 : whole;
 }
 
@@ -33,10 +33,10 @@ __device__ inline Bytes<W> map_bytes(Bytes<W> raw, Output output) {
 // The rows of this thread, from x to y.
 template <int W, class Output>
 __device__ inline void map_rows(const IntArgs& args, const Geometry& g, const Place& place, Output output) {
-  Seat seat = seat_of(g);
-  Column column = column_of(g, place, seat.tx);
+  const Seat seat = seat_of(g);
+  const Column column = column_of(g, place, seat.tx);
   if (!column.exists) return;
-  int64_t first = part_rows(g, place.part).low + seat.ty;
+  const int64_t first = part_rows(g, place.part).low + seat.ty;
   Walk to = walk_of(g, g.y_stride, column.offset + place.sample * g.y_stride, first, seat.stride);
   auto* y = static_cast<signed char*>(args.y);
   for_part<W>(
@@ -53,9 +53,9 @@ template <int W>
 __global__ void __launch_bounds__(kThreads, 3) int_apply_table(IntArgs args) {
   NX_SHARED(unsigned char, table, 256);
   const Geometry g = specialise<W, true>(args.g);
-  Place place = place_of(g, blockIdx.x);
-  Group group = group_of(g, place, 0);
-  IntLine line = group.exists ? args.line[group.index] : IntLine{0, 0, 0, 0};
+  const Place place = place_of(g, blockIdx.x);
+  const Group group = group_of(g, place, 0);
+  const IntLine line = group.exists ? args.line[group.index] : IntLine{0, 0, 0, 0};
   for (int b = int(threadIdx.x); b < 256; b += int(blockDim.x)) table[b] = (unsigned char)(int_output(b - 128, line));
   __syncthreads();
   map_rows<W>(args, g, place, [&](int q, int) { return table[q + 128]; });
@@ -66,8 +66,8 @@ template <int W>
 __global__ void __launch_bounds__(kThreads, 2) int_apply_line(IntArgs args) {
   NX_SHARED(IntLine, lines, kGroups);
   const Geometry& g = args.g;
-  Place place = place_of(g, blockIdx.x);
-  Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
+  const Place place = place_of(g, blockIdx.x);
+  const Group group = group_of(g, place, int(threadIdx.x) & (g.tile * g.held - 1));
   publish(g, group.exists ? args.line[group.index] : IntLine{0, 0, 0, 0}, lines);
   IntLine line[W];
 #pragma unroll

@@ -50,7 +50,7 @@ cudaError_t run_int_on_chip(const Strategy& strategy, cudaStream_t stream) {
 template <int W>
 cudaError_t choose_vectors(const Strategy& strategy, cudaStream_t stream) {
   if (strategy.path == Path::kOnChip) return run_int_on_chip<W>(strategy, stream);
-  bool single = strategy.int_args.g.tile * strategy.int_args.g.held == 1;
+  const bool single = strategy.int_args.g.tile * strategy.int_args.g.held == 1;
   return single ? run_int_phases<W, true>(strategy, stream) : run_int_phases<W, false>(strategy, stream);
 }
 

@@ -24,7 +24,7 @@ __device__ inline void add_up(const Geometry& g, int (&sums)[N], IntBoard& board
                               long long (&totals)[N]) {
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    int lane[1] = {sums[i]};
+    const int lane[1] = {sums[i]};
     put_sums(g, lane, board.slots[i]);
   }
   __syncthreads();
@@ -66,10 +66,10 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_norm(IntArgs arg
   NX_SHARED(IntLine, line, 1);
   IntBoard& board = boards[0];
   const Geometry g = specialise<W, true>(args.g);
-  Place place = place_of(g, blockIdx.x);
-  Group group = group_of(g, place, 0);
+  const Place place = place_of(g, blockIdx.x);
+  const Group group = group_of(g, place, 0);
   Exchange exchange = {board.peers, IntBoard::kPeers, g.parts};
-  Holding own = holding_of(g, place);
+  const Holding own = holding_of(g, place);
   constexpr unsigned counted = W == 1 ? 1u : kOnes;  // the bytes that are elements
 
   fetch_rows(g, static_cast<const signed char*>(args.x), place, own, tile);
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_norm(IntArgs arg
     mean = int_mean((long long)(all[0]), args.n);
     statistic = int_linf(mean, args.n, (long long)(all[1]), (long long)(all[2]));
   }
-  bool asks = threadIdx.x == 0 && group.exists;
+  const bool asks = threadIdx.x == 0 && group.exists;
   release_bytes<W>(args, g, place, own, asks ? int_line_of(args, mean, statistic, group.channel) : IntLine{0, 0, 0, 0},
                    tile, board, line);
 }

@@ -20,10 +20,10 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_range(IntArgs ar
   IntBoard& board = boards[0];
   const Geometry g = specialise<W, true>(args.g);
   const Chunking& c = args.chunking;
-  Place place = place_of(g, blockIdx.x);
-  Group group = group_of(g, place, 0);
+  const Place place = place_of(g, blockIdx.x);
+  const Group group = group_of(g, place, 0);
   Exchange exchange = {board.peers, IntBoard::kPeers, g.parts};
-  Holding own = holding_of(g, place);
+  const Holding own = holding_of(g, place);
   fetch_rows(g, static_cast<const signed char*>(args.x), place, own, tile);
   IntSums<W, true> sum;
   meet_rows(
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_range(IntArgs ar
   put_sums(g, sum.sum, board.slots[0]);
   __syncthreads();  // and every thread's copies have landed: all of the tile may be read
 
-  int lane = int(threadIdx.x) % 32;
+  const int lane = int(threadIdx.x) % 32;
   for_held_chunks<W>(g, c, place, [&](int chunk, int from, int to) {
     IntExtremes<W> extremes;
     for (int row = from / W + lane; row * W < to; row += 32) {
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_range(IntArgs ar
       byte_words<W>(load_vec<Vector>(tile + row), word);
 #pragma unroll
       for (int i = 0; i < word_count<W>(); ++i) {
-        unsigned mask = byte_mask(from - row * W, minimum(to - row * W, W), i);
+        const unsigned mask = byte_mask(from - row * W, minimum(to - row * W, W), i);
         extremes.see((word[i] & mask) | (kLowest & ~mask), (word[i] & mask) | (kHighest & ~mask), i);
       }
     }
@@ -63,10 +63,10 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_range(IntArgs ar
   double all[1] = {double(take<long long>(1, board.slots[0], Plus()))};
   exchange.merge(all, 1, [](int, double a, double b) { return a + b; });  // and all chunks of the cluster are there
   __syncthreads();
-  long long spans = spans_of_chunks<long long>(g, c, high, low);
-  double statistic = int_ratio(reduce_all(spans, wide, Plus()), 0, args.n, c.count);
-  IntMean mean = int_mean((long long)(all[0]), args.n);
-  bool asks = threadIdx.x == 0 && group.exists;
+  const long long spans = spans_of_chunks<long long>(g, c, high, low);
+  const double statistic = int_ratio(reduce_all(spans, wide, Plus()), 0, args.n, c.count);
+  const IntMean mean = int_mean((long long)(all[0]), args.n);
+  const bool asks = threadIdx.x == 0 && group.exists;
   release_bytes<W>(args, g, place, own, asks ? int_line_of(args, mean, statistic, group.channel) : IntLine{0, 0, 0, 0},
                    tile, board, line);
 }

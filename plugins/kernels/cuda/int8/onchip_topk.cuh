@@ -19,10 +19,10 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_topk(IntArgs arg
   NX_SHARED(long long, wide, kOnChipThreads);
   IntBoard& board = boards[0];
   const Geometry g = specialise<W, true>(args.g);
-  Place place = place_of(g, blockIdx.x);
-  Group group = group_of(g, place, 0);
-  Holding own = holding_of(g, place);
-  int t = int(threadIdx.x), threads = int(blockDim.x);
+  const Place place = place_of(g, blockIdx.x);
+  const Group group = group_of(g, place, 0);
+  const Holding own = holding_of(g, place);
+  const int t = int(threadIdx.x), threads = int(blockDim.x);
   fetch_rows(g, static_cast<const signed char*>(args.x), place, own, tile);
   for (int i = t; i < kCopies * 256; i += threads) bins[i] = 0;
   __syncthreads();
@@ -51,8 +51,8 @@ __global__ void __launch_bounds__(kOnChipThreads, 2) onchip_int_topk(IntArgs arg
     merged[b] = all;
     part += (long long)(all) * (b - 128);
   }
-  long long sum = reduce_all(part, wide, Plus());  // with barriers
-  bool asks = t == 0 && group.exists;
+  const long long sum = reduce_all(part, wide, Plus());  // with barriers
+  const bool asks = t == 0 && group.exists;
   release_bytes<W>(args, g, place, own, asks ? line_of_bins(args, merged, sum, group.channel) : IntLine{0, 0, 0, 0},
                    tile, board, line);
 }

@@ -139,11 +139,11 @@ struct IntExtremes {
 // The rows of this thread, four vectors in flight.
 template <int W, int kFlight = 4, class Visit, class Flush>
 __device__ inline void for_part(const Geometry& g, const void* x, const Place& place, Visit visit, Flush flush) {
-  Seat seat = seat_of(g);
-  Column column = column_of(g, place, seat.tx);
+  const Seat seat = seat_of(g);
+  const Column column = column_of(g, place, seat.tx);
   if (!column.exists) return;
-  Span span = part_rows(g, place.part);
-  int64_t first = span.low + seat.ty, start = column.offset + place.sample * g.x_stride;
+  const Span span = part_rows(g, place.part);
+  const int64_t first = span.low + seat.ty, start = column.offset + place.sample * g.x_stride;
   for_rows<Bytes<W>, kFlight>(static_cast<const signed char*>(x), walk_of(g, g.x_stride, start, first, seat.stride),
                               count_visits(first, span.high, seat.stride), visit, flush);
 }
@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(kThreads, 2) int_sums(IntArgs args) {
   constexpr int kSlots = reduce_slots(Single ? 1 : W);
   NX_SHARED(long long, slots, look == Look::kSum ? kSlots : 2 * kSlots);
   const Geometry g = specialise<W, Single>(args.g);
-  Place place = place_of(g, blockIdx.x);
+  const Place place = place_of(g, blockIdx.x);
   IntSums<W, kOne> sums, squares;
   IntExtremes<W> extremes;
   long long wide[IntSums<W, kOne>::kCount] = {};
@@ -182,10 +182,10 @@ __global__ void __launch_bounds__(kThreads, 2) int_sums(IntArgs args) {
   if constexpr (look == Look::kSquares) put_sums(g, wide, slots + kSlots);
   if constexpr (look == Look::kExtremes) extremes.put_extremes(g, tops, tops + kSlots);
   __syncthreads();
-  int groups = g.tile * g.held;
-  Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
+  const int groups = g.tile * g.held;
+  const Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
   if (int(threadIdx.x) >= groups || !group.exists) return;
-  int64_t out = place.part * g.groups + group.index;
+  const int64_t out = place.part * g.groups + group.index;
   args.tally.sum[out] = take<long long>(groups, slots, Plus());
   if constexpr (look == Look::kSquares) args.tally.size[out] = take<long long>(groups, slots + kSlots, Plus());
   if constexpr (look == Look::kExtremes) {
@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(kThreads, 2) int_sums(IntArgs args) {
 }
 
 __device__ inline IntMean int_mean(long long sum, long long n) {
-  int p = int(rint(__ddiv_rn(double(sum), double(n))));
+  const int p = int(rint(__ddiv_rn(double(sum), double(n))));
   return {sum, n * p - sum, p};
 }
 
@@ -207,9 +207,9 @@ __global__ void __launch_bounds__(kThreads, W == 16 && !Single ? 1 : 2) int_devi
   NX_SHARED(long long, slots, kSlots);
   NX_SHARED(int, shared, Single ? 1 : kGroups);
   const Geometry g = specialise<W, Single>(args.g);
-  Place place = place_of(g, blockIdx.x);
-  int groups = g.tile * g.held;
-  Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
+  const Place place = place_of(g, blockIdx.x);
+  const int groups = g.tile * g.held;
+  const Group group = group_of(g, place, int(threadIdx.x) & (groups - 1));
   publish(g, group.exists ? args.mean[group.index].p : 0, shared);
   int pivots[W];
   unsigned pivot[word_count<W>()];
@@ -233,9 +233,9 @@ __global__ void __launch_bounds__(kThreads, W == 16 && !Single ? 1 : 2) int_devi
       },
       [] {});
 
-  int64_t out = place.part * g.groups + group.index;
-  bool writes = int(threadIdx.x) < groups && group.exists;
-  auto leave = [&](const auto& sums, long long* to) {
+  const int64_t out = place.part * g.groups + group.index;
+  const bool writes = int(threadIdx.x) < groups && group.exists;
+  const auto leave = [&](const auto& sums, long long* to) {
     __syncthreads();  // the slots may still be read
     put_sums(g, sums, slots);
     __syncthreads();

@@ -56,7 +56,7 @@ __device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float v) {
 // One 32-bit word <-> its elements.
 __device__ inline void widen_word(unsigned word, float* f, float) { f[0] = __uint_as_float(word); }
 __device__ inline void widen_word(unsigned word, float* f, __half) {
-  float2 pair = __half22float2(bits_as<__half2>(word));
+  const float2 pair = __half22float2(bits_as<__half2>(word));
   f[0] = pair.x;
   f[1] = pair.y;
 }

@@ -63,7 +63,7 @@ struct Place {
 };
 
 __device__ inline Place place_of(const Geometry& g, unsigned block) {
-  unsigned parts = unsigned(g.parts), tiles = unsigned(g.tiles), all = block / parts;  // the grid is below 2^31
+  const unsigned parts = unsigned(g.parts), tiles = unsigned(g.tiles), all = block / parts;  // the grid is below 2^31
   return {int64_t(all / tiles), int64_t(all % tiles), int(block % parts)};
 }
 
@@ -75,8 +75,8 @@ struct Column {
 };
 
 __device__ inline Column column_of(const Geometry& g, const Place& place, int tx) {
-  unsigned q = unsigned(place.tile) * unsigned(g.tile) + unsigned(tx), block = q / unsigned(g.side);
-  int64_t side = int64_t(q - block * unsigned(g.side)) * g.held;
+  const unsigned q = unsigned(place.tile) * unsigned(g.tile) + unsigned(tx), block = q / unsigned(g.side);
+  const int64_t side = int64_t(q - block * unsigned(g.side)) * g.held;
   return {q < g.columns, block * g.space * g.v + side, block * g.v + side};
 }
 
@@ -110,7 +110,7 @@ struct Walk {
 
 __device__ inline Walk walk_of(const Geometry& g, int64_t sample_stride, int64_t start, int64_t row, int stride) {
   Walk walk;
-  int64_t sample = samples_before(g, row), jump_samples = samples_before(g, stride);
+  const int64_t sample = samples_before(g, row), jump_samples = samples_before(g, stride);
   walk.rows = g.rows;
   walk.row = row - sample * g.rows;
   walk.offset = start + sample * sample_stride + walk.row * g.step;
@@ -132,7 +132,7 @@ struct Span {
 };
 
 __device__ inline Span part_rows(const Geometry& g, int part) {
-  int64_t all = g.rows * g.samples, low = minimum(g.part_rows * part, all);
+  const int64_t all = g.rows * g.samples, low = minimum(g.part_rows * part, all);
   return {low, minimum(low + g.part_rows, all)};
 }
 
@@ -144,7 +144,7 @@ struct Seat {
 };
 
 __device__ inline Seat seat_of(const Geometry& g) {
-  int t = int(threadIdx.x);
+  const int t = int(threadIdx.x);
   return {t & (g.tile - 1), t / g.tile, int(blockDim.x) / g.tile};
 }
 
@@ -155,7 +155,7 @@ __device__ inline void for_rows(const T* x, Walk walk, int64_t count, Visit visi
   constexpr int kShort = 32;
   int64_t i = 0;
   while (i < count) {
-    int64_t end = minimum(count, i + kShort);
+    const int64_t end = minimum(count, i + kShort);
     for (; i + kFlight <= end; i += kFlight) {
       Vector vector[kFlight];
 #pragma unroll

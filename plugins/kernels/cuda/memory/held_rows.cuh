@@ -27,7 +27,7 @@ __device__ inline void for_tile(const Vector* tile, int from, int to, Visit visi
   constexpr int kShort = 32;
   int at = int(threadIdx.x) + from * int(blockDim.x);
   for (int i = from; i < to;) {
-    int end = int(minimum(to, i + kShort));
+    const int end = int(minimum(to, i + kShort));
 #pragma unroll 4
     for (; i < end; ++i, at += int(blockDim.x)) visit(load_vec<Vector>(tile + at));
     flush();
@@ -43,8 +43,8 @@ struct Holding {
 };
 
 __device__ inline Holding holding_of(const Geometry& g, const Place& place) {
-  Seat seat = seat_of(g);
-  Span span = part_rows(g, place.part);  // the part is the rank in the cluster
+  const Seat seat = seat_of(g);
+  const Span span = part_rows(g, place.part);  // the part is the rank in the cluster
   Holding own = {column_of(g, place, seat.tx), span.low + seat.ty, seat.stride, 0};
   if (own.column.exists) own.count = int(count_visits(own.first, span.high, seat.stride));
   return own;
@@ -53,7 +53,7 @@ __device__ inline Holding holding_of(const Geometry& g, const Place& place) {
 // Starts copying the block's rows into the tile, in two halves.
 template <class T, class Vector>
 __device__ inline void fetch_rows(const Geometry& g, const T* x, const Place& place, const Holding& own, Vector* tile) {
-  int half = own.count / 2;
+  const int half = own.count / 2;
   Walk from = walk_of(g, g.x_stride, own.column.offset + place.sample * g.x_stride, own.first, own.stride);
   fetch(x, from, half, tile);
   fetch(x, from, own.count - half, tile + half * int(blockDim.x));
@@ -62,7 +62,7 @@ __device__ inline void fetch_rows(const Geometry& g, const T* x, const Place& pl
 // Visits this thread's vectors of the halves as they land.
 template <class Vector, class Visit, class Flush>
 __device__ inline void meet_rows(const Holding& own, const Vector* tile, Visit visit, Flush flush) {
-  int half = own.count / 2;
+  const int half = own.count / 2;
   cp_async_wait<1>();
   for_tile(tile, 0, half, visit, flush);
   cp_async_wait<0>();
