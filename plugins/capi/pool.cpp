@@ -25,7 +25,7 @@ void relax() {
 }  // namespace
 
 struct NxPool {
-  NxThreads face;
+  NxThreads face;  // what the kernels see of it
 
   explicit NxPool(int32_t threads) : face{&NxPool::run, this, threads} {
     try {

@@ -24,8 +24,8 @@ class NormKernel {
 
  private:
   struct Tensor {
-    void* data;
-    std::vector<int64_t> shape;
+    void* data;                  // the first element
+    std::vector<int64_t> shape;  // (N, C, *space), or (C)
   };
 
   [[noreturn]] void fail(const std::string& cause) const;

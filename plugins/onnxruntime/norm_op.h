@@ -16,12 +16,12 @@ enum class Provider { kCpu, kCuda };
 struct NormOp : OrtCustomOp {
   NormOp(NxKind kind, bool instance, NxType type, ONNXTensorElementDataType parameter, Provider provider);
 
-  std::string name;  // L1BatchNorm, QTopKInstanceNorm, ...
-  NxKind kind;
-  bool instance;
+  std::string name;                     // L1BatchNorm, QTopKInstanceNorm, ...
+  NxKind kind;                          // L1, ...
+  bool instance;                        // statistics per sample
   NxType type;                          // of X and Y
   ONNXTensorElementDataType parameter;  // of scale and bias
-  Provider provider;
+  Provider provider;                    // where it runs
 };
 
 // Every operator that this library offers; made once, never destroyed. api: serves shape inference.

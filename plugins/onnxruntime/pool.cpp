@@ -15,11 +15,12 @@ int32_t processors() {
   return static_cast<int32_t>(std::max(found, 1u));
 }
 
+// A parallel loop under way.
 struct Loop {
-  NxTask task;
-  void* data;
-  uint64_t number;
-  std::atomic<int32_t> threads;
+  NxTask task;                   // what every index is handed to
+  void* data;                    // the same
+  uint64_t number;               // of this loop among all of the process
+  std::atomic<int32_t> threads;  // that took part in it
 };
 
 std::atomic<uint64_t> loops_begun{0};

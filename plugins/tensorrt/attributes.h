@@ -9,14 +9,13 @@
 
 namespace nxtrt {
 
-// Attributes of the ONNX operator with its defaults, and what the builder adds: `workspace`, the bytes promised for
-// every shape of the profiles, -1 before anything was promised.
+// Attributes of the ONNX operator with its defaults, and what the builder adds.
 struct Attributes {
-  float epsilon = 1e-5f;
-  float correction = 0.0f;
-  int32_t k = 10;
-  int32_t chunks = 16;
-  int64_t workspace = -1;
+  float epsilon = 1e-5f;    // added to the statistic
+  float correction = 0.0f;  // its factor; 0: the kind's own
+  int32_t k = 10;           // Top-k
+  int32_t chunks = 16;      // Range
+  int64_t workspace = -1;   // bytes promised for every shape of the profiles; -1 before anything was promised
 };
 
 // Reads the fields that are there. Returns what is wrong with them, "" for nothing.

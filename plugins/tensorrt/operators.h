@@ -8,8 +8,8 @@ namespace nxtrt {
 struct Operator {
   const char* name;  // also the plugin's: "L1BatchNorm", "QL1BatchNorm"
   int32_t kind;      // NxKind
-  bool instance;
-  bool quantized;
+  bool instance;     // statistics per sample
+  bool quantized;    // of int8
 };
 
 constexpr const char* kNamespace = "normexport";

@@ -24,11 +24,13 @@ int64_t sample_elements(const NxNorm& norm);
 // Bytes of one element of x; 0 for an unknown type.
 int64_t element_size(int32_t type);
 
+// How Range cuts a statistic.
 struct Chunks {
-  int64_t length, count;
+  int64_t length;  // elements of a chunk, the last one possibly shorter
+  int64_t count;   // of chunks
 };
 
-// Range: n elements in chunks of `length`, the last one possibly shorter.
+// Range: the chunks of n elements.
 Chunks chunk_layout(int64_t n, int64_t chunks);
 
 // What the plain statistic is multiplied with: the correction, or the kind's own constant.

@@ -13,12 +13,14 @@ namespace nx::cpu {
 class ByteMethod {
  public:
   using First = ByteFirst;
-  // S = sum q, p = rint(S/n), e = n*p - S, and the bytes that the second pass compares with. Top-k: the ends, and
-  // `known`, n*|d| that at least k elements reach; -1 where none is known.
+  // Where the mean lies, S = sum q.
   struct Center {
-    int64_t p, e, known;
-    int highest, lowest;
-    ByteCenter bytes;
+    int64_t p;         // rint(S/n)
+    int64_t e;         // n*p - S
+    int64_t known;     // Top-k: n*|d| that at least k elements reach; -1 where none is known
+    int highest;       // Top-k: the largest byte
+    int lowest;        // Top-k: the smallest
+    ByteCenter bytes;  // what the second pass compares with
   };
   using Second = ByteSecond;
   using Affine = ByteAffine;
@@ -90,10 +92,13 @@ class ByteMethod {
 
  private:
   // A walk over the bytes from both ends inwards, the larger deviation first; without branches, which nobody could
-  // predict. up, down: n*|d| of the bytes high and low.
+  // predict.
   struct Inward {
-    int low, high;
-    int64_t up, down, n;
+    int low;       // the byte at the lower end
+    int high;      // the byte at the upper end
+    int64_t up;    // n*|d| of high
+    int64_t down;  // n*|d| of low
+    int64_t n;     // elements of the statistic
 
     bool rises() const { return up >= down; }
     int byte() const { return rises() ? high : low; }

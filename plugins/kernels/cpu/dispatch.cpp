@@ -39,9 +39,10 @@ bool has_avx3_dl() {
 }
 #endif
 
+// An instruction set of this build.
 struct Choice {
-  const Kernels* kernels;
-  bool (*usable)();
+  const Kernels* kernels;  // compiled for it
+  bool (*usable)();        // whether this machine has it
 };
 
 // Best first.

@@ -12,16 +12,29 @@ namespace nx::cpu {
 // threads, and the grain of rounding: results are combined part by part, in order, whoever computed them.
 constexpr int64_t kPartBytes = 64 << 10;
 
-// A part: `rows` runs of `length` contiguous elements each, starting `offset` elements into run `row`. `start`: the
-// elements of the group before it, in the order of batch and then space.
+// Some of the elements of a group.
 struct Part {
-  int64_t row, rows, offset, length, start;
+  int64_t row;     // its first run
+  int64_t rows;    // runs of it
+  int64_t offset;  // elements of a run before it
+  int64_t length;  // contiguous elements of a run
+  int64_t start;   // elements of the group before it, in the order of batch and then space
 };
 
 // A group is one statistic: a channel, or a channel of one sample. It is `runs` runs of `space` elements.
 struct Geometry {
-  int64_t size, n, groups, runs, space, channels, x_stride, y_stride;  // strides: elements from sample to sample
-  int64_t part_rows, part_length, slices, parts;
+  int64_t size;         // bytes of an element
+  int64_t n;            // elements of a group
+  int64_t groups;       // of the tensor
+  int64_t runs;         // of a group
+  int64_t space;        // elements of a run
+  int64_t channels;     // of a sample
+  int64_t x_stride;     // elements from sample to sample of x
+  int64_t y_stride;     // the same of y
+  int64_t part_rows;    // runs of a part
+  int64_t part_length;  // elements of a run in a part
+  int64_t slices;       // parts of a run; 1 where a part has whole runs
+  int64_t parts;        // of a group
 
   explicit Geometry(const NxNorm& norm)
       : size(element_size(norm.type)),

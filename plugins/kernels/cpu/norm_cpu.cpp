@@ -6,11 +6,15 @@
 namespace nx::cpu {
 namespace {
 
+// The arguments of nx_cpu_norm, checked.
 struct Call {
-  const NxNorm& norm;
-  const void *x, *scale, *bias;
-  void *y, *workspace;
-  const NxThreads* threads;
+  const NxNorm& norm;        // what to compute
+  const void* x;             // [batch][channels][space]
+  const void* scale;         // [channel]
+  const void* bias;          // [channel]
+  void* y;                   // as x
+  void* workspace;           // as much as nx_cpu_workspace says
+  const NxThreads* threads;  // null: the calling thread alone
 };
 
 template <class Method, class Table>

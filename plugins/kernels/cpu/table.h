@@ -9,20 +9,24 @@ namespace nx::cpu {
 // What a pass fetches into the cache on its way of what lies `ahead` bytes further and will be needed next. Two passes
 // may share the work, so that both overlap with memory.
 struct Fetch {
-  ptrdiff_t ahead;  // 0 for nothing
-  enum Share { kAll, kFirstHalf, kSecondHalf } share;
+  ptrdiff_t ahead;                                     // bytes; 0 for nothing
+  enum Share { kAll, kFirstHalf, kSecondHalf } share;  // of what lies there
 };
 
 // `rows` rows of `length` contiguous elements, `stride` elements apart.
 struct Stretch {
-  const void* x;
-  int64_t rows, length, stride;
-  Fetch fetch;
+  const void* x;   // the first element
+  int64_t rows;    // how many
+  int64_t length;  // elements of a row
+  int64_t stride;  // elements from row to row
+  Fetch fetch;     // what to fetch on the way
 };
 
-// Of Range: the length of a chunk, and how many elements of its first chunk came before this stretch. Of Top-k: k.
+// What a kind knows beside the elements.
 struct Parameters {
-  int64_t chunk, passed, k;
+  int64_t chunk;   // Range: elements of a chunk
+  int64_t passed;  // Range: elements of its first chunk that came before this stretch
+  int64_t k;       // Top-k
 };
 
 // The widest set of lanes whose extremes Top-k keeps: four vectors of 64 bytes.
@@ -33,86 +37,123 @@ constexpr int64_t kMaxFloatChannels = 256, kMaxByteChannels = 64;
 
 // The ends of the elements seen; empty: high < low.
 struct Ends {
-  double high, low;
+  double high;  // the largest
+  double low;   // the smallest
 };
 
-// First pass over a part of floats. ends: `lanes` of them; one per lane of the vectors for Top-k, else of all.
-// Range: `head` are the ends before the first boundary between chunks, `spans` the sum of high - low over the chunks
-// that lie whole inside, `tail` the ends after the last boundary; all is head where no boundary was met (`cut` false).
+// First pass over a part of floats.
 struct FloatFirst {
-  double sum, spans;
-  Ends head, tail;
-  bool cut;
-  int lanes;
-  Ends ends[kFloatLanes];
+  double sum;              // of x
+  double spans;            // Range: the sum of high - low over the chunks that lie whole inside
+  Ends head;               // Range: of what lies before the first boundary between chunks; of all where there is none
+  Ends tail;               // Range: of what lies after the last boundary
+  bool cut;                // Range: whether there is a boundary
+  int lanes;               // how many ends there are
+  Ends ends[kFloatLanes];  // Top-k: of each lane of the vectors; else one, of all
 };
 
-// The mean in two parts, high + low, each of the working precision. one: 1, kept from the compiler.
+// The mean in two parts, each of the working precision.
 struct Center {
-  double high, low, one;
+  double high;  // the mean, rounded
+  double low;   // what rounding left
+  double one;   // 1, kept from the compiler
 };
 
-// Second pass. L1: sum of |d|, L2: of d^2, added to. Top-k: every |d| > threshold is in the buffer, `count` of them,
-// and at least k elements are >= threshold. The buffer holds `capacity` >= k + kFloatLanes values and room for
-// kFloatLanes more.
+// Second pass over a part of floats.
 struct FloatSecond {
-  double sum, threshold;
-  void* buffer;
-  int64_t count, capacity, k;
+  double sum;        // L1: of |d|, L2: of d^2; added to
+  double threshold;  // Top-k: at least k elements reach it
+  void* buffer;      // Top-k: every |d| above it
+  int64_t count;     // Top-k: how many those are
+  int64_t capacity;  // Top-k: values that the buffer holds, at least k + kFloatLanes, beside room for kFloatLanes more
+  int64_t k;         // Top-k
 };
 
 // y = (x - mean) * slope + shift
 struct FloatAffine {
-  double mean, slope, shift;
+  double mean;   // its upper half where it has two
+  double slope;  // scale / (factor*statistic + epsilon)
+  double shift;  // bias, less what the lower half adds
 };
 
-// The same of int8, as integers; bytes are q + 128. spans, head and tail as above.
+// First pass over a part of int8, as integers; bytes are q + 128.
 struct ByteFirst {
-  int64_t sum, squares, spans;
-  int head_high, head_low, tail_high, tail_low;
-  bool cut;
-  int lanes;
-  uint8_t high[kByteLanes], low[kByteLanes];
+  int64_t sum;               // of q
+  int64_t squares;           // L2: of q^2
+  int64_t spans;             // Range: as FloatFirst
+  int head_high;             // Range: the largest byte of the head
+  int head_low;              // Range: the smallest
+  int tail_high;             // Range: the largest byte of the tail
+  int tail_low;              // Range: the smallest
+  bool cut;                  // Range: as FloatFirst
+  int lanes;                 // how many ends there are
+  uint8_t high[kByteLanes];  // the largest byte: of each lane for Top-k, else one, of all
+  uint8_t low[kByteLanes];   // the smallest
 };
 
-// L1: distances = sum |q - pivot|, sides = sum |q - other|. Top-k: how often each byte outside low..high occurs.
+// What the second pass compares bytes with.
 struct ByteCenter {
-  int pivot, other, high, low;
+  int pivot;  // L1: the integer nearest to the mean
+  int other;  // L1: its neighbour, on the other side of the mean
+  int high;   // Top-k: bytes from low to high are not counted
+  int low;    // Top-k
 };
+
+// Second pass over a part of int8.
 struct ByteSecond {
-  int64_t distances, sides;
-  uint32_t counts[256];
+  int64_t distances;     // L1: sum of |q - pivot|
+  int64_t sides;         // L1: sum of |q - other|
+  uint32_t counts[256];  // Top-k: how often each byte outside low..high occurs
 };
 
 // y = ((q - pivot) + shift) * slope + bias, rounded
 struct ByteAffine {
-  float pivot, shift, slope, bias;
+  float pivot;  // the integer nearest to the mean
+  float shift;  // what the mean is off it
+  float slope;  // scale / (factor*statistic + epsilon)
+  float bias;   // of the channel
 };
 
-// `rows` rows of `channels` x `space` contiguous elements. stream: write past the caches.
+// `rows` rows of `channels` x `space` contiguous elements.
 struct Rows {
-  const void* x;
-  void* y;
-  int64_t rows, x_stride, y_stride, channels, space;
-  bool stream;
+  const void* x;     // the first element
+  void* y;           // the same of y
+  int64_t rows;      // how many
+  int64_t x_stride;  // elements from row to row of x
+  int64_t y_stride;  // the same of y
+  int64_t channels;  // of a row
+  int64_t space;     // elements of a channel
+  bool stream;       // write past the caches
 };
 
+// The passes over floats of one type.
 struct FloatTable {
+  // Sums and ends of a part.
   void (*first)(int32_t kind, const Stretch& part, const Parameters& parameters, FloatFirst* out);
+  // Deviations of a part from the mean.
   void (*second)(int32_t kind, const Stretch& part, const Center& center, FloatSecond* out);
+  // y of rows, with an affine map for each of their channels.
   void (*apply)(const Rows& rows, const FloatAffine* channels);
 };
 
+// The passes over int8.
 struct ByteTable {
+  // Sums and ends of a part.
   void (*first)(int32_t kind, const Stretch& part, const Parameters& parameters, ByteFirst* out);
+  // Distances of a part from the mean.
   void (*second)(int32_t kind, const Stretch& part, const ByteCenter& center, ByteSecond* out);
+  // y of rows, with an affine map for each of their channels.
   void (*apply)(const Rows& rows, const ByteAffine* channels);
 };
 
+// Everything that one instruction set offers.
 struct Kernels {
-  const char* name;
-  FloatTable float32, float16, bfloat16, float64;
-  ByteTable int8;
+  const char* name;     // "AVX2", ...
+  FloatTable float32;   // of x and y
+  FloatTable float16;   // of x and y, computed in float32
+  FloatTable bfloat16;  // the same
+  FloatTable float64;   // of x and y
+  ByteTable int8;       // of x and y
 };
 
 // The set chosen for this process; see kernels.h, nx_cpu_target.

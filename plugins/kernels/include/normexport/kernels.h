@@ -76,26 +76,30 @@ typedef enum NxStatus {
 } NxStatus;
 
 typedef struct NxNorm {
-  int32_t kind;                   /* NxKind */
-  int32_t type;                   /* NxType */
-  int32_t layout;                 /* NxLayout */
-  int32_t instance;               /* 0: statistics over batch and space; 1: over space, per sample */
-  int64_t batch, channels, space; /* N, C, product of the spatial sizes (1 where there are none) */
-  int64_t x_stride, y_stride;     /* elements from one sample to the next; 0: packed */
-  int64_t k;                      /* Top-k only */
-  int64_t chunks;                 /* Range only */
-  float epsilon, correction;
+  int32_t kind;     /* NxKind */
+  int32_t type;     /* NxType */
+  int32_t layout;   /* NxLayout */
+  int32_t instance; /* 0: statistics over batch and space; 1: over space, per sample */
+  int64_t batch;    /* N */
+  int64_t channels; /* C */
+  int64_t space;    /* product of the spatial sizes, 1 where there are none */
+  int64_t x_stride; /* elements from one sample to the next of x; 0: packed */
+  int64_t y_stride; /* the same of y */
+  int64_t k;        /* Top-k only */
+  int64_t chunks;   /* Range only */
+  float epsilon;    /* added to the statistic */
+  float correction; /* its factor; 0: the kind's own */
 } NxNorm;
 
 /* One task of a parallel loop; tasks of a loop are independent of each other. */
 typedef void (*NxTask)(void* data, int64_t index);
 
-/* How the CPU kernels get threads: run(context, count, task, data) calls task(data, i) for every i in [0, count),
- * on whatever threads it has, and returns when all have returned. `threads` is how many that are. */
+/* How the CPU kernels get threads. */
 typedef struct NxThreads {
+  /* Calls task(data, i) for every i in [0, count), on whatever threads it has, and returns when all have returned. */
   void (*run)(void* context, int64_t count, NxTask task, void* data);
-  void* context;
-  int32_t threads;
+  void* context;   /* what run is called with */
+  int32_t threads; /* how many it has */
 } NxThreads;
 
 NX_API int32_t nx_abi_version(void);
