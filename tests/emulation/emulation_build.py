@@ -6,6 +6,8 @@ import fcntl
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -37,6 +39,18 @@ def missing() -> str | None:
     return None
 
 
+@contextmanager
+def configured() -> Iterator[Path]:
+    """The build folder, ready for CMake and ctest; nobody else is in it until the end."""
+    folder = ROOT / "build" / "emulation"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes run side by side
+        if not (folder / "build.ninja").exists():
+            _run("cmake", "-S", SOURCE, "-B", folder, "-G", "Ninja", f"-DCUDA_INCLUDE={cuda_include()}")
+        yield folder
+
+
 @cache
 def build(target: str) -> Path:
     """The file that CMake target `target` makes, up to date.
@@ -44,12 +58,7 @@ def build(target: str) -> Path:
     Raises:
         AssertionError: the build failed; the message is the compiler's.
     """
-    folder = ROOT / "build" / "emulation"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # test processes run side by side
-        if not (folder / "build.ninja").exists():
-            _run("cmake", "-S", SOURCE, "-B", folder, "-G", "Ninja", f"-DCUDA_INCLUDE={cuda_include()}")
+    with configured() as folder:
         _run("cmake", "--build", folder, "-j", "2", "--target", target)
     made = [folder / name for name in (f"lib{target}.so", f"lib{target}.a", target) if (folder / name).exists()]
     assert len(made) == 1, made

@@ -77,7 +77,12 @@ def mutations() -> Iterator[Mutation]:
             for pattern, instead in SYNCHRONISATIONS.items():
                 code = line.split("//")[0]
                 if re.search(pattern, code):
-                    yield Mutation(str(path.relative_to(emulation_build.KERNELS)), number, line, re.sub(pattern, instead, code).rstrip() + "\n")
+                    yield Mutation(
+                        str(path.relative_to(emulation_build.KERNELS)),
+                        number,
+                        line,
+                        re.sub(pattern, instead, code).rstrip() + "\n",
+                    )
 
 
 def cases(dtype: str) -> Iterator[tuple[Norm, tuple[int, int, int], Device]]:
