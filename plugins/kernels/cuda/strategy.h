@@ -8,6 +8,7 @@
 
 namespace nx {
 
+// What was tuned.
 struct Tuning {
   int64_t part_bytes = 32 << 10;       // that a block should read at least: eight 16-byte vectors per thread
   int64_t blocks = 256;                // more parts are cut only while the grid has fewer: two per multiprocessor
@@ -35,6 +36,7 @@ enum class Path {
   kOnChip,  // x stays in shared memory, of one block or of a cluster
 };
 
+// What follows from it, and what the kernels are called with.
 struct Strategy {
   Path path;                 // which kernels
   int vector_bytes;          // of one load or store

@@ -1,7 +1,7 @@
 // The k largest of many non-negative floats, by their bits: as integers they have the same order.
 //
-// The keys may be spread over a team of blocks: Alone is one block, ClusterTeam (onchip_topk.h) a cluster. What the
-// team knows is known to all threads of all its blocks.
+// The keys may be spread over a team of blocks: Alone is one block, ClusterTeam (float/onchip_topk.cuh) a cluster. What
+// the team knows is known to all threads of all its blocks.
 #pragma once
 
 #include "cuda/block/reduce.cuh"

@@ -16,8 +16,8 @@ struct Partials {
   double* spread;  // sum of |x - mean| or its square
 };
 
-// Top-k: extremes of many stretches of x bound the k-th largest |x - mean| from below; what lies beyond
-// the bound is collected, in any order.
+// Top-k: extremes of many stretches of x bound the k-th largest |x - mean| from below; what lies beyond the bound is
+// collected, in any order.
 struct Selection {
   float* high;                // [slot][group] the largest x of a stretch
   float* low;                 // [slot][group] the smallest

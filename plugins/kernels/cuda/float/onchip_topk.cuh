@@ -1,4 +1,4 @@
-// Top-k with x in shared memory, for tiles of one channel: the bound, the candidates and the sum of topk.h, without
+// Top-k with x in shared memory, for tiles of one channel: the bound, the candidates and the sum of topk.cuh, without
 // another read of x.
 #pragma once
 

@@ -7,7 +7,7 @@
 
 namespace nx {
 
-// int8: everything that a statistic is made of is an integer. [part][group] unless said otherwise.
+// Everything that a statistic is made of is an integer. [part][group] unless said otherwise.
 struct Tallies {
   long long* sum;    // of q
   long long* high;   // the largest q; Range: see Chunking

@@ -1,4 +1,4 @@
-// int8, between the phases: integers of the parts become a mean, and a line, as in finish.h.
+// int8, between the phases: integers of the parts become a mean, and a line, as in float/finish.cuh.
 #pragma once
 
 #include "cuda/block/merge_parts.cuh"

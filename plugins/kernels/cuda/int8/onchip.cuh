@@ -1,4 +1,5 @@
-// int8 in one kernel, for tiles of one channel: as onchip.h, with integers, which doubles carry exactly between peers.
+// int8 in one kernel, for tiles of one channel: as float/onchip.cuh, with integers, which doubles carry exactly between
+// peers.
 #pragma once
 
 #include "cuda/block/cluster.cuh"

@@ -1,4 +1,4 @@
-// int8 Range: as range.h, with bytes.
+// int8 Range: as float/range.cuh, with bytes.
 #pragma once
 
 #include "cuda/int8/statistics.cuh"

@@ -125,7 +125,7 @@ struct IntExtremes {
       bottom[j] = byte_of(low[j / 4], j % 4);
     }
   }
-  // Leaves both, of all warps; a barrier, and take_extremes reads them.
+  // Leaves both, of all warps; a barrier, and take reads them.
   __device__ void put_extremes(const Geometry& g, int* tops, int* bottoms) const {
     int top[W], bottom[W];
     unpack(top, bottom);

@@ -17,6 +17,7 @@ constexpr int kOnChipThreads = 320;  // the same where x stays in shared memory:
 
 __host__ __device__ inline int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
+// A tensor as columns, tiles of columns, and their parts.
 struct Geometry {
   int64_t x_stride;     // elements from sample to sample of x
   int64_t y_stride;     // the same of y
