@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,14 @@ def test_library_that_is_needed_and_absent_names_the_command_that_builds_it(tmp_
 def test_unknown_component_is_a_usage_error_that_lists_those_there_are():
     with pytest.raises(UsageError, match="kernels, onnxruntime, cuda, tensorrt"):
         plugins.find("metal")
+
+
+def test_the_wheel_holds_every_source_of_the_libraries():
+    tomllib = pytest.importorskip("tomllib")
+    root = Path(__file__).parents[2]
+    settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = settings["package-data"]["normexport_plugin_sources"]
+    assert all(pattern.startswith("**/") for pattern in patterns)
+    sources = [path for path in (root / "plugins").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert len(sources) > 80
+    assert [path for path in sources if not any(fnmatch(path.name, pattern[3:]) for pattern in patterns)] == []
