@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -100,3 +102,23 @@ def test_every_exit_code_of_an_error_or_verdict_is_explained():
     tree = (ROOT / "docs" / "api" / "errors.md").read_text()
     for name, code in re.findall(r"── (\w+) +(\d+) ", tree):
         assert getattr(errors, name).exit_code == int(code)
+
+
+def _exists(name: str) -> bool:
+    """Whether a dotted name leads to a module, or to something in one."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        with contextlib.suppress(ModuleNotFoundError):
+            thing = importlib.import_module(".".join(parts[:count]))
+            return all((thing := getattr(thing, part, None)) is not None for part in parts[count:])
+    return False
+
+
+def test_names_of_the_library_in_texts_and_docstrings_are_its_names():
+    floors = {module.name for module in pkgutil.iter_modules(normexport.__path__)} - {"nn"}  # torch has an `nn` too
+    for file in [*PAGES, *(ROOT / "normexport").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]:
+        text = file.read_text()
+        names = re.findall(r"`(normexport(?:\.\w+)+)[`(]", text)
+        names += [f"normexport.{name}" for name in re.findall(rf"`((?:{'|'.join(floors)})(?:\.\w+)+)[`(]", text)]
+        for name in names:
+            assert _exists(name), f"{file}: {name}"

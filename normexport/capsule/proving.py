@@ -182,7 +182,7 @@ def _row(reference: Reference, run: Run, value: Given) -> Row:
 
 
 def _fault(reference: Reference, value: Array) -> str | None:
-    """As `parity.fault`; NaN and infinities are counted over the whole tensor, of which a sample shows few."""
+    """As `proof.fault`; NaN and infinities are counted over the whole tensor, of which a sample shows few."""
     if value.shape != reference.shape:
         return f"shape {value.shape}, expected {reference.shape}"
     wrong = fault(reference.values, _elements(reference, value))

@@ -2,9 +2,9 @@
 
 The yardstick ("baseline") is the float32 graph that the candidate was made from, computed in float64 with every value
 rounded to the type in which the file stores it (`runtime.float64`), weights moved by up to a roundoff of theirs before
-(`runtime.jitter`). Of the candidate it takes the types alone, so that a wrong candidate has no part in it. It asks
-nothing of PyTorch, which runs many networks in no half type on a CPU (masks of -1e9, `.float()` in a forward, one_hot,
-Fourier transforms), and it knows what is kept in float32, so that the budget shrinks with every module kept.
+(`runtime.baseline_weights`). Of the candidate it takes the types alone, so that a wrong candidate has no part in it. It
+asks nothing of PyTorch, which runs many networks in no half type on a CPU (masks of -1e9, `.float()` in a forward,
+one_hot, Fourier transforms), and it knows what is kept in float32, so that the budget shrinks with every module kept.
 
 Where the yardstick overflows, or is off by more than `FAR_OFF`, it is no measure: more modules are kept in float32.
 
@@ -13,7 +13,7 @@ example networks, 330 tensors a type: median 0.68 in float16 and 0.70 in bfloat1
 1.2; at most 0.25 of the budget is used. 21 networks of masks, casts, one_hot, positions and transforms: largest 1.7.
 
 The candidate is computed as its file says, each half-precision value rounded once from float32
-(`passes.fp16_round`): ONNX Runtime's CPU by itself computes such files in float32.
+(`rounding`): ONNX Runtime's CPU by itself computes such files in float32.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class HalfParity:
     def report(self, candidate: Halved, layers: Sequence[Layer] = ()) -> ParityReport:
         """The parity report, with module boundaries where `layers` are given.
 
-        Boundaries that hold the stand-in of a mask's number (`passes.fp16_masks`) are not compared.
+        Boundaries that hold the stand-in of a mask's number (`masks`) are not compared.
         """
         emulated = rounding_in_float32(candidate.model)
         layers = [layer for layer in layers if layer.tensor not in {*candidate.stand_ins, *self._choices}]

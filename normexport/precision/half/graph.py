@@ -5,7 +5,7 @@ A node computes in the half type where its operator's schema allows that; statis
 - operands that the schema ties to float32 (scale and bias of the norms, `scales` of Resize) are left as they are, and
   the norms compute their statistics in float32 from half-precision tensors by definition;
 - operators that reduce many numbers to few (`fp16_types.FLOAT32_OPS`) are computed in float32 between two Casts;
-- so is what follows from whole numbers alone, and arguments of sines (`passes.fp16_angles`);
+- so is what follows from whole numbers alone, and arguments of sines (`angles`);
 - nodes that `keep` names are computed in float32.
 
 A value keeps its name. Where a type changes stands one Cast per value, named after it.

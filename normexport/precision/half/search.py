@@ -51,7 +51,7 @@ class Halved:
         kept: in float32, in graph order.
         losses: what its weights lost.
         halved: names of the float32 model's values that it stores in the half type, whole or for some readers.
-        stand_ins: names of the values that hold another number for a mask's (`passes.fp16_masks`).
+        stand_ins: names of the values that hold another number for a mask's (`masks`).
         notes: in words.
     """
 

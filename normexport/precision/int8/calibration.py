@@ -47,7 +47,7 @@ class Calibration:
         model: digest of the model's structure and weights.
         data: digest of the samples in their order.
         samples, batch: how many, and how many at a time: the statistics of live norms depend on it.
-        seen: a digest of each sample (`precision.held_out`): what calibrated does not judge.
+        seen: a digest of each sample (`precision.int8.held_out`): what calibrated does not judge.
     """
 
     ranges: Mapping[str, Range]

@@ -1,6 +1,6 @@
 """int8 by post-training quantisation: QuantizeLinear and DequantizeLinear around every layer, integer live norms.
 
-`passes.qdq_insert` inserts the pairs; this file decides what is quantised and with which ranges:
+`insert` inserts the pairs; this file decides what is quantised and with which ranges:
 
 - weights symmetric, a scale per output channel; activations one scale per tensor, asymmetric by default (a ReLU's 256
   levels are all above zero, and ONNX Runtime fuses the ReLU away), symmetric where an engine wants it;
@@ -9,11 +9,11 @@
   with int8, 3.2 times with uint8). Models with live norms are int8, since the integer norms are;
 - the first layer is quantised like any other; the last one's weights too, but outputs stay float32: that costs nothing;
 - sums over space (ReduceMean, softmax) and multiplications by per-channel constants (norms that could not fold) stay
-  float32; live norms become integer operators (`passes.qdq_absorb`);
+  float32; live norms become integer operators (`folding.integer_norms`);
 - the branches of a concat share one range, so that joining them is a copy, but for those that a ReLU or Clip makes:
   there the quantiser lets the range do the clipping, and it must not grow;
 - residual adds: ONNX Runtime's integer addition rescales both operands whatever their scales are, so that sharing saves
-  nothing; engines add in the accumulators of one layer, whose result is not quantised before (`passes.qdq`).
+  nothing; engines add in the accumulators of one layer, whose result is not quantised before (`pairs`).
 """
 
 from __future__ import annotations
