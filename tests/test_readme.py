@@ -93,14 +93,11 @@ def test_what_python_examples_import_is_there(page):
                     importlib.import_module(f"{home}.{alias.name}")
 
 
-def test_every_exit_code_of_an_error_or_verdict_is_explained():
-    (table,) = re.findall(r"\| exit code \|.*?\n\n", USE, re.DOTALL)
-    explained = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", table, re.MULTILINE) for code in row.split(", ")}
-    codes = {getattr(errors, name).exit_code for name in normexport.__all__ if hasattr(errors, name)}
-    assert len(codes) == 5
-    assert codes | {verdict.exit_code for verdict in normexport.Verdict} <= explained
+def test_the_tree_of_errors_shows_their_exit_codes():
     tree = (ROOT / "docs" / "api" / "errors.md").read_text()
-    for name, code in re.findall(r"── (\w+) +(\d+) ", tree):
+    shown = re.findall(r"── (\w+) +(\d+) ", tree)
+    assert len(shown) == 6
+    for name, code in shown:
         assert getattr(errors, name).exit_code == int(code)
 
 
@@ -118,7 +115,9 @@ def test_names_of_the_library_in_texts_and_docstrings_are_its_names():
     floors = {module.name for module in pkgutil.iter_modules(normexport.__path__)} - {"nn"}  # torch has an `nn` too
     for file in [*PAGES, *(ROOT / "normexport").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]:
         text = file.read_text()
-        names = re.findall(r"`(normexport(?:\.\w+)+)[`(]", text)
-        names += [f"normexport.{name}" for name in re.findall(rf"`((?:{'|'.join(floors)})(?:\.\w+)+)[`(]", text)]
+        names = re.findall(r"`(normexport(?:\.(?!py\b)\w+)+)[`(]", text)
+        names += [
+            f"normexport.{name}" for name in re.findall(rf"`((?:{'|'.join(floors)})(?:\.(?!py\b)\w+)+)[`(]", text)
+        ]
         for name in names:
             assert _exists(name), f"{file}: {name}"

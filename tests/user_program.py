@@ -122,4 +122,5 @@ def main() -> int:
         return error.exit_code
     except normexport.NormExportError as error:
         print(error)
-    return 0
+        return normexport.ExitCode.FAILED
+    return normexport.ExitCode.GOOD

@@ -96,10 +96,3 @@ def test_every_exit_code_in_the_texts_is_one_of_the_table():
     for file in TEXTS:
         for number in re.findall(r"exit code (\d+)", file.read_text(), re.IGNORECASE):
             ExitCode(int(number))
-
-
-def test_the_sentence_of_the_readme_is_that_of_the_table():
-    text = " ".join((ROOT / "README.md").read_text().split())
-    sentence = text.partition("Exit codes: ")[2].partition(".")[0]
-    assert [int(number) for number in re.findall(r"\b\d+\b", sentence)] == list(ExitCode)
-    assert all(f"{code} {code.meaning}" in sentence for code in ExitCode if code <= ExitCode.BUG)
