@@ -107,10 +107,10 @@ class Case:
         return x if self.layout == "LINEAR" else unpacked(x, self.shape)
 
 
-def native_norm(case: Case) -> kernels.Norm:
+def native_norm(case: Case) -> kernels.NxNorm:
     """The case as the C interface takes it."""
     batch, channels, *space = case.shape
-    return kernels.Norm(
+    return kernels.NxNorm(
         kind=kernels.number_of(case.kind),
         type=kernels.TYPES[case.dtype],
         layout=cuda.LAYOUTS[case.layout],

@@ -43,7 +43,7 @@ def runs_of(
             reference_of(name, exact[name], rule(index, name, exact[name]), dtype=type_name(types.get(name)))
             for name in reference.output_names
         ]
-        runs[index] = Run(batch.name, batch.size, _rounded(batch.feeds, inputs), tuple(outputs))
+        runs[index] = Run(batch.name, batch.size, _round_to_stored(batch.feeds, inputs), tuple(outputs))
     return _fitting(runs, most)
 
 
@@ -111,6 +111,6 @@ def _at_boundary(row: Row, value: Reference) -> Reference:
     return Reference(value.name, value.values, rule, value.shape, value.special, value.at, path=row.path, type=row.type)
 
 
-def _rounded(feeds: Mapping[str, Array], inputs: Sequence[InputSpec]) -> dict[str, Array]:
+def _round_to_stored(feeds: Mapping[str, Array], inputs: Sequence[InputSpec]) -> dict[str, Array]:
     """As a candidate reads them: floating-point inputs stand for what rounds to them (see `proof.inputs`)."""
     return {spec.name: feeds[spec.name].astype(array_name(spec.dtype)) for spec in inputs}

@@ -31,7 +31,7 @@ from normexport.proof.rows import OutputFindings, Pair, channel_row, doubt_of, p
 from normexport.proof.signal import Channel
 from normexport.proof.tolerance import UNSTABLE
 from normexport.runtime import Array
-from normexport.runtime.guarded import guarded
+from normexport.runtime.guarded import in_child
 from normexport.runtime.tensorrt_runtime import Plan
 
 _LOG = logger(__name__)
@@ -64,7 +64,7 @@ def prove(
 
 def _proven(known: Capsule, path: Path, trust: bool, weights_under: str | Path | None) -> ParityReport:
     if path.suffix.lower() == ".onnx":
-        return guarded(lambda: _prove_onnx(known, path, weights_under), str(path))
+        return in_child(lambda: _prove_onnx(known, path, weights_under), str(path))
     plan = path.with_suffix("") if path.suffix.lower() == ".json" else path  # a manifest is model.plan.json
     if plan.suffix.lower() in _PLANS:
         return _prove_plan(known, Plan(plan, trust))

@@ -118,14 +118,14 @@ class _Reader:
     def _run(self, value: Any, where: str) -> Run:
         fields = record(value, where)
         name, size = fields.get("name", line), fields.get("size", count)
-        feeds = fields.get("inputs", many(self._feed))
+        feeds = fields.get("inputs", many(self._read_feed))
         outputs = fields.get("outputs", many(self._output))
         fields.no_more()
         if len(dict(feeds)) < len(feeds):
             raise BadJson(f"{where} has two inputs of one name")
         return Run(name, size, dict(feeds), outputs)
 
-    def _feed(self, value: Any, where: str) -> tuple[str, Array]:
+    def _read_feed(self, value: Any, where: str) -> tuple[str, Array]:
         fields = record(value, where)
         found = fields.get("name", line), fields.get("values", self._array)
         fields.no_more()
@@ -136,7 +136,7 @@ class _Reader:
         name, values, dtype = fields.get("name", line), fields.get("values", self._array), fields.get("dtype", word)
         special, rule = fields.get("special", _special), fields.get("rule", _rule)
         fields.no_more()
-        return _checked(Reference(name, values, rule, values.shape, special, dtype=dtype), where)
+        return _require_consistent(Reference(name, values, rule, values.shape, special, dtype=dtype), where)
 
     def _boundaries(self, value: Any, where: str) -> tuple[int, tuple[Reference, ...]]:
         fields = record(value, where)
@@ -151,7 +151,7 @@ class _Reader:
         at = fields.get("places", optional(self._array))
         special, rule = fields.get("special", _special), fields.get("rule", _rule)
         fields.no_more()
-        return _checked(Reference(name, values, rule, shape, special, at, path, kind), where)  # type: ignore[arg-type]
+        return _require_consistent(Reference(name, values, rule, shape, special, at, path, kind), where)  # type: ignore[arg-type]
 
     def _channels(self, value: Any, where: str) -> tuple[str, int, Float64s]:
         fields = record(value, where)
@@ -229,7 +229,7 @@ def _errors(value: Any, where: str) -> Deviation:
     return found
 
 
-def _checked(reference: Reference, where: str) -> Reference:
+def _require_consistent(reference: Reference, where: str) -> Reference:
     """A tensor whose parts fit together, and a rule that something could break."""
     rule, floating = reference.rule, reference.values.dtype.kind == "f"
     if floating and reference.values.dtype != np.float64:

@@ -67,9 +67,9 @@ def _document(capsule: Capsule, arrays: dict[str, Array]) -> dict[str, Any]:
 def _run(run: Run, number: int, arrays: dict[str, Array]) -> dict[str, Any]:
     inputs, outputs = [], []
     for index, (name, array) in enumerate(run.feeds.items()):
-        inputs.append({"name": name, "values": _kept(arrays, f"input_{number}_{index}", array)})
+        inputs.append({"name": name, "values": _store(arrays, f"input_{number}_{index}", array)})
     for index, output in enumerate(run.outputs):
-        values = _kept(arrays, f"output_{number}_{index}", output.values)
+        values = _store(arrays, f"output_{number}_{index}", output.values)
         outputs.append({"name": output.name, "dtype": output.dtype, "values": values, **_limit(output)})
     return {"name": run.name, "size": run.size, "inputs": inputs, "outputs": outputs}
 
@@ -81,8 +81,8 @@ def _boundaries(capsule: Capsule, arrays: dict[str, Array]) -> dict[str, Any]:
     for boundary in capsule.boundaries:
         if boundary.name not in members:
             number = len(members)
-            values = _kept(arrays, f"boundary_{number}", boundary.values)
-            at = None if boundary.at is None else _kept(arrays, f"places_{number}", boundary.at)
+            values = _store(arrays, f"boundary_{number}", boundary.values)
+            at = None if boundary.at is None else _store(arrays, f"places_{number}", boundary.at)
             members[boundary.name] = values, at
         values, at = members[boundary.name]
         known = {"name": boundary.name, "path": boundary.path, "type": boundary.type}
@@ -93,12 +93,12 @@ def _boundaries(capsule: Capsule, arrays: dict[str, Array]) -> dict[str, Any]:
 def _channels(capsule: Capsule, arrays: dict[str, Array]) -> list[dict[str, Any]]:
     listed = [(name, axis, shares) for name, axes in capsule.channels.items() for axis, shares in axes.items()]
     return [
-        {"output": name, "axis": axis, "values": _kept(arrays, f"channels_{number}", shares)}
+        {"output": name, "axis": axis, "values": _store(arrays, f"channels_{number}", shares)}
         for number, (name, axis, shares) in enumerate(listed)
     ]
 
 
-def _kept(arrays: dict[str, Array], name: str, array: Array) -> str:
+def _store(arrays: dict[str, Array], name: str, array: Array) -> str:
     arrays[name] = array
     return name
 

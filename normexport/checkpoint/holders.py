@@ -82,12 +82,12 @@ class _Search:
         holders = [key for key in _HOLDERS if key in content]
         for key in holders:
             if (found := self.weights_in(content[key], depth - 1)) is not None:
-                return _noted(found, key, [other for other in holders if other != key])
+                return _with_note(found, key, [other for other in holders if other != key])
         # Before the tensors beside them: a best accuracy or a random state is often one.
         inside = self._networks_in(content, depth)
         if len(inside) == 1:
             name, only = next(iter(inside.items()))
-            return _noted(only, name, [])
+            return _with_note(only, name, [])
         return _Found(content) if _is_state(content) and not inside else None
 
     def _networks_in(self, content: Mapping[Any, Any], depth: int) -> dict[str, _Found]:
@@ -98,7 +98,7 @@ class _Search:
         return {key: found for key, found in inside.items() if found is not None}
 
 
-def _noted(found: _Found, key: str, others: list[str]) -> _Found:
+def _with_note(found: _Found, key: str, others: list[str]) -> _Found:
     beside = f" (not {', '.join(others)})" if others else ""
     note = f"weights are under {key[:80]!r} of the file{beside}"
     return replace(found, notes=(note, *found.notes))

@@ -41,8 +41,8 @@ def build_model(factory: Factory, kwargs: Mapping[str, Any] | None) -> nn.Module
     label = factory if isinstance(factory, str) else getattr(factory, "__name__", type(factory).__name__)
     place = f"--model {label}"
     with working_folder_importable():
-        found = _imported(factory, place) if isinstance(factory, str) else factory
-        made = _ready(found, kwargs, place) if isinstance(found, nn.Module) else _called(found, kwargs, place)
+        found = _import_name(factory, place) if isinstance(factory, str) else factory
+        made = _ready(found, kwargs, place) if isinstance(found, nn.Module) else _call_factory(found, kwargs, place)
     if not isinstance(made, nn.Module):
         raise UsageError(place, f"returned {type(made).__name__}, not an nn.Module", "return the model itself")
     _require_numbers(made, place)
@@ -58,7 +58,7 @@ def _require_numbers(model: nn.Module, place: str) -> None:
             raise UsageError(place, f"makes weights without numbers, on device meta ({name})", "make it on the CPU")
 
 
-def _imported(text: str, place: str) -> Any:
+def _import_name(text: str, place: str) -> Any:
     module_name, colon, attribute = text.partition(":")
     if not colon or not module_name or not attribute:
         raise UsageError(place, "is not of the form package.module:factory", "e.g. --model models.resnet:resnet18")
@@ -88,7 +88,7 @@ def _ready(model: nn.Module, kwargs: Mapping[str, Any] | None, place: str) -> nn
         return model
 
 
-def _called(factory: Any, kwargs: Mapping[str, Any] | None, place: str) -> Any:
+def _call_factory(factory: Any, kwargs: Mapping[str, Any] | None, place: str) -> Any:
     if not callable(factory):
         raise UsageError(place, f"is a {type(factory).__name__}, which can't be called", "name a class or a function")
     try:

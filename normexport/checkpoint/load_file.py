@@ -24,8 +24,8 @@ from normexport.checkpoint.plain_weights import resolve_weight_norms
 from normexport.checkpoint.program import load_program
 from normexport.checkpoint.recognise import require_used, stored_norms
 from normexport.checkpoint.records import Checkpoint, Source, WeightNormRecord
-from normexport.checkpoint.replace_norms import Settled, has_hooks, settle
-from normexport.checkpoint.state import State, unwrapped
+from normexport.checkpoint.replace_norms import Settled, has_hooks, replace_norms
+from normexport.checkpoint.state import State, unwrap
 from normexport.dtypes import HALVES, torch_dtypes
 from normexport.errors import UsageError
 from normexport.logs import logger
@@ -101,11 +101,11 @@ def read_state(path: str | Path, trust: bool = False) -> State:
     if container(path, trust) == "program":
         raise UsageError(str(path), "is an exported program, not a state_dict", "use load")
     weights = find_weights(unpickle(path, trust), path)
-    return unwrapped(State.of(weights.state_dict()) if isinstance(weights, nn.Module) else weights)
+    return unwrap(State.of(weights.state_dict()) if isinstance(weights, nn.Module) else weights)
 
 
 def _bare(path: Path, state: State, named: Dialect | None) -> Checkpoint:
-    state = unwrapped(state)
+    state = unwrap(state)
     norms, weights = inspect_state(state, named)
     require_used(named, {record.dialect for record in norms}, str(path))
     unknown = [stored.path for stored in stored_norms(state) if not stored.readings()]
@@ -121,7 +121,7 @@ def _from_module(path: Path, model: nn.Module, named: Dialect | None) -> Checkpo
 
 def _from_state(path: Path, state: State, model: nn.Module, named: Dialect | None) -> Checkpoint:
     model = _unwrapped_module(model)
-    notes = [*_prepare(model), *_narrowed(model, state)]
+    notes = [*_prepare(model), *_narrow_to_float32(model, state)]
     settled, weights = fit(model, state, named, str(path))
     settled.notes.extend(notes)
     return _finish(path, "state_dict", settled, weights, named)
@@ -131,7 +131,7 @@ def _finish(
     path: Path, source: Source, settled: Settled, weights: list[WeightNormRecord], named: Dialect | None
 ) -> Checkpoint:
     """Settle norms and weight norms of a model that holds its weights."""
-    settle(settled, named)
+    replace_norms(settled, named)
     require_used(named, settled.used, str(path))
     buffers = {name for name, _ in settled.model.named_buffers()}
     require_finite(_numbers(settled.model), may_be_infinite=buffers)
@@ -188,7 +188,7 @@ def _prepare(model: nn.Module) -> list[str]:
     ]
 
 
-def _narrowed(model: nn.Module, state: State) -> list[str]:
+def _narrow_to_float32(model: nn.Module, state: State) -> list[str]:
     """A model that was made in float64 for a file without it becomes float32, as the network was trained."""
     types = {value.dtype for value in model.parameters() if value.is_floating_point()}
     if types != {torch.float64} or any(value.dtype == torch.float64 for value in state.tensors.values()):

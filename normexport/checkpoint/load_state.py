@@ -16,7 +16,7 @@ from normexport.checkpoint.prefix import prefixes, without_common_prefix
 from normexport.checkpoint.recognise import Stored, choose, stored_norms
 from normexport.checkpoint.records import WeightNormRecord
 from normexport.checkpoint.replace_norms import Settled, has_hooks, is_leaf, own_tensors
-from normexport.checkpoint.state import EXTRA_STATE, State, unwrapped
+from normexport.checkpoint.state import EXTRA_STATE, State, unwrap
 from normexport.checkpoint.weight_norm import stored_weights
 from normexport.dtypes import HALVES, torch_dtypes
 from normexport.errors import CheckpointError
@@ -39,7 +39,7 @@ def fit(model: nn.Module, state: State, named: Dialect | None, place: str) -> tu
         CheckpointError: NaN or Inf, an ambiguous dialect, missing or extra keys, other shapes.
     """
     own_keys = [key for key in model.state_dict() if not key.endswith(EXTRA_STATE)]
-    state = without_common_prefix(own_keys, unwrapped(state, own_keys))
+    state = without_common_prefix(own_keys, unwrap(state, own_keys))
     settled = Settled(model, notes=list(state.notes))
     _note_types(settled, state)
     norms = {stored.path: stored for stored in stored_norms(state)}

@@ -120,7 +120,7 @@ def kind_label(dialect: Dialect, module: nn.Module | None, stored: Stored) -> st
     return next((kind.name for kind in KINDS.values() if kind.hint and kind.hint in name), UNKNOWN)
 
 
-def settle(settled: Settled, named: Dialect | None) -> None:
+def replace_norms(settled: Settled, named: Dialect | None) -> None:
     """Record every norm of `settled.model`, in order, and replace the foreign ones.
 
     Raises:

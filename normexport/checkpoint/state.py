@@ -91,7 +91,7 @@ def _plain_metadata(metadata: Mapping[Any, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def unwrapped(state: State, own_keys: Collection[str] = ()) -> State:
+def unwrap(state: State, own_keys: Collection[str] = ()) -> State:
     """Take off the prefixes of torch.compile, DataParallel and weight averaging.
 
     `module.` goes only where every key (but `n_averaged`) has it, and the model's own keys don't. `_orig_mod.`
@@ -100,10 +100,10 @@ def unwrapped(state: State, own_keys: Collection[str] = ()) -> State:
     own_parallel = bool(own_keys) and all(key.startswith(f"{_PARALLEL}.") for key in own_keys)
     while True:
         if any(_COMPILED in key.split(".") for key in state.tensors):
-            state = _renamed(state, lambda name: _dropped(name, _COMPILED), f"prefix {_COMPILED}. taken off")
+            state = _rename_keys(state, lambda name: _without_part(name, _COMPILED), f"prefix {_COMPILED}. taken off")
         elif not own_parallel and _all_parallel(state):
             state = _without_average(state)
-            state = _renamed(state, _first_dropped, f"prefix {_PARALLEL}. taken off")
+            state = _rename_keys(state, _first_dropped, f"prefix {_PARALLEL}. taken off")
         else:
             return state
 
@@ -120,7 +120,7 @@ def _without_average(state: State) -> State:
     return replace(state.without({_AVERAGED}), notes=(*state.notes, note))
 
 
-def _dropped(name: str, part: str) -> str:
+def _without_part(name: str, part: str) -> str:
     return ".".join(each for each in name.split(".") if each != part)
 
 
@@ -136,7 +136,7 @@ def _one_name(tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> Ch
     return CheckpointError(other, cause, "save the one that is meant by itself")
 
 
-def _renamed(state: State, rename: Any, note: str) -> State:
+def _rename_keys(state: State, rename: Any, note: str) -> State:
     """The same under new names; the metadata of wrapper and wrapped both land on one path, the inner wins."""
     tensors = {rename(key): value for key, value in state.tensors.items()}
     if len(tensors) < len(state.tensors):

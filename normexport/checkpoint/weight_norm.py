@@ -110,13 +110,13 @@ def stored_weights(state: State) -> Iterator[StoredWeight]:
             match = pattern.fullmatch(key)
             if match is None or key in seen:
                 continue
-            found = _stored(state, layout, match["at"], match["name"])
+            found = _find_stored(state, layout, match["at"], match["name"])
             if found is not None:
                 seen.add(key)
                 yield found
 
 
-def _stored(state: State, layout: Layout, at: str, name: str) -> StoredWeight | None:
+def _find_stored(state: State, layout: Layout, at: str, name: str) -> StoredWeight | None:
     keys = _keys(layout, at, name)
     if any(key not in state.tensors for key in keys.values()):
         return None

@@ -87,7 +87,7 @@ def _check_outputs(source: Path, output: Path, library: Path | None, config: Eng
     if any(path.exists() for path, _ in outputs):  # one that is not there holds no weights
         from normexport.io.weight_files import data_of_proto
 
-        data = data_of_proto(_read(source, config, floats=False), source.parent)
+        data = data_of_proto(_read_model(source, config, floats=False), source.parent)
         check_outputs(outputs, [(path, f"the data of {source.name}") for path in data])
 
 
@@ -123,7 +123,7 @@ class _Build:
         self._timings = timings
         with scratch() as folder:
             known = self._begin(child, plan, folder / "model.onnx")
-            digest = self._timed("build", lambda: child.finish(self._on_stage))
+            digest = self._run_timed("build", lambda: child.finish(self._on_stage))
         return Manifest(
             plan=FileId(name, plan.stat().st_size, digest),
             warnings=(*child.warnings(), *known.pop("warnings")),
@@ -138,29 +138,29 @@ class _Build:
         """
         as_it_is = is_plain(self._source)
         with ThreadPoolExecutor(1) as thread:
-            reading = thread.submit(_read, self._source, self._config, floats=not as_it_is)
+            reading = thread.submit(_read_model, self._source, self._config, floats=not as_it_is)
             identity = thread.submit(FileId.of, self._source)
             libraries = [self._library] if self._library is not None else []
-            hello = self._timed("load", lambda: child.hello(libraries, self._config.timeout))
+            hello = self._run_timed("load", lambda: child.hello(libraries, self._config.timeout))
             source = _Source(self._source, self._config, hello["creators"])
             plugins: Sequence[PluginNode] = ()
             bodies: Sequence[str] = ()
             if as_it_is:
                 parsed = source.checked(reading.result())
-                network = self._timed("parse", lambda: child.parse(self._source))
+                network = self._run_timed("parse", lambda: child.parse(self._source))
                 shapes = self._start(child, network, plan, [])
             else:
-                prepared = self._timed("prepare", lambda: source.prepared(reading.result()))
+                prepared = self._run_timed("prepare", lambda: source.prepared(reading.result()))
                 plugins, bodies = prepared.plugins, prepared.bodies
-                self._timed("save", lambda: _save(prepared, copy))
-                reading = thread.submit(_read, copy, self._config, floats=False)
-                network = self._timed("parse", lambda: child.parse(copy))
-                shapes = self._start(child, network, plan, self._embedded(plugins))
+                self._run_timed("save", lambda: _save(prepared, copy))
+                reading = thread.submit(_read_model, copy, self._config, floats=False)
+                network = self._run_timed("parse", lambda: child.parse(copy))
+                shapes = self._start(child, network, plan, self._libraries_to_embed(plugins))
                 parsed = reading.result()
         _prove(parsed.graph, plugins, network, self._config.precision)
-        from normexport.engine.manifest_fields import described
+        from normexport.engine.manifest_fields import manifest_fields
 
-        embedded = bool(self._embedded(plugins))
+        embedded = bool(self._libraries_to_embed(plugins))
         return {
             "onnx": identity.result(),
             "plugin": FileId.of(self._library) if self._library is not None and plugins else None,
@@ -174,7 +174,7 @@ class _Build:
             "warnings": self._coverage(plugins),
             "plugins": tuple((each.node, each.op, each.module) for each in plugins),
             "bodies": tuple(bodies),
-            **described(network, parsed.graph, shapes),
+            **manifest_fields(network, parsed.graph, shapes),
         }
 
     def _start(
@@ -184,7 +184,7 @@ class _Build:
         child.start(_request(plan, self._timings, self._config, self._targets, shapes, embed))
         return shapes
 
-    def _embedded(self, plugins: Sequence[PluginNode]) -> list[str]:
+    def _libraries_to_embed(self, plugins: Sequence[PluginNode]) -> list[str]:
         wanted = self._config.embed_plugins and plugins and self._library is not None
         return [str(self._library.resolve())] if wanted and self._library is not None else []
 
@@ -193,7 +193,7 @@ class _Build:
 
         return coverage_warnings(self._library, self._targets) if plugins and self._library else ()
 
-    def _timed(self, name: str, step: Callable[[], T]) -> T:
+    def _run_timed(self, name: str, step: Callable[[], T]) -> T:
         self._on_stage(name)
         start = time.perf_counter()
         result = step()
@@ -234,7 +234,7 @@ class _Source:
         return prepare(opened, {name for name, namespace, _ in self.creators if namespace == NAMESPACE})
 
 
-def _read(path: Path, config: EngineConfig, *, floats: bool = True) -> onnx.ModelProto:
+def _read_model(path: Path, config: EngineConfig, *, floats: bool = True) -> onnx.ModelProto:
     from normexport.io.onnx_read import read_onnx
 
     with _as_engine_error():

@@ -19,7 +19,7 @@ from normexport.engine.config import OnStage
 from normexport.engine.flavor import Flavor, runtime_library
 from normexport.errors import EngineError, MissingComponent, UsageError
 from normexport.io.atomic import scratch_folder
-from normexport.io.interrupts import undisturbed
+from normexport.io.interrupts import hold_back_signals
 
 #: How TensorRT's own logger writes: "[11/25/2026-22:21:53] [TRT] [E] text", text over several lines perhaps.
 _LOGGED = re.compile(r"^\[[^\]]*\] \[TRT\] \[(?P<severity>[A-Z])\] (?P<text>.*)")
@@ -67,7 +67,7 @@ class BuilderProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with undisturbed():  # a second signal must not leave the process behind
+        with hold_back_signals():  # a second signal must not leave the process behind
             self._end()
 
     def _end(self) -> None:

@@ -9,7 +9,7 @@ from normexport.engine.flavor import CURRENT
 from normexport.plugins.elf import CudaCode, Elf, NotElf
 
 
-def unserved(code: Iterable[CudaCode], targets: Sequence[str]) -> tuple[str, ...]:
+def targets_without_code(code: Iterable[CudaCode], targets: Sequence[str]) -> tuple[str, ...]:
     """Targets that no piece of code runs on.
 
     Machine code of sm_80 runs on 8.0 and on later GPUs of generation 8; PTX of 90 can be compiled for 9.0 and later.
@@ -28,7 +28,7 @@ def unserved(code: Iterable[CudaCode], targets: Sequence[str]) -> tuple[str, ...
 def coverage_warnings(library: Path, targets: Sequence[str]) -> tuple[str, ...]:
     """One line where the library lacks code for a target, none where it has all."""
     try:
-        missing = unserved(Elf(library).cuda, targets)
+        missing = targets_without_code(Elf(library).cuda, targets)
     except (NotElf, OSError):
         return ()
     if not missing:

@@ -13,7 +13,7 @@ from normexport.folding.integer_norms import absorb_norms
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 
 
-def settle_integers(model: ir.Model, served: Collection[str]) -> ir.Model:
+def spell_out_integer_norms(model: ir.Model, served: Collection[str]) -> ir.Model:
     """A model whose int8 norms are what TensorRT can build; `model` stays.
 
     Norms between Q and DQ are absorbed where the plugin library has integer operators. An integer operator that no

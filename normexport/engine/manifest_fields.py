@@ -18,7 +18,7 @@ from normexport.graphs.node_metadata import path_in
 _ORIGIN = re.compile(r"\[ONNX Layer: (.*)\]")
 
 
-def described(network: Mapping[str, Any], graph: onnx.GraphProto, shapes: Sequence[Profile]) -> dict[str, Any]:
+def manifest_fields(network: Mapping[str, Any], graph: onnx.GraphProto, shapes: Sequence[Profile]) -> dict[str, Any]:
     """Fields of the manifest, by name. `graph` is the one that became the network."""
     modules = {node.name: path_in(_metadata(node)) for node in graph.node if node.name}
     profiles = {each.name: each for each in shapes}

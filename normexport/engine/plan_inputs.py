@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from normexport.engine import Manifest
 from normexport.errors import UsageError
-from normexport.onnx_export import DTYPES, Declared, InputSpec, Open, settle, unnamed
+from normexport.onnx_export import DTYPES, Declared, InputSpec, Open, close_sizes, symbol_for
 
 
 def plan_inputs(
@@ -20,7 +20,7 @@ def plan_inputs(
     Raises:
         UsageError: another size stays open, or the type is none that arrays have.
     """
-    return settle(declared_by_plan(manifest), given, arrays)
+    return close_sizes(declared_by_plan(manifest), given, arrays)
 
 
 def declared_by_plan(manifest: Manifest) -> tuple[Declared, ...]:
@@ -33,6 +33,6 @@ def declared_by_plan(manifest: Manifest) -> tuple[Declared, ...]:
     for each in manifest.inputs:
         if each.dtype not in DTYPES:
             raise UsageError(f"input {each.name}", f"is of the unknown type {each.dtype}", "build the plan again")
-        sizes = [Open(unnamed(each.name, axis)) if size < 0 else size for axis, size in enumerate(each.shape)]
+        sizes = [Open(symbol_for(each.name, axis)) if size < 0 else size for axis, size in enumerate(each.shape)]
         declared.append(Declared(each.name, tuple(sizes), each.dtype))
     return tuple(declared)

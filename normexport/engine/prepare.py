@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from normexport import norms
-from normexport.engine.integer_norms import settle_integers
+from normexport.engine.integer_norms import spell_out_integer_norms
 from normexport.errors import EngineError
 from normexport.folding import fold
 from normexport.graphs.node_metadata import module_path
@@ -61,7 +61,7 @@ def prepare(model: ir.Model, served: Collection[str]) -> Prepared:
         model = fold(model).model
     if not any(True for _ in _ours(model)):
         return Prepared(model, (), ())
-    copy = settle_integers(model, served).clone()
+    copy = spell_out_integer_norms(model, served).clone()
     ours = list(_ours(copy))
     taken = [node for node in ours if node.op_type in served]
     kept = sorted({node.op_type for node in ours} - set(served))

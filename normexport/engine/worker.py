@@ -101,7 +101,7 @@ class Worker:
             mark = getattr(network, "mark_unfused_tensors_as_debug_tensors", None)
             if mark is None or not mark():
                 self.fail("config", f"version {self._trt.__version__} can't show tensors inside an engine")
-        config = self._configured(request)
+        config = self._builder_config(request)
         plan = self._builder.build_serialized_network(network, config)
         if plan is None:
             self.fail("build")
@@ -129,7 +129,7 @@ class Worker:
         if runtime.deserialize_cuda_engine(plan) is None:
             self.fail("open")
 
-    def _configured(self, request: dict[str, Any]) -> Any:
+    def _builder_config(self, request: dict[str, Any]) -> Any:
         trt, config = self._trt, self._builder.create_builder_config()
         config.progress_monitor = _monitor(trt, lambda stage: self.say(stage=stage))
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from normexport.folding.edits import Absorb, Plan, together
-from normexport.folding.graph import Work
+from normexport.folding.edits import Absorb, Rewrite, together
+from normexport.folding.graph import Draft
 from normexport.folding.per_channel import PerChannel
 from normexport.graphs.nodes import label, required
 from normexport.graphs.refusal import Refuse
@@ -17,21 +17,21 @@ from normexport.graphs.refusal import Refuse
 RULE = "add"
 
 
-def into_branches(node: ir.Node, norm: PerChannel, work: Work, onward: Absorb) -> Plan:
-    """The plans of both branches; the first carries the shift."""
+def into_branches(node: ir.Node, norm: PerChannel, draft: Draft, onward: Absorb) -> Rewrite:
+    """The rewrites of both branches; the first carries the shift."""
     if node.op_type != "Add":
         raise Refuse(f"{label(node)} stands before the norm, and a map per channel does not pass through it")
     branches = [required(node, 0), required(node, 1)]
-    rank = work.shapes.rank(node.outputs[0])
+    rank = draft.shapes.rank(node.outputs[0])
     for branch in branches:
-        if branch in work.constants:
+        if branch in draft.constants:
             raise Refuse(
                 f"{label(node)} adds the constant '{branch.name}', which is not one value per channel (axis 1)"
             )
-        if rank is None or work.shapes.rank(branch) != rank:
+        if rank is None or draft.shapes.rank(branch) != rank:
             raise Refuse(f"the ranks of '{branch.name}' and of the output of {label(node)} differ or are unknown")
-        channels = work.shapes.channels(branch)
+        channels = draft.shapes.channels(branch)
         if channels != norm.channels:
             raise Refuse(f"'{branch.name}' has {channels} channels at {label(node)}, the norm {norm.channels}")
-    plans = [onward(branches[0], norm), onward(branches[1], norm.scaling())]
-    return together(RULE, f"scaled into both branches of {label(node)}", plans)
+    rewrites = [onward(branches[0], norm), onward(branches[1], norm.scaling())]
+    return together(RULE, f"scaled into both branches of {label(node)}", rewrites)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from normexport.folding.edits import Absorb, Plan, together
-from normexport.folding.graph import Work
+from normexport.folding.edits import Absorb, Rewrite, together
+from normexport.folding.graph import Draft
 from normexport.folding.per_channel import PerChannel
 from normexport.graphs.nodes import label, required
 from normexport.graphs.refusal import Refuse
@@ -20,22 +20,22 @@ from normexport.graphs.refusal import Refuse
 RULE = "concat"
 
 
-def into_branches(node: ir.Node, norm: PerChannel, work: Work, onward: Absorb) -> Plan:
-    """The plan of every branch with its slice."""
+def into_branches(node: ir.Node, norm: PerChannel, draft: Draft, onward: Absorb) -> Rewrite:
+    """The rewrite of every branch with its slice."""
     branches = [required(node, i) for i in range(len(node.inputs))]
-    rank = work.shapes.rank(node.outputs[0]) or work.shapes.rank(branches[0])
+    rank = draft.shapes.rank(node.outputs[0]) or draft.shapes.rank(branches[0])
     if rank is None:
         raise Refuse(f"the rank of '{node.outputs[0].name}' ({label(node)}) is unknown")
     axis = node.attributes.get_int("axis", 1) % rank
     if axis != 1:
         raise Refuse(f"{label(node)} joins axis {axis}, the norm is on axis 1")
-    plans, start = [], 0
+    rewrites, start = [], 0
     for branch in branches:
-        size = work.shapes.channels(branch)
+        size = draft.shapes.channels(branch)
         if size is None:
             raise Refuse(f"the channel count of '{branch.name}' ({label(node)}) is unknown")
-        plans.append(onward(branch, norm.part(start, start + size)))
+        rewrites.append(onward(branch, norm.part(start, start + size)))
         start += size
     if start != norm.channels:
         raise Refuse(f"{label(node)} joins {start} channels where the norm has {norm.channels}")
-    return together(RULE, f"sliced over the branches of {label(node)}", plans)
+    return together(RULE, f"sliced over the branches of {label(node)}", rewrites)

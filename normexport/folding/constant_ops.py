@@ -35,17 +35,17 @@ def widen(array: Array) -> Array:
 
 
 def _cast(node: ir.Node, inputs: Sequence[Any]) -> Array:
-    return _converted(inputs[0], ir.DataType(node.attributes.get_int("to", ir.DataType.FLOAT)))
+    return _convert(inputs[0], ir.DataType(node.attributes.get_int("to", ir.DataType.FLOAT)))
 
 
 def _cast_like(node: ir.Node, inputs: Sequence[Any]) -> Array:
     like = node.inputs[1]
     if like is None or like.dtype is None:
         raise Refuse(f"the type that {node.op_type} '{node.name}' casts to is unknown")
-    return _converted(inputs[0], like.dtype)
+    return _convert(inputs[0], like.dtype)
 
 
-def _converted(values: Array, target: ir.DataType) -> Array:
+def _convert(values: Array, target: ir.DataType) -> Array:
     dtype = target.numpy()
     widen(np.empty(0, dtype))  # refuses what is no number before there is one of it for every element
     if dtype.kind in "iu" and values.dtype.kind == "f":

@@ -181,10 +181,10 @@ class Constants:
         if node is None:
             assert value.const_value is not None
             self._allowance.read(value.const_value.size, f"'{value.name}'")
-            return widen(_read(value))
+            return widen(_read_constant(value))
         if op(node) == "Constant":
             self._allowance.read(_size(node), label(node))
-            return widen(_stored(node))
+            return widen(_read_attribute(node))
         inputs = [None if each is None else self._arrays[each] for each in _read_by(node)]
         try:
             self._allowance.compute(elements(node, inputs), label(node))
@@ -199,7 +199,7 @@ def _read_by(node: ir.Node) -> Sequence[ir.Value | None]:
     return node.inputs[:1] if op(node) == "CastLike" else node.inputs
 
 
-def _read(value: ir.Value) -> Array:
+def _read_constant(value: ir.Value) -> Array:
     assert value.const_value is not None
     try:
         return np.asarray(value.const_value.numpy())
@@ -222,7 +222,7 @@ def _field(node: ir.Node) -> Any:
     return node.attributes[next(name for name in _CONSTANT_FIELDS if name in node.attributes)].value
 
 
-def _stored(node: ir.Node) -> Array:
+def _read_attribute(node: ir.Node) -> Array:
     field = next(name for name in _CONSTANT_FIELDS if name in node.attributes)
     value: Any = node.attributes[field].value
     if field == "value":

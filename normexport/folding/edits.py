@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.dtypes import FLOATS, of_onnx
-from normexport.folding.graph import Work
+from normexport.folding.graph import Draft
 from normexport.folding.per_channel import Array, PerChannel, Vector
 from normexport.graphs.nodes import label, name_of
 from normexport.graphs.refusal import Refuse
@@ -37,12 +37,12 @@ class Overflow(Refuse):
 class Edit(Protocol):
     """One change of the working copy."""
 
-    def apply(self, work: Work) -> Iterable[ir.Node]:
+    def apply(self, draft: Draft) -> Iterable[ir.Node]:
         """Make the change; returns the nodes that took something in."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class Rewrite:
     """Edits in order. `rule` names the rule nearest to the norm, `added` counts nodes the edits create."""
 
     rule: str
@@ -51,24 +51,24 @@ class Plan:
     hazards: tuple[Hazard, ...] = ()
     added: int = 0
 
-    def under(self, rule: str, reason: str, *edits: Edit) -> Plan:
-        """The same plan as reached through another rule, with that rule's own edits."""
-        return Plan(rule, reason, (*self.edits, *edits), self.hazards, self.added)
+    def under(self, rule: str, reason: str, *edits: Edit) -> Rewrite:
+        """The same rewrite as reached through another rule, with that rule's own edits."""
+        return Rewrite(rule, reason, (*self.edits, *edits), self.hazards, self.added)
 
 
-# How a rule asks what lies behind it: (value, map) -> the plan that gives the value that map.
-Absorb = Callable[[ir.Value, PerChannel], Plan]
+# How a rule asks what lies behind it: (value, map) -> the rewrite that gives the value that map.
+Absorb = Callable[[ir.Value, PerChannel], Rewrite]
 
 
-def together(rule: str, reason: str, plans: Iterable[Plan]) -> Plan:
-    """All of several plans as one."""
-    every = list(plans)
-    return Plan(
+def together(rule: str, reason: str, rewrites: Iterable[Rewrite]) -> Rewrite:
+    """All of several rewrites as one."""
+    every = list(rewrites)
+    return Rewrite(
         rule,
         reason,
-        tuple(edit for plan in every for edit in plan.edits),
-        tuple(hazard for plan in every for hazard in plan.hazards),
-        sum(plan.added for plan in every),
+        tuple(edit for rewrite in every for edit in rewrite.edits),
+        tuple(hazard for rewrite in every for hazard in rewrite.hazards),
+        sum(rewrite.added for rewrite in every),
     )
 
 
@@ -82,9 +82,9 @@ class SetConstant:
     dtype: ir.DataType
     old_name: str
 
-    def apply(self, work: Work) -> Iterable[ir.Node]:
-        value = work.new_constant(self.array, self.dtype, work.folded_name(self.old_name))
-        work.set_input(self.node, self.index, value)
+    def apply(self, draft: Draft) -> Iterable[ir.Node]:
+        value = draft.new_constant(self.array, self.dtype, draft.folded_name(self.old_name))
+        draft.set_input(self.node, self.index, value)
         return (self.node,)
 
 
@@ -96,7 +96,7 @@ class SetFloat:
     attribute: str
     value: float
 
-    def apply(self, work: Work) -> Iterable[ir.Node]:
+    def apply(self, draft: Draft) -> Iterable[ir.Node]:
         self.node.attributes[self.attribute] = ir.AttrFloat32(self.attribute, self.value)
         return (self.node,)
 
@@ -107,8 +107,8 @@ class Retire:
 
     value: ir.Value
 
-    def apply(self, work: Work) -> Iterable[ir.Node]:
-        work.retire(self.value)
+    def apply(self, draft: Draft) -> Iterable[ir.Node]:
+        draft.retire(self.value)
         return ()
 
 
@@ -119,10 +119,10 @@ class RetireInput:
     node: ir.Node
     index: int
 
-    def apply(self, work: Work) -> Iterable[ir.Node]:
+    def apply(self, draft: Draft) -> Iterable[ir.Node]:
         value = self.node.inputs[self.index]
         assert value is not None
-        work.retire(value)
+        draft.retire(value)
         return ()
 
 
@@ -134,34 +134,34 @@ class AppendAdd:
     shift: Vector
     dtype: ir.DataType
 
-    def apply(self, work: Work) -> Iterable[ir.Node]:
+    def apply(self, draft: Draft) -> Iterable[ir.Node]:
         maker = self.value.producer()
         assert maker is not None
-        bias = work.new_constant(self.shift, self.dtype, work.folded_name(f"{name_of(maker)}.bias"))
+        bias = draft.new_constant(self.shift, self.dtype, draft.folded_name(f"{name_of(maker)}.bias"))
         output = ir.Value(name=self.value.name)
-        work.copy_type(self.value, output)
+        draft.copy_type(self.value, output)
         output.metadata_props.update(self.value.metadata_props)
         self.value.replace_all_uses_with(output, replace_graph_outputs=True)
-        work.retire(self.value)
+        draft.retire(self.value)
         add = ir.Node(
             "",
             "Add",
             [self.value, bias],
-            name=work.fresh(f"{name_of(maker)}_bias"),
+            name=draft.fresh(f"{name_of(maker)}_bias"),
             outputs=[output],
             metadata_props=dict(maker.metadata_props),
         )
-        work.graph.insert_after(maker, add)
+        draft.graph.insert_after(maker, add)
         return (add,)
 
 
-def float_type(value: ir.Value, work: Work) -> ir.DataType:
+def float_type(value: ir.Value, draft: Draft) -> ir.DataType:
     """The value's floating-point type, which new constants beside it get.
 
     Raises:
         Refuse: it is unknown, or no type that a fold can compute in.
     """
-    dtype = work.shapes.dtype(value)
+    dtype = draft.shapes.dtype(value)
     if dtype is None and value.const_value is not None:
         dtype = value.const_value.dtype
     if dtype is None or of_onnx(dtype) is None:
@@ -170,24 +170,24 @@ def float_type(value: ir.Value, work: Work) -> ir.DataType:
 
 
 def constant_edit(
-    node: ir.Node, index: int, array: Array, channels: Array, like: ir.Value, old_name: str, work: Work
-) -> Plan:
-    """A plan that puts `array` (float64) at input `index` of `node`, in the type of `like`.
+    node: ir.Node, index: int, array: Array, channels: Array, like: ir.Value, old_name: str, draft: Draft
+) -> Rewrite:
+    """A rewrite that puts `array` (float64) at input `index` of `node`, in the type of `like`.
 
     `channels` broadcasts to `array` and holds the channel each element belongs to, for messages.
 
     Raises:
         Overflow: an element is finite in float64 but not in its type.
     """
-    dtype = float_type(like, work)
+    dtype = float_type(like, draft)
     edit = SetConstant(node, index, array, dtype, old_name)
     what = f"'{old_name}' of {label(node)} with the norm in it"
     now = overflow(array, channels, dtype, what)
     if now is not None:
         raise Overflow(now)
-    later = work.config.precision
+    later = draft.config.precision
     hazard = overflow(array, channels, FLOATS[later].ir, what, later=True) if later else None
-    return Plan("", "", (edit,), (hazard,) if hazard else ())
+    return Rewrite("", "", (edit,), (hazard,) if hazard else ())
 
 
 def overflow(array: Array, channels: Array, dtype: ir.DataType, what: str, later: bool = False) -> Hazard | None:

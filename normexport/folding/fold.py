@@ -16,12 +16,12 @@ import onnx_ir as ir
 
 from normexport.errors import FoldError
 from normexport.folding import standalone, weight_norm
-from normexport.folding.edits import Overflow, Plan
-from normexport.folding.graph import Work
+from normexport.folding.edits import Overflow, Rewrite
+from normexport.folding.graph import Draft
 from normexport.folding.operators import check_operators
 from normexport.folding.outcomes import Log
 from normexport.folding.result import Fate, FoldConfig, FoldResult, NormOutcome
-from normexport.folding.runs import Norm, Site, kind_of, read_site
+from normexport.folding.runs import OriginalNorm, Site, kind_of, read_site
 from normexport.folding.toward_input import absorb
 from normexport.folding.toward_output import push
 from normexport.graphs.node_metadata import module_path
@@ -53,7 +53,7 @@ def fold(model: ir.Model, config: FoldConfig | None = None) -> FoldResult:
     require_own_bodies(copy)
     if model.ir_version < 4:
         _drop_default_inputs(copy.graph)
-    folding = _Folding(Work(model, copy, config or FoldConfig()))
+    folding = _Folding(Draft(model, copy, config or FoldConfig()))
     with np.errstate(all="ignore"):
         changed = folding.run()
     _tell(folding.log.outcomes())
@@ -84,25 +84,25 @@ def _drop_default_inputs(graph: ir.Graph) -> None:
 class _Folding:
     """The rounds of one fold over its working copy."""
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
         self.log = Log()
-        self.owners: dict[ir.Node, tuple[Norm, ...]] = {}
+        self.owners: dict[ir.Node, tuple[OriginalNorm, ...]] = {}
 
     def run(self) -> bool:
         """All rounds; whether anything changed."""
-        changed = weight_norm.resolve(self.work, self.log)
+        changed = weight_norm.resolve(self.draft, self.log)
         while self._round():
             changed = True
         return changed
 
     def _round(self) -> bool:
         changed, seen = False, set[ir.Node]()
-        for node in list(self.work.graph):
-            if node in seen or node.graph is not self.work.graph:
+        for node in list(self.draft.graph):
+            if node in seen or node.graph is not self.draft.graph:
                 continue
             try:
-                site = read_site(node, self.work, self.owners)
+                site = read_site(node, self.draft, self.owners)
             except Refuse as refusal:
                 self._leave(node, refusal)
                 continue
@@ -113,8 +113,8 @@ class _Folding:
 
     def _leave(self, node: ir.Node, refusal: Refuse) -> None:
         if node not in self.owners:
-            self.owners[node] = (Norm(name_of(node), module_path(node), kind_of(node)),)
-        self.log.settle(self.owners[node][0], "live", "", refusal.reason)
+            self.owners[node] = (OriginalNorm(name_of(node), module_path(node), kind_of(node)),)
+        self.log.decide(self.owners[node][0], "live", "", refusal.reason)
 
     def _fold_site(self, site: Site) -> bool:
         """Find the best place for one run; whether the graph changed."""
@@ -123,7 +123,7 @@ class _Folding:
         self.owners.update(dict.fromkeys(site.nodes, tuple(norm for norm, _ in site.norms)))
         broken = site.map.broken()
         if broken:
-            self._settle(site, "live", "", f"scale or shift is not a finite number in channels {bracketed(broken)}")
+            self._decide(site, "live", "", f"scale or shift is not a finite number in channels {bracketed(broken)}")
             return False
         reasons = []
         if site.map.scales or site.map.shifts:
@@ -137,63 +137,63 @@ class _Folding:
         return self._lower(site, "; ".join(dict.fromkeys(reasons)))
 
     def _fold_upward(self, site: Site) -> None:
-        plan = absorb(site.input, site.map, self.work)
-        self._check_worth(site, plan)
-        nodes = self._apply(site, plan)
-        self.work.hand_over(site.output, site.input, site.nodes)
-        self._settle(site, "folded", plan.rule, plan.reason, nodes)
+        rewrite = absorb(site.input, site.map, self.draft)
+        self._check_worth(site, rewrite)
+        nodes = self._apply(site, rewrite)
+        self.draft.hand_over(site.output, site.input, site.nodes)
+        self._decide(site, "folded", rewrite.rule, rewrite.reason, nodes)
 
     def _fold_downward(self, site: Site) -> None:
-        plan = push(site.output, site.map, self.work)
-        self._check_worth(site, plan)
-        nodes = self._apply(site, plan)
+        rewrite = push(site.output, site.map, self.draft)
+        self._check_worth(site, rewrite)
+        nodes = self._apply(site, rewrite)
         site.output.replace_all_uses_with(site.input)
-        self.work.remove(site.nodes)
-        self._settle(site, "folded", plan.rule, plan.reason, nodes)
+        self.draft.remove(site.nodes)
+        self._decide(site, "folded", rewrite.rule, rewrite.reason, nodes)
 
-    def _check_worth(self, site: Site, plan: Plan) -> None:
-        stays = len(site.links) if standalone.is_lowest(site, self.work) else len(standalone.lowest(site, self.work))
-        simpler = plan.added == stays == 1 and any(link.kind != "chain" for link in site.links)
-        if plan.added >= stays and not simpler:
-            raise Refuse(f"folding would add {plan.added} nodes where {stays} can stay")
+    def _check_worth(self, site: Site, rewrite: Rewrite) -> None:
+        stays = len(site.links) if standalone.is_lowest(site, self.draft) else len(standalone.lowest(site, self.draft))
+        simpler = rewrite.added == stays == 1 and any(link.kind != "chain" for link in site.links)
+        if rewrite.added >= stays and not simpler:
+            raise Refuse(f"folding would add {rewrite.added} nodes where {stays} can stay")
 
-    def _apply(self, site: Site, plan: Plan) -> list[ir.Node]:
-        nodes = dict.fromkeys(node for edit in plan.edits for node in edit.apply(self.work))
+    def _apply(self, site: Site, rewrite: Rewrite) -> list[ir.Node]:
+        nodes = dict.fromkeys(node for edit in rewrite.edits for node in edit.apply(self.draft))
         for norm, _ in site.norms:
             for node in nodes:
-                self.work.mark(node, norm.title)
-            for hazard in plan.hazards:
+                self.draft.mark(node, norm.title)
+            for hazard in rewrite.hazards:
                 self.log.warn("overflow_later", norm, hazard.message, hazard.channels)
         return list(nodes)
 
     def _lower(self, site: Site, why: str) -> bool:
-        work = self.work
-        if standalone.is_lowest(site, work):
+        draft = self.draft
+        if standalone.is_lowest(site, draft):
             names = " and ".join(node.op_type for node in site.nodes)
-            for norm in self._unsettled(site):  # an earlier round may have lowered it to what it is now
-                self.log.settle(norm, "lowered", standalone.RULE, f"{why}; stays as it is ({names})".removeprefix("; "))
+            for norm in self._undecided_norms(site):  # an earlier round may have lowered it to what it is now
+                self.log.decide(norm, "lowered", standalone.RULE, f"{why}; stays as it is ({names})".removeprefix("; "))
             return False
         try:
-            standalone.check_fits(site, work)
+            standalone.check_fits(site, draft)
         except Refuse as refusal:
             self._warn_overflow(site, refusal)
-            self._settle(site, "live", "", f"{why}; {refusal.reason}".removeprefix("; "))
+            self._decide(site, "live", "", f"{why}; {refusal.reason}".removeprefix("; "))
             return False
         why = why or f"it changes nothing, but '{site.input.name}' and '{site.output.name}' both have names to keep"
-        nodes = standalone.lower(site, work)
+        nodes = standalone.lower(site, draft)
         if not nodes:
-            self._settle(site, "folded", standalone.RULE, "it changes nothing (scale 1, shift 0): dropped")
+            self._decide(site, "folded", standalone.RULE, "it changes nothing (scale 1, shift 0): dropped")
             return True
         self.owners.update(dict.fromkeys(nodes, tuple(norm for norm, _ in site.norms)))
         names = " and ".join(node.op_type for node in nodes)
-        self._settle(site, "lowered", standalone.RULE, f"{why}; lowered to {names}", nodes)
+        self._decide(site, "lowered", standalone.RULE, f"{why}; lowered to {names}", nodes)
         return True
 
-    def _settle(self, site: Site, fate: Fate, rule: str, reason: str, nodes: Sequence[ir.Node] = ()) -> None:
+    def _decide(self, site: Site, fate: Fate, rule: str, reason: str, nodes: Sequence[ir.Node] = ()) -> None:
         for norm, _ in site.norms:
-            self.log.settle(norm, fate, rule, reason, tuple(name_of(node) for node in nodes))
+            self.log.decide(norm, fate, rule, reason, tuple(name_of(node) for node in nodes))
 
-    def _unsettled(self, site: Site) -> list[Norm]:
+    def _undecided_norms(self, site: Site) -> list[OriginalNorm]:
         return [norm for norm, _ in site.norms if norm not in self.log]
 
     def _warn_overflow(self, site: Site, refusal: Refuse) -> None:

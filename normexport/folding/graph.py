@@ -18,7 +18,7 @@ from normexport.graphs.shapes import Shapes
 _SUFFIX = "_folded"
 
 
-class Work:
+class Draft:
     """One fold in progress. `graph` is a private copy; rules read it and edits change it."""
 
     def __init__(self, original: ir.Model, copy: ir.Model, config: FoldConfig) -> None:

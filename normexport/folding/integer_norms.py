@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from normexport.folding.graph import Work
+from normexport.folding.graph import Draft
 from normexport.folding.per_channel import Array
 from normexport.folding.result import FoldConfig
 from normexport.graphs.node_metadata import module_path
@@ -51,12 +51,12 @@ def absorb_norms(model: ir.Model) -> tuple[ir.Model, tuple[IntegerNormOutcome, .
     Returns the model and one outcome per live norm, in graph order.
     """
     copy = model.clone()
-    work = Work(model, copy, FoldConfig())
+    draft = Draft(model, copy, FoldConfig())
     outcomes = []
     for node in [node for node in copy.graph if node.domain == DOMAIN and node.op_type in live_ops()]:
         reason = ""
         try:
-            _absorb(node, work)
+            _absorb(node, draft)
         except Refuse as refusal:
             reason = refusal.reason
         outcomes.append(IntegerNormOutcome(name_of(node), module_path(node), reason))
@@ -66,10 +66,10 @@ def absorb_norms(model: ir.Model) -> tuple[ir.Model, tuple[IntegerNormOutcome, .
     return copy, tuple(outcomes)
 
 
-def _absorb(node: ir.Node, work: Work) -> None:
+def _absorb(node: ir.Node, draft: Draft) -> None:
     dequantize, quantize = _before(node), _after(node)
-    x, y = _linear(dequantize, work), _linear(quantize, work)
-    scale, bias = (work.constants.array(required(node, index)).astype(np.float64) for index in (1, 2))
+    x, y = _linear(dequantize, draft), _linear(quantize, draft)
+    scale, bias = (draft.constants.array(required(node, index)).astype(np.float64) for index in (1, 2))
     attribute = node.attributes.get("epsilon")
     epsilon = (attribute.as_float() if attribute is not None else EPSILON_DEFAULT) / x.scale
     parameters = [("scale", scale / y.scale), ("bias", bias / y.scale + y.zero)]
@@ -77,7 +77,7 @@ def _absorb(node: ir.Node, work: Work) -> None:
         raise Refuse(f"the parameters of {label(node)} overflow in units of its quantised result")
     inputs = [required(dequantize, 0)]
     for name, array in parameters:
-        inputs.append(work.new_constant(array, ir.DataType.FLOAT, work.fresh(f"{name_of(node)}.{name}_quantized")))
+        inputs.append(draft.new_constant(array, ir.DataType.FLOAT, draft.fresh(f"{name_of(node)}.{name}_quantized")))
     others = [each for name, each in node.attributes.items() if name != "epsilon"]
     whole = ir.Node(
         DOMAIN,
@@ -89,11 +89,11 @@ def _absorb(node: ir.Node, work: Work) -> None:
     )
     result, shaped = quantize.outputs[0], node.outputs[0]
     result.type, result.shape = ir.TensorType(ir.DataType.INT8), shaped.shape
-    work.graph.insert_after(quantize, whole)
-    work.hand_over(result, whole.outputs[0], [quantize])
-    work.remove([node])
+    draft.graph.insert_after(quantize, whole)
+    draft.hand_over(result, whole.outputs[0], [quantize])
+    draft.remove([node])
     if not any(each.uses() or each.is_graph_output() for each in dequantize.outputs):
-        work.remove([dequantize])
+        draft.remove([dequantize])
 
 
 def _before(node: ir.Node) -> ir.Node:
@@ -115,16 +115,16 @@ def _after(node: ir.Node) -> ir.Node:
     return uses[0].node
 
 
-def _linear(node: ir.Node, work: Work) -> _Linear:
-    scale = work.constants.array(required(node, 1))
+def _linear(node: ir.Node, draft: Draft) -> _Linear:
+    scale = draft.constants.array(required(node, 1))
     zero = optional(node, 2)
     stored = zero.const_value.dtype if zero is not None and zero.const_value is not None else None
     if zero is None or stored != ir.DataType.INT8:
         raise Refuse(f"{label(node)} is of type {stored.name if stored else 'uint8'}, the integer norms are int8")
-    return _Linear(_one(node, scale), _one(node, work.constants.array(zero)))
+    return _Linear(_single_number(node, scale), _single_number(node, draft.constants.array(zero)))
 
 
-def _one(node: ir.Node, array: Array) -> float:
+def _single_number(node: ir.Node, array: Array) -> float:
     if array.size != 1:
         raise Refuse(f"{label(node)} has a scale per channel")
     value = float(array.reshape(-1)[0])

@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from normexport.folding.edits import Plan, Retire, constant_edit, together
-from normexport.folding.graph import Work
+from normexport.folding.edits import Retire, Rewrite, constant_edit, together
+from normexport.folding.graph import Draft
 from normexport.folding.into_producer import (
     bias_plan,
     check_channels,
@@ -33,9 +33,9 @@ from normexport.graphs.refusal import Refuse
 RULE = "consumer"
 
 
-def into_conv(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
+def into_conv(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
     """Conv: W (M, C/g, *k); row m reads channels j*C/g .. of its group j = m // (M/g)."""
-    weight, groups = grouped_weight(node, work)
+    weight, groups = grouped_weight(node, draft)
     rows, per_group = weight.shape[:2]
     check_channels(node, groups * per_group, norm)
     if norm.shifts:
@@ -46,66 +46,68 @@ def into_conv(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
         return spread.reshape(rows, per_group, *(1,) * (weight.ndim - 2))
 
     shift = np.sum(weight * by_row(norm.b), axis=tuple(range(1, weight.ndim)))
-    return _scaled(node, weight * by_row(norm.a), by_row(np.arange(norm.channels)), shift, work)
+    return _scale_weight(node, weight * by_row(norm.a), by_row(np.arange(norm.channels)), shift, draft)
 
 
-def into_conv_transpose(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
+def into_conv_transpose(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
     """ConvTranspose: W (C, M/g, *k), input channel c in row c; pure scales only."""
-    weight, _ = grouped_weight(node, work)
+    weight, _ = grouped_weight(node, draft)
     check_channels(node, weight.shape[0], norm)
     if norm.shifts:
         raise Refuse(f"{label(node)} covers its positions unequally, so the norm's shift would not be a constant")
     shape = (-1,) + (1,) * (weight.ndim - 1)
     index = np.arange(norm.channels).reshape(shape)
-    return _scaled(node, weight * norm.a.reshape(shape), index, None, work)
+    return _scale_weight(node, weight * norm.a.reshape(shape), index, None, draft)
 
 
-def into_gemm(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
+def into_gemm(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
     """Gemm: alpha*y@op(W) + beta*C: rows of op(W) scale by A, and alpha*B@op(W) joins beta*C."""
     if node.attributes.get_int("transA", 0):
         raise Refuse(f"{label(node)} transposes its input (transA=1): the norm's axis is summed over as the batch")
     value = required(node, 1)
-    weight = matrix(node, work)
+    weight = matrix(node, draft)
     transposed = bool(node.attributes.get_int("transB", 0))
     rows = weight.T if transposed else weight
     check_channels(node, rows.shape[0], norm)
     shape = (1, -1) if transposed else (-1, 1)
     index = np.arange(norm.channels).reshape(shape)
     shift = node.attributes.get_float("alpha", 1.0) * (norm.b @ rows)
-    plans = [constant_edit(node, 1, weight * norm.a.reshape(shape), index, value, value.name or "", work)]
-    plans += gemm_bias(node, np.ones_like(shift), shift, work)
-    return together(RULE, f"folded forward into {label(node)}", plans)
+    rewrites = [constant_edit(node, 1, weight * norm.a.reshape(shape), index, value, value.name or "", draft)]
+    rewrites += gemm_bias(node, np.ones_like(shift), shift, draft)
+    return together(RULE, f"folded forward into {label(node)}", rewrites)
 
 
-def into_matmul(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
+def into_matmul(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
     """MatMul of y (N, C) with W (C, M): rows of W scale by A, and B@W joins the bias Add behind, or gets one."""
-    check_last_axis(node, work.shapes.rank(required(node, 0)))
+    check_last_axis(node, draft.shapes.rank(required(node, 0)))
     value = required(node, 1)
-    weight = matrix(node, work)
+    weight = matrix(node, draft)
     check_channels(node, weight.shape[0], norm)
     shift = norm.b @ weight
     index = np.arange(norm.channels).reshape(-1, 1)
-    plans = [constant_edit(node, 1, weight * norm.a.reshape(-1, 1), index, value, value.name or "", work)]
-    joined = _into_bias_add(node, shift, work) if np.any(shift) else None
-    plan = with_shift(node, shift, plans, work) if joined is None else together("", "", [*plans, joined])
-    return plan.under(RULE, f"folded forward into {label(node)}")
+    rewrites = [constant_edit(node, 1, weight * norm.a.reshape(-1, 1), index, value, value.name or "", draft)]
+    joined = _into_bias_add(node, shift, draft) if np.any(shift) else None
+    rewrite = with_shift(node, shift, rewrites, draft) if joined is None else together("", "", [*rewrites, joined])
+    return rewrite.under(RULE, f"folded forward into {label(node)}")
 
 
-def _into_bias_add(node: ir.Node, shift: Vector, work: Work) -> Plan | None:
-    """A plan that adds `shift` to the bias Add right behind a MatMul, None where there is none of its own."""
+def _into_bias_add(node: ir.Node, shift: Vector, draft: Draft) -> Rewrite | None:
+    """A rewrite that adds `shift` to the bias Add right behind a MatMul, None where there is none of its own."""
     output = node.outputs[0]
     uses = list(output.uses())
     if len(uses) != 1 or output.is_graph_output() or uses[0].node.op_type != "Add":
         return None
     add = uses[0].node
-    found = operands(add, work) if add.graph is work.graph else None
+    found = operands(add, draft) if add.graph is draft.graph else None
     if found is None:
         return None
     if len(found.values) not in (1, len(shift)):
         raise Refuse(f"{label(add)} adds {len(found.values)} numbers to the {len(shift)} columns of {label(node)}")
     old = required(add, found.constant)
-    plan = constant_edit(add, found.constant, found.values + shift, np.arange(len(shift)), old, old.name or "", work)
-    return plan.under("", "", Retire(output))
+    rewrite = constant_edit(
+        add, found.constant, found.values + shift, np.arange(len(shift)), old, old.name or "", draft
+    )
+    return rewrite.under("", "", Retire(output))
 
 
 def _check_unpadded(node: ir.Node, kernel: tuple[int, ...]) -> None:
@@ -116,9 +118,9 @@ def _check_unpadded(node: ir.Node, kernel: tuple[int, ...]) -> None:
         raise Refuse(f"{label(node)} pads its input with zeros: at the border the norm's shift B would be missing")
 
 
-def _scaled(node: ir.Node, weight: Array, channels: Array, shift: Vector | None, work: Work) -> Plan:
+def _scale_weight(node: ir.Node, weight: Array, channels: Array, shift: Vector | None, draft: Draft) -> Rewrite:
     value = required(node, 1)
-    plans = [constant_edit(node, 1, weight, channels, value, value.name or "", work)]
+    rewrites = [constant_edit(node, 1, weight, channels, value, value.name or "", draft)]
     if shift is not None and np.any(shift):
-        plans += bias_plan(node, np.ones_like(shift), shift, work)
-    return together(RULE, f"folded forward into {label(node)}", plans)
+        rewrites += bias_plan(node, np.ones_like(shift), shift, draft)
+    return together(RULE, f"folded forward into {label(node)}", rewrites)

@@ -13,8 +13,8 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.folding import add
-from normexport.folding.edits import Absorb, Plan, constant_edit, together
-from normexport.folding.graph import Work
+from normexport.folding.edits import Absorb, Rewrite, constant_edit, together
+from normexport.folding.graph import Draft
 from normexport.folding.into_producer import check_channels
 from normexport.folding.per_channel import PerChannel, Vector
 from normexport.folding.readers import Operands, operands, read_batchnorm
@@ -24,47 +24,47 @@ from normexport.graphs.refusal import Refuse
 RULE = "merge"
 
 
-def into_batchnorm(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
+def into_batchnorm(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
     """BatchNormalization at inference: scale and bias take the map."""
-    kept = read_batchnorm(node, work)
+    kept = read_batchnorm(node, draft)
     check_channels(node, kept.map.channels, norm)
-    plans = []
+    rewrites = []
     for index, shift in ((1, 0.0), (2, norm.b)):
         value = required(node, index)
-        new = norm.a * work.constants.array(value) + shift
-        plans.append(constant_edit(node, index, new, np.arange(norm.channels), value, value.name or "", work))
-    return together(RULE, f"merged into {label(node)}", plans)
+        new = norm.a * draft.constants.array(value) + shift
+        rewrites.append(constant_edit(node, index, new, np.arange(norm.channels), value, value.name or "", draft))
+    return together(RULE, f"merged into {label(node)}", rewrites)
 
 
-def into_add(node: ir.Node, norm: PerChannel, work: Work, onward: Absorb) -> Plan:
+def into_add(node: ir.Node, norm: PerChannel, draft: Draft, onward: Absorb) -> Rewrite:
     """Add or Sub of a constant per channel: the constant takes A and B. Any other Add is a sum of branches."""
-    found = operands(node, work)
+    found = operands(node, draft)
     if found is None:
-        return add.into_branches(node, norm, work, onward)
+        return add.into_branches(node, norm, draft, onward)
     # x - c is the one place where the constant enters with a minus sign.
     shift = -norm.b if node.op_type == "Sub" and found.data == 0 else norm.b
-    plans = [_with_constant(node, found, norm.a * found.values + shift, norm, work)]
+    rewrites = [_with_constant(node, found, norm.a * found.values + shift, norm, draft)]
     if norm.scales:
-        plans.append(onward(required(node, found.data), norm.scaling()))
-    return together(RULE, f"merged into {label(node)}", plans)
+        rewrites.append(onward(required(node, found.data), norm.scaling()))
+    return together(RULE, f"merged into {label(node)}", rewrites)
 
 
-def into_mul(node: ir.Node, norm: PerChannel, work: Work, _: Absorb) -> Plan:
+def into_mul(node: ir.Node, norm: PerChannel, draft: Draft, _: Absorb) -> Rewrite:
     """Mul by a constant per channel: the constant becomes A*c."""
-    found = operands(node, work)
+    found = operands(node, draft)
     if found is None:
         raise Refuse(f"{label(node)} stands before the norm, and is not a constant scale per channel")
     if norm.shifts:
         raise Refuse(f"{label(node)} is a scale with no place for the norm's shift")
-    plan = _with_constant(node, found, norm.a * found.values, norm, work)
-    return plan.under(RULE, f"merged into {label(node)}")
+    rewrite = _with_constant(node, found, norm.a * found.values, norm, draft)
+    return rewrite.under(RULE, f"merged into {label(node)}")
 
 
-def _with_constant(node: ir.Node, found: Operands, array: Vector, norm: PerChannel, work: Work) -> Plan:
-    rank = work.shapes.rank(required(node, found.data))
-    check_channels(node, work.shapes.channels(required(node, found.data)), norm)
+def _with_constant(node: ir.Node, found: Operands, array: Vector, norm: PerChannel, draft: Draft) -> Rewrite:
+    rank = draft.shapes.rank(required(node, found.data))
+    check_channels(node, draft.shapes.channels(required(node, found.data)), norm)
     assert rank is not None  # `operands` told the channel axis by it
     shape = (-1,) + (1,) * (rank - 2)
     old = required(node, found.constant)
     index = np.arange(norm.channels).reshape(shape)
-    return constant_edit(node, found.constant, array.reshape(shape), index, old, old.name or "", work)
+    return constant_edit(node, found.constant, array.reshape(shape), index, old, old.name or "", draft)

@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from normexport.folding.edits import AppendAdd, Plan, SetFloat, constant_edit, float_type, together
-from normexport.folding.graph import Work
+from normexport.folding.edits import AppendAdd, Rewrite, SetFloat, constant_edit, float_type, together
+from normexport.folding.graph import Draft
 from normexport.folding.per_channel import Array, PerChannel, Vector
 from normexport.graphs.nodes import label, name_of, optional, required
 from normexport.graphs.refusal import Refuse
@@ -23,17 +23,17 @@ from normexport.graphs.refusal import Refuse
 RULE = "producer"
 
 
-def into_conv(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
+def into_conv(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
     """Conv: W (C, Cin/g, *k), output channel c in row c whatever the groups."""
-    weight, _ = grouped_weight(node, work)
+    weight, _ = grouped_weight(node, draft)
     check_channels(node, weight.shape[0], norm)
     shape = (-1,) + (1,) * (weight.ndim - 1)
-    return _scaled(node, weight, norm.a.reshape(shape), _index(norm).reshape(shape), norm, work)
+    return _scale_weight(node, weight, norm.a.reshape(shape), _index(norm).reshape(shape), norm, draft)
 
 
-def into_conv_transpose(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
+def into_conv_transpose(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
     """ConvTranspose: W (Cin, C/g, *k), group-major: row r feeds channels j*C/g .. of its group j = r // (Cin/g)."""
-    weight, groups = grouped_weight(node, work)
+    weight, groups = grouped_weight(node, draft)
     rows, per_group = weight.shape[:2]
     check_channels(node, groups * per_group, norm)
 
@@ -41,90 +41,90 @@ def into_conv_transpose(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
         spread = np.repeat(values.reshape(groups, per_group), rows // groups, axis=0)
         return spread.reshape(rows, per_group, *(1,) * (weight.ndim - 2))
 
-    return _scaled(node, weight, by_row(norm.a), by_row(_index(norm)), norm, work)
+    return _scale_weight(node, weight, by_row(norm.a), by_row(_index(norm)), norm, draft)
 
 
-def into_gemm(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
+def into_gemm(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
     """Gemm: y = alpha*op(X)@op(W) + beta*C, so W' = A*W by columns of op(W) and C' = A*C + B/beta.
 
     C broadcasts to (N, C) from any shape; with beta = 0 it has no say, and beta becomes 1.
     """
-    weight = matrix(node, work)
+    weight = matrix(node, draft)
     columns = 0 if node.attributes.get_int("transB", 0) else 1
     check_channels(node, weight.shape[columns], norm)
     shape = (-1, 1) if columns == 0 else (1, -1)
     value = required(node, 1)
-    plans = [
+    rewrites = [
         constant_edit(
-            node, 1, weight * norm.a.reshape(shape), _index(norm).reshape(shape), value, value.name or "", work
+            node, 1, weight * norm.a.reshape(shape), _index(norm).reshape(shape), value, value.name or "", draft
         )
     ]
-    plans += gemm_bias(node, norm.a, norm.b, work)
-    return together(RULE, f"scaled into {label(node)}", plans)
+    rewrites += gemm_bias(node, norm.a, norm.b, draft)
+    return together(RULE, f"scaled into {label(node)}", rewrites)
 
 
-def gemm_bias(node: ir.Node, scale: Vector, shift: Vector, work: Work) -> list[Plan]:
+def gemm_bias(node: ir.Node, scale: Vector, shift: Vector, draft: Draft) -> list[Rewrite]:
     """Plans that turn Gemm's beta*C into scale*(beta*C) + shift, by column; none where nothing changes."""
     beta, bias = node.attributes.get_float("beta", 1.0), optional(node, 2)
-    old = np.zeros(1) if bias is None else work.constants.array(bias)
-    plans = []
+    old = np.zeros(1) if bias is None else draft.constants.array(bias)
+    rewrites = []
     if beta == 0.0 or (bias is None and beta != 1.0):
         if not np.any(shift):
             return []
-        plans.append(Plan("", "", (SetFloat(node, "beta", 1.0),)))
+        rewrites.append(Rewrite("", "", (SetFloat(node, "beta", 1.0),)))
         old, beta = np.zeros(1), 1.0
     if old.ndim > 2 or (old.ndim and old.shape[-1] not in (1, len(shift))):
         raise Refuse(f"the bias of {label(node)} has shape {old.shape} and does not broadcast to {len(shift)} columns")
-    work.constants.check_room(old.size if old.shape[-1:] == shift.shape else old.size * len(shift), label(node))
+    draft.constants.check_room(old.size if old.shape[-1:] == shift.shape else old.size * len(shift), label(node))
     new = scale * old + shift / beta
     if bias is None and not np.any(new):
-        return plans
+        return rewrites
     name = _bias_name(node, bias)
-    return [*plans, constant_edit(node, 2, new, np.arange(len(shift)), bias or required(node, 1), name, work)]
+    return [*rewrites, constant_edit(node, 2, new, np.arange(len(shift)), bias or required(node, 1), name, draft)]
 
 
-def into_matmul(node: ir.Node, norm: PerChannel, work: Work) -> Plan:
+def into_matmul(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
     """MatMul of X (N, K) with W (K, C): W' = A*W by columns, and an Add of B behind it where B is not zero."""
-    rank = work.shapes.rank(node.outputs[0])
+    rank = draft.shapes.rank(node.outputs[0])
     check_last_axis(node, rank)
     value = required(node, 1)
-    weight = matrix(node, work)
+    weight = matrix(node, draft)
     check_channels(node, weight.shape[1], norm)
-    plans = [constant_edit(node, 1, weight * norm.a, _index(norm), value, value.name or "", work)]
-    return with_shift(node, norm.b, plans, work).under(RULE, f"scaled into {label(node)}")
+    rewrites = [constant_edit(node, 1, weight * norm.a, _index(norm), value, value.name or "", draft)]
+    return with_shift(node, norm.b, rewrites, draft).under(RULE, f"scaled into {label(node)}")
 
 
-def with_shift(node: ir.Node, shift: Vector, plans: list[Plan], work: Work) -> Plan:
-    """The plans of a MatMul, and an Add of `shift` behind it where it is not zero."""
-    plan = together("", "", plans)
+def with_shift(node: ir.Node, shift: Vector, rewrites: list[Rewrite], draft: Draft) -> Rewrite:
+    """The rewrites of a MatMul, and an Add of `shift` behind it where it is not zero."""
+    rewrite = together("", "", rewrites)
     if not np.any(shift):
-        return plan
+        return rewrite
     weight = required(node, 1)
-    add = AppendAdd(node.outputs[0], shift, float_type(weight, work))
-    check = constant_edit(node, 1, shift, np.arange(len(shift)), weight, f"{name_of(node)}.bias", work)
-    return Plan("", "", (*plan.edits, add), (*plan.hazards, *check.hazards), plan.added + 1)
+    add = AppendAdd(node.outputs[0], shift, float_type(weight, draft))
+    check = constant_edit(node, 1, shift, np.arange(len(shift)), weight, f"{name_of(node)}.bias", draft)
+    return Rewrite("", "", (*rewrite.edits, add), (*rewrite.hazards, *check.hazards), rewrite.added + 1)
 
 
-def grouped_weight(node: ir.Node, work: Work) -> tuple[Array, int]:
+def grouped_weight(node: ir.Node, draft: Draft) -> tuple[Array, int]:
     """The weight of a convolution, of rank 3 or more, and its groups, which part its rows.
 
     Raises:
         Refuse: it has another form, or is not the node's own.
     """
-    weight, groups = work.constants.weight(required(node, 1), node), node.attributes.get_int("group", 1)
+    weight, groups = draft.constants.weight(required(node, 1), node), node.attributes.get_int("group", 1)
     if weight.ndim < 3 or groups < 1 or weight.shape[0] % groups:
         raise Refuse(f"the weight of {label(node)} has shape {weight.shape}, with group={groups} no convolution's")
     return weight, groups
 
 
-def matrix(node: ir.Node, work: Work) -> Array:
+def matrix(node: ir.Node, draft: Draft) -> Array:
     """The weight of a Gemm or MatMul, of rank 2.
 
     Raises:
         Refuse: it has another rank, or is not the node's own.
     """
     value = required(node, 1)
-    weight = work.constants.weight(value, node)
+    weight = draft.constants.weight(value, node)
     if weight.ndim != 2:
         raise Refuse(f"the weight '{value.name}' of {label(node)} has rank {weight.ndim}, not 2")
     return weight
@@ -154,24 +154,28 @@ def check_last_axis(node: ir.Node, rank: int | None) -> None:
         raise Refuse(f"{label(node)} works on axis {rank - 1} of rank {rank}, the norm on axis 1")
 
 
-def bias_plan(node: ir.Node, scale: Vector, shift: Vector, work: Work) -> list[Plan]:
+def bias_plan(node: ir.Node, scale: Vector, shift: Vector, draft: Draft) -> list[Rewrite]:
     """Plans that turn a convolution's bias b (zero where absent) into scale*b + shift; none where it stays absent."""
     bias = optional(node, 2)
-    old = np.zeros(len(shift)) if bias is None else work.constants.array(bias)
+    old = np.zeros(len(shift)) if bias is None else draft.constants.array(bias)
     if old.shape != (len(shift),):
         raise Refuse(f"the bias of {label(node)} has shape {old.shape}, not ({len(shift)},)")
     new = scale * old + shift
     if bias is None and not np.any(new):
         return []
     like = bias or required(node, 1)
-    return [constant_edit(node, 2, new, np.arange(len(shift)), like, _bias_name(node, bias), work)]
+    return [constant_edit(node, 2, new, np.arange(len(shift)), like, _bias_name(node, bias), draft)]
 
 
-def _scaled(node: ir.Node, weight: Array, factor: Array, channels: Array, norm: PerChannel, work: Work) -> Plan:
+def _scale_weight(
+    node: ir.Node, weight: Array, factor: Array, channels: Array, norm: PerChannel, draft: Draft
+) -> Rewrite:
     value = required(node, 1)
-    plans = [constant_edit(node, 1, weight * factor, channels, value, value.name or "", work)] if norm.scales else []
-    plans += bias_plan(node, norm.a, norm.b, work)
-    return together(RULE, f"scaled into {label(node)}", plans)
+    rewrites = (
+        [constant_edit(node, 1, weight * factor, channels, value, value.name or "", draft)] if norm.scales else []
+    )
+    rewrites += bias_plan(node, norm.a, norm.b, draft)
+    return together(RULE, f"scaled into {label(node)}", rewrites)
 
 
 def _bias_name(node: ir.Node, bias: ir.Value | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from normexport.folding.per_channel import PerChannel
 from normexport.folding.result import Fate, FoldWarning, NormOutcome
-from normexport.folding.runs import Norm
+from normexport.folding.runs import OriginalNorm
 from normexport.text import bracketed
 
 
@@ -14,17 +14,17 @@ class Log:
     """Outcomes and warnings by norm; a later outcome of the same norm replaces the earlier one."""
 
     def __init__(self) -> None:
-        self._outcomes: dict[Norm, NormOutcome] = {}
-        self._warnings: dict[tuple[str, Norm, tuple[int, ...]], FoldWarning] = {}
+        self._outcomes: dict[OriginalNorm, NormOutcome] = {}
+        self._warnings: dict[tuple[str, OriginalNorm, tuple[int, ...]], FoldWarning] = {}
 
-    def __contains__(self, norm: Norm) -> bool:
+    def __contains__(self, norm: OriginalNorm) -> bool:
         return norm in self._outcomes
 
-    def settle(self, norm: Norm, fate: Fate, rule: str, reason: str, into: tuple[str, ...] = ()) -> None:
+    def decide(self, norm: OriginalNorm, fate: Fate, rule: str, reason: str, into: tuple[str, ...] = ()) -> None:
         """Set a norm's outcome."""
         self._outcomes[norm] = NormOutcome(norm.node, norm.path, norm.kind, fate, rule, into, reason)
 
-    def warn(self, code: str, norm: Norm, message: str, channels: Iterable[int]) -> None:
+    def warn(self, code: str, norm: OriginalNorm, message: str, channels: Iterable[int]) -> None:
         """Add a warning about a norm; of several with one code and the same channels, the first stays.
 
         Of a norm that overflows wherever it is tried ("overflow"), the first place is enough.
@@ -33,7 +33,7 @@ class Log:
         key = (code, norm, () if code == "overflow" else found)
         self._warnings.setdefault(key, FoldWarning(code, norm.node, norm.path, message, found))
 
-    def warn_of_map(self, norm: Norm, map: PerChannel) -> None:
+    def warn_of_map(self, norm: OriginalNorm, map: PerChannel) -> None:
         """Warn of channels that ignore their input or hold no number."""
         if broken := map.broken():
             text = (

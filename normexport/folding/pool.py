@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from normexport.folding.graph import Work
+from normexport.folding.graph import Draft
 from normexport.folding.per_channel import PerChannel, indices
 from normexport.graphs.nodes import label, optional, required
 from normexport.graphs.refusal import Refuse
@@ -21,7 +21,7 @@ RULE = "pool"
 OPERATORS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean")
 
 
-def check_commutes(node: ir.Node, norm: PerChannel, work: Work) -> None:
+def check_commutes(node: ir.Node, norm: PerChannel, draft: Draft) -> None:
     """A map per channel may change places with this pool; the channels stay on axis 1.
 
     Raises:
@@ -32,7 +32,7 @@ def check_commutes(node: ir.Node, norm: PerChannel, work: Work) -> None:
     elif node.op_type == "AveragePool":
         _check_average(node)
     elif node.op_type == "ReduceMean":
-        _check_mean(node, work)
+        _check_mean(node, draft)
 
 
 def _check_max(node: ir.Node, norm: PerChannel) -> None:
@@ -56,22 +56,22 @@ def _same(node: ir.Node) -> bool:
     return node.attributes.get_string("auto_pad", "NOTSET").startswith("SAME")
 
 
-def _check_mean(node: ir.Node, work: Work) -> None:
-    rank = work.shapes.rank(required(node, 0))
+def _check_mean(node: ir.Node, draft: Draft) -> None:
+    rank = draft.shapes.rank(required(node, 0))
     if rank is None:
         raise Refuse(f"the rank of '{required(node, 0).name}' ({label(node)}) is unknown")
-    axes = axes_of(node, rank, work)
+    axes = axes_of(node, rank, draft)
     if not axes or min(axes) < 2:
         over = f"axes {axes}" if axes else "all axes"
         raise Refuse(f"{label(node)} takes the mean over {over}, not over space alone")
 
 
-def axes_of(node: ir.Node, rank: int, work: Work) -> list[int]:
+def axes_of(node: ir.Node, rank: int, draft: Draft) -> list[int]:
     """The node's axes as non-negative numbers, from its attribute or constant second input; [] if not given.
 
     Raises:
         Refuse: the axes are computed at inference.
     """
     given = optional(node, 1)
-    axes = node.attributes.get_ints("axes", ()) if given is None else work.constants.array(given).reshape(-1)
+    axes = node.attributes.get_ints("axes", ()) if given is None else draft.constants.array(given).reshape(-1)
     return [int(axis) % rank for axis in axes]

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.folding.allowance import TooLarge
-from normexport.folding.graph import Work
+from normexport.folding.graph import Draft
 from normexport.folding.per_channel import PerChannel, Vector
 from normexport.graphs.nodes import label, op, required
 from normexport.graphs.refusal import Refuse
@@ -52,36 +52,36 @@ class Link:
         return self.node.outputs[0]
 
 
-def read_batchnorm(node: ir.Node, work: Work) -> Link:
+def read_batchnorm(node: ir.Node, draft: Draft) -> Link:
     """The node as a map: A = scale/sqrt(var + epsilon), B = bias - mean*A.
 
     Raises:
         Refuse: batch statistics (training mode), statistics per position (`spatial=0` of opset 7 and 8), inputs
             that are not constant, or an operator set older than 7.
     """
-    if work.opset < 7:
-        raise Refuse(f"opset {work.opset} is older than 7; convert the file to a newer opset first")
+    if draft.opset < 7:
+        raise Refuse(f"opset {draft.opset} is older than 7; convert the file to a newer opset first")
     # Before opset 14 a node was in training mode if it also gave its new running statistics.
     if node.attributes.get_int("training_mode", 0) or any(each.name for each in node.outputs[1:]):
         raise Refuse(f"{label(node)} is in training mode: its statistics are those of the batch, at inference")
     if not node.attributes.get_int("spatial", 1):
         raise Refuse(f"{label(node)} has spatial=0: its statistics are per position, not per channel")
     required(node, 0)
-    scale, bias, mean, variance = (work.constants.array(required(node, i)) for i in range(1, 5))
+    scale, bias, mean, variance = (draft.constants.array(required(node, i)) for i in range(1, 5))
     if scale.ndim != 1 or len({scale.shape, bias.shape, mean.shape, variance.shape}) != 1:
         raise Refuse(f"the parameters of {label(node)} have different lengths, or more than one axis")
     a = scale / np.sqrt(variance + node.attributes.get_float("epsilon", _EPSILON))
     return Link(node, 0, PerChannel.of(a, bias - mean * a), "batchnorm")
 
 
-def read_running(node: ir.Node, work: Work) -> Link:
+def read_running(node: ir.Node, draft: Draft) -> Link:
     """The node as a map: A = scale*inv_scale, B = bias - mean*A.
 
     Raises:
         Refuse: a statistic is not constant, or the four disagree on C.
     """
     required(node, 0)
-    values = [work.constants.array(required(node, index)) for index in range(1, 5)]
+    values = [draft.constants.array(required(node, index)) for index in range(1, 5)]
     try:
         params = AffineParams.of(*values)
     except ValueError as error:
@@ -100,9 +100,9 @@ class Operands:
     per_channel: bool
 
 
-def read_chain(node: ir.Node, work: Work) -> Link | None:
+def read_chain(node: ir.Node, draft: Draft) -> Link | None:
     """The node as a map, None where it is not a step of a per-channel chain."""
-    found = operands(node, work)
+    found = operands(node, draft)
     if found is None:
         return None
     values, data_first = found.values, found.data == 0
@@ -118,25 +118,25 @@ def read_chain(node: ir.Node, work: Work) -> Link | None:
     return Link(node, found.data, step, "chain", counts=found.per_channel and op(node) != "Add")
 
 
-def operands(node: ir.Node, work: Work) -> Operands | None:
+def operands(node: ir.Node, draft: Draft) -> Operands | None:
     """The operands of one step; None where neither or both are constant, or the constant is not per channel.
 
     Raises:
         Refuse: the constant has the form of one value per channel, but the tensor's rank or channel count is not known.
     """
-    if op(node) not in OPERATORS or work.opset < 7 or len(node.inputs) != 2:
+    if op(node) not in OPERATORS or draft.opset < 7 or len(node.inputs) != 2:
         return None
-    constant = [value in work.constants for value in node.inputs]
+    constant = [value in draft.constants for value in node.inputs]
     if constant[0] == constant[1] or (constant[0] and op(node) == "Div"):
         return None
     index = 0 if constant[0] else 1
     data, value = node.inputs[1 - index], node.inputs[index]
     if data is None or value is None:
         return None
-    shape = _constant_shape(value, work)
+    shape = _constant_shape(value, draft)
     if shape is None or 0 in shape or sum(size != 1 for size in shape) > 1:
         return None
-    rank, channels = work.shapes.rank(data), work.shapes.channels(data)
+    rank, channels = draft.shapes.rank(data), draft.shapes.channels(data)
     if rank is None:
         _refuse_unknown(node, data, value, shape, "rank")
         return None
@@ -148,19 +148,19 @@ def operands(node: ir.Node, work: Work) -> Operands | None:
         return None
     if aligned[1] not in (1, channels):
         return None  # a single channel that the constant broadcasts to many
-    values = work.constants.array(value)
+    values = draft.constants.array(value)
     if values.dtype.kind != "f":
         return None
     counts = aligned[1] > 1 or (channels == 1 and len(shape) >= rank - 1)
     return Operands(1 - index, index, values.reshape(-1), counts)
 
 
-def _constant_shape(value: ir.Value, work: Work) -> tuple[int, ...] | None:
+def _constant_shape(value: ir.Value, draft: Draft) -> tuple[int, ...] | None:
     # A stored constant tells its shape without being read: this also meets large weights.
     if value.is_initializer() and value.const_value is not None:
         return tuple(size if isinstance(size, int) else 0 for size in value.const_value.shape)
     try:
-        return work.constants.array(value).shape
+        return draft.constants.array(value).shape
     except TooLarge:
         raise  # a limit that was met is told
     except Refuse:

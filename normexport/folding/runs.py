@@ -9,7 +9,7 @@ from itertools import groupby
 
 import onnx_ir as ir
 
-from normexport.folding.graph import Work
+from normexport.folding.graph import Draft
 from normexport.folding.per_channel import PerChannel
 from normexport.folding.readers import Link, read_batchnorm, read_chain, read_running
 from normexport.graphs.node_metadata import module_path
@@ -21,7 +21,7 @@ RUNNING = f"{DOMAIN}::RunningNorm"
 
 
 @dataclass(frozen=True, eq=False)
-class Norm:
+class OriginalNorm:
     """One norm as its author wrote it: the thing that an outcome is about. `node` and `path` as in NormOutcome."""
 
     node: str
@@ -35,7 +35,7 @@ class Norm:
 
 
 # Norms by the nodes that stand for them; a lowered norm's Mul and Add still stand for it in a later round.
-Owners = Mapping[ir.Node, tuple[Norm, ...]]
+Owners = Mapping[ir.Node, tuple[OriginalNorm, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Site:
     """Links in line, each the only reader of the one before, and the norms they stand for with their own maps."""
 
     links: tuple[Link, ...]
-    norms: tuple[tuple[Norm, PerChannel], ...]
+    norms: tuple[tuple[OriginalNorm, PerChannel], ...]
 
     @cached_property
     def map(self) -> PerChannel:
@@ -70,20 +70,20 @@ class Site:
         return any(op(node) == operator for node in self.nodes)
 
 
-def read_link(node: ir.Node, work: Work) -> Link | None:
+def read_link(node: ir.Node, draft: Draft) -> Link | None:
     """The node as a map, None where it is no norm and no step of one.
 
     Raises:
         Refuse: it is a norm, but its map is not known at this time (live or unreadable).
     """
     if op(node) == RUNNING:
-        return read_running(node, work)
+        return read_running(node, draft)
     if op(node) == "BatchNormalization":
-        return read_batchnorm(node, work)
+        return read_batchnorm(node, draft)
     if node.domain == DOMAIN and node.op_type in live_ops():
         of = "each sample" if "Instance" in node.op_type else "the batch"
         raise Refuse(f"{label(node)} computes the statistics of {of} at inference")
-    return None if node.outputs and node.outputs[0] in work.constants else read_chain(node, work)
+    return None if node.outputs and node.outputs[0] in draft.constants else read_chain(node, draft)
 
 
 def kind_of(node: ir.Node) -> str:
@@ -95,32 +95,32 @@ def kind_of(node: ir.Node) -> str:
     return "batchnorm" if op(node) == "BatchNormalization" else "chain"
 
 
-def norm_of(node: ir.Node) -> Norm:
+def norm_of(node: ir.Node) -> OriginalNorm:
     """The norm that begins at this node."""
-    return Norm(name_of(node), module_path(node), kind_of(node))
+    return OriginalNorm(name_of(node), module_path(node), kind_of(node))
 
 
-def read_site(start: ir.Node, work: Work, owners: Owners) -> Site | None:
+def read_site(start: ir.Node, draft: Draft, owners: Owners) -> Site | None:
     """The run that begins at `start`, None where that is not a link. A run without norms has an empty `norms`.
 
     Raises:
         Refuse: `start` is a norm whose map can't be read.
     """
-    first = read_link(start, work)
+    first = read_link(start, draft)
     if first is None:
         return None
     links = [first]
-    while (following := _next(links[-1], work)) is not None:
+    while (following := _next(links[-1], draft)) is not None:
         links.append(following)
     return Site(tuple(links), tuple(_norms(links, owners)))
 
 
-def _next(link: Link, work: Work) -> Link | None:
+def _next(link: Link, draft: Draft) -> Link | None:
     uses = list(link.output.uses())
-    if len(uses) != 1 or link.output.is_graph_output() or uses[0].node.graph is not work.graph:
+    if len(uses) != 1 or link.output.is_graph_output() or uses[0].node.graph is not draft.graph:
         return None
     try:
-        following = read_link(uses[0].node, work)
+        following = read_link(uses[0].node, draft)
     except Refuse:
         return None  # reported when the walk comes to that node itself
     if following is None or following.data != uses[0].idx:
@@ -132,7 +132,7 @@ def _next(link: Link, work: Work) -> Link | None:
     return following if len(sizes) < 2 else None
 
 
-def _norms(links: list[Link], owners: Owners) -> list[tuple[Norm, PerChannel]]:
+def _norms(links: list[Link], owners: Owners) -> list[tuple[OriginalNorm, PerChannel]]:
     found = []
     for part in _parts(links):
         whole = reduce(PerChannel.then, (link.map for link in part))
@@ -141,7 +141,7 @@ def _norms(links: list[Link], owners: Owners) -> list[tuple[Norm, PerChannel]]:
         unowned = [link for link in part if link.node not in owners]
         if any(link.counts for link in unowned):
             node = unowned[0].node
-            found.append((Norm(name_of(node), module_path(node), part[0].kind), whole))
+            found.append((OriginalNorm(name_of(node), module_path(node), part[0].kind), whole))
     return found
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.folding.edits import Overflow, float_type, overflow
-from normexport.folding.graph import Work
+from normexport.folding.graph import Draft
 from normexport.folding.per_channel import Array, PerChannel
 from normexport.folding.runs import RUNNING, Site
 from normexport.graphs.nodes import label, name_of
@@ -24,42 +24,42 @@ from normexport.graphs.nodes import label, name_of
 RULE = "lower"
 
 
-def lowest(site: Site, work: Work) -> list[str]:
+def lowest(site: Site, draft: Draft) -> list[str]:
     """Operators of the cheapest form of the run, in order."""
     norm = site.map
     if not norm.scales and not norm.shifts:
         return ["Identity"] if _must_stay(site) else []
-    if site.has("BatchNormalization") or not work.shapes.rank(site.input):
+    if site.has("BatchNormalization") or not draft.shapes.rank(site.input):
         return ["BatchNormalization"]
     return ["Mul"] * norm.scales + ["Add"] * norm.shifts
 
 
-def is_lowest(site: Site, work: Work) -> bool:
+def is_lowest(site: Site, draft: Draft) -> bool:
     """Whether nothing is gained by rewriting the run."""
-    return not site.has(RUNNING) and len(site.links) <= len(lowest(site, work))
+    return not site.has(RUNNING) and len(site.links) <= len(lowest(site, draft))
 
 
-def lower(site: Site, work: Work) -> list[ir.Node]:
+def lower(site: Site, draft: Draft) -> list[ir.Node]:
     """Rewrite the run into its cheapest form; returns the new nodes.
 
     Raises:
         Overflow: a constant does not fit the tensor's type.
     """
-    operators = lowest(site, work)
+    operators = lowest(site, draft)
     if not operators:
-        _drop(site, work)
+        _drop(site, draft)
         return []
     value, nodes = site.input, []
     for operator in operators:
-        node = _node(operator, value, site, work)
-        work.graph.insert_before(site.links[-1].node, node)
+        node = _node(operator, value, site, draft)
+        draft.graph.insert_before(site.links[-1].node, node)
         nodes.append(node)
         value = node.outputs[0]
-    work.hand_over(site.output, value, site.nodes)
+    draft.hand_over(site.output, value, site.nodes)
     return nodes
 
 
-def check_fits(site: Site, work: Work) -> None:
+def check_fits(site: Site, draft: Draft) -> None:
     """Whether the constants of the lowered run fit the tensor's type.
 
     Raises:
@@ -67,7 +67,7 @@ def check_fits(site: Site, work: Work) -> None:
     """
     for name, values in (("scale", site.map.a), ("shift", site.map.b)):
         what = f"the {name} of {label(site.nodes[0])}"
-        hazard = overflow(values, np.arange(len(values)), _dtype(site, work), what)
+        hazard = overflow(values, np.arange(len(values)), _dtype(site, draft), what)
         if hazard is not None:
             raise Overflow(hazard)
 
@@ -78,50 +78,50 @@ def _must_stay(site: Site) -> bool:
     return site.output.is_graph_output() and (before.producer() is None or before.is_graph_output())
 
 
-def _drop(site: Site, work: Work) -> None:
+def _drop(site: Site, draft: Draft) -> None:
     before = site.input
     if before.producer() is None or before.is_graph_output():
         site.output.replace_all_uses_with(before)
-        work.remove(site.nodes)
+        draft.remove(site.nodes)
     else:
-        work.hand_over(site.output, before, site.nodes)
+        draft.hand_over(site.output, before, site.nodes)
 
 
-def _dtype(site: Site, work: Work) -> ir.DataType:
-    return float_type(site.input, work)
+def _dtype(site: Site, draft: Draft) -> ir.DataType:
+    return float_type(site.input, draft)
 
 
-def _node(operator: str, value: ir.Value, site: Site, work: Work) -> ir.Node:
+def _node(operator: str, value: ir.Value, site: Site, draft: Draft) -> ir.Node:
     norm, stem = site.map, name_of(site.nodes[0])
-    output = ir.Value(name=work.fresh(f"{site.output.name}_{operator.lower()}"))
-    work.copy_type(site.output, output)
+    output = ir.Value(name=draft.fresh(f"{site.output.name}_{operator.lower()}"))
+    draft.copy_type(site.output, output)
     attributes = []
     if operator == "BatchNormalization":
-        inputs = [value, *_batchnorm_inputs(norm, stem, site, work)]
+        inputs = [value, *_batchnorm_inputs(norm, stem, site, draft)]
         attributes = [ir.AttrFloat32("epsilon", 0.0)]
     elif operator == "Identity":
         inputs = [value]
     else:
-        rank = work.shapes.rank(site.input) or 2
+        rank = draft.shapes.rank(site.input) or 2
         array = norm.a if operator == "Mul" else norm.b
         name = f"{stem}.scale" if operator == "Mul" else f"{stem}.shift"
-        inputs = [value, _constant(array.reshape(-1, *(1,) * (rank - 2)), name, site, work)]
+        inputs = [value, _constant(array.reshape(-1, *(1,) * (rank - 2)), name, site, draft)]
     return ir.Node(
         "",
         operator,
         inputs,
         attributes,
-        name=work.fresh(f"{stem}_{operator.lower()}"),
+        name=draft.fresh(f"{stem}_{operator.lower()}"),
         outputs=[output],
         metadata_props=dict(site.nodes[-1].metadata_props),
     )
 
 
-def _batchnorm_inputs(norm: PerChannel, stem: str, site: Site, work: Work) -> list[ir.Value]:
+def _batchnorm_inputs(norm: PerChannel, stem: str, site: Site, draft: Draft) -> list[ir.Value]:
     ones = np.ones_like(norm.a)
     named = {"scale": norm.a, "shift": norm.b, "mean": np.zeros_like(ones), "variance": ones}
-    return [_constant(array, f"{stem}.{name}", site, work) for name, array in named.items()]
+    return [_constant(array, f"{stem}.{name}", site, draft) for name, array in named.items()]
 
 
-def _constant(array: Array, name: str, site: Site, work: Work) -> ir.Value:
-    return work.new_constant(array, _dtype(site, work), work.folded_name(name))
+def _constant(array: Array, name: str, site: Site, draft: Draft) -> ir.Value:
+    return draft.new_constant(array, _dtype(site, draft), draft.folded_name(name))

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from normexport.folding import concat, into_neighbour, into_producer, passthrough, pool
-from normexport.folding.edits import Absorb, Plan, RetireInput
-from normexport.folding.graph import Work
+from normexport.folding.edits import Absorb, RetireInput, Rewrite
+from normexport.folding.graph import Draft
 from normexport.folding.per_channel import PerChannel
 from normexport.graphs.nodes import check_private, label, op, required
 from normexport.graphs.refusal import Refuse
@@ -20,14 +20,14 @@ from normexport.graphs.refusal import Refuse
 # Deeper towers of sums or pools than this do not occur, and Python's stack is finite.
 _DEPTH = 60
 
-_PRODUCERS: dict[str, Callable[[ir.Node, PerChannel, Work], Plan]] = {
+_PRODUCERS: dict[str, Callable[[ir.Node, PerChannel, Draft], Rewrite]] = {
     "Conv": into_producer.into_conv,
     "ConvTranspose": into_producer.into_conv_transpose,
     "Gemm": into_producer.into_gemm,
     "MatMul": into_producer.into_matmul,
     "BatchNormalization": into_neighbour.into_batchnorm,
 }
-_BRANCHES: dict[str, Callable[[ir.Node, PerChannel, Work, Absorb], Plan]] = {
+_BRANCHES: dict[str, Callable[[ir.Node, PerChannel, Draft, Absorb], Rewrite]] = {
     "Add": into_neighbour.into_add,
     "Concat": concat.into_branches,
     "Mul": into_neighbour.into_mul,
@@ -36,40 +36,40 @@ _BRANCHES: dict[str, Callable[[ir.Node, PerChannel, Work, Absorb], Plan]] = {
 _MOVES_CHANNELS = ("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
-def absorb(value: ir.Value, norm: PerChannel, work: Work, depth: int = 0) -> Plan:
-    """A plan after which `value` holds norm(what it holds now); its new name is for the caller to choose.
+def absorb(value: ir.Value, norm: PerChannel, draft: Draft, depth: int = 0) -> Rewrite:
+    """A rewrite after which `value` holds norm(what it holds now); its new name is for the caller to choose.
 
     Raises:
         Refuse: someone else reads the value, or what produces it can't take the map in exactly.
     """
     check_private(value)
-    if value in work.constants:
+    if value in draft.constants:
         raise Refuse(f"'{value.name}' is itself a constant")
     node = value.producer()
     if node is None:
-        raise Refuse(f"nothing before the norm can take it: {work.constants.why_not(value)}")
+        raise Refuse(f"nothing before the norm can take it: {draft.constants.why_not(value)}")
     if depth > _DEPTH:
         raise Refuse(f"more than {_DEPTH} nodes lie between the norm and {label(node)}")
 
-    def onward(before: ir.Value, part: PerChannel) -> Plan:
-        plan = absorb(before, part, work, depth + 1)
+    def onward(before: ir.Value, part: PerChannel) -> Rewrite:
+        rewrite = absorb(before, part, draft, depth + 1)
         (reader,) = before.uses()  # the only one, or `absorb` would have refused
-        return plan.under(plan.rule, plan.reason, RetireInput(reader.node, reader.idx))
+        return rewrite.under(rewrite.rule, rewrite.reason, RetireInput(reader.node, reader.idx))
 
-    return _dispatch(node, norm, work, onward)
+    return _dispatch(node, norm, draft, onward)
 
 
-def _dispatch(node: ir.Node, norm: PerChannel, work: Work, onward: Absorb) -> Plan:
+def _dispatch(node: ir.Node, norm: PerChannel, draft: Draft, onward: Absorb) -> Rewrite:
     name = op(node)
     if name in _PRODUCERS:
-        return _PRODUCERS[name](node, norm, work)
+        return _PRODUCERS[name](node, norm, draft)
     if name in _BRANCHES:
-        return _BRANCHES[name](node, norm, work, onward)
+        return _BRANCHES[name](node, norm, draft, onward)
     for rule in (pool, passthrough):
         if name in rule.OPERATORS:
-            rule.check_commutes(node, norm, work)
-            plan = onward(required(node, 0), norm)
-            return plan.under(rule.RULE, f"{plan.reason}, through {label(node)}")
+            rule.check_commutes(node, norm, draft)
+            rewrite = onward(required(node, 0), norm)
+            return rewrite.under(rule.RULE, f"{rewrite.reason}, through {label(node)}")
     raise Refuse(why_not(node))
 
 

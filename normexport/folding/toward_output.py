@@ -11,15 +11,15 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from normexport.folding import flatten, into_consumer, passthrough, pool
-from normexport.folding.edits import Plan, Retire, together
-from normexport.folding.graph import Work
+from normexport.folding.edits import Retire, Rewrite, together
+from normexport.folding.graph import Draft
 from normexport.folding.per_channel import PerChannel
 from normexport.graphs.nodes import label, op
 from normexport.graphs.refusal import Refuse
 
 _DEPTH = 60
 
-_CONSUMERS: dict[str, Callable[[ir.Node, PerChannel, Work], Plan]] = {
+_CONSUMERS: dict[str, Callable[[ir.Node, PerChannel, Draft], Rewrite]] = {
     "Conv": into_consumer.into_conv,
     "ConvTranspose": into_consumer.into_conv_transpose,
     "Gemm": into_consumer.into_gemm,
@@ -27,8 +27,8 @@ _CONSUMERS: dict[str, Callable[[ir.Node, PerChannel, Work], Plan]] = {
 }
 
 
-def push(value: ir.Value, norm: PerChannel, work: Work, depth: int = 0) -> Plan:
-    """A plan after which every reader of `value` computes from x what it now computes from `value` = norm(x).
+def push(value: ir.Value, norm: PerChannel, draft: Draft, depth: int = 0) -> Rewrite:
+    """A rewrite after which every reader of `value` computes from x what it now computes from `value` = norm(x).
 
     Raises:
         Refuse: the value is a graph output, nothing reads it, or a reader can't take the map in exactly.
@@ -37,12 +37,12 @@ def push(value: ir.Value, norm: PerChannel, work: Work, depth: int = 0) -> Plan:
         raise Refuse(f"'{value.name}' is a graph output")
     if not value.uses():
         raise Refuse(f"nothing reads '{value.name}'")
-    plans = [_reader(use.node, use.idx, norm, work, depth) for use in value.uses()]
-    return together(into_consumer.RULE, "; ".join(plan.reason for plan in plans), plans)
+    rewrites = [_reader(use.node, use.idx, norm, draft, depth) for use in value.uses()]
+    return together(into_consumer.RULE, "; ".join(rewrite.reason for rewrite in rewrites), rewrites)
 
 
-def _reader(node: ir.Node, index: int, norm: PerChannel, work: Work, depth: int) -> Plan:
-    if node.graph is not work.graph:
+def _reader(node: ir.Node, index: int, norm: PerChannel, draft: Draft, depth: int) -> Rewrite:
+    if node.graph is not draft.graph:
         raise Refuse(f"a subgraph reads it ({label(node)})")
     if depth > _DEPTH:
         raise Refuse(f"more than {_DEPTH} nodes lie between the norm and {label(node)}")
@@ -50,14 +50,14 @@ def _reader(node: ir.Node, index: int, norm: PerChannel, work: Work, depth: int)
     if index != 0:
         raise Refuse(f"{label(node)} reads it as operand {index}")
     if name in _CONSUMERS:
-        return _CONSUMERS[name](node, norm, work)
+        return _CONSUMERS[name](node, norm, draft)
     if name in flatten.OPERATORS:
-        behind = flatten.flattened(node, norm, work)
+        behind = flatten.flatten_map(node, norm, draft)
     elif name in (*pool.OPERATORS, *passthrough.OPERATORS):
         rule = pool if name in pool.OPERATORS else passthrough
-        rule.check_commutes(node, norm, work)
+        rule.check_commutes(node, norm, draft)
         behind = norm
     else:
         raise Refuse(f"{label(node)} reads it, and a map per channel does not pass through it")
-    plan = push(node.outputs[0], behind, work, depth + 1)
-    return plan.under(into_consumer.RULE, f"{plan.reason}, through {label(node)}", Retire(node.outputs[0]))
+    rewrite = push(node.outputs[0], behind, draft, depth + 1)
+    return rewrite.under(into_consumer.RULE, f"{rewrite.reason}, through {label(node)}", Retire(node.outputs[0]))

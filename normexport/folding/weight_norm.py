@@ -12,10 +12,10 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.folding.edits import float_type
-from normexport.folding.graph import Work
+from normexport.folding.graph import Draft
 from normexport.folding.outcomes import Log
 from normexport.folding.per_channel import Array, indices
-from normexport.folding.runs import Norm
+from normexport.folding.runs import OriginalNorm
 from normexport.graphs.node_metadata import module_path
 from normexport.graphs.nodes import label, name_of, op, required
 from normexport.graphs.refusal import Refuse
@@ -27,31 +27,31 @@ RULE = "weight_norm"
 OPERATOR = f"{DOMAIN}::BoundedWeightNorm"
 
 
-def resolve(work: Work, log: Log) -> bool:
+def resolve(draft: Draft, log: Log) -> bool:
     """Replace every BoundedWeightNorm of constants; whether there was one."""
     changed = False
-    for node in list(work.graph):
+    for node in list(draft.graph):
         if op(node) == OPERATOR:
-            changed |= _resolve_one(node, work, log)
+            changed |= _resolve_one(node, draft, log)
     return changed
 
 
-def _resolve_one(node: ir.Node, work: Work, log: Log) -> bool:
-    norm = Norm(name_of(node), module_path(node), "weight")
+def _resolve_one(node: ir.Node, draft: Draft, log: Log) -> bool:
+    norm = OriginalNorm(name_of(node), module_path(node), "weight")
     try:
-        weight = _weight(node, work)
+        weight = _weight(node, draft)
     except Refuse as refusal:
-        log.settle(norm, "live", "", refusal.reason)
+        log.decide(norm, "live", "", refusal.reason)
         return False
     readers = tuple(dict.fromkeys(name_of(use.node) for use in node.outputs[0].uses()))
-    work.replace_with_constant(node, weight, float_type(required(node, 0), work))
-    log.settle(norm, "folded", RULE, f"computed once: {label(node)} of constants", readers)
+    draft.replace_with_constant(node, weight, float_type(required(node, 0), draft))
+    log.decide(norm, "folded", RULE, f"computed once: {label(node)} of constants", readers)
     return True
 
 
-def _weight(node: ir.Node, work: Work) -> Array:
-    v, rho = (work.constants.array(required(node, index)) for index in (0, 1))
-    float_type(required(node, 0), work)
+def _weight(node: ir.Node, draft: Draft) -> Array:
+    v, rho = (draft.constants.array(required(node, index)) for index in (0, 1))
+    float_type(required(node, 0), draft)
     axis, p = node.attributes.get_int("axis", 0), node.attributes.get_float("p", 2.0)
     if not p > 0.0 or v.size == 0:
         raise Refuse(f"{label(node)} has p = {p:g}" if v.size else f"'{required(node, 0).name}' is empty")

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from normexport.errors import UsageError
-from normexport.io.hidden_folder import HiddenFolder, locked
-from normexport.io.interrupts import undisturbed
+from normexport.io.hidden_folder import HiddenFolder, hold_lock
+from normexport.io.interrupts import hold_back_signals
 
 #: Errors that only writing can meet, whatever file they name.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -48,7 +48,7 @@ def replacing_all(*paths: Path) -> Iterator[tuple[Path, ...]]:
             if target.parent not in folders:
                 folders[target.parent] = stack.enter_context(_hidden(target.parent, path))
         staged = tuple(folders[target.parent] / target.name for target in targets)
-        with _told(dict(zip(staged, paths, strict=True))):
+        with _naming_paths(dict(zip(staged, paths, strict=True))):
             yield staged
         moves = [move for move in zip(staged, targets, strict=True) if os.path.lexists(move[0])]
         _move(moves)
@@ -65,7 +65,7 @@ def staging(folder: Path, last: str = "") -> Iterator[Path]:
         UsageError: the folder can't be created or written, or a file in it can't be replaced.
     """
     with _hidden(folder, folder) as temporary:
-        with _told({temporary: folder}):
+        with _naming_paths({temporary: folder}):
             yield temporary
         files = sorted(temporary.iterdir(), key=lambda file: (file.name == last, file.name))
         _move([(file, folder / file.name) for file in files if not file.is_dir()])
@@ -80,7 +80,7 @@ def scratch() -> Iterator[Path]:
     """
     folder = scratch_folder()
     try:
-        with _told({folder.path: folder.path.parent}, _ROOM):
+        with _naming_paths({folder.path: folder.path.parent}, _ROOM):
             yield folder.path
     finally:
         folder.remove()
@@ -186,7 +186,7 @@ def _hidden(parent: Path, place: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _told(names: Mapping[Path, Path], remedy: str = "") -> Iterator[None]:
+def _naming_paths(names: Mapping[Path, Path], remedy: str = "") -> Iterator[None]:
     """Failures to write to a temporary path, or into it, are told of the path that it stands for."""
 
     def meant(place: str) -> Path | None:
@@ -220,8 +220,8 @@ def _move(moves: Sequence[tuple[Path, Path]]) -> None:
     done: list[tuple[Path, Path]] = []
     with contextlib.ExitStack() as stack:
         for folder in sorted({target.parent for _, target in moves}):
-            stack.enter_context(locked(folder))
-        stack.enter_context(undisturbed())
+            stack.enter_context(hold_lock(folder))
+        stack.enter_context(hold_back_signals())
         for index, (staged, target) in enumerate(moves):
             kept = staged.with_name(f".normexport-old-{index}")
             done.append((target, kept))

@@ -50,7 +50,7 @@ class CheckedTensor(ir.ExternalTensor):
         file.write(self._content.data)
 
 
-def checked(tensor: ir.ExternalTensor, place: str, files: ExternalFiles) -> CheckedTensor:
+def checked_tensor(tensor: ir.ExternalTensor, place: str, files: ExternalFiles) -> CheckedTensor:
     """The tensor, its file opened and its bytes found there.
 
     Raises:

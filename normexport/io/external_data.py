@@ -59,7 +59,7 @@ class ExternalFiles:
                 size = os.fstat(handle).st_size
                 mapped = mmap.mmap(handle, 0, access=mmap.ACCESS_READ) if size else b""
             except (OSError, ValueError) as error:
-                raise FoldError(where, f"its external data {shown(location)} can't be read ({error})") from error
+                raise FoldError(where, f"its external data {quote(location)} can't be read ({error})") from error
             finally:
                 os.close(handle)
             self._contents[location] = np.frombuffer(mapped, np.uint8)
@@ -73,18 +73,18 @@ class ExternalFiles:
     def _open(self, location: str, where: str) -> int:
         _require_plain(location, where)
         if self._home is None and self._under is None:
-            cause = f"its external data {shown(location)} was not read: a model in memory has no folder"
+            cause = f"its external data {quote(location)} was not read: a model in memory has no folder"
             raise FoldError(where, cause, "open the model by its path, or name the folder with weights_under")
         try:
             target = Path(os.path.realpath(self.path(location), strict=True))
             for folder in (self._home, self._under):
                 if folder is not None and target.is_relative_to(root := Path(os.path.realpath(folder))):
-                    return self._opened(root, target.relative_to(root), location, where)
+                    return self._open_beneath(root, target.relative_to(root), location, where)
         except OSError as error:
             raise _unreadable(location, where, error) from error
         raise _outside(where, location, f"{_TRUSTED}, or name a folder that it may lie in with {OPTION}")
 
-    def _opened(self, root: Path, inside: Path, location: str, where: str) -> int:
+    def _open_beneath(self, root: Path, inside: Path, location: str, where: str) -> int:
         """A descriptor of `root`/`inside`, a path without symbolic links: none is followed that appears meanwhile."""
         handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         for part in inside.parts:
@@ -101,7 +101,7 @@ class ExternalFiles:
         os.close(handle)
         if stat.S_ISREG(found.st_mode):
             raise _outside(where, location, f"copy it, or name its folder with {OPTION}", "has another name elsewhere")
-        cause = f"its external data {shown(location)} is no regular file"
+        cause = f"its external data {quote(location)} is no regular file"
         raise FoldError(where, cause, "export or download it again")
 
 
@@ -116,7 +116,7 @@ def weights_folder(path: str | Path | None) -> Path | None:
     raise UsageError(str(path), "is not a folder", "name the folder that weights may lie in")
 
 
-def shown(text: str | bytes, most: int = 120) -> str:
+def quote(text: str | bytes, most: int = 120) -> str:
     """Text out of a file as a message may show it: on one line, and not too long."""
     plain = text if isinstance(text, str) and text.isprintable() else ascii(text)[1:-1]
     return plain if len(plain) <= most else f"{plain[:most]}..."
@@ -127,7 +127,7 @@ def _require_plain(location: str | bytes, where: str) -> None:
     if not location:
         raise FoldError(where, "its external data names no file", "export the model again")
     if isinstance(location, bytes) or _CONTROL.search(location):
-        cause = f"its external data {shown(location)} is no path (it holds control characters, or is no UTF-8)"
+        cause = f"its external data {quote(location)} is no path (it holds control characters, or is no UTF-8)"
         raise FoldError(where, cause, "export or download it again")
     posix = location.replace("\\", "/")
     if posix.startswith("/") or posix[1:2] == ":" or ".." in posix.split("/"):
@@ -139,11 +139,11 @@ def _real(folder: Path) -> Path:
 
 
 def _outside(where: str, location: str, remedy: str, what: str = "points outside the model's folder") -> FoldError:
-    return FoldError(where, f"its external data {shown(location)} {what} and was not read", remedy)
+    return FoldError(where, f"its external data {quote(location)} {what} and was not read", remedy)
 
 
 def _unreadable(location: str, where: str, error: OSError) -> FoldError:
-    name = shown(location)
+    name = quote(location)
     if error.errno == errno.ENOENT:
         return FoldError(where, f"its external data {name} is missing", "put it beside the model")
     words = "its links lead in a circle" if error.errno == errno.ELOOP else error.strerror

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from normexport.io.interrupts import undisturbed
+from normexport.io.interrupts import hold_back_signals
 
 try:
     import fcntl
@@ -41,7 +41,7 @@ class HiddenFolder:
         try:
             parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(parent)
-            with undisturbed():
+            with hold_back_signals():
                 self.path, self._lock = _create(parent)
                 _alive.add(self)
         except BaseException:
@@ -52,7 +52,7 @@ class HiddenFolder:
         """Delete it and what is in it; where all `failed`, also those folders above it that were made for it."""
         if self._process != os.getpid():  # a fork of the run; the folder is its parent's
             return
-        with undisturbed():
+        with hold_back_signals():
             shutil.rmtree(self.path, ignore_errors=True)
             if self._lock is not None:
                 os.close(self._lock)
@@ -101,7 +101,7 @@ def _create(parent: Path) -> tuple[Path, int | None]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def hold_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder that is written to, for as long as a few renames take.
 
     Who holds it for longer than `_PATIENCE` is no run of ours, and where there are no locks there is none to hold.

@@ -13,7 +13,7 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
+def hold_back_signals() -> Iterator[None]:
     """Hold back `ENDING` signals until the block is through, then let each do what it would have done.
 
     Python hands signals to the main thread alone; in other threads there is nothing to hold back.

@@ -86,7 +86,7 @@ class Record:
         """Refuse fields that were not read."""
         for name in self._fields:
             if name not in self._read:
-                raise BadJson(f"{self._where or 'it'} has an unknown field {_shown(name)}")
+                raise BadJson(f"{self._where or 'it'} has an unknown field {_describe_value(name)}")
 
 
 def record(value: Any, where: str) -> Record:
@@ -98,35 +98,35 @@ def text(value: Any, where: str) -> str:
     """Any string."""
     found: str = _of(value, str, where, "text is needed")
     if any("\ud800" <= char <= "\udfff" for char in found):
-        raise BadJson(f"{where} is {_shown(value)}, which is no Unicode text")
+        raise BadJson(f"{where} is {_describe_value(value)}, which is no Unicode text")
     return found
 
 
 def word(value: Any, where: str) -> str:
     """A string of at most 100 printable characters, for what is no more than a name."""
     if len(found := text(value, where)) > 100 or not found.isprintable():
-        raise BadJson(f"{where} is {_shown(value)}, and a word is needed")
+        raise BadJson(f"{where} is {_describe_value(value)}, and a word is needed")
     return found
 
 
 def line(value: Any, where: str) -> str:
     """At most 1000 printable characters: the name of a tensor or a module, or a sentence."""
     if len(found := text(value, where)) > 1000 or not found.isprintable():
-        raise BadJson(f"{where} is {_shown(value)}, and one line of printable characters is needed")
+        raise BadJson(f"{where} is {_describe_value(value)}, and one line of printable characters is needed")
     return found
 
 
 def file_name(value: Any, where: str) -> str:
     """The name of a file, without any folder."""
     if (found := text(value, where)) in ("", ".", "..") or "/" in found or "\\" in found or not found.isprintable():
-        raise BadJson(f"{where} is {_shown(value)}, and a file name is needed")
+        raise BadJson(f"{where} is {_describe_value(value)}, and a file name is needed")
     return found
 
 
 def digest(value: Any, where: str) -> str:
     """A SHA-256 in hexadecimal digits."""
     if len(found := text(value, where)) != 64 or not set(found) <= set("0123456789abcdef"):
-        raise BadJson(f"{where} is {_shown(value)}, and a SHA-256 is needed")
+        raise BadJson(f"{where} is {_describe_value(value)}, and a SHA-256 is needed")
     return found
 
 
@@ -149,14 +149,14 @@ def number(value: Any, where: str) -> float:
     """A finite number."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or (abs(value) >= _MOST_NUMBER and isinstance(value, int)) or not math.isfinite(value):
-        raise BadJson(f"{where} is {_shown(value)}, and a finite number is needed")
+        raise BadJson(f"{where} is {_describe_value(value)}, and a finite number is needed")
     return float(value)
 
 
 def amount(value: Any, where: str) -> float:
     """A finite number of 0 or more."""
     if (found := number(value, where)) < 0:
-        raise BadJson(f"{where} is {_shown(value)}, and a number of 0 or more is needed")
+        raise BadJson(f"{where} is {_describe_value(value)}, and a number of 0 or more is needed")
     return found
 
 
@@ -189,20 +189,20 @@ def by_name(check: Check[T]) -> Check[dict[str, T]]:
 
     def checked(value: Any, where: str) -> dict[str, T]:
         items = _of(value, dict, where, "an object is needed")
-        return {text(name, where): check(item, f"{where}[{_shown(name)}]") for name, item in items.items()}
+        return {text(name, where): check(item, f"{where}[{_describe_value(name)}]") for name, item in items.items()}
 
     return checked
 
 
 def _whole(value: Any, where: str, least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value < _MOST_NUMBER:
-        raise BadJson(f"{where} is {_shown(value)}, and a whole number of {least} or more is needed")
+        raise BadJson(f"{where} is {_describe_value(value)}, and a whole number of {least} or more is needed")
     return value
 
 
 def _of(value: Any, kind: type, where: str, needed: str) -> Any:
     if not isinstance(value, kind):
-        raise BadJson(f"{where or 'it'} is {_shown(value)}, and {needed}")
+        raise BadJson(f"{where or 'it'} is {_describe_value(value)}, and {needed}")
     return value
 
 
@@ -210,7 +210,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise BadJson(f"it gives {_shown(next(name for name in found if names.count(name) > 1))} twice")
+        raise BadJson(f"it gives {_describe_value(next(name for name in found if names.count(name) > 1))} twice")
     return found
 
 
@@ -218,7 +218,7 @@ def _no_constant(name: str) -> Any:
     raise BadJson(f"it holds {name}")
 
 
-def _shown(value: Any) -> str:
+def _describe_value(value: Any) -> str:
     """A value in a message: ASCII, on one line, at most some 60 characters, however large it is."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"

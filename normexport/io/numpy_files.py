@@ -94,7 +94,7 @@ class StoredArray:
             return self._columns[first : first + count]
         shape = (count, *self.shape[1:])
         self._room.check(math.prod(shape) * self.dtype.itemsize)
-        array = self._filled(np.empty(math.prod(shape), self.dtype.newbyteorder("="))).reshape(shape)
+        array = self._fill(np.empty(math.prod(shape), self.dtype.newbyteorder("="))).reshape(shape)
         if self._rows_taken == self.shape[0]:
             self._finish()
         return array
@@ -103,11 +103,11 @@ class StoredArray:
         """The whole array, as `dtype` where one is given: then each block is converted as it comes."""
         kept = self.dtype.newbyteorder("=") if dtype is None else dtype
         self._room.claim(math.prod(self.shape) * kept.itemsize)
-        array = self._filled(np.empty(math.prod(self.shape), kept))
+        array = self._fill(np.empty(math.prod(self.shape), kept))
         self._finish()
         return array.reshape(self.shape, order="F" if self.by_columns else "C")
 
-    def _filled(self, array: Array) -> Array:
+    def _fill(self, array: Array) -> Array:
         """`array`, one axis, filled with the numbers that come next."""
         at, size = 0, self.dtype.itemsize
         while at < len(array):
@@ -149,14 +149,14 @@ class StoredArray:
             start = 12
         if length > min(_LONGEST_HEADER, size - start):
             raise BadArrays("a header of it is longer than any that numpy writes")
-        shape, by_columns, dtype = _parsed(self._bytes(length))
+        shape, by_columns, dtype = _parse_header(self._bytes(length))
         announced = math.prod(shape) * dtype.itemsize
         if announced != size - start - length:
             raise BadArrays(f"it announces {announced} bytes of numbers and holds {size - start - length}")
         return shape, by_columns and len(shape) > 1, dtype
 
 
-def _parsed(header: bytearray) -> tuple[tuple[int, ...], bool, Dtype]:
+def _parse_header(header: bytearray) -> tuple[tuple[int, ...], bool, Dtype]:
     """(shape, whether it is stored by columns, type) of a header: {'descr': '<f4', 'fortran_order': False, ...}."""
     text = header.decode("latin-1").strip()
     if not (text.startswith("{") and text.endswith("}")):

@@ -8,7 +8,7 @@ from functools import cache
 import onnx
 
 from normexport.errors import FoldError
-from normexport.io.external_data import shown
+from normexport.io.external_data import quote
 from normexport.io.onnx_tensors import AGAIN
 
 _A = onnx.AttributeProto
@@ -52,12 +52,12 @@ def check_attributes(
     for attribute in node.attribute:
         name = attribute.name
         if not name or name in seen:
-            raise FoldError(where, f"has {'two attributes' if name else 'an attribute'} named '{shown(name)}'", AGAIN)
+            raise FoldError(where, f"has {'two attributes' if name else 'an attribute'} named '{quote(name)}'", AGAIN)
         seen.add(name)
         check_attribute(attribute, where, parameters)
         if wanted.get(name, attribute.type) != attribute.type:
             found, right = _A.AttributeType.Name(attribute.type), _A.AttributeType.Name(wanted[name])
-            raise FoldError(where, f"attribute {shown(name)} is of type {found}, not {right}", AGAIN)
+            raise FoldError(where, f"attribute {quote(name)} is of type {found}, not {right}", AGAIN)
 
 
 def check_attribute(attribute: onnx.AttributeProto, where: str, parameters: Collection[str] | None) -> None:
@@ -66,7 +66,7 @@ def check_attribute(attribute: onnx.AttributeProto, where: str, parameters: Coll
     Raises:
         FoldError: it does not, or stands for a parameter that nothing declares.
     """
-    name, kind = shown(attribute.name), attribute.type
+    name, kind = quote(attribute.name), attribute.type
     filled = {each for each in _VALUES if (_is_list(each) and getattr(attribute, each)) or _is_set(attribute, each)}
     if kind in _SPARSE or filled & {"sparse_tensor", "sparse_tensors"}:
         raise FoldError(where, f"attribute {name} is a sparse tensor, which is not read", "store it dense")
@@ -74,7 +74,7 @@ def check_attribute(attribute: onnx.AttributeProto, where: str, parameters: Coll
         raise FoldError(where, f"attribute {name} is of the unknown type {kind}", AGAIN)
     if attribute.ref_attr_name:
         if parameters is None or attribute.ref_attr_name not in parameters:
-            cause = f"attribute {name} stands for {shown(attribute.ref_attr_name)}, which is no parameter here"
+            cause = f"attribute {name} stands for {quote(attribute.ref_attr_name)}, which is no parameter here"
             raise FoldError(where, cause, AGAIN)
         if filled:
             raise FoldError(where, f"attribute {name} is a parameter and has a value too", AGAIN)

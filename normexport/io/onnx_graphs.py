@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import onnx
 
 from normexport.errors import FoldError
-from normexport.io.external_data import ExternalFiles, shown
+from normexport.io.external_data import ExternalFiles, quote
 from normexport.io.onnx_attributes import check_attribute, check_attributes
 from normexport.io.onnx_tensors import AGAIN, check_tensors, known_type
 from normexport.io.onnx_text import check_text
@@ -66,7 +66,7 @@ class _Check:
     def _graph(self, graph: onnx.GraphProto, outer: tuple[set[str], ...]) -> None:
         own: set[str] = set()
         for value in graph.input:
-            self._define(value.name, own, "input", f"input {shown(value.name)}")
+            self._define(value.name, own, "input", f"input {quote(value.name)}")
         if len({tensor.name for tensor in graph.initializer}) != len(graph.initializer):
             raise self._wrong("", "holds two initializers of one name")
         if graph.sparse_initializer:
@@ -82,10 +82,10 @@ class _Check:
         self._nodes(graph.node, (*outer, own))
         for value in graph.output:
             if not value.name or not any(value.name in names for names in (*outer, own)):
-                raise self._wrong(f"output {shown(value.name)}", "nothing makes it")
+                raise self._wrong(f"output {quote(value.name)}", "nothing makes it")
 
     def _function(self, function: onnx.FunctionProto) -> None:
-        where = f"function {shown(function.name)}"
+        where = f"function {quote(function.name)}"
         own: set[str] = set()
         for name in function.input:
             self._define(name, own, "input", where)
@@ -103,12 +103,12 @@ class _Check:
         self._parameters, self._opsets = None, model_opsets
         for name in function.output:
             if name not in own:
-                raise self._wrong(where, f"nothing makes its output {shown(name)}")
+                raise self._wrong(where, f"nothing makes its output {quote(name)}")
 
     def _nodes(self, nodes: Iterable[onnx.NodeProto], scopes: tuple[set[str], ...]) -> None:
         """Nodes in their order: what they read is there, and what they make is new."""
         for node in nodes:
-            where = f"node {shown(node.op_type)} '{shown(node.name or next(iter(node.output), ''))}'"
+            where = f"node {quote(node.op_type)} '{quote(node.name or next(iter(node.output), ''))}'"
             if not node.op_type:
                 raise self._wrong(where, "has no operator")
             if not _plain(node.domain) and not self._opsets.get("") and self._parameters is None:
@@ -119,7 +119,7 @@ class _Check:
             self._check_length(node.name)
             for name in node.input:
                 if name and not any(name in names for names in scopes):
-                    raise self._wrong(where, f"reads '{shown(name)}', which nothing before it makes")
+                    raise self._wrong(where, f"reads '{quote(name)}', which nothing before it makes")
             check_attributes(node, self._at(where), self._opsets, self._parameters)
             for attribute in node.attribute:
                 self._inside(attribute, where, scopes)
@@ -142,7 +142,7 @@ class _Check:
 
     def _value(self, value: onnx.ValueInfoProto) -> None:
         self._check_length(value.name)
-        self._type(value.type, f"value {shown(value.name)}")
+        self._type(value.type, f"value {quote(value.name)}")
 
     def _type(self, kind: onnx.TypeProto, where: str) -> None:
         while kind.WhichOneof("value") in ("sequence_type", "optional_type"):
@@ -165,20 +165,20 @@ class _Check:
         for each in imports:
             domain = _plain(each.domain)
             if domain in versions or each.version < 0:
-                raise self._wrong(where, f"names the operator set '{shown(domain)}' twice, or a negative version")
+                raise self._wrong(where, f"names the operator set '{quote(domain)}' twice, or a negative version")
             versions[domain] = each.version
         return versions
 
     def _define(self, name: str, names: set[str], what: str, where: str) -> None:
         self._check_length(name)
         if not name or name in names:
-            cause = f"its {what} '{shown(name)}' is made twice" if name else f"has an {what} without a name"
+            cause = f"its {what} '{quote(name)}' is made twice" if name else f"has an {what} without a name"
             raise self._wrong(where, cause)
         names.add(name)
 
     def _check_length(self, name: str) -> None:
         if len(name) > LONGEST_NAME:
-            raise self._wrong("", f"holds a name of {len(name)} characters, {shown(name, 40)}")
+            raise self._wrong("", f"holds a name of {len(name)} characters, {quote(name, 40)}")
 
     def _take(self, count: int) -> None:
         self._parts += count
@@ -229,7 +229,7 @@ class _Calls:
                 total, height = total + count, max(height, deeper + 1)
             if depth + height >= DEEPEST:
                 cause = f"functions and subgraphs lie more than {DEEPEST} deep within each other, or call themselves"
-                raise FoldError(self._place, f"{cause} (at {shown(node.op_type)})", AGAIN)
+                raise FoldError(self._place, f"{cause} (at {quote(node.op_type)})", AGAIN)
             self._check_total(total)
         return total, height
 

@@ -19,11 +19,11 @@ from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
 from normexport.errors import FoldError, UsageError
 from normexport.io.atomic import real_target, replacing_all
-from normexport.io.checked_tensor import CheckedTensor, checked
-from normexport.io.external_data import ExternalFiles, shown, weights_folder
+from normexport.io.checked_tensor import CheckedTensor, checked_tensor
+from normexport.io.external_data import ExternalFiles, quote, weights_folder
 from normexport.io.model_tensors import graphs_of_model, replace_tensors, tensors_of_model
 from normexport.io.onnx_graphs import UNKNOWN, check_model
-from normexport.io.onnx_read import damaged, read_onnx
+from normexport.io.onnx_read import damaged_file_error, read_onnx
 from normexport.io.weight_files import WRITTEN, free_name, remove_unread, written_with
 from normexport.logs import logger
 from normexport.text import first_line, innermost
@@ -79,7 +79,7 @@ def opened_model(source: ir.Model | onnx.ModelProto | str | Path, weights_under:
         base = str(tensor.base_dir)
         return folders.setdefault(base, ExternalFiles(Path(base) if base else None, under))
 
-    replace_tensors(copy, lambda tensor: _own(tensor, source.graph.name or "model", files))
+    replace_tensors(copy, lambda tensor: _copy_into_memory(tensor, source.graph.name or "model", files))
     return copy
 
 
@@ -98,9 +98,11 @@ def _model(proto: onnx.ModelProto, place: str, files: Callable[[ir.ExternalTenso
         model = ir.from_proto(proto)
         model.clone()  # what is not whole, a branch that hands out a value from outside, shows there first
     except Exception as error:  # onnx_ir raises many kinds; each means that the graph is not well-formed
-        raise damaged(Path(place), f"its graph can't be read ({shown(first_line(innermost(error)))})") from error
+        raise damaged_file_error(
+            Path(place), f"its graph can't be read ({quote(first_line(innermost(error)))})"
+        ) from error
     # A proto hands out a copy of its bytes at every look, and one tensor keeps the whole proto alive.
-    replace_tensors(model, lambda tensor: _own(tensor, place, files))
+    replace_tensors(model, lambda tensor: _copy_into_memory(tensor, place, files))
     _forget_unknown_sizes(model)
     return model
 
@@ -144,7 +146,7 @@ def save_onnx(
         for file, text in zip(others[len(data) :], texts.values(), strict=True):
             file.write_text(text)
         del arrays
-        temporary.write_bytes(_serialized(proto, path))
+        temporary.write_bytes(_serialize(proto, path))
     remove_unread(before)
     return path, *data, *texts
 
@@ -156,7 +158,7 @@ def _data_beside(path: Path, target: Path, home: Path | None) -> Path:
     return path.with_name(free_name(target, target.parent, home or target.parent))
 
 
-def _serialized(proto: onnx.ModelProto, path: Path) -> bytes:
+def _serialize(proto: onnx.ModelProto, path: Path) -> bytes:
     try:
         content: bytes = proto.SerializeToString()
     except (EncodeError, ValueError) as error:
@@ -187,7 +189,7 @@ def split_weights(model: ir.Model, location: str) -> tuple[onnx.ModelProto, dict
         value.const_value = ir.ExternalTensor(
             location, offset, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
         )
-        offset = _aligned(offset + tensor.nbytes)
+        offset = _align(offset + tensor.nbytes)
     return ir.to_proto(copy), arrays
 
 
@@ -224,22 +226,22 @@ def _as_array(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
     return ir.Tensor(array, dtype=tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=tensor.name)
 
 
-def _own(
+def _copy_into_memory(
     tensor: ir.TensorProtocol, place: str, files: Callable[[ir.ExternalTensor], ExternalFiles]
 ) -> ir.TensorProtocol:
     if isinstance(tensor, ir.ExternalTensor) and not isinstance(tensor, CheckedTensor):
-        return checked(tensor, place, files(tensor))
+        return checked_tensor(tensor, place, files(tensor))
     return _as_array(tensor) if isinstance(tensor, ir.TensorProtoTensor) else tensor
 
 
 def _write_arrays(path: Path, arrays: dict[str, Array]) -> None:
     with path.open("wb") as file:
         for array in arrays.values():
-            file.seek(_aligned(file.tell()))
+            file.seek(_align(file.tell()))
             file.write(array.reshape(-1).view(np.uint8).data)  # tofile() says of a full disk how much it wrote, not why
 
 
-def _aligned(offset: int) -> int:
+def _align(offset: int) -> int:
     return -(-offset // _ALIGNMENT) * _ALIGNMENT
 
 

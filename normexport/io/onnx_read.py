@@ -29,7 +29,7 @@ from normexport.io.onnx_wire import (
     Content,
     Field,
     fields,
-    mapped,
+    map_file,
     varint,
 )
 from normexport.io.opening import open_regular
@@ -60,7 +60,7 @@ def read_onnx(path: str | Path, *, floats: bool = True, weights_under: Path | No
     return proto
 
 
-def damaged(path: Path, cause: str) -> FoldError:
+def damaged_file_error(path: Path, cause: str) -> FoldError:
     """What a file that is not whole is refused with."""
     return FoldError(str(path), cause, AGAIN)
 
@@ -75,11 +75,11 @@ def _parse(path: Path, parser: Callable[[Path], Parsed]) -> Parsed:
     except (DecodeError, ValueError) as error:
         if path.suffix.lower() in (".pt", ".pth", ".pt2", ".ckpt"):
             raise FoldError(str(path), "not an ONNX file", "checkpoints go to normexport convert") from error
-        raise damaged(path, "not an ONNX file, or cut short") from error
+        raise damaged_file_error(path, "not an ONNX file, or cut short") from error
     if not proto.HasField("graph") or not proto.ir_version:
-        raise damaged(path, "not an ONNX file (it holds no graph)")
+        raise damaged_file_error(path, "not an ONNX file (it holds no graph)")
     if not proto.opset_import:  # serialised after the graph: a file cut exactly there still parses
-        raise damaged(path, "cut short (it names no operator set)")
+        raise damaged_file_error(path, "cut short (it names no operator set)")
     return proto, left_out
 
 
@@ -93,7 +93,7 @@ def _whole(path: Path) -> Parsed:
 
 
 def _without_floats(path: Path) -> Parsed:
-    with mapped(path) as content:
+    with map_file(path) as content:
         check_weight(content)
         return _put_together(content)
 

@@ -13,7 +13,7 @@ from normexport.io.onnx_wire import (
     INITIALIZER_OF_GRAPH,
     RAW_DATA_OF_TENSOR,
     fields,
-    mapped,
+    map_file,
 )
 
 #: Of our operators, and of their plugin creators.
@@ -39,7 +39,7 @@ def has_nodes_of(domain: str, path: Path) -> bool:
         ValueError: it is empty or not an ONNX file.
     """
     words = bytes([DOMAIN_OF_NODE << 3 | BYTES, len(domain)]) + domain.encode()
-    with mapped(path) as content:
+    with map_file(path) as content:
         return any(content.find(words, start, end) >= 0 for start, end in _all_but_weights(content))
 
 
@@ -50,7 +50,7 @@ def has_external_data(path: Path) -> bool:
         OSError: the file can't be read.
         ValueError: it is empty or not an ONNX file.
     """
-    with mapped(path) as content:
+    with map_file(path) as content:
         return any(content.find(b"location", start, end) >= 0 for start, end in _all_but_data(content))
 
 

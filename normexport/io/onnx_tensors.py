@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import onnx
 
 from normexport.errors import FoldError
-from normexport.io.external_data import Bytes, ExternalFiles, shown
+from normexport.io.external_data import Bytes, ExternalFiles, quote
 from normexport.io.limits import memory_allowance
 from normexport.io.onnx_walk import tensors_of
 
@@ -73,7 +73,7 @@ def check_tensors(
     outside = 0
     missing = itertools.chain(left_out, itertools.repeat(None))
     for (name, tensor), size in zip(tensors_of(model), missing, strict=False):
-        check_tensor(tensor, f"{place}: tensor {shown(name)}", files, size)
+        check_tensor(tensor, f"{place}: tensor {quote(name)}", files, size)
         outside += tensor_bytes(tensor) if tensor.data_location == _T.EXTERNAL else 0
     if outside > memory_allowance(files.size):
         cause = f"its tensors claim {outside >> 20} MiB of external data that has {files.size >> 20}"
@@ -126,7 +126,7 @@ def external(tensor: onnx.TensorProto, where: str, files: ExternalFiles) -> Byte
         raise FoldError(where, f"is {length} bytes long, its shape {_shape(tensor)} takes {size}", AGAIN)
     content = files.content(location, where)
     if offset + size > content.size:
-        raise FoldError(where, f"ends beyond the end of {shown(location)}", AGAIN)
+        raise FoldError(where, f"ends beyond the end of {quote(location)}", AGAIN)
     return content[offset : offset + size]
 
 
@@ -160,4 +160,4 @@ def _count(tensor: onnx.TensorProto) -> int:
 
 
 def _shape(tensor: onnx.TensorProto) -> str:
-    return shown(str(list(tensor.dims)), 60)
+    return quote(str(list(tensor.dims)), 60)

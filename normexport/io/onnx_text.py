@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 
 from normexport.errors import FoldError
-from normexport.io.external_data import shown
+from normexport.io.external_data import quote
 from normexport.io.onnx_tensors import AGAIN
 
 Message = Any  # protobuf's own types
@@ -28,7 +28,7 @@ def check_text(model: onnx.ModelProto, place: str) -> None:
         found += [text for name in lists for text in getattr(message, name)]
         for text in found:
             if isinstance(text, bytes):
-                raise FoldError(place, f"holds text that is no UTF-8, {shown(repr(text), 60)}", AGAIN)
+                raise FoldError(place, f"holds text that is no UTF-8, {quote(repr(text), 60)}", AGAIN)
         pending += [getattr(message, name) for name in parts if message.HasField(name)]
         for name in groups:
             pending += getattr(message, name)

@@ -66,7 +66,7 @@ def _count(content: Content, most: int) -> None:
             if inner is not None and field.kind == BYTES:
                 pending.append((field.start, field.end, inner))
             if field.kind == BYTES and inner is None and not _is_data(message, field.number):
-                total += _of_bytes(content[field.start : field.end], field.number in _packed(message))
+                total += _of_bytes(content[field.start : field.end], field.number in _packed_fields(message))
             total += _OBJECT if field.kind == BYTES else _NUMBER
             if total > most:
                 raise OverflowError("its many small parts take too much memory")
@@ -88,7 +88,7 @@ def _messages(message: Message) -> dict[int, Message]:
 
 
 @cache
-def _packed(message: Message) -> frozenset[int]:
+def _packed_fields(message: Message) -> frozenset[int]:
     """The fields of a message that are lists of numbers."""
     lists = (field for field in message.fields if field.is_repeated)
     return frozenset(

@@ -34,7 +34,7 @@ class Field(NamedTuple):
 
 
 @contextmanager
-def mapped(path: Path) -> Iterator[mmap.mmap]:
+def map_file(path: Path) -> Iterator[mmap.mmap]:
     """The bytes of a file, read as they are looked at.
 
     Raises:

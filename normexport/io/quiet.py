@@ -22,7 +22,7 @@ class _Nowhere(io.StringIO):
 
 
 @contextlib.contextmanager
-def hushed() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """While active, nothing that Python code prints, warns of or logs is seen; errors still raise.
 
     PyTorch prints the graph at which it gives up to stderr before it raises.

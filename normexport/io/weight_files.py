@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normexport.errors import NormExportError
-from normexport.io.onnx_wire import mapped
+from normexport.io.onnx_wire import map_file
 
 if TYPE_CHECKING:
     import onnx
@@ -88,7 +88,7 @@ def remove_unread(data: Path | None) -> None:
 def _names(model: Path, name: str) -> bool:
     """Whether a file holds that name anywhere; an older copy of a model, model.onnx.bak, is one of its readers too."""
     try:
-        with mapped(model) as content:
+        with map_file(model) as content:
             return content.find(name.encode()) >= 0
     except ValueError:  # an empty file can't be mapped
         return False

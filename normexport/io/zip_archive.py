@@ -126,7 +126,7 @@ class ZipArchive:
         """The member unpacked, about a megabyte at a time; a wrong size or checksum is told at the end."""
         member = self.members[name]
         crc = size = 0
-        for block in self._unpacked(member):
+        for block in self._unpack(member):
             crc, size = zlib.crc32(block, crc), size + len(block)
             if size > member.size:
                 break
@@ -141,7 +141,7 @@ class ZipArchive:
         """PyTorch can leave checksums out (`torch.serialization.set_crc32_options(False)`): then all are zero."""
         return all(member.crc == 0 for member in self.members.values())
 
-    def _unpacked(self, member: Member) -> Iterator[bytes]:
+    def _unpack(self, member: Member) -> Iterator[bytes]:
         unpack = zlib.decompressobj(-zlib.MAX_WBITS) if member.compressed else None
         for at in range(member.begin, member.begin + member.packed, _BLOCK):
             self._file.seek(at)
@@ -176,7 +176,7 @@ def _members(file: BinaryIO, size: int) -> dict[str, Member]:
         if other := folded.get(member.name.casefold()):
             raise BadArchive(f"it holds both {other} and {member.name}")
         folded[member.name.casefold()] = member.name
-        found[member.name] = member = _placed(file, member, header, begin)
+        found[member.name] = member = _locate(file, member, header, begin)
         places.append((header, member.begin + member.packed, member.name))
     if at != len(content):
         raise BadArchive("its directory holds more than its members")
@@ -295,7 +295,7 @@ def _sizes64(extra: bytes, name: str, size: int, packed: int, header: int) -> tu
     return numbers[0], numbers[1], numbers[2]
 
 
-def _placed(file: BinaryIO, member: Member, header: int, directory: int) -> Member:
+def _locate(file: BinaryIO, member: Member, header: int, directory: int) -> Member:
     """The member with its place, once its own header says the same as the directory."""
     if header + _LOCAL.size > directory:
         raise BadArchive(f"{member.name} lies outside the archive")

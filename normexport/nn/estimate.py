@@ -109,7 +109,7 @@ def estimate(model: nn.Module, data: Iterable[Any], forward: Forward) -> None:
     try:
         with torch.no_grad():
             for batch in data:
-                forward(model, _moved(batch, device))
+                forward(model, _move(batch, device))
                 batches += 1
     finally:
         for module, training in modes:
@@ -153,11 +153,11 @@ def _arguments(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _moved(batch: Any, device: torch.device) -> Any:
+def _move(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, Tensor):
         return batch.to(device)
     if isinstance(batch, Mapping):
-        return {name: _moved(value, device) for name, value in batch.items()}
+        return {name: _move(value, device) for name, value in batch.items()}
     if isinstance(batch, (tuple, list)):
-        return [_moved(value, device) for value in batch]
+        return [_move(value, device) for value in batch]
     return batch

@@ -21,7 +21,7 @@ from normexport.nn.ops.support import work_dtype
 from normexport.norms import Scope
 from normexport.norms import kind as kind_of
 from normexport.plugins.kernels import TYPES, Kernels, load, number_of
-from normexport.plugins.kernels import Norm as Description
+from normexport.plugins.kernels import NxNorm as Description
 
 
 class LiveNorm(Protocol):

@@ -28,7 +28,7 @@ def require_own_bodies(model: ir.Model) -> None:
     for (domain, name, overload), function in model.functions.items():
         if domain != DOMAIN:
             continue
-        own = _own(tuple(KINDS.values())).get(name) if not overload else None
+        own = _bodies_of_this_version(tuple(KINDS.values())).get(name) if not overload else None
         if own != _meaning(ir.serde.serialize_function(function)):
             raise FoldError(
                 f"function {DOMAIN}.{name}",
@@ -38,7 +38,7 @@ def require_own_bodies(model: ir.Model) -> None:
 
 
 @cache
-def _own(kinds: tuple[NormKind, ...]) -> dict[str, bytes]:
+def _bodies_of_this_version(kinds: tuple[NormKind, ...]) -> dict[str, bytes]:
     """The bodies of this version by operator, as `onnx_ir` writes them; `kinds` are those that are registered."""
     return {
         name: _meaning(ir.serde.serialize_function(ir.serde.deserialize_function(function)))

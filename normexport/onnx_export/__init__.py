@@ -12,7 +12,7 @@ from normexport.errors import needing_torch
 from normexport.norms.bodies import attach_bodies
 from normexport.onnx_export.inputs import DTYPES, BatchRange, InputSpec, parse_inputs, smallest_batch
 from normexport.onnx_export.layers import Layer, layers_of, present
-from normexport.onnx_export.open_sizes import Declared, Open, narrow, settle, unnamed
+from normexport.onnx_export.open_sizes import Declared, Open, close_sizes, narrow, symbol_for
 from normexport.onnx_export.program_inputs import declared_by_program, inputs_of_program
 from normexport.onnx_export.sidecar import read_sidecar, sidecar_path, sidecar_text
 
@@ -30,6 +30,7 @@ __all__ = [
     "Open",
     "attach_bodies",
     "bound",
+    "close_sizes",
     "declared_by_program",
     "export",
     "inputs_of_program",
@@ -38,11 +39,10 @@ __all__ = [
     "parse_inputs",
     "present",
     "read_sidecar",
-    "settle",
     "sidecar_path",
     "sidecar_text",
     "smallest_batch",
-    "unnamed",
+    "symbol_for",
 ]
 
 _WITH_TORCH = {"Exported": "exported", "bound": "binding", "export": "exported"}

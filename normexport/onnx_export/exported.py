@@ -12,7 +12,7 @@ from torch import nn
 
 from normexport import norms
 from normexport.errors import UsageError
-from normexport.io.quiet import hushed
+from normexport.io.quiet import silence
 from normexport.logs import logger
 from normexport.norms.bodies import attach_bodies
 from normexport.onnx_export.binding import bound
@@ -71,12 +71,12 @@ def export(source: Checkpoint | nn.Module | ExportedProgram, inputs: Sequence[In
         specs = bound(module, inputs, place)
         program = program_of(module, specs, place)
     else:
-        specs = _agreed(program, inputs)
+        specs = _agree_on_inputs(program, inputs)
     model = onnx_of(program, [spec.name for spec in specs], place)
     traced = handed_on(model)
-    with hushed():  # of constants that it does not compute, the optimizer speaks
+    with silence():  # of constants that it does not compute, the optimizer speaks
         clean(model)
-    whole = {(layer.path, layer.call) for layer in layers_of(model) if _kept(layer, traced)}
+    whole = {(layer.path, layer.call) for layer in layers_of(model) if _is_kept(layer, traced)}
     name_nodes(model.graph)
     for value, spec in zip(model.graph.inputs, specs, strict=True):
         value.name = spec.name  # an input that is also an output has lost it
@@ -99,7 +99,7 @@ def _program(source: object) -> ExportedProgram | None:
     return program if isinstance(program, ExportedProgram) else None
 
 
-def _agreed(program: ExportedProgram, given: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
+def _agree_on_inputs(program: ExportedProgram, given: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
     """The program's own inputs, with what the user says of them; names of the user's own are theirs in the file."""
     specs = inputs_of_program(program, given)
     if not renames(declared_by_program(program), given):
@@ -107,7 +107,7 @@ def _agreed(program: ExportedProgram, given: Sequence[InputSpec]) -> tuple[Input
     return tuple(replace(spec, name=new.name) for spec, new in zip(specs, given, strict=True))
 
 
-def _kept(layer: Layer, traced: Mapping[tuple[str, int], frozenset[str]]) -> bool:
+def _is_kept(layer: Layer, traced: Mapping[tuple[str, int], frozenset[str]]) -> bool:
     """Whether the boundary is a value that the module handed on before the graph was tidied.
 
     A rewrite that fuses it with the next module's first one (two transposes in line) leaves the module's last but

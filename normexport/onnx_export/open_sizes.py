@@ -64,12 +64,12 @@ class _Known:
         return None if value is None else size.batch.length(value)
 
 
-def unnamed(name: str, axis: int) -> str:
+def symbol_for(name: str, axis: int) -> str:
     """A symbol for an open size without a name: it is a size of its own."""
     return f"{name}:{axis}"
 
 
-def settle(
+def close_sizes(
     declared: Sequence[Declared],
     given: Sequence[InputSpec] = (),
     arrays: Mapping[str, tuple[int, ...]] | None = None,
@@ -92,7 +92,7 @@ def settle(
             _bind_given(each, wanted[each.name], known)
     for each in declared:
         _bind_array(each, (arrays or {}).get(each.name, ()), known)
-    return tuple(_settled(each, wanted.get(each.name), known) for each in declared)
+    return tuple(_close_sizes_of(each, wanted.get(each.name), known) for each in declared)
 
 
 def narrow(specs: Sequence[InputSpec], declared: Sequence[Declared]) -> tuple[InputSpec, ...]:
@@ -106,7 +106,7 @@ def narrow(specs: Sequence[InputSpec], declared: Sequence[Declared]) -> tuple[In
     if len(specs) != len(declared):
         return tuple(specs)  # told where they are fed
     asked = [replace(spec, name=each.name, dtype=each.dtype) for spec, each in zip(specs, declared, strict=True)]
-    found = settle(declared, [replace(spec, bounds=None) for spec in asked])
+    found = close_sizes(declared, [replace(spec, bounds=None) for spec in asked])
     return tuple(
         replace(spec, shape=one.shape, batched=one.batched, axes=one.axes, batch=_common(spec, one))
         for spec, one in zip(specs, found, strict=True)
@@ -216,7 +216,7 @@ def _bind_array(declared: Declared, shape: tuple[int, ...], known: _Known) -> No
     _bind(declared, free, known)
 
 
-def _settled(declared: Declared, given: InputSpec | None, known: _Known) -> InputSpec:
+def _close_sizes_of(declared: Declared, given: InputSpec | None, known: _Known) -> InputSpec:
     bounds = None if given is None else given.bounds
     axes = tuple(axis for axis in known.axes(declared) if known.size(declared.sizes[axis]) is None)
     shape = [known.size(size) for axis, size in enumerate(declared.sizes) if axis not in axes]

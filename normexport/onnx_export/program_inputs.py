@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from normexport.errors import UsageError
 from normexport.onnx_export.inputs import BatchRange, InputSpec, default_names
-from normexport.onnx_export.open_sizes import Declared, Open, settle
+from normexport.onnx_export.open_sizes import Declared, Open, close_sizes
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -34,7 +34,7 @@ def inputs_of_program(
     declared = declared_by_program(program)
     if renames(declared, given):
         given = [replace(spec, name=each.name) for spec, each in zip(given, declared, strict=True)]
-    return settle(declared, given, arrays)
+    return close_sizes(declared, given, arrays)
 
 
 def renames(declared: Sequence[Declared], given: Sequence[InputSpec]) -> bool:

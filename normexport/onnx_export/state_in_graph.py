@@ -31,10 +31,10 @@ def doubts_of_program(program: ExportedProgram) -> tuple[str, ...]:
 def _writes_into_its_own(program: ExportedProgram) -> bool:
     """Whether an operator writes into a buffer or parameter, or into a view of one."""
     own = {*program.graph_signature.inputs_to_parameters, *program.graph_signature.inputs_to_buffers}
-    return any(_origin(written).name in own for node in program.graph.nodes for written in _written(node))
+    return any(_origin(written).name in own for node in program.graph.nodes for written in _values_written(node))
 
 
-def _written(node: Node) -> Iterator[Node]:
+def _values_written(node: Node) -> Iterator[Node]:
     """The values that an operator writes into."""
     if isinstance(node.target, torch._ops.OpOverload):
         for argument, value in zip(node.target._schema.arguments, node.args, strict=False):

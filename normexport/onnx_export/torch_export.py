@@ -19,7 +19,7 @@ from torch.export.graph_signature import ConstantArgument, OutputKind
 from normexport import norms
 from normexport.errors import ExportError, NormExportError, UsageError
 from normexport.garbage import without_collection
-from normexport.io.quiet import hushed
+from normexport.io.quiet import silence
 from normexport.onnx_export.inputs import InputSpec
 from normexport.onnx_export.translate import require_inference, require_lstm_forms, translation_table
 from normexport.text import first_line
@@ -44,7 +44,7 @@ def program_of(model: nn.Module, inputs: Sequence[InputSpec], place: str = "mode
         with torch.no_grad(), _quiet():
             program = torch.export.export(model, samples, dynamic_shapes=dynamic, strict=False)
     except Exception as error:
-        raise _explained(model, inputs, samples, error, place) from error
+        raise _explain_failure(model, inputs, samples, error, place) from error
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         if isinstance(value, FakeTensor):  # the trace has left it behind, without numbers
             raise ExportError(
@@ -62,7 +62,7 @@ def _as_taken(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*arguments[:named], arguments[named:]) if len(arguments) > named else arguments
 
 
-def _explained(
+def _explain_failure(
     model: nn.Module,
     inputs: Sequence[InputSpec],
     samples: tuple[torch.Tensor, ...],
@@ -154,5 +154,5 @@ def _sample(spec: InputSpec) -> torch.Tensor:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep what the exporter and the model print out of the user's terminal; failures still raise."""
-    with without_collection(), hushed():
+    with without_collection(), silence():
         yield

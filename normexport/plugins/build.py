@@ -77,7 +77,7 @@ def build(config: BuildConfig = BuildConfig(), on_stage: OnStage = lambda stage:
     folder = config.folder or locate.build_folder()
     folder.mkdir(parents=True, exist_ok=True)
     private(folder)  # what lies in it steers the compilers, and what comes out of it is loaded
-    with _alone(folder, on_stage):
+    with _hold_build_lock(folder, on_stage):
         on_stage("headers")
         settings = [f"-D{name}={value}" for name, value in _settings(source, folder, config).items()]
         log = folder / "build.log"
@@ -236,7 +236,7 @@ def _reason(lines: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path, on_stage: OnStage) -> Iterator[None]:
+def _hold_build_lock(folder: Path, on_stage: OnStage) -> Iterator[None]:
     """One build in a folder at a time: two would write the same files."""
     with (folder / ".lock").open("w") as lock:
         try:

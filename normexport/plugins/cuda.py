@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from normexport.errors import MissingComponent, UsageError
-from normexport.plugins.kernels import ABI_VERSION, Norm
+from normexport.plugins.kernels import ABI_VERSION, NxNorm
 from normexport.plugins.locate import require
 
 #: Numbers of the memory layouts in the C interface, by name.
@@ -31,9 +31,9 @@ class CudaKernels:
             self._library = ctypes.CDLL(str(path))
             version = self._library.nx_abi_version()
             self._library.nx_message.argtypes, self._library.nx_message.restype = [c_int32], c_char_p
-            self._library.nx_cuda_workspace.argtypes = [POINTER(Norm)]
+            self._library.nx_cuda_workspace.argtypes = [POINTER(NxNorm)]
             self._library.nx_cuda_workspace.restype = c_size_t
-            self._library.nx_cuda_norm.argtypes = [POINTER(Norm), *[c_void_p] * 5, c_size_t, c_void_p]
+            self._library.nx_cuda_norm.argtypes = [POINTER(NxNorm), *[c_void_p] * 5, c_size_t, c_void_p]
         except (OSError, AttributeError) as error:  # AttributeError: a symbol is missing
             raise MissingComponent(str(path), f"can't be loaded as the CUDA kernels ({error})", _REMEDY) from None
         if version != ABI_VERSION:
@@ -41,18 +41,18 @@ class CudaKernels:
                 str(path), f"speaks version {version} of the C interface, normexport version {ABI_VERSION}", _REMEDY
             )
 
-    def workspace(self, norm: Norm) -> int:
+    def workspace(self, norm: NxNorm) -> int:
         """Bytes of device memory, aligned to 256, that `run` needs; 0 for none."""
         return int(self._library.nx_cuda_workspace(ctypes.byref(norm)))
 
     def status(
-        self, norm: Norm, x: int, scale: int, bias: int, y: int, workspace: int | None, size: int, stream: int
+        self, norm: NxNorm, x: int, scale: int, bias: int, y: int, workspace: int | None, size: int, stream: int
     ) -> int:
         """Enqueue y on `stream` and return the status. The arguments are device addresses; see nx_cuda_norm."""
         return int(self._library.nx_cuda_norm(ctypes.byref(norm), x, scale, bias, y, workspace, size, stream))
 
     def run(
-        self, norm: Norm, x: int, scale: int, bias: int, y: int, workspace: int | None, size: int, stream: int
+        self, norm: NxNorm, x: int, scale: int, bias: int, y: int, workspace: int | None, size: int, stream: int
     ) -> None:
         """`status`, with an error for every status but success.
 

@@ -105,7 +105,7 @@ def examine(path: Path, *, quick: bool = False, trust: bool = False) -> Diagnosi
     checks = [Check("file", GOOD, f"shared library for {elf.machine}, {path.stat().st_size / 1e6:.1f} MB")]
     checks += _static_checks(elf, component)
     if component is not None and all(check.state != FAILED for check in checks):
-        checks += _probed(path, component, quick) if trust or _is_own(path, component) else [_NOT_LOADED]
+        checks += _probe_in_child(path, component, quick) if trust or _is_own(path, component) else [_NOT_LOADED]
     codes = tuple(("compute_" if code.ptx else "sm_") + str(code.architecture) for code in elf.cuda)
     return Diagnosis(path, component, tuple(checks), codes)
 
@@ -176,7 +176,7 @@ def _cuda(elf: Elf) -> list[Check]:
     return [Check("CUDA", GOOD, f"code for {words}")]
 
 
-def _probed(path: Path, component: str, quick: bool) -> list[Check]:
+def _probe_in_child(path: Path, component: str, quick: bool) -> list[Check]:
     """Findings of the child, and how it ended."""
     command = [sys.executable, *_PROBE, str(path.resolve()), component]
     package = str(Path(__file__).parents[2])

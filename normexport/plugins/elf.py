@@ -76,7 +76,7 @@ class Elf:
         self._entries, self._text_left = _MOST_ENTRIES, 4 * len(self._data)
         try:
             self._read_header()
-            self.exported = frozenset(self._exported())
+            self.exported = frozenset(self._exported_symbols())
             self.needed = tuple(self._dynamic(_NEEDED))
             self.soname = next(self._dynamic(_SONAME), None)
             self.versions_needed = frozenset(self._versions())
@@ -117,7 +117,7 @@ class Elf:
         if self._entries < 0 or self._text_left < 0:
             raise NotElf("has more entries than a library can have: it is damaged")
 
-    def _exported(self) -> Iterator[str]:
+    def _exported_symbols(self) -> Iterator[str]:
         section = self._sections.get(".dynsym")
         if section is None:
             return

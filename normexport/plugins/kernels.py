@@ -26,7 +26,7 @@ TYPES = {"float32": 0, "float16": 1, "bfloat16": 2, "int8": 3, "float64": 4}
 _CALLERS_FAULT = {1, 2, 3, 4, 6}
 
 
-class Norm(ctypes.Structure):
+class NxNorm(ctypes.Structure):
     """NxNorm of the C interface: one norm and the shape it is computed on; strides in elements, 0 for packed."""
 
     _fields_ = (
@@ -55,7 +55,7 @@ class Kernels:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._library = _loaded(path)
+        self._library = _load_library(path)
         self._pools: dict[int, int | None] = {1: None}
         self._lock = threading.Lock()
         self._own = threading.local()
@@ -69,7 +69,7 @@ class Kernels:
         """What a status means and what to do."""
         return str(self._library.nx_message(status).decode())
 
-    def status(self, norm: Norm, x: int, scale: int, bias: int, y: int, threads: int) -> int:
+    def status(self, norm: NxNorm, x: int, scale: int, bias: int, y: int, threads: int) -> int:
         """Compute y on `threads` threads and return the status. The arguments are addresses, their memory the caller's.
 
         x and y hold elements of the norm's type, scale and bias float32 (float64 for float64).
@@ -79,7 +79,7 @@ class Kernels:
         pool = self._pool(threads)
         return int(self._library.nx_cpu_norm(ctypes.byref(norm), x, scale, bias, y, workspace, size, pool))
 
-    def run(self, norm: Norm, x: int, scale: int, bias: int, y: int, threads: int) -> None:
+    def run(self, norm: NxNorm, x: int, scale: int, bias: int, y: int, threads: int) -> None:
         """`status`, with an error for every status but success.
 
         Raises:
@@ -151,14 +151,14 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _loaded(path: Path) -> ctypes.CDLL:
+def _load_library(path: Path) -> ctypes.CDLL:
     remedy = "run: normexport plugins build"
     try:
         library = ctypes.CDLL(str(path))
         version = library.nx_abi_version()
         size: Callable[[], int] = library.nx_norm_size
         size.restype = c_size_t  # type: ignore[attr-defined]
-        if version != ABI_VERSION or size() != ctypes.sizeof(Norm):
+        if version != ABI_VERSION or size() != ctypes.sizeof(NxNorm):
             raise MissingComponent(
                 str(path), f"speaks version {version} of the C interface, normexport version {ABI_VERSION}", remedy
             )
@@ -171,8 +171,11 @@ def _loaded(path: Path) -> ctypes.CDLL:
 def _declare(library: ctypes.CDLL) -> None:
     library.nx_message.argtypes, library.nx_message.restype = [c_int32], c_char_p
     library.nx_cpu_target.argtypes, library.nx_cpu_target.restype = [], c_char_p
-    library.nx_cpu_workspace.argtypes, library.nx_cpu_workspace.restype = [POINTER(Norm)], c_size_t
+    library.nx_cpu_workspace.argtypes, library.nx_cpu_workspace.restype = [POINTER(NxNorm)], c_size_t
     pointers = [c_void_p] * 5
-    library.nx_cpu_norm.argtypes, library.nx_cpu_norm.restype = [POINTER(Norm), *pointers, c_size_t, c_void_p], c_int32
+    library.nx_cpu_norm.argtypes, library.nx_cpu_norm.restype = (
+        [POINTER(NxNorm), *pointers, c_size_t, c_void_p],
+        c_int32,
+    )
     library.nx_pool_create.argtypes, library.nx_pool_create.restype = [c_int32], c_void_p
     library.nx_pool_threads.argtypes, library.nx_pool_threads.restype = [c_void_p], c_void_p

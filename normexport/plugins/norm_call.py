@@ -16,7 +16,7 @@ import numpy as np
 
 from normexport.errors import UsageError
 from normexport.norms import CHUNKS_DEFAULT, EPSILON_DEFAULT, K_DEFAULT, Scope
-from normexport.plugins.kernels import TYPES, Norm, default_threads, load, number_of
+from normexport.plugins.kernels import TYPES, NxNorm, default_threads, load, number_of
 
 _T = TypeVar("_T")
 _PLACE = "native.norm"
@@ -68,7 +68,7 @@ def norm(
         raise UsageError(_PLACE, f"out is {target} where x is {source}", "pass an out like x")
     if isinstance(result, np.ndarray) and not result.flags.writeable:
         raise UsageError(_PLACE, "out is read-only", "pass a writable array")
-    described = Norm(
+    described = NxNorm(
         kind=number,
         type=TYPES[source.type],
         instance=scope.is_instance,
@@ -125,7 +125,7 @@ def _memory(name: str, value: Any) -> _Memory:
     stride = _sample_stride(name, value.shape, strides, "numpy.ascontiguousarray")
     if value.ctypes.data % size:
         raise UsageError(_PLACE, f"{name} is not aligned to its elements", "copy it first: x.copy()")
-    return _Memory(value.shape, _known(name, value.dtype.name), value.ctypes.data, stride, False)
+    return _Memory(value.shape, _require_known_dtype(name, value.dtype.name), value.ctypes.data, stride, False)
 
 
 def _tensor_memory(name: str, value: Any) -> _Memory:
@@ -134,7 +134,7 @@ def _tensor_memory(name: str, value: Any) -> _Memory:
     if str(value.layout) != "torch.strided" or value.is_conj() or value.is_neg():
         raise UsageError(_PLACE, f"{name} is no plain dense tensor", "pass x.to_dense().resolve_neg()")
     stride = _sample_stride(name, tuple(value.shape), list(value.stride()), "x.contiguous()")
-    return _Memory(tuple(value.shape), _known(name, str(value.dtype)[6:]), value.data_ptr(), stride, True)
+    return _Memory(tuple(value.shape), _require_known_dtype(name, str(value.dtype)[6:]), value.data_ptr(), stride, True)
 
 
 def _sample_stride(name: str, shape: tuple[int, ...], strides: list[int], remedy: str) -> int:
@@ -153,7 +153,7 @@ def _sample_stride(name: str, shape: tuple[int, ...], strides: list[int], remedy
     return strides[0]
 
 
-def _known(name: str, dtype: str) -> str:
+def _require_known_dtype(name: str, dtype: str) -> str:
     if dtype not in TYPES:
         raise UsageError(_PLACE, f"{name} is {dtype}", f"pass one of {', '.join(TYPES)}")
     return dtype

@@ -37,7 +37,7 @@ def private(path: Path) -> Path:
 
 def _weakness(path: Path, found: os.stat_result) -> str:
     """By what somebody else can change a file or the entries of a folder; "" where nobody can."""
-    if found.st_uid not in _trusted():
+    if found.st_uid not in _trusted_owners():
         return f"belongs to {_user(found.st_uid)}"
     if stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX:
         return ""
@@ -48,7 +48,7 @@ def _weakness(path: Path, found: os.stat_result) -> str:
     return ""
 
 
-def _trusted() -> set[int]:
+def _trusted_owners() -> set[int]:
     """root (whoever owns /, where user ids are mapped), this user, and the owner of the Python code that runs here."""
     return {0, os.geteuid(), os.stat("/").st_uid, os.stat(__file__).st_uid}
 
@@ -60,7 +60,7 @@ def _is_own_group(group: int) -> bool:
     except KeyError:
         return False
     members |= {user.pw_name for user in pwd.getpwall() if user.pw_gid == group}
-    return members <= {_user(user) for user in _trusted()}
+    return members <= {_user(user) for user in _trusted_owners()}
 
 
 def _has_access_list(path: Path) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from normexport.plugins.kernels import ABI_VERSION, Kernels, Norm, kind_numbers
+from normexport.plugins.kernels import ABI_VERSION, Kernels, NxNorm, kind_numbers
 from normexport.text import first_line
 
 GOOD, WARNING, FAILED = "good", "warning", "failed"
@@ -125,7 +125,7 @@ def _try_kernels(path: str) -> str:
     worst, kernels = 0.0, Kernels(Path(path))
     numbers = kind_numbers()
     for name, number in numbers.items():
-        norm = Norm(kind=number, batch=3, channels=4, space=25, **norms.PARAMETERS, epsilon=norms.EPSILON_DEFAULT)
+        norm = NxNorm(kind=number, batch=3, channels=4, space=25, **norms.PARAMETERS, epsilon=norms.EPSILON_DEFAULT)
         y = np.empty_like(x)
         kernels.run(norm, x.ctypes.data, scale.ctypes.data, bias.ctypes.data, y.ctypes.data, 2)
         worst = max(worst, _worst(name, y, x, scale, bias))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from normexport.precision.config import METHODS, Half, Int8, Limits
 
 if TYPE_CHECKING:
-    from normexport.precision.accuracy import Accuracy, Labelled, evaluate
+    from normexport.precision.accuracy import Accuracy, Labelled, measure_accuracy
     from normexport.precision.collected import collect
     from normexport.precision.reduce import reduce_precision
     from normexport.precision.reduced import Judged, Precision, Reduced
@@ -27,7 +27,7 @@ __all__ = [
     "Precision",
     "Reduced",
     "collect",
-    "evaluate",
+    "measure_accuracy",
     "reduce_precision",
 ]
 
@@ -38,7 +38,7 @@ _HOMES = {
     "Precision": "reduced",
     "Reduced": "reduced",
     "collect": "collected",
-    "evaluate": "accuracy",
+    "measure_accuracy": "accuracy",
     "reduce_precision": "reduce",
 }
 

@@ -44,7 +44,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What `evaluate` found.
+    """What `measure_accuracy` found.
 
     Attributes:
         model: name of the runtime.
@@ -93,7 +93,7 @@ def wilson(correct: int, samples: int) -> tuple[float, float]:
     return max(0.0, (middle - half) / (1 + square)), min(1.0, (middle + half) / (1 + square))
 
 
-def evaluate(
+def measure_accuracy(
     found: Collected,
     labelled: Labelled | None = None,
     reference: Collected | None = None,
@@ -207,7 +207,7 @@ def check_labels(labels: Labels, output: Array, samples: int) -> None:
         raise UsageError("label", cause, "give labels of this model's classes")
 
 
-def _decided(output: Array) -> Labels:
+def _classes_of(output: Array) -> Labels:
     """The class of each sample, -1 where a score is NaN: that is no decision."""
     if output.dtype.kind != "f":
         return output.reshape(-1).astype(np.int64)
@@ -220,7 +220,7 @@ def _correct(found: Collected, output: str | None, labels: Labels) -> int | None
     value = found.values.get(output or "")
     if value is None or len(value) != len(labels):
         return None
-    return int((_decided(value) == labels).sum())
+    return int((_classes_of(value) == labels).sum())
 
 
 def _judgement(
@@ -269,4 +269,4 @@ def _meaningless(found: Collected, output: str | None, labelled: Labelled | None
 
 
 def _one_decision(value: Array, labels: Labels) -> bool:
-    return bool(len(set(labels.tolist())) > 1 and len(set(_decided(value).tolist())) == 1)
+    return bool(len(set(labels.tolist())) > 1 and len(set(_classes_of(value).tolist())) == 1)

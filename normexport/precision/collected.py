@@ -13,7 +13,7 @@ import onnx_ir as ir
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.precision.decisions import Decision, channel_axes, decisions, values_of
-from normexport.proof.inputs.batches import samples_in, sliced
+from normexport.proof.inputs.batches import samples_in, slice_batches
 from normexport.runtime import Array, Feeds, Runtime
 
 BATCH = 64
@@ -96,7 +96,7 @@ def collect(
         if batch is None and len(parts.sizes) == 1 and size > 1 and _needs_more_runs(parts, declared):
             batch = size = max(1, min(size, total // FEW_RUNS))
             parts, seconds, runs = _Parts(), 0.0, _runs(runtime, data, size, specs)
-    joined = {name: _joined(each, parts.sizes, declared.get(name)) for name, each in parts.values.items()}
+    joined = {name: _join(each, parts.sizes, declared.get(name)) for name, each in parts.values.items()}
     found = {name: value for name, value in joined.items() if value is not None}
     axes = {name: _axes(declared.get(name), value, parts.values[name][0]) for name, value in found.items()}
     known = {name: _from_behind(each, parts, declared) for name, each in known.items()}
@@ -129,11 +129,11 @@ def _total(runtime: Runtime, data: Data, specs: Sequence[InputSpec]) -> int:
         return len(data)
     if specs:
         return min((samples_in(spec, data[spec.name].shape) for spec in specs if spec.batched), default=1)
-    batched = [len(data[name]) for name in _batched(runtime, data)]
+    batched = [len(data[name]) for name in _batched_inputs(runtime, data)]
     return min(batched, default=1)
 
 
-def _batched(runtime: Runtime, data: Mapping[str, Array]) -> list[str]:
+def _batched_inputs(runtime: Runtime, data: Mapping[str, Array]) -> list[str]:
     """Inputs that hold one entry a sample: those of an open batch, else all that agree on a fixed one."""
     open_ = [port.name for port in runtime.inputs if port.shape is None or port.shape[:1] == (None,)]
     return open_ or [port.name for port in runtime.inputs if port.shape]
@@ -144,10 +144,10 @@ def _runs(runtime: Runtime, data: Data, batch: int, specs: Sequence[InputSpec]) 
         yield from data
         return
     if specs:
-        yield from sliced(specs, data, batch)
+        yield from slice_batches(specs, data, batch)
         return
     fixed = [port.shape[0] for port in runtime.inputs if port.shape and port.shape[0] is not None]
-    batched = _batched(runtime, data)
+    batched = _batched_inputs(runtime, data)
     whole = [port for port in runtime.inputs if port.name in batched and port.shape and port.shape[0] is not None]
     count = _total(runtime, data, specs)
     size = fixed[0] if whole else batch
@@ -167,7 +167,7 @@ def _samples(runtime: Runtime, feeds: Feeds, data: Data, specs: Sequence[InputSp
         return None
     if specs and any(spec.batched for spec in specs):
         return min(samples_in(spec, feeds[spec.name].shape) for spec in specs if spec.batched)
-    sizes = {len(feeds[name]) for name in _batched(runtime, data)}
+    sizes = {len(feeds[name]) for name in _batched_inputs(runtime, data)}
     return sizes.pop() if len(sizes) == 1 else None
 
 
@@ -178,7 +178,7 @@ def _needs_more_runs(parts: _Parts, declared: Mapping[str, ir.Value]) -> bool:
     )
 
 
-def _joined(parts: Sequence[Array], sizes: Sequence[int | None], value: ir.Value | None) -> Array | None:
+def _join(parts: Sequence[Array], sizes: Sequence[int | None], value: ir.Value | None) -> Array | None:
     """One array with the samples, or the runs, on axis 0; None for what is no tensor or differs in shape."""
     if not all(isinstance(part, np.ndarray) for part in parts):
         return None

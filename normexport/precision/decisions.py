@@ -101,7 +101,7 @@ def channel_axes(value: ir.Value | None, rank: int) -> tuple[int, ...]:
     """
     if rank < 2:
         return ()
-    source = None if value is None else _behind(value)
+    source = None if value is None else _kind_behind(value)
     if rank == 2 or source in _CHANNELS_FIRST:
         return (1,)
     if source in _CHANNELS_LAST:
@@ -115,7 +115,7 @@ def values_of(model: ir.Model) -> Mapping[str, ir.Value]:
     return {str(value.name): value for value in [*model.graph.inputs, *computed] if value.name}
 
 
-def _behind(value: ir.Value) -> str | None:
+def _kind_behind(value: ir.Value) -> str | None:
     """The kind of the first node back that is not elementwise."""
     current: ir.Value | None = value
     while current is not None and (node := current.producer()) is not None:

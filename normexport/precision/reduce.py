@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec, Layer
-from normexport.precision.accuracy import evaluate
+from normexport.precision.accuracy import measure_accuracy
 from normexport.precision.collected import collect
 from normexport.precision.config import Half, Int8, Limits
 from normexport.precision.half.search import halve
@@ -91,7 +91,7 @@ def _half(
         runtime = InFloat32(OnnxRuntime(rounding_in_float32(result.model)), f"ONNX Runtime, rounded to {config.dtype}")
         exact = collect(OnnxRuntime(model), judged.data, model=model)
         found = collect(runtime, judged.data, model=result.model, batch=exact.batch)
-        accuracy = evaluate(found, judged.labelled, exact, _FINITE)
+        accuracy = measure_accuracy(found, judged.labelled, exact, _FINITE)
     shown = [parity.judgement]
     if accuracy is not None and accuracy.judgement is not None and accuracy.judgement.verdict is Verdict.FAILED:
         shown.append(accuracy.judgement)  # NaN where float32 has a number; what else real data show, parity has judged

@@ -51,7 +51,7 @@ def batches_of(source: str | Path | Iterable[Any], specs: Sequence[InputSpec], b
     size = batch if all(spec.batched for spec in specs) else 1
     if not isinstance(source, (str, Path)):
         count = len(source) if isinstance(source, Sized) else None
-        return Batches(lambda: _grouped((_as_feeds(sample, specs) for sample in source), specs, size), count)
+        return Batches(lambda: _group((_as_feeds(sample, specs) for sample in source), specs, size), count)
     path = Path(source)
     if not path.is_dir():
         return Batches(lambda: slices_of(path, specs, size), count_in(path, specs))
@@ -60,7 +60,7 @@ def batches_of(source: str | Path | Iterable[Any], specs: Sequence[InputSpec], b
     files = _samples_in(path)
     if not files:
         raise UsageError(str(path), "holds no .npy files and no images", "give a folder of samples")
-    stream = lambda: _grouped(({specs[0].name: _read(file, specs[0])} for file in files), specs, size)  # noqa: E731
+    stream = lambda: _group(({specs[0].name: _read_array(file, specs[0])} for file in files), specs, size)  # noqa: E731
     return Batches(stream, len(files))
 
 
@@ -95,18 +95,18 @@ def digest_of(batches: Batches) -> str:
     return digest.hexdigest()
 
 
-def _grouped(samples: Iterable[Feeds], specs: Sequence[InputSpec], size: int) -> Iterator[Feeds]:
+def _group(samples: Iterable[Feeds], specs: Sequence[InputSpec], size: int) -> Iterator[Feeds]:
     group: list[Feeds] = []
     for sample in samples:
         group.append(sample)
         if len(group) == size:
-            yield _stacked(group, specs)
+            yield _stack(group, specs)
             group = []
     if group:
-        yield _stacked(group, specs)
+        yield _stack(group, specs)
 
 
-def _stacked(group: Sequence[Feeds], specs: Sequence[InputSpec]) -> Feeds:
+def _stack(group: Sequence[Feeds], specs: Sequence[InputSpec]) -> Feeds:
     return {
         spec.name: np.stack([each[spec.name] for each in group]) if spec.batched else group[0][spec.name]
         for spec in specs
@@ -118,19 +118,19 @@ def _as_feeds(sample: Any, specs: Sequence[InputSpec]) -> Feeds:
     missing = [spec.name for spec in specs if spec.name not in named]
     if missing:
         raise UsageError("calibration sample", f"lacks {', '.join(missing)}", "give an array for each input")
-    return {spec.name: _one("calibration sample", spec, np.asarray(named[spec.name])) for spec in specs}
+    return {spec.name: _one_sample("calibration sample", spec, np.asarray(named[spec.name])) for spec in specs}
 
 
-def _read(file: Path, spec: InputSpec) -> Array:
+def _read_array(file: Path, spec: InputSpec) -> Array:
     if file.suffix.lower() != ".npy":
-        return _one(str(file), spec, _image(file, spec))
+        return _one_sample(str(file), spec, _image(file, spec))
     with opened_arrays(file) as stored:
         array = arrays_of(str(file), stored, (spec,))[spec.name]
         check_shape(str(file), replace(spec, batched=False), array.shape)
-        return _one(str(file), spec, array.read())
+        return _one_sample(str(file), spec, array.read())
 
 
-def _one(place: str, spec: InputSpec, array: Array) -> Array:
+def _one_sample(place: str, spec: InputSpec, array: Array) -> Array:
     """One sample, checked as a batch of one is."""
     if not spec.batched:
         return fitting(place, spec, array)

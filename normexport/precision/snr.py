@@ -103,10 +103,10 @@ def measure_output(
     if trouble := _not_finite(place, reference, value):
         return OutputError(name, judgement=trouble)
     agreement = _agreement(reference, value)
-    whole, channels = _summed(reference, value, sorted({axis % reference.ndim for axis in axes} - {0}))
+    whole, channels = _sums(reference, value, sorted({axis % reference.ndim for axis in axes} - {0}))
     if len(reference) == 1:
         snr = _decibels(whole.size, whole.error)
-        return OutputError(name, snr, agreement=agreement, judgement=_one(place, snr, least))
+        return OutputError(name, snr, agreement=agreement, judgement=_judge_one_sample(place, snr, least))
     if whole.signal <= CONSTANT**2 * whole.size:
         return OutputError(name, agreement=agreement, judgement=_constant(place, whole, least))
     snr = _decibels(whole.signal, whole.error)
@@ -120,7 +120,7 @@ def measure_output(
     return OutputError(name, snr, worst if where else None, where, agreement, True, together(judgements))
 
 
-def _one(place: str, snr: float, least: float) -> Judgement:
+def _judge_one_sample(place: str, snr: float, least: float) -> Judgement:
     """One sample has no mean to be about. About zero SNR is larger, so that too little is too little."""
     if snr < least:
         return failed(f"{place}: SNR {_words(snr)}, {least:g} dB needed")
@@ -186,7 +186,7 @@ def _samples_of(where: npt.NDArray[np.bool_]) -> str:
     return f"{int(where.reshape(len(where), -1).any(axis=1).sum())} of {len(where)} samples"
 
 
-def _summed(reference: Array, value: Array, axes: Sequence[int]) -> tuple[_Sums, dict[int, _Sums]]:
+def _sums(reference: Array, value: Array, axes: Sequence[int]) -> tuple[_Sums, dict[int, _Sums]]:
     """Sums over all elements that are finite, a block of samples at a time, as shares of the largest magnitude."""
     finite = np.isfinite(reference)
     scale = float(np.abs(np.where(finite, reference, 0).astype(np.float64)).max()) or 1.0

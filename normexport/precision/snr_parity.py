@@ -137,12 +137,12 @@ def random_data(inputs: Sequence[InputSpec], candidate: ir.Model, model: ir.Mode
     large = any(math.prod(spec.shape) > LARGE_SAMPLE for spec in inputs)
     count = LARGE_SAMPLES if large else SAMPLES
     if any(spec.batched for spec in inputs):
-        return _within(choose_batches(inputs, sizes=(count,), graph=graph).batches[-1].feeds, ranges)
+        return _inputs_within(choose_batches(inputs, sizes=(count,), graph=graph).batches[-1].feeds, ranges)
     seeds = range(count)
-    return [_within(choose_batches(inputs, seed=seed, graph=graph).batches[0].feeds, ranges) for seed in seeds]
+    return [_inputs_within(choose_batches(inputs, seed=seed, graph=graph).batches[0].feeds, ranges) for seed in seeds]
 
 
-def _within(feeds: Feeds, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Array]:
+def _inputs_within(feeds: Feeds, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Array]:
     """Three standard deviations to either side fill the range."""
     scaled = dict(feeds)
     for name, (low, high) in ranges.items():

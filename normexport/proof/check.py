@@ -25,7 +25,7 @@ CAPTURE_BYTES = 96 << 20  # per side; ResNet-50 at 224x224, batch 1, folded, has
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _Comparison:
     """Boundaries to compare: at which batch, in which groups; and those the candidate does not have."""
 
     batch: Batch
@@ -86,22 +86,22 @@ def check(
     names = list(dict.fromkeys(layer.tensor for layer in layers))
     opened = [candidate()]
     first = _outputs(opened[0], batches)
-    plan = _plan(opened[0], names, batches, capture_bytes)
+    comparison = _choose_comparison(opened[0], names, batches, capture_bytes)
     found = _Findings()
-    for index, group in enumerate(plan.groups or ((),)):
-        theirs = _captured(opened.pop() if opened else candidate(), plan.batch, group)
+    for index, group in enumerate(comparison.groups or ((),)):
+        theirs = _capture(opened.pop() if opened else candidate(), comparison.batch, group)
         theirs.outputs.extend(first if index == 0 else ())  # outputs once, in the first round
         release_memory()
-        ours = _both(baseline(), batches if index == 0 else (), plan.batch, group)
+        ours = _capture_and_run(baseline(), batches if index == 0 else (), comparison.batch, group)
         release_memory()
-        _judge(reference(), batches if index == 0 else (), plan.batch, theirs, ours, found)
+        _judge(reference(), batches if index == 0 else (), comparison.batch, theirs, ours, found)
         release_memory()
-    reasons = {**plan.absent, **found.dropped}
+    reasons = {**comparison.absent, **found.dropped}
     return ParityReport(
         *found.names,
         precision,
         tuple(output_rows(found.outputs, found.names, precision, fixed)),
-        tuple(_layer_rows(found, layers, plan.batch.name, precision)),
+        tuple(_layer_rows(found, layers, comparison.batch.name, precision)),
         tuple((layer.path, reasons[layer.tensor]) for layer in layers if layer.tensor in reasons),
         tuple(output_notes(found.outputs, found.names, precision)),
         tuple(unproven),
@@ -110,11 +110,11 @@ def check(
     )
 
 
-def _plan(runtime: Runtime, names: Sequence[str], batches: Sequence[Batch], most: int) -> _Plan:
+def _choose_comparison(runtime: Runtime, names: Sequence[str], batches: Sequence[Batch], most: int) -> _Comparison:
     """Which boundaries fit together, by their sizes at the smallest batch."""
     smallest = min(batches, key=lambda batch: batch.size)
     if not names:
-        return _Plan(smallest, (), {})
+        return _Comparison(smallest, (), {})
     sizes = _sizes(runtime, smallest, names, most)
     per_sample = sum(sizes.values()) / smallest.size
     fitting = [batch for batch in batches if per_sample * batch.size <= most]
@@ -129,7 +129,7 @@ def _plan(runtime: Runtime, names: Sequence[str], batches: Sequence[Batch], most
         groups[-1].append(name)
         used += needed
     absent = {name: "is not in the candidate (folded away)" for name in names if name not in sizes}
-    return _Plan(chosen, tuple(tuple(group) for group in groups), absent)
+    return _Comparison(chosen, tuple(tuple(group) for group in groups), absent)
 
 
 def _sizes(runtime: Runtime, batch: Batch, names: Sequence[str], most: int) -> dict[str, int]:
@@ -151,17 +151,17 @@ def _outputs(runtime: Runtime, batches: Sequence[Batch]) -> list[Mapping[str, Ar
     return [runtime.run(batch.feeds) for batch in batches]
 
 
-def _captured(runtime: Runtime, at: Batch, names: Sequence[str]) -> _Side:
+def _capture(runtime: Runtime, at: Batch, names: Sequence[str]) -> _Side:
     values = runtime.run(at.feeds, names) if names else {}
     captured = {name: values[name] for name in names if name in values}
     return _Side(runtime.name, [], captured, dict(runtime.dropped) if names else {})
 
 
-def _both(runtime: Runtime, batches: Sequence[Batch], at: Batch, names: Sequence[str]) -> _Side:
+def _capture_and_run(runtime: Runtime, batches: Sequence[Batch], at: Batch, names: Sequence[str]) -> _Side:
     """Captured values under `at` and outputs under all `batches`; one run for both where capturing is passive."""
     if not names or not runtime.passive_capture:
         outputs = _outputs(runtime, batches)
-        side = _captured(runtime, at, names)
+        side = _capture(runtime, at, names)
         side.outputs.extend(outputs)
         return side
     values = runtime.run(at.feeds, names)

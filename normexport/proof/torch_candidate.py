@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from normexport.errors import UsageError
-from normexport.io.quiet import hushed
+from normexport.io.quiet import silence
 from normexport.onnx_export import InputSpec, smallest_batch
 from normexport.proof.check import check
 from normexport.proof.doubts.random_numbers import random_nodes, without_repeats
@@ -75,7 +75,7 @@ def count_outputs(model: nn.Module | ExportedProgram, inputs: Sequence[InputSpec
     from torch.export import ExportedProgram
     from torch.utils._pytree import tree_leaves, tree_unflatten
 
-    from normexport.runtime.control_flow import uncompiled
+    from normexport.runtime.control_flow import nothing_compiled
     from normexport.runtime.torch_runtime import flat_module, is_output
 
     runnable = flat_module(model) if isinstance(model, ExportedProgram) else model
@@ -85,7 +85,7 @@ def count_outputs(model: nn.Module | ExportedProgram, inputs: Sequence[InputSpec
     spec = model.call_spec.in_spec if isinstance(model, ExportedProgram) else None
     args, kwargs = (zeros, {}) if spec is None else tree_unflatten(zeros, spec)
     try:
-        with torch.no_grad(), hushed(), uncompiled():
+        with torch.no_grad(), silence(), nothing_compiled():
             return sum(is_output(leaf) for leaf in tree_leaves(runnable(*args, **kwargs)))
     except Exception as error:  # a model's code, or a program that somebody else wrote, can raise anything
         cause = f"the model does not run on zeros ({type(error).__name__})"

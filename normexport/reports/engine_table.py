@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from normexport.reports.layout import path_cell, path_width, section, show_table, titled, words_line
+from normexport.reports.layout import path_cell, path_width, section, show_table, show_title, words_line
 from normexport.reports.words import count, size, tally
 from normexport.text import one_line
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def show_engine(console: Console, plan: Path, manifest: Manifest, *, every_layer: bool = False) -> None:
     """The plan's manifest; `every_layer` lists the network's layers too."""
-    titled(console, one_line(plan.name), f"{manifest.flavor} {manifest.flavor_version}", size(plan))
+    show_title(console, one_line(plan.name), f"{manifest.flavor} {manifest.flavor_version}", size(plan))
     words_line(console, f"from {manifest.onnx.file} (sha256 {manifest.onnx.sha256[:12]}…)")
     words_line(console, f"for {', '.join(manifest.targets)}")
     for tensor in manifest.inputs:
@@ -49,7 +49,7 @@ def show_built(console: Console, plan: Path, manifest: Manifest) -> None:
     show_engine(console, plan, manifest)
     console.print()
     stages = ", ".join(f"{stage} {each:.1f}" for stage, each in manifest.seconds.items())
-    titled(console, "seconds", f"{sum(manifest.seconds.values()):.1f}", stages)
+    show_title(console, "seconds", f"{sum(manifest.seconds.values()):.1f}", stages)
     for position, path in enumerate((plan, plan.with_name(plan.name + ".json"))):
         words = Text.assemble((f"{'' if position else 'wrote':<11}", "bold"), f"{one_line(path)}  ({size(path)})")
         console.print(words, soft_wrap=True)

@@ -33,7 +33,7 @@ def words_line(console: Console, words: str) -> None:
     show(console, Padding(Text(one_line(words)), (0, 0, 0, 2)))
 
 
-def titled(console: Console, title: str, *words: str) -> None:
+def show_title(console: Console, title: str, *words: str) -> None:
     """A bold word and, beside it, what belongs to it; a run of such lines lines up."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(min_width=9, overflow="fold")

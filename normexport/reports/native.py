@@ -9,7 +9,7 @@ from normexport.plugins.build import Built
 from normexport.plugins.doctor import Diagnosis
 from normexport.plugins.locate import FOLDER_VARIABLE, library_folder
 from normexport.plugins.overview import Library, Overview, Tool
-from normexport.reports.layout import section, show_table, titled
+from normexport.reports.layout import section, show_table, show_title
 from normexport.text import one_line
 
 _STYLES = {"good": "green", "warning": "yellow", "failed": "bold red"}
@@ -17,7 +17,7 @@ _STYLES = {"good": "green", "warning": "yellow", "failed": "bold red"}
 
 def show_overview(console: Console, found: Overview) -> None:
     """Libraries, then tools."""
-    titled(console, "Libraries", str(found.folder))
+    show_title(console, "Libraries", str(found.folder))
     console.print()
     rows = [
         (Text(each.name, style="bold"), _state(each), Text(each.host or ""), Text(one_line(_words(each))))
@@ -31,16 +31,16 @@ def show_overview(console: Console, found: Overview) -> None:
 def show_built(console: Console, built: Built) -> None:
     """One line for each library."""
     for path in built.libraries:
-        titled(console, "Built", one_line(path), f"{path.stat().st_size / 1e6:.1f} MB")
+        show_title(console, "Built", one_line(path), f"{path.stat().st_size / 1e6:.1f} MB")
     used = library_folder()
     if any(path.parent != used for path in built.libraries):
-        titled(console, "Note", f"{FOLDER_VARIABLE} is set: libraries are looked for in {one_line(used)}")
-    titled(console, "Time", f"{built.seconds:.0f} s", f"log {one_line(built.log)}")
+        show_title(console, "Note", f"{FOLDER_VARIABLE} is set: libraries are looked for in {one_line(used)}")
+    show_title(console, "Time", f"{built.seconds:.0f} s", f"log {one_line(built.log)}")
 
 
 def show_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     """One line for each check, then the verdict."""
-    titled(console, "Library", one_line(diagnosis.path), diagnosis.component or "")
+    show_title(console, "Library", one_line(diagnosis.path), diagnosis.component or "")
     console.print()
     rows = [
         (Text(check.name, style="bold"), Text(check.state, style=_STYLES[check.state]), Text(one_line(check.words)))

@@ -40,12 +40,12 @@ class Row:
 def rows(norms: Sequence[NormRecord], outcomes: Sequence[NormOutcome]) -> list[Row]:
     """The norms of the graph in its order, then those of the checkpoint that the graph does not show."""
     records = {record.path: record for record in norms}
-    found = [_joined(records.get(outcome.path), outcome) for outcome in outcomes]
+    found = [_join(records.get(outcome.path), outcome) for outcome in outcomes]
     met = {outcome.path for outcome in outcomes}
-    return found + [_alone(record) for record in norms if record.path not in met]
+    return found + [_row_without_outcome(record) for record in norms if record.path not in met]
 
 
-def grouped(every: Sequence[Row]) -> list[Row]:
+def group_rows(every: Sequence[Row]) -> list[Row]:
     """The same, with folded norms of one kind and one reason (but for the node's name) in one row, if many."""
     if len(every) <= SINGLY:
         return list(every)
@@ -75,7 +75,7 @@ def _nameless(why: str) -> str:
     return _NODE_NAME.sub("", why)
 
 
-def _joined(record: NormRecord | None, outcome: NormOutcome) -> Row:
+def _join(record: NormRecord | None, outcome: NormOutcome) -> Row:
     kind = outcome.kind
     if record is not None and kind in ("chain", "unknown", ""):
         kind = record.kind
@@ -83,7 +83,7 @@ def _joined(record: NormRecord | None, outcome: NormOutcome) -> Row:
     return Row(outcome.path or outcome.node, kind, channels, outcome.fate, outcome.reason)
 
 
-def _alone(record: NormRecord) -> Row:
+def _row_without_outcome(record: NormRecord) -> Row:
     from normexport.norms import Scope  # brings onnx along
 
     live = record.statistics != "running"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from normexport.reports.layout import path_cell, path_width, section, show_table, titled, verdict_words, words_line
+from normexport.reports.layout import path_cell, path_width, section, show_table, show_title, verdict_words, words_line
 from normexport.reports.words import count
 from normexport.text import one_line, shortened
 
@@ -34,7 +34,7 @@ def show_precision(console: Console, precision: Precision) -> None:
     for norm in precision.norms:
         if norm.reason:
             words_line(console, f"{norm.path or norm.node} keeps float32 statistics: {norm.reason}")
-    _kept(console, precision)
+    _show_kept(console, precision)
     _sensitivity(console, precision)
     _curve(console, precision)
     if precision.accuracy is not None:
@@ -45,11 +45,11 @@ def show_precision(console: Console, precision: Precision) -> None:
 
 def show_accuracy(console: Console, accuracy: Accuracy) -> None:
     """What `evaluate` found."""
-    titled(console, "model", one_line(accuracy.model), count(accuracy.samples, "sample"))
+    show_title(console, "model", one_line(accuracy.model), count(accuracy.samples, "sample"))
     words = accuracy_words(accuracy)
     if words:
-        titled(console, "accuracy", *words)
-    titled(console, "speed", f"{accuracy.samples_per_second:.4g} samples/s")
+        show_title(console, "accuracy", *words)
+    show_title(console, "speed", f"{accuracy.samples_per_second:.4g} samples/s")
     _outputs(console, accuracy)
     console.print()
     if accuracy.judgement is None:
@@ -111,7 +111,7 @@ def show_output_errors(console: Console, shown: Sequence[OutputError]) -> None:
     show_table(console, ("output", "SNR", "worst channel", "agreement"), cells)
 
 
-def _kept(console: Console, precision: Precision) -> None:
+def _show_kept(console: Console, precision: Precision) -> None:
     if not precision.kept:
         return
     width = path_width(console, [each.path for each in precision.kept])

@@ -11,8 +11,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 from normexport.reports.engine_table import engine_words
-from normexport.reports.layout import path_cell, path_width, section, show, show_table, titled, words_line
-from normexport.reports.norm_rows import Row, grouped, rows
+from normexport.reports.layout import path_cell, path_width, section, show, show_table, show_title, words_line
+from normexport.reports.norm_rows import Row, group_rows, rows
 from normexport.reports.parity_table import show_parity
 from normexport.reports.precision_table import show_precision
 from normexport.reports.words import SOURCES, changed_operators, count, size, tally
@@ -38,7 +38,7 @@ def show_conversion(console: Console, conversion: Conversion) -> None:
     console.print()
     _operators(console, conversion.operators)
     if conversion.engine is not None:
-        titled(console, "engine", *engine_words(conversion.engine))
+        show_title(console, "engine", *engine_words(conversion.engine))
     _timings(console, conversion.seconds)
     _files(console, conversion.files)
     show_parity(console, conversion.parity)
@@ -70,7 +70,7 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
 
 def show_folding(console: Console, folding: Folding, source: Path) -> None:
     """Counts and refusals of one `fold`, the summary as the last line."""
-    titled(console, _name(source), "ONNX model", _number_of_norms(folding.outcomes))
+    show_title(console, _name(source), "ONNX model", _number_of_norms(folding.outcomes))
     _outcome_table(console, (), folding.outcomes)
     _warnings(console, folding.warnings)
     console.print()
@@ -82,7 +82,7 @@ def show_folding(console: Console, folding: Folding, source: Path) -> None:
 
 def show_export(console: Console, source: Path, exported: Exported, files: Sequence[Path]) -> None:
     """What `export` wrote."""
-    titled(console, _name(source), count(len(exported.layers), "module boundary"))
+    show_title(console, _name(source), count(len(exported.layers), "module boundary"))
     _inputs(console, exported.inputs)
     console.print()
     _files(console, files)
@@ -101,7 +101,7 @@ def _header(
     if weight_norms:
         layouts = tally(record.layout for record in weight_norms)
         words.append(f"{count(len(weight_norms), 'weight')} under weight norm ({layouts})")
-    titled(console, _name(path), *words)
+    show_title(console, _name(path), *words)
 
 
 def _norm_words(norms: Sequence[NormRecord]) -> str:
@@ -128,7 +128,7 @@ def _notes(console: Console, notes: Sequence[str]) -> None:
 def _outcome_table(
     console: Console, norms: Sequence[NormRecord], outcomes: Sequence[NormOutcome], became: str = "became"
 ) -> None:
-    shown = grouped(rows(norms, outcomes))
+    shown = group_rows(rows(norms, outcomes))
     if not shown:
         return
     width = path_width(console, [row.path for row in shown])
@@ -174,7 +174,7 @@ def _scope(record: WeightNormRecord) -> str:
 def _operators(console: Console, operators: Operators) -> None:
     before, after = sum(operators.before.values()), sum(operators.after.values())
     changed = changed_operators(operators.before, operators.after)
-    titled(console, "operators", f"{before} → {after}" if changed else f"{before}", changed)
+    show_title(console, "operators", f"{before} → {after}" if changed else f"{before}", changed)
 
 
 def _health(console: Console, norms: Sequence[NormRecord]) -> None:
@@ -198,7 +198,7 @@ def _by_path(console: Console, title: str, findings: Sequence[tuple[str, str]]) 
 def _timings(console: Console, seconds: Sequence[tuple[str, float]]) -> None:
     if seconds:
         stages = ", ".join(f"{stage} {each:.1f}" for stage, each in seconds)
-        titled(console, "seconds", f"{sum(each for _, each in seconds):.1f}", stages)
+        show_title(console, "seconds", f"{sum(each for _, each in seconds):.1f}", stages)
 
 
 def _files(console: Console, files: Sequence[Path]) -> None:

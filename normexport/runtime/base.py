@@ -71,7 +71,7 @@ class Runtime(Protocol):
         ...
 
 
-def checked(place: str, ports: Sequence[Port], feeds: Feeds) -> dict[str, Array]:
+def checked_feeds(place: str, ports: Sequence[Port], feeds: Feeds) -> dict[str, Array]:
     """`feeds` in the order of `ports`, floating-point ones rounded to the port's dtype.
 
     Raises:
@@ -84,10 +84,10 @@ def checked(place: str, ports: Sequence[Port], feeds: Feeds) -> dict[str, Array]
     for name in names:
         if name not in feeds:
             raise UsageError(place, f"input {name} is missing", f"feed all of {', '.join(names)}")
-    return {port.name: _checked(place, port, np.asarray(feeds[port.name])) for port in ports}
+    return {port.name: _checked_feed(place, port, np.asarray(feeds[port.name])) for port in ports}
 
 
-def _checked(place: str, port: Port, array: Array) -> Array:
+def _checked_feed(place: str, port: Port, array: Array) -> Array:
     where = f"{place}: input {port.name}"
     if port.shape is not None:
         wanted = "(" + ", ".join("batch" if size is None else str(size) for size in port.shape) + ")"

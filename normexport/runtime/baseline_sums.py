@@ -33,11 +33,11 @@ class StraightSums(ThroughControlFlow):  # type: ignore[no-untyped-call]
             x, dims, *rest = args
             axes = [axis % x.dim() for axis in dims] if dims else list(range(x.dim()))
             if np.prod([x.shape[axis] for axis in axes]) >= _LONG:
-                return _reduced(x, axes, keepdim=bool(rest and rest[0]), mean=mean)
+                return _reduce_in_order(x, axes, keepdim=bool(rest and rest[0]), mean=mean)
         return self.called(func, args, kwargs)
 
 
-def _reduced(x: torch.Tensor, axes: Sequence[int], *, keepdim: bool, mean: bool) -> torch.Tensor:
+def _reduce_in_order(x: torch.Tensor, axes: Sequence[int], *, keepdim: bool, mean: bool) -> torch.Tensor:
     kept = [axis for axis in range(x.dim()) if axis not in axes]
     columns = x.permute(*axes, *kept).reshape(-1, *(x.shape[axis] for axis in kept)).numpy()
     # cumsum keeps to float32 and to the order; numpy's own sum adds pairwise

@@ -51,7 +51,7 @@ def jitter_module(model: nn.Module, seed: int) -> None:
     model._apply(moved)  # type: ignore[no-untyped-call]
 
 
-def jittered(model: ir.Model, seed: int, halved: Mapping[str, str] | None = None) -> ir.Model:
+def jitter_model(model: ir.Model, seed: int, halved: Mapping[str, str] | None = None) -> ir.Model:
     """A shallow copy of an ONNX model whose floating initializers are moved. Shapes (integers) are not.
 
     Args:

@@ -23,11 +23,11 @@ class ThroughControlFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """`func(*args, **kwargs)`; what a branch or a loop calls is dispatched to this mode again."""
         if isinstance(func, HigherOrderOperator):
-            args = tuple(self._within(arg) if callable(arg) else arg for arg in args)
-            kwargs = {name: self._within(arg) if callable(arg) else arg for name, arg in kwargs.items()}
+            args = tuple(self._run_within(arg) if callable(arg) else arg for arg in args)
+            kwargs = {name: self._run_within(arg) if callable(arg) else arg for name, arg in kwargs.items()}
         return func(*args, **kwargs)
 
-    def _within(self, body: Callable[..., Any]) -> Callable[..., Any]:
+    def _run_within(self, body: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
             with self:
                 return body(*args, **kwargs)
@@ -35,7 +35,7 @@ class ThroughControlFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return run
 
 
-def uncompiled() -> AbstractContextManager[Any]:
+def nothing_compiled() -> AbstractContextManager[Any]:
     """While active, nothing is compiled: neither control flow nor what a model's code gives to `torch.compile`."""
     stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
     return stance

@@ -34,8 +34,8 @@ class InFloat64(ThroughControlFlow):  # type: ignore[no-untyped-call]
     ) -> Any:
         if func is torch.ops.aten._assert_tensor_metadata.default:
             return None  # an exported program asserting float32
-        args, kwargs = tree_map(_widened, (args, kwargs or {}))
-        return tree_map(_widened, self.called(func, args, kwargs))
+        args, kwargs = tree_map(_widen, (args, kwargs or {}))
+        return tree_map(_widen, self.called(func, args, kwargs))
 
 
 def shared_copy(model: nn.Module) -> nn.Module:
@@ -50,10 +50,10 @@ def shared_copy(model: nn.Module) -> nn.Module:
 
 def convert_small(model: nn.Module) -> None:
     """Convert the parameters and buffers below `LARGE` elements to float64, in place of `model`'s own."""
-    model._apply(lambda tensor: _widened(tensor) if tensor.numel() < LARGE else tensor)  # type: ignore[no-untyped-call]
+    model._apply(lambda tensor: _widen(tensor) if tensor.numel() < LARGE else tensor)  # type: ignore[no-untyped-call]
 
 
-def _widened(value: Any) -> Any:
+def _widen(value: Any) -> Any:
     if isinstance(value, torch.dtype):
         return _WIDE.get(value, value)
     if isinstance(value, torch.Tensor) and value.dtype in _WIDE:

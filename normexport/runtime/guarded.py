@@ -30,7 +30,7 @@ class _Copy:
     most = 0
 
 
-def guarded(work: Callable[[], T], place: str) -> T:
+def in_child(work: Callable[[], T], place: str) -> T:
     """What `work` returns, computed in a copy of this process; `place` names what it works on.
 
     The copy says nothing on the terminal. What `work` returns and raises comes back.

@@ -15,8 +15,8 @@ from normexport.errors import FoldError, MissingComponent, UsageError
 from normexport.io.onnx_model import opened_model, split_weights
 from normexport.norms.own_bodies import require_own_bodies
 from normexport.runtime import ort_library
-from normexport.runtime.base import Array, Feeds, Port, Sink, checked, port
-from normexport.runtime.baseline_weights import jittered
+from normexport.runtime.base import Array, Feeds, Port, Sink, checked_feeds, port
+from normexport.runtime.baseline_weights import jitter_model
 from normexport.runtime.memory import release_memory
 from normexport.text import first_line
 
@@ -59,7 +59,7 @@ class OnnxRuntime:
         if not self._model.graph.outputs:
             raise FoldError(self._model.graph.name or "model", "has no outputs, so nothing can be run for", _CHECK)
         if jitter is not None:
-            self._model = jittered(self._model, jitter)
+            self._model = jitter_model(self._model, jitter)
         self._threads = threads
         self._library = ort_library.library_for(self._model) if native else None
         self.name = "ONNX Runtime with native norms" if self._library else "ONNX Runtime"
@@ -73,7 +73,7 @@ class OnnxRuntime:
         self.output_names = tuple(item.name for item in self._session.get_outputs())
 
     def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
-        arrays = checked(self.name, self.inputs, feeds)
+        arrays = checked_feeds(self.name, self.inputs, feeds)
         self.dropped = {name: "is not in the file" for name in capture if name not in self._values}
         wanted = [name for name in capture if name in self._values]
         extra = frozenset(wanted) - set(self.output_names)

@@ -48,10 +48,12 @@ def doubts_of_model(
         first = TorchRuntime(model, inputs, outputs, dtype)
         drawn = _random_states()
         results = [first.run(sequence[0])]
-        kept = _kept(first)
+        kept = _numbers_kept(first)
         results += [first.run(each) for each in sequence[1:]]
         again = first.run(sequence[0])
-        changed = [path for path, value in _kept(first).items() if path in kept and not same_number(kept[path], value)]
+        changed = [
+            path for path, value in _numbers_kept(first).items() if path in kept and not same_number(kept[path], value)
+        ]
         drew = drawn != _random_states()
         fresh = TorchRuntime(model, inputs, outputs, dtype)
         others = [fresh.run(each) for each in reversed(sequence[1:])][::-1]
@@ -74,14 +76,14 @@ def _other(array: Array) -> Array:
     return other
 
 
-def _kept(runtime: TorchRuntime) -> dict[str, Any]:
+def _numbers_kept(runtime: TorchRuntime) -> dict[str, Any]:
     """All numbers of a runtime's model by path; of large tensors a sum of their bits."""
     model = runtime.model
     held = dict((*model.named_parameters(), *model.named_buffers()))
-    return {**loose_numbers(model), **{path: _told(value) for path, value in held.items()}}
+    return {**loose_numbers(model), **{path: _bits_of(value) for path, value in held.items()}}
 
 
-def _told(value: Tensor) -> Tensor:
+def _bits_of(value: Tensor) -> Tensor:
     value = value.detach()
     if value.numel() < LARGE or value.layout != torch.strided:
         return value.clone()

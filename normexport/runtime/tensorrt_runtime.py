@@ -25,7 +25,7 @@ from normexport.engine import Manifest, read_manifest, require_same_plan
 from normexport.engine.flavor import CURRENT, flavor, require
 from normexport.engine.manifest import check_bytes
 from normexport.errors import EngineError, MissingComponent, UsageError
-from normexport.runtime.base import Array, Feeds, Port, Sink, checked
+from normexport.runtime.base import Array, Feeds, Port, Sink, checked_feeds
 from normexport.runtime.tensorrt_ports import check_manifest, ports_of
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class TensorRTRuntime:
         self._device = _device(self.manifest, plan)
         self.name = which.title
         self.dropped: Mapping[str, str] = {}
-        self._engine = self._opened(plan, library, trust=trust)
+        self._engine = self._open_engine(plan, library, trust=trust)
         self._ports = ports_of(self._trt, self._engine)
         check_manifest(self._ports, self.manifest, str(plan))
         self.inputs = tuple(_port(each.name, each.dtype, each.shape) for each in self._ports.inputs)
@@ -85,7 +85,7 @@ class TensorRTRuntime:
         """As the protocol's; inner values are there where the plan was built with debug tensors, and not fused."""
         import torch
 
-        arrays = checked(self.name, self.inputs, feeds)
+        arrays = checked_feeds(self.name, self.inputs, feeds)
         self.dropped = dict.fromkeys(capture, "is inside the engine")
         types = {each.name: each.dtype for each in self._ports.inputs}
         tensors = {}
@@ -93,10 +93,10 @@ class TensorRTRuntime:
             tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
             tensors[name] = tensor.to(getattr(torch, types[name]))
         if capture and self.manifest.options.get("debug_tensors") is True:
-            return self._watched(tensors, capture, sink)
+            return self._run_watched(tensors, capture, sink)
         return {name: _array(tensor) for name, tensor in self.run_tensors(tensors).items()}
 
-    def _watched(self, feeds: Tensors, capture: Collection[str], sink: Sink | None) -> dict[str, Array]:
+    def _run_watched(self, feeds: Tensors, capture: Collection[str], sink: Sink | None) -> dict[str, Array]:
         """Outputs and debug tensors of one run, in a context of its own."""
         from normexport.runtime.tensorrt_debug import DebugTensors
 
@@ -125,7 +125,7 @@ class TensorRTRuntime:
             self._by_shapes[shapes] = context = self._new_context()
             return self._directly(context, feeds)
         if not isinstance(known, _Captured):
-            self._by_shapes[shapes] = known = self._captured(known, feeds)
+            self._by_shapes[shapes] = known = self._capture_graph(known, feeds)
         return known.replay(feeds)
 
     def _directly(self, context: Any, feeds: Tensors) -> dict[str, torch.Tensor]:
@@ -171,7 +171,7 @@ class TensorRTRuntime:
         if not context.execute_async_v3(_stream(self._device)):
             raise EngineError(self.name, "the engine can't run", "see what it logged")
 
-    def _captured(self, context: Any, feeds: Tensors) -> _Captured:
+    def _capture_graph(self, context: Any, feeds: Tensors) -> _Captured:
         import torch
 
         own = {name: feeds[name].clone(memory_format=torch.contiguous_format) for name in self.input_names}
@@ -188,7 +188,7 @@ class TensorRTRuntime:
             raise EngineError(self.name, "no execution context can be made", "free GPU memory")
         return context
 
-    def _opened(self, plan: Path, library: Path | None, *, trust: bool) -> Any:
+    def _open_engine(self, plan: Path, library: Path | None, *, trust: bool) -> Any:
         logger = self._trt.Logger(self._trt.Logger.ERROR)
         self._runtime = self._trt.Runtime(logger)
         self._runtime.engine_host_code_allowed = trust and self.manifest.host_code

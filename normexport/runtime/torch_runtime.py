@@ -16,12 +16,12 @@ from torch.utils._pytree import tree_leaves, tree_unflatten
 
 from normexport.dtypes import FLOATS, array_name, as_numpys
 from normexport.errors import CheckpointError, NormExportError, UsageError
-from normexport.io.quiet import hushed
+from normexport.io.quiet import silence
 from normexport.onnx_export import InputSpec, Layer
-from normexport.runtime.base import Array, Feeds, Port, Sink, checked
+from normexport.runtime.base import Array, Feeds, Port, Sink, checked_feeds
 from normexport.runtime.baseline_sums import StraightSums
 from normexport.runtime.baseline_weights import jitter_module
-from normexport.runtime.control_flow import uncompiled
+from normexport.runtime.control_flow import nothing_compiled
 from normexport.runtime.float64_torch import InFloat64, convert_small, shared_copy
 from normexport.text import first_line
 
@@ -76,12 +76,12 @@ class TorchRuntime:
         return self._model
 
     def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
-        arrays = checked(self.name, self.inputs, feeds)
+        arrays = checked_feeds(self.name, self.inputs, feeds)
         sink = _once(sink) if sink is not None else None
         tensors = [torch.tensor(array) for array in arrays.values()]  # copies: a forward may write into its inputs
         tensors = [tensor.to(self._dtype) if tensor.is_floating_point() else tensor for tensor in tensors]
         try:
-            with hushed():  # torch.fx prints its source before it lets an error out
+            with silence():  # torch.fx prints its source before it lets an error out
                 return self._run(tensors, capture, sink)
         except NormExportError:
             raise
@@ -99,7 +99,7 @@ class TorchRuntime:
         mode = InFloat64 if self._dtype == torch.float64 else StraightSums if self._baseline else contextlib.nullcontext
         hooks = _Hooks(self._model, self._layers, capture, sink or _keeper(captured))
         # no_grad, not inference_mode: a widened view of an inference tensor has no version counter
-        with hooks, torch.no_grad(), uncompiled(), mode():
+        with hooks, torch.no_grad(), nothing_compiled(), mode():
             args, kwargs = (tensors, {}) if self._in_spec is None else tree_unflatten(tensors, self._in_spec)
             leaves = tree_leaves(self._model(*args, **kwargs))
         self.dropped = hooks.dropped()

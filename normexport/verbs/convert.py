@@ -92,7 +92,7 @@ def convert(
         exported = onnx_export.export(checkpoint, export_inputs(checkpoint, inputs, config.data))
     data = proof.load_arrays(config.data, exported.inputs) if config.data is not None else None
     require_no_lost_state(checkpoint, exported.inputs, data)
-    judged = _judged(config, data) if config.precision is not None else None
+    judged = _data_to_judge_on(config, data) if config.precision is not None else None
     with clock.stage("fold"):
         folded = fold_model(exported.model, FOLDING) if config.fold else FoldResult(exported.model, (), (), False)
         operators = Operators.of(exported.model, folded.model)
@@ -112,18 +112,18 @@ def convert(
             )
             unproven = report.unproven
         reduced = None
-        if config.precision is not None and not _failed(report, None):
+        if config.precision is not None and not _has_failed(report, None):
             with clock.stage("precision"):
                 reduced = _reduce_precision(open_onnx(model), config, specs, judged, reference, layers, on_samples)
                 write_model(reduced.model, layers, model, output)
                 report = report if reduced.parity is None else _with_doubts(reduced.parity, unproven)
         engine = None
-        sealed = capsule_files if not _failed(report, reduced) else ()
+        sealed = capsule_files if not _has_failed(report, reduced) else ()
         for file in sealed:
             with clock.stage("capsule"):
                 known = specs, layers, config.precision, data, config.capsule_bytes
                 capsules.write(capsule_of(reference, checkpoint.path, model, report, *known), file)
-        if config.engine is not None and not _failed(report, reduced):
+        if config.engine is not None and not _has_failed(report, reduced):
             with clock.stage("engine"):
                 engine = build_engine(model, folder / "model.plan", _demanding(config.engine, config.precision))
         conversion = Conversion(
@@ -137,7 +137,11 @@ def convert(
             warnings=warnings,
             operators=operators,
             parity=replace(report, batches=(), channels={}),
-            files=(*(output / name for name in _written(folder)), output / "report.json", *(beside if sealed else ())),
+            files=(
+                *(output / name for name in _files_written(folder)),
+                output / "report.json",
+                *(beside if sealed else ()),
+            ),
             seconds=clock.seconds,
             engine=engine,
             precision=None if reduced is None else reduced.precision,
@@ -160,7 +164,7 @@ def _with_doubts(report: proof.ParityReport, unproven: Sequence[str]) -> proof.P
     return replace(report, unproven=tuple(dict.fromkeys((*unproven, *report.unproven))))
 
 
-def _failed(report: proof.ParityReport, reduced: Reduced | None) -> bool:
+def _has_failed(report: proof.ParityReport, reduced: Reduced | None) -> bool:
     """Whether what was made so far is wrong; what is inconclusive is made to its end, and says so."""
     judgements = [report.judgement, *([] if reduced is None else [reduced.precision.judgement])]
     return any(judgement.verdict is Verdict.FAILED for judgement in judgements)
@@ -183,7 +187,7 @@ class _Clock:
         _LOG.debug("%s took %.3f s", name, seconds)
 
 
-def _judged(config: ConvertConfig, data: dict[str, Array] | None) -> Judged | None:
+def _data_to_judge_on(config: ConvertConfig, data: dict[str, Array] | None) -> Judged | None:
     """The data that a reduced precision is judged on, with its labels."""
     judged = None if data is None or config.data is None else Judged(data, labels_in(config.data), config.labels_for)
     if config.labels_for is not None and (judged is None or judged.labels is None):
@@ -207,6 +211,6 @@ def _reduce_precision(
     return reduce_precision(model, precision, specs, judged=judged, source=source, layers=layers, on_batch=on_samples)
 
 
-def _written(folder: Path) -> list[str]:
+def _files_written(folder: Path) -> list[str]:
     """File names, the model first."""
     return sorted((file.name for file in folder.iterdir()), key=lambda name: (name != "model.onnx", name))

@@ -11,11 +11,18 @@ from normexport.checkpoint import Checkpoint
 from normexport.errors import UsageError
 from normexport.logs import in_words, logger
 from normexport.precision import Accuracy, Labelled, Limits, collect
-from normexport.precision import evaluate as evaluate_outputs
+from normexport.precision import measure_accuracy as evaluate_outputs
 from normexport.precision.accuracy import DEFAULT, labels_in
 from normexport.precision.collected import Collected, named_as
 from normexport.runtime.tensorrt_runtime import Plan
-from normexport.verbs.subjects import Inputs, agreed_inputs, guarded_if_files, opened, refuse_lost_state, runtime_of
+from normexport.verbs.subjects import (
+    Inputs,
+    agreed_inputs,
+    guarded_if_files,
+    open_subject,
+    refuse_lost_state,
+    runtime_of,
+)
 
 _LOG = logger(__name__)
 
@@ -44,7 +51,7 @@ def evaluate(
         UsageError: data or labels do not fit the model; nothing to compare.
     """
     given = [each for each in (reference, model) if each is not None]
-    sides = [each if isinstance(each, Plan) else opened(each, weights_under) for each in given]
+    sides = [each if isinstance(each, Plan) else open_subject(each, weights_under) for each in given]
     specs = agreed_inputs(tuple(reversed(sides)), inputs, data)
     for side in sides:
         if isinstance(side, Checkpoint) and side.model is not None:

@@ -31,7 +31,7 @@ from normexport.verbs.subjects import (
     Inputs,
     agreed_inputs,
     guarded_if_files,
-    opened,
+    open_subject,
     refuse_lost_state,
     runtime_of,
     specs_of,
@@ -86,8 +86,8 @@ def _judge(
     weights_under: str | Path | None,
 ) -> proof.ParityReport | SnrReport:
     if isinstance(candidate, Plan):
-        return _check_plan(opened(reference, weights_under), candidate, specs_of(inputs), data, batches)
-    first, second = opened(reference, weights_under), opened(candidate, weights_under)
+        return _check_plan(open_subject(reference, weights_under), candidate, specs_of(inputs), data, batches)
+    first, second = open_subject(reference, weights_under), open_subject(candidate, weights_under)
     # ONNX sides first: they bind by name, torch by position.
     sides = sorted((first, second), key=lambda side: not isinstance(side, ir.Model))
     specs = agreed_inputs(sides, inputs, data)

@@ -21,7 +21,7 @@ from normexport.onnx_export.inputs import default_names
 from normexport.precision.accuracy import LABELS
 from normexport.proof.torch_candidate import count_outputs
 from normexport.runtime import Array, OnnxRuntime, Runtime
-from normexport.runtime.guarded import guarded
+from normexport.runtime.guarded import in_child
 from normexport.runtime.tensorrt_runtime import Plan
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def is_onnx(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ".onnx"
 
 
-def opened(
+def open_subject(
     source: Checkpoint | ir.Model | str | Path, weights_under: str | Path | None = None
 ) -> Checkpoint | ir.Model:
     """Opened, where it is a path; external data of an ONNX file may lie under `weights_under` too."""
@@ -182,4 +182,4 @@ def runtime_of(
 def guarded_if_files(work: Callable[[], T], *sides: object) -> T:
     """Work on ONNX files alone is done where a signal can't end this process; torch does not stand being copied."""
     files = [side for side in sides if isinstance(side, (str, Path)) and is_onnx(side)]
-    return guarded(work, " or ".join(dict.fromkeys(map(str, files)))) if len(files) == len(sides) else work()
+    return in_child(work, " or ".join(dict.fromkeys(map(str, files)))) if len(files) == len(sides) else work()

@@ -89,8 +89,8 @@ def open_library(path: Any) -> ctypes.CDLL:
     loaded.nx_emu_error.restype = loaded.nx_emu_launches.restype = ctypes.c_char_p
     loaded.nx_emu_set_seed.argtypes = [ctypes.c_uint64]
     loaded.nx_message.restype = ctypes.c_char_p
-    loaded.nx_cuda_workspace.argtypes, loaded.nx_cuda_workspace.restype = [ctypes.POINTER(kernels.Norm)], size
-    loaded.nx_cuda_norm.argtypes = [ctypes.POINTER(kernels.Norm), *[pointer] * 5, size, pointer]
+    loaded.nx_cuda_workspace.argtypes, loaded.nx_cuda_workspace.restype = [ctypes.POINTER(kernels.NxNorm)], size
+    loaded.nx_cuda_norm.argtypes = [ctypes.POINTER(kernels.NxNorm), *[pointer] * 5, size, pointer]
     return loaded
 
 
@@ -121,11 +121,11 @@ class Result:
     launches: tuple[str, ...]
 
 
-def struct(norm: Norm, shape: tuple[int, int, int]) -> kernels.Norm:
+def struct(norm: Norm, shape: tuple[int, int, int]) -> kernels.NxNorm:
     """norm for x of `shape` (N, C, S)."""
     sample = sample_elements(norm.layout, shape[1], shape[2])
     strides = [sample + pad if pad else 0 for pad in norm.pad]
-    return kernels.Norm(
+    return kernels.NxNorm(
         KINDS[norm.kind], TYPES[norm.type], LAYOUTS[norm.layout], norm.instance, *shape, *strides,
         norm.k, norm.chunks, norm.epsilon, norm.correction,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from normexport.engine import EngineConfig, build_engine
-from normexport.engine.coverage import unserved
+from normexport.engine.coverage import targets_without_code
 from normexport.plugins.elf import CudaCode
 from tests.engine import networks, plugin_build
 
@@ -25,11 +25,11 @@ TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
     ],
 )
 def test_machine_code_serves_its_generation_and_ptx_all_later_ones(code, missing):
-    assert unserved(code, TARGETS) == missing
+    assert targets_without_code(code, TARGETS) == missing
 
 
 def test_the_gpu_at_hand_is_nothing_to_warn_of():
-    assert unserved((), ("current",)) == ()
+    assert targets_without_code((), ("current",)) == ()
 
 
 @pytest.mark.skipif(plugin_build.missing() is not None, reason=str(plugin_build.missing()))

@@ -62,8 +62,8 @@ MUTATIONS = (
     _producer("MatMul's last axis is the norm's axis only in matrices", "if rank != 2:", "if rank > 99:"),
     _producer(
         "MatMul gets B in an Add behind it",
-        "return with_shift(node, norm.b, plans, work)",
-        "return with_shift(node, 0 * norm.b, plans, work)",
+        "return with_shift(node, norm.b, rewrites, draft)",
+        "return with_shift(node, 0 * norm.b, rewrites, draft)",
     ),
     # ---- into the consumer
     _consumer("input channels of a grouped convolution are group-major", GROUPS, TILED),
@@ -105,7 +105,7 @@ MUTATIONS = (
     Mutation(
         "a fold that saves no node is not made",
         "folding/fold.py",
-        "if plan.added >= stays and not simpler:",
+        "if rewrite.added >= stays and not simpler:",
         "if False:",
     ),
     # ---- who else reads or sees a value
@@ -180,7 +180,7 @@ MUTATIONS = (
     Mutation(
         "branches of different ranks refuse",
         "folding/add.py",
-        "if rank is None or work.shapes.rank(branch) != rank:",
+        "if rank is None or draft.shapes.rank(branch) != rank:",
         "if rank is None:",
     ),
     Mutation(
@@ -210,7 +210,7 @@ MUTATIONS = (
     Mutation(
         "dropout in training mode refuses",
         "folding/passthrough.py",
-        "if mode is not None and bool(np.any(work.constants.array(mode))):",
+        "if mode is not None and bool(np.any(draft.constants.array(mode))):",
         "if False:",
     ),
     Mutation(

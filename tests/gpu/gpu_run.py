@@ -90,5 +90,5 @@ def _on_cpu(case: DeviceCase, x: Any, scale: Any, bias: Any) -> Any:
     """The int8 norm by the CPU kernels, which know the packed LINEAR layout alone."""
     y, described = np.empty_like(x), struct(Norm(**{**vars(case.norm), "layout": "LINEAR", "pad": (0, 0)}), x.shape)
     pointers = [array.ctypes.data for array in (np.ascontiguousarray(x), scale, bias, y)]
-    kernels.load().run(kernels.Norm.from_buffer_copy(described), *pointers, threads=1)
+    kernels.load().run(kernels.NxNorm.from_buffer_copy(described), *pointers, threads=1)
     return y

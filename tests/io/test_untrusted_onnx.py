@@ -19,7 +19,7 @@ from normexport.errors import ExitCode, FoldError, UsageError
 from normexport.io.onnx_model import open_onnx, save_onnx
 from normexport.runtime import OnnxRuntime
 from normexport.runtime.float64 import Float64Runtime
-from normexport.runtime.guarded import guarded
+from normexport.runtime.guarded import in_child
 from normexport.verbs.fold import fold
 from tests.io import onnx_attacks as attacks
 
@@ -317,13 +317,13 @@ def test_a_signal_that_ends_the_runtime_becomes_one_line(tmp_path):
 
 
 def test_guarded_work_returns_and_raises_as_it_would_here():
-    assert guarded(lambda: {"sum": 1 + 1}, "here") == {"sum": 2}
+    assert in_child(lambda: {"sum": 1 + 1}, "here") == {"sum": 2}
     with pytest.raises(UsageError, match=r"^a: b; c$"):
-        guarded(lambda: _raise(UsageError("a", "b", "c")), "here")
+        in_child(lambda: _raise(UsageError("a", "b", "c")), "here")
     with pytest.raises(RuntimeError, match=r"^KeyError: 'k'$"):
-        guarded(lambda: _raise(KeyError("k")), "here")
+        in_child(lambda: _raise(KeyError("k")), "here")
     with pytest.raises(FoldError, match=r"^here: the process that ran it was ended by SIGKILL"):
-        guarded(lambda: os.kill(os.getpid(), 9), "here")
+        in_child(lambda: os.kill(os.getpid(), 9), "here")
 
 
 def _raise(error: Exception) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from normexport.errors import UsageError
-from normexport.onnx_export import BatchRange, Declared, InputSpec, Open, narrow, settle
+from normexport.onnx_export import BatchRange, Declared, InputSpec, Open, close_sizes, narrow
 
 
 def declared(name, *sizes, dtype="float32"):
@@ -23,61 +23,61 @@ def declared(name, *sizes, dtype="float32"):
     ],
 )
 def test_the_batch_is_what_is_named_so_or_open_and_first(sizes, shape, axes):
-    (spec,) = settle([declared("x", *sizes)])
+    (spec,) = close_sizes([declared("x", *sizes)])
     assert (spec.shape, spec.batched) == (shape, axes is not None)
     assert axes is None or spec.axes == axes
     assert spec.sized(5) == tuple(5 if isinstance(size, str) else size for size in sizes)
 
 
 def test_a_size_given_for_one_input_is_known_of_all_that_share_its_name():
-    specs = settle([declared("ids", "batch", "seq"), declared("mask", "batch", "seq")], [InputSpec("mask", (7,))])
+    specs = close_sizes([declared("ids", "batch", "seq"), declared("mask", "batch", "seq")], [InputSpec("mask", (7,))])
     assert [spec.shape for spec in specs] == [(7,), (7,)]
 
 
 def test_a_batch_fixed_on_one_input_is_fixed_on_all():
-    specs = settle([declared("a", "n1", 3), declared("b", "n2", 4)], [InputSpec("a", (2, 3), batched=False)])
+    specs = close_sizes([declared("a", "n1", 3), declared("b", "n2", 4)], [InputSpec("a", (2, 3), batched=False)])
     assert [(spec.shape, spec.batched) for spec in specs] == [((2, 3), False), ((2, 4), False)]
 
 
 def test_shapes_of_arrays_say_what_the_user_does_not_and_never_the_batch():
     each = [declared("x", "batch", "w", 3)]
-    (spec,) = settle(each, (), {"x": (20, 6, 3)})
+    (spec,) = close_sizes(each, (), {"x": (20, 6, 3)})
     assert (spec.shape, spec.batched) == ((6, 3), True)
-    assert settle(each, [InputSpec("x", (5, 3))], {"x": (20, 6, 3)})[0].shape == (5, 3)
+    assert close_sizes(each, [InputSpec("x", (5, 3))], {"x": (20, 6, 3)})[0].shape == (5, 3)
     with pytest.raises(UsageError, match=r"has open sizes \(batch, w, 3\)"):
-        settle(each, (), {"x": (20, 3)})
+        close_sizes(each, (), {"x": (20, 3)})
 
 
 def test_settling_what_is_settled_changes_nothing():
     each = [declared("x", 6, "b", 3), declared("h", 1, "b", 4), declared("q", "n", "n")]
-    specs = settle(each)
-    assert settle(each, specs) == specs
+    specs = close_sizes(each)
+    assert close_sizes(each, specs) == specs
 
 
 def test_sizes_that_contradict_the_file_or_one_another_are_refused():
     each = [declared("a", "batch", "s"), declared("b", "batch", "s")]
     with pytest.raises(UsageError, match="--input b=7: does not fit the model, which reads b=Nxs"):
-        settle(each, [InputSpec("a", (6,)), InputSpec("b", (7,))])
+        close_sizes(each, [InputSpec("a", (6,)), InputSpec("b", (7,))])
     with pytest.raises(UsageError, match="is given as int64, and the model reads float32"):
-        settle(each, [InputSpec("a", (6,), "int64")])
+        close_sizes(each, [InputSpec("a", (6,), "int64")])
     with pytest.raises(UsageError, match="3 are given without names, and the model reads a, b"):
-        settle(each, [InputSpec(f"input_{i}", (6,)) for i in range(3)])
+        close_sizes(each, [InputSpec(f"input_{i}", (6,)) for i in range(3)])
 
 
 def test_a_size_that_is_twice_another_is_held_to_it():
     twice = Declared("x", (Open("k", BatchRange(1, 4, 2)), 3), "float32")
     once = Declared("y", (Open("k", BatchRange(1, 4)), 3), "float32")
-    x, y = settle([twice, once])
+    x, y = close_sizes([twice, once])
     assert (x.sized(3), y.sized(3)) == ((6, 3), (3, 3))
     assert (x.batch_of((6, 3)), x.batch_of((5, 3)), x.batch_of((10, 3))) == (3, None, None)
-    fixed = settle([twice, once], [InputSpec("x", (6, 3), batched=False)])
+    fixed = close_sizes([twice, once], [InputSpec("x", (6, 3), batched=False)])
     assert [spec.shape for spec in fixed] == [(6, 3), (3, 3)]
     with pytest.raises(UsageError, match=r"axis 0 is 5, and the model takes 2\*k where k is 1 to 4"):
-        settle([twice, once], [InputSpec("x", (5, 3), batched=False)])
+        close_sizes([twice, once], [InputSpec("x", (5, 3), batched=False)])
 
 
 def test_two_models_agree_on_what_both_take():
-    first = settle([declared("x", "n", 3)])
+    first = close_sizes([declared("x", "n", 3)])
     assert narrow(first, [Declared("other", (4, 3), "float16")]) == (InputSpec("x", (4, 3), batched=False),)
     (spec,) = narrow(first, [Declared("other", (Open("s0", BatchRange(2, 9)), 3), "float32")])
     assert (spec.name, spec.batch) == ("x", BatchRange(2, 9))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from normexport.plugins.kernels import ABI_VERSION, TYPES, Norm, kind_numbers
+from normexport.plugins.kernels import ABI_VERSION, TYPES, NxNorm, kind_numbers
 
 HEADER = (Path(__file__).parents[2] / "plugins" / "kernels" / "include" / "normexport" / "kernels.h").read_text()
 WIDTHS = {"int32_t": "c_int", "int64_t": "c_long", "float": "c_float"}
@@ -30,4 +30,4 @@ def test_struct_has_the_fields_of_the_header_in_their_order():
         for width, names in re.findall(r"(int32_t|int64_t|float) ([\w, ]+);", code)
         for name in names.split(",")
     ]
-    assert [(name, kind.__name__) for name, kind in Norm._fields_] == declared
+    assert [(name, kind.__name__) for name, kind in NxNorm._fields_] == declared

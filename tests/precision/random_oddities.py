@@ -11,7 +11,7 @@ from onnx import helper
 
 from normexport.errors import NormExportError
 from normexport.runtime import OnnxRuntime
-from normexport.runtime.guarded import guarded
+from normexport.runtime.guarded import in_child
 from tests.precision.random_growth import Growth, Value, stored
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _with_open_sizes(g: Growth, model: onnx.ModelProto, sample: dict[str, np.nda
             runtime.run({n: np.resize(a, (size, *a.shape[1:])) if n in opened else a for n, a in feeds.items()})
 
     try:
-        guarded(computes, "network")  # ONNX Runtime aborts the process on one in 12,000
+        in_child(computes, "network")  # ONNX Runtime aborts the process on one in 12,000
     except (NormExportError, RuntimeError):
         return model  # somewhere in it the batch is a number
     return found

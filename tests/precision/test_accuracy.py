@@ -12,7 +12,7 @@ from torch import nn
 
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
-from normexport.precision import Half, Int8, Judged, Labelled, collect, evaluate, reduce_precision
+from normexport.precision import Half, Int8, Judged, Labelled, collect, measure_accuracy, reduce_precision
 from normexport.precision.accuracy import labels_in, wilson
 from normexport.precision.int8.calibration import calibrate
 from normexport.precision.int8.pairs import is_quantized
@@ -80,7 +80,7 @@ def test_accuracy_agreement_and_drop_count_samples():
     changed = exact.copy()
     changed[20] = np.roll(changed[20], 1)
     reference = replace(found, values={name: changed})
-    measured = evaluate(found, Labelled(labels), reference)
+    measured = measure_accuracy(found, Labelled(labels), reference)
     assert (measured.samples, measured.correct, measured.agreement) == (64, 48, 63 / 64)
     assert measured.drop == pytest.approx(100 * (47 - 48) / 64)
     assert measured.samples_per_second > 0
@@ -168,7 +168,7 @@ def test_labels_that_do_not_fit_are_one_clear_line(labels, words):
     model, _ = nets.folded(uneven)
     found = collect(OnnxRuntime(model), {"input": samples()}, model=model)
     with pytest.raises(UsageError, match=words):
-        evaluate(found, Labelled(labels))
+        measure_accuracy(found, Labelled(labels))
 
 
 def test_labels_are_found_under_their_usual_names_and_must_be_whole(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from normexport.errors import UsageError
-from normexport.precision import Labelled, Limits, collect, evaluate
+from normexport.precision import Labelled, Limits, collect, measure_accuracy
 from normexport.precision.decisions import decisions
 from normexport.runtime import OnnxRuntime
 from normexport.verdicts import Verdict
@@ -20,7 +20,7 @@ def judged(reference, candidate, data=None, labelled=None, limits=LIMITS, batch=
     data = data or inputs()
     exact = collect(OnnxRuntime(reference), data, model=reference, batch=batch)
     found = collect(OnnxRuntime(candidate), data, model=candidate, batch=exact.batch)
-    return evaluate(found, labelled, exact, limits)
+    return measure_accuracy(found, labelled, exact, limits)
 
 
 def by_numpy(reference, value):
@@ -59,12 +59,12 @@ def test_labels_that_fit_several_outputs_or_none_ask_which():
     model = two_heads(weight(6, 3))
     found = collect(OnnxRuntime(model), inputs(), model=model)
     with pytest.raises(UsageError, match=r"fit several outputs: a, b; .*--labels-for"):
-        evaluate(found, Labelled(np.zeros(64, int)))
+        measure_accuracy(found, Labelled(np.zeros(64, int)))
     with pytest.raises(UsageError, match="the outputs are a, b"):
-        evaluate(found, Labelled(np.zeros(64, int), "c"))
+        measure_accuracy(found, Labelled(np.zeros(64, int), "c"))
     means = classes(last="y = ReduceMean<keepdims = 0>(s)", kind="float y")
     with pytest.raises(UsageError, match="fit no output"):
-        evaluate(collect(OnnxRuntime(means), inputs(), model=means), Labelled(np.zeros(64, int)))
+        measure_accuracy(collect(OnnxRuntime(means), inputs(), model=means), Labelled(np.zeros(64, int)))
 
 
 SCALAR = {"last": "y = ReduceMean<keepdims = 0>(s)", "kind": "float y"}
@@ -223,5 +223,5 @@ ONLY_NAN = "q = Abs(s) n = Neg(q) y = Sqrt(n)"
 )
 def test_without_a_reference_only_outputs_that_mean_nothing_are_judged(last, verdict):
     model = classes(last=last)
-    found = evaluate(collect(OnnxRuntime(model), inputs(), model=model), Labelled(np.arange(64) % 5))
+    found = measure_accuracy(collect(OnnxRuntime(model), inputs(), model=model), Labelled(np.arange(64) % 5))
     assert (found.judgement and found.judgement.verdict) is verdict

@@ -11,7 +11,7 @@ from torch import nn
 
 from normexport.proof import compare
 from normexport.runtime import OnnxRuntime
-from normexport.runtime.baseline_weights import jitter_module, jittered
+from normexport.runtime.baseline_weights import jitter_model, jitter_module
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -29,7 +29,7 @@ def model(nodes, constants, shape=("N", 1, 4, 4), out=None) -> ir.Model:
 def test_masks_stay_in_onnx_and_in_torch(seed, value):
     mask = np.full((4, 4), value, np.float32)
     mask[0] = 1.5
-    found = jittered(model([onnx.helper.make_node("Add", ["x", "m"], ["y"])], {"m": mask}), seed)
+    found = jitter_model(model([onnx.helper.make_node("Add", ["x", "m"], ["y"])], {"m": mask}), seed)
     moved = found.graph.initializers["m"].const_value.numpy()
     np.testing.assert_allclose(moved, mask, rtol=1e-7)  # infinities are equal, the largest number has not overflowed
     assert (moved[0] != 1.5).any(), "weights beside a mask are moved"

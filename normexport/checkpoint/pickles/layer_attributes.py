@@ -32,7 +32,7 @@ def _maybe_infinite(value: Any) -> bool:
     return (type(value) is float and math.isinf(value)) or _number(value)
 
 
-def _between(least: int, most: int) -> Test:
+def _is_between(least: int, most: int) -> Test:
     return lambda value: type(value) is int and least <= value <= most
 
 
@@ -53,11 +53,11 @@ def _word(*words: str) -> Test:
     return lambda value: isinstance(value, str) and value in words
 
 
-_COUNT = _between(1, MOST_CHANNELS)
-_WINDOW = _between(1, WIDEST)
-_MARGIN = _between(-WIDEST, WIDEST)
-_AXIS = _between(-_MOST_AXES, _MOST_AXES)
-_INDEX = _between(-MOST_CHANNELS, MOST_CHANNELS)
+_COUNT = _is_between(1, MOST_CHANNELS)
+_WINDOW = _is_between(1, WIDEST)
+_MARGIN = _is_between(-WIDEST, WIDEST)
+_AXIS = _is_between(-_MOST_AXES, _MOST_AXES)
+_INDEX = _is_between(-MOST_CHANNELS, MOST_CHANNELS)
 _SCALE: Test = lambda value: _number(value) and 0 < value <= 256  # noqa: E731
 _SMALL: Test = lambda value: _number(value) and 0 <= value <= 1e6  # noqa: E731
 _SHARE: Test = lambda value: _number(value) and 0 <= value <= 1  # noqa: E731
@@ -67,46 +67,46 @@ def _padding(value: Any) -> bool:
     return _one_or_several(_MARGIN)(value) or _word("same", "valid")(value)
 
 
-def _unflattened(value: Any) -> bool:
+def _is_unflattened_size(value: Any) -> bool:
     """Sizes, one of which may be -1, or pairs of a name and a size."""
     pair: Test = lambda each: isinstance(each, (tuple, list)) and len(each) == 2 and _COUNT(each[1])  # noqa: E731
-    return _several(_between(-1, MOST_CHANNELS))(value) or _several(pair)(value)
+    return _several(_is_between(-1, MOST_CHANNELS))(value) or _several(pair)(value)
 
 
-def _named(test: Test, *names: str) -> dict[str, Test]:
+def _test_each(test: Test, *names: str) -> dict[str, Test]:
     return dict.fromkeys(names, test)
 
 
 #: Name -> test of its value.
 ATTRIBUTES: dict[str, Test] = {
-    **_named(
+    **_test_each(
         _COUNT, "in_channels", "out_channels", "num_features", "num_channels",
         "num_groups", "groups", "num_embeddings", "embedding_dim", "input_size", "hidden_size", "num_layers",
         "embed_dim", "num_heads", "head_dim", "kdim", "vdim", "in1_features", "in2_features", "num_parameters",
         "d_model", "nhead", "n_classes", "head_size", "shortlist_size", "n_clusters", "num_classes",
     ),
-    **_named(
+    **_test_each(
         _flag, "training", "ceil_mode", "return_indices", "count_include_pad", "affine", "track_running_stats",
         "inplace", "elementwise_affine", "transposed", "batch_first", "bidirectional", "sparse", "scale_grad_by_freq",
         "include_last_offset", "bias", "add_zero_attn", "norm_first", "enable_nested_tensor", "use_nested_tensor",
         "mask_check", "_qkv_same_embed_dim", "keepdim", "full", "log_input", "log_target", "swap", "zero_infinity",
         "head_bias",
     ),
-    **_named(
+    **_test_each(
         _number, "alpha", "threshold", "value", "negative_slope", "lambd", "init", "label_smoothing", "margin", "delta",
         "div_value", "beta",
     ),
-    **_named(_maybe_infinite, "min_val", "max_val", "lower", "upper"),
-    **_named(_or_none(_number), "momentum", "max_norm"),
-    **_named(_or_none(_flag), "align_corners", "recompute_scale_factor", "_is_full_backward_hook"),
-    **_named(_or_none(_INDEX), "padding_idx", "ignore_index", "blank"),
-    **_named(_one_or_several(_WINDOW), "kernel_size", "dilation"),
-    **_named(_or_none(_one_or_several(_WINDOW)), "stride", "size"),
-    **_named(_WINDOW, "chunks", "upscale_factor", "downscale_factor"),
+    **_test_each(_maybe_infinite, "min_val", "max_val", "lower", "upper"),
+    **_test_each(_or_none(_number), "momentum", "max_norm"),
+    **_test_each(_or_none(_flag), "align_corners", "recompute_scale_factor", "_is_full_backward_hook"),
+    **_test_each(_or_none(_INDEX), "padding_idx", "ignore_index", "blank"),
+    **_test_each(_one_or_several(_WINDOW), "kernel_size", "dilation"),
+    **_test_each(_or_none(_one_or_several(_WINDOW)), "stride", "size"),
+    **_test_each(_WINDOW, "chunks", "upscale_factor", "downscale_factor"),
     "padding": _padding,
     "_reversed_padding_repeated_twice": lambda value: _several(_MARGIN)(value),
-    "output_padding": _one_or_several(_between(0, WIDEST)),
-    "output_size": _or_none(_one_or_several(_or_none(_between(0, WIDEST)))),
+    "output_padding": _one_or_several(_is_between(0, WIDEST)),
+    "output_size": _or_none(_one_or_several(_or_none(_is_between(0, WIDEST)))),
     "output_ratio": _or_none(_one_or_several(_SHARE)),
     "scale_factor": _or_none(_one_or_several(_SCALE)),
     "divisor_override": _or_none(lambda value: _INDEX(value) and value != 0),
@@ -120,15 +120,15 @@ ATTRIBUTES: dict[str, Test] = {
     "dim": _or_none(_AXIS),
     "start_dim": _AXIS,
     "end_dim": _AXIS,
-    "in_features": _between(0, MOST_CHANNELS),
-    "out_features": lambda value: (isinstance(value, tuple) and not value) or _between(0, MOST_CHANNELS)(value),
+    "in_features": _is_between(0, MOST_CHANNELS),
+    "out_features": lambda value: (isinstance(value, tuple) and not value) or _is_between(0, MOST_CHANNELS)(value),
     "k": lambda value: _number(value) and value > 0,
-    "proj_size": _between(0, MOST_CHANNELS),
-    "_size": _between(0, MOST_CHANNELS),
-    "activation_relu_or_gelu": _between(0, 2),
+    "proj_size": _is_between(0, MOST_CHANNELS),
+    "_size": _is_between(0, MOST_CHANNELS),
+    "activation_relu_or_gelu": _is_between(0, 2),
     "cutoffs": _several(_COUNT),
     "normalized_shape": _several(_COUNT),
-    "unflattened_size": _unflattened,
+    "unflattened_size": _is_unflattened_size,
     "activation": lambda value: value is functional.relu or value is functional.gelu,
     "approximate": _word("none", "tanh"),
     "nonlinearity": _word("tanh", "relu"),
@@ -143,7 +143,7 @@ ATTRIBUTES: dict[str, Test] = {
 }  # fmt: skip
 
 
-def shown(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """A value of an attribute in a message."""
     text = repr(value) if type(value) in (int, float, str, bool, type(None), tuple) else f"a {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -90,7 +90,7 @@ class _Machine:
         end = self.data.find(b"\n", self.at, self.at + _LONGEST_NAME)
         if end < 0:
             raise BadPickle("a name in it has no end")
-        return _decoded(self._take(end + 1 - self.at)[:-1])
+        return _decode_utf8(self._take(end + 1 - self.at)[:-1])
 
     # The stack.
 
@@ -104,7 +104,7 @@ class _Machine:
         self.stack.append(value)
         return value
 
-    def _marked(self) -> list[Any]:
+    def _pop_to_mark(self) -> list[Any]:
         if not self.marks:
             raise BadPickle("its pickle takes more than it has put down")
         begin = self.marks.pop()
@@ -139,7 +139,7 @@ class _Machine:
         self.stack.append(self._number(size, signed=True))
 
     def text(self, size: int) -> None:
-        self.stack.append(_decoded(self._take(size)))
+        self.stack.append(_decode_utf8(self._take(size)))
 
     def old_text(self, size: int) -> None:
         """A str of Python 2: text where it is UTF-8, as torch.load reads it, else bytes (numpy's data)."""
@@ -228,7 +228,7 @@ class _Machine:
         self.set_items([key, value])
 
 
-def _decoded(raw: bytes) -> str:
+def _decode_utf8(raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -243,7 +243,7 @@ _STEPS: dict[int, _Step] = {
     0x95: _Machine.frame,
     ord("("): _Machine.mark,
     ord("0"): lambda m: m._pop(),
-    ord("1"): lambda m: m._marked(),
+    ord("1"): lambda m: m._pop_to_mark(),
     ord("N"): lambda m: m.stack.append(None),
     0x88: lambda m: m.stack.append(True),
     0x89: lambda m: m.stack.append(False),
@@ -263,20 +263,20 @@ _STEPS: dict[int, _Step] = {
     0x8E: lambda m: m.stack.append(m._take(m._number(8))),
     0x96: lambda m: m._put(bytearray(m._take(m._number(8)))),
     ord(")"): lambda m: m.stack.append(()),
-    ord("t"): lambda m: m._put(tuple(m._marked())),
+    ord("t"): lambda m: m._put(tuple(m._pop_to_mark())),
     0x85: lambda m: m.tuple_of(1),
     0x86: lambda m: m.tuple_of(2),
     0x87: lambda m: m.tuple_of(3),
     ord("]"): lambda m: m._put([]),
-    ord("l"): lambda m: m._put(m._marked()),
+    ord("l"): lambda m: m._put(m._pop_to_mark()),
     ord("a"): _Machine.append_one,
-    ord("e"): lambda m: m.append(m._marked()),
+    ord("e"): lambda m: m.append(m._pop_to_mark()),
     ord("}"): lambda m: m._put(Dict([])),
     ord("s"): _Machine.set_one,
-    ord("u"): lambda m: m.set_items(m._marked()),
+    ord("u"): lambda m: m.set_items(m._pop_to_mark()),
     0x8F: lambda m: m._put(Set([], frozen=False)),
-    0x90: lambda m: m.add_items(m._marked()),
-    0x91: lambda m: m._put(Set(m._marked(), frozen=True)),
+    0x90: lambda m: m.add_items(m._pop_to_mark()),
+    0x91: lambda m: m._put(Set(m._pop_to_mark(), frozen=True)),
     ord("h"): lambda m: m.recall(m._number(1)),
     ord("j"): lambda m: m.recall(m._number(4)),
     ord("q"): lambda m: m.memoize(m._number(1)),

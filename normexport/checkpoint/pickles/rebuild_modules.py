@@ -19,7 +19,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from normexport.checkpoint.names import is_attribute_name
 from normexport.checkpoint.pickles.inert import BadPickle, Call, Dict, Name
-from normexport.checkpoint.pickles.layer_attributes import ATTRIBUTES, shown
+from normexport.checkpoint.pickles.layer_attributes import ATTRIBUTES, describe_value
 from normexport.checkpoint.pickles.layer_shapes import require_shapes
 from normexport.checkpoint.pickles.rebuild_tensors import NoNumbers
 from normexport.checkpoint.pickles.rebuilder import Rebuilder
@@ -194,12 +194,12 @@ def _attributes(rebuilder: Rebuilder, label: str, fields: dict[str, Any]) -> Ite
         value = rebuilder.value(record)
         value = value.item() if isinstance(value, np.generic) else value
         if not test(value):
-            raise BadPickle(f"{label} has {key} = {shown(value)}")
+            raise BadPickle(f"{label} has {key} = {describe_value(value)}")
         yield key, value
     for key in ("bias_k", "bias_v", "options", "process_group"):
         if key in fields:
             if fields[key] is not None:
-                raise BadPickle(f"{label} has {key} = {shown(fields[key])}")
+                raise BadPickle(f"{label} has {key} = {describe_value(fields[key])}")
             yield key, None
     if "_keys" in fields:  # nn.ParameterDict
         keys = rebuilder.value(fields["_keys"])

@@ -139,7 +139,7 @@ def _as_dict(given: Any) -> dict[Any, Any]:
     return given
 
 
-def encoded(rebuilder: Rebuilder, call: Call) -> bytes:
+def build_bytes(rebuilder: Rebuilder, call: Call) -> bytes:
     """`_codecs.encode(text, "latin1")`: bytes in protocol 2."""
     _no_more(call)
     args = call.args
@@ -157,7 +157,7 @@ def byte_string(kind: Any) -> Any:
     def build(rebuilder: Rebuilder, call: Call) -> Any:
         _no_more(call)
         if len(call.args) == 2:
-            return kind(encoded(rebuilder, call))
+            return kind(build_bytes(rebuilder, call))
         given = rebuilder.value(call.args[0]) if len(call.args) == 1 else b"" if not call.args else None
         if not isinstance(given, (bytes, bytearray)):
             raise BadPickle("bytes in it are made in an unusual way")
@@ -217,7 +217,7 @@ PLAIN_BUILDERS: dict[str, Any] = {
     **{f"builtins.{kind.__name__}": byte_string(kind) for kind in (bytes, bytearray)},
     **{f"builtins.{name}": _unbuildable for name in ("int", "float", "str", "bool")},
     "builtins.complex": complex_number,
-    "_codecs.encode": encoded,
+    "_codecs.encode": build_bytes,
     "torch.Size": size,
     "torch.device": device,
     **dict.fromkeys(("numpy.ndarray", "torch.Tensor", "torch.nn.parameter.Parameter"), _unbuildable),

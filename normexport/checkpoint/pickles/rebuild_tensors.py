@@ -32,7 +32,7 @@ class NoNumbers:
         self.words, self.remedy = words, remedy
 
 
-def strided(rebuilder: Rebuilder, call: Call) -> Tensor:
+def build_strided(rebuilder: Rebuilder, call: Call) -> Tensor:
     """`_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks, metadata)`; older ones had four."""
     args = _arguments(call, 4, 7)
     storage = _storage(rebuilder, args[0])
@@ -110,7 +110,7 @@ def on_meta(rebuilder: Rebuilder, call: Call) -> NoNumbers:
     return NoNumbers("has a shape and no numbers (device meta)", "save it from the CPU")
 
 
-def quantised(rebuilder: Rebuilder, call: Call) -> NoNumbers:
+def build_quantised(rebuilder: Rebuilder, call: Call) -> NoNumbers:
     """`_rebuild_qtensor(storage, ...)`: its numbers mean nothing without the network that quantised them."""
     first = call.args[0] if call.args else None
     dtype = rebuilder.storages.get(first).dtype if isinstance(first, Persistent) else None
@@ -119,14 +119,14 @@ def quantised(rebuilder: Rebuilder, call: Call) -> NoNumbers:
 
 
 TENSOR_BUILDERS: dict[str, Any] = {
-    "torch._utils._rebuild_tensor": strided,
-    "torch._utils._rebuild_tensor_v2": strided,
+    "torch._utils._rebuild_tensor": build_strided,
+    "torch._utils._rebuild_tensor_v2": build_strided,
     "torch._utils._rebuild_tensor_v3": strided_typed,
     "torch._utils._rebuild_parameter": parameter,
     "torch._utils._rebuild_parameter_with_state": parameter,
     "torch._utils._rebuild_sparse_tensor": sparse,
     "torch._utils._rebuild_meta_tensor_no_storage": on_meta,
-    "torch._utils._rebuild_qtensor": quantised,
+    "torch._utils._rebuild_qtensor": build_quantised,
     "torch._tensor._rebuild_from_type_v2": of_type,
 }
 

@@ -80,7 +80,7 @@ class Storages:
         dtype, key, count = declared.dtype, declared.key, declared.count
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = Storage(self._read(key, dtype, count), dtype, 0, count)
+            found = self._known[key] = Storage(self._read_numbers(key, dtype, count), dtype, 0, count)
         if (found.dtype, found.count) != (dtype, count):
             raise BadPickle(f"storage {key[:40]} has two types or sizes")
         if declared.view is None:
@@ -90,7 +90,7 @@ class Storages:
             raise BadPickle(f"a view of storage {key[:40]} reaches beyond it")
         return Storage(found.memory, dtype, begin, length)
 
-    def _read(self, key: str, dtype: torch.dtype | None, count: int) -> torch.Tensor:
+    def _read_numbers(self, key: str, dtype: torch.dtype | None, count: int) -> torch.Tensor:
         size = count * (1 if dtype is None else dtype.itemsize)
         there = self._data.size_of(key)
         if size != there:

@@ -52,11 +52,11 @@ def unpickle(path: Path, trust: bool) -> Any:
         CheckpointError: the file would run other code (named), is damaged, too large, or needs a missing module.
     """
     if trust:
-        return _trusted(path)
+        return _load_trusted(path)
     try:
         with without_collection(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of types that PyTorch calls experimental
-            return _read(path)
+            return _read_file(path)
     except BadArchive as error:
         raise CheckpointError(str(path), f"is truncated or damaged ({error})", "copy or download it again") from error
     except BadPickle as error:
@@ -70,7 +70,7 @@ def unpickle(path: Path, trust: bool) -> Any:
         raise CheckpointError(str(path), cause, "it is damaged, or not from torch.save") from error
 
 
-def _trusted(path: Path) -> Any:
+def _load_trusted(path: Path) -> Any:
     try:
         with warnings.catch_warnings(), working_folder_importable():
             warnings.simplefilter("ignore")
@@ -78,17 +78,17 @@ def _trusted(path: Path) -> Any:
     except (ModuleNotFoundError, AttributeError) as error:
         raise CheckpointError(
             str(path),
-            f"needs code that can't be imported here ({_described(error)})",
+            f"needs code that can't be imported here ({_describe_error(error)})",
             "run in the folder of that code, or give a state_dict with --model",
         ) from error
     # A damaged pickle can raise anything: UnpicklingError, EOFError, KeyError, UnicodeDecodeError, ...
     except Exception as error:
         raise CheckpointError(
-            str(path), f"can't be read ({_described(error)})", "it is damaged, or not from torch.save"
+            str(path), f"can't be read ({_describe_error(error)})", "it is damaged, or not from torch.save"
         ) from error
 
 
-def _read(path: Path) -> Any:
+def _read_file(path: Path) -> Any:
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
         file.seek(0)
@@ -179,6 +179,6 @@ def _refuse_unknown(path: Path, pickle: Pickle) -> None:
     raise CheckpointError(str(path), f"would run code to be loaded: {named}", _TRUST)
 
 
-def _described(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     """Its class, and what it says."""
     return f"{type(error).__name__}: {first_line(error, 160)}" if str(error).strip() else type(error).__name__

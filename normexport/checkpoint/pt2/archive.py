@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from normexport.checkpoint.pt2.json_text import parsed
+from normexport.checkpoint.pt2.json_text import parse_json_text
 from normexport.checkpoint.pt2.refusal import Damaged, WouldRun, quoted
 from normexport.io.zip_archive import ZipArchive
 
@@ -60,11 +60,11 @@ class ProgramArchive:
 
     def program(self) -> Any:
         """The JSON of the program."""
-        return parsed(self.read(PROGRAM, _MOST_JSON), _MOST_JSON, "the program")
+        return parse_json_text(self.read(PROGRAM, _MOST_JSON), _MOST_JSON, "the program")
 
     def table(self, folder: str) -> Any:
         """The JSON of the table of WEIGHTS or CONSTANTS."""
-        return parsed(self.read(_TABLES[folder], _MOST_JSON), _MOST_JSON, "the table of weights")
+        return parse_json_text(self.read(_TABLES[folder], _MOST_JSON), _MOST_JSON, "the table of weights")
 
     def read(self, name: str, most: int) -> bytes:
         """A member of at most `most` bytes."""

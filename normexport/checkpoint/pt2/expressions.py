@@ -172,7 +172,7 @@ def _bits(node: ast.expr, leaf: _Leaf, depth: int) -> int:
         case ast.Compare(left=left, ops=ops, comparators=others) if all(isinstance(op, _COMPARE) for op in ops):
             bits = max(inner(each) for each in (left, *others))
         case ast.BinOp(left=left, op=op, right=right) if isinstance(op, _BINARY):
-            bits = _combined(type(op).__name__, [inner(left), inner(right)], right)
+            bits = _bits_of_result(type(op).__name__, [inner(left), inner(right)], right)
         case _:
             bits = leaf(node, depth + 1)
     if bits > _MOST_BITS:
@@ -180,7 +180,7 @@ def _bits(node: ast.expr, leaf: _Leaf, depth: int) -> int:
     return bits
 
 
-def _combined(operation: str, bits: list[int], last: ast.expr) -> int:
+def _bits_of_result(operation: str, bits: list[int], last: ast.expr) -> int:
     """Bits of a result from the bits of its operands; a power's exponent must be a small number."""
     if operation in _POWERS:
         exponent = _small_number(last)
@@ -217,7 +217,7 @@ def _size_call(node: ast.expr, depth: int) -> int:
             _require_keywords(keywords)
             if name == "RoundDecimal":
                 _small_number(arguments[-1])
-            return _combined(name, [_bits(each, _size_call, depth) for each in arguments], arguments[-1])
+            return _bits_of_result(name, [_bits(each, _size_call, depth) for each in arguments], arguments[-1])
         case ast.Tuple(elts=[*values]) if values:
             return max(_bits(value, _size_call, depth) for value in values)
     raise _NotPlain
@@ -239,7 +239,7 @@ def _guard_leaf(node: ast.expr, depth: int) -> int:
                 return _SIZE_BITS
             if not _is_function(func):
                 raise _NotPlain
-            return _combined("call", [*bits, 1], func)
+            return _bits_of_result("call", [*bits, 1], func)
         case ast.Attribute(value=value, attr=name) if name in _FIELDS:
             _require_input(value, depth)
             return _SIZE_BITS

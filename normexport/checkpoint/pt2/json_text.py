@@ -8,7 +8,7 @@ from typing import Any
 from normexport.checkpoint.pt2.refusal import Damaged
 
 
-def parsed(content: bytes | str, most: int, what: str) -> Any:
+def parse_json_text(content: bytes | str, most: int, what: str) -> Any:
     """The value of a JSON text of at most `most` characters.
 
     Raises:

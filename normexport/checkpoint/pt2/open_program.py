@@ -33,10 +33,10 @@ def open_program(path: Path, trust: bool) -> ExportedProgram:
             one can't read.
     """
     if trust:
-        return _loaded(lambda: torch.export.load(path), path)
+        return _load_quietly(lambda: torch.export.load(path), path)
     try:
         with without_collection():
-            return _rebuilt(path)
+            return _open_rebuilt(path)
     except WouldRun as error:
         cause = f"would run code to be opened: {error}"
         raise CheckpointError(str(path), cause, "pass --trust if you trust its author") from error
@@ -44,7 +44,7 @@ def open_program(path: Path, trust: bool) -> ExportedProgram:
         raise CheckpointError(str(path), f"is a damaged exported program: {error}", "export it again") from error
 
 
-def _rebuilt(path: Path) -> ExportedProgram:
+def _open_rebuilt(path: Path) -> ExportedProgram:
     archive = ProgramArchive(path)
     try:
         described = plain_program(archive.program())
@@ -58,12 +58,12 @@ def _rebuilt(path: Path) -> ExportedProgram:
         archive.close()
     # What torch.export.load calls; its caller hides errors, and tries the archives of PyTorch 2.7 next.
     written = canonical_archive(described, weights, constants, samples)
-    program = _loaded(lambda: load_pt2(written).exported_programs["model"], path)
+    program = _load_quietly(lambda: load_pt2(written).exported_programs["model"], path)
     fill_in(program, *tensors)
     return program
 
 
-def _loaded(load: Callable[[], ExportedProgram], path: Path) -> ExportedProgram:
+def _load_quietly(load: Callable[[], ExportedProgram], path: Path) -> ExportedProgram:
     with _quiet():
         try:
             return load()

@@ -36,7 +36,11 @@ def canonical_archive(
             file = f"{_PREFIX[folder]}{index}"
             element = bytes(DTYPES[payload["tensor_meta"]["dtype"]].itemsize)
             writer.write_record(folder + file, element, len(element))
-            entries[name] = {**payload, "path_name": file, "tensor_meta": _repeated(name, payload["tensor_meta"])}
+            entries[name] = {
+                **payload,
+                "path_name": file,
+                "tensor_meta": _repeat_one_number(name, payload["tensor_meta"]),
+            }
         _write(writer, _TABLE[folder], json.dumps({"config": entries}).encode())
     _write(writer, PROGRAM, json.dumps(program, allow_nan=False).encode())
     _write(writer, SAMPLES, samples)
@@ -63,6 +67,6 @@ def _write(writer: Any, name: str, content: bytes) -> None:
     writer.write_record(name, content, len(content))
 
 
-def _repeated(name: str, described: Mapping[str, Any]) -> dict[str, Any]:
+def _repeat_one_number(name: str, described: Mapping[str, Any]) -> dict[str, Any]:
     shape, _, _ = shape_of(name, described)
     return {**described, "strides": [{"as_int": 0}] * len(shape), "storage_offset": {"as_int": 0}}

@@ -255,7 +255,7 @@ def _left_out(value: Any) -> Check:
     return lambda found, depth: value
 
 
-def _refused(what: str) -> Check:
+def _refuse_any(what: str) -> Check:
     def check(found: Any, depth: int) -> Any:
         raise WouldRun(what)
 
@@ -280,8 +280,8 @@ _FIELDS: dict[tuple[str, str], Check] = {
         ("tensor_values", schema.TensorMeta), ("sym_int_values", schema.SymInt), ("sym_bool_values", schema.SymBool),
         ("sym_float_values", schema.SymFloat))},
     ("Graph", "custom_obj_values"): _dict(schema.CustomObjArgument, lambda key: False),
-    ("CustomObjArgument", "name"): _refused("an object of the author's own class"),
-    ("TokenArgument", "name"): _refused("operators with effects"),
+    ("CustomObjArgument", "name"): _refuse_any("an object of the author's own class"),
+    ("TokenArgument", "name"): _refuse_any("operators with effects"),
     ("Node", "target"): _target,
     ("Node", "name"): _optional(_value),
     ("Node", "metadata"): _module_stack,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from normexport.checkpoint.names import is_identifier
-from normexport.checkpoint.pt2.json_text import parsed
+from normexport.checkpoint.pt2.json_text import parse_json_text
 from normexport.checkpoint.pt2.refusal import Damaged, WouldRun, quoted
 
 _PROTOCOL = 1
@@ -32,7 +32,7 @@ def plain_treespec(text: str, *, arguments: bool = False) -> tuple[str, int]:
         WouldRun: it holds a type that is imported.
         Damaged: it is no structure.
     """
-    found = parsed(text, _LONGEST, "the structure of inputs or outputs")
+    found = parse_json_text(text, _LONGEST, "the structure of inputs or outputs")
     if not isinstance(found, list) or len(found) != 2 or found[0] != _PROTOCOL:
         raise Damaged(f"the structure of inputs or outputs is {quoted(text)}")
     tree, leaves = _plain(found[1], 0)
@@ -62,7 +62,7 @@ def _context(kind: Any, context: Any, children: Sequence[Any]) -> str:
         raise WouldRun(f"the type {quoted(kind)}, imported for the inputs or outputs")
     if not isinstance(context, str):
         raise Damaged("the structure of inputs or outputs has a context that is no text")
-    keys = parsed(context, _LONGEST, "the structure of inputs or outputs")
+    keys = parse_json_text(context, _LONGEST, "the structure of inputs or outputs")
     if kind in _IN_ORDER and keys is None:
         return "null"
     if kind in _BY_KEY and isinstance(keys, list) and len(keys) == len(children) and all(map(_is_key, keys)):

@@ -36,7 +36,7 @@ from normexport.proof import Batch, ParityReport, Row, check, choose_batches
 from normexport.proof.judge import JITTER, fixed_outputs
 from normexport.proof.tolerance import FEW
 from normexport.runtime import Array, Feeds, Float64Runtime, OnnxRuntime, Port, Runtime, Sink
-from normexport.runtime.baseline_weights import jittered
+from normexport.runtime.baseline_weights import jitter_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,7 +96,7 @@ class _AsStored:
 
     def __init__(self, model: ir.Model, dtype: str, halved: Collection[str], exact: Collection[str] = ()) -> None:
         types = _types(model, dtype, halved)
-        moved = jittered(model, JITTER, dict.fromkeys(halved, dtype))
+        moved = jitter_model(model, JITTER, dict.fromkeys(halved, dtype))
         self._single = frozenset(types)
         self._inner = Float64Runtime(moved, stored={name: kind for name, kind in types.items() if name not in exact})
         self.name = f"{self._inner.name}, rounded to {dtype}"

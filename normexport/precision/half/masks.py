@@ -133,15 +133,15 @@ class _Search:
         if op(node) in _COMPARES:
             return _Trail(1.0) if self._score(_other(node, index)) <= self._largest / 2 else None
         if op(node) == "Add":
-            return self._added(array, node, index)
+            return self._trail_of_added(array, node, index)
         trail = _Trail(0.5)
         if op(node) in _MOVES and index == 0:
             return trail if self._follow(node.outputs[0], trail) else None
-        if op(node) == "Where" and index > 0 and self._within(value):
-            return trail if self._masked(node, index, trail) else None
+        if op(node) == "Where" and index > 0 and self._is_small_beside(value):
+            return trail if self._is_masked(node, index, trail) else None
         return None
 
-    def _added(self, array: Floats, node: ir.Node, index: int) -> _Trail | None:
+    def _trail_of_added(self, array: Floats, node: ir.Node, index: int) -> _Trail | None:
         """Rule 2: a constant added to scores, each of its rows with an entry in range, and Softmax over the rows."""
         open_entries = np.abs(array) <= self._largest / 16
         fits = (open_entries | _beyond(array, self._largest) | ~np.isfinite(array)).all()
@@ -158,7 +158,7 @@ class _Search:
             return None
         return _Trail(0.25, held, [reader])
 
-    def _masked(self, node: ir.Node, index: int, trail: _Trail) -> bool:
+    def _is_masked(self, node: ir.Node, index: int, trail: _Trail) -> bool:
         """Rule 1, from a Where that takes the constant."""
         if self._score(node.inputs[3 - index]) > self._largest / 4:
             return False
@@ -175,11 +175,11 @@ class _Search:
             elif op(node) in _MOVES and index == 0:
                 if _casts_away(node) or not self._follow(node.outputs[0], trail):
                     return False
-            elif op(node) != "Where" or index == 0 or not self._masked(node, index, trail):
+            elif op(node) != "Where" or index == 0 or not self._is_masked(node, index, trail):
                 return False
         return bool(value.uses())
 
-    def _within(self, value: ir.Value) -> bool:
+    def _is_small_beside(self, value: ir.Value) -> bool:
         """Whether what a constant holds beside its numbers out of range is as small as scores have to be."""
         array = self.constants[value]
         rest = array[~_beyond(array, self._largest) & np.isfinite(array)]

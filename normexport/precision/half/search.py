@@ -90,15 +90,15 @@ def halve(model: ir.Model, config: Half, feeds: Sequence[Feeds] = (), judge: Jud
     for path, reason in _near_overflow(masks.model, config, peaks).items():
         kept.setdefault(path, reason)
 
-    def converted(kept: Mapping[str, str]) -> Halved:
-        return _halved(masks, config, kept, losses)
+    def convert(kept: Mapping[str, str]) -> Halved:
+        return _convert_to_half(masks, config, kept, losses)
 
-    found = converted(kept)
+    found = convert(kept)
     if judge is None or judge(found):
         return found
-    for path in _worst_modules(masks.model, config, kept, feeds, lambda kept: judge(converted(kept))):
+    for path in _worst_modules(masks.model, config, kept, feeds, lambda kept: judge(convert(kept))):
         kept.setdefault(path, "adds more error than the parity budget allows")
-    return converted(kept)
+    return convert(kept)
 
 
 def _masks(model: ir.Model, config: Half, feeds: Sequence[Feeds]) -> Masks:
@@ -111,7 +111,7 @@ def _masks(model: ir.Model, config: Half, feeds: Sequence[Feeds]) -> Masks:
     )
 
 
-def _halved(masks: Masks, config: Half, kept: Mapping[str, str], losses: tuple[WeightLoss, ...]) -> Halved:
+def _convert_to_half(masks: Masks, config: Half, kept: Mapping[str, str], losses: tuple[WeightLoss, ...]) -> Halved:
     model = masks.model
     half = HalfConfig(config.dtype, config.io_dtype == config.dtype, lambda node: group_of(node) in kept)
     order = list(dict.fromkeys(group_of(node) for node in model.graph))
@@ -158,7 +158,7 @@ def _near_overflow(model: ir.Model, config: Half, peaks: Mapping[str, Peak]) -> 
     return kept
 
 
-def _emulated(model: ir.Model, config: Half, kept: Mapping[str, str]) -> ir.Model:
+def _emulate_in_float32(model: ir.Model, config: Half, kept: Mapping[str, str]) -> ir.Model:
     half = HalfConfig(config.dtype, keep=lambda node: group_of(node) in kept)
     return rounding_in_float32(to_half(model, half))
 
@@ -177,7 +177,7 @@ def _worst_modules(
 
     def error(group: str) -> float:
         others = dict.fromkeys((each for each in groups if each != group), "")
-        alone = OnnxRuntime(_emulated(model, config, {**kept, **others}))
+        alone = OnnxRuntime(_emulate_in_float32(model, config, {**kept, **others}))
         return sum(_distance(ours, alone.run(each)) for ours, each in zip(exact, feeds, strict=True))
 
     ranked = sorted(groups, key=error, reverse=True)

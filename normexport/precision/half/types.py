@@ -75,7 +75,7 @@ def refuse_subgraphs(model: ir.Model) -> None:
         FoldError: the graph holds one.
     """
     for node in model.graph:
-        if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in _own(node)):
+        if any(attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in _own_attributes(node)):
             place, remedy = node.name or node.op_type, "half precision is for graphs without If and Loop"
             raise FoldError(place, "holds a subgraph", remedy)
 
@@ -184,5 +184,5 @@ def allows(schema: onnx.defs.OpSchema, formals: object, index: int, half: ir.Dat
     return f"tensor({half.name.lower()})" in types or "tensor(float)" not in types
 
 
-def _own(node: ir.Node) -> list[ir.Attr]:
+def _own_attributes(node: ir.Node) -> list[ir.Attr]:
     return [attribute for attribute in node.attributes.values() if not attribute.is_ref()]

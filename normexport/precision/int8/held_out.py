@@ -48,12 +48,12 @@ def part_stream(batches: Batches, specs: Sequence[InputSpec]) -> Parted:
     total = batches.count if batches.count is not None else sum(_count(feeds, specs) for feeds in batches())
     known = replace(batches, count=total)
     if total < LEAST:
-        judging = _gathered(known, range(min(total, MOST)), specs)
+        judging = _gather(known, range(min(total, MOST)), specs)
         return Parted(known, judging, tuple(range(total)), _too_few(total))
     kept = range(EVERY - 1, min(total, EVERY * MOST), EVERY)
     calibration = Batches(lambda: _without(known, set(kept), specs), total - len(kept))
     note = f"judged on {len(kept)} of {total} samples, kept from calibration"
-    return Parted(calibration, _gathered(known, kept, specs), tuple(kept), note=note)
+    return Parted(calibration, _gather(known, kept, specs), tuple(kept), note=note)
 
 
 def part_arrays(data: Mapping[str, Array], specs: Sequence[InputSpec], batch: int) -> Parted:
@@ -96,7 +96,7 @@ def digests_of(data: Data, specs: Sequence[InputSpec]) -> list[str]:
     return [_digest(row) for row in rows]
 
 
-def watched(batches: Batches, specs: Sequence[InputSpec], seen: set[str]) -> Iterator[Feeds]:
+def watch(batches: Batches, specs: Sequence[InputSpec], seen: set[str]) -> Iterator[Feeds]:
     """The stream, and the digest of every sample that went by."""
     for feeds in batches():
         seen.update(digests_of(feeds, specs))
@@ -132,16 +132,16 @@ def _chosen(data: Mapping[str, Array], specs: Sequence[InputSpec], indices: Arra
 
 
 def _without(batches: Batches, kept: Collection[int], specs: Sequence[InputSpec]) -> Iterator[Feeds]:
-    for feeds, numbers in _numbered(batches, specs):
+    for feeds, numbers in _number_samples(batches, specs):
         rest = np.array([place for place, number in enumerate(numbers) if number not in kept])
         if rest.size:
             yield _chosen(feeds, specs, rest)
 
 
-def _gathered(batches: Batches, kept: Collection[int], specs: Sequence[InputSpec]) -> Data:
+def _gather(batches: Batches, kept: Collection[int], specs: Sequence[InputSpec]) -> Data:
     """These samples in memory; of a model without an open batch a run each."""
     parts = []
-    for feeds, numbers in _numbered(batches, specs):
+    for feeds, numbers in _number_samples(batches, specs):
         places = np.array([place for place, number in enumerate(numbers) if number in kept])
         if places.size:
             parts.append(_chosen(feeds, specs, places))
@@ -155,7 +155,7 @@ def _gathered(batches: Batches, kept: Collection[int], specs: Sequence[InputSpec
     }
 
 
-def _numbered(batches: Batches, specs: Sequence[InputSpec]) -> Iterator[tuple[Feeds, range]]:
+def _number_samples(batches: Batches, specs: Sequence[InputSpec]) -> Iterator[tuple[Feeds, range]]:
     first = 0
     for feeds in batches():
         count = _count(feeds, specs)

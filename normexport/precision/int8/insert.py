@@ -112,7 +112,7 @@ class _Insertion:
     def run(self, nodes: list[ir.Node]) -> None:
         for node in nodes:
             self._clip_before(node)
-        self.layers = dict.fromkeys(node for node in nodes if self._settle(node))
+        self.layers = dict.fromkeys(node for node in nodes if self._give_scales(node))
         for layer in self.layers:
             self._quantize_constants(layer)
         for value in reversed(list(self.linear)):
@@ -128,7 +128,7 @@ class _Insertion:
         if source is not None and alone and limits is not None:
             self.limits[str(source.name)] = limits
 
-    def _settle(self, node: ir.Node) -> bool:
+    def _give_scales(self, node: ir.Node) -> bool:
         """Give scales to what a node reads and makes; whether it is a layer with a weight to quantise."""
         source, result = node.inputs[0], node.outputs[0]
         if source is None:
@@ -236,7 +236,9 @@ class _Insertion:
             unit = np.float32(self.linear[source].scale) * scale
             if np.all(unit >= FLOAT32.smallest_normal):
                 whole = np.clip(np.rint(stored / unit.astype(np.float64)), -(2.0**31), 2.0**31 - 1)
-                dequantized = self._dequantized(bias, whole.astype(np.int32), unit, None if axis is None else 0, node)
+                dequantized = self._insert_dequantized(
+                    bias, whole.astype(np.int32), unit, None if axis is None else 0, node
+                )
                 node.replace_input_with(2, dequantized)
 
     def _bias_of(self, node: ir.Node, bias: ir.Value | None, channels: int | None) -> Array | None:
@@ -254,10 +256,12 @@ class _Insertion:
         if key not in self.weights:
             along = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
             whole = np.clip(np.rint(array / along), -_WEIGHT, _WEIGHT).astype(np.int8)
-            self.weights[key] = self._dequantized(weight, whole, scale, axis, node)
+            self.weights[key] = self._insert_dequantized(weight, whole, scale, axis, node)
         return self.weights[key]
 
-    def _dequantized(self, of: ir.Value, whole: Array, scale: Array, axis: int | None, reader: ir.Node) -> ir.Value:
+    def _insert_dequantized(
+        self, of: ir.Value, whole: Array, scale: Array, axis: int | None, reader: ir.Node
+    ) -> ir.Value:
         """A stored whole number constant behind a DequantizeLinear, in front of the node that reads it."""
         stored = self._constant(f"{of.name}_quantized", whole)
         operands = [

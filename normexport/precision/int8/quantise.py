@@ -31,7 +31,7 @@ from normexport.norms.bodies import attach_bodies
 from normexport.precision.half.search import group_of
 from normexport.precision.int8.insert import DIRECT, Activations, insert_pairs, is_stored
 from normexport.precision.int8.pairs import LAYERS, drop_pairs_before_add, drop_pairs_before_relu
-from normexport.precision.int8.ranges import Range, settled
+from normexport.precision.int8.ranges import Range, int8_range
 
 _COMBINE = ("Add", "Concat")
 _PASS = ("Relu", "Clip", *DIRECT)
@@ -66,7 +66,7 @@ def quantize(
     chosen = [node for node in model.graph if is_candidate(node) and group_of(node) not in excluded]
     if not chosen:
         return Quantized(model.clone(), absorb_norms(model)[1], tuple(sorted(excluded)))
-    limits = {name: settled(limit, symmetric) for name, limit in _shared(chosen, ranges, symmetric).items()}
+    limits = {name: int8_range(limit, symmetric) for name, limit in _shared_ranges(chosen, ranges, symmetric).items()}
     unsigned = not symmetric and not any(node.domain == norms.DOMAIN for node in chosen)
     quantized = insert_pairs(model, chosen, limits, Activations(symmetric, unsigned))
     if symmetric:
@@ -101,7 +101,7 @@ def modules_of(model: ir.Model) -> tuple[str, ...]:
     return tuple(dict.fromkeys(group_of(node) for node in nodes))
 
 
-def _shared(nodes: Collection[ir.Node], ranges: Mapping[str, Range], symmetric: bool) -> dict[str, Range]:
+def _shared_ranges(nodes: Collection[ir.Node], ranges: Mapping[str, Range], symmetric: bool) -> dict[str, Range]:
     """One range for all branches of each concat, and for a live norm's result and the ReLU behind it."""
     shared = dict(ranges)
     for node in nodes:

@@ -74,7 +74,7 @@ RANGE_OF: dict[str, Callable[[Histogram, bool], Range]] = {
 }
 
 
-def settled(limits: Range, symmetric: bool) -> Range:
+def int8_range(limits: Range, symmetric: bool) -> Range:
     """The range that int8 will stand for: with zero in it, and symmetric about it where asked for."""
     low, high = min(limits[0], 0.0), max(limits[1], 0.0)
     if symmetric:
@@ -85,7 +85,7 @@ def settled(limits: Range, symmetric: bool) -> Range:
 
 def _best(seen: Histogram, symmetric: bool, cost: Callable[[float, float], float]) -> Range:
     """The ends with the least cost: both at once where symmetric, else one side after the other, the upper twice."""
-    low, high = settled((seen.low, seen.high), symmetric)
+    low, high = int8_range((seen.low, seen.high), symmetric)
 
     def least(of: Callable[[float], float]) -> float:
         return float(_SHRINKS[int(np.argmin([of(share) for share in _SHRINKS]))])  # the widest of equals

@@ -9,12 +9,12 @@ import onnx_ir as ir
 
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
-from normexport.precision.accuracy import Accuracy, Labelled, Labels, check_labels, evaluate, labelled_output
+from normexport.precision.accuracy import Accuracy, Labelled, Labels, check_labels, labelled_output, measure_accuracy
 from normexport.precision.collected import Collected, Data, collect
 from normexport.precision.config import Int8, Limits
 from normexport.precision.half.search import KeptModule, group_of, matches
 from normexport.precision.int8.calibration import Calibration, calibrate, read_calibration
-from normexport.precision.int8.held_out import Parted, part_arrays, part_stream, watched, without_known
+from normexport.precision.int8.held_out import Parted, part_arrays, part_stream, watch, without_known
 from normexport.precision.int8.pairs import is_quantized
 from normexport.precision.int8.quantise import modules_of
 from normexport.precision.int8.sensitivity import rescue, sensitivities
@@ -33,20 +33,20 @@ def lower_to_int8(
     kept = _asked_for(model, config)
     if judged is not None and judged.labels is not None:
         _check_labels(model, judged, judged.labels, inputs)
-    parted = _parted(config, inputs, judged)
+    parted = _part_samples(config, inputs, judged)
     notes = [parted.note] if parted.note else []
-    calibration = _calibrated(model, config, inputs, parted, notes, on_batch)
+    calibration = _calibrate(model, config, inputs, parted, notes, on_batch)
     fresh = without_known(parted, calibration.seen, inputs)
     notes += [fresh.note] if fresh.note and fresh.note != parted.note else []
-    labelled = _labelled(judged, fresh)
+    labelled = _labels_of_judging(judged, fresh)
     exact = collect(OnnxRuntime(model), fresh.judging, model=model)
     limits = Limits(config.min_snr, config.max_drop)
 
-    def measured(candidate: ir.Model) -> Accuracy:
+    def measure(candidate: ir.Model) -> Accuracy:
         return _against(exact, candidate, fresh.judging, labelled, limits)
 
     def judge(candidate: ir.Model) -> tuple[float, float | None, bool]:
-        found = measured(candidate)
+        found = measure(candidate)
         assert found.snr_db is not None
         assert found.judgement is not None
         return found.snr_db, found.drop, found.judgement.verdict is not Verdict.FAILED
@@ -55,7 +55,7 @@ def lower_to_int8(
     how = {"symmetric": config.symmetric}
     result, curve = rescue(model, calibration.ranges, few, judge, exclude=tuple(kept), **how)
     table = sensitivities(model, calibration.ranges, few, **how) if config.table else ()
-    accuracy = measured(result.model)
+    accuracy = measure(result.model)
     reasons = {path: f"asked for by {pattern}" for path, pattern in kept.items()}
     listing = tuple(
         KeptModule(path, reasons.get(path, "left out so that the limit holds"))
@@ -98,7 +98,7 @@ def _check_labels(model: ir.Model, judged: Judged, labels: Labels, inputs: Seque
     check_labels(labels, few.values[labelled_output(few, judged.output)], min(samples, default=few.samples))
 
 
-def _parted(config: Int8, inputs: Sequence[InputSpec], judged: Judged | None) -> Parted:
+def _part_samples(config: Int8, inputs: Sequence[InputSpec], judged: Judged | None) -> Parted:
     """Which samples calibrate and which judge."""
     if config.calibration is not None:
         batches = batches_of(config.calibration, inputs, config.batch)
@@ -114,7 +114,7 @@ def _is_cached(config: Int8) -> bool:
     return config.cache is not None and config.cache.exists()
 
 
-def _labelled(judged: Judged | None, parted: Parted) -> Labelled | None:
+def _labels_of_judging(judged: Judged | None, parted: Parted) -> Labelled | None:
     """The labels of the samples that judge."""
     if judged is None or judged.labels is None:
         return None
@@ -122,7 +122,7 @@ def _labelled(judged: Judged | None, parted: Parted) -> Labelled | None:
     return Labelled(labels, judged.output)
 
 
-def _calibrated(
+def _calibrate(
     model: ir.Model,
     config: Int8,
     inputs: Sequence[InputSpec],
@@ -139,7 +139,7 @@ def _calibrated(
         return found
     total, seen = parted.calibration.count, set[str]()
     counted = None if on_batch is None else lambda samples: on_batch(samples, total)
-    stream = watched(parted.calibration, inputs, seen)
+    stream = watch(parted.calibration, inputs, seen)
     found = calibrate(model, stream, config.method, symmetric=config.symmetric, on_batch=counted)
     found = replace(found, seen=tuple(sorted(seen)))
     if config.cache is not None:
@@ -150,7 +150,7 @@ def _calibrated(
 
 def _against(exact: Collected, candidate: ir.Model, data: Data, labelled: Labelled | None, limits: Limits) -> Accuracy:
     found = collect(OnnxRuntime(candidate), data, model=candidate, batch=exact.batch)
-    return evaluate(found, labelled, exact, limits)
+    return measure_accuracy(found, labelled, exact, limits)
 
 
 def _few(data: Data, inputs: Sequence[InputSpec], most: int) -> Data:

@@ -74,25 +74,25 @@ def rescue(
     steps: dict[int, TradeOff] = {}
     order: list[str] = []
 
-    def tried(count: int) -> tuple[Quantized, bool]:
+    def try_first(count: int) -> tuple[Quantized, bool]:
         excluded = [*exclude, *order[:count]]
         quantised = quantize(model, ranges, symmetric=symmetric, exclude=excluded)
         snr, drop, good = judge(quantised.model)
         steps[count] = TradeOff(tuple(excluded), snr, drop, latency_ms(quantised.model, _first(data)))
         return quantised, good
 
-    best, holds = tried(0)
+    best, holds = try_first(0)
     if holds:
         return best, tuple(steps.values())
     order += _worst_first(model, ranges, data, symmetric, exclude)
     short = enough = 0  # as many do not suffice, as many do
     while not holds and short < len(order):
         short, enough = enough, min(max(enough + 1, enough * 3 // 2), len(order))
-        best, holds = tried(enough)
+        best, holds = try_first(enough)
         short = short if holds else enough
     while holds and enough - short > 1:
         middle = (short + enough) // 2
-        candidate, suffices = tried(middle)
+        candidate, suffices = try_first(middle)
         if suffices:
             best, enough = candidate, middle
         else:

@@ -67,7 +67,7 @@ def _lost(model: nn.Module, redrawn: Mapping[str, Any], arrays: Sequence[Array])
     expected = _results(model, arrays)
     if expected is None or not _alike(expected, _results(model, arrays)):
         return  # it does not run, or at random: others say so, in their own words
-    trained = _trained(model, arrays)
+    trained = _train_copy(model, arrays)
     changed = {} if trained is None else loose_numbers(trained)
     for path, value in fresh.items():
         for why, others in (("drawn at random by the factory", redrawn), ("changed by training", changed)):
@@ -81,16 +81,16 @@ def _lost(model: nn.Module, redrawn: Mapping[str, Any], arrays: Sequence[Array])
             yield "the model", "changed by training beyond its parameters and buffers"
 
 
-def _trained(model: nn.Module, arrays: Sequence[Array]) -> nn.Module | None:
+def _train_copy(model: nn.Module, arrays: Sequence[Array]) -> nn.Module | None:
     """A copy after a few forwards in training mode; None where it can't be copied or trained like that."""
-    copied = _copied(model)
+    copied = _copy(model)
     ran = copied is not None and all(_run(copied.train(), arrays) is not None for _ in range(_STEPS))
     return copied if ran else None
 
 
 def _results(model: nn.Module, arrays: Sequence[Array], path: str = "", value: Any = None) -> list[Tensor] | None:
     """What a copy of `model` computes, with `value` at `path`; None where it does not run."""
-    copied = _copied(model)
+    copied = _copy(model)
     if copied is None:
         return None
     if path:
@@ -98,7 +98,7 @@ def _results(model: nn.Module, arrays: Sequence[Array], path: str = "", value: A
     return _run(copied.eval(), arrays)
 
 
-def _copied(model: nn.Module) -> nn.Module | None:
+def _copy(model: nn.Module) -> nn.Module | None:
     try:
         return copy_of_model(model)
     except Exception:  # some hold what can't be copied (a generator, a computed weight)

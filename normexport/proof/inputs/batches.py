@@ -167,7 +167,7 @@ def _random_batch(
     return Batch(f"random x{scale:g}, batch {size}{fixed}{step}", size, feeds, level)
 
 
-def sliced(specs: Sequence[InputSpec], data: Mapping[str, Array], most: int) -> Iterator[dict[str, Array]]:
+def slice_batches(specs: Sequence[InputSpec], data: Mapping[str, Array], most: int) -> Iterator[dict[str, Array]]:
     """Batches of at most `most` samples along each input's own batch axis, each of a size that the model takes.
 
     A model with a fixed batch is fed that many at a time; samples that make no whole batch are left over.
@@ -211,7 +211,7 @@ def _repeat(spec: InputSpec, array: Array, index: int) -> Array:
 
 def _real_batch(specs: Sequence[InputSpec], data: Mapping[str, Array], most: int, seed: int) -> Batch:
     rng = np.random.default_rng(seed)
-    feeds = next(sliced(specs, data, most))
+    feeds = next(slice_batches(specs, data, most))
     sizes = [samples_in(spec, feeds[spec.name].shape) for spec in specs if spec.batched]
     for spec in specs:
         array = feeds[spec.name]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from normexport.errors import UsageError
-from normexport.onnx_export import DTYPES, BatchRange, Declared, InputSpec, Open, settle, unnamed
+from normexport.onnx_export import DTYPES, BatchRange, Declared, InputSpec, Open, close_sizes, symbol_for
 
 #: How PyTorch names sizes that another one gives: "2*s0", "s0 + 1".
 _LINEAR = re.compile(r"(?:(?P<multiple>\d{1,9})\*)?(?P<symbol>[A-Za-z_]\w*)(?P<plus> [+-] \d{1,9})?")
@@ -26,7 +26,7 @@ def input_specs(
     Raises:
         UsageError: a size stays open, a shape given does not fit, or an input is not a tensor of numbers.
     """
-    return settle(declared_by_file(model, given), given, arrays)
+    return close_sizes(declared_by_file(model, given), given, arrays)
 
 
 def declared_by_file(model: ir.Model, given: Sequence[InputSpec] = ()) -> tuple[Declared, ...]:
@@ -63,7 +63,7 @@ def _size(name: str, axis: int, size: int | ir.SymbolicDim) -> int | Open:
         return size
     symbol = None if isinstance(size, int) else size.value
     if not symbol:
-        return Open(unnamed(name, axis))
+        return Open(symbol_for(name, axis))
     linear = _LINEAR.fullmatch(symbol)
     if linear is None or not int(linear["multiple"] or 1):
         return Open(symbol)

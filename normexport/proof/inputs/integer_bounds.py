@@ -121,7 +121,7 @@ def _bounds_on(start: ir.Value) -> Iterator[Bounds]:
             bounds = _bound_of(node, position, reached)
             if bounds is not None:
                 yield bounds
-            waiting.extend(_followed(node, position, reached))
+            waiting.extend(_follow(node, position, reached))
 
 
 def _bound_of(node: ir.Node, position: int, reached: _Reached) -> Bounds | None:
@@ -141,17 +141,17 @@ def _bound_of(node: ir.Node, position: int, reached: _Reached) -> Bounds | None:
     return None
 
 
-def _followed(node: ir.Node, position: int, reached: _Reached) -> Iterator[_Reached]:
+def _follow(node: ir.Node, position: int, reached: _Reached) -> Iterator[_Reached]:
     """The node's outputs that still say something of the input."""
     kind = node.op_type
     if kind in _LAYOUT and (position == 0 or kind == "Concat" or (kind == "Where" and position)):
         for output in node.outputs:
             yield _Reached(output, reached.factor, reached.least, reached.most, reached.linear)
     elif kind in _ARITHMETIC:
-        yield _computed(node, position, reached)
+        yield _follow_arithmetic(node, position, reached)
 
 
-def _computed(node: ir.Node, position: int, reached: _Reached) -> _Reached:
+def _follow_arithmetic(node: ir.Node, position: int, reached: _Reached) -> _Reached:
     output = node.outputs[0]
     lost = _Reached(output, linear=False)
     if not reached.linear:

@@ -19,7 +19,7 @@ from normexport.errors import NormExportError
 from normexport.onnx_export import InputSpec, smallest_batch
 from normexport.proof.inputs.batches import Batch, are_large, standard_batches
 from normexport.proof.inputs.integer_bounds import Bounds, integer_bounds
-from normexport.proof.inputs.random import LOWEST, Range, clipped, random_array, rungs_of
+from normexport.proof.inputs.random import LOWEST, Range, clip_range, random_array, rungs_of
 from normexport.proof.metrics import measure
 from normexport.runtime import Array, Runtime, release_memory
 
@@ -76,7 +76,7 @@ def choose_batches(
             notes[spec.name] = f"{_words(ranges[spec.name][0])} as --input says"
             continue
         bound = bounds.get(spec.name)
-        rungs = _allowed(spec, bound)
+        rungs = _allowed_ranges(spec, bound)
         ranges[spec.name] = rungs[:1]
         notes[spec.name] = _words(rungs[-1]) + (f", {bound.reason}" if bound is not None else "")
         if len(rungs) > 1:
@@ -88,7 +88,7 @@ def choose_batches(
         if exact is not None:
             climb.down(exact())
             release_memory()
-        ranges = {name: _thinned(each, specs) for name, each in climb.ranges.items()}
+        ranges = {name: _thin_out(each, specs) for name, each in climb.ranges.items()}
     batches = standard_batches(specs, data, sizes=sizes, seed=seed, ranges=ranges)
     while own is not None and (level := _first_not_borne(batches, own, exact)) is not None:
         ranges = {name: each[:level] for name, each in ranges.items()}
@@ -99,11 +99,11 @@ def choose_batches(
     return Tried(batches, tuple(f"{name}: whole numbers tried: {words}" for name, words in notes.items()))
 
 
-def _allowed(spec: InputSpec, bound: Bounds | None) -> tuple[Range, ...]:
+def _allowed_ranges(spec: InputSpec, bound: Bounds | None) -> tuple[Range, ...]:
     """The ladder within what the graph says; one range where it says both ends."""
     if bound is None:
         return rungs_of(spec)
-    whole = clipped(spec, bound.low, bound.high)
+    whole = clip_range(spec, bound.low, bound.high)
     if whole is None:
         return (LOWEST,)
     if bound.low is not None and bound.high is not None:
@@ -113,7 +113,7 @@ def _allowed(spec: InputSpec, bound: Bounds | None) -> tuple[Range, ...]:
     return tuple(dict.fromkeys(rungs))
 
 
-def _thinned(rungs: tuple[Range, ...], specs: Sequence[InputSpec]) -> tuple[Range, ...]:
+def _thin_out(rungs: tuple[Range, ...], specs: Sequence[InputSpec]) -> tuple[Range, ...]:
     """Of large inputs the lowest range and the two widest: each costs a run of the float64 reference."""
     return (*rungs[:1], *rungs[1:][-2:]) if are_large(specs) else rungs
 

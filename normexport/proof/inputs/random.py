@@ -71,7 +71,7 @@ def rungs_of(spec: InputSpec) -> tuple[Range, ...]:
     return tuple(dict.fromkeys(rungs))
 
 
-def clipped(spec: InputSpec, low: int | None, high: int | None) -> Range | None:
+def clip_range(spec: InputSpec, low: int | None, high: int | None) -> Range | None:
     """A range as far as the type holds it; None where nothing is left."""
     least, most = type_range(spec.dtype)
     ends = (least if low is None else max(low, least), most if high is None else min(high, most))

@@ -69,7 +69,7 @@ def _program(
 ) -> Program:
     stored, steps = dict(constants), []
     for node in nodes:
-        constant = _stored(node, scope)
+        constant = _stored_constant(node, scope)
         if constant is not None:
             stored[node.outputs[0]] = constant
         else:
@@ -102,12 +102,12 @@ def _step(node: ir.Node, scope: Scope) -> Step:
         if attr.type == ir.AttributeType.GRAPH
     }
     attributes = {name: _value(attr) for name, attr in given.items() if name not in subgraphs}
-    kernel, schema = _called(node, given, scope), None
+    kernel, schema = _kernel_of_function(node, given, scope), None
     if kernel is None:
         schema = resolve.schema_of(node, version, place)
         kernel = resolve.own_kernel(node, version, place)
         if kernel is None and schema is not None and resolve.is_defined(schema):
-            kernel = _defined(schema, node, given, scope)
+            kernel = _kernel_of_definition(schema, node, given, scope)
     if kernel is None:
         raise resolve.unknown(node, place)
     if schema is not None:
@@ -129,7 +129,7 @@ def _bound(node: ir.Node, scope: Scope) -> dict[str, ir.Attr]:
     return bound
 
 
-def _called(node: ir.Node, attributes: Mapping[str, ir.Attr], scope: Scope) -> Kernel | None:
+def _kernel_of_function(node: ir.Node, attributes: Mapping[str, ir.Attr], scope: Scope) -> Kernel | None:
     """A kernel that runs the model's own function of that name, None where there is none."""
     function = scope.functions.get((node.domain, node.op_type, node.overload))
     if function is None:
@@ -145,7 +145,7 @@ def _calling(program: Program) -> Kernel:
     return call_function
 
 
-def _defined(schema: Any, node: ir.Node, attributes: Mapping[str, ir.Attr], scope: Scope) -> Kernel:
+def _kernel_of_definition(schema: Any, node: ir.Node, attributes: Mapping[str, ir.Attr], scope: Scope) -> Kernel:
     """A kernel that runs ONNX's own definition of the operator, made for the types of the first inputs it gets."""
     made: dict[tuple[str, ...], Kernel] = {}
     complete = {**_default_attributes(schema), **attributes}
@@ -196,7 +196,7 @@ def _value(attr: ir.Attr) -> Any:
     return attr.value
 
 
-def _stored(node: ir.Node, scope: Scope) -> Any:
+def _stored_constant(node: ir.Node, scope: Scope) -> Any:
     """What a Constant node holds, None for another node; tensors stay as they are stored until they are read."""
     if node.op_type != "Constant" or resolve.plain_domain(node.domain) or len(node.attributes) != 1:
         return None

@@ -12,10 +12,10 @@ import onnx_ir as ir
 
 from normexport.errors import FoldError, NormExportError, UsageError
 from normexport.io.onnx_model import opened_model
-from normexport.runtime.base import Array, Feeds, Port, Sink, checked, port
+from normexport.runtime.base import Array, Feeds, Port, Sink, checked_feeds, port
 from normexport.runtime.float64.compile import program_of
 from normexport.runtime.float64.registry import Value
-from normexport.runtime.float64.types import held_as, rounded
+from normexport.runtime.float64.types import held_as, round_to
 from normexport.text import first_line
 
 
@@ -66,7 +66,7 @@ class Float64Runtime:
         self.dropped: Mapping[str, str] = {}
 
     def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
-        arrays = checked(self.name, self.inputs, feeds)
+        arrays = checked_feeds(self.name, self.inputs, feeds)
         wanted, captured = set(capture), dict[str, Array]()
         dropped = {name: "is not in the file" for name in capture if name not in self._inner}
         take = captured.__setitem__ if sink is None else sink
@@ -79,11 +79,11 @@ class Float64Runtime:
                     dropped[str(value.name)] = "is not a tensor"
 
         def store(value: ir.Value, result: Value) -> Value:
-            return rounded(result, self._stored.get(str(value.name)))
+            return round_to(result, self._stored.get(str(value.name)))
 
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # NaN and infinity are results like others
-            given = [rounded(arrays[name], self._stored.get(name)) for name in self.input_names]
+            given = [round_to(arrays[name], self._stored.get(name)) for name in self.input_names]
             results = self._program.run(given, None, watch, store if self._stored else None)
         for name in wanted & self._constants.keys() & self._inner:  # what Constant nodes hold is never computed
             with np.errstate(all="ignore"):

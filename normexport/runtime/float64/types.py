@@ -47,7 +47,7 @@ def array_of(tensor: ir.TensorProtocol) -> Any:
     return held(array)
 
 
-def rounded(value: Any, kind: str | None) -> Any:
+def round_to(value: Any, kind: str | None) -> Any:
     """A float64 array rounded once to a narrower type ("float16"), held in float64; anything else as it is."""
     if kind is None or not isinstance(value, np.ndarray) or value.dtype != np.float64:
         return value

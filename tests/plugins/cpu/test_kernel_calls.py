@@ -20,7 +20,7 @@ OK, BAD_ARGUMENT, BAD_K, BAD_CHUNKS, UNSUPPORTED, WORKSPACE, TOO_LARGE = range(7
 
 def described(**changes):
     fields = {"kind": 0, "type": 0, "batch": 2, "channels": 3, "space": 5, "k": 1, "chunks": 1, "epsilon": 1e-5}
-    return kernels.Norm(**{**fields, **changes})
+    return kernels.NxNorm(**{**fields, **changes})
 
 
 class Call:
@@ -91,7 +91,7 @@ def test_an_empty_tensor_needs_no_pointers():
 
 def test_the_struct_is_that_of_the_header():
     library = ctypes.CDLL(str(plugins.require("kernels")))
-    assert library.nx_norm_size() == ctypes.sizeof(kernels.Norm) == 80
+    assert library.nx_norm_size() == ctypes.sizeof(kernels.NxNorm) == 80
 
 
 @pytest.mark.parametrize(

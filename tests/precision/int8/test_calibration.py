@@ -16,7 +16,7 @@ from normexport.onnx_export import InputSpec
 from normexport.precision import METHODS, Int8
 from normexport.precision.int8.calibration import calibrate, read_calibration
 from normexport.precision.int8.histogram import MOST, Histogram
-from normexport.precision.int8.ranges import RANGE_OF, settled
+from normexport.precision.int8.ranges import RANGE_OF, int8_range
 from normexport.precision.npz_stream import slices_of
 from normexport.precision.samples import batches_of, digest_of
 from tests.precision import nets
@@ -62,8 +62,8 @@ def test_mse_finds_the_range_with_the_least_error(shape, symmetric):
     values = {"normal": values, "relu": np.maximum(values, 0), "outlier": np.append(values, np.float32(40))}[shape]
     histogram = Histogram()
     histogram.add(values)
-    found = error_of(values, *settled(RANGE_OF["mse"](histogram, symmetric), symmetric))
-    full = settled((values.min(), values.max()), symmetric)
+    found = error_of(values, *int8_range(RANGE_OF["mse"](histogram, symmetric), symmetric))
+    full = int8_range((values.min(), values.max()), symmetric)
     best = min(error_of(values, full[0] * share, full[1] * share) for share in np.linspace(0.05, 1, 400))
     assert found <= 1.05 * best
 

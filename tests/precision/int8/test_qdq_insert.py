@@ -15,7 +15,7 @@ from normexport.errors import FoldError
 from normexport.precision.int8.calibration import calibrate
 from normexport.precision.int8.insert import Activations, insert_pairs
 from normexport.precision.int8.quantise import is_candidate, quantize
-from normexport.precision.int8.ranges import settled
+from normexport.precision.int8.ranges import int8_range
 from normexport.runtime import OnnxRuntime
 
 RNG = np.random.default_rng(0)
@@ -183,7 +183,7 @@ def test_a_weight_that_a_caller_may_override_or_that_is_not_finite_leaves_its_la
     proto.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, (6, 4)))
     assert operators(quantized(proto, X)) == ["MatMul"]
     model = ir.from_proto(graph_of(nodes, {"w": np.full((6, 4), np.inf, np.float32)}, X, ["y"]))
-    limits = {name: settled((-1.0, 1.0), False) for name in ("x", "y")}
+    limits = {name: int8_range((-1.0, 1.0), False) for name in ("x", "y")}
     assert operators(insert_pairs(model, list(model.graph), limits, Activations())) == ["MatMul"]
 
 

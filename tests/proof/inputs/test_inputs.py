@@ -6,7 +6,7 @@ import pytest
 from normexport.errors import UsageError
 from normexport.onnx_export import BatchRange, InputSpec
 from normexport.proof import load_arrays, standard_batches
-from normexport.proof.inputs.batches import batch_sizes, sliced
+from normexport.proof.inputs.batches import batch_sizes, slice_batches
 
 IMAGE = (InputSpec("image", (1, 28, 28)),)
 MIXED = (
@@ -128,7 +128,7 @@ def test_samples_are_taken_along_each_inputs_own_batch_axis():
         "two": np.repeat(np.arange(5.0), 2),
         "w": np.ones(5),
     }
-    parts = list(sliced(specs, data, 2))
+    parts = list(slice_batches(specs, data, 2))
     assert [part["x"].shape for part in parts] == [(2, 3), (2, 3), (1, 3)]
     for start, part in zip((0, 2, 4), parts, strict=True):
         samples = np.arange(start, min(start + 2, 5))
@@ -141,7 +141,7 @@ def test_samples_are_taken_along_each_inputs_own_batch_axis():
 def test_a_model_of_a_fixed_batch_is_fed_the_samples_batch_by_batch(tmp_path):
     spec = InputSpec("x", (4, 3), batched=False)
     np.savez(tmp_path / "x.npz", x=np.arange(24.0).reshape(8, 3))
-    parts = list(sliced([spec], load_arrays(tmp_path / "x.npz", [spec]), 64))
+    parts = list(slice_batches([spec], load_arrays(tmp_path / "x.npz", [spec]), 64))
     assert [part["x"].tolist() for part in parts] == np.arange(24.0).reshape(2, 4, 3).tolist()
     np.savez(tmp_path / "x.npz", x=np.ones((9, 3)))
     with pytest.raises(UsageError, match=r"has shape \(9, 3\), expected \(4, 3\)"):

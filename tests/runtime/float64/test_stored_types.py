@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from normexport.runtime import Float64Runtime
-from normexport.runtime.baseline_weights import jittered
+from normexport.runtime.baseline_weights import jitter_model
 
 TYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 X = np.random.default_rng(0).standard_normal((3, 4)) * 100
@@ -64,7 +64,7 @@ def test_weights_move_by_a_roundoff_of_the_half_type_and_numbers_that_it_holds_d
     held = np.array([1, 0, -np.inf, 2, -1024, 0.5], np.float32)
     weight = changed.graph.initializers["w"]
     weight.const_value = ir.Tensor(np.concatenate([W.ravel(), held]), name="w")
-    moved = jittered(changed, 7, {"w": kind}).graph.initializers["w"].const_value.numpy()
+    moved = jitter_model(changed, 7, {"w": kind}).graph.initializers["w"].const_value.numpy()
     np.testing.assert_array_equal(moved[20:], held)
     far = np.abs(moved[:20] / W.ravel() - 1)
     assert 0 < far.max() <= 2.0 ** -(11 if kind == "float16" else 8) * 1.001
@@ -74,5 +74,5 @@ def test_weights_move_by_a_roundoff_of_the_half_type_and_numbers_that_it_holds_d
 def test_a_number_at_the_end_of_the_range_does_not_move_beyond_it():
     changed = model()
     changed.graph.initializers["w"].const_value = ir.Tensor(np.full(1000, 65510, np.float32), name="w")
-    moved = jittered(changed, 0, {"w": "float16"}).graph.initializers["w"].const_value.numpy()
+    moved = jitter_model(changed, 0, {"w": "float16"}).graph.initializers["w"].const_value.numpy()
     assert np.isfinite(moved.astype(np.float16)).all()

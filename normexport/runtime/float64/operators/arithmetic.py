@@ -12,7 +12,7 @@ from normexport.runtime.float64.registry import Call, Unsupported, operator
 from normexport.runtime.float64.room import require_room
 
 
-def fitted(call: Call, a: Any, b: Any) -> tuple[Any, Any]:
+def align(call: Call, a: Any, b: Any) -> tuple[Any, Any]:
     """Both inputs so that numpy broadcasts them; before opset 7, b is aligned at an axis of a."""
     if call.version < 7 and call["broadcast"]:
         axis = call["axis"]
@@ -25,7 +25,7 @@ def fitted(call: Call, a: Any, b: Any) -> tuple[Any, Any]:
 def _binary(name: str, compute: Callable[[Any, Any], Any]) -> None:
     @operator(name)
     def kernel(call: Call, a: Any, b: Any) -> Any:
-        return compute(*fitted(call, a, b))
+        return compute(*align(call, a, b))
 
 
 def divide(a: Any, b: Any) -> Any:
@@ -137,15 +137,15 @@ def clip_attributes(call: Call, x: Any) -> Any:
     """Bounds in attributes; those left out are the ends of float32, which a float64 may exceed."""
     given = [call[name] for name in ("min", "max")]
     ends = [None if value is None or abs(value) > 3.4e38 else value for value in given]
-    return _clipped(x, *ends)
+    return _clip(x, *ends)
 
 
 @operator("Clip", since=11)
 def clip(_: Call, x: Any, low: Any = None, high: Any = None) -> Any:
-    return _clipped(x, low, high)
+    return _clip(x, low, high)
 
 
-def _clipped(x: Any, low: Any, high: Any) -> Any:
+def _clip(x: Any, low: Any, high: Any) -> Any:
     """min(max(x, low), high), which is high where the bounds cross."""
     if low is not None:
         x = np.maximum(x, low)

@@ -41,7 +41,7 @@ def scan_batched(call: Call, lengths: Any, *inputs: Any) -> Any:
     for n in range(len(inputs[0])):
         length = sequences[0].shape[1] if lengths is None else int(lengths[n])
         cut = [s[n][:length][::-1] if d else s[n][:length] for s, d in zip(sequences, directions, strict=True)]
-        state, stacks = _scanned(call, [s[n] for s in states], cut, length)
+        state, stacks = _scan(call, [s[n] for s in states], cut, length)
         longest = sequences[0].shape[1]
         filled = [np.concatenate([y, np.zeros((longest - len(y), *y.shape[1:]), y.dtype)]) for y in stacks]
         samples.append([*state, *filled])
@@ -58,7 +58,7 @@ def scan(call: Call, *inputs: Any) -> Any:
     if len({len(s) for s in moved}) != 1:
         raise Unsupported("the scanned inputs have different lengths")
     moved = [s[::-1] if backwards else s for s, backwards in zip(moved, directions, strict=True)]
-    state, stacks = _scanned(call, states, moved, len(moved[0]))
+    state, stacks = _scan(call, states, moved, len(moved[0]))
     out_axes, out_directions = call["scan_output_axes"], call["scan_output_directions"]
     placed = []
     for i, y in enumerate(stacks):
@@ -67,7 +67,7 @@ def scan(call: Call, *inputs: Any) -> Any:
     return (*state, *placed)
 
 
-def _scanned(call: Call, state: list[Any], sequences: list[Any], length: int) -> tuple[list[Any], list[Any]]:
+def _scan(call: Call, state: list[Any], sequences: list[Any], length: int) -> tuple[list[Any], list[Any]]:
     stacks = [list[Any]() for _ in call.outputs[len(state) :]]
     for t in range(length):
         results = call.bodies["body"]([*state, *(np.asarray(s[t]) for s in sequences)])

@@ -170,7 +170,7 @@ def _hardmax(x: Any, axis: int) -> Any:
     return y
 
 
-def _normalised(name: str, compute: Callable[[Any, int], Any]) -> None:
+def _register_along_axis(name: str, compute: Callable[[Any, int], Any]) -> None:
     @operator(name)
     def flattened(call: Call, x: Any) -> Any:
         rows, shape = _flat(call["axis"], x)
@@ -181,6 +181,6 @@ def _normalised(name: str, compute: Callable[[Any, int], Any]) -> None:
         return compute(x, call["axis"])
 
 
-_normalised("Softmax", softmax_over)
-_normalised("LogSoftmax", _log_softmax)
-_normalised("Hardmax", _hardmax)
+_register_along_axis("Softmax", softmax_over)
+_register_along_axis("LogSoftmax", _log_softmax)
+_register_along_axis("Hardmax", _hardmax)

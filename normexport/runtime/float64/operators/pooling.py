@@ -12,7 +12,7 @@ from normexport.runtime.float64.registry import Call, operator
 from normexport.runtime.float64.room import require_room
 
 
-def _pooled(call: Call, x: Any) -> Windows:
+def _pool_windows(call: Call, x: Any) -> Windows:
     windows = windows_of(call, x.shape[2:], call["kernel_shape"], rounds_up=bool(call["ceil_mode"]))
     require_room([*x.shape[:2], *windows.sizes], call.operator)
     return windows
@@ -21,7 +21,7 @@ def _pooled(call: Call, x: Any) -> Windows:
 @operator("MaxPool")
 def max_pool(call: Call, x: Any) -> Any:
     """The largest element of each window, and its place in x; padding never wins."""
-    windows = _pooled(call, x)
+    windows = _pool_windows(call, x)
     low = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     padded = windows.padded(x, low)
     taps = np.ndindex(*windows.kernel)
@@ -57,7 +57,7 @@ def _place(windows: Windows, tap: Any, space: Any, column_major: bool) -> tuple[
 @operator("AveragePool")
 def average_pool(call: Call, x: Any) -> Any:
     """The mean of each window: of what lies in x, or also of the padding that `pads` names."""
-    windows = _pooled(call, x)
+    windows = _pool_windows(call, x)
     y = _sums(windows, x)
     counted = np.ones((1, 1, *x.shape[2:]))
     if call["count_include_pad"]:
@@ -82,7 +82,7 @@ def _sums(windows: Windows, x: Any) -> Any:
 def lp_pool(call: Call, x: Any) -> Any:
     """(sum |x|^p)^(1/p) of each window."""
     p = call["p"] or 2
-    return _sums(_pooled(call, x), np.abs(x) ** p) ** (1 / p)
+    return _sums(_pool_windows(call, x), np.abs(x) ** p) ** (1 / p)
 
 
 def _space(x: Any) -> tuple[int, ...]:

@@ -21,15 +21,15 @@ def cast(call: Call, x: Any) -> Any:
     kind = ir.DataType[to.upper()] if isinstance(to, str) else ir.DataType(to)  # opset 1 to 5 names the type
     if kind == ir.DataType.FLOAT8E8M0:
         return _power_of_two(x, str(call["round_mode"] or "up"), bool(call["saturate"]))
-    return converted(x, held_as(kind), call["saturate"] != 0)
+    return convert(x, held_as(kind), call["saturate"] != 0)
 
 
 @operator("CastLike", since=15)
 def cast_like(call: Call, x: Any, like: Any) -> Any:
-    return converted(x, like.dtype, call["saturate"] != 0)
+    return convert(x, like.dtype, call["saturate"] != 0)
 
 
-def converted(x: Any, dtype: Any, saturate: bool = True) -> Any:
+def convert(x: Any, dtype: Any, saturate: bool = True) -> Any:
     """x in another type, as ONNX's Cast defines it."""
     if dtype.kind == "O":
         return _texts(x)
@@ -129,10 +129,10 @@ def quantize_linear(call: Call, x: Any, scale: Any, zero: Any = None) -> Any:
     offset: Any = 0.0 if zero is None else _along(zero.astype(np.float64), x, _axis(call), block)
     if dtype.name in _SMALL_FLOATS:
         return to_small_float(y + offset, dtype, call["saturate"] != 0)
-    return _saturated(np.rint(y) + offset, dtype)
+    return _saturate(np.rint(y) + offset, dtype)
 
 
-def _saturated(y: Any, dtype: Any) -> Any:
+def _saturate(y: Any, dtype: Any) -> Any:
     ends = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
     y = np.clip(y, float(ends.min), float(ends.max))
     return y.astype(np.int8).astype(dtype) if dtype.name == "int4" else y.astype(dtype)

@@ -27,7 +27,7 @@ def rnn(call: Call, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, 
 
         return step
 
-    return _unrolled(call, x, w, r, lengths, [h], cell, ("Tanh",))
+    return _unroll(call, x, w, r, lengths, [h], cell, ("Tanh",))
 
 
 @operator("GRU")
@@ -51,7 +51,7 @@ def gru(call: Call, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = None, 
 
         return step
 
-    return _unrolled(call, x, w, r, lengths, [h], cell, ("Sigmoid", "Tanh"))
+    return _unroll(call, x, w, r, lengths, [h], cell, ("Sigmoid", "Tanh"))
 
 
 @operator("LSTM")
@@ -84,7 +84,7 @@ def lstm(
 
         return step
 
-    return _unrolled(call, x, w, r, lengths, [h, c], cell, ("Sigmoid", "Tanh", "Tanh"))
+    return _unroll(call, x, w, r, lengths, [h, c], cell, ("Sigmoid", "Tanh", "Tanh"))
 
 
 def _biases(b: Any, d: int, n: int, gates: int) -> tuple[Any, Any]:
@@ -97,7 +97,7 @@ def _clip(call: Call, x: Any) -> Any:
     return x if not bound else np.clip(x, -bound, bound)
 
 
-def _unrolled(
+def _unroll(
     call: Call,
     x: Any,
     w: Any,

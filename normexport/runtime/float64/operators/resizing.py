@@ -27,7 +27,7 @@ def resize_early(call: Call, x: Any, scales: Any) -> Any:
 
 def _asymmetric(x: Any, scales: Any, mode: str) -> Any:
     how = {"coordinate_transformation_mode": "asymmetric"}
-    return _resized(x, how, "linear" if mode in ("linear", "bilinear") else mode, _floats(scales), None, None)
+    return _resize(x, how, "linear" if mode in ("linear", "bilinear") else mode, _floats(scales), None, None)
 
 
 @operator("Resize", since=11)
@@ -42,12 +42,12 @@ def resize(call: Call, x: Any, roi: Any = None, scales: Any = None, sizes: Any =
     if sizes is not None and sizes.size:
         for axis, size in zip(axes, _fitting(call, [x.shape[a] for a in axes], ints(sizes)), strict=True):
             factors[axis], wanted[axis] = size
-        return _resized(x, call.attributes, call["mode"], factors, wanted, borders)
+        return _resize(x, call.attributes, call["mode"], factors, wanted, borders)
     if scales is None or not scales.size:
         raise Unsupported("neither scales nor sizes are given")
     for axis, factor in zip(axes, _floats(scales), strict=True):
         factors[axis] = factor
-    return _resized(x, call.attributes, call["mode"], factors, None, borders)
+    return _resize(x, call.attributes, call["mode"], factors, None, borders)
 
 
 def _floats(values: Any) -> list[float]:
@@ -64,7 +64,7 @@ def _fitting(call: Call, sides: list[int], sizes: list[int]) -> list[tuple[float
     return [(factor, math.floor(factor * side + 0.5)) for side in sides]
 
 
-def _resized(x: Any, how: Any, mode: str, factors: list[float], sizes: Any, roi: Any) -> Any:
+def _resize(x: Any, how: Any, mode: str, factors: list[float], sizes: Any, roi: Any) -> Any:
     transform = how["coordinate_transformation_mode"]
     cropping = transform == "tf_crop_and_resize"
     if sizes is None:

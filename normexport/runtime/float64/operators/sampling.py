@@ -39,7 +39,7 @@ def _taps(g: Any, side: int, mode: str, call: Call) -> list[tuple[Any, Any]]:
     if padding == "border" and mode != "cubic":  # whose taps are moved inside, not its centre
         at = np.where((at < low) | (at > high), np.clip(at, 0, side - 1), at)
     elif padding == "reflection":
-        at = _reflected(at, low, high)
+        at = _reflect(at, low, high)
     at = np.where(np.isfinite(at), at, -2.0)
     first = np.floor(np.clip(at, -1e9, 1e9))
     rest = at - first
@@ -55,14 +55,14 @@ def _taps(g: Any, side: int, mode: str, call: Call) -> list[tuple[Any, Any]]:
     for step, weight in weights:
         place = first + step
         if padding == "reflection":
-            place = np.rint(_reflected(place, low, high))
+            place = np.rint(_reflect(place, low, high))
         inside = (place >= 0) & (place < side)
         kept = weight if padding != "zeros" else np.where(inside, weight, 0.0)
         taps.append((np.clip(place, 0, side - 1).astype(np.int64), kept))
     return taps
 
 
-def _reflected(at: Any, low: float, high: float) -> Any:
+def _reflect(at: Any, low: float, high: float) -> Any:
     """Folded back and forth between two borders."""
     length = high - low
     if length <= 0:

@@ -88,17 +88,17 @@ def split(call: Call, x: Any, sizes: Any = None) -> Any:
 @operator("Slice")
 def slice_attributes(call: Call, x: Any) -> Any:
     starts, ends = call["starts"], call["ends"]
-    return _sliced(x, starts, ends, call["axes"] or range(len(starts)), [1] * len(starts))
+    return _slice(x, starts, ends, call["axes"] or range(len(starts)), [1] * len(starts))
 
 
 @operator("Slice", since=10)
 def slice_inputs(_: Call, x: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None) -> Any:
     starts, ends = ints(starts), ints(ends)
     places = range(len(starts)) if axes is None else ints(axes)
-    return _sliced(x, starts, ends, places, [1] * len(starts) if steps is None else ints(steps))
+    return _slice(x, starts, ends, places, [1] * len(starts) if steps is None else ints(steps))
 
 
-def _sliced(x: Any, starts: Any, ends: Any, axes: Any, steps: Any) -> Any:
+def _slice(x: Any, starts: Any, ends: Any, axes: Any, steps: Any) -> Any:
     key = [slice(None)] * x.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         side = x.shape[axis]
@@ -122,31 +122,31 @@ def expand(_: Call, x: Any, wanted: Any) -> Any:
 def tile_early(_: Call, x: Any, tiles: Any, axis: Any) -> Any:
     repeats = [1] * x.ndim
     repeats[int(axis.reshape(()))] = int(tiles.reshape(()))
-    return _tiled(x, repeats)
+    return _tile(x, repeats)
 
 
 @operator("Tile", since=6)
 def tile(_: Call, x: Any, repeats: Any) -> Any:
-    return _tiled(x, ints(repeats))
+    return _tile(x, ints(repeats))
 
 
-def _tiled(x: Any, repeats: list[int]) -> Any:
+def _tile(x: Any, repeats: list[int]) -> Any:
     require_room([n * r for n, r in zip(x.shape, repeats, strict=True)], "Tile")
     return np.tile(x, repeats)
 
 
 @operator("Pad")
 def pad_attributes(call: Call, x: Any) -> Any:
-    return _padded(x, call["pads"] or call["paddings"], call["mode"], call["value"], range(x.ndim))
+    return _pad(x, call["pads"] or call["paddings"], call["mode"], call["value"], range(x.ndim))
 
 
 @operator("Pad", since=11)
 def pad(call: Call, x: Any, pads: Any, value: Any = None, axes: Any = None) -> Any:
     places = range(x.ndim) if axes is None else ints(axes)
-    return _padded(x, ints(pads), call["mode"], None if value is None else value.reshape(()), places)
+    return _pad(x, ints(pads), call["mode"], None if value is None else value.reshape(()), places)
 
 
-def _padded(x: Any, pads: Any, mode: str, value: Any, axes: Any) -> Any:
+def _pad(x: Any, pads: Any, mode: str, value: Any, axes: Any) -> Any:
     """Negative pads cut off, before anything is added."""
     around, half = [[0, 0] for _ in range(x.ndim)], len(pads) // 2
     for i, axis in enumerate(axes):
