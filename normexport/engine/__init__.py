@@ -15,7 +15,7 @@ from normexport.engine.flavor import FLAVORS, RTX, Flavor, flavor, is_installed
 from normexport.engine.shapes import ShapeRange, parse_shapes
 
 if TYPE_CHECKING:
-    from normexport.engine.build import build_engine, check_engine
+    from normexport.engine.build_plan import build_engine, check_engine
     from normexport.engine.manifest import Manifest, manifest_path, read_manifest, require_same_plan
 
 __all__ = [
@@ -40,6 +40,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        home = "build" if name in ("build_engine", "check_engine") else "manifest"
+        home = "build_plan" if name in ("build_engine", "check_engine") else "manifest"
         return getattr(import_module(f"{__name__}.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from normexport.errors import UsageError
 from normexport.plugins import locate
-from normexport.plugins.build import cuda_compiler
+from normexport.plugins.compile import cuda_compiler
 from normexport.plugins.doctor import examine
 from normexport.plugins.private import private
 

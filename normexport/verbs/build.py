@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from normexport.engine.build import build_engine as build
+from normexport.engine.build_plan import build_engine as build
 
 __all__ = ["build"]

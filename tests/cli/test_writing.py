@@ -25,17 +25,17 @@ WRITERS = {
     "normexport/verbs/fold.py _write": "into a temporary path of replacing",
     "normexport/capsule/writing.py write": "into a temporary path of replacing",
     "normexport/verbs/run.py run": "into a temporary path of replacing",
-    "normexport/engine/build.py build_engine": "into a temporary path of replacing_all",
+    "normexport/engine/build_plan.py build_engine": "into a temporary path of replacing_all",
     "normexport/engine/worker.py build": "into a temporary path that build_engine gives; a script without normexport",
     "normexport/engine/worker.py _keep_timings": "as build",
     "normexport/engine/builder_process.py __init__": "the log, into a scratch folder",
     "normexport/engine/builder_process.py _environment": "a link, into a scratch folder",
     "normexport/checkpoint/pt2/samples.py": "into memory",
     "normexport/runtime/guarded.py _answer": "nothing: it silences a copy of the process",
-    "normexport/plugins/build.py build": "the build's own folder, which CMake writes too",
-    "normexport/plugins/build.py _forget_other_generator": "as build",
-    "normexport/plugins/build.py _run": "as build",
-    "normexport/plugins/build.py _alone": "as build",
+    "normexport/plugins/compile.py build": "the build's own folder, which CMake writes too",
+    "normexport/plugins/compile.py _forget_other_generator": "as build",
+    "normexport/plugins/compile.py _run": "as build",
+    "normexport/plugins/compile.py _hold_build_lock": "as build",
 }
 
 #: Methods and functions that write, whatever they belong to.

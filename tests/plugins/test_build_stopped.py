@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from normexport.plugins import build
+from normexport.plugins import compile as build
 
 #: As cmake and ninja do: a tool that says its step and waits for a compiler that it has started.
 TOOL = """

@@ -11,10 +11,10 @@ import pytest
 
 from normexport import plugins
 from normexport.errors import ExitCode, UsageError
-from normexport.plugins import build as plugin_build
+from normexport.plugins import compile as plugin_build
 from normexport.plugins import locate
 from normexport.plugins import private as module
-from normexport.plugins.build import BuildConfig, build
+from normexport.plugins.compile import BuildConfig, build
 from normexport.plugins.private import private
 
 

@@ -67,7 +67,7 @@ def list_(shown: OutputOptions) -> None:
     if shown.json:
         print_json(found.as_dict())
         return
-    from normexport.reports.native import show_overview
+    from normexport.reports.plugins_table import show_overview
 
     show_overview(result_console(), found)
 
@@ -92,8 +92,8 @@ def build(
       normexport plugins build --cuda --arch 86
     """
     with working("Building", shown) as on_stage:
-        from normexport.plugins.build import BuildConfig
-        from normexport.plugins.build import build as build_libraries
+        from normexport.plugins.compile import BuildConfig
+        from normexport.plugins.compile import build as build_libraries
 
         config = BuildConfig(
             cuda=cuda, tensorrt=tensorrt, architectures=tuple(arch), onnxruntime=onnxruntime, jobs=jobs
@@ -104,7 +104,7 @@ def build(
             {"libraries": [str(path) for path in built.libraries], "seconds": built.seconds, "log": str(built.log)}
         )
         return
-    from normexport.reports.native import show_built
+    from normexport.reports.plugins_table import show_built
 
     show_built(result_console(), built)
 
@@ -136,7 +136,7 @@ def doctor(
     if shown.json:
         print_json(diagnosis.as_dict())
     else:
-        from normexport.reports.native import show_diagnosis
+        from normexport.reports.plugins_table import show_diagnosis
 
         show_diagnosis(result_console(), diagnosis)
     if not diagnosis.healthy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from normexport.plugins.build import Built
+from normexport.plugins.compile import Built
 from normexport.plugins.doctor import Diagnosis
 from normexport.plugins.locate import FOLDER_VARIABLE, library_folder
 from normexport.plugins.overview import Library, Overview, Tool

@@ -12,7 +12,7 @@ import pytest
 from normexport import plugins
 from normexport.errors import MissingComponent, UsageError
 from normexport.plugins import locate
-from normexport.plugins.build import BuildConfig, build
+from normexport.plugins.compile import BuildConfig, build
 
 PROJECT = """\
 cmake_minimum_required(VERSION 3.24)
@@ -93,13 +93,13 @@ def test_cuda_stays_as_it_was_unless_it_is_asked_for(project):
 def test_tensorrt_brings_cuda_and_its_own_headers_along(project, monkeypatch):
     (project / "tensorrt").mkdir()
     (project / "tensorrt" / "headers.py").write_text("print('/trt/include')\n")
-    monkeypatch.setattr("normexport.plugins.build.cuda_compiler", lambda: "/usr/bin/nvcc")
+    monkeypatch.setattr("normexport.plugins.compile.cuda_compiler", lambda: "/usr/bin/nvcc")
     build(BuildConfig(tensorrt=True))
     assert (plugins.build_folder() / "settings.txt").read_text() == "/some/include;/other/include|ON|ON|/trt/include"
 
 
 def test_cuda_without_nvcc_says_what_to_install(project, monkeypatch):
-    monkeypatch.setattr("normexport.plugins.build.cuda_compiler", lambda: None)
+    monkeypatch.setattr("normexport.plugins.compile.cuda_compiler", lambda: None)
     with pytest.raises(MissingComponent, match="nvcc: is not on PATH; install the CUDA toolkit"):
         build(BuildConfig(cuda=True))
 
@@ -121,7 +121,9 @@ def test_missing_tool_is_named_with_what_to_install(tools, words, project, tmp_p
 def test_make_serves_where_ninja_is_absent_and_a_folder_of_the_other_is_taken_over(project, monkeypatch):
     build(BuildConfig(jobs=1))
     found = shutil.which
-    monkeypatch.setattr("normexport.plugins.build.shutil.which", lambda name: None if name == "ninja" else found(name))
+    monkeypatch.setattr(
+        "normexport.plugins.compile.shutil.which", lambda name: None if name == "ninja" else found(name)
+    )
     if not found("make"):
         pytest.skip("needs make")
     built = build(BuildConfig(jobs=1))
@@ -161,7 +163,7 @@ def test_two_builds_in_one_folder_take_turns(project):
     code = (
         "from pathlib import Path\n"
         "from normexport.plugins import locate\n"
-        "from normexport.plugins.build import BuildConfig, build\n"
+        "from normexport.plugins.compile import BuildConfig, build\n"
         f"locate.checkout = lambda: Path({str(project.parent)!r})\n"
         "build(BuildConfig(jobs=1))"
     )
