@@ -33,7 +33,7 @@ FLAGS = {
     "build": "--output --flavor --target --minShapes --optShapes --maxShapes --no-plugins --require --plugin-library "
     "--no-embed --timing-cache --workspace --optimization-level --version-compatible --hardware-compatible "
     "--weight-streaming --refit --tf32 --debug-tensors --timeout --weights-under --log",
-    "run": "--inputs --output --trust --plugin-library",
+    "run": "--inputs --output --trust --plugin-library --weights-under",
     "parity": "--layers --input --data --batches --min-snr --model --model-kwargs --dialect --trust --weights-under",
     "prove": "--layers --trust --weights-under",
     "evaluate": "--data --reference --labels-for --max-drop --min-snr --input --model --model-kwargs --dialect --trust "

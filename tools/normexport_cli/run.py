@@ -12,7 +12,7 @@ from normexport_cli.groups import grouped
 from normexport_cli.options import OutputOptions
 from normexport_cli.screen import print_json, result_console, working
 
-Plan = Annotated[Path, typer.Argument(metavar="MODEL.plan", help="A plan with its manifest beside it.")]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file, or a plan with its manifest beside it.")]
 Inputs = Annotated[
     Path, typer.Option("--inputs", metavar="IN.npz", help="One array per input, by its name, batch included.")
 ]
@@ -27,17 +27,19 @@ Library = Annotated[
 
 @grouped
 def run(
-    plan: Plan,
+    model: Model,
     *,
     inputs: Inputs,
     output: Output,
     trust: TrustPlan = False,
     plugin_library: Library = None,
+    weights_under: options.WeightsUnder = None,
     shown: OutputOptions,
 ) -> None:
-    """Run a TensorRT plan on the GPU of this machine.
+    """Run an ONNX file on the CPU, or a TensorRT plan on the GPU of this machine.
 
     \b
+      normexport run model.onnx --inputs in.npz -o out.npz
       normexport run model.plan --inputs in.npz -o out.npz
     """
     with working("Running", shown) as on_stage:
@@ -45,7 +47,8 @@ def run(
         on_stage("load")
         import normexport
 
-        shapes = normexport.run(normexport.Plan(plan, trust, plugin_library), inputs, output)
+        subject = normexport.Plan(model, trust, plugin_library) if options.is_plan(model) else model
+        shapes = normexport.run(subject, inputs, output, weights_under=weights_under)
     if shown.json:
         print_json({"file": str(output), "outputs": {name: list(shape) for name, shape in shapes.items()}})
         return

@@ -1,0 +1,20 @@
+"""`normexport run` on ONNX files."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.errors import ExitCode
+from tests.precision.judged_graphs import graph
+
+
+def test_the_command_runs_an_onnx_file(tmp_path, run):
+    ir.save(graph("(float[N,2] x) => (float[N,2] y)", "y = Neg(x)", {}), tmp_path / "m.onnx")
+    np.savez(tmp_path / "in.npz", x=np.array([[1.0, -2.0]], np.float32))
+    done = run("run", tmp_path / "m.onnx", "--inputs", tmp_path / "in.npz", "-o", tmp_path / "out.npz")
+    assert done.exit_code == ExitCode.GOOD, done.stderr
+    with np.load(tmp_path / "out.npz") as results:
+        assert results["y"].tolist() == [[-1.0, 2.0]]
+    done = run("run", tmp_path / "m.onnx", "--inputs", tmp_path / "none.npz", "-o", tmp_path / "no.npz")
+    assert (done.exit_code, done.stderr.count("\n")) == (ExitCode.USAGE, 1)
