@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 import tomllib
-from collections.abc import Collection
-from graphlib import TopologicalSorter
 from pathlib import Path
 
+import import_graph
 import pytest
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "normexport"
 
-PICTURE = (ROOT / "ARCHITECTURE.md").read_text().partition("```text\nnormexport/\n")[2].partition("```")[0]
-#: The floors of the library, from the roof to the ground, as ARCHITECTURE.md draws them.
-FLOORS = [line.split()[0] for line in PICTURE.splitlines()]
-
-
-def modules() -> dict[str, Path]:
-    """Every module of the library by its dotted name; a package goes by its `__init__`."""
-    names = {file: file.relative_to(ROOT).with_suffix("").parts for file in LIBRARY.rglob("*.py")}
-    return {".".join(name[:-1] if name[-1] == "__init__" else name): file for file, name in names.items()}
-
-
-def imports(file: Path, known: Collection[str]) -> set[str]:
-    """The library's modules that a file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: relative import"
-            home = node.module or ""
-            found |= {full if (full := f"{home}.{alias.name}") in known else home for alias in node.names}
-    return found & set(known)
-
-
-def floor(module: str) -> int:
-    return FLOORS.index(module.split(".")[1])
+FLOORS = import_graph.read_floors()
 
 
 def test_the_picture_shows_every_floor():
@@ -49,25 +22,21 @@ def test_the_picture_shows_every_floor():
     assert len(FLOORS) == len(set(FLOORS))
 
 
-@pytest.mark.parametrize("name", FLOORS)
-def test_a_floor_imports_only_floors_below_it(name):
-    known = modules()
-    for module, file in known.items():
-        if module.split(".")[1:2] == [name]:
-            up = {each for each in imports(file, known) - {"normexport"} if floor(each) < floor(module)}
-            assert not up, f"{module} imports {up}"
-
-
-def test_no_module_imports_the_roof():
-    known = modules()
-    for module, file in known.items():
-        assert "normexport" not in imports(file, known), module
+def test_no_import_runs_upward():
+    assert not list(import_graph.upward_imports(import_graph.read_graph(), FLOORS))
 
 
 def test_no_imports_run_in_a_circle():
-    known = modules()
-    # Raises CycleError, which names the circle.
-    list(TopologicalSorter({module: imports(file, known) - {module} for module, file in known.items()}).static_order())
+    assert not import_graph.find_circle(import_graph.read_graph())
+
+
+def test_an_import_that_runs_upward_or_in_a_circle_is_seen():
+    graph = {"normexport.io": {"normexport.verbs"}, "normexport.verbs": {"normexport.io", "normexport"}}
+    assert sorted(import_graph.upward_imports(graph, FLOORS)) == [
+        ("normexport.io", "normexport.verbs"),
+        ("normexport.verbs", "normexport"),
+    ]
+    assert set(import_graph.find_circle(graph)) == {"normexport.io", "normexport.verbs"}
 
 
 def test_library_never_imports_the_command_line():
@@ -102,8 +71,9 @@ def test_the_configs_load_nothing_heavy():
 
 
 def test_the_verbs_stay_functions_after_every_module_is_imported():
+    modules = sorted(import_graph.find_modules())
     code = (
-        f"import importlib, normexport; [importlib.import_module(name) for name in {sorted(modules())!r}];"
+        f"import importlib, normexport; [importlib.import_module(name) for name in {modules!r}];"
         "names = set(normexport.__all__) - {'__version__'};"
         "bad = [name for name in names if not callable(getattr(normexport, name))];"
         "assert not bad, bad"

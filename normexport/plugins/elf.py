@@ -112,7 +112,7 @@ class Elf:
         return self._data[start:end].decode()
 
     def _count(self) -> None:
-        """One entry of a table more."""
+        """Count one more entry of a table, and refuse a file that has more than any library."""
         self._entries -= 1
         if self._entries < 0 or self._text_left < 0:
             raise NotElf("has more entries than a library can have: it is damaged")

@@ -91,7 +91,7 @@ class SignalMeter:
             self._different += int(np.count_nonzero(sample != self._first))
 
     def signal(self) -> Signal:
-        """Of all that was added."""
+        """How much the samples that were added differ among themselves, and how many there were."""
         if self._first is None:
             return Signal(0, 0, 0, 0.0)
         if not self._alike or self._count < 2:

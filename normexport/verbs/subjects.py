@@ -35,7 +35,7 @@ Inputs: TypeAlias = Sequence[str | InputSpec]
 
 
 def is_onnx(path: str | Path) -> bool:
-    """By its name."""
+    """Whether a path is that of an ONNX file: its name ends in .onnx."""
     return Path(path).suffix.lower() == ".onnx"
 
 

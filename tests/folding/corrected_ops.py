@@ -1,9 +1,8 @@
 """Operators that onnx.reference (1.23) computes wrongly, from their definitions in numpy.
 
 Its GlobalMaxPool reduces axes 2 and 3 only where there are exactly two of space, its grouped ConvTranspose slices
-the weight by output channels and never slices the bias, and its MaxPool with strides or dilations
-runs out of bounds. What it
-does right is left to it.
+the weight by output channels and never slices the bias, and its MaxPool with strides or dilations runs out of bounds.
+What it does right is left to it.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ class _WhereCounted(ProgressColumn):
         self._column = column
 
     def render(self, task: Task) -> RenderableType:
-        """Of the column inside."""
+        """What the inner column shows; nothing while the number of samples is unknown."""
         return Text() if task.total is None else self._column.render(task)
 
 

@@ -59,7 +59,7 @@ class InFloat32:
         self.dropped: Mapping[str, str] = {}
 
     def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
-        """As the inner runtime's."""
+        """The inner runtime's values, in float32 where it gives them in a half type."""
         widened = None if sink is None else lambda name, value: sink(name, _wide(value))
         values = self._inner.run(feeds, capture, widened)
         self.dropped = self._inner.dropped
@@ -105,7 +105,7 @@ class _AsStored:
         self.dropped: Mapping[str, str] = {}
 
     def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
-        """As the interpreter's."""
+        """The interpreter's values; those that the file keeps in float32 are rounded to it."""
         narrowed = None if sink is None else lambda name, value: sink(name, self._narrow(name, value))
         values = self._inner.run({name: self._narrow(name, value) for name, value in feeds.items()}, capture, narrowed)
         self.dropped = self._inner.dropped

@@ -55,7 +55,7 @@ class Histogram:
 
     @property
     def width(self) -> float:
-        """Of a bin."""
+        """The width of every bin: a power of two, so that histograms of other widths merge exactly."""
         return 0.0 if self._exponent is None else 2.0**self._exponent
 
     def _make_room(self) -> None:
