@@ -36,10 +36,10 @@ int main(int count, char** words) {
                             release,
                             nx_cuda_workspace,
                             compute};
-  // A large GPU with clusters, and a small one without: x stays on the chip, or each phase reads it.
+  // A large GPU with clusters, and a small one without.
   int status = 0;
   for (const bool large : {true, false}) {
-    nx_emu_set_device(large ? 90 : 75, large ? 132 : 40, large ? 227 * 1024 : 24 * 1024);
+    nx_emu_set_device(large ? 90 : 75, large ? 132 : 40, large ? 227 * 1024 : 64 * 1024);
     status |= check_norms(emulated, count, words);
   }
   return status;

@@ -192,9 +192,15 @@ int check_norms(const Backend& backend, int count, char** words) {
   int checked = 0, wrong = 0;
   std::vector<Shape> shapes(std::begin(kShapes), std::end(kShapes));
   if (size == "small") shapes.assign(std::begin(kSmallShapes), std::end(kSmallShapes));
-  if (size == "tiny") shapes = {{2, 9, 20}};
+  std::vector<NxLayout> layouts = backend.layouts;
+  if (size == "tiny") {
+    shapes = {{2, 8, 20}};
+    const auto last = std::remove_if(layouts.begin(), layouts.end(),
+                                     [](NxLayout layout) { return layout != NX_LINEAR && layout != NX_HWC8; });
+    layouts.erase(last, layouts.end());
+  }
   for (const Shape& shape : shapes)
-    for (const NxLayout layout : backend.layouts)
+    for (const NxLayout layout : layouts)
       for (const int instance : {0, 1}) {
         NxNorm norm = {};
         norm.kind = kind;
@@ -212,7 +218,7 @@ int check_norms(const Backend& backend, int count, char** words) {
           norm.chunks = amount;
           ++checked;
           wrong += !check(backend, norm);
-          if (kind != NX_TOPK && kind != NX_RANGE) break;
+          if (size == "tiny" || (kind != NX_TOPK && kind != NX_RANGE)) break;
         }
       }
   std::printf("%d norms, %d wrong\n", checked, wrong);

@@ -18,6 +18,6 @@ struct Backend {
                          void* workspace, size_t workspace_bytes);  // what went wrong, empty for nothing
 };
 
-// What `main` does: words are KIND TYPE and, for a few small cases or a single one, "small" or "tiny". Returns the exit
+// What `main` does: words are KIND TYPE and, for fewer and smaller cases, "small" or "tiny". Returns the exit
 // status.
 int check_norms(const Backend& backend, int count, char** words);
