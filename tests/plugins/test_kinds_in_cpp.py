@@ -51,7 +51,7 @@ def test_kinds_of_the_c_interface_are_the_kinds_with_a_kernel():
 
 
 def test_the_check_of_arguments_knows_the_last_kind_and_type():
-    known = dict(re.findall(r"known\(norm->(\w+), (\w+)\)", code("kernels", "common", "norm.cpp")))
+    known = dict(re.findall(r"is_enumerator\(norm->(\w+), (\w+)\)", code("kernels", "common", "norm.cpp")))
     numbers = {"kind": enumerators("NxKind"), "type": enumerators("NxType"), "layout": enumerators("NxLayout")}
     for field, values in numbers.items():
         assert values[known[field]] == max(values.values()) == len(values) - 1
