@@ -1,7 +1,7 @@
 """Tidy what the exporter emits: constants folded, no-ops gone, names and module paths kept.
 
 The exporter's own optimizer would also fuse BatchNormalization into convolutions, in float32 and without
-saying so. Folding norms is this library's business (`passes`), so the rest of that optimizer is run without it.
+saying so. Folding norms is this library's business (`folding`), so the rest of that optimizer is run without it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 from onnxscript import optimizer, rewriter
@@ -59,6 +60,9 @@ _RULES = (
 #: Elements of a constant that is computed here; the folder keeps none that is larger.
 _MOST_ELEMENTS = 512 * 512
 
+#: Operators that can make more elements than they read.
+_GROWING = frozenset({"ConstantOfShape", "Expand", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample"})
+
 #: Metadata that names files and lines of the machine that trained the model; of no use to who runs it.
 _PRIVATE = (
     "pkg.torch.onnx.stack_trace",
@@ -96,10 +100,33 @@ def _is_folded(node: ir.Node) -> bool | None:
     ConstantOfShape too, which the folder leaves for its size: here it fills vectors of C channels. Nothing large: the
     folder would compute it, only to drop it, and an `arange(10 ** 10)` takes 80 GB.
     """
-    sizes = [value.shape.numpy() for value in node.outputs if value.shape is not None and value.shape.is_static()]
-    if any(math.prod(size) > _MOST_ELEMENTS for size in sizes):
+    sizes = [
+        math.prod(value.shape.numpy()) for value in node.outputs if value.shape is not None and value.shape.is_static()
+    ]
+    if len(sizes) < len(node.outputs) and node.op_type in _GROWING:
+        sizes.append(_size_made(node))
+    if any(size > _MOST_ELEMENTS for size in sizes):
         return False
     return True if node.op_type == "ConstantOfShape" else None
+
+
+def _size_made(node: ir.Node) -> int:
+    """Elements that an operator of `_GROWING` makes of constants; beyond all limits where its inputs do not tell."""
+    given = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs]
+    if not given or node.op_type not in ("ConstantOfShape", "Expand", "Tile"):
+        return _MOST_ELEMENTS + 1
+    data, last = given[0], given[-1]
+    if data is None or last is None:
+        return _MOST_ELEMENTS + 1
+    counts = [int(count) for count in last.numpy().ravel()]
+    if node.op_type == "ConstantOfShape":
+        return math.prod(counts)
+    if node.op_type == "Tile":
+        return math.prod(counts) * data.size
+    try:
+        return math.prod(np.broadcast_shapes(data.shape.numpy(), counts))
+    except ValueError:  # it does not broadcast
+        return _MOST_ELEMENTS + 1
 
 
 def name_nodes(graph: ir.Graph) -> None:

@@ -19,7 +19,7 @@ from normexport.norms import CHUNKS_DEFAULT, EPSILON_DEFAULT, K_DEFAULT, Scope
 from normexport.plugins.kernels import TYPES, NxNorm, default_threads, load, number_of
 
 _T = TypeVar("_T")
-_PLACE = "native.norm"
+_PLACE = "norm"
 
 
 def norm(

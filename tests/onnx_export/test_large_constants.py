@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tracemalloc
 
+import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from torch import nn
@@ -56,3 +58,26 @@ def test_a_small_one_is():
     model = graph_of(lambda: torch.arange(10) * 2.0)
     clean(model)
     assert [node.op_type for node in model.graph] == ["Add"]
+
+
+@pytest.mark.parametrize("count", [8, COUNT])
+@pytest.mark.parametrize("op", ["Expand", "Tile", "ConstantOfShape", "Range"])
+def test_a_result_whose_shape_the_graph_does_not_tell_is_computed_where_it_is_small(op, count):
+    numbers = {
+        "Expand": [np.ones(1, np.float32), np.array([count])],
+        "Tile": [np.ones(1, np.float32), np.array([count])],
+        "ConstantOfShape": [np.array([count])],
+        "Range": [np.array(0), np.array(count), np.array(1)],
+    }[op]
+    constants = [ir.node("Constant", [], {"value": ir.tensor(each)}) for each in numbers]
+    grown = ir.node(op, [each.outputs[0] for each in constants])
+    model = ir.Model(ir.Graph([], grown.outputs, nodes=[*constants, grown], opset_imports={"": 20}), ir_version=10)
+    model.graph.name, model.graph.outputs[0].name = "g", "y"
+    tracemalloc.start()
+    try:
+        clean(model)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < COUNT
+    assert [node.op_type for node in model.graph] == ([] if count == 8 and op != "Range" else [op])
