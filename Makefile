@@ -41,11 +41,11 @@ benchmarks: $(STAMP) plugins
 
 # On a machine with an NVIDIA GPU, nvcc and torch; installs nothing. Writes build/gpu-report.md.
 gpu-check:
-	PYTHONPATH=.:tests/emulation:tests/gpu:benchmarks $(PYTHON) tests/gpu/gpu_check.py
+	PYTHONPATH=.:benchmarks $(PYTHON) tests/plugins/cuda_gpu/gpu_check.py
 
 # The CUDA kernels under ThreadSanitizer, every CUDA thread a thread of its own; minutes.
 tsan: $(STAMP)
-	$(BIN)/python tests/emulation/test_emulated_sanitizers.py
+	PYTHONPATH=. $(BIN)/python tests/plugins/cuda_emulated/test_emulated_sanitizers.py
 
 # More random networks than the tests fold: make soak EXAMPLES=20000 SEED=1
 EXAMPLES ?= 2000

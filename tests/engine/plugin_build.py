@@ -8,7 +8,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-import emulation_build
+from tests.plugins.cuda_emulated import emulation_build
 
 SOURCE = Path(__file__).parent / "host"
 ROOT = SOURCE.parents[2]

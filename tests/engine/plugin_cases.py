@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from emulated import DTYPES, PADDING, Norm, addresses, sample_elements
-from expected import error, reference, sample
 from numpy.typing import NDArray
 
 from normexport import norms
 from normexport.norms import Scope
+from tests.plugins.cuda_emulated.emulated import DTYPES, PADDING, Norm, addresses, sample_elements
+from tests.plugins.cuda_emulated.expected import error, reference, sample
 
 #: TensorRT's enumerators.
 TYPES = {"float32": 0, "float16": 1, "int8": 2, "bfloat16": 7}

@@ -6,10 +6,11 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import emulation_build
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from tests.plugins.cuda_emulated import emulation_build
 
 Floats = NDArray[np.float32]
 

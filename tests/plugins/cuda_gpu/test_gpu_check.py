@@ -5,15 +5,14 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-import emulation_build
-import gpu_build
-import gpu_check
-import gpu_run
 import numpy as np
 import pytest
-from emulated import Norm, Result, library
-from gpu_cases import DeviceCase, large_cases, odd_cases, sanitizer_lines
-from gpu_report import Report
+
+from tests.plugins.cuda_emulated import emulation_build
+from tests.plugins.cuda_emulated.emulated import Norm, Result, library
+from tests.plugins.cuda_gpu import gpu_build, gpu_check, gpu_run
+from tests.plugins.cuda_gpu.gpu_cases import DeviceCase, large_cases, odd_cases, sanitizer_lines
+from tests.plugins.cuda_gpu.gpu_report import Report
 
 emulated = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
 on_gpu = pytest.mark.skipif(gpu_check.missing() is not None, reason=gpu_check.missing() or "")
@@ -80,7 +79,7 @@ def test_the_cases_cover_every_kind_type_and_layout() -> None:
 
 @on_gpu
 def test_every_kernel_is_right_on_this_gpu(tmp_path: Path) -> None:
-    from emulated import open_library
+    from tests.plugins.cuda_emulated.emulated import open_library
 
     harness = gpu_build.build(tmp_path, gpu_check._architecture())["harness"]
     families = gpu_run.judge(open_library(harness), odd_cases())

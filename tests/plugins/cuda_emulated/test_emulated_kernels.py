@@ -5,15 +5,25 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
-import emulation_build
-import expected
 import numpy as np
 import pytest
-from emulated import AMPERE, DTYPES, HOPPER, KINDS, LAYOUTS, TURING, TYPES, Device, Norm, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normexport import norms
+from tests.plugins.cuda_emulated import emulation_build, expected
+from tests.plugins.cuda_emulated.emulated import (
+    AMPERE,
+    DTYPES,
+    HOPPER,
+    KINDS,
+    LAYOUTS,
+    TURING,
+    TYPES,
+    Device,
+    Norm,
+    run,
+)
 
 pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
 

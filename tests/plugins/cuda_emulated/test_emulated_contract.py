@@ -5,11 +5,22 @@ from __future__ import annotations
 import ctypes
 from itertools import product
 
-import emulation_build
-import expected
 import numpy as np
 import pytest
-from emulated import HOPPER, KINDS, LAYOUTS, TURING, TYPES, Device, Norm, library, run, struct
+
+from tests.plugins.cuda_emulated import emulation_build, expected
+from tests.plugins.cuda_emulated.emulated import (
+    HOPPER,
+    KINDS,
+    LAYOUTS,
+    TURING,
+    TYPES,
+    Device,
+    Norm,
+    library,
+    run,
+    struct,
+)
 
 pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
 

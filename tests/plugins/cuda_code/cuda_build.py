@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KERNELS = ROOT / "plugins" / "kernels"
 SOURCES = {
     "float32": "float/float32.cu",

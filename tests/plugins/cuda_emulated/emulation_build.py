@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parent
-ROOT = SOURCE.parents[1]
+ROOT = SOURCE.parents[2]
 KERNELS = ROOT / "plugins" / "kernels" / "cuda"
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpu_cases import sanitizer_lines
+from tests.plugins.cuda_gpu.gpu_cases import sanitizer_lines
 
 if TYPE_CHECKING:
-    from gpu_report import Report
+    from tests.plugins.cuda_gpu.gpu_report import Report
 
 #: initcheck is not among them: the harness fills all memory before a kernel sees it.
 TOOLS = ("memcheck", "racecheck", "synccheck")

@@ -1,6 +1,6 @@
 """The real kernels with one synchronisation taken out: the emulation sees what is missing.
 
-`python tests/emulation/test_emulated_mutations.py` takes out every barrier, wait and atomic in turn, and says what saw
+`PYTHONPATH=. python` on this file takes out every barrier, wait and atomic in turn, and says what saw
 it; one that nothing sees is either not needed or not tested.
 """
 
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-import emulation_build
-import expected
 import numpy as np
 import pytest
-from emulated import TURING, Device, Norm, open_library, run
-from test_emulated_sanitizers import case
+
+from tests.plugins.cuda_emulated import emulation_build, expected
+from tests.plugins.cuda_emulated.emulated import TURING, Device, Norm, open_library, run
+from tests.plugins.cuda_emulated.test_emulated_sanitizers import case
 
 pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
 

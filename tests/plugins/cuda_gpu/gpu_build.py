@@ -1,6 +1,8 @@
 """Builds the CUDA kernels with nvcc alone: a machine with a GPU often has neither CMake nor a network.
 
-python tests/gpu/gpu_build.py --architecture 90     # ahead, on any machine with nvcc; then gpu_check.py --built
+PYTHONPATH=. python tests/plugins/cuda_gpu/gpu_build.py --architecture 90
+
+does it ahead, wherever nvcc is; `gpu_check.py --built` then takes the result.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = HERE.parents[2]
 KERNELS, PLUGIN = ROOT / "plugins" / "kernels", ROOT / "plugins" / "tensorrt"
-HOST = HERE.parent / "engine" / "host"
+HOST = HERE.parents[1] / "engine" / "host"
 FOLDER = ROOT / "build" / "gpu"
 
 #: "cuda" is the product; "harness" the same with the calls that the checks make; "run_cases" the program for the
@@ -96,7 +98,7 @@ def _sources(headers: Path | None) -> dict[str, list[Path]]:
     sources = {
         "kernels": [*sorted((KERNELS / "cuda").rglob("*.cu")), KERNELS / "common" / "norm.cpp"],
         "harness": [HERE / "device_harness.cu"],
-        "run_cases": [HERE.parent / "emulation" / "run_cases.cpp"],
+        "run_cases": [HERE.parent / "cuda_emulated" / "run_cases.cpp"],
     }
     if headers is not None:
         sources["plugin"] = sorted(PLUGIN.glob("*.cpp"))

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import emulation_build
 import ml_dtypes
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from tests.plugins.cuda_emulated import emulation_build
 
 pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
 

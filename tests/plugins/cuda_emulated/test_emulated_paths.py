@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import emulation_build
-import expected
 import numpy as np
 import pytest
-from emulated import DTYPES, TYPES, Device, Norm, run
-from test_emulated_kernels import require
+
+from tests.plugins.cuda_emulated import emulation_build, expected
+from tests.plugins.cuda_emulated.emulated import DTYPES, TYPES, Device, Norm, run
+from tests.plugins.cuda_emulated.test_emulated_kernels import require
 
 pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
 

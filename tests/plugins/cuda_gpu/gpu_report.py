@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpu_run import Family
+from tests.plugins.cuda_gpu.gpu_run import Family
 
 
 class Report:

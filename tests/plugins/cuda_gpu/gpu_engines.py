@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gpu_report import Report
+    from tests.plugins.cuda_gpu.gpu_report import Report
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+ROOT = Path(__file__).parents[3]
+sys.path.insert(0, str(ROOT))
 
 
 def check(report: Report, library: Path, host: Path, folder: Path, target: str) -> None:

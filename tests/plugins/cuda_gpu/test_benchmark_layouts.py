@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from emulated import addresses
 from norm_bench.layouts import LAYOUTS, packed, unpacked
+
+from tests.plugins.cuda_emulated.emulated import addresses
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -1,7 +1,7 @@
 """The CUDA kernels under sanitizers: no byte read or written out of place, and no data race.
 
 Under ThreadSanitizer every CUDA thread is a thread of its own, and CUDA's own barriers, atomics and fences alone order
-them. That is slow: a few cases here, many more by `python tests/emulation/test_emulated_sanitizers.py`.
+them. That is slow: a few cases here, many more by `make tsan`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import sys
 from itertools import product
 from pathlib import Path
 
-import emulation_build
 import pytest
-from emulated import KINDS, LAYOUTS, TYPES
+
+from tests.plugins.cuda_emulated import emulation_build
+from tests.plugins.cuda_emulated.emulated import KINDS, LAYOUTS, TYPES
 
 pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import cuda_build
 import pytest
+
+from tests.plugins.cuda_code import cuda_build
 
 NO_DISASSEMBLER = "nvdisasm is not on this machine: install the package nvidia-cuda-nvdisasm"
 FLOATS = {"float32": 4, "float16": 8, "bfloat16": 8}  # elements of 16 bytes

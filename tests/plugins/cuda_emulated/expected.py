@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from emulated import DTYPES, Norm
 from numpy.typing import NDArray
 
 from normexport import norms
 from normexport.norms import Scope
+from tests.plugins.cuda_emulated.emulated import DTYPES, Norm
 
 #: Float32 roundings that an element of y may have gone through: of the sums (two levels of partials), of the mean, of
 #: the quotient and of the product. Measured on the tables of these tests: 2.5 at most.

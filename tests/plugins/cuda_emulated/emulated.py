@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-import emulation_build
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from normexport.plugins import kernels
 from normexport.plugins.cuda import LAYOUTS
 from normexport.plugins.kernels import kind_numbers
+from tests.plugins.cuda_emulated import emulation_build
 
 KINDS = kind_numbers()
 #: float64 is the CPU's alone.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 
-import emulation_build
 import pytest
+
+from tests.plugins.cuda_emulated import emulation_build
 
 pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
 

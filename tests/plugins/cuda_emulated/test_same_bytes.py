@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from itertools import product
 
-import emulation_build
-import expected
 import numpy as np
 import pytest
-from emulated import HOPPER, KINDS, LAYOUTS, TURING, Norm, run
 
 from normexport.errors import MissingComponent
 from normexport.norms import Scope
 from normexport.plugins import norm_call
+from tests.plugins.cuda_emulated import emulation_build, expected
+from tests.plugins.cuda_emulated.emulated import HOPPER, KINDS, LAYOUTS, TURING, Norm, run
 
 pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
 

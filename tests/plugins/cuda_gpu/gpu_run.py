@@ -11,13 +11,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import expected
 import numpy as np
-from emulated import Norm, open_library, run, struct
-from gpu_cases import DeviceCase
 
 from normexport import plugins
 from normexport.plugins import kernels
+from tests.plugins.cuda_emulated import expected
+from tests.plugins.cuda_emulated.emulated import Norm, open_library, run, struct
+from tests.plugins.cuda_gpu.gpu_cases import DeviceCase
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """`make gpu-check`: everything about the CUDA kernels that only a GPU can say, in one report.
 
-    PYTHONPATH=.:tests/emulation:tests/gpu:benchmarks python tests/gpu/gpu_check.py --report build/gpu-report.md
+    PYTHONPATH=.:benchmarks python tests/plugins/cuda_gpu/gpu_check.py --report build/gpu-report.md
 
 Needs an NVIDIA GPU, nvcc and torch; no network, no CMake; TensorRT is tried where it is there. Builds the kernels for
 this GPU (or takes those that `gpu_build.py` built before: --built), runs every kind, type and layout against float64,
@@ -21,14 +21,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gpu_build
-import gpu_engines
-import gpu_sanitizer
+from tests.plugins.cuda_gpu import gpu_build, gpu_engines, gpu_sanitizer
 
 if TYPE_CHECKING:
-    from gpu_report import Report
+    from tests.plugins.cuda_gpu.gpu_report import Report
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 #: Seconds that the whole check may take; what is left of them goes to the benchmark.
 BUDGET = 8 * 60
 #: What is timed: as networks have it, and the layouts that TensorRT has beside it.
@@ -48,7 +46,7 @@ def main() -> int:
     if reason:
         print(f"gpu-check: {reason}", file=sys.stderr)
         return 6
-    from gpu_report import Report
+    from tests.plugins.cuda_gpu.gpu_report import Report
 
     start = time.monotonic()
     report = Report(_facts())
@@ -125,8 +123,8 @@ def _facts() -> dict[str, Any]:
 
 
 def _values(report: Report, harness: Path) -> None:
-    from gpu_cases import large_cases, odd_cases
-    from gpu_run import judge_side_by_side
+    from tests.plugins.cuda_gpu.gpu_cases import large_cases, odd_cases
+    from tests.plugins.cuda_gpu.gpu_run import judge_side_by_side
 
     for name, cases in (("odd shapes", odd_cases()), ("large shapes", large_cases())):
         begin = time.monotonic()
