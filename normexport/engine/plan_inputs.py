@@ -15,7 +15,7 @@ def plan_inputs(
     """What a plan reads; an open first size is the batch.
 
     Args:
-        given, arrays: shapes that settle other open sizes, as `normexport.onnx_export.settle` takes them.
+        given, arrays: shapes that settle other open sizes, as `normexport.onnx_export.close_sizes` takes them.
 
     Raises:
         UsageError: another size stays open, or the type is none that arrays have.

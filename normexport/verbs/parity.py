@@ -183,7 +183,7 @@ def _check_plan(
     arrays = None
     if data is not None:
         declared = declared_by_plan(read_manifest(plan.path))
-        specs = onnx_export.settle(declared, specs, proof.shapes_in(data, [each.name for each in declared]))
+        specs = onnx_export.close_sizes(declared, specs, proof.shapes_in(data, [each.name for each in declared]))
         arrays = proof.load_arrays(data, specs)
     if isinstance(reference, ir.Model):
         return check_plan(reference, plan, specs, data=arrays, sizes=batches)

@@ -109,7 +109,7 @@ def agreed_inputs(sides: Sequence[Side], inputs: Inputs, data: str | Path | None
             assert side.program is not None
             specs = onnx_export.inputs_of_program(side.program, given, arrays)
         else:
-            specs = onnx_export.settle(declared, given, arrays)
+            specs = onnx_export.close_sizes(declared, given, arrays)
     return specs or given or (inputs_in(data) if data is not None else ())
 
 

@@ -202,12 +202,12 @@ def manifest(plan: bytes, plugin: bool = False) -> bytes:
         path = Path(folder) / "model.plan"
         path.write_bytes(plan)
         plan_id = written.FileId.of(path)
-    tensor = written.Tensor("input", "float32", (-1, 3, 8, 8), (1, 3, 8, 8), (2, 3, 8, 8), (8, 3, 8, 8))
+    tensor = written.PlanTensor("input", "float32", (-1, 3, 8, 8), (1, 3, 8, 8), (2, 3, 8, 8), (8, 3, 8, 8))
     made = written.Manifest(
         plan=plan_id, onnx=written.FileId("model.onnx", 10, "0" * 64),
         plugin=written.FileId("libnorms.so", 10, "1" * 64) if plugin else None, embedded=False, host_code=False,
         normexport="0.2.0", flavor="tensorrt-rtx", flavor_version="1.7.1", targets=("sm89",), inputs=(tensor,),
-        outputs=(written.Tensor("y", "float32", (-1, 4)),), precision={"float32": 3, "float16": 1},
+        outputs=(written.PlanTensor("y", "float32", (-1, 4)),), precision={"float32": 3, "float16": 1},
         plugins=(("norm", "L1BatchNorm", "norm"),), bodies=("RunningNorm",),
         layers=(written.NetworkLayer("conv", "convolution", "float32", "conv", "conv"),), options={"precision": "fp32"},
         warnings=("a warning",), seconds={"build": 1.5},

@@ -21,7 +21,7 @@ def input_specs(
     """The inputs of an ONNX model; the batch is the open size that is named so, or else an open first one.
 
     Args:
-        given, arrays: shapes that settle other open sizes, as `normexport.onnx_export.settle` takes them.
+        given, arrays: shapes that settle other open sizes, as `normexport.onnx_export.close_sizes` takes them.
 
     Raises:
         UsageError: a size stays open, a shape given does not fit, or an input is not a tensor of numbers.

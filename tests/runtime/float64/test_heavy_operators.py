@@ -104,13 +104,13 @@ def test_a_copy_of_a_process_that_torch_computed_in_does_not_wait_for_its_thread
     code = """
 import numpy as np, onnx.parser, torch
 from normexport.runtime import Float64Runtime
-from normexport.runtime.guarded import guarded
+from normexport.runtime.guarded import in_child
 torch.set_num_threads(2)
 torch.nn.functional.conv2d(torch.ones(4, 8, 64, 64).double(), torch.ones(64, 8, 3, 3).double())
 model = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 20]>'
     'g (double[?,?,?,?] x, double[?,?,?,?] w) => (double[?,?,?,?] y) { y = Conv(x, w) }')
 feeds = {"x": np.ones((4, 8, 64, 64)), "w": np.ones((64, 8, 3, 3))}
-print(guarded(lambda: float(Float64Runtime(model).run(feeds)["y"].sum()), "x"))
+print(in_child(lambda: float(Float64Runtime(model).run(feeds)["y"].sum()), "x"))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert float(done.stdout) == 4 * 64 * 62 * 62 * 72
