@@ -38,8 +38,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        home = "build_plan" if name in ("build_engine", "check_engine") else "manifest"
-        return getattr(import_module(f"{__name__}.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker that saw it would take a misspelled name for Any
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            home = "build_plan" if name in ("build_engine", "check_engine") else "manifest"
+            return getattr(import_module(f"{__name__}.{home}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from normexport.nn.base import Norm
@@ -25,19 +27,19 @@ class BatchNorm(Norm):
 
 
 class BatchNorm1d(BatchNorm):
-    """Of (N, C) or (N, C, L)."""
+    """A batch norm of tensors (N, C) or (N, C, L)."""
 
     ranks = (2, 3)
 
 
 class BatchNorm2d(BatchNorm):
-    """Of (N, C, H, W)."""
+    """A batch norm of tensors (N, C, H, W)."""
 
     ranks = (4,)
 
 
 class BatchNorm3d(BatchNorm):
-    """Of (N, C, D, H, W)."""
+    """A batch norm of tensors (N, C, D, H, W)."""
 
     ranks = (5,)
 
@@ -46,6 +48,8 @@ class BatchNorm3d(BatchNorm):
 BASES = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
 
 
-def __getattr__(name: str) -> type[BatchNorm]:
-    """L1BatchNorm2d and its like: a class for every registered kind."""
-    return class_named(name, BASES, __name__)
+if not TYPE_CHECKING:  # a type checker that saw it would take a misspelled name for Any
+
+    def __getattr__(name: str) -> type[BatchNorm]:
+        """L1BatchNorm2d and its like: a class for every registered kind."""
+        return class_named(name, BASES, __name__)

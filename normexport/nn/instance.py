@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -58,19 +58,19 @@ class InstanceNorm(Norm):
 
 
 class InstanceNorm1d(InstanceNorm):
-    """Of (N, C, L) or (C, L)."""
+    """An instance norm of tensors (N, C, L) or (C, L)."""
 
     ranks = (2, 3)
 
 
 class InstanceNorm2d(InstanceNorm):
-    """Of (N, C, H, W) or (C, H, W)."""
+    """An instance norm of tensors (N, C, H, W) or (C, H, W)."""
 
     ranks = (3, 4)
 
 
 class InstanceNorm3d(InstanceNorm):
-    """Of (N, C, D, H, W) or (C, D, H, W)."""
+    """An instance norm of tensors (N, C, D, H, W) or (C, D, H, W)."""
 
     ranks = (4, 5)
 
@@ -79,6 +79,8 @@ class InstanceNorm3d(InstanceNorm):
 BASES = (InstanceNorm1d, InstanceNorm2d, InstanceNorm3d)
 
 
-def __getattr__(name: str) -> type[InstanceNorm]:
-    """L1InstanceNorm2d and its like: a class for every registered kind."""
-    return class_named(name, BASES, __name__)
+if not TYPE_CHECKING:  # a type checker that saw it would take a misspelled name for Any
+
+    def __getattr__(name: str) -> type[InstanceNorm]:
+        """L1InstanceNorm2d and its like: a class for every registered kind."""
+        return class_named(name, BASES, __name__)

@@ -48,8 +48,10 @@ __all__ = [
 _WITH_TORCH = {"Exported": "exported", "bound": "binding", "export": "exported"}
 
 
-def __getattr__(name: str) -> Any:
-    if name in _WITH_TORCH:
-        with needing_torch():
-            return getattr(import_module(f"normexport.onnx_export.{_WITH_TORCH[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker that saw it would take a misspelled name for Any
+
+    def __getattr__(name: str) -> Any:
+        if name in _WITH_TORCH:
+            with needing_torch():
+                return getattr(import_module(f"normexport.onnx_export.{_WITH_TORCH[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -31,14 +31,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "TorchRuntime":
-        with needing_torch():
-            from normexport.runtime.torch_runtime import TorchRuntime
+if not TYPE_CHECKING:  # a type checker that saw it would take a misspelled name for Any
 
-        return TorchRuntime
-    if name == "TensorRTRuntime":
-        from normexport.runtime.tensorrt_runtime import TensorRTRuntime
+    def __getattr__(name: str) -> Any:
+        if name == "TorchRuntime":
+            with needing_torch():
+                from normexport.runtime.torch_runtime import TorchRuntime
 
-        return TensorRTRuntime
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return TorchRuntime
+        if name == "TensorRTRuntime":
+            from normexport.runtime.tensorrt_runtime import TensorRTRuntime
+
+            return TensorRTRuntime
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
