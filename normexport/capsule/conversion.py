@@ -43,7 +43,7 @@ def capsule_of(
         source: what the float64 reference is made from, read from `checkpoint`.
         model: the ONNX file as it will be, with its data beside it.
         report: the judgement of that file; for int8 that of the float32 model before it, which is not read.
-        precision: that the model was lowered to; None: none.
+        precision: that the model was reduced to; None: none.
         data: real inputs, where there are any.
         most: bytes of all arrays.
 

@@ -1,4 +1,4 @@
-"""How to lower the precision, and what doing it gave: frozen values."""
+"""How to reduce the precision, and what doing it gave: frozen values."""
 
 from __future__ import annotations
 

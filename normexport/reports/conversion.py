@@ -54,7 +54,7 @@ class Conversion:
         files: what was written.
         seconds: wall time per stage, in order.
         engine: the manifest of the plan, where one was asked for and nothing failed.
-        precision: what lowering the precision did, where that was asked for.
+        precision: what reducing the precision did, where that was asked for.
     """
 
     path: Path

@@ -19,7 +19,7 @@ class ConvertConfig:
         data: .npz file of real inputs, judged beside the random ones.
         batches: batch sizes at which parity is judged; None: 1, 2 and 7, or what the model takes.
         engine: build a TensorRT plan of the file too, unless parity has failed.
-        precision: lower the folded model to half precision or int8; None: float32. For an engine, int8 is symmetric.
+        precision: reduce the folded model to half precision or int8; None: float32. For an engine, int8 is symmetric.
         capsule: the file to write a capsule to, for `normexport prove` elsewhere; unless something failed.
         capsule_bytes: most bytes of the arrays in it.
         labels_for: the output that the labels of `data` belong to; None: the only one that they fit.

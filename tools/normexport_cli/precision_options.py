@@ -1,4 +1,4 @@
-"""Options of `convert` that lower the precision, and the config that they make."""
+"""Options of `convert` that reduce the precision, and the config that they make."""
 
 from __future__ import annotations
 
