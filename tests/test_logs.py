@@ -35,7 +35,7 @@ def test_every_stage_of_a_conversion_says_what_it_did(tmp_path, caplog):
     with caplog.at_level(logging.DEBUG, "normexport"):
         config = normexport.ConvertConfig(precision=normexport.Half())
         conversion = normexport.convert(checkpoint, tmp_path / "out", ["2x9x9"], config)
-    assert _said(caplog, "normexport.checkpoint.load") == [f"{checkpoint}: module, norms: 1"]
+    assert _said(caplog, "normexport.checkpoint.load_file") == [f"{checkpoint}: module, norms: 1"]
     (exported,) = _said(caplog, "normexport.onnx_export.exported")
     nodes = sum(conversion.operators.before.values())
     assert exported.startswith(f"{checkpoint}: exported, nodes: {nodes}, ")

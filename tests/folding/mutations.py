@@ -33,8 +33,8 @@ MUTATIONS = (
     # ---- into the producer
     _producer(
         "a convolution is scaled by A, not by 1/A",
-        "_scaled(node, weight, norm.a.reshape(shape),",
-        "_scaled(node, weight, 1.0 / norm.a.reshape(shape),",
+        "_scale_weight(node, weight, norm.a.reshape(shape),",
+        "_scale_weight(node, weight, 1.0 / norm.a.reshape(shape),",
     ),
     _producer(
         "the old bias of a convolution is scaled too",
@@ -69,8 +69,8 @@ MUTATIONS = (
     _consumer("input channels of a grouped convolution are group-major", GROUPS, TILED),
     _consumer(
         "a convolution that reads the norm is scaled by A, not by 1/A",
-        "_scaled(node, weight * by_row(norm.a),",
-        "_scaled(node, weight / by_row(norm.a),",
+        "_scale_weight(node, weight * by_row(norm.a),",
+        "_scale_weight(node, weight / by_row(norm.a),",
     ),
     _consumer(
         "B is summed with the unscaled weight",
@@ -285,12 +285,12 @@ MUTATIONS = (
         "if aligned[1] not in (1, channels):",
         "if False:",
     ),
-    Mutation("rho scales a bounded weight", "folding/weight_norm.py", "return rho * v / norm", "return v / norm"),
+    Mutation("rho scales a bounded weight", "folding/weight_norm.py", "rho * v / size", "v / size"),
     Mutation(
         "a bounded weight's norm keeps its axis",
-        "folding/weight_norm.py",
-        "for i in range(v.ndim) if i != axis)",
-        "for i in range(v.ndim) if i != 0)",
+        "norms/weight.py",
+        "for each in range(rank) if each != axis)",
+        "for each in range(rank) if each != 0)",
     ),
-    Mutation("a bounded weight's norm is a p-norm", "folding/weight_norm.py", "** (1.0 / p)", "** 0.5"),
+    Mutation("a bounded weight's norm is a p-norm", "norms/weight.py", "** (1.0 / p)", "** 0.5"),
 )
