@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread per test process: two processes of one thread are quicker than two that fight for the cores.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint types docs plugins tests benchmarks gpu-check tsan soak random fuzz clean
+.PHONY: demo test check lint types docs plugins tests benchmarks gpu-check tsan soak random fuzz clean
 
 demo: $(STAMP)
 	$(BIN)/normexport convert examples/checkpoints/residual_l1.pt2 -o demo --data examples/digits.npz
@@ -29,6 +29,10 @@ docs: $(STAMP)
 # The native libraries, for the CPU. The demo does without: it folds its norms, and bodies serve where one stays.
 plugins: $(STAMP)
 	$(BIN)/normexport plugins build
+
+# What is quick: under a minute and a half on two cores.
+check: lint types
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" -q
 
 tests: $(STAMP) plugins
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal

@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 import normexport
 from normexport import nn as nxn
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -17,6 +17,8 @@ import pytest
 import normexport
 from normexport import errors
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 USE = (ROOT / "docs" / "use.md").read_text()

@@ -21,6 +21,8 @@ from normexport_cli.app import app
 import normexport
 from normexport import capsule, errors
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PROGRAM = ROOT / "tests" / "user_program.py"
 REFERENCE = ROOT / "docs" / "api"

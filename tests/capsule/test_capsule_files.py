@@ -18,6 +18,8 @@ from normexport.errors import UsageError
 from normexport.io import numpy_files
 from tests.capsule import sealed_net
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

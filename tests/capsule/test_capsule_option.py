@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from normexport import capsule
 from normexport.errors import ExitCode
 
+pytestmark = pytest.mark.slow
+
 
 def convert(sealed, *words):
     return CliRunner().invoke(app, ["convert", str(sealed.folder / "model.pt2"), *map(str, words)])

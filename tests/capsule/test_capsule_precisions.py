@@ -17,6 +17,8 @@ from normexport.precision import Half, Int8
 from normexport.verdicts import Verdict
 from tests.capsule import sealed_net
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):

@@ -17,6 +17,8 @@ from normexport.capsule.candidates import ArraysCandidate
 from normexport.errors import UsageError
 from normexport.verdicts import Verdict
 
+pytestmark = pytest.mark.slow
+
 
 def saved(path, arrays):
     np.savez(path, **arrays)

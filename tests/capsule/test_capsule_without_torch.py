@@ -15,6 +15,8 @@ from normexport.engine import manifest_path
 from normexport.engine.manifest import FileId, Manifest, PlanTensor, manifest_text
 from normexport.errors import ExitCode
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 #: What an environment without PyTorch lacks, and the exporter's library, which needs it.

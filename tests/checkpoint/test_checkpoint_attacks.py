@@ -18,6 +18,8 @@ from normexport.checkpoint.pickles.unpickle import unpickle
 from tests.checkpoint import pickle_parts as parts
 from tests.checkpoint.support import Payload, refused, save
 
+pytestmark = pytest.mark.slow
+
 MAKE = (os.mkdir.__module__, "mkdir")
 HONEST = parts.mapping(w=parts.tensor())
 

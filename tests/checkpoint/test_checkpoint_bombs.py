@@ -16,6 +16,8 @@ from normexport.checkpoint.pickles.machine import MOST_IN_MEMO, MOST_INSTRUCTION
 from tests.checkpoint import pickle_parts as parts
 from tests.checkpoint.support import refused, save
 
+pytestmark = pytest.mark.slow
+
 LIST, RANGE, BYTES = (parts.name("__builtin__", word) for word in ("list", "range", "bytes"))
 LINEAR = parts.name("torch.nn.modules.linear", "Linear")
 

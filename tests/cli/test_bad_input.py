@@ -16,6 +16,8 @@ from normexport.errors import ExitCode
 from tests.cli import small_nets
 from tests.cli.conftest import FACTORY, altered_state, onnx_reading_outside
 
+pytestmark = pytest.mark.slow
+
 CASES = []
 
 

@@ -15,6 +15,8 @@ from normexport.norms import KINDS
 from tests.cli import small_nets
 from tests.cli.conftest import FACTORY
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = ["inspect", "convert", "export", "fold", "parity"]
 
 

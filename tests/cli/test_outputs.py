@@ -19,6 +19,8 @@ import normexport.nn
 from normexport.errors import ExitCode
 from tests.cli.conftest import environment
 
+pytestmark = pytest.mark.slow
+
 
 def _fold_or_export(command, made, converted):
     return {

@@ -13,6 +13,8 @@ import torch
 from normexport.errors import ExitCode
 from tests.cli import small_nets
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def samples(made, tmp_path_factory):

@@ -12,6 +12,8 @@ import torch
 from normexport.errors import ExitCode
 from tests.cli import small_nets
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):

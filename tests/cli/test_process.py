@@ -15,6 +15,8 @@ from normexport_cli import failures, screen
 from normexport.errors import ExitCode
 from tests.cli.conftest import command, environment
 
+pytestmark = pytest.mark.slow
+
 
 def test_help_starts_without_torch_or_onnx(process):
     code = (

@@ -12,6 +12,8 @@ from torch import nn
 from normexport.errors import ExitCode
 from tests.cli.conftest import command, environment
 
+pytestmark = pytest.mark.slow
+
 _NETS = """
 import logging, sys, warnings
 import torch

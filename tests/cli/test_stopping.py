@@ -15,7 +15,10 @@ import pytest
 from normexport.errors import ExitCode
 from tests.cli.conftest import environment
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send to one process"),
+]
 
 WORDS = {signal.SIGINT: "interrupted\n", signal.SIGTERM: "terminated\n", signal.SIGHUP: "hung up\n"}
 SIGNALS = pytest.mark.parametrize("number", WORDS, ids=lambda number: number.name)

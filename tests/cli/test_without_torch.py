@@ -16,6 +16,8 @@ from normexport.engine import RTX, is_installed
 from normexport.errors import ExitCode
 from tests.cli.conftest import environment
 
+pytestmark = pytest.mark.slow
+
 #: What an environment without PyTorch lacks, and the exporter's library, which needs it.
 BLOCKED = "import sys\nfor name in ('torch', 'onnxscript'): sys.modules[name] = None\n"
 INSTALL = "run: pip install 'normexport[torch]'"

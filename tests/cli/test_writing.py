@@ -13,6 +13,8 @@ import pytest
 
 from tests.cli.conftest import environment
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 #: Functions that may write, and why; all others call these.

@@ -16,6 +16,8 @@ from normexport.errors import ExitCode
 from tests.cli.conftest import command, environment
 from tests.engine import networks
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
 
 FAST = EngineConfig(targets=("sm89",))

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from examples import index
 from normexport.errors import ExitCode
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
 
 CHECKPOINT = str(index.CHECKPOINTS / "bounded_linf.pt2")

@@ -9,6 +9,8 @@ from normexport.engine.coverage import targets_without_code
 from normexport.plugins.elf import CudaCode
 from tests.engine import networks, plugin_build
 
+pytestmark = pytest.mark.slow
+
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 
 

@@ -17,6 +17,8 @@ from normexport.engine import EngineConfig, ShapeRange, build_engine, manifest_p
 from normexport.errors import EngineError, ExitCode, MissingComponent, UsageError
 from tests.engine import networks
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
 
 FAST = EngineConfig(targets=("sm89",))

@@ -20,7 +20,10 @@ from normexport.io.onnx_model import open_onnx, save_onnx
 from tests.engine import networks, plugin_build
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
-pytestmark = pytest.mark.skipif(plugin_build.missing() is not None, reason=str(plugin_build.missing()))
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(plugin_build.missing() is not None, reason=str(plugin_build.missing())),
+]
 
 TARGETS = ("sm80", "sm89", "sm120")
 OPS = tuple(norms.live_ops())

@@ -21,6 +21,8 @@ from normexport.precision.int8.calibration import calibrate
 from normexport.precision.int8.quantise import quantize
 from tests.engine import networks, plugin_build
 
+pytestmark = pytest.mark.slow
+
 MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 

@@ -11,7 +11,10 @@ from normexport import norms
 from tests.engine import plugin_build, plugin_cases
 from tests.engine.plugin_cases import FLOATS, FORMATS, TYPES
 
-pytestmark = pytest.mark.skipif(plugin_build.missing() is not None, reason=str(plugin_build.missing()))
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(plugin_build.missing() is not None, reason=str(plugin_build.missing())),
+]
 
 
 def host(*words: object) -> subprocess.CompletedProcess[str]:

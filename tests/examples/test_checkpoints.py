@@ -15,6 +15,8 @@ from examples.recipes import RECIPES
 from normexport.errors import CheckpointError
 from normexport.norms import KINDS
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(index.__file__).with_name("checkpoints")
 ENTRIES = json.loads((FOLDER / "index.json").read_text())
 #: float32 sums in another order (another CPU, another PyTorch) can turn a tie, not more.

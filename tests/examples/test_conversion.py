@@ -12,6 +12,8 @@ from examples import data, index
 from normexport import ConvertConfig
 from normexport.engine import EngineConfig, build_engine
 
+pytestmark = pytest.mark.slow
+
 ENTRIES = index.read()
 BATCHES = (1, 7, 64)
 

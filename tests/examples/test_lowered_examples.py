@@ -12,6 +12,8 @@ from normexport.onnx_export import parse_inputs
 from normexport.precision import Half, Int8, Judged, reduce_precision
 from normexport.verbs.fold import FOLDING
 
+pytestmark = pytest.mark.slow
+
 # One of each network and kind; benchmarks/precision_examples.py measures all 21.
 FILES = (
     "plain_topk.pt2",

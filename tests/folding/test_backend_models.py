@@ -18,6 +18,8 @@ from tests.folding import backend_models
 from tests.folding.backend_models import Shipped
 from tests.folding.claims import same_proto
 
+pytestmark = pytest.mark.slow
+
 CHUNKS = 8
 # ONNX Runtime 1.32 runs 1,548 of onnx 1.23's 1,884 operator models (190 or more per chunk) and 100 of its 140
 # stored ones; older pairs of versions have and run a few less.

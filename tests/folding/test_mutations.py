@@ -12,6 +12,8 @@ import pytest
 
 from tests.folding.mutations import MUTATIONS, Mutation
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,8 @@ from tests.folding import torch_eval
 from tests.folding.choices import DrawnChoices, SeededChoices
 from tests.folding.claims import assert_close, by_reference, check_fold
 from tests.folding.random_graphs import random_feeds, random_model
+
+pytestmark = pytest.mark.slow
 
 WITNESSES = (by_reference, torch_eval.evaluate)
 RULES = {"producer", "consumer", "pool", "concat", "add"}

@@ -15,6 +15,8 @@ from normexport.folding import FoldResult, fold
 from tests.models.original import NaiveL1BatchNorm2d, NaiveMeanBN, NaiveScaleL1BatchNorm2d
 from tests.models.resnet import RESNET50_ADDS, RESNET50_CONVS, randomise_statistics, resnet50, resnet_tiny
 
+pytestmark = pytest.mark.slow
+
 # The folded float32 network does the same roundings as the float32 network in PyTorch (fewer: the norms' own are
 # gone, and the weights' one rounding is added), in another order. Their errors against float64 are therefore two
 # draws from one distribution; over 1000 logits the ratio of their root mean squares stays within a small factor.

@@ -21,6 +21,8 @@ from tests.fuzz import campaign, formats, hostile, verdict, zips
 from tests.fuzz.child import Limits
 from tests.fuzz.formats import Case
 
+pytestmark = pytest.mark.slow
+
 if sys.platform != "linux":
     pytest.skip("the harness forks and reads /proc: Linux only", allow_module_level=True)
 

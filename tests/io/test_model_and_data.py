@@ -16,6 +16,8 @@ from normexport.errors import UsageError
 from normexport.io import atomic
 from normexport.io.onnx_model import open_onnx, save_onnx
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LIMIT = 1000  # bytes, in place of protobuf's 2 GB
 

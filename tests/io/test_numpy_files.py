@@ -13,6 +13,8 @@ import pytest
 from normexport.errors import UsageError
 from normexport.io.numpy_files import most_at_once, opened_arrays
 
+pytestmark = pytest.mark.slow
+
 
 def read(path, name=None, dtype=None):
     with opened_arrays(path) as stored:

@@ -23,6 +23,8 @@ from normexport.runtime.guarded import in_child
 from normexport.verbs.fold import fold
 from tests.io import onnx_attacks as attacks
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

@@ -14,6 +14,8 @@ import normexport.nn
 from normexport.errors import UsageError
 from tests.nn.formulas import KINDS, TITLES, norm, stat
 
+pytestmark = pytest.mark.slow
+
 FAMILY = [(k, s, r) for k in KINDS for s in ("Batch", "Instance") for r in (1, 2, 3)]
 BATCH = [(k, "Batch", 2) for k in KINDS]
 

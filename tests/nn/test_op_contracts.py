@@ -7,6 +7,8 @@ from torch._dynamo.utils import counters
 from normexport.nn.ops import bounded_weight_norm, live_norm, running_norm
 from tests.nn.formulas import KINDS
 
+pytestmark = pytest.mark.slow
+
 
 def tensors(dtype=torch.float64, shape=(3, 2, 4, 3), seed=0):
     """Distinct values (no ties, where max and topk have no gradient), requiring gradients."""

@@ -8,6 +8,8 @@ from torch.nn import functional
 from normexport.nn import Norm, bounded_weight_norm, convert_norms
 from tests.nn.formulas import KINDS
 
+pytestmark = pytest.mark.slow
+
 
 def autocast_works(dtype):
     try:

@@ -30,6 +30,8 @@ from normexport.plugins import norm_call
 from normexport.runtime import Float64Runtime, OnnxRuntime
 from normexport.runtime.ort_library import library_for
 
+pytestmark = pytest.mark.slow
+
 EPS = 1e-5
 NAMES = [f"Mid{scope}Norm{rank}d" for scope in ("Batch", "Instance") for rank in (1, 2, 3)]
 

@@ -18,6 +18,8 @@ from normexport.errors import UsageError
 from normexport.norms import Scope
 from normexport.norms.constants import chunk_layout, extreme_constant
 
+pytestmark = pytest.mark.slow
+
 X = np.array([[[1.0, 2.0, 3.0, 10.0]]])  # one channel: mean 4, d = -3 -2 -1 6
 ONE, ZERO = np.ones(1), np.zeros(1)
 C4 = (1 + math.sqrt(math.pi * math.log(4))) / math.sqrt(8 * math.log(4))

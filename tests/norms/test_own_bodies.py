@@ -16,6 +16,8 @@ from normexport.io.onnx_model import open_onnx, save_onnx
 from normexport.norms.own_bodies import require_own_bodies
 from normexport.runtime import OnnxRuntime
 
+pytestmark = pytest.mark.slow
+
 
 def model(change=lambda function: None, op: str = "L1BatchNorm") -> ir.Model:
     """One node of ours on (N, 4, 3), its body changed by `change`."""

@@ -12,6 +12,8 @@ from normexport import norms
 from normexport.errors import UsageError
 from normexport.norms import Scope
 
+pytestmark = pytest.mark.slow
+
 KINDS = sorted(norms.KINDS)
 
 

@@ -11,6 +11,8 @@ from normexport.errors import ExportError
 from normexport.onnx_export import InputSpec, export
 from normexport.proof import check_model
 
+pytestmark = pytest.mark.slow
+
 
 def randomise(model: nn.Module) -> nn.Module:
     """Running statistics and affine parameters that are neither 0 nor 1."""

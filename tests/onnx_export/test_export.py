@@ -16,6 +16,8 @@ from normexport import norms
 from normexport.errors import ExportError, UsageError
 from normexport.onnx_export import InputSpec, export, inputs_of_program, parse_inputs
 
+pytestmark = pytest.mark.slow
+
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
     """Running statistics and affine parameters that are neither 0 nor 1."""

@@ -13,6 +13,8 @@ from torch import nn
 from normexport.onnx_export.tidy import clean
 from normexport.onnx_export.torch_export import onnx_of
 
+pytestmark = pytest.mark.slow
+
 COUNT = 10**7  # 80 MB as int64
 
 

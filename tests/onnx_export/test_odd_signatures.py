@@ -18,6 +18,8 @@ from normexport.onnx_export import InputSpec, export
 from normexport.proof import check_model
 from normexport.verdicts import Verdict
 
+pytestmark = pytest.mark.slow
+
 X = InputSpec("x", (4,))
 
 

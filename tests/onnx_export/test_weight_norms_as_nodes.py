@@ -13,6 +13,8 @@ from torch.nn.utils.parametrizations import weight_norm as parametrized
 from normexport import convert, export, load
 from normexport.nn import bounded_weight_norm
 
+pytestmark = pytest.mark.slow
+
 WEIGHT_NORMS = {"hooked": hooked, "parametrized": parametrized, "bounded": bounded_weight_norm}
 
 

@@ -14,6 +14,8 @@ from normexport.errors import MissingComponent, UsageError
 from normexport.plugins import locate
 from normexport.plugins.compile import BuildConfig, build
 
+pytestmark = pytest.mark.slow
+
 PROJECT = """\
 cmake_minimum_required(VERSION 3.24)
 project(small LANGUAGES CXX)

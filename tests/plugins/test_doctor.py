@@ -13,6 +13,8 @@ from normexport.plugins.doctor import examine
 from normexport.plugins.elf import Elf, NotElf, newest
 from normexport.plugins.kernels import ABI_VERSION
 
+pytestmark = pytest.mark.slow
+
 #: A library that has every symbol of the kernels and computes nothing.
 HOLLOW = """
 #include <cstdint>

@@ -17,6 +17,8 @@ from normexport.plugins import private as module
 from normexport.plugins.compile import BuildConfig, build
 from normexport.plugins.private import private
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def library(tmp_path, monkeypatch):

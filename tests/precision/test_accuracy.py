@@ -20,6 +20,8 @@ from normexport.precision.int8.sensitivity import rescue, sensitivities
 from normexport.runtime import OnnxRuntime
 from tests.precision import nets
 
+pytestmark = pytest.mark.slow
+
 SPEC = InputSpec("input", (3, 12, 12))
 
 

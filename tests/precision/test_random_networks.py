@@ -23,6 +23,8 @@ from tests.precision.random_claims import (
 )
 from tests.precision.random_networks import DECK, Network, random_network
 
+pytestmark = pytest.mark.slow
+
 SEEDS = {"fold": 80, "fp16": 10, "fp16-io": 10, "bf16": 10, "int8": 10, "int8-symmetric": 10}
 
 

@@ -6,6 +6,8 @@ import pytest
 from candidates.networks import network
 from wrong_candidates import candidates_of, judged
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kind", ["two heads", "detector"])
 def test_no_wrong_candidate_passes_and_no_right_one_fails(kind):

@@ -12,6 +12,8 @@ from normexport.folding import fold
 from normexport.onnx_export import InputSpec, export
 from normexport.proof import ParityReport, check_model, check_torch
 
+pytestmark = pytest.mark.slow
+
 
 class Net(nn.Module):
     """A convolution and a norm inside `around(net, x)`."""

@@ -13,6 +13,8 @@ from normexport.onnx_export import InputSpec
 from normexport.proof import check_model
 from tests.proof.nets import Affine, Norm, Writer, plain, residual, wide
 
+pytestmark = pytest.mark.slow
+
 IMAGE = (3, 12, 12)
 FAMILIES = {
     "tiny": (lambda: plain(2, 4, outputs=2), (3, 6, 6), 6),

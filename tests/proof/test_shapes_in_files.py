@@ -13,6 +13,8 @@ from normexport.errors import UsageError
 from normexport.verbs.evaluate import evaluate
 from normexport.verbs.parity import check
 
+pytestmark = pytest.mark.slow
+
 WEIGHT = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
 
 

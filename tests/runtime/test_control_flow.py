@@ -18,6 +18,8 @@ from normexport.onnx_export import InputSpec, export
 from normexport.proof import check_model, check_torch
 from normexport.runtime import TorchRuntime
 
+pytestmark = pytest.mark.slow
+
 
 class Net(nn.Module):
     """A linear layer and a norm, then `rest(net, y)`."""

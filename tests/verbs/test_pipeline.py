@@ -16,6 +16,8 @@ from normexport import nn as nxn
 from normexport.io.atomic import staging
 from normexport.onnx_export import read_sidecar
 
+pytestmark = pytest.mark.slow
+
 
 class Net(nn.Sequential):
     """Foldable, lowered and live norms in one small network."""

@@ -14,6 +14,8 @@ from normexport.engine import EngineConfig, build_engine
 from normexport.io.onnx_model import open_onnx
 from tests.models.resnet import randomise_statistics, resnet50
 
+pytestmark = pytest.mark.slow
+
 SIZE = 64
 
 

@@ -14,7 +14,7 @@ import pytest
 from normexport import plugins
 from tests.plugins.cpu.kernel_cases import needs_library
 
-pytestmark = needs_library
+pytestmark = [pytest.mark.slow, needs_library]
 
 TARGETS = ["AVX3_DL", "AVX3", "AVX2", "SSE2"]
 

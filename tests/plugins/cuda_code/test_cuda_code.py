@@ -9,6 +9,8 @@ import pytest
 
 from tests.plugins.cuda_code import cuda_build
 
+pytestmark = pytest.mark.slow
+
 NO_DISASSEMBLER = "nvdisasm is not on this machine: install the package nvidia-cuda-nvdisasm"
 FLOATS = {"float32": 4, "float16": 8, "bfloat16": 8}  # elements of 16 bytes
 COLD = ("bound_topk", "finish_topk", "int_finish_topk")  # one block per statistic, few values

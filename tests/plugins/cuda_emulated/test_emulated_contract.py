@@ -22,7 +22,10 @@ from tests.plugins.cuda_emulated.emulated import (
     struct,
 )
 
-pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or ""),
+]
 
 OK, BAD_ARGUMENT, BAD_K, BAD_CHUNKS, UNSUPPORTED, WORKSPACE, TOO_LARGE, NO_DEVICE = range(8)
 SEEDS = (1, 2, 3)

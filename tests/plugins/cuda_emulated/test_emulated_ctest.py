@@ -9,7 +9,10 @@ import pytest
 
 from tests.plugins.cuda_emulated import emulation_build
 
-pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or ""),
+]
 
 
 def ctest(*words: str) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,10 @@ from tests.plugins.cuda_emulated.emulated import (
     run,
 )
 
-pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or ""),
+]
 
 #: (N, C, S): vectors with a rest, one position, one element, many channels, channels that no lane count divides.
 SHAPES = [(2, 5, 63), (3, 37, 16), (4, 6, 1), (1, 3, 1), (2, 17, 49), (1, 1, 300), (2, 3, 1200)]

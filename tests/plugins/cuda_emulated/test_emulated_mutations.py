@@ -22,7 +22,10 @@ from tests.plugins.cuda_emulated import emulation_build, expected
 from tests.plugins.cuda_emulated.emulated import TURING, Device, Norm, open_library, run
 from tests.plugins.cuda_emulated.test_emulated_sanitizers import case
 
-pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or ""),
+]
 
 #: What is taken out: a pattern on one line of code, and what stands there instead.
 SYNCHRONISATIONS = {

@@ -9,7 +9,10 @@ from tests.plugins.cuda_emulated import emulation_build, expected
 from tests.plugins.cuda_emulated.emulated import DTYPES, TYPES, Device, Norm, run
 from tests.plugins.cuda_emulated.test_emulated_kernels import require
 
-pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or ""),
+]
 
 #: sm_90 with so little shared memory that clusters of every size come in reach of small tensors, and so few
 #: multiprocessors that none of them would idle.

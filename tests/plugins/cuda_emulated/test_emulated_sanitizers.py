@@ -15,7 +15,10 @@ import pytest
 from tests.plugins.cuda_emulated import emulation_build
 from tests.plugins.cuda_emulated.emulated import KINDS, LAYOUTS, TYPES
 
-pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or ""),
+]
 
 
 def case(

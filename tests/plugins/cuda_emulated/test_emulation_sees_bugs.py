@@ -14,7 +14,10 @@ from tests.plugins.cuda_emulated import emulation_build
 
 Floats = NDArray[np.float32]
 
-pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or ""),
+]
 
 N = 256
 SEEDS = range(1, 9)

@@ -17,6 +17,8 @@ from normexport.runtime import OnnxRuntime
 from tests.models.resnet import resnet_tiny
 from tests.plugins.onnxruntime.one_node import live_model, session
 
+pytestmark = pytest.mark.slow
+
 #: What bodies are made of, and a residual network is not.
 OF_BODIES = {"Abs", "ReduceMax", "TopK", "Sqrt", "Log", "Div", "Sub", "Pad"}
 

@@ -19,6 +19,8 @@ from normexport.precision.half.search import Halved, halve, weight_losses
 from normexport.runtime import OnnxRuntime
 from tests.precision import nets
 
+pytestmark = pytest.mark.slow
+
 HALVES = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOAT16}
 
 

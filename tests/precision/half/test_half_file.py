@@ -17,6 +17,8 @@ from normexport.verdicts import Verdict
 from tests.precision import nets
 from tests.precision.judged_graphs import graph, weight
 
+pytestmark = pytest.mark.slow
+
 PASSED, FAILED, INCONCLUSIVE = Verdict.PASSED, Verdict.FAILED, Verdict.INCONCLUSIVE
 SPEC = nets.SPEC
 

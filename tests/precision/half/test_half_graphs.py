@@ -14,6 +14,8 @@ from normexport.precision.half.search import halve
 from normexport.precision.reduce import reduce_precision
 from normexport.proof import input_specs
 
+pytestmark = pytest.mark.slow
+
 node = onnx.helper.make_node
 FLOAT, HALF, DOUBLE = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE
 INT64, BOOL = onnx.TensorProto.INT64, onnx.TensorProto.BOOL

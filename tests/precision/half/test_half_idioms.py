@@ -17,6 +17,8 @@ from normexport.precision.half.search import halve
 from normexport.precision.reduce import reduce_precision
 from tests.precision.half.half_idioms import IDIOMS, exported, network, samples
 
+pytestmark = pytest.mark.slow
+
 #: A mask that is computed: the sum with it stays in float32.
 KEPT = {"(1 - mask) * finfo.min", "(1 - mask) * -1e4"}
 DTYPES = ["float16", "bfloat16"]

@@ -21,6 +21,8 @@ from normexport.precision.npz_stream import slices_of
 from normexport.precision.samples import batches_of, digest_of
 from tests.precision import nets
 
+pytestmark = pytest.mark.slow
+
 SPECS = (nets.SPEC,)
 
 

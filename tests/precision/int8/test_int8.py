@@ -16,6 +16,8 @@ from normexport.precision.int8.quantise import modules_of, quantize
 from normexport.runtime import OnnxRuntime
 from tests.precision import nets
 
+pytestmark = pytest.mark.slow
+
 
 class Branches(nn.Module):
     """A concat, a residual addition, a live norm with a ReLU behind it, a mean and a last layer."""

@@ -18,6 +18,8 @@ from normexport.precision.int8.quantise import is_candidate, quantize
 from normexport.precision.int8.ranges import int8_range
 from normexport.runtime import OnnxRuntime
 
+pytestmark = pytest.mark.slow
+
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((2, 6)).astype(np.float32)
 IMAGE = RNG.standard_normal((2, 3, 5, 5)).astype(np.float32)

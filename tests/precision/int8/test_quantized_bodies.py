@@ -12,6 +12,8 @@ from normexport import norms
 from normexport.norms import Scope
 from tests.precision.int8.quantized_nodes import model_of, run
 
+pytestmark = pytest.mark.slow
+
 KINDS = sorted(norms.KINDS)
 SHAPES = [(3, 2), (2, 3, 5), (2, 3, 4, 3), (1, 2, 3, 2, 4), (4, 3, 1, 1), (5, 1, 7, 9)]
 

@@ -19,6 +19,8 @@ from normexport.proof import check_torch, compare, standard_batches
 from normexport.proof.doubts.steady import doubts_of
 from normexport.verdicts import Verdict
 
+pytestmark = pytest.mark.slow
+
 INPUTS = (InputSpec("input", (4,)),)
 
 

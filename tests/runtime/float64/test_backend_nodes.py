@@ -13,6 +13,8 @@ from tests.folding import backend_models
 from tests.folding.backend_models import Shipped
 from tests.runtime.float64.agreement import by_onnx_runtime, interpreted, same
 
+pytestmark = pytest.mark.slow
+
 CHUNKS = 8
 #: Models whose operator is not computed in float64: the reason is what the refusal says.
 REFUSED = {

@@ -15,6 +15,8 @@ from onnx import helper, numpy_helper
 from tests.runtime.float64.agreement import by_onnx_runtime, interpreted, same
 from tests.runtime.float64.version_cases import Case, cases
 
+pytestmark = pytest.mark.slow
+
 NEWEST = 23  # the last opset that ONNX Runtime 1.32 vouches for
 RTOL, ATOL = 2e-4, 2e-5  # of ONNX Runtime's float32
 
