@@ -37,7 +37,7 @@ def test_outputs_of_an_onnx_file_are_written_by_name(model, tmp_path):
     [
         ({"x": np.zeros((3, 5), np.float32), "k": np.zeros(3, np.int64)}, "x"),
         ({"x": np.zeros((3, 6), np.float32)}, "k"),
-        ({"x": np.zeros((3, 6), np.float32), "k": np.zeros(2, np.int64)}, ""),
+        ({"x": np.zeros((3, 6), np.float32), "k": np.zeros(2, np.int64)}, "2"),
     ],
     ids=["another width", "one is missing", "two batches"],
 )
