@@ -25,7 +25,6 @@ from normexport.errors import (
     UsageError,
     needing_torch,
 )
-from normexport.verdicts import Judgement, Verdict
 
 if TYPE_CHECKING:
     from normexport.capsule import Capsule
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from normexport.verbs.parity import check, parity
     from normexport.verbs.prove import prove
     from normexport.verbs.run import run
+    from normexport.verdicts import Judgement, Verdict
 
 #: Where each name is defined that is loaded on first use: most of them need torch or onnx.
 _HOMES = {
@@ -82,6 +82,7 @@ _HOMES = {
     "Inspection": "reports",
     "Int8": "precision",
     "IntegerNormOutcome": "folding.integer_norms",
+    "Judgement": "verdicts",
     "KeptModule": "precision.half.search",
     "Layer": "onnx_export",
     "Limits": "precision",
@@ -101,6 +102,7 @@ _HOMES = {
     "SnrReport": "precision.snr_parity",
     "TensorRTRuntime": "runtime",
     "TradeOff": "precision.int8.sensitivity",
+    "Verdict": "verdicts",
     "WeightLoss": "precision.half.losses",
     "WeightNormRecord": "checkpoint",
     "build": "verbs.build",
