@@ -16,6 +16,7 @@ from normexport import norms
 from normexport.engine.integer_norms import spell_out_integer_norms
 from normexport.errors import EngineError
 from normexport.folding import fold
+from normexport.graphs.names import fresh_name
 from normexport.graphs.node_metadata import module_path
 from normexport.norms.own_bodies import require_own_bodies
 
@@ -100,13 +101,8 @@ def _name_uniquely(model: ir.Model, taken: list[ir.Node]) -> None:
     """A network's layers are told apart by the names of their nodes alone."""
     seen = {node.name for node in _nodes(model) if node not in set(taken)}
     for node in taken:
-        base = node.name or node.op_type
-        name, number = base, 1
-        while name in seen:
-            number += 1
-            name = f"{base}#{number}"
-        node.name = name
-        seen.add(name)
+        node.name = fresh_name(node.name or node.op_type, seen, "#", first=2)
+        seen.add(node.name)
 
 
 def _address(node: ir.Node) -> None:

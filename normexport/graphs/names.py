@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+from itertools import chain, count
+
 import onnx_ir as ir
 
 
@@ -21,9 +24,12 @@ class Names:
 
     def fresh(self, stem: str) -> str:
         """A value or node name nobody has, from `stem`."""
-        name, count = stem, 0
-        while name in self._taken:
-            count += 1
-            name = f"{stem}_{count}"
+        name = fresh_name(stem, self._taken)
         self._taken.add(name)
         return name
+
+
+def fresh_name(stem: str, taken: Container[str | None], mark: str = "_", first: int = 1) -> str:
+    """`stem`, or with the first number from `first` on behind `mark` that makes it a name not `taken`."""
+    numbered = (f"{stem}{mark}{number}" for number in count(first))
+    return next(name for name in chain([stem], numbered) if name not in taken)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
-from itertools import chain, count
+from collections.abc import Iterable, Iterator, Sequence
 
 import onnx_ir as ir
 
 from normexport.errors import ExportError
+from normexport.graphs.names import fresh_name
 
 
 def name_outputs(model: ir.Model, names: Sequence[str], place: str) -> None:
@@ -28,7 +28,7 @@ def name_outputs(model: ir.Model, names: Sequence[str], place: str) -> None:
     used = {str(value.name) for value in (*fixed, *inner)} | set(given)
     for value in inner:
         if value.name in given:
-            value.name = _unused_name(f"{value.name}_value", used)
+            value.name = fresh_name(f"{value.name}_value", used, first=2)
             used.add(value.name)
     for value, name in zip(outputs, given, strict=True):
         value.name = name
@@ -44,15 +44,9 @@ def _distinct(wanted: Sequence[str], taken: Iterable[str]) -> list[str]:
             free.remove(name)
             names.append(name)
         else:
-            names.append(_unused_name(f"{name}_out" if name else "output", used))
+            names.append(fresh_name(f"{name}_out" if name else "output", used, first=2))
             used.add(names[-1])
     return names
-
-
-def _unused_name(name: str, used: Container[str]) -> str:
-    """`name`, or with the first number behind it that makes it new."""
-    numbered = (f"{name}_{number}" for number in count(2))
-    return next(candidate for candidate in chain([name], numbered) if candidate not in used)
 
 
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:
