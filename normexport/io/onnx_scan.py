@@ -12,6 +12,7 @@ from normexport.io.onnx_wire import (
     GRAPH_OF_MODEL,
     INITIALIZER_OF_GRAPH,
     RAW_DATA_OF_TENSOR,
+    Field,
     fields,
     map_file,
 )
@@ -54,25 +55,29 @@ def has_external_data(path: Path) -> bool:
         return any(content.find(b"location", start, end) >= 0 for start, end in _all_but_data(content))
 
 
-def _all_but_data(content: mmap.mmap) -> Iterator[tuple[int, int]]:
-    for field in fields(content, 0, len(content)):
-        if field.number != GRAPH_OF_MODEL:
-            yield field.start, field.end
-            continue
-        for inner in fields(content, field.start, field.end):
-            if inner.number != INITIALIZER_OF_GRAPH:
-                yield inner.start, inner.end
-                continue
-            for part in fields(content, inner.start, inner.end):
-                if part.number != RAW_DATA_OF_TENSOR:
-                    yield part.start, part.end
-
-
 def _all_but_weights(content: mmap.mmap) -> Iterator[tuple[int, int]]:
-    for field in fields(content, 0, len(content)):
-        if field.number != GRAPH_OF_MODEL:
+    """Where everything but the initializers of the main graph lies: first byte, byte behind the last."""
+    for field, is_weight in _graph_fields(content):
+        if not is_weight:
+            yield field.start, field.end
+
+
+def _all_but_data(content: mmap.mmap) -> Iterator[tuple[int, int]]:
+    """The same, and of every initializer all but its raw numbers."""
+    for field, is_weight in _graph_fields(content):
+        if not is_weight:
             yield field.start, field.end
             continue
+        for part in fields(content, field.start, field.end):
+            if part.number != RAW_DATA_OF_TENSOR:
+                yield part.start, part.end
+
+
+def _graph_fields(content: mmap.mmap) -> Iterator[tuple[Field, bool]]:
+    """Fields of the model, its graph's in place of the graph; and whether each is an initializer."""
+    for field in fields(content, 0, len(content)):
+        if field.number != GRAPH_OF_MODEL:
+            yield field, False
+            continue
         for inner in fields(content, field.start, field.end):
-            if inner.number != INITIALIZER_OF_GRAPH:
-                yield inner.start, inner.end
+            yield inner, inner.number == INITIALIZER_OF_GRAPH
