@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 
 from normexport.errors import ExitCode
 from tests.precision.judged_graphs import graph
@@ -19,3 +20,18 @@ def test_the_command_runs_an_onnx_file(tmp_path, run):
     done = run("run", tmp_path / "m.onnx", "--inputs", tmp_path / "none.npz", "-o", tmp_path / "no.npz")
     assert done.exit_code == ExitCode.USAGE
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("m.onnx", ["--trust"]),
+        ("m.onnx", ["--plugin-library", "x.so"]),
+        ("m.plan", ["--weights-under", "."]),
+        ("m", ["--weights-under", "."]),
+    ],
+)
+def test_an_option_of_the_other_kind_of_model_is_refused(run, name, options):
+    done = run("run", name, "--inputs", "in.npz", "-o", "out.npz", *options)
+    assert done.exit_code == ExitCode.USAGE
+    assert done.stderr.startswith(f"error: {options[0]}: means nothing here")

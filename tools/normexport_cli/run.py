@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from normexport.errors import UsageError
 from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.options import OutputOptions
@@ -44,10 +45,17 @@ def run(
     """
     with working("Running", shown) as on_stage:
         options.require_file_name(output)
+        is_plan = model.suffix.lower() != ".onnx"  # a plan may have any name, as the verb has it
+        of_plans = {"--trust": trust, "--plugin-library": plugin_library is not None}
+        of_files = {"--weights-under": weights_under is not None}
+        for option, given in (of_files if is_plan else of_plans).items():
+            if given:
+                kind = "an ONNX file" if is_plan else "a plan"
+                raise UsageError(option, f"means nothing here: it is for {kind}", "leave it out")
         on_stage("load")
         import normexport
 
-        subject = normexport.Plan(model, trust, plugin_library) if options.is_plan(model) else model
+        subject = normexport.Plan(model, trust, plugin_library) if is_plan else model
         shapes = normexport.run(subject, inputs, output, weights_under=weights_under)
     if shown.json:
         print_json({"file": str(output), "outputs": {name: list(shape) for name, shape in shapes.items()}})
