@@ -37,6 +37,7 @@ DIRECT = ("MaxPool", "AveragePool", "Reshape", "Flatten", "Transpose", "Squeeze"
 _FIRST_OPSET, _CHANNELS_FROM, _MAX_POOL_FROM = 11, 13, 12
 # Behind these, and a Reshape that it puts before a MatMul in float32, ONNX Runtime 1.32 repeats an int8 pair and makes
 # it uint8; from 21 on QuantizeLinear says its type in an attribute too, which stays int8, and it refuses the model.
+# Where the body of an If reads what is behind them, repeating any pair ends the process.
 _CARRIED, _TYPES_IN_ATTRIBUTES = ("MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"), 21
 _WEIGHT = 127.0  # largest int8 of a weight, both signs
 _BIAS = float(2**31 - 1) / 1.0001
@@ -213,8 +214,20 @@ class _Insertion:
     def _reads_floats(self, node: ir.Node) -> bool:
         """Whether a node is to read numbers themselves, for ONNX Runtime would fail on the pair (`_CARRIED`)."""
         fails = self.opset >= _TYPES_IN_ATTRIBUTES and self.how.dtype is ir.DataType.INT8
-        carried = op(node) in _CARRIED and node.outputs[0] not in self.paired
-        return fails and (carried or (op(node) == "MatMul" and node not in self.layers))
+        if self._is_carried(node) and (fails or self._enters_subgraph(node.outputs[0])):
+            return True
+        return fails and op(node) == "MatMul" and node not in self.layers
+
+    def _is_carried(self, node: ir.Node) -> bool:
+        return op(node) in _CARRIED and node.outputs[0] not in self.paired
+
+    def _enters_subgraph(self, value: ir.Value) -> bool:
+        """Whether the body of an If, Loop or Scan reads a value, or what ONNX Runtime carries a pair of it behind."""
+        users = [use.node for use in value.uses()]
+        return any(
+            user.graph is not self.graph or (self._is_carried(user) and self._enters_subgraph(user.outputs[0]))
+            for user in users
+        )
 
     def _quantize_constants(self, node: ir.Node) -> None:
         source, weight, bias = node.inputs[0], node.inputs[1], optional(node, 2)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from normexport.graphs.nodes import op
+from normexport.graphs.shapes import Shapes
 from normexport.norms import DOMAIN
 
 #: Operators with weights.
@@ -34,8 +35,11 @@ def drop_pairs_before_relu(model: ir.Model) -> None:
 def drop_pairs_before_add(model: ir.Model) -> None:
     """Let an addition read one layer's own result where only a pair of Q and DQ stands between the two; in place.
 
-    The other operand keeps its pair. Of two layers it is the later one whose result is still at hand.
+    The other operand keeps its pair. Of two layers it is the later one whose result is still at hand. A MatMul keeps
+    its pair before an addend of another rank: ONNX Runtime makes one Gemm of the two, and of a pair before it, with
+    int8 from operator set 21 on, a file that it refuses.
     """
+    shapes = Shapes(model)
     position = {node: index for index, node in enumerate(model.graph)}
     for node in [node for node in model.graph if op(node) == "Add"]:
         found = []
@@ -46,7 +50,13 @@ def drop_pairs_before_add(model: ir.Model) -> None:
             if value is None or pair is None or source is None or layer is None:
                 break
             alone = len(value.uses()) == len(source.uses()) == len(pair[0].outputs[0].uses()) == 1
-            if alone and op(layer) in LAYERS and not value.is_graph_output() and not source.is_graph_output():
+            stays = op(layer) == "MatMul" and not _ranks_agree(node, shapes)
+            if (
+                alone
+                and op(layer) in LAYERS
+                and not stays
+                and not (value.is_graph_output() or source.is_graph_output())
+            ):
                 found.append((position[layer], index, pair))
         else:
             for _, index, (quantize, dequantize) in sorted(found, key=lambda each: each[0])[-1:]:
@@ -66,6 +76,12 @@ def is_quantized(node: ir.Node) -> bool:
         return operands[0].dtype == ir.DataType.INT8
     producers = [value.producer() for value in operands]
     return all(producer is not None and op(producer) == "DequantizeLinear" for producer in producers)
+
+
+def _ranks_agree(node: ir.Node, shapes: Shapes) -> bool:
+    """Whether all operands are known to be of one rank."""
+    ranks = {shapes.rank(value) if value is not None else None for value in node.inputs}
+    return len(ranks) == 1 and None not in ranks
 
 
 def _pair_of(value: ir.Value) -> tuple[ir.Node, ir.Node] | None:

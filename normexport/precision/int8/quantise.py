@@ -25,7 +25,9 @@ import onnx_ir as ir
 
 from normexport import norms
 from normexport.errors import FoldError
+from normexport.folding.constants import Constants
 from normexport.folding.integer_norms import IntegerNormOutcome, absorb_norms
+from normexport.graphs.constant_nodes import store_constants
 from normexport.graphs.nodes import drop_unread_initializers, label, op, optional
 from normexport.norms.bodies import attach_bodies
 from normexport.precision.half.search import group_of
@@ -51,6 +53,8 @@ def quantize(
 ) -> Quantized:
     """The int8 model of a folded float32 one, which is not changed.
 
+    Weights in Constant nodes count as initializers.
+
     Args:
         ranges: of floating tensors by name, see `calibrate`.
         symmetric: zero points of 0 throughout, as TensorRT needs.
@@ -62,8 +66,10 @@ def quantize(
     for node in model.graph:
         if op(node) in ("QuantizeLinear", "DequantizeLinear"):
             raise FoldError(label(node), "is quantisation that the model brings along", "give the float32 model")
+    model = store_constants(model)
     excluded = set(exclude)
-    chosen = [node for node in model.graph if is_candidate(node) and group_of(node) not in excluded]
+    constants = Constants(model.graph)
+    chosen = [node for node in model.graph if is_candidate(node, constants) and group_of(node) not in excluded]
     if not chosen:
         return Quantized(model.clone(), absorb_norms(model)[1], tuple(sorted(excluded)))
     limits = {name: int8_range(limit, symmetric) for name, limit in _shared_ranges(chosen, ranges, symmetric).items()}
@@ -80,12 +86,12 @@ def quantize(
     return Quantized(absorbed, outcomes, tuple(sorted(excluded)))
 
 
-def is_candidate(node: ir.Node) -> bool:
+def is_candidate(node: ir.Node, constants: Constants) -> bool:
     """Whether int8 is for this node: layers with weights, live norms, what combines or passes on their results."""
     if node.domain == norms.DOMAIN:
         return node.op_type in norms.live_ops()
     if op(node) in _COMBINE:  # with a constant: a bias or a norm's shift, which 8 bits per tensor would not hold
-        return all(value is not None and value.const_value is None for value in node.inputs)
+        return all(value is not None and value not in constants for value in node.inputs)
     if op(node) in LAYERS:
         weight = optional(node, 1)
         # The channels of a grouped ConvTranspose lie on no one axis of its weight.
@@ -97,8 +103,9 @@ def is_candidate(node: ir.Node) -> bool:
 def modules_of(model: ir.Model) -> tuple[str, ...]:
     """Modules that may be excluded, in graph order: those that hold a layer, a live norm or an addition."""
     heavy = (*LAYERS, *_COMBINE)
-    nodes = [node for node in model.graph if is_candidate(node) and (op(node) in heavy or node.domain == norms.DOMAIN)]
-    return tuple(dict.fromkeys(group_of(node) for node in nodes))
+    constants = Constants(model.graph)
+    nodes = [node for node in model.graph if op(node) in heavy or node.domain == norms.DOMAIN]
+    return tuple(dict.fromkeys(group_of(node) for node in nodes if is_candidate(node, constants)))
 
 
 def _shared_ranges(nodes: Collection[ir.Node], ranges: Mapping[str, Range], symmetric: bool) -> dict[str, Range]:

@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from normexport.errors import FoldError
+from normexport.folding.constants import Constants
 from normexport.precision.int8.calibration import calibrate
 from normexport.precision.int8.insert import Activations, insert_pairs
 from normexport.precision.int8.quantise import is_candidate, quantize
@@ -110,7 +111,7 @@ def test_nodes_without_names_are_quantised_one_by_one(symmetric):
     (first, second) = [node for node in part.graph if node.op_type == "MatMul"]
     assert first.inputs[1].is_initializer()
     assert second.inputs[1].producer().op_type == "DequantizeLinear"
-    assert is_candidate(last)
+    assert is_candidate(last, Constants(model.graph))
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -243,3 +244,77 @@ def test_int8_pairs_beside_a_matrix_product_that_stays_in_float32_load_in_every_
     onnx.checker.check_model(ir.to_proto(result), full_check=True)
     exact, got = OnnxRuntime(proto).run({"x": x})["y"], OnnxRuntime(result).run({"x": x})["y"]
     assert np.linalg.norm(got - exact) <= np.linalg.norm(exact) / 30
+
+
+@pytest.mark.parametrize("behind", [(), ("Transpose",), ("Reshape", "Slice")])
+@pytest.mark.parametrize("opset", [13, 20, 21])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_pairs_before_what_the_body_of_a_branch_reads_load_in_every_operator_set(symmetric, opset, behind):
+    nodes: list[Node] = [("Conv", ["x", "w"], ["c"], {})]
+    for index, operator in enumerate(("Slice", *behind)):
+        reads, attributes = MOVES[operator]
+        nodes.append((operator, [nodes[-1][2][0], *reads], [f"m{index}"], attributes))
+    last = nodes[-1][2][0]
+    nodes.append(("Conv", ["c", "v"], ["other"], {}))  # what gives `c` its pair
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node(operator, [last], [f"{name}_out"])],
+            name,
+            [],
+            [helper.make_tensor_value_info(f"{name}_out", TensorProto.FLOAT, None)],
+        )
+        for name, operator in (("then", "Relu"), ("else", "Sigmoid"))
+    }
+    nodes += [("ReduceMax", [last], ["most"], {"keepdims": 0}), ("Greater", ["most", "zero"], ["more"], {})]
+    nodes.append(("If", ["more"], ["y"], branches))
+    constants = {"w": normal(4, 3, 1, 1), "v": normal(2, 4, 1, 1), "zero": np.float32(0)}
+    constants |= {"shape": np.int64([0, 0, -1]), "start": np.int64([0]), "end": np.int64([3]), "axis": np.int64([2])}
+    proto = graph_of(nodes, constants, IMAGE, ["y", "other"], opset)
+    result = quantized(proto, IMAGE, symmetric=symmetric)
+    exact, got = OnnxRuntime(proto).run({"x": IMAGE}), OnnxRuntime(result).run({"x": IMAGE})
+    for name in exact:
+        assert np.linalg.norm(got[name] - exact[name]) <= np.linalg.norm(exact[name]) / 30
+
+
+@pytest.mark.parametrize("spelling", ["Constant", "Mul"])
+@pytest.mark.parametrize("opset", [13, 20, 21, 23])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_bias_however_it_is_stored_is_added_in_float32(symmetric, opset, spelling):
+    x, bias = normal(2, 3, 4), normal(5)
+    nodes: list[Node] = [("MatMul", ["x", "w"], ["m"], {})]
+    if spelling == "Constant":
+        nodes.append(("Constant", [], ["b"], {"value": numpy_helper.from_array(bias)}))
+    else:
+        nodes.append(("Mul", ["stored", "two"], ["b"], {}))
+    nodes += [("Add", ["m", "b"], ["a"], {}), ("Sigmoid", ["a"], ["y"], {})]
+    constants = {"w": normal(4, 5), "stored": bias / 2, "two": np.float32(2)}
+    constants = {name: array for name, array in constants.items() if any(name in node[1] for node in nodes)}
+    proto = graph_of(nodes, constants, x, ["y"], opset)
+    result = quantized(proto, x, symmetric=symmetric)
+    add = next(node for node in result.graph if node.op_type == "Add")
+    assert add.inputs[1].producer() is None or add.inputs[1].producer().op_type == "Mul"
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_weight_in_a_constant_node_is_quantised_like_an_initializer(symmetric):
+    weight = normal(4, 3, 3, 3)
+    stored = [("Constant", [], ["w"], {"value": numpy_helper.from_array(weight)}), ("Conv", ["x", "w"], ["y"], {})]
+    result = quantized(graph_of(stored, {}, IMAGE, ["y"]), IMAGE, symmetric=symmetric)
+    same = quantized(graph_of(stored[1:], {"w": weight}, IMAGE, ["y"]), IMAGE, symmetric=symmetric)
+    assert operators(result) == operators(same)
+    assert operators(result).count("DequantizeLinear") == 2
+
+
+@pytest.mark.parametrize("opset", [20, 21, 23])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_computed_vector_added_to_a_matrix_product_loads_in_every_operator_set(symmetric, opset):
+    x = normal(2, 3, 4)
+    nodes = [
+        ("MatMul", ["x", "v"], ["other"], {}),
+        ("ReduceMax", ["other", "axes"], ["vector"], {"keepdims": 0}),
+        ("MatMul", ["x", "w"], ["m"], {}),
+        ("Add", ["m", "vector"], ["a"], {}),
+        ("MatMul", ["a", "u"], ["y"], {}),
+    ]
+    constants = {"v": normal(4, 5), "w": normal(4, 5), "u": normal(5, 5), "axes": np.int64([0, 1])}
+    quantized(graph_of(nodes, constants, x, ["y"], opset), x, symmetric=symmetric)
