@@ -16,16 +16,10 @@ import numpy as np
 from normexport.dtypes import FLOAT32, FLOATS, HALVES, array_name, of_tensorrt
 from normexport.errors import EngineError
 from normexport.runtime.base import Array, Sink
+from normexport.runtime.gpu_memory import GpuMemory
 
-#: How an address on the GPU is described to PyTorch; the bits of types that numpy lacks go as integers.
-_TYPES = {
-    **{each.name: f"<{'f' if each.is_numpys else 'i'}{each.bits // 8}" for each in (FLOAT32, *HALVES.values())},
-    "int64": "<i8",
-    "int32": "<i4",
-    "int8": "|i1",
-    "uint8": "|u1",
-    "bool": "|b1",
-}
+#: Types of tensors that are handed over.
+_TYPES = (FLOAT32.name, *HALVES, "int64", "int32", "int8", "uint8", "bool")
 
 _Take = Callable[[Any, Any, Any, Any, str, Any], bool]
 
@@ -34,6 +28,7 @@ class DebugTensors:
     """Listens to one execution context of the vendor's module `trt`.
 
     Args:
+        memory: where tensors of the engine lie.
         wanted: names of the tensors to hand over, each once; the engine knows more.
         sink: receives name and array.
 
@@ -44,8 +39,8 @@ class DebugTensors:
         EngineError: the context takes no listener.
     """
 
-    def __init__(self, trt: Any, context: Any, wanted: Collection[str], sink: Sink) -> None:
-        self._trt, self._wanted, self._sink = trt, set(wanted), sink
+    def __init__(self, trt: Any, context: Any, memory: GpuMemory, wanted: Collection[str], sink: Sink) -> None:
+        self._trt, self._memory, self._wanted, self._sink = trt, memory, set(wanted), sink
         self._error: Exception | None = None
         self.given: set[str] = set()
         self._listener = _listener(trt, self._take)  # the context keeps no reference that Python counts
@@ -63,7 +58,8 @@ class DebugTensors:
             return True
         try:
             on_device = location == self._trt.TensorLocation.DEVICE
-            array = array_at(pointer(address), of_tensorrt(kind.name.lower()), tuple(shape), int(stream), on_device)
+            found = pointer(address), tuple(shape), of_tensorrt(kind.name.lower())
+            array = array_at(*found, int(stream), self._memory if on_device else None)
             if array is not None:
                 self._sink(name, array)
                 self.given.add(name)
@@ -83,41 +79,23 @@ def pointer(address: Any) -> int:
     return python.PyCapsule_GetPointer(address, python.PyCapsule_GetName(address)) or 0
 
 
-def array_at(address: int, dtype: str, shape: tuple[int, ...], stream: int, on_device: bool) -> Array | None:
-    """A copy of the tensor at an address, types that numpy lacks as float32; None for types that PyTorch has not.
+def array_at(address: int, shape: tuple[int, ...], dtype: str, stream: int, memory: GpuMemory | None) -> Array | None:
+    """A copy of the tensor at an address, types that numpy lacks as float32; None for types that no tensor has.
 
     Args:
         stream: the CUDA stream that writes it.
-        on_device: in the GPU's memory, else in the host's.
+        memory: the GPU's, where it lies in that; None: it lies in the host's.
     """
     if dtype not in _TYPES:
         return None
     if math.prod(shape) == 0:
         return np.empty(shape, np.dtype(array_name(dtype)))
-    if on_device:
-        return _from_device(address, dtype, shape, stream)
-    kind = FLOATS[dtype].numpy if dtype in FLOATS else np.dtype(_TYPES[dtype])
+    if memory is not None:
+        return memory.read(address, shape, dtype, stream)
+    kind = FLOATS[dtype].numpy if dtype in FLOATS else np.dtype(dtype)
     held = (ctypes.c_char * (math.prod(shape) * kind.itemsize)).from_address(address)
     stored: Array = np.frombuffer(bytes(held), kind).reshape(shape)
     return stored.astype(np.dtype(array_name(dtype)), copy=False)
-
-
-def _from_device(address: int, dtype: str, shape: tuple[int, ...], stream: int) -> Array:
-    import torch
-
-    class Described:
-        """Memory as the CUDA array interface describes it."""
-
-        __cuda_array_interface__ = {  # noqa: RUF012
-            "shape": shape, "typestr": _TYPES[dtype], "data": (address, False), "strides": None, "version": 3,
-        }  # fmt: skip
-
-    with torch.cuda.stream(torch.cuda.ExternalStream(stream)):  # type: ignore[no-untyped-call]
-        tensor = torch.as_tensor(Described(), device="cuda")
-        host = tensor.cpu() if array_name(dtype) == dtype else tensor.view(FLOATS[dtype].torch).float().cpu()
-        torch.cuda.current_stream().synchronize()
-    array: Array = host.numpy()
-    return array
 
 
 def _listener(trt: Any, take: _Take) -> Any:

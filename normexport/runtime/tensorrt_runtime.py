@@ -1,4 +1,4 @@
-"""A TensorRT plan as a runtime: numpy arrays or tensors in and out, on the GPU that it was built for.
+"""A TensorRT plan as a runtime: numpy arrays, or tensors of PyTorch, in and out, on the GPU that it was built for.
 
 What can be told without a GPU is checked first, in this order: the plan is the one its manifest describes, the caller
 trusts the code that it may hold, the flavour is installed in the plan's version, the plugin library is the one it was
@@ -17,15 +17,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from normexport import plugins
-from normexport.dtypes import array_name, as_numpys
+from normexport.dtypes import array_name
 from normexport.engine import Manifest, read_manifest, require_same_plan
 from normexport.engine.flavor import CURRENT, flavor, require
 from normexport.engine.manifest import check_bytes
 from normexport.errors import EngineError, MissingComponent, UsageError
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked_feeds
+from normexport.runtime.gpu_memory import TorchMemory, gpu_memory
 from normexport.runtime.tensorrt_ports import check_manifest, ports_of
 
 if TYPE_CHECKING:
@@ -67,7 +66,8 @@ class TensorRTRuntime:
         library = _library(self.manifest, plugin_library)
         self._trt = import_module(which.module)
         _check_version(self.manifest, str(self._trt.__version__), plan)
-        self._device = _device(self.manifest, plan)
+        self._memory = gpu_memory()
+        _check_target(self.manifest, self._memory.architecture, plan)
         self.name = which.title
         self.dropped: Mapping[str, str] = {}
         self._engine = self._open_engine(plan, library, trust=trust)
@@ -77,24 +77,22 @@ class TensorRTRuntime:
         self.input_names = tuple(each.name for each in self._ports.inputs)
         self.output_names = tuple(each.name for each in self._ports.outputs)
         self._context = self._new_context()
-        self._graphs = graphs
+        self._graphs = graphs and isinstance(self._memory, TorchMemory)
         #: By input shapes: a context of their own (a graph holds on to its context's state), then its graph.
         self._by_shapes: dict[tuple[tuple[int, ...], ...], Any] = {}
 
     def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
         """As the protocol's; inner values are there where the plan was built with debug tensors, and not fused."""
-        import torch
-
         arrays = checked_feeds(self.name, self.inputs, feeds)
         self.dropped = dict.fromkeys(capture, "is inside the engine")
         types = {each.name: each.dtype for each in self._ports.inputs}
-        tensors = {}
-        for name, array in arrays.items():
-            tensor = torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
-            tensors[name] = tensor.to(getattr(torch, types[name]))
+        tensors = {name: self._memory.upload(array, types[name]) for name, array in arrays.items()}
         if capture and self.manifest.options.get("debug_tensors") is True:
             return self._run_watched(tensors, capture, sink)
-        return {name: _array(tensor) for name, tensor in self.run_tensors(tensors).items()}
+        return self._arrays(self.run_tensors(tensors))
+
+    def _arrays(self, tensors: Tensors) -> dict[str, Array]:
+        return {name: self._memory.download(tensor) for name, tensor in tensors.items()}
 
     def _run_watched(self, feeds: Tensors, capture: Collection[str], sink: Sink | None) -> dict[str, Array]:
         """Outputs and debug tensors of one run, in a context of its own."""
@@ -102,8 +100,8 @@ class TensorRTRuntime:
 
         self._shapes(feeds)
         context, captured = self._new_context(), dict[str, Array]()
-        watched = DebugTensors(self._trt, context, capture, sink or captured.__setitem__)
-        outputs = {name: _array(tensor) for name, tensor in self._directly(context, feeds).items()}
+        watched = DebugTensors(self._trt, context, self._memory, capture, sink or captured.__setitem__)
+        outputs = self._arrays(self._directly(context, feeds))
         watched.check()  # the copies of the outputs have waited for the engine
         self.dropped = {name: "is fused inside the engine" for name in capture if name not in watched.given}
         return captured | outputs
@@ -141,8 +139,8 @@ class TensorRTRuntime:
                 raise UsageError(f"input {each.name}", "is missing", f"feed {', '.join(self.input_names)}")
             given = feeds[each.name]
             kind, shape = str(given.dtype).removeprefix("torch."), tuple(given.shape)
-            if kind != each.dtype or given.device.type != self._device.type:
-                cause = f"is {kind} on {given.device.type}, and {each.dtype} on {self._device.type} is needed"
+            if kind != each.dtype or given.device.type != self._memory.place:
+                cause = f"is {kind} on {given.device.type}, and {each.dtype} on {self._memory.place} is needed"
                 raise UsageError(f"input {each.name}", cause, "convert it first")
             low, high = each.smallest or each.shape, each.largest or each.shape
             fits = len(shape) == len(low) and all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
@@ -152,8 +150,6 @@ class TensorRTRuntime:
 
     def _bound(self, context: Any, inputs: Tensors) -> dict[str, torch.Tensor]:
         """Tell the context where everything lies; outputs are new."""
-        import torch
-
         for name, tensor in inputs.items():
             if not context.set_input_shape(name, tuple(tensor.shape)):
                 raise UsageError(f"input {name}", f"shape {tuple(tensor.shape)} is not accepted", "rebuild the plan")
@@ -163,12 +159,12 @@ class TensorRTRuntime:
             shape = tuple(context.get_tensor_shape(each.name))
             if any(size < 0 for size in shape):
                 raise EngineError(f"output {each.name}", "has a size that depends on the data", "export it otherwise")
-            outputs[each.name] = torch.empty(shape, dtype=getattr(torch, each.dtype), device=self._device)
+            outputs[each.name] = self._memory.empty(shape, each.dtype)
             context.set_tensor_address(each.name, outputs[each.name].data_ptr())
         return outputs
 
     def _execute(self, context: Any) -> None:
-        if not context.execute_async_v3(_stream(self._device)):
+        if not context.execute_async_v3(self._memory.stream):
             raise EngineError(self.name, "the engine can't run", "see what it logged")
 
     def _capture_graph(self, context: Any, feeds: Tensors) -> _Captured:
@@ -177,7 +173,7 @@ class TensorRTRuntime:
         own = {name: feeds[name].clone(memory_format=torch.contiguous_format) for name in self.input_names}
         outputs = self._bound(context, own)
         graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize(self._device)
+        torch.cuda.synchronize()
         with torch.cuda.graph(graph):
             self._execute(context)
         return _Captured(graph, own, outputs)
@@ -237,40 +233,16 @@ def _check_version(manifest: Manifest, version: str, plan: Path) -> None:
         raise EngineError(str(plan), cause, "build it again")
 
 
-def _device(manifest: Manifest, plan: Path) -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        remedy = "on a machine with a GPU run: pip install 'normexport[torch]'"
-        raise MissingComponent("PyTorch", "is needed to run a plan, and is not installed", remedy) from error
-    if not torch.cuda.is_available():
-        remedy = "run it on a machine with one, and with a build of PyTorch for CUDA"
-        raise MissingComponent("an NVIDIA GPU", "is needed to run a plan, and PyTorch sees none", remedy)
-    device = torch.device("cuda", torch.cuda.current_device())
-    here = "sm{}{}".format(*torch.cuda.get_device_capability(device))
-    if here not in manifest.targets and CURRENT not in manifest.targets:
-        if manifest.options.get("hardware_compatible"):
-            return device
+def _check_target(manifest: Manifest, here: str, plan: Path) -> None:
+    built_for_it = here in manifest.targets or CURRENT in manifest.targets
+    if not built_for_it and not manifest.options.get("hardware_compatible"):
         cause = f"was built for {', '.join(manifest.targets)}, and this GPU is {here}"
         raise EngineError(str(plan), cause, f"build it for {here}")
-    return device
-
-
-def _stream(device: Any) -> int:
-    import torch
-
-    return torch.cuda.current_stream(device).cuda_stream
 
 
 def _port(name: str, dtype: str, shape: tuple[int, ...]) -> Port:
     """Types that numpy lacks travel as float32 and are rounded on the device."""
     return Port(name, array_name(dtype), tuple(None if size < 0 else size for size in shape))
-
-
-def _array(tensor: torch.Tensor) -> Array:
-    tensor = tensor.cpu()
-    array: Array = as_numpys(tensor).numpy()
-    return array
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,6 @@
-"""What TensorRTRuntime asks of TensorRT, on the CPU: a stand-in for the vendor's module that computes y = 2x + 1.
-
-The stand-in reads and writes memory by the addresses it is given, as TensorRT does, so names, shapes, types and
-addresses have to be right. CUDA graphs and the device itself need a GPU.
-"""
+"""What TensorRTRuntime asks of TensorRT, on the CPU: a stand-in for the vendor's module that computes y = 2x + 1."""
 
 from __future__ import annotations
-
-import ctypes
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,168 +8,11 @@ import torch
 
 from normexport import capsule
 from normexport.capsule.candidates import RuntimeCandidate
-from normexport.engine.manifest import FileId, Manifest, PlanTensor, manifest_path, manifest_text
+from normexport.engine.manifest import FileId
 from normexport.errors import EngineError, UsageError
-from normexport.runtime import TensorRTRuntime, tensorrt_runtime
 from normexport.runtime.tensorrt_debug import array_at
-
-DTYPES = {"float32": np.float32, "float16": np.float16, "int64": np.int64}
-
-
-class Context:
-    """Doubles and adds one, from address to address."""
-
-    def __init__(self, dtype):
-        self.dtype, self.shape, self.addresses, self.streams = np.dtype(dtype), None, {}, []
-
-    def set_input_shape(self, name, shape):
-        self.shape = shape
-        return name == "x" and shape[0] != 13
-
-    def get_tensor_shape(self, name):
-        assert name == "y"
-        return self.shape
-
-    def set_tensor_address(self, name, address):
-        self.addresses[name] = address
-
-    def set_debug_listener(self, listener):
-        self.listener = listener
-        return True
-
-    def execute_async_v3(self, stream):
-        self.streams.append(stream)
-        if getattr(self, "unfused_tensors_debug_state", False):
-            self._show_inside(stream)
-        count = int(np.prod(self.shape))
-        arrays = {
-            name: np.frombuffer((ctypes.c_char * (count * self.dtype.itemsize)).from_address(address), self.dtype)
-            for name, address in self.addresses.items()
-        }
-        arrays["y"][:] = 2 * arrays["x"] + 1
-        return count < 1000
-
-    def _show_inside(self, stream):
-        """Tensors as the vendor's bindings show them: an address in a PyCapsule, valid during the call."""
-        count = int(np.prod(self.shape))
-        x = np.frombuffer((ctypes.c_char * (count * self.dtype.itemsize)).from_address(self.addresses["x"]), self.dtype)
-        for name, factor in (("conv1", 2), ("reformat_1", 7), ("conv1", 9)):
-            held = (factor * x).astype(self.dtype)
-            capsule = PyCapsule_New(held.ctypes.data, None, None)
-            kind = SimpleNamespace(name=NAMES[self.dtype.name])
-            self.listener.process_debug_tensor(capsule, "host", kind, self.shape, name, stream)
-            held[:] = 0
-
-
-PyCapsule_New = ctypes.pythonapi.PyCapsule_New
-PyCapsule_New.restype, PyCapsule_New.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-
-
-class Engine:
-    """An engine of one input and one output, which says of itself what its `tensors` say; others are overlaid."""
-
-    def __init__(self, context, tensors):
-        self.context, self.tensors, self.num_io_tensors = context, tensors, len(tensors)
-
-    def create_execution_context(self):
-        return self.context
-
-    def get_tensor_name(self, index):
-        return list(self.tensors)[index]
-
-    def get_tensor_mode(self, name):
-        return self.tensors[name].get("mode", "out")
-
-    def get_tensor_dtype(self, name):
-        return SimpleNamespace(name=self.tensors[name]["dtype"])
-
-    def get_tensor_shape(self, name):
-        return self.tensors[name]["shape"]
-
-    def get_tensor_location(self, name):
-        return self.tensors[name].get("location", "device")
-
-    def get_tensor_format(self, name):
-        return self.tensors[name].get("format", "linear")
-
-    def get_tensor_profile_shape(self, name, profile):
-        assert profile == 0
-        return self.tensors[name]["profile"]
-
-
-NAMES = {"float32": "FLOAT", "float16": "HALF", "int64": "INT64"}
-
-
-def tensors(dtype, **changes):
-    """What the engine says: x (1 to 16, 3) -> y, changed as `x={...}` or `y={...}` say."""
-    x = {"mode": "in", "dtype": NAMES[dtype], "shape": (-1, 3), "profile": [(1, 3), (4, 3), (16, 3)]}
-    y = {"dtype": NAMES[dtype], "shape": (-1, 3)}
-    return {"x": x | changes.pop("x", {}), "y": y | changes.pop("y", {}), **changes}
-
-
-def on_cpu(manifest, plan):
-    return torch.device("cpu")
-
-
-def vendor(context, seen, engine):
-    """The module, with the calls that opening a plan takes."""
-
-    class Runtime:
-        engine_host_code_allowed = None
-
-        def __init__(self, logger):
-            seen.append(self)
-
-        def get_plugin_registry(self):
-            return SimpleNamespace(load_library=lambda path: seen.append(path) or object())
-
-        def deserialize_cuda_engine(self, plan):
-            return engine if plan == b"a plan" else None
-
-    logger = SimpleNamespace(ERROR=1)
-    logger_type = type("Logger", (), {"ERROR": 1, "__init__": lambda self, level: None})
-    kinds = {
-        "TensorIOMode": SimpleNamespace(INPUT="in"),
-        "TensorLocation": SimpleNamespace(DEVICE="device"),
-        "TensorFormat": SimpleNamespace(LINEAR="linear"),
-        "IDebugListener": type("IDebugListener", (), {"__init__": lambda self: None}),
-    }
-    return SimpleNamespace(__version__="1.7.2", Logger=logger_type, Runtime=Runtime, ILogger=logger, **kinds)
-
-
-@pytest.fixture
-def opened(tmp_path, monkeypatch):
-    """Open a plan of one input and one output; returns the runtime, the context, and what opening it saw."""
-
-    def opened(dtype="float32", content=b"a plan", says=None, trust=None, library=None, device=on_cpu, **changes):
-        plan = tmp_path / "m.plan"
-        plan.write_bytes(content)
-        ends = PlanTensor("x", dtype, (-1, 3), (1, 3), (4, 3), (16, 3)), PlanTensor("y", dtype, (-1, 3))
-        known = FileId.of(plan)
-        fields = {
-            "flavor": "tensorrt-rtx",
-            "plugin": None,
-            "embedded": False,
-            "host_code": False,
-            "bodies": (),
-            "plugins": (),
-            "layers": (),
-        }
-        manifest = Manifest(
-            plan=known, onnx=known, normexport="0", flavor_version="1.7.1.9", targets=("sm89",),
-            inputs=ends[:1], outputs=ends[1:], precision={dtype: 1}, **{**fields, **changes},
-        )  # fmt: skip
-        manifest_path(plan).write_text(manifest_text(manifest))
-        context, seen = Context(DTYPES[dtype]), []
-        engine = Engine(context, tensors(dtype, **(says or {})))
-        monkeypatch.setattr(tensorrt_runtime, "require", lambda flavor: None)
-        monkeypatch.setattr(tensorrt_runtime, "import_module", lambda name: vendor(context, seen, engine))
-        monkeypatch.setattr(tensorrt_runtime, "_device", device)
-        monkeypatch.setattr(tensorrt_runtime, "_stream", lambda device: 77)
-        trust = bool(changes) if trust is None else trust
-        return TensorRTRuntime(plan, graphs=False, trust=trust, plugin_library=library), context, seen
-
-    return opened
+from tests.runtime.conftest import OnCpu
+from tests.runtime.tensorrt_stand_in import DTYPES
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -295,10 +131,10 @@ def test_a_capsule_judges_what_is_inside_an_engine(opened):
 
 def test_bfloat16_in_the_hosts_memory_is_widened_exactly():
     stored = torch.tensor([1.5, -3.0, 1e30, float("inf")], dtype=torch.bfloat16)
-    array = array_at(stored.data_ptr(), "bfloat16", (4,), 0, on_device=False)
+    array = array_at(stored.data_ptr(), (4,), "bfloat16", 0, None)
     np.testing.assert_array_equal(array, stored.float().numpy())
-    assert array_at(stored.data_ptr(), "fp8", (4,), 0, on_device=False) is None
-    assert array_at(0, "float32", (0, 3), 0, on_device=True).shape == (0, 3)
+    assert array_at(stored.data_ptr(), (4,), "fp8", 0, None) is None
+    assert array_at(0, (0, 3), "float32", 0, OnCpu()).shape == (0, 3)
 
 
 def test_host_code_is_allowed_only_for_plans_that_hold_it(opened):
@@ -371,13 +207,13 @@ def test_code_for_the_host_never_runs_without_trust_whatever_the_manifest_says(o
         opened(host_code=True, embedded=True, trust=False)
 
 
-def test_a_plan_that_is_exchanged_after_it_was_checked_is_never_opened(opened, monkeypatch):
-    def exchanged(manifest, plan):
-        plan.write_bytes(b"another plan")
-        return torch.device("cpu")
+def test_a_plan_that_is_exchanged_after_it_was_checked_is_never_opened(opened, tmp_path):
+    def exchanged():
+        (tmp_path / "m.plan").write_bytes(b"another plan")
+        return OnCpu()
 
     with pytest.raises(UsageError, match="is not the plan that its manifest describes"):
-        opened(device=exchanged)
+        opened(memory=exchanged)
 
 
 def test_a_flavour_that_there_is_not_is_one_clear_line(opened):

@@ -103,17 +103,19 @@ def _capsule(report: Report, flavor: str, library: Path, folder: Path) -> None:
 
 
 def _addresses(report: Report) -> None:
-    """What a debug tensor's address holds is copied out of the GPU's memory, type by type."""
+    """What an address on the GPU holds is copied out of its memory, type by type."""
     import numpy as np
     import torch
 
+    from normexport.runtime.gpu_memory import gpu_memory
     from normexport.runtime.tensorrt_debug import array_at
 
+    memory = gpu_memory()
     stream, faults = torch.cuda.current_stream().cuda_stream, []
     for dtype in ("float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool"):
         tensor = (torch.arange(24, device="cuda").reshape(2, 3, 4) % 5).to(getattr(torch, dtype))
         host = (tensor.float() if dtype == "bfloat16" else tensor).cpu().numpy()
-        array = array_at(tensor.data_ptr(), dtype, (2, 3, 4), stream, on_device=True)
+        array = array_at(tensor.data_ptr(), (2, 3, 4), dtype, stream, memory)
         if array is None or array.dtype != host.dtype or not np.array_equal(array, host):
             faults.append(dtype)
     if faults:

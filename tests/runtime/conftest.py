@@ -1,0 +1,56 @@
+"""A plan opened on the stand-ins of `tensorrt_stand_in`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from normexport.engine.manifest import FileId, Manifest, PlanTensor, manifest_path, manifest_text
+from normexport.runtime import TensorRTRuntime, tensorrt_runtime
+from normexport.runtime.gpu_memory import TorchMemory
+from tests.runtime.tensorrt_stand_in import DTYPES, Context, Engine, tensors, vendor
+
+
+class OnCpu(TorchMemory):
+    """PyTorch's memory of the host, for a GPU of the kind that plans here are built for."""
+
+    stream = 77
+
+    def __init__(self) -> None:
+        super().__init__(torch.device("cpu"))
+        self.architecture = "sm89"
+
+
+@pytest.fixture
+def opened(tmp_path, monkeypatch):
+    """Open a plan of one input and one output; returns the runtime, the context, and what opening it saw."""
+
+    def opened(dtype="float32", content=b"a plan", says=None, trust=None, library=None, memory=OnCpu, **changes):
+        plan = tmp_path / "m.plan"
+        plan.write_bytes(content)
+        ends = PlanTensor("x", dtype, (-1, 3), (1, 3), (4, 3), (16, 3)), PlanTensor("y", dtype, (-1, 3))
+        known = FileId.of(plan)
+        fields = {
+            "flavor": "tensorrt-rtx",
+            "plugin": None,
+            "embedded": False,
+            "host_code": False,
+            "bodies": (),
+            "plugins": (),
+            "layers": (),
+            "targets": ("sm89",),
+        }
+        manifest = Manifest(
+            plan=known, onnx=known, normexport="0", flavor_version="1.7.1.9",
+            inputs=ends[:1], outputs=ends[1:], precision={dtype: 1}, **{**fields, **changes},
+        )  # fmt: skip
+        manifest_path(plan).write_text(manifest_text(manifest))
+        context, seen = Context(DTYPES[dtype]), []
+        engine = Engine(context, tensors(dtype, **(says or {})))
+        monkeypatch.setattr(tensorrt_runtime, "require", lambda flavor: None)
+        monkeypatch.setattr(tensorrt_runtime, "import_module", lambda name: vendor(context, seen, engine))
+        monkeypatch.setattr(tensorrt_runtime, "gpu_memory", memory)
+        trust = bool(changes) if trust is None else trust
+        return TensorRTRuntime(plan, graphs=False, trust=trust, plugin_library=library), context, seen
+
+    return opened

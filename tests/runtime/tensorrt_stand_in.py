@@ -1,0 +1,192 @@
+"""Stand-ins for the vendor's modules, on the CPU: an engine that computes y = 2x + 1, and memory that is the host's.
+
+The engine reads and writes memory by the addresses it is given, as TensorRT does, so names, shapes, types and addresses
+have to be right. CUDA graphs and the device itself need a GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from types import SimpleNamespace
+
+import numpy as np
+
+DTYPES = {"float32": np.float32, "float16": np.float16, "int64": np.int64}
+
+
+class Context:
+    """Doubles and adds one, from address to address."""
+
+    def __init__(self, dtype):
+        self.dtype, self.shape, self.addresses, self.streams = np.dtype(dtype), None, {}, []
+
+    def set_input_shape(self, name, shape):
+        self.shape = shape
+        return name == "x" and shape[0] != 13
+
+    def get_tensor_shape(self, name):
+        assert name == "y"
+        return self.shape
+
+    def set_tensor_address(self, name, address):
+        self.addresses[name] = address
+
+    def set_debug_listener(self, listener):
+        self.listener = listener
+        return True
+
+    def execute_async_v3(self, stream):
+        self.streams.append(stream)
+        if getattr(self, "unfused_tensors_debug_state", False):
+            self._show_inside(stream)
+        count = int(np.prod(self.shape))
+        arrays = {
+            name: np.frombuffer((ctypes.c_char * (count * self.dtype.itemsize)).from_address(address), self.dtype)
+            for name, address in self.addresses.items()
+        }
+        arrays["y"][:] = 2 * arrays["x"] + 1
+        return count < 1000
+
+    def _show_inside(self, stream):
+        """Tensors as the vendor's bindings show them: an address in a PyCapsule, valid during the call."""
+        count = int(np.prod(self.shape))
+        x = np.frombuffer((ctypes.c_char * (count * self.dtype.itemsize)).from_address(self.addresses["x"]), self.dtype)
+        for name, factor in (("conv1", 2), ("reformat_1", 7), ("conv1", 9)):
+            held = (factor * x).astype(self.dtype)
+            capsule = PyCapsule_New(held.ctypes.data, None, None)
+            kind = SimpleNamespace(name=NAMES[self.dtype.name])
+            self.listener.process_debug_tensor(capsule, "host", kind, self.shape, name, stream)
+            held[:] = 0
+
+
+PyCapsule_New = ctypes.pythonapi.PyCapsule_New
+PyCapsule_New.restype, PyCapsule_New.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+
+
+class Engine:
+    """An engine of one input and one output, which says of itself what its `tensors` say; others are overlaid."""
+
+    def __init__(self, context, tensors):
+        self.context, self.tensors, self.num_io_tensors = context, tensors, len(tensors)
+
+    def create_execution_context(self):
+        return self.context
+
+    def get_tensor_name(self, index):
+        return list(self.tensors)[index]
+
+    def get_tensor_mode(self, name):
+        return self.tensors[name].get("mode", "out")
+
+    def get_tensor_dtype(self, name):
+        return SimpleNamespace(name=self.tensors[name]["dtype"])
+
+    def get_tensor_shape(self, name):
+        return self.tensors[name]["shape"]
+
+    def get_tensor_location(self, name):
+        return self.tensors[name].get("location", "device")
+
+    def get_tensor_format(self, name):
+        return self.tensors[name].get("format", "linear")
+
+    def get_tensor_profile_shape(self, name, profile):
+        assert profile == 0
+        return self.tensors[name]["profile"]
+
+
+NAMES = {"float32": "FLOAT", "float16": "HALF", "int64": "INT64"}
+
+
+def tensors(dtype, **changes):
+    """What the engine says: x (1 to 16, 3) -> y, changed as `x={...}` or `y={...}` say."""
+    x = {"mode": "in", "dtype": NAMES[dtype], "shape": (-1, 3), "profile": [(1, 3), (4, 3), (16, 3)]}
+    y = {"dtype": NAMES[dtype], "shape": (-1, 3)}
+    return {"x": x | changes.pop("x", {}), "y": y | changes.pop("y", {}), **changes}
+
+
+def vendor(context, seen, engine):
+    """The module, with the calls that opening a plan takes."""
+
+    class Runtime:
+        engine_host_code_allowed = None
+
+        def __init__(self, logger):
+            seen.append(self)
+
+        def get_plugin_registry(self):
+            return SimpleNamespace(load_library=lambda path: seen.append(path) or object())
+
+        def deserialize_cuda_engine(self, plan):
+            return engine if plan == b"a plan" else None
+
+    logger = SimpleNamespace(ERROR=1)
+    logger_type = type("Logger", (), {"ERROR": 1, "__init__": lambda self, level: None})
+    kinds = {
+        "TensorIOMode": SimpleNamespace(INPUT="in"),
+        "TensorLocation": SimpleNamespace(DEVICE="device"),
+        "TensorFormat": SimpleNamespace(LINEAR="linear"),
+        "IDebugListener": type("IDebugListener", (), {"__init__": lambda self: None}),
+    }
+    return SimpleNamespace(__version__="1.7.2", Logger=logger_type, Runtime=Runtime, ILogger=logger, **kinds)
+
+
+class Bindings:
+    """`cuda.bindings.runtime` for one GPU whose memory is the host's; knows what is allocated, and what was called.
+
+    Args:
+        fails: by function, the status that it ends with.
+    """
+
+    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice="up", cudaMemcpyDeviceToHost="down")
+    cudaDeviceAttr = SimpleNamespace(
+        cudaDevAttrComputeCapabilityMajor="major", cudaDevAttrComputeCapabilityMinor="minor"
+    )
+
+    def __init__(self, fails: dict[str, int] | None = None, devices: int = 1) -> None:
+        self.fails, self.devices, self.held, self.waited_for = fails or {}, devices, {}, []
+
+    def _status(self, function: str) -> int:
+        return self.fails.get(function, 0)
+
+    def cudaGetErrorString(self, status: int) -> tuple[int, bytes]:
+        return 0, b"error %d" % status
+
+    def cudaGetDeviceCount(self) -> tuple[int, int]:
+        return self._status("cudaGetDeviceCount"), self.devices
+
+    def cudaGetDevice(self) -> tuple[int, int]:
+        return 0, 0
+
+    def cudaDeviceGetAttribute(self, attribute: str, device: int) -> tuple[int, int]:
+        return 0, {"major": 8, "minor": 9}[attribute]
+
+    def cudaStreamCreate(self) -> tuple[int, int]:
+        return 0, 77
+
+    def cudaStreamDestroy(self, stream: int) -> tuple[int]:
+        return (0,)
+
+    def cudaStreamSynchronize(self, stream: int) -> tuple[int]:
+        self.waited_for.append(stream)
+        return (self._status("cudaStreamSynchronize"),)
+
+    def cudaMalloc(self, size: int) -> tuple[int, int | None]:
+        assert size > 0
+        if status := self._status("cudaMalloc"):
+            return status, None
+        room = ctypes.create_string_buffer(b"\xff" * size, size)
+        self.held[ctypes.addressof(room)] = room
+        return 0, ctypes.addressof(room)
+
+    def cudaFree(self, address: int) -> tuple[int]:
+        del self.held[address]
+        return (0,)
+
+    def cudaMemcpy(self, to: int, source: int, size: int, kind: str) -> tuple[int]:
+        on_device, on_host = (to, source) if kind == "up" else (source, to)
+        assert on_device in self.held
+        assert on_host not in self.held
+        assert size <= len(self.held[on_device])
+        ctypes.memmove(to, source, size)
+        return (self._status("cudaMemcpy"),)
