@@ -71,8 +71,10 @@ class Lookup {
  public:
   explicit Lookup(const Results& from) {
     const ByteTag d;
-    first_ = hn::Load(d, from.of), second_ = hn::Load(d, from.of + 64);
-    third_ = hn::Load(d, from.of + 128), fourth_ = hn::Load(d, from.of + 192);
+    first_ = hn::Load(d, from.of);
+    second_ = hn::Load(d, from.of + 64);
+    third_ = hn::Load(d, from.of + 128);
+    fourth_ = hn::Load(d, from.of + 192);
   }
 
   HWY_INLINE ByteVector operator()(ByteVector q) const {

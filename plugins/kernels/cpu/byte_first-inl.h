@@ -64,10 +64,22 @@ class GatherBytes {
   HWY_INLINE void one(ByteVector u) {
     add(u);
     if constexpr (kEnds) {
-      if constexpr (kWhich == 0) high0_ = hn::Max(high0_, u), low0_ = hn::Min(low0_, u);
-      if constexpr (kWhich == 1) high1_ = hn::Max(high1_, u), low1_ = hn::Min(low1_, u);
-      if constexpr (kWhich == 2) high2_ = hn::Max(high2_, u), low2_ = hn::Min(low2_, u);
-      if constexpr (kWhich == 3) high3_ = hn::Max(high3_, u), low3_ = hn::Min(low3_, u);
+      if constexpr (kWhich == 0) {
+        high0_ = hn::Max(high0_, u);
+        low0_ = hn::Min(low0_, u);
+      }
+      if constexpr (kWhich == 1) {
+        high1_ = hn::Max(high1_, u);
+        low1_ = hn::Min(low1_, u);
+      }
+      if constexpr (kWhich == 2) {
+        high2_ = hn::Max(high2_, u);
+        low2_ = hn::Min(low2_, u);
+      }
+      if constexpr (kWhich == 3) {
+        high3_ = hn::Max(high3_, u);
+        low3_ = hn::Min(low3_, u);
+      }
     }
     if constexpr (kSquares) square(hn::BitCast(SignedTag(), hn::Xor(u, hn::Set(ByteTag(), 128))));
   }
@@ -109,10 +121,14 @@ class GatherBytes {
       }
       return int(n / 2);
     }
-    hn::StoreU(high0_, d, high), hn::StoreU(low0_, d, low);
-    hn::StoreU(high1_, d, high + n), hn::StoreU(low1_, d, low + n);
-    hn::StoreU(high2_, d, high + 2 * n), hn::StoreU(low2_, d, low + 2 * n);
-    hn::StoreU(high3_, d, high + 3 * n), hn::StoreU(low3_, d, low + 3 * n);
+    hn::StoreU(high0_, d, high);
+    hn::StoreU(low0_, d, low);
+    hn::StoreU(high1_, d, high + n);
+    hn::StoreU(low1_, d, low + n);
+    hn::StoreU(high2_, d, high + 2 * n);
+    hn::StoreU(low2_, d, low + 2 * n);
+    hn::StoreU(high3_, d, high + 3 * n);
+    hn::StoreU(low3_, d, low + 3 * n);
     return int(4 * n);
   }
 

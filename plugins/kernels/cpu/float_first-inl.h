@@ -34,16 +34,23 @@ class Gather {
     sum2_ = add_wide(sum2_, c);
     sum3_ = add_wide(sum3_, d);
     if constexpr (kEnds) {
-      high0_ = hn::Max(high0_, a), low0_ = hn::Min(low0_, a);
-      high1_ = hn::Max(high1_, b), low1_ = hn::Min(low1_, b);
-      high2_ = hn::Max(high2_, c), low2_ = hn::Min(low2_, c);
-      high3_ = hn::Max(high3_, d), low3_ = hn::Min(low3_, d);
+      high0_ = hn::Max(high0_, a);
+      low0_ = hn::Min(low0_, a);
+      high1_ = hn::Max(high1_, b);
+      low1_ = hn::Min(low1_, b);
+      high2_ = hn::Max(high2_, c);
+      low2_ = hn::Min(low2_, c);
+      high3_ = hn::Max(high3_, d);
+      low3_ = hn::Min(low3_, d);
     }
   }
 
   HWY_INLINE void one(V a) {
     sum0_ = add_wide(sum0_, a);
-    if constexpr (kEnds) high0_ = hn::Max(high0_, a), low0_ = hn::Min(low0_, a);
+    if constexpr (kEnds) {
+      high0_ = hn::Max(high0_, a);
+      low0_ = hn::Min(low0_, a);
+    }
   }
 
   // Lanes beyond the mask hold zero.
@@ -72,11 +79,19 @@ class Gather {
     int64_t vectors = 6 * k <= 4 * n ? 1 : 6 * k <= 8 * n ? 2 : 4;
     V highs[4] = {high0_, high1_, high2_, high3_}, lows[4] = {low0_, low1_, low2_, low3_};
     if (vectors < 4) {
-      highs[0] = hn::Max(high0_, high2_), lows[0] = hn::Min(low0_, low2_);
-      highs[1] = hn::Max(high1_, high3_), lows[1] = hn::Min(low1_, low3_);
+      highs[0] = hn::Max(high0_, high2_);
+      lows[0] = hn::Min(low0_, low2_);
+      highs[1] = hn::Max(high1_, high3_);
+      lows[1] = hn::Min(low1_, low3_);
     }
-    if (vectors < 2) highs[0] = hn::Max(highs[0], highs[1]), lows[0] = hn::Min(lows[0], lows[1]);
-    for (int64_t i = 0; i < vectors; ++i) hn::StoreU(highs[i], d, high + i * n), hn::StoreU(lows[i], d, low + i * n);
+    if (vectors < 2) {
+      highs[0] = hn::Max(highs[0], highs[1]);
+      lows[0] = hn::Min(lows[0], lows[1]);
+    }
+    for (int64_t i = 0; i < vectors; ++i) {
+      hn::StoreU(highs[i], d, high + i * n);
+      hn::StoreU(lows[i], d, low + i * n);
+    }
     for (int64_t i = 0; i < vectors * n; ++i) out[i] = {high[i], low[i]};
     return int(vectors * n);
   }
