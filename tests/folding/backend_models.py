@@ -13,6 +13,8 @@ import onnx
 from onnx import numpy_helper
 from onnx.backend.test import loader
 
+from tests.narrow import present
+
 FILE_KINDS = ("simple", "pytorch-converted", "pytorch-operator")
 
 
@@ -35,8 +37,8 @@ def node_models() -> list[Shipped]:
     return [
         Shipped(
             case.name,
-            case.model,
-            [([plain(x) for x in xs], [plain(y) for y in ys]) for xs, ys in case.data_sets],
+            present(case.model),
+            [([plain(x) for x in xs], [plain(y) for y in ys]) for xs, ys in present(case.data_sets)],
             case.rtol,
             case.atol,
         )
@@ -53,16 +55,17 @@ def file_models() -> Iterator[Shipped]:
     """The models stored as files with their data: sequences of operators, and layers that PyTorch exported."""
     for kind in FILE_KINDS:
         for case in sorted(loader.load_model_tests(kind=kind), key=lambda case: case.name):
-            model = onnx.load(Path(case.model_dir) / "model.onnx")
+            stored = Path(present(case.model_dir))
+            model = onnx.load(stored / "model.onnx")
             sets = [
                 (_protos(folder, "input", model.graph.input), _protos(folder, "output", model.graph.output))
-                for folder in sorted(Path(case.model_dir).glob("test_data_set*"))
+                for folder in sorted(stored.glob("test_data_set*"))
             ]
             yield Shipped(case.name, model, sets, case.rtol, case.atol)
 
 
 def _protos(folder: Path, stem: str, infos: Sequence[onnx.ValueInfoProto]) -> list[Any]:
-    values = []
+    values: list[Any] = []
     for i in range(len(list(folder.glob(f"{stem}_*.pb")))):
         content = (folder / f"{stem}_{i}.pb").read_bytes()
         if infos[i].type.HasField("sequence_type"):
@@ -116,9 +119,9 @@ def with_stored_weights(shipped: Shipped, seed: int = 0) -> Shipped:
             values = spread * rng.standard_normal(shape)
         graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
     inputs = [info for info in graph.input if info.name not in sizes]
-    for field, values in ((graph.node, kept), (graph.input, inputs)):
+    for field, left in ((graph.node, kept), (graph.input, inputs)):
         del field[:]
-        field.extend(values)
+        field.extend(left)
     model.ir_version = 8
-    data = [(inputs, []) for inputs, _ in shipped.data_sets]
+    data: list[tuple[Sequence[Any], Sequence[Any]]] = [(inputs, []) for inputs, _ in shipped.data_sets]
     return Shipped(shipped.name, model, data, shipped.rtol, shipped.atol)

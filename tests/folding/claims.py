@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -42,7 +43,7 @@ class Folded:
 
 def by_reference(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> Values:
     """Every value of the main graph by name, as onnx.reference computes it in the model's own types."""
-    values = ReferenceEvaluator(model, new_ops=CORRECTED).run(None, dict(feeds), intermediate=True)
+    values: Any = ReferenceEvaluator(model, new_ops=CORRECTED).run(None, dict(feeds), intermediate=True)
     return {name: np.asarray(value) for name, value in values.items() if name and value is not None}
 
 

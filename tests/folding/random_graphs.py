@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import onnx
@@ -45,6 +46,12 @@ class Growth:
         shape = (choices.integer(1, 2), choices.integer(1, 4), *sides)
         self.values = [Value(self.build.input(shape), shape)]
         self.used: Counter[str] = Counter()
+
+    @overload
+    def pick(self) -> Value: ...
+
+    @overload
+    def pick(self, matches: Callable[[Value], bool]) -> Value | None: ...
 
     def pick(self, matches: Callable[[Value], bool] = lambda value: True) -> Value | None:
         """The newest value that matches, at times an older one; None where nothing matches."""
@@ -94,7 +101,7 @@ def norm_before(growth: Growth) -> None:
     growth.choices.one_of(CONSUMERS)(growth)
 
 
-STEPS: tuple[tuple[int, Callable[[Growth], None]], ...] = (
+STEPS: tuple[tuple[int, Callable[[Growth], object]], ...] = (
     (20, norm_behind),
     (10, norm_before),
     (2, norms.running_norm),

@@ -144,7 +144,7 @@ def conv_transpose(growth: Growth) -> None:
     channels = group * growth.choices.integer(1, 2)
     shape = (x.shape[1], channels // group, *kernel)
     inputs = [x.name, weight(growth, shape), *bias(growth, channels)]
-    attrs = {"pads": pads, "strides": strides, "dilations": dilations, "output_padding": extra}
+    attrs: dict[str, Any] = {"pads": pads, "strides": strides, "dilations": dilations, "output_padding": extra}
     out = growth.build.node("ConvTranspose", inputs, group=group, **attrs)
     growth.add(out, (x.shape[0], channels, *space))
 
@@ -161,7 +161,7 @@ def gemm(growth: Growth) -> None:
     c_shape = growth.choices.one_of((None, (features,), (1, features), (1,), (), (x.shape[0], 1)))
     if c_shape is not None:
         inputs.append(growth.shared(c_shape, lambda: growth.array(*c_shape), "bias"))
-    attrs = {"alpha": 0.5, "beta": -2.0} if growth.choices.chance(40) else {}
+    attrs: dict[str, Any] = {"alpha": 0.5, "beta": -2.0} if growth.choices.chance(40) else {}
     out = growth.build.node("Gemm", inputs, transB=transposed, **attrs)
     growth.add(out, (x.shape[0], features))
 
@@ -205,7 +205,8 @@ def concat(growth: Growth) -> None:
         same = len(value.shape) == len(first.shape)
         return same and all(i == axis or value.shape[i] == side for i, side in enumerate(first.shape))
 
-    parts = [first, *(growth.pick(fits) for _ in range(growth.choices.integer(1, 2)))]
+    others = [growth.pick(fits) for _ in range(growth.choices.integer(1, 2))]
+    parts = [first, *(part for part in others if part is not None)]
     shape = list(first.shape)
     shape[axis] = sum(part.shape[axis] for part in parts)
     if shape[axis] > MAX_SPACE:
@@ -229,7 +230,7 @@ def branches(growth: Growth) -> None:
         inputs = [x.name, weight(growth, (channels, x.shape[1], *(1 for _ in x.space))), *bias(growth, channels)]
         parts.append(growth.build.node("Conv", inputs))
         total += channels
-    attrs = {} if joint == "Add" else {"axis": 1}
+    attrs: dict[str, Any] = {} if joint == "Add" else {"axis": 1}
     channels = same if joint == "Add" else total
     growth.add(growth.build.node(joint, parts, **attrs), (x.shape[0], channels, *x.space))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,7 +67,7 @@ def batch_normalization(growth: Growth) -> None:
 
 def live_norm(growth: Growth) -> None:
     """Statistics computed at inference: nothing may fold it."""
-    x = growth.pick(lambda value: np.prod(value.space) > 1)
+    x = growth.pick(lambda value: prod(value.space) > 1)
     if x is None:
         return
     channels = (x.shape[1],)

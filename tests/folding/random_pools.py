@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,7 +33,7 @@ def average_pool(growth: Growth) -> None:
     strides = [growth.choices.integer(1, 2) for _ in kernel]
     pads = _pool_pads(growth, kernel)
     counts = growth.choices.integer(0, 1)
-    attrs = {"kernel_shape": kernel, "strides": strides, "pads": pads, "count_include_pad": counts}
+    attrs: dict[str, Any] = {"kernel_shape": kernel, "strides": strides, "pads": pads, "count_include_pad": counts}
     out = growth.build.node("AveragePool", [x.name], **attrs)
     growth.add(out, (*x.shape[:2], *convolved(x.space, kernel, strides, [1] * len(kernel), pads)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -98,7 +99,7 @@ def _transposed(group: int, bias: bool, b: GraphBuilder) -> None:
     operands = [b.input((2, 4, 3, 3)), b.const(weights(4, 6 // group, 3, 2), "weight")]
     if bias:
         operands.append(b.const(bias_like(6), "bias"))
-    attrs = {"strides": [2, 1], "pads": [1, 0, 0, 1], "output_padding": [1, 0]}
+    attrs: dict[str, Any] = {"strides": [2, 1], "pads": [1, 0, 0, 1], "output_padding": [1, 0]}
     b.output(norm(b, b.node("ConvTranspose", operands, group=group, **attrs), 6))
 
 

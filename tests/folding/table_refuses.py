@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from onnx import TensorProto
 
@@ -10,7 +12,7 @@ from tests.folding.build import GraphBuilder, bias_like
 from tests.folding.case import Cases, branch, chain, conv, norm, weights
 
 CASES = Cases()
-INT64 = {"keep_type": True}
+INT64: dict[str, Any] = {"keep_type": True}
 
 
 # ---- somebody else reads it -----------------------------------------------------------------------------------
@@ -116,7 +118,7 @@ def norm_before_a_nonlinearity(b: GraphBuilder) -> None:
     b.output(conv(b, b.node("Relu", [norm(b, b.input((1, 2, 5, 5)), 2)]), 2, 3))
 
 
-def _padded_consumer(b: GraphBuilder, **padding: object) -> None:
+def _padded_consumer(b: GraphBuilder, **padding: Any) -> None:
     b.output(conv(b, norm(b, b.input((1, 2, 5, 5)), 2), 2, 3, **padding))
 
 
@@ -162,7 +164,7 @@ def dead_channel_after_a_max_pool_that_also_gives_indices(b: GraphBuilder) -> No
 @CASES.refuses()
 def norm_after_automatically_padded_average_pool_whose_padding_counts(b: GraphBuilder) -> None:
     y = conv(b, b.input((1, 2, 7, 7)), 2, 3)
-    attrs = {"kernel_shape": [2, 2], "auto_pad": "SAME_UPPER", "count_include_pad": 1}
+    attrs: dict[str, Any] = {"kernel_shape": [2, 2], "auto_pad": "SAME_UPPER", "count_include_pad": 1}
     b.output(norm(b, b.node("AveragePool", [y], **attrs), 3))
 
 

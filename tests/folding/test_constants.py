@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from normexport.errors import FoldError
 from normexport.folding import fold
 from normexport.folding.constants import Constants
 from normexport.graphs.refusal import Refuse
 from tests.folding.build import GraphBuilder
+from tests.folding.claims import by_reference
 from tests.folding.graphs import array, int64
 
 Build = Callable[[GraphBuilder, str, str], str]
@@ -73,7 +75,7 @@ def evaluated(b: GraphBuilder, name: str) -> tuple[np.ndarray, np.ndarray]:
     """(our array, onnx.reference's) of one value."""
     model = untyped(b, name)
     feeds = {value.name: np.zeros(1) for value in b.inputs}
-    return ours(model), ReferenceEvaluator(model).run([name], feeds)[0]
+    return ours(model), by_reference(model, feeds)[name]
 
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
@@ -123,7 +125,9 @@ WHOLE = [
 
 
 @pytest.mark.parametrize(("operator", "first", "second", "dtype", "expected"), WHOLE)
-def test_whole_numbers_are_computed_in_their_own_type(operator, first, second, dtype, expected) -> None:
+def test_whole_numbers_are_computed_in_their_own_type(
+    operator: str, first: int, second: int, dtype: type[np.generic], expected: int
+) -> None:
     b = GraphBuilder()
     operands = [b.const(np.array([each], dtype), keep_type=True) for each in (first, second)]
     got = ours(untyped(b, b.node(operator, operands)))
@@ -133,7 +137,7 @@ def test_whole_numbers_are_computed_in_their_own_type(operator, first, second, d
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
 def test_sums_and_maxima_of_whole_numbers_keep_their_type_and_means_are_left_alone(dtype: type) -> None:
-    values = np.array([200, 100, 3], dtype)
+    values: np.ndarray = np.array([200, 100, 3], dtype)
     b = GraphBuilder()
     got = ours(untyped(b, b.node("ReduceSum", [b.const(values, keep_type=True)])))
     assert got.dtype == dtype
@@ -154,7 +158,9 @@ def test_sums_and_maxima_of_whole_numbers_keep_their_type_and_means_are_left_alo
         ("Add", 1, 0, np.bool_),
     ],
 )
-def test_what_onnx_does_not_define_of_whole_numbers_is_refused(operator, first, second, dtype) -> None:
+def test_what_onnx_does_not_define_of_whole_numbers_is_refused(
+    operator: str, first: int, second: int, dtype: type[np.generic]
+) -> None:
     b = GraphBuilder()
     operands = [b.const(np.array([each], dtype), keep_type=True) for each in (first, second)]
     with pytest.raises(Refuse):
@@ -183,15 +189,16 @@ def test_a_factor_computed_from_bytes_is_folded_as_the_model_computes_it() -> No
     y = b.node("Conv", [b.input((1, 2, 4, 4)), b.const(array(3, 2, 1, 1), "weight")])
     b.output(b.node("Mul", [y, factor]))
     model, x = b.model(), array(1, 2, 4, 4).astype(np.float32)
-    expected = ReferenceEvaluator(model).run(None, {"x": x})[0]
+    expected = by_reference(model, {"x": x})[model.graph.output[0].name]
     for _ in range(3):
         model = ir.to_proto(fold(ir.from_proto(model)).model)
-        np.testing.assert_allclose(ReferenceEvaluator(model).run(None, {"x": x})[0], expected, rtol=1e-5)
+        got = by_reference(model, {"x": x})[model.graph.output[0].name]
+        np.testing.assert_allclose(got, expected, rtol=1e-5)
     assert [node.op_type for node in model.graph.node] == ["Conv"]
 
 
 @pytest.mark.parametrize(("field", "value"), [("value_float", 0.5), ("value_floats", [0.5, 2.0]), ("value_int", 3)])
-def test_every_form_of_constant_node(field: str, value: object) -> None:
+def test_every_form_of_constant_node(field: str, value: Any) -> None:
     b = GraphBuilder()
     name = b.node("Constant", [], **{field: value})
     got, expected = evaluated(b, b.node("Add", [name, name]))
@@ -225,7 +232,7 @@ def test_reshape_that_cannot_be_done_is_refused() -> None:
         ours(untyped(b, name))
 
 
-def test_missing_external_data_is_one_clear_error(tmp_path) -> None:
+def test_missing_external_data_is_one_clear_error(tmp_path: Path) -> None:
     b = GraphBuilder()
     y = b.node("Conv", [b.input((1, 2, 4, 4)), b.const(array(3, 2, 1, 1), "weight")])
     b.output(b.node("Mul", [y, b.const(array(3, 1, 1))]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,7 @@ def test_unpadded_conv_is_scaled_by_column_and_bias_sums_the_shift() -> None:
 
 
 @pytest.mark.parametrize("padding", [{"pads": [0, 0, 0, 1]}, {"auto_pad": "SAME_UPPER"}, {"auto_pad": "SAME_LOWER"}])
-def test_zero_padded_conv_refuses_forward_fold(padding: dict[str, object]) -> None:
+def test_zero_padded_conv_refuses_forward_fold(padding: dict[str, Any]) -> None:
     b = GraphBuilder()
     y = b.node("Conv", [running(b, b.input((1, 2, 6, 6)), 2), b.const(array(3, 2, 3, 3))], **padding)
     assert "Conv 'node_conv_7' pads its input with zeros" in refusal(b, y)

@@ -24,7 +24,7 @@ def before(pool: str, b: GraphBuilder, positive: bool = False, **attrs: Any) -> 
 
 
 SIDES = pytest.mark.parametrize("side", [after, before])
-WINDOW = {"kernel_shape": [2, 2], "strides": [2, 2]}
+WINDOW: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
 
 
 @SIDES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -141,7 +143,7 @@ def test_unknown_rank_refuses_in_words() -> None:
 # ---- BatchNormalization -----------------------------------------------------------------------------------------
 
 
-def batchnorm(b: GraphBuilder, y: str, outputs: int = 1, **attrs: object) -> str:
+def batchnorm(b: GraphBuilder, y: str, outputs: int = 1, **attrs: Any) -> str:
     parameters = [b.const(value) for value in (C, C + 1, C - 1, np.abs(C))]
     return b.node("BatchNormalization", [y, *parameters], outputs=outputs, **attrs)
 
@@ -149,7 +151,8 @@ def batchnorm(b: GraphBuilder, y: str, outputs: int = 1, **attrs: object) -> str
 @pytest.mark.parametrize("epsilon", [None, 0.25])
 def test_batchnorm_folds_with_its_epsilon(epsilon: float | None) -> None:
     b = GraphBuilder()
-    result = folded(b, batchnorm(b, conv(b), **({} if epsilon is None else {"epsilon": epsilon})))
+    attributes: dict[str, Any] = {} if epsilon is None else {"epsilon": epsilon}
+    result = folded(b, batchnorm(b, conv(b), **attributes))
     a = C / np.sqrt(np.abs(C) + (np.float32(1e-5) if epsilon is None else epsilon))
     np.testing.assert_allclose(operand(result, "Conv", 1)[:, 0, 0, 0], a, rtol=1e-14)
     np.testing.assert_allclose(operand(result, "Conv", 2), C + 1 - a * (C - 1), rtol=1e-13)
@@ -164,7 +167,7 @@ def test_batchnorm_in_training_mode_is_live() -> None:
     assert "is in training mode" in result.norms[0].reason
 
 
-def old_model(opset: int, *more: str, **attrs: object) -> onnx.ModelProto:
+def old_model(opset: int, *more: str, **attrs: Any) -> onnx.ModelProto:
     b = GraphBuilder()
     b.output(batchnorm(b, conv(b), **attrs))
     model = b.model(infer=False)

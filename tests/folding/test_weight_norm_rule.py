@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -12,7 +14,7 @@ from tests.folding.build import GraphBuilder
 from tests.folding.graphs import array, folded, initializers, only, operand, operators, running
 
 
-def bounded(b: GraphBuilder, v: np.ndarray, rho: np.ndarray, **attrs: object) -> str:
+def bounded(b: GraphBuilder, v: np.ndarray, rho: np.ndarray, **attrs: Any) -> str:
     operands = [b.const(v, "v"), b.const(rho, "rho")]
     return b.node("BoundedWeightNorm", operands, domain=norms.DOMAIN, **attrs)
 

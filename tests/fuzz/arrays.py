@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +18,7 @@ _DTYPES = (
     "f4,f4", "<f4,O", "object", "float32", "int", "e", "g", "G", "p", "P", "?", "no such type", "f4" * 500,
     "(1000000,1000000)f4", "f4:align", "|f4", "=f4", "V-1",
 )  # fmt: skip
-_STRUCTURES = (
+_STRUCTURES: tuple[list[Any], ...] = (
     [("a", "<f4")], [("a", "|O")], [("a", "<f4"), ("a", "<f4")], [("", "<f4")], [("a", "<f4", (10**6, 10**6))], [],
     [("a",)], [(("title", "name"), "<f4")], [("a", [("b", [("c", "<f4")])])],
 )  # fmt: skip
@@ -114,7 +116,7 @@ def _shape(head: bytes) -> tuple[int, ...]:
 def _foreign(dice: Dice) -> tuple[bytes, str]:
     """An array that numpy writes: pickled objects, dates, infinities, other ranks, other types."""
     with np.errstate(all="ignore"):
-        array = dice.one_of((
+        arrays: tuple[Callable[[], np.ndarray], ...] = (
             lambda: np.array([_Runs()], dtype=object),
             lambda: np.full((2, 3, 8, 8), dice.one_of(hostile.FLOATS), np.float32),
             lambda: np.zeros((2, 3, 8, 8),
@@ -124,7 +126,8 @@ def _foreign(dice: Dice) -> tuple[bytes, str]:
             lambda: np.zeros((2, 3, 8, 8), ">f4"), lambda: np.asfortranarray(np.ones((2, 3, 8, 8), np.float32)),
             lambda: np.array(dice.one_of((1.0, "text", 3, None)), dtype=None),
             lambda: np.zeros(3, [("a", "f4"), ("b", "O")]),
-        ))()  # fmt: skip
+        )  # fmt: skip
+        array = dice.one_of(arrays)()
     out = io.BytesIO()
     np.save(out, array, allow_pickle=True)
     return out.getvalue(), f"array of {array.dtype} {array.shape}"
@@ -133,7 +136,7 @@ def _foreign(dice: Dice) -> tuple[bytes, str]:
 class _Runs:
     """An object whose pickle makes the marker."""
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         import os
 
         return os.mkdir, (hostile.MARKER,)

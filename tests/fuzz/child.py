@@ -72,7 +72,8 @@ def observe(command: Command, folder: Path, streams: Path, limits: Limits) -> Ob
         os.write(writing, str(_resident(os.getpid())).encode())
         _run(command, folder, streams)
     inherited = int(os.read(reading, 20))
-    os.close(reading), os.close(writing)
+    os.close(reading)
+    os.close(writing)
     stopped = ""
     try:
         stopped = _watch(child, started, inherited, limits)

@@ -74,8 +74,8 @@ def checkpoint(dice: Dice) -> Case:
     elif name.startswith("old"):
         more = []
         for _ in range(dice.few()):
-            data, words = raw.unless(pickles.mutate, data, dice) if dice.chance(90) else raw.mutate(data, dice)
-            more.append(words)
+            data, change = raw.unless(pickles.mutate, data, dice) if dice.chance(90) else raw.mutate(data, dice)
+            more.append(change)
     else:
         data, more = _zip_of(data, dice, _checkpoint_records)
     words = dice.choices((
@@ -109,11 +109,11 @@ def graph(dice: Dice) -> Case:
     files: dict[str, Content] = dict(honest)
     data = honest["model.onnx"]
     if len(honest) > 1 and dice.chance(10):
-        files["model.onnx.data"], words = raw.mutate(honest["model.onnx.data"], dice)
-        steps.append(words)
+        files["model.onnx.data"], change = raw.mutate(honest["model.onnx.data"], dice)
+        steps.append(change)
     for _ in range(dice.few()):
-        data, words = raw.unless(protos.mutate, data, dice)
-        steps.append(words)
+        data, change = raw.unless(protos.mutate, data, dice)
+        steps.append(change)
     files |= {"model.onnx": data, "link.bin": hostile.SECRET_FILE, "link": "..", "loop.bin": "loop.bin", "pipe": None}
     words = dice.choices((
         ("fold", "model.onnx", "-o", "out.onnx"), ("inspect", "model.onnx"), ("parity", "original.onnx", "model.onnx"),
@@ -143,15 +143,15 @@ def array(dice: Dice) -> Case:
         records = [replace(record, method=zips.DEFLATED) for record in records]
     steps, layout = [name], Layout(torch=False)
     for _ in range(dice.few()):
-        records, words = _array_records(records, dice)
-        steps.append(words)
+        records, change = _array_records(records, dice)
+        steps.append(change)
     if dice.chance(10):
-        layout, words = zips.lying_layout(records, dice, torch=False)
-        steps.append(words)
+        layout, change = zips.lying_layout(records, dice, torch=False)
+        steps.append(change)
     data = zips.write(records, layout)
     if dice.chance(5):
-        data, words = raw.mutate(data, dice)
-        steps.append(words)
+        data, change = raw.mutate(data, dice)
+        steps.append(change)
     models = seeds.graphs()["folded"]["model.onnx"]
     files: dict[str, Content] = {"data.npz": data}
     words = dice.choices((
@@ -188,15 +188,16 @@ def document(dice: Dice) -> Case:
     """JSON: manifests of plans, layer maps, calibration caches."""
     kind = dice.choices(("plan", "layers", "calibration"), (50, 8, 42))[0]
     plan = b"plan of no engine"
-    honest = {
+    makers: dict[str, Callable[[], bytes]] = {
         "plan": lambda: seeds.manifest(plan, plugin=dice.chance(40)),
         "layers": seeds.layer_map,
         "calibration": seeds.calibration,
-    }[kind]()
-    data, steps = honest, [kind]
+    }
+    data, steps = makers[kind](), [kind]
     for _ in range(dice.few()):
-        data, words = raw.unless(trees.mutate, data, dice, _DOCUMENT_STRINGS)
-        steps.append(words)
+        data, change = raw.unless(trees.mutate, data, dice, _DOCUMENT_STRINGS)
+        steps.append(change)
+    words: tuple[str, ...]
     if kind == "plan":
         words = dice.choices(
             (
@@ -247,11 +248,11 @@ def capsule(dice: Dice) -> Case:
     records = zips.read(seeds.capsule()["capsule.npz"])
     steps, layout = [], Layout(torch=False)
     for _ in range(dice.few()):
-        records, words = _capsule_records(records, dice)
-        steps.append(words)
+        records, change = _capsule_records(records, dice)
+        steps.append(change)
     if dice.chance(8):
-        layout, words = zips.lying_layout(records, dice, torch=False)
-        steps.append(words)
+        layout, change = zips.lying_layout(records, dice, torch=False)
+        steps.append(change)
     files["capsule.npz"] = zips.write(records, layout)
     words = dice.choices((
         ("prove", "capsule.npz", "model.onnx"), ("prove", "capsule.npz", "model.onnx", "--layers"),

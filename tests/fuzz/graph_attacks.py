@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -152,7 +153,7 @@ def _doubled(model: Model, dice: Dice) -> None:
     made = dice.one_of(("Concat", "Concat", "Sum", "Mul"))
     nodes = []
     for index in range(1, count + 1):
-        extra = {"axis": 0} if made == "Concat" else {}
+        extra: dict[str, Any] = {"axis": 0} if made == "Concat" else {}
         nodes.append(helper.make_node(made, [here, here], [f"double_{index}"], **extra))
         here = f"double_{index}"
     old = list(graph.node)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+from typing import Any
 
 from tests.fuzz.dice import Dice
 
@@ -181,7 +182,7 @@ class _Runs:
     def __init__(self, how: int) -> None:
         self.how = how
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         import os
 
         return ((os.mkdir, (MARKER,)), (eval, (_RUN,)), (exec, (f"import os; os.mkdir({MARKER!r})",)))[self.how]

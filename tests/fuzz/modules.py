@@ -49,7 +49,7 @@ def _module(dice: Dice) -> nn.Module:
     if dice.chance(50):
         return seeds.plain_module()
     torch.manual_seed(0)
-    others = (
+    others: tuple[Callable[[], nn.Module], ...] = (
         lambda: nn.LSTM(3, 4), lambda: nn.Embedding(5, 3), lambda: nn.LazyConv2d(4, 3), lambda: nn.LazyBatchNorm2d(),
         lambda: nn.BatchNorm2d(3), lambda: nn.TransformerEncoderLayer(8, 2), lambda: nn.MultiheadAttention(8, 2),
         lambda: nn.Conv2d(3, 4, 3, padding_mode="circular"),
@@ -152,19 +152,19 @@ def change_module(model: nn.Module, dice: Dice) -> str:
         del vars(each)[name]
         return f"{type(each).__name__}.{name} deleted"
     if way == "name":
-        table = dice.one_of(
-            [table for table in (each._modules, each._parameters, each._buffers) if table] or [each._modules]
-        )
+        tables: list[dict[str, Any]] = [each._modules, each._parameters, each._buffers]
+        table = dice.one_of([table for table in tables if table] or tables[:1])
         old, new = (dice.one_of(list(table)) if table else ""), hostile.name(dice)
         table[new] = table.pop(old, nn.ReLU())
         return f"{type(each).__name__}.{old} is called {new[:60]!r}"
     if way == "parameter":
-        table = dice.one_of((each._parameters, each._buffers))
+        values: tuple[dict[str, Any], ...] = (each._parameters, each._buffers)
+        table = dice.one_of(values)
         name = dice.one_of([*table, "weight", "running_mean"])
         table[name] = tensor(dice)
         return f"{type(each).__name__}.{name} is {type(table[name]).__name__}"
     if way == "hook":
-        table = dice.one_of(
+        hooks = dice.one_of(
             (
                 "_forward_hooks",
                 "_forward_pre_hooks",
@@ -173,7 +173,7 @@ def change_module(model: nn.Module, dice: Dice) -> str:
                 "_load_state_dict_pre_hooks",
             )
         )
-        getattr(each, table)[0] = dice.one_of(
+        getattr(each, hooks)[0] = dice.one_of(
             (nn.functional.relu, nn.ReLU(), 3, None, "x", nn.utils.weight_norm(nn.Linear(2, 2)))
         )
     elif way == "cycle":
@@ -196,7 +196,8 @@ def change_module(model: nn.Module, dice: Dice) -> str:
             vars(each)[name] = dice.one_of((nn.functional.relu, nn.ReLU(), 3, each))
     else:
         for _ in range(dice.one_of((1, 50, 400))):
-            inner = nn.Sequential(*each._modules.values())
+            below: list[Any] = [*each._modules.values()]
+            inner = nn.Sequential(*below)
             each._modules = {"0": inner}
             each = inner
     return f"{type(each).__name__} {way}"

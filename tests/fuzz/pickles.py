@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from tests.fuzz import hostile
 from tests.fuzz.dice import Dice
+from tests.narrow import present
 
 #: One opcode with its argument, as it stands in the file.
 Ops = list[bytes]
@@ -20,8 +21,7 @@ def read(data: bytes) -> tuple[list[Ops], bytes]:
     """All pickles that follow each other (old files hold five), and what stands behind them (their tensors)."""
     pickles: list[Ops] = []
     while data[:1] == b"\x80":
-        starts = [place for _, _, place in pickletools.genops(data)]
-        assert all(place is not None for place in starts)
+        starts = [present(place) for _, _, place in pickletools.genops(data)]
         ends = [*starts[1:], starts[-1] + 1]
         pickles.append([data[start:end] for start, end in zip(starts, ends, strict=True)])
         data = data[ends[-1] :]

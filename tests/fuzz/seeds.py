@@ -69,6 +69,8 @@ def checkpoints() -> dict[str, bytes]:
 class Structured(nn.Module):
     """Control flow, a dict input, symbolic sizes, a constant and a buffer outside the state: most of the schema."""
 
+    grid: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.norm = nn.Conv2d(3, 6, 3, padding=1), L1BatchNorm2d(6)
@@ -175,7 +177,7 @@ def _model(nodes: list[Any], constants: list[Any], reads: list[Any], gives: list
 
 def _external(data: bytes) -> Files:
     with tempfile.TemporaryDirectory() as folder:
-        how = {"save_as_external_data": True, "location": "model.onnx.data", "size_threshold": 0}
+        how: dict[str, Any] = {"save_as_external_data": True, "location": "model.onnx.data", "size_threshold": 0}
         onnx.save(onnx.load_from_string(data), f"{folder}/model.onnx", **how)
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 

@@ -12,13 +12,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from normexport.errors import ExitCode
 from tests.fuzz import campaign, formats, hostile, verdict, zips
-from tests.fuzz.child import Limits
+from tests.fuzz.child import Limits, Observation
 from tests.fuzz.formats import Case
 
 pytestmark = pytest.mark.slow
@@ -32,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 COUNTS = {"pt": 25, "pt2": 8, "onnx": 25, "npz": 25, "json": 25, "image": 20, "capsule": 25}
 
 
-def test_mutated_files_do_no_harm_and_are_neither_all_taken_nor_all_refused_for_one_reason(tmp_path):
+def test_mutated_files_do_no_harm_and_are_neither_all_taken_nor_all_refused_for_one_reason(tmp_path: Path) -> None:
     # One test: what makes the honest files and imports everything is most of its time, and serves all formats.
     for format, found in outcomes(tmp_path).items():
         assert len(found) == COUNTS[format]
@@ -42,7 +44,7 @@ def test_mutated_files_do_no_harm_and_are_neither_all_taken_nor_all_refused_for_
         assert len(refusals) >= (1 if format == "image" else 4), format  # all that is no picture gets the same words
 
 
-def outcomes(folder):
+def outcomes(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Format -> what became of its cases, run by one process."""
     words = [word for name, count in COUNTS.items() for word in ("--format", f"{name}={count}")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -54,16 +56,16 @@ def outcomes(folder):
 
 
 @pytest.mark.parametrize("format", ["pt", "image"])
-def test_a_case_follows_from_its_number_alone(format):
+def test_a_case_follows_from_its_number_alone(format: str) -> None:
     assert formats.case(format, 5, 11) == formats.case(format, 5, 11)
 
 
-def test_records_of_an_honest_archive_give_its_bytes_again():
+def test_records_of_an_honest_archive_give_its_bytes_again() -> None:
     for path in (ROOT / "examples" / "checkpoints").glob("*.pt*"):
         assert zips.write(zips.read(path.read_bytes())) == path.read_bytes()
 
 
-def test_a_saved_failure_is_the_same_case_again(tmp_path):
+def test_a_saved_failure_is_the_same_case_again(tmp_path: Path) -> None:
     case = Case({"a.pt": b"x", "sub/b": b"y", "link": "..", "pipe": None}, ("inspect", "a.pt"), ("flip",))
     seen, reasons = run(case, refuse, tmp_path)
     campaign.save(case, campaign.outcome_of("pt", 0, case, seen, reasons), seen, tmp_path / "saved")
@@ -203,18 +205,18 @@ HARM = {
 }
 
 
-def run(case, command, folder):
+def run(case: Case, command: Callable[[], int], folder: Path) -> tuple[Observation, list[str]]:
     """What was seen of a case whose command is that function, and the rules that it broke."""
     return campaign.run_case(case, lambda words: command, folder, Limits(seconds=1.5, memory=100 * 2**20))
 
 
 @pytest.mark.parametrize("harm", HARM, ids=lambda harm: harm.__name__)
-def test_the_harness_sees(harm, tmp_path):
+def test_the_harness_sees(harm: Callable[[], int], tmp_path: Path) -> None:
     _, reasons = run(Case({"a.pt": b"x"}, ("inspect", "a.pt")), harm, tmp_path)
     assert reasons
     assert reasons[0].startswith(HARM[harm])
 
 
 @pytest.mark.parametrize("command", [refuse, lambda: 0, lambda: 1], ids=["refusal", "good", "parity failed"])
-def test_the_harness_sees_no_harm_in_good_conduct(command, tmp_path):
+def test_the_harness_sees_no_harm_in_good_conduct(command: Callable[[], int], tmp_path: Path) -> None:
     assert run(Case({"a.pt": b"x"}, ("inspect", "a.pt")), command, tmp_path)[1] == []

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 from tests.fuzz import hostile
 from tests.fuzz.dice import Dice
@@ -141,9 +142,9 @@ def _directory(records: list[Record], places: list[int]) -> bytes:
 # What can be wrong with a record or with the archive.
 
 
-def _at(records: list[Record], dice: Dice, **changes: object) -> list[Record]:
+def _at(records: list[Record], dice: Dice, **changes: Any) -> list[Record]:
     at = dice.randrange(len(records))
-    return [*records[:at], replace(records[at], **changes), *records[at + 1 :]]  # type: ignore[arg-type]
+    return [*records[:at], replace(records[at], **changes), *records[at + 1 :]]
 
 
 def _drop(records: list[Record], dice: Dice) -> list[Record]:

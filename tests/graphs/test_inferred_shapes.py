@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -27,7 +29,7 @@ def model(op: str, numbers: list[int], *, as_node: bool) -> ir.Model:
 
 @pytest.mark.parametrize("as_node", [True, False])
 @pytest.mark.parametrize("op", ["ConstantOfShape", "Expand", "Tile"])
-def test_ranks_are_known_and_nothing_is_made_of_huge_sizes(op, as_node):
+def test_ranks_are_known_and_nothing_is_made_of_huge_sizes(op: str, as_node: bool) -> None:
     for numbers in ([2**62], [10**5, 10**6], [3, 4]):
         found = model(op, numbers, as_node=as_node)
         assert Shapes(found).rank(found.graph.outputs[0]) == len(numbers)
@@ -35,7 +37,7 @@ def test_ranks_are_known_and_nothing_is_made_of_huge_sizes(op, as_node):
 
 @pytest.mark.parametrize("size", [2**40, 4])
 @pytest.mark.parametrize("op", ["RandomNormal", "RandomUniform"])
-def test_nothing_is_made_of_the_size_of_random_numbers(op, size):
+def test_nothing_is_made_of_the_size_of_random_numbers(op: str, size: int) -> None:
     """Inference follows values through Sub, and would make as many as the attribute says."""
     value, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
     nodes = [node(op, [], ["many"], shape=[size]), node("Sub", ["many", "x"], ["y"])]
@@ -46,9 +48,12 @@ def test_nothing_is_made_of_the_size_of_random_numbers(op, size):
     assert Shapes(model).of(model.graph.outputs[0]) == (size,)
 
 
-def test_a_shape_in_a_data_file_is_read_so_that_a_fold_is_the_same_as_of_one_file(tmp_path):
+def test_a_shape_in_a_data_file_is_read_so_that_a_fold_is_the_same_as_of_one_file(tmp_path: Path) -> None:
     value, rng = onnx.helper.make_tensor_value_info, np.random.default_rng(0)
-    constants = {"w": rng.standard_normal((12, 4)).astype(np.float32), "shape": np.array([0, 2, -1], np.int64)}
+    constants: dict[str, np.ndarray] = {
+        "w": rng.standard_normal((12, 4)).astype(np.float32),
+        "shape": np.array([0, 2, -1], np.int64),
+    }
     constants["scale"] = np.array([[[0.5], [2.0]]], np.float32)
     nodes = [
         onnx.helper.make_node("MatMul", ["x", "w"], ["m"]),

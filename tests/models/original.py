@@ -23,6 +23,9 @@ class NaiveL1BatchNorm2d(nn.Module):
     Exports as Sub, Mul, Mul, Add.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, num_features: int) -> None:
         super().__init__()
         self.mean = nn.Parameter(torch.zeros(num_features))
@@ -41,6 +44,9 @@ class NaiveScaleL1BatchNorm2d(nn.Module):
     `running_scale` (C,) is a divisor, used without an epsilon. Exports as Sub, Div, Mul, Add.
     """
 
+    running_mean: Tensor
+    running_scale: Tensor
+
     def __init__(self, num_features: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(num_features))
@@ -55,6 +61,8 @@ class NaiveScaleL1BatchNorm2d(nn.Module):
 
 class NaiveMeanBN(nn.Module):
     """norm_matters, mean_bn.py, MeanBN: y = x - running_mean + bias. Exports as Sub, Add."""
+
+    running_mean: Tensor
 
     def __init__(self, num_features: int) -> None:
         super().__init__()

@@ -47,6 +47,11 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """(N, 3, H, W) -> (N, num_classes); `blocks` bottlenecks in each of four stages."""
 
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+
     def __init__(self, blocks: Sequence[int], norm: Norm, num_classes: int, width: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
