@@ -30,7 +30,7 @@ def run(node: str, x: np.ndarray, *weights: np.ndarray, with_torch: bool = True)
 @BOTH
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize(("groups", "filters"), [(1, 2), (2, 2), (3, 4), (6, 1), (6, 3)])
-def test_conv_of_any_groups(rank, groups, filters, with_torch):
+def test_conv_of_any_groups(rank: int, groups: int, filters: int, with_torch: bool) -> None:
     rng = np.random.default_rng(rank + 10 * groups)
     x = rng.standard_normal((2, 6, 7, 6, 5)[: 2 + rank])
     w, b = (
@@ -46,7 +46,9 @@ def test_conv_of_any_groups(rank, groups, filters, with_torch):
 
 @BOTH
 @pytest.mark.parametrize("columns", [1, 100, 700, 10_000])
-def test_blocks_of_any_size_are_one_convolution(monkeypatch, columns, with_torch):
+def test_blocks_of_any_size_are_one_convolution(
+    monkeypatch: pytest.MonkeyPatch, columns: int, with_torch: bool
+) -> None:
     monkeypatch.setattr(convolution, "_COLUMNS", columns)
     rng = np.random.default_rng(columns)
     x, w = rng.standard_normal((5, 3, 9, 8)), rng.standard_normal((4, 3, 3, 3))
@@ -57,7 +59,7 @@ def test_blocks_of_any_size_are_one_convolution(monkeypatch, columns, with_torch
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("groups", [1, 2, 3])
-def test_conv_transpose_of_any_groups(rank, groups):
+def test_conv_transpose_of_any_groups(rank: int, groups: int) -> None:
     rng = np.random.default_rng(rank + 10 * groups)
     x = rng.standard_normal((2, 6, 5, 4, 3)[: 2 + rank])
     w, b = rng.standard_normal((6, 2, 3, 2, 2)[: 2 + rank]), rng.standard_normal(2 * groups)
@@ -75,7 +77,7 @@ def test_conv_transpose_of_any_groups(rank, groups):
 
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_max_pool_of_any_dilation(rank, dilation):
+def test_max_pool_of_any_dilation(rank: int, dilation: int) -> None:
     x = np.random.default_rng(rank).standard_normal((2, 3, 9, 8, 7)[: 2 + rank])
     got = run(
         f"MaxPool <kernel_shape = {[3] * rank}, strides = {[2] * rank}, pads = {[1] * 2 * rank},"
@@ -87,20 +89,20 @@ def test_max_pool_of_any_dilation(rank, dilation):
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_global_max_pool_reduces_all_of_space(rank):
+def test_global_max_pool_reduces_all_of_space(rank: int) -> None:
     x = np.random.default_rng(rank).standard_normal((2, 3, 5, 4, 6)[: 2 + rank])
     np.testing.assert_array_equal(run("GlobalMaxPool(x)", x), x.max(tuple(range(2, x.ndim)), keepdims=True))
 
 
 @BOTH
-def test_erf_and_gelu_are_torchs(with_torch):
+def test_erf_and_gelu_are_torchs(with_torch: bool) -> None:
     x = np.linspace(-6, 6, 101)
     np.testing.assert_allclose(run("Erf(x)", x, with_torch=with_torch), torch.erf(torch.from_numpy(x)), rtol=1e-14)
     want = F.gelu(torch.from_numpy(x))
     np.testing.assert_allclose(run("Gelu(x)", x, with_torch=with_torch), want, rtol=1e-12, atol=1e-15)
 
 
-def test_a_copy_of_a_process_that_torch_computed_in_does_not_wait_for_its_threads():
+def test_a_copy_of_a_process_that_torch_computed_in_does_not_wait_for_its_threads() -> None:
     code = """
 import numpy as np, onnx.parser, torch
 from normexport.runtime import Float64Runtime

@@ -29,7 +29,7 @@ def run(model: onnx.ModelProto, **feeds: np.ndarray) -> np.ndarray:
     return Float64Runtime(model).run(feeds)["y"]
 
 
-def test_functions_see_their_attributes_and_defaults_and_not_their_callers_values():
+def test_functions_see_their_attributes_and_defaults_and_not_their_callers_values() -> None:
     model = parsed("""
         g (float[2] x) => (float[2] y)
             { h = own.scaled <by = 3.0> (x)  i = own.scaled (h)  y = own.twice <k = 5.0> (i) }
@@ -41,7 +41,7 @@ def test_functions_see_their_attributes_and_defaults_and_not_their_callers_value
     np.testing.assert_array_equal(run(model, x=np.array([1.0, 2.0])), np.array([1.0, 2.0]) * 3 * 10 * 5 * 2)
 
 
-def test_a_function_without_its_attribute_uses_the_operators_default():
+def test_a_function_without_its_attribute_uses_the_operators_default() -> None:
     model = parsed("""
         g (float[2] x) => (float[2] y) { y = own.leaky (x) }
         <opset_import: ["" : 20], domain: "own"> leaky <slope> (a) => (b) { b = LeakyRelu <alpha: float = @slope> (a) }
@@ -81,7 +81,7 @@ def loop_model() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-def test_subgraphs_read_the_values_around_them_each_time_they_run():
+def test_subgraphs_read_the_values_around_them_each_time_they_run() -> None:
     x = np.array([1.0, -0.5])
     values = Float64Runtime(loop_model()).run({"x": x})
     np.testing.assert_array_equal(values["y"], x * 8)
@@ -96,7 +96,7 @@ def chain(length: int, sides: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-def test_values_are_freed_after_their_last_use():
+def test_values_are_freed_after_their_last_use() -> None:
     side = 500
     runtime, x = Float64Runtime(chain(30, side)), np.ones((side, side))
     runtime.run({"x": x})
@@ -107,7 +107,7 @@ def test_values_are_freed_after_their_last_use():
     assert peak < 3.5 * x.nbytes  # what a node reads, what it writes, and the output; thirty are computed
 
 
-def test_captured_values_arrive_in_order_and_are_not_kept():
+def test_captured_values_arrive_in_order_and_are_not_kept() -> None:
     kept, order = [], []
 
     def sink(name: str, value: np.ndarray) -> None:
@@ -120,7 +120,7 @@ def test_captured_values_arrive_in_order_and_are_not_kept():
     assert order == names[::-1]
 
 
-def test_weights_are_widened_while_they_are_used_and_no_longer():
+def test_weights_are_widened_while_they_are_used_and_no_longer() -> None:
     side, count = 300, 12
     weights = [numpy_helper.from_array(np.ones((side, side), np.float32), f"w{i}") for i in range(count)]
     nodes = [helper.make_node("Add", ["x" if i == 0 else f"v{i}", f"w{i}"], [f"v{i + 1}"]) for i in range(count)]
@@ -167,7 +167,7 @@ HUGE = {
 
 
 @pytest.mark.parametrize("name", list(HUGE))
-def test_sizes_that_no_machine_has_are_refused_before_anything_is_made(name):
+def test_sizes_that_no_machine_has_are_refused_before_anything_is_made(name: str) -> None:
     runtime = Float64Runtime(HUGE[name])
     feeds = {"x": np.ones([size or 1 for size in runtime.inputs[0].shape or ()])}
     tracemalloc.start()
@@ -197,7 +197,7 @@ def test_sizes_that_no_machine_has_are_refused_before_anything_is_made(name):
         (one("Dropout", np.float32(0.5), np.array(True)), "draws random numbers"),
     ],
 )
-def test_what_can_not_be_computed_names_the_node_and_the_reason(model, cause):
+def test_what_can_not_be_computed_names_the_node_and_the_reason(model: onnx.ModelProto, cause: str | None) -> None:
     runtime = Float64Runtime(model)
     feeds = {"x": np.ones([size or 1 for size in runtime.inputs[0].shape or ()])}
     if cause is None:
@@ -218,7 +218,9 @@ def test_what_can_not_be_computed_names_the_node_and_the_reason(model, cause):
         ("Swish", "", "operator Swish is not in opset 20"),
     ],
 )
-def test_operators_without_a_meaning_are_refused_when_the_model_is_opened(operator, domain, cause):
+def test_operators_without_a_meaning_are_refused_when_the_model_is_opened(
+    operator: str, domain: str, cause: str
+) -> None:
     graph = helper.make_graph(
         [helper.make_node(operator, ["x"], ["y"], domain=domain)],
         "g",
@@ -231,7 +233,7 @@ def test_operators_without_a_meaning_are_refused_when_the_model_is_opened(operat
     assert caught.value.exit_code == ExitCode.REFUSED
 
 
-def test_an_unknown_operator_inside_a_function_or_branch_is_found_when_the_model_is_opened():
+def test_an_unknown_operator_inside_a_function_or_branch_is_found_when_the_model_is_opened() -> None:
     model = parsed("""
         g (float[2] x) => (float[2] y) { y = own.f (x) }
         <opset_import: ["" : 20, "own" : 1], domain: "own"> f (a) => (b) { b = own.missing (a) }
@@ -240,7 +242,7 @@ def test_an_unknown_operator_inside_a_function_or_branch_is_found_when_the_model
         Float64Runtime(model)
 
 
-def test_batch_norm_of_opset_9_to_13_uses_its_running_statistics():
+def test_batch_norm_of_opset_9_to_13_uses_its_running_statistics() -> None:
     rng = np.random.default_rng(0)
     x, stats = rng.standard_normal((4, 3, 5)) * 3 + 2, [rng.standard_normal(3) for _ in range(3)]
     var = rng.uniform(0.5, 2, 3)
@@ -259,7 +261,7 @@ def test_batch_norm_of_opset_9_to_13_uses_its_running_statistics():
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.uint64])
-def test_integers_wrap_around_as_their_type(dtype):
+def test_integers_wrap_around_as_their_type(dtype: type[np.integer]) -> None:
     info = helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), [2])
     graph = helper.make_graph(
         [helper.make_node("Add", ["x", "x"], ["y"])], "g", [info], [onnx.ValueInfoProto(name="y")]
@@ -274,7 +276,7 @@ def test_integers_wrap_around_as_their_type(dtype):
     )
 
 
-def test_what_comes_from_onnx_reference_is_not_written_here_and_agrees_with_onnx_runtime():
+def test_what_comes_from_onnx_reference_is_not_written_here_and_agrees_with_onnx_runtime() -> None:
     compared = set()
     for shipped in backend_models.node_models():
         node = shipped.model.graph.node[0]

@@ -33,7 +33,7 @@ def rounded(array, kind):
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_inputs_constants_and_results_are_rounded_where_told(kind):
+def test_inputs_constants_and_results_are_rounded_where_told(kind: str) -> None:
     runtime = Float64Runtime(model(), stored=dict.fromkeys("xwkay", kind))
     seen = runtime.run({"x": X}, ["a", "k"])
     a = rounded(rounded(X, kind) @ rounded(W, kind), kind)
@@ -43,7 +43,7 @@ def test_inputs_constants_and_results_are_rounded_where_told(kind):
 
 
 @pytest.mark.parametrize("name", "xway")
-def test_nothing_else_is_rounded(name):
+def test_nothing_else_is_rounded(name: str) -> None:
     (y,) = Float64Runtime(model(), stored={name: "float16"}).run({"x": X}).values()
     values = {"x": X, "w": W.astype(np.float64)}
     at = {each: rounded(array, "float16") if each == name else array for each, array in values.items()}
@@ -53,13 +53,13 @@ def test_nothing_else_is_rounded(name):
     np.testing.assert_allclose(y, rounded(expected, "float16") if name == "y" else expected, rtol=1e-15)
 
 
-def test_beyond_the_range_lies_infinity():
+def test_beyond_the_range_lies_infinity() -> None:
     (y,) = Float64Runtime(model(), stored={"y": "float16"}).run({"x": X * 1e6}).values()
     assert np.isinf(y).any()
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
-def test_weights_move_by_a_roundoff_of_the_half_type_and_numbers_that_it_holds_do_not(kind):
+def test_weights_move_by_a_roundoff_of_the_half_type_and_numbers_that_it_holds_do_not(kind: str) -> None:
     changed = model()
     held = np.array([1, 0, -np.inf, 2, -1024, 0.5], np.float32)
     weight = changed.graph.initializers["w"]
@@ -71,7 +71,7 @@ def test_weights_move_by_a_roundoff_of_the_half_type_and_numbers_that_it_holds_d
     assert (far > 1e-6).mean() > 0.8
 
 
-def test_a_number_at_the_end_of_the_range_does_not_move_beyond_it():
+def test_a_number_at_the_end_of_the_range_does_not_move_beyond_it() -> None:
     changed = model()
     changed.graph.initializers["w"].const_value = ir.Tensor(np.full(1000, 65510, np.float32), name="w")
     moved = jitter_model(changed, 0, {"w": "float16"}).graph.initializers["w"].const_value.numpy()

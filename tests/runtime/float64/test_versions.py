@@ -13,7 +13,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from tests.runtime.float64.agreement import by_onnx_runtime, interpreted, same
-from tests.runtime.float64.version_cases import Case, cases
+from tests.runtime.float64.node_case import Case
+from tests.runtime.float64.version_cases import cases
 
 pytestmark = pytest.mark.slow
 
