@@ -7,8 +7,10 @@
 namespace cuda_emu {
 
 struct DeviceControl {
-  int compute_capability = 90, multiprocessors = 132, shared_memory = 227 * 1024;
-  uint64_t seed = 0;
+  int compute_capability = 90;     // 90: 9.0
+  int multiprocessors = 132;       // how many
+  int shared_memory = 227 * 1024;  // bytes that a block may ask for
+  uint64_t seed = 0;               // of the schedule; 0: in order
 };
 
 DeviceControl& device_control();

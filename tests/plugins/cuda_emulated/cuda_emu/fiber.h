@@ -8,10 +8,10 @@ namespace cuda_emu {
 constexpr size_t kStackBytes = 64 * 1024;
 
 struct Fiber {
-  void* stack_pointer = nullptr;
-  char* stack = nullptr;
-  void* fake_stack = nullptr;      // AddressSanitizer
-  void* logical_thread = nullptr;  // ThreadSanitizer
+  void* stack_pointer = nullptr;   // where it was suspended
+  char* stack = nullptr;           // the lowest byte of its stack
+  void* fake_stack = nullptr;      // AddressSanitizer's
+  void* logical_thread = nullptr;  // ThreadSanitizer's
 };
 
 // Ready to run entry() on the number-th stack of the pool. entry must never return.

@@ -8,12 +8,14 @@
 namespace cuda_emu {
 
 struct Launch {
-  dim3 grid, block, cluster;
-  size_t dynamic_shared = 0;
-  bool cooperative = false;
-  const void* kernel = nullptr;
-  void (*body)(const void* arguments) = nullptr;
-  const void* arguments = nullptr;
+  dim3 grid;                                      // blocks
+  dim3 block;                                     // threads of a block
+  dim3 cluster;                                   // blocks of a cluster
+  size_t dynamic_shared = 0;                      // bytes a block
+  bool cooperative = false;                       // whether all blocks must run side by side
+  const void* kernel = nullptr;                   // which kernel, for its attributes
+  void (*body)(const void* arguments) = nullptr;  // calls it
+  const void* arguments = nullptr;                // what it is called with
 };
 
 cudaError_t launch(const Launch& launch);

@@ -6,8 +6,9 @@
 
 namespace cuda_emu {
 
+// A generator of random numbers.
 struct Random {
-  uint64_t state;
+  uint64_t state;    // the seed, at first
   uint64_t next() {  // splitmix64
     uint64_t z = (state += 0x9e3779b97f4a7c15u);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
