@@ -13,8 +13,10 @@ import math
 import os
 import re
 import struct
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -179,6 +181,14 @@ def _parse_header(header: bytearray) -> tuple[tuple[int, ...], bool, Dtype]:
         return sizes, order == "True", np.dtype(descr[1:-1])
     except (TypeError, ValueError) as error:  # longer floating-point numbers are not known on every machine
         raise BadArrays(f"its type {descr} is not known here") from error
+
+
+def write_arrays(file: BinaryIO, arrays: Mapping[str, Array]) -> None:
+    """Write an .npz of arrays under any names: `np.savez` takes `file` and `allow_pickle` for arguments of its own."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array)
 
 
 def most_at_once(size: int) -> int:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from normexport import proof
 from normexport.engine import manifest_path, read_manifest
 from normexport.engine.plan_inputs import plan_inputs
 from normexport.io.atomic import replacing
+from normexport.io.numpy_files import write_arrays
 from normexport.io.onnx_model import opened_model
 from normexport.io.overwriting import check_outputs
 from normexport.io.weight_files import data_of_model
@@ -41,7 +40,7 @@ def run(
     else:
         results = _run_plan(model if isinstance(model, Plan) else Plan(Path(model)), inputs, output)
     with replacing(output) as temporary, temporary.open("wb") as file:
-        np.savez(file, **results)  # type: ignore[arg-type]
+        write_arrays(file, results)
     return {name: tuple(array.shape) for name, array in results.items()}
 
 

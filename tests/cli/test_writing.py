@@ -27,6 +27,7 @@ WRITERS = {
     "normexport/verbs/fold.py _write": "into a temporary path of replacing",
     "normexport/capsule/writing.py write": "into a temporary path of replacing",
     "normexport/verbs/run.py run": "into a temporary path of replacing",
+    "normexport/io/numpy_files.py write_arrays": "into the file that its caller opened",
     "normexport/engine/build_plan.py build_engine": "into a temporary path of replacing_all",
     "normexport/engine/worker.py build": "into a temporary path that build_engine gives; a script without normexport",
     "normexport/engine/worker.py _keep_timings": "as build",
@@ -83,7 +84,7 @@ def _writes(call: ast.Call) -> bool:
     return isinstance(call.func, ast.Attribute) and (name in _WRITING or (owner, name) in _BEHIND)
 
 
-def test_only_the_writers_write():
+def test_only_the_writers_write() -> None:
     found = set()
     for file in sorted([*(ROOT / "normexport").rglob("*.py"), *(ROOT / "tools" / "normexport_cli").rglob("*.py")]):
         name = str(file.relative_to(ROOT))
@@ -118,14 +119,14 @@ _OPENS_TO_READ = ("normexport/io/external_data.py", "normexport/io/opening.py", 
         "from shutil import copyfile",
     ],
 )
-def test_the_search_knows_what_writes(tmp_path, code):
+def test_the_search_knows_what_writes(tmp_path: Path, code: str) -> None:
     (tmp_path / "some.py").write_text(f"def function():\n    {code}\n")
     ((function, _),) = writing_calls(tmp_path / "some.py")
     assert function == "function"
 
 
 @pytest.mark.parametrize("code", ["open(path)", "path.open('rb')", "write_text(path, x)", "text.replace('a', 'b')"])
-def test_the_search_lets_reading_pass(tmp_path, code):
+def test_the_search_lets_reading_pass(tmp_path: Path, code: str) -> None:
     (tmp_path / "some.py").write_text(code)
     assert list(writing_calls(tmp_path / "some.py")) == []
 
@@ -144,7 +145,9 @@ main()
 
 
 @pytest.mark.parametrize("command", ["fold", "convert", "export", "build"])
-def test_no_file_is_opened_for_writing_outside_of_hidden_folders(command, made, converted, tmp_path):
+def test_no_file_is_opened_for_writing_outside_of_hidden_folders(
+    command: str, made: Path, converted, tmp_path: Path
+) -> None:
     """Python's own audit, through all libraries: nothing is written at the place where it will lie."""
     if command == "build":
         pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
