@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
+from normexport.graphs.constant_nodes import store_constants
 from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec, Layer
 from normexport.precision.accuracy import measure_accuracy
@@ -47,7 +48,7 @@ def reduce_precision(
     layers: Sequence[Layer] = (),
     on_batch: OnBatch | None = None,
 ) -> Reduced:
-    """Convert a folded float32 model, which is not changed.
+    """Convert a folded float32 model, which is not changed. Weights in Constant nodes count as initializers.
 
     Args:
         inputs: what the model reads.
@@ -61,6 +62,7 @@ def reduce_precision(
         UsageError: no calibration data, or unfit data; patterns that match nothing.
         FoldError: half precision of a graph with If or Loop.
     """
+    model = store_constants(model)
     if isinstance(config, Half):
         reduced = _half(model, config, inputs, judged, source, layers)
     else:

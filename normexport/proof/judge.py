@@ -20,6 +20,7 @@ from normexport.proof.inputs.ladder import choose_batches
 from normexport.proof.room import require_room
 from normexport.proof.verdict import ParityReport
 from normexport.runtime import Array, Float64Runtime, OnnxRuntime, Runtime
+from normexport.runtime.float64.program import EndlessLoop
 
 if TYPE_CHECKING:
     from torch import nn
@@ -115,6 +116,7 @@ def compare(
 
     Raises:
         UsageError: the inputs of the two differ, or have open sizes and `inputs` is not given.
+        FoldError: a Loop goes on and on.
     """
     arrays = {name: array.shape for name, array in (data or {}).items()}
     specs = input_specs(first, inputs or (), arrays)
@@ -126,6 +128,9 @@ def compare(
     planned = standard_batches(specs, data, sizes=sizes)  # of these sizes, whatever the numbers
     require_room(first, planned)
     require_room(second, planned)
+    smallest = min(planned, key=lambda batch: batch.size)
+    require_ends(first, smallest)
+    require_ends(second, smallest)
     tried = choose_batches(
         specs,
         data,
@@ -144,6 +149,23 @@ def compare(
         cause = error.cause.removeprefix("no float64 reference: ")
         notes = (*notes, f"no float64 reference, float32 on ONNX Runtime stands in: {cause}")
     return _with_notes(report, notes)
+
+
+def require_ends(model: ir.Model, batch: Batch) -> None:
+    """See a model with loops through to its end, where they are counted, before a runtime that counts nothing runs it.
+
+    Raises:
+        FoldError: a Loop goes on and on.
+    """
+    graphs = [model.graph, *(function.graph for function in model.functions.values())]
+    if not any(node.op_type == "Loop" for graph in graphs for node in ir.traversal.RecursiveGraphIterator(graph)):
+        return
+    try:
+        Float64Runtime(model).run(batch.feeds)
+    except EndlessLoop:
+        raise
+    except (FoldError, UsageError):  # told where the model is compared
+        return
 
 
 def common_values(first: ir.Model, second: ir.Model) -> tuple[Layer, ...]:

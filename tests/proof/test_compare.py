@@ -1,13 +1,15 @@
 """Two ONNX files judged against each other."""
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 import torch
 from onnx import TensorProto, helper
 
-from normexport.errors import UsageError
+from normexport.errors import FoldError, UsageError
 from normexport.proof import compare, input_specs
+from normexport.runtime.float64.operators import control_flow
 from tests.proof.nets import Writer, plain, tiny_model
 
 
@@ -61,3 +63,26 @@ def test_files_with_other_inputs_or_open_sizes_are_usage_errors():
     open_model = ir.from_proto(helper.make_model(graph, ir_version=10))
     with pytest.raises(UsageError, match="input x: has open sizes"):
         input_specs(open_model)
+
+
+@pytest.mark.parametrize("trips", ["", "t"])
+def test_a_loop_without_end_never_reaches_a_runtime_that_would_run_it(trips: str, monkeypatch) -> None:
+    monkeypatch.setattr(control_flow, "MOST_TRIPS", 1000)
+    value, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
+    body = onnx.helper.make_graph(
+        [node("Identity", ["c"], ["again"]), node("Add", ["v", "one"], ["more"])],
+        "body",
+        [value("i", onnx.TensorProto.INT64, []), value("c", onnx.TensorProto.BOOL, []), value("v", 1, ["N", 4])],
+        [value("again", onnx.TensorProto.BOOL, []), value("more", 1, ["N", 4])],
+    )
+    constants = {"one": np.float32([1]), "true": np.array(True), "t": np.array(2**62)}
+    graph = onnx.helper.make_graph(
+        [node("Loop", [trips, "true", "x"], ["y"], body=body)],
+        "g",
+        [value("x", 1, ["N", 4])],
+        [value("y", 1, ["N", 4])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    with pytest.raises(FoldError, match=r"Loop y: has not ended after 1,000 trips"):
+        compare(ir.from_proto(proto), ir.from_proto(proto))

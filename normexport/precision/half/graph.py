@@ -26,10 +26,10 @@ from normexport.graphs.shapes import Shapes
 from normexport.precision.half.angles import float32_nodes
 from normexport.precision.half.types import (
     HalfConfig,
-    allows,
     is_float32,
     may_be_half,
     opset_for,
+    reads_half,
     refuse_subgraphs,
     schema_of,
 )
@@ -91,11 +91,12 @@ def _convert(node: ir.Node, work: _Conversion) -> None:
     schema = schema_of(node, work.opset)
     assert schema is not None
     for index, value in enumerate(node.inputs):
-        if value is not None and value in work.halved and not allows(schema, schema.inputs, index, work.half):
+        in_half = reads_half(node, schema, index, work.half)
+        if value is not None and value in work.halved and not in_half:
             node.replace_input_with(index, _cast(value, ir.DataType.FLOAT, node, work))
         if value is None or value in work.halved or not _is_float(value, work):
             continue
-        if allows(schema, schema.inputs, index, work.half):
+        if in_half:
             node.replace_input_with(index, _halved_input(value, node, work))
     if op(node) == "Cast":
         node.attributes["to"] = ir.AttrInt64("to", int(work.half))

@@ -125,7 +125,7 @@ def _halved_operands(node: ir.Node, half: ir.DataType, opset: int) -> list[tuple
     return [
         (index, value)
         for index, value in enumerate(node.inputs)
-        if value is not None and allows(schema, schema.inputs, index, half)
+        if value is not None and reads_half(node, schema, index, half)
     ]
 
 
@@ -175,6 +175,14 @@ def formal_of(formals: object, index: int) -> onnx.defs.OpSchema.FormalParameter
     listed = list(formals)  # type: ignore[call-overload]
     found: onnx.defs.OpSchema.FormalParameter = listed[min(index, len(listed) - 1)]
     return found
+
+
+def reads_half(node: ir.Node, schema: onnx.defs.OpSchema, index: int, half: ir.DataType) -> bool:
+    """Whether a node in the half type reads this operand in it, too.
+
+    The ratio of a Dropout stays as it is: of one that a Cast makes, ONNX Runtime 1.32 makes the Dropout's result.
+    """
+    return (op(node), index) != ("Dropout", 1) and allows(schema, schema.inputs, index, half)
 
 
 def allows(schema: onnx.defs.OpSchema, formals: object, index: int, half: ir.DataType) -> bool:

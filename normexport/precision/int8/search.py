@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 import onnx_ir as ir
 
 from normexport.errors import UsageError
-from normexport.graphs.constant_nodes import store_constants
 from normexport.onnx_export import InputSpec
 from normexport.precision.accuracy import Accuracy, Labelled, Labels, check_labels, labelled_output, measure_accuracy
 from normexport.precision.collected import Collected, Data, collect
@@ -31,7 +30,6 @@ def lower_to_int8(
     model: ir.Model, config: Int8, inputs: Sequence[InputSpec], judged: Judged | None, on_batch: OnBatch | None
 ) -> Reduced:
     """See `normexport.precision.reduce`."""
-    model = store_constants(model)
     kept = _asked_for(model, config)
     if judged is not None and judged.labels is not None:
         _check_labels(model, judged, judged.labels, inputs)

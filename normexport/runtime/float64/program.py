@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from normexport.errors import NormExportError, UsageError
-from normexport.runtime.float64.registry import Call, Kernel, Value
+from normexport.errors import FoldError, NormExportError, UsageError
+from normexport.runtime.float64.registry import Call, Endless, Kernel, Value
 from normexport.runtime.float64.types import array_of
 from normexport.text import first_line
 
@@ -90,6 +90,7 @@ class Program:
 
         Raises:
             UsageError: the node that can't compute, and why.
+            EndlessLoop: one that does not end.
         """
         frame = Frame(self, outer, store)
         frame.values.update(zip(self.inputs, inputs, strict=True))
@@ -111,6 +112,10 @@ class Program:
         return _constant(self.constants[value])
 
 
+class EndlessLoop(FoldError):
+    """A Loop of the model does not end on these inputs."""
+
+
 def _results(step: Step, frame: Frame) -> tuple[Value, ...]:
     call = step.call
     if step.subgraphs:
@@ -120,6 +125,8 @@ def _results(step: Step, frame: Frame) -> tuple[Value, ...]:
         results = step.kernel(call, *[None if value is None else frame[value] for value in step.inputs])
     except NormExportError:
         raise
+    except Endless as error:
+        raise EndlessLoop(step.place, str(error), "check its condition") from error
     except Exception as error:  # numpy, torch and the functions raise many kinds; all concern these inputs
         cause = f"can't compute this ({first_line(error)})"
         raise UsageError(step.place, cause, "check the input shapes") from error

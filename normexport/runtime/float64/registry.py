@@ -21,6 +21,10 @@ class Unsupported(Exception):
     """What a node asks for has no meaning here; the text is the reason."""
 
 
+class Endless(Exception):
+    """A node goes on for longer than any network needs; the text says how long it was given."""
+
+
 @dataclass(frozen=True)
 class Call:
     """A node as its kernel sees it.

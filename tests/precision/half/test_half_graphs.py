@@ -13,6 +13,7 @@ from normexport.precision.half.baseline import HalfParity
 from normexport.precision.half.search import halve
 from normexport.precision.reduce import reduce_precision
 from normexport.proof import input_specs
+from normexport.runtime import OnnxRuntime
 
 pytestmark = pytest.mark.slow
 
@@ -149,3 +150,26 @@ def test_what_can_not_be_converted_is_refused_in_words(make, dtype, words):
     model = make()
     with pytest.raises(FoldError, match=words):
         reduce_precision(model, Half(dtype), input_specs(model))
+
+
+def test_a_dropout_keeps_its_ratio_whatever_holds_it() -> None:
+    """ONNX Runtime takes a Dropout out, and took a ratio that comes out of a Cast for what the Dropout returns."""
+    dropout = [
+        node("Constant", [], ["ratio"], value_float=0.4),
+        node("Dropout", ["x", "ratio"], ["d"]),
+        node("MatMul", ["d", "w"], ["y"]),
+    ]
+    for nodes, constants in ((dropout, {"w": W}), (dropout[1:], constant(0.4, "ratio"))):
+        model = graph(nodes, constants, opset=13)
+        x = np.random.default_rng(1).standard_normal((3, 4)).astype(np.float32)
+        reduced = halve(model, Half(io_dtype="float16")).model
+        onnx.checker.check_model(ir.to_proto(reduced), full_check=True)
+        (y,) = OnnxRuntime(reduced).run({"x": x.astype(np.float16)}).values()
+        np.testing.assert_allclose(y, x @ W, rtol=2e-2, atol=2e-2)
+
+
+def test_weights_in_constant_nodes_are_stored_in_half() -> None:
+    model = graph([node("Constant", [], ["w"], value=onnx.numpy_helper.from_array(W)), PRODUCT], {})
+    reduced = reduce_precision(model, Half(), input_specs(model)).model
+    assert [value.dtype for value in reduced.graph.initializers.values()] == [ir.DataType.FLOAT16]
+    assert [each.op_type for each in reduced.graph].count("Cast") == 2

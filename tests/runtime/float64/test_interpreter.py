@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from normexport.errors import ExitCode, FoldError, UsageError
 from normexport.runtime import Float64Runtime
+from normexport.runtime.float64.operators import control_flow
 from normexport.runtime.float64.reference_ops import CHECKED
 from normexport.runtime.float64.registry import kernel_of
 from tests.folding import backend_models
@@ -86,6 +87,21 @@ def test_subgraphs_read_the_values_around_them_each_time_they_run() -> None:
     values = Float64Runtime(loop_model()).run({"x": x})
     np.testing.assert_array_equal(values["y"], x * 8)
     np.testing.assert_array_equal(values["s"], [x * 2, x * 4, x * 8])
+
+
+def test_a_loop_without_end_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_flow, "MOST_TRIPS", 50)
+    model = loop_model()
+    loop = next(node for node in model.graph.node if node.op_type == "Loop")
+    trips = next(each for each in model.graph.initializer if each.name == "three")
+    trips.CopyFrom(numpy_helper.from_array(np.array(50, np.int64), "three"))
+    x = np.array([1.0, -0.5])
+    assert np.isfinite(Float64Runtime(model).run({"x": x})["y"]).all()
+    for without_limit in ("", "three"):
+        loop.input[0] = without_limit
+        trips.CopyFrom(numpy_helper.from_array(np.array(2**63 - 1, np.int64), "three"))
+        with pytest.raises(FoldError, match=r"Loop .*has not ended after 50 trips; check its condition"):
+            Float64Runtime(model).run({"x": x})
 
 
 def chain(length: int, sides: int) -> onnx.ModelProto:

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from normexport.runtime.float64.registry import Call, Unsupported, operator
+from normexport.runtime.float64.registry import Call, Endless, Unsupported, operator
+
+#: Networks go round some thousand times, for steps in time or words; what goes on goes on for ever.
+MOST_TRIPS = 100_000
 
 
 @operator("If")
@@ -18,11 +21,17 @@ def if_else(call: Call, condition: Any) -> Any:
 
 @operator("Loop")
 def loop(call: Call, most: Any, condition: Any, *carried: Any) -> Any:
-    """The body until its condition is false, at most `most` times; outputs beyond the carried are stacked."""
+    """The body until its condition is false, at most `most` times; outputs beyond the carried are stacked.
+
+    Raises:
+        Endless: after `MOST_TRIPS`.
+    """
     state, stacks = list(carried), [list[Any]() for _ in call.outputs[len(carried) :]]
     limit = None if most is None else int(most.reshape(()))
     going, i = condition is None or bool(condition.reshape(())), 0
     while going and (limit is None or i < limit):
+        if i == MOST_TRIPS:
+            raise Endless(f"has not ended after {i:,} trips")
         results = call.bodies["body"]([np.array(i, dtype=np.int64), np.array(True), *state])
         going = bool(results[0].reshape(()))
         state = results[1 : 1 + len(state)]
