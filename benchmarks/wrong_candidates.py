@@ -132,7 +132,7 @@ def main() -> int:
 def judged(reference: ir.Model, candidate: ir.Model) -> tuple[str, str]:
     """The verdict's word and the reasons."""
     try:
-        judgement = proof.compare(reference, candidate, layers=False).judgement
+        judgement = proof.compare(reference, candidate, layers=()).judgement
     except NormExportError as error:
         return "REFUSED", str(error)
     return judgement.verdict.word, "; ".join(judgement.reasons)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from normexport.capsule.content import Capsule
 from normexport.capsule.making import Origin, make, make_by_signal
@@ -15,11 +14,8 @@ from normexport.onnx_export import InputSpec, Layer
 from normexport.precision import Half, Int8
 from normexport.precision.samples import batches_in, batches_of
 from normexport.proof import Batch, ParityReport
-from normexport.runtime import Array, OnnxRuntime, Runtime
-
-if TYPE_CHECKING:
-    from torch import nn
-    from torch.export import ExportedProgram
+from normexport.runtime import Array, OnnxRuntime
+from normexport.runtime.exact import Reference, exact_runtime
 
 _SAMPLES = 64  # most of the real samples that an int8 model is judged on
 
@@ -27,8 +23,8 @@ _CALIBRATED = "its samples are those that the model was calibrated on: others ma
 
 
 def capsule_of(
-    source: nn.Module | ExportedProgram,
-    checkpoint: Path,
+    source: Reference,
+    path: Path,
     model: Path,
     report: ParityReport,
     inputs: Sequence[InputSpec],
@@ -40,7 +36,7 @@ def capsule_of(
     """A capsule by the rule that the model was judged by.
 
     Args:
-        source: what the float64 reference is made from, read from `checkpoint`.
+        source: what the float64 reference is made from, read from `path`.
         model: the ONNX file as it will be, with its data beside it.
         report: the judgement of that file; for int8 that of the float32 model before it, which is not read.
         precision: that the model was reduced to; None: none.
@@ -50,13 +46,11 @@ def capsule_of(
     Raises:
         UsageError: see `make` and `make_by_signal`.
     """
-    from normexport.runtime import TorchRuntime
-
     opened = open_onnx(model)
     names = [str(value.name) for value in opened.graph.outputs]
-    exact: Runtime = TorchRuntime(source, inputs, names, "float64", layers)
-    files = [path for path in (model, model.with_name(model.name + ".data")) if path.is_file()]
-    origin = Origin(FileId.of(checkpoint) if checkpoint.is_file() else None, tuple(FileId.of(path) for path in files))
+    exact = exact_runtime(source, inputs, names, layers)
+    files = [file for file in (model, model.with_name(model.name + ".data")) if file.is_file()]
+    origin = Origin(FileId.of(path) if path.is_file() else None, tuple(FileId.of(file) for file in files))
     if not isinstance(precision, Int8):
         return make(report, exact, inputs, opened, origin, most=most)
     samples = _samples(precision, data, inputs)

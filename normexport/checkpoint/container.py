@@ -38,7 +38,8 @@ def container(path: Path, trust: bool = False) -> Container:
         if head.startswith(start):
             raise CheckpointError(str(path), cause, remedy)
     if path.suffix == ".onnx" or _looks_like_onnx(head):
-        raise CheckpointError(str(path), "is an ONNX model, not a checkpoint", "use normexport fold or parity on it")
+        remedy = "name it .onnx for normexport convert, fold and parity"
+        raise CheckpointError(str(path), "is an ONNX model, not a checkpoint", remedy)
     if head[8:9] == b"{":  # eight bytes of length, then a JSON header
         raise CheckpointError(str(path), "is a safetensors file", "load it and write the tensors with torch.save")
     if head[0] == 0x80:  # pickle protocol 2 and later: torch.save before 1.6

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
 import numpy as np
 import onnx_ir as ir
 
-from normexport.dtypes import FLOAT32, of_onnx
-from normexport.graphs.nodes import op
+from normexport.dtypes import FLOAT32, DType, of_onnx
+from normexport.errors import FoldError
+from normexport.graphs.nodes import label, op
 from normexport.norms import DOMAIN
 
 _QUANTIZED = {
@@ -18,13 +22,68 @@ _QUANTIZED = {
 def precision_of(model: ir.Model) -> str:
     """ "int8" where anything is quantised, "bfloat16" or "float16" where weights or values are, else "float32"."""
     nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
-    if any(op(node) in _QUANTIZED or (node.domain == DOMAIN and node.op_type.startswith("Q")) for node in nodes):
+    if any(map(_is_quantized, nodes)):
         return "int8"
     types = {value.dtype for node in nodes for value in node.outputs}
     types |= {value.const_value.dtype for value in model.graph.initializers.values() if value.const_value is not None}
     types |= {ir.DataType(node.attributes["to"].as_int()) for node in nodes if op(node) == "Cast"}
     kinds = [kind for kind in map(of_onnx, types) if kind is not None and kind.is_half]
     return max(kinds, key=lambda kind: kind.unit_roundoff, default=FLOAT32).name  # the coarser where several are
+
+
+def require_float32(model: ir.Model) -> None:
+    """Refuse to reduce a model that is no float32 one: less would be reduced than the result says.
+
+    It is one where most numbers of its weights are float32. Half-precision weights that are read as float32 alone, by
+    a Cast, count as such: that is how some exporters store them.
+
+    Raises:
+        FoldError: it is quantised, or computes in another type.
+    """
+    refuse_quantized(model)
+    numbers = Counter[DType]()
+    for kind, size in _weights(model):
+        numbers[kind] += size
+    most = max(numbers, key=lambda kind: (numbers[kind], kind is FLOAT32), default=FLOAT32)
+    if most is not FLOAT32:
+        remedy = "give the float32 model" + (", or leave --precision out" if most.is_half else "")
+        raise FoldError(model.graph.name or "model", f"computes in {most.name}, not in float32", remedy)
+
+
+def refuse_quantized(model: ir.Model) -> None:
+    """Refuse to quantise, or to take to a half type, what is quantised.
+
+    Raises:
+        FoldError: names the first node that is.
+    """
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if _is_quantized(node):
+            raise FoldError(label(node), "is quantisation that the model brings along", "give the float32 model")
+
+
+def _is_quantized(node: ir.Node) -> bool:
+    return op(node) in _QUANTIZED or (node.domain == DOMAIN and node.op_type.startswith("Q"))
+
+
+def _weights(model: ir.Model) -> Iterator[tuple[DType, int]]:
+    """The type in which each floating constant is read, and how many numbers it has."""
+    for graph in model.graphs():
+        constants = [(value, value.const_value) for value in graph.initializers.values()]
+        for node in graph:
+            tensor = node.attributes.get("value") if op(node) == "Constant" else None
+            if tensor is not None and tensor.type == ir.AttributeType.TENSOR:
+                constants.append((node.outputs[0], tensor.as_tensor()))
+        for value, held in constants:
+            kind = of_onnx(held.dtype) if held is not None else None
+            if held is not None and kind is not None:
+                yield (FLOAT32 if kind.is_half and _is_widened(value) else kind), held.size
+
+
+def _is_widened(value: ir.Value) -> bool:
+    """Whether all that read it cast it to float32 first."""
+    readers = value.consumers()
+    to = [node.attributes.get_int("to", 0) if op(node) == "Cast" else 0 for node in readers]
+    return bool(readers) and not value.is_graph_output() and all(each == FLOAT32.onnx for each in to)
 
 
 def input_ranges(model: ir.Model) -> dict[str, tuple[float, float]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
@@ -18,17 +17,14 @@ from normexport.onnx_export import InputSpec, Layer
 from normexport.precision.accuracy import measure_accuracy
 from normexport.precision.collected import collect
 from normexport.precision.config import Half, Int8, Limits
+from normexport.precision.file_precision import require_float32
 from normexport.precision.half.search import halve
 from normexport.precision.int8.search import lower_to_int8
 from normexport.precision.reduced import Judged, OnBatch, Precision, Reduced
 from normexport.runtime import OnnxRuntime
+from normexport.runtime.exact import Reference
 from normexport.text import one_line
 from normexport.verdicts import Verdict, together
-
-if TYPE_CHECKING:
-    from torch import nn
-    from torch.export import ExportedProgram
-
 
 __all__ = ["Half", "Int8", "Judged", "Precision", "Reduced", "reduce_precision"]
 
@@ -44,7 +40,7 @@ def reduce_precision(
     inputs: Sequence[InputSpec],
     *,
     judged: Judged | None = None,
-    source: nn.Module | ExportedProgram | None = None,
+    source: Reference | None = None,
     layers: Sequence[Layer] = (),
     on_batch: OnBatch | None = None,
 ) -> Reduced:
@@ -53,15 +49,16 @@ def reduce_precision(
     Args:
         inputs: what the model reads.
         judged: real data: half precision is judged on it beside random inputs, int8 on it alone.
-        source: the torch model, half precision's reference in float64; None: `model` on the interpreter is.
+        source: half precision's reference in float64, the torch or ONNX model that `model` came from; None: `model`.
         layers: module boundaries for half precision's report.
         on_batch: called after each batch of calibration with the samples seen, and how many there will be (None: not
             known).
 
     Raises:
         UsageError: no calibration data, or unfit data; patterns that match nothing.
-        FoldError: half precision of a graph with If or Loop.
+        FoldError: half precision of a graph with If or Loop; the model is quantised, or computes in another type.
     """
+    require_float32(model)
     model = store_constants(model)
     if isinstance(config, Half):
         reduced = _half(model, config, inputs, judged, source, layers)
@@ -79,7 +76,7 @@ def _half(
     config: Half,
     inputs: Sequence[InputSpec],
     judged: Judged | None,
-    source: nn.Module | ExportedProgram | None,
+    source: Reference | None,
     layers: Sequence[Layer],
 ) -> Reduced:
     from normexport.precision.half.baseline import HalfParity, InFloat32

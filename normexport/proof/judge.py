@@ -20,6 +20,7 @@ from normexport.proof.inputs.ladder import choose_batches
 from normexport.proof.room import require_room
 from normexport.proof.verdict import ParityReport
 from normexport.runtime import Array, Float64Runtime, OnnxRuntime, Runtime
+from normexport.runtime.exact import Reference
 from normexport.runtime.float64.program import EndlessLoop
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ JITTER = 20  # seed of the baseline's moved weights; any will do, the same one e
 
 
 def check_model(
-    model: nn.Module | ExportedProgram,
+    model: Reference,
     candidate: ir.Model,
     layers: Sequence[Layer],
     inputs: Sequence[InputSpec],
@@ -40,11 +41,11 @@ def check_model(
     seed: int = 0,
     unproven: Sequence[str] = (),
 ) -> ParityReport:
-    """Judge an ONNX model, on ONNX Runtime, against the torch model it came from.
+    """Judge an ONNX model, on ONNX Runtime, against the torch model or the ONNX model it came from.
 
     Args:
         model: the float64 reference and the float32 baseline are both made from it; it is not changed.
-        candidate: its inputs are named as `inputs`, its outputs in torch's order.
+        candidate: its inputs are named as `inputs`, its outputs in torch's order, or named as those of an ONNX model.
         layers: module boundaries in execution order, as the export gave them; those folded away are listed as such.
         inputs: names, shapes and types, in the order of torch's positional arguments.
         data: real inputs (samples, *shape) by name, beside the random ones.
@@ -53,6 +54,9 @@ def check_model(
         unproven: what stands between the user's model and `model`, in words. What makes it no function of its inputs
             (numbers that it draws, buffers that it changes) is found here.
     """
+    if isinstance(model, ir.Model):
+        report = compare(model, candidate, inputs=inputs, data=data, sizes=sizes, seed=seed, layers=layers)
+        return replace(report, unproven=without_repeats(*unproven, *report.unproven))
     from normexport.proof.doubts.steady import doubts_of
     from normexport.runtime import TorchRuntime
 
@@ -103,16 +107,16 @@ def compare(
     data: Mapping[str, Array] | None = None,
     sizes: Sequence[int] | None = None,
     seed: int = 0,
-    layers: bool = True,
+    layers: Sequence[Layer] | None = None,
 ) -> ParityReport:
     """Judge the ONNX model `second` against `first`, both on ONNX Runtime, with `first` in float64 as the reference.
 
     The float64 reference is `Float64Runtime`; where it lacks an operator, `first` on ONNX Runtime in float32 stands
-    in and a note says so. Boundaries are the values that both files hold under one name.
+    in and a note says so.
 
     Args:
         inputs: needed only where the file leaves a size other than the batch open.
-        layers: also compare inner values.
+        layers: boundaries to compare beside the outputs; None: every value that both hold under one name.
 
     Raises:
         UsageError: the inputs of the two differ, or have open sizes and `inputs` is not given.
@@ -140,7 +144,7 @@ def compare(
         own=lambda: OnnxRuntime(first),
         exact=lambda: Float64Runtime(first),
     )
-    boundaries = common_values(first, second) if layers else ()
+    boundaries = common_values(first, second) if layers is None else layers
     notes = (*tried.notes, *_fixed_batch(specs, tried.batches))
     try:
         report = _compare(first, second, tried.batches, boundaries, double=True)

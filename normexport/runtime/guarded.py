@@ -13,11 +13,17 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeAlias, TypeVar
 
 from normexport.errors import FoldError, NormExportError, UsageError
 
 T = TypeVar("T")
+
+#: Says something: any words that can be pickled.
+Tell: TypeAlias = Callable[..., None]
+
+#: The kind of an error and what it is made of, or None and the result; and the trace of a bug.
+Outcome: TypeAlias = tuple[type[Exception] | None, Any, str]
 
 #: How libraries say that an allocation failed: Python, C++, PyTorch, ONNX Runtime.
 _NO_MEMORY = ("bad_alloc", "bad allocation", "can't allocate memory", "Failed to allocate memory", "Unable to allocate")
@@ -39,8 +45,17 @@ def in_child(work: Callable[[], T], place: str) -> T:
         FoldError: a signal ended the copy.
         UsageError: it ran out of memory, or over its bound.
     """
+    return in_telling_child(lambda _: work(), place, lambda *_: None)
+
+
+def in_telling_child(work: Callable[[Tell], T], place: str, listen: Tell) -> T:
+    """As `in_child`; what `work` says meanwhile, by the function that it is given, is said to `listen` here.
+
+    Raises:
+        FoldError, UsageError: see `in_child`.
+    """
     if not hasattr(os, "fork"):
-        return work()
+        return work(listen)
     reading, writing = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Python warns of threads; those of this process hold nothing that is used
@@ -51,20 +66,33 @@ def in_child(work: Callable[[], T], place: str) -> T:
     os.close(writing)
     try:
         with os.fdopen(reading, "rb") as pipe:
-            answer = pipe.read()
+            answer = _hear(pipe, listen)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     except BaseException:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         raise
-    if status < 0 or not answer:
+    if status < 0 or answer is None:
         how = f"by {signal.Signals(-status).name}" if status < 0 else f"with code {status}"
         raise FoldError(place, f"the process that ran it was ended {how}", "check it with onnx.checker")
-    kind, value, trace = pickle.loads(answer)
+    kind, value, trace = answer
     if kind is None:
         result: T = value
         return result
     raise kind(*value) from (RuntimeError(trace) if trace else None)
+
+
+def _hear(pipe: BinaryIO, listen: Tell) -> Outcome | None:
+    """Pass on what a copy says until it is done: its outcome, or None where it ended without one."""
+    try:
+        while True:
+            is_outcome, words = pickle.load(pipe)
+            if is_outcome:
+                outcome: Outcome = words
+                return outcome
+            listen(*words)
+    except (EOFError, pickle.UnpicklingError):  # at the end, or in the middle of a word
+        return None
 
 
 def bound_memory(most: int) -> None:
@@ -89,8 +117,8 @@ def _data_size() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:")), None)
 
 
-def _answer(work: Callable[[], Any], place: str, writing: int) -> NoReturn:
-    """In the copy: send what `work` returns, or what it raises, and end."""
+def _answer(work: Callable[[Tell], Any], place: str, writing: int) -> NoReturn:
+    """In the copy: send what `work` says, what it returns or raises, and end."""
     try:
         faulthandler.disable()
         _Copy.had, _Copy.most = _data_size(), 0
@@ -98,12 +126,17 @@ def _answer(work: Callable[[], Any], place: str, writing: int) -> NoReturn:
         for stream in (1, 2):
             os.dup2(silence, stream)
         with os.fdopen(writing, "wb") as pipe:
-            pipe.write(pickle.dumps(_outcome(work, place)))
+
+            def tell(*words: Any) -> None:
+                pipe.write(pickle.dumps((False, words)))
+                pipe.flush()
+
+            pipe.write(pickle.dumps((True, _outcome(lambda: work(tell), place))))
     finally:
         os._exit(0)
 
 
-def _outcome(work: Callable[[], Any], place: str) -> tuple[type[Exception] | None, Any, str]:
+def _outcome(work: Callable[[], Any], place: str) -> Outcome:
     """The kind of an error and what it is made of, or no kind and the result; and the trace of a bug."""
     try:
         return None, work(), ""

@@ -23,6 +23,7 @@ class ConvertConfig:
         capsule: the file to write a capsule to, for `normexport prove` elsewhere; unless something failed.
         capsule_bytes: most bytes of the arrays in it.
         labels_for: the output that the labels of `data` belong to; None: the only one that they fit.
+        weights_under: a folder in which external data of an ONNX file may lie too, as `open_onnx` takes it.
     """
 
     fold: bool = True
@@ -33,3 +34,4 @@ class ConvertConfig:
     capsule: str | Path | None = None
     capsule_bytes: int = MOST_BYTES
     labels_for: str | None = None
+    weights_under: str | Path | None = None

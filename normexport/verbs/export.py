@@ -32,7 +32,8 @@ def export(
     if isinstance(source, (str, Path)):
         source = load(source)
     if output is not None:
-        check_outputs(model_outputs(Path(output)), conversion_inputs(source))
+        read = [(source.path, "the checkpoint")] if isinstance(source, Checkpoint) else []
+        check_outputs(model_outputs(Path(output)), conversion_inputs(read))
     exported = onnx_export.export(source, specs_of(inputs))
     if isinstance(source, Checkpoint):
         require_no_lost_state(source, exported.inputs)

@@ -45,21 +45,20 @@ def conversion_outputs(
 
 
 def conversion_inputs(
-    checkpoint: object,
+    source: Sequence[tuple[Path, str]],
     data: str | Path | None = None,
     engine: EngineConfig | None = None,
     precision: Half | Int8 | None = None,
 ) -> list[tuple[Path, str]]:
-    """What `convert` reads, as far as it lies in files."""
+    """What `export` and `convert` read, as far as it lies in files; `source` is what is converted."""
     cache = _cache(precision)
     given = {
-        "the checkpoint": getattr(checkpoint, "path", None),
         "the data": data,
         "the calibration data": precision.calibration if isinstance(precision, Int8) else None,
         "the plugin library": engine.plugin_library if engine is not None else None,
         "the calibration cache": cache if cache is not None and cache.exists() else None,
     }
-    return [(Path(path), words) for words, path in given.items() if isinstance(path, (str, Path))]
+    return [*source, *((Path(path), words) for words, path in given.items() if isinstance(path, (str, Path)))]
 
 
 def _cache(precision: Half | Int8 | None) -> Path | None:

@@ -110,7 +110,8 @@ def _judge(
         return guarded_if_files(in_half, reference, candidate)
     if isinstance(first, ir.Model):
         if isinstance(second, ir.Model):
-            compare = partial(proof.compare, first, second, inputs=specs, data=arrays, sizes=batches, layers=layers)
+            values = None if layers else ()
+            compare = partial(proof.compare, first, second, inputs=specs, data=arrays, sizes=batches, layers=values)
             return guarded_if_files(compare, reference, candidate)
         return proof.check_torch(first, torch_of(second), specs, data=arrays, sizes=batches, unproven=unproven)
     if isinstance(second, ir.Model):

@@ -101,6 +101,26 @@ def altered_state(made: Path, path: Path, **changes: torch.Tensor | None) -> Pat
     return path
 
 
+def save_plain(path: Path) -> None:
+    """Write a network as another exporter writes it, conv -> BatchNormalization -> relu; "x" is (N, 3, 8, 8)."""
+    dice = np.random.default_rng(0)
+    constants = {
+        "w": dice.normal(size=(4, 3, 3, 3)), "scale": dice.uniform(0.5, 2, 4), "bias": dice.normal(size=4),
+        "mean": dice.normal(size=4), "var": dice.uniform(0.5, 2, 4),
+    }  # fmt: skip
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w"], ["c"]),
+        onnx.helper.make_node("BatchNormalization", ["c", "scale", "bias", "mean", "var"], ["n"]),
+        onnx.helper.make_node("Relu", ["n"], ["y"]),
+    ]
+    value = onnx.helper.make_tensor_value_info
+    weights = [onnx.numpy_helper.from_array(array.astype(np.float32), name) for name, array in constants.items()]
+    x, y = value("x", 1, ["N", 3, 8, 8]), value("y", 1, ["N", 4, 6, 6])
+    graph = onnx.helper.make_graph(nodes, "g", [x], [y], weights)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, path)
+
+
 def onnx_reading_outside(path: Path) -> Path:
     """An ONNX file whose weight is said to lie in a file that exists outside its folder."""
     path.parent.mkdir(parents=True)

@@ -14,7 +14,7 @@ import torch
 
 from normexport.errors import ExitCode
 from tests.cli import small_nets
-from tests.cli.conftest import FACTORY, altered_state, onnx_reading_outside
+from tests.cli.conftest import FACTORY, altered_state, onnx_reading_outside, save_plain
 
 pytestmark = pytest.mark.slow
 
@@ -233,8 +233,43 @@ def checkpoint_given_to_fold(made, folder):
 
 @bad
 def onnx_given_to_convert(made, folder):
+    (folder / "m.bin").write_bytes(b"\x08\x0a\x12\x07pytorch")
+    return Case(("convert", folder / "m.bin"), "name it .onnx", CHECKPOINT)
+
+
+@bad
+def broken_onnx_given_to_convert(made, folder):
     (folder / "m.onnx").write_bytes(b"\x08\x0a\x12\x07pytorch")
-    return Case(("convert", folder / "m.onnx"), "m.onnx", CHECKPOINT)
+    return Case(("convert", folder / "m.onnx"), "m.onnx", REFUSED)
+
+
+@bad
+def factory_given_for_an_onnx_file(made, folder):
+    save_plain(folder / "m.onnx")
+    return Case(("convert", folder / "m.onnx", "--model", FACTORY), "--model", USAGE)
+
+
+@bad
+def dialect_given_for_an_onnx_file(made, folder):
+    save_plain(folder / "m.onnx")
+    return Case(("convert", folder / "m.onnx", "--dialect", "lp-norm"), "--dialect", USAGE)
+
+
+@bad
+def trust_given_for_an_onnx_file(made, folder):
+    save_plain(folder / "m.onnx")
+    return Case(("convert", folder / "m.onnx", "--trust"), "--trust", USAGE)
+
+
+@bad
+def shape_given_to_inspect_an_onnx_file(made, folder):
+    save_plain(folder / "m.onnx")
+    return Case(("inspect", folder / "m.onnx", "--input", "3x8x8"), "--input", USAGE)
+
+
+@bad
+def weights_under_given_with_a_checkpoint(made, folder):
+    return Case(("convert", made / "model.pt2", "--weights-under", folder), "--weights-under", USAGE)
 
 
 @bad

@@ -24,10 +24,10 @@ FOLDER = Path(__file__).parents[2] / "tools" / "normexport_cli"
 #: The options of every command in the order of its help: scripts of users depend on them.
 FLAGS = {
     "inspect": "--input --model --model-kwargs --dialect --trust --weights-under",
-    "convert": "--output --input --model --model-kwargs --dialect --trust --no-fold --data --batches --precision "
-    "--io-dtype --keep-fp32 --calibration-data --calibration --calibration-cache --calibration-batch --max-drop "
-    "--min-snr --symmetric --labels-for --sensitivity --engine --flavor --target --no-plugins --debug-tensors "
-    "--capsule --capsule-size",
+    "convert": "--output --input --model --model-kwargs --dialect --trust --weights-under --no-fold --data --batches "
+    "--precision --io-dtype --keep-fp32 --calibration-data --calibration --calibration-cache "
+    "--calibration-batch --max-drop --min-snr --symmetric --labels-for --sensitivity --engine --flavor --target "
+    "--no-plugins --debug-tensors --capsule --capsule-size",
     "export": "--output --input --model --model-kwargs --dialect --trust",
     "fold": "--output --weights-under",
     "build": "--output --flavor --target --minShapes --optShapes --maxShapes --no-plugins --require --plugin-library "

@@ -14,7 +14,7 @@ import pytest
 
 from normexport.engine import RTX, is_installed
 from normexport.errors import ExitCode
-from tests.cli.conftest import environment
+from tests.cli.conftest import environment, save_plain
 
 pytestmark = pytest.mark.slow
 
@@ -38,22 +38,8 @@ def without_torch(tmp_path):
 def plain(tmp_path_factory):
     """A network as another exporter writes it, conv -> BatchNormalization -> relu, and inputs for it."""
     folder, dice = tmp_path_factory.mktemp("plain"), np.random.default_rng(0)
-    constants = {
-        "w": dice.normal(size=(4, 3, 3, 3)), "scale": dice.uniform(0.5, 2, 4), "bias": dice.normal(size=4),
-        "mean": dice.normal(size=4), "var": dice.uniform(0.5, 2, 4),
-    }  # fmt: skip
-    nodes = [
-        onnx.helper.make_node("Conv", ["x", "w"], ["c"]),
-        onnx.helper.make_node("BatchNormalization", ["c", "scale", "bias", "mean", "var"], ["n"]),
-        onnx.helper.make_node("Relu", ["n"], ["y"]),
-    ]
-    value = onnx.helper.make_tensor_value_info
-    weights = [onnx.numpy_helper.from_array(array.astype(np.float32), name) for name, array in constants.items()]
-    x, y = value("x", 1, ["N", 3, 8, 8]), value("y", 1, ["N", 4, 6, 6])
-    graph = onnx.helper.make_graph(nodes, "g", [x], [y], weights)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
-    onnx.save(model, folder / "plain.onnx")
-    np.savez(folder / "data.npz", x=dice.normal(size=(6, 3, 8, 8)).astype(np.float32))
+    save_plain(folder / "plain.onnx")
+    np.savez(folder / "data.npz", x=dice.normal(size=(24, 3, 8, 8)).astype(np.float32))
     return folder
 
 
@@ -78,6 +64,23 @@ def test_fold_parity_inspect_and_evaluate_serve_onnx_files(plain, without_torch,
     done = without_torch("evaluate", folded, *how)
     assert (done.returncode, done.stderr) == (ExitCode.GOOD, "")
     assert done.stdout.splitlines()[-1].startswith("EVALUATION PASSED")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_convert_takes_an_onnx_file_to_every_precision(precision, plain, without_torch, tmp_path):
+    data = ("--data", plain / "data.npz")
+    done = without_torch("convert", plain / "plain.onnx", "-o", "out", "--precision", precision, *data)
+    assert (done.returncode, done.stderr) == (ExitCode.GOOD, "")
+    x = np.load(plain / "data.npz")["x"]
+    before, after = (
+        onnxruntime.InferenceSession(path).run(None, {"x": x})[0]
+        for path in (plain / "plain.onnx", tmp_path / "out" / "model.onnx")
+    )
+    allowed = {"fp32": 1e-6, "fp16": 2**-10, "int8": 10 ** (-25 / 20)}[precision]
+    assert np.sqrt(np.mean((after - before) ** 2)) <= allowed * np.sqrt(np.mean(before**2))
+    types = {node.op_type for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node}
+    assert "BatchNormalization" not in types
+    assert ("QuantizeLinear" in types) == (precision == "int8")
 
 
 def test_a_wrong_file_fails_there_too(plain, without_torch, tmp_path):
@@ -137,7 +140,8 @@ def test_the_library_says_the_same_and_loads_what_needs_no_torch(without_torch):
     code = """
 import normexport
 from normexport.errors import MissingComponent
-served = {"fold", "build", "inspect", "run", "parity", "check", "evaluate", "prove", "Checkpoint", "ConvertConfig"}
+served = {"fold", "convert", "build", "inspect", "run", "parity", "check", "evaluate", "prove"}
+served |= {"Checkpoint", "ConvertConfig"}
 refused = set()
 for name in normexport.__all__:
     try: getattr(normexport, name)
@@ -148,7 +152,7 @@ print(sorted(refused)); print(said)
     done = without_torch(code=code)
     assert done.returncode == 0, done.stderr
     refused, said = done.stdout.splitlines()
-    assert set(ast.literal_eval(refused)) == {"Exported", "convert", "export", "load"}
+    assert set(ast.literal_eval(refused)) == {"Exported", "export", "load"}
     assert said == f"torch: is not installed; {INSTALL}"
 
 

@@ -19,7 +19,7 @@ from normexport.errors import ExitCode, FoldError, UsageError
 from normexport.io.onnx_model import open_onnx, save_onnx
 from normexport.runtime import OnnxRuntime
 from normexport.runtime.float64 import Float64Runtime
-from normexport.runtime.guarded import in_child
+from normexport.runtime.guarded import in_child, in_telling_child
 from normexport.verbs.fold import fold
 from tests.io import onnx_attacks as attacks
 
@@ -326,6 +326,21 @@ def test_guarded_work_returns_and_raises_as_it_would_here():
         in_child(lambda: _raise(KeyError("k")), "here")
     with pytest.raises(FoldError, match=r"^here: the process that ran it was ended by SIGKILL"):
         in_child(lambda: os.kill(os.getpid(), 9), "here")
+
+
+def test_what_guarded_work_says_is_heard_here_in_its_order():
+    heard = []
+
+    def hear(*words: object) -> None:
+        heard.append(words)
+
+    assert in_telling_child(lambda tell: [tell(1, None), tell("two", {"three": 3})] and 4, "here", hear) == 4
+    assert heard == [(1, None), ("two", {"three": 3})]
+    with pytest.raises(FoldError, match=r"^here: the process that ran it was ended by SIGKILL"):
+        in_telling_child(lambda tell: [tell(5), os.kill(os.getpid(), 9)], "here", hear)
+    assert heard[2:] == [(5,)]
+    with pytest.raises(UsageError, match=r"^enough: "):
+        in_telling_child(lambda tell: tell(6), "here", lambda *_: _raise(UsageError("enough", "is enough")))
 
 
 def _raise(error: Exception) -> None:

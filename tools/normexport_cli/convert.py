@@ -13,13 +13,16 @@ from normexport.verbs.config import ConvertConfig
 from normexport_cli import options
 from normexport_cli.engine_options import EngineOptions
 from normexport_cli.groups import grouped
-from normexport_cli.options import CompareOptions, LoadOptions, OutputOptions
+from normexport_cli.options import CompareOptions, OutputOptions, ReadOptions
 from normexport_cli.precision_options import PrecisionOptions
 from normexport_cli.screen import print_json, result_console, working
 
+Source = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="A checkpoint (exported program, pickled module, state_dict) or an ONNX file."),
+]
 Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; by default named after the checkpoint."),
+    Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; by default named after FILE.")
 ]
 NoFold = Annotated[bool, typer.Option("--no-fold", metavar="", help="Keep every norm as an operator of its own.")]
 
@@ -52,11 +55,11 @@ class CapsuleOptions:
 
 @grouped
 def convert(
-    checkpoint: options.Checkpoint,
+    source: Source,
     *,
     output: Output = None,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
-    how: LoadOptions,
+    how: ReadOptions,
     no_fold: NoFold = not ConvertConfig.fold,
     compared: CompareOptions,
     reduced: PrecisionOptions,
@@ -64,7 +67,7 @@ def convert(
     sealed: CapsuleOptions,
     shown: OutputOptions,
 ) -> None:
-    """Convert a checkpoint to a folded ONNX file, and prove that it computes the same.
+    """Convert a checkpoint or an ONNX file to a folded ONNX file, and prove that it computes the same.
 
     Writes model.onnx, model.layers.json and report.json, and with --engine model.plan and model.plan.json. The last
     line is PARITY or, with --precision fp16, bf16 or int8, PRECISION and the verdict: PASSED, FAILED (exit code 1), or
@@ -73,6 +76,7 @@ def convert(
     \b
       normexport convert model.pt2 -o out
       normexport convert weights.pth --model resnet:resnet18 --input 3x224x224
+      normexport convert any.onnx --precision fp16
       normexport convert model.pt2 --precision int8 --calibration-data images/ --data test.npz
     """
     with working("Converting", shown) as on_stage:
@@ -85,12 +89,15 @@ def convert(
             capsule=sealed.capsule,
             capsule_bytes=int(sealed.capsule_size * _MB),
             labels_for=reduced.labels_for,
+            weights_under=how.weights_under,
         )
+        how.require_reader(source)
         on_stage("load")  # importing torch is most of it
         import normexport
 
-        folder = output if output is not None else Path(checkpoint.stem)
-        result = normexport.convert(lambda: how.load(checkpoint), folder, inputs, config, on_stage, on_stage.samples)
+        folder = output if output is not None else Path(source.stem)
+        given = source if options.is_onnx(source) else lambda: how.load(source)
+        result = normexport.convert(given, folder, inputs, config, on_stage, on_stage.samples)
     if shown.json:
         print_json(result.as_dict())
     else:

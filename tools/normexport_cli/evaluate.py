@@ -10,7 +10,7 @@ import typer
 from normexport.errors import ExitCode
 from normexport_cli import options
 from normexport_cli.groups import grouped
-from normexport_cli.options import LoadOptions, OutputOptions, is_plan
+from normexport_cli.options import OutputOptions, ReadOptions, is_plan
 from normexport_cli.precision_options import LimitOptions
 from normexport_cli.screen import print_json, result_console, working
 
@@ -42,8 +42,7 @@ def evaluate(
     labels_for: LabelsFor = None,
     lost: LimitOptions,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
-    how: LoadOptions,
-    weights_under: options.WeightsUnder = None,
+    how: ReadOptions,
     shown: OutputOptions,
 ) -> None:
     """Measure accuracy with its confidence interval, every output's distance from a reference, and throughput.
@@ -54,12 +53,13 @@ def evaluate(
       normexport evaluate out/model.onnx --data test.npz --reference model.pt2
     """
     with working("Evaluating", shown):
+        how.require_reader(model, *([] if reference is None else [reference]))
         import normexport
 
         side = options.load_plan(model, how.trust) if is_plan(model) else how.load_unless_onnx(model)
         against = None if reference is None else how.load_unless_onnx(reference)
         result = normexport.evaluate(
-            side, data, against, inputs, labels_for=labels_for, limits=lost.limits(), weights_under=weights_under
+            side, data, against, inputs, labels_for=labels_for, limits=lost.limits(), weights_under=how.weights_under
         )
     if shown.json:
         print_json(result.as_dict())

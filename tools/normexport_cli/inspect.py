@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from normexport.errors import UsageError
 from normexport_cli import options
 from normexport_cli.groups import grouped
-from normexport_cli.options import LoadOptions, OutputOptions, is_plan
+from normexport_cli.options import OutputOptions, ReadOptions, is_checkpoint, is_plan
 from normexport_cli.screen import print_json, result_console, working
 
 Source = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint of any kind, an ONNX file, or a plan.")]
@@ -20,8 +21,7 @@ def inspect(
     source: Source,
     *,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
-    how: LoadOptions,
-    weights_under: options.WeightsUnder = None,
+    how: ReadOptions,
     shown: OutputOptions,
 ) -> None:
     """Show the norms of a checkpoint, the health of their statistics, what would fold and why not; or a plan.
@@ -30,13 +30,16 @@ def inspect(
       normexport inspect model.pt2
       normexport inspect weights.pth --model resnet:resnet18 --input 3x224x224
     """
+    how.require_reader(source)
+    if inputs and not is_checkpoint(source):
+        raise UsageError("--input", "means nothing here: it is for a checkpoint", "leave it out")
     if is_plan(source):
         _inspect_plan(source, shown)
         return
     with working("Inspecting", shown):
         import normexport
 
-        result = normexport.inspect(how.load_unless_onnx(source), inputs, weights_under=weights_under)
+        result = normexport.inspect(how.load_unless_onnx(source), inputs, weights_under=how.weights_under)
     if shown.json:
         print_json(result.as_dict())
         return

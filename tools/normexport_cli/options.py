@@ -100,9 +100,34 @@ class LoadOptions:
 
         return load(path, model=self.model, model_kwargs=self.arguments, dialect=self.dialect, trust=self.trust)
 
+
+@dataclass(frozen=True)
+class ReadOptions(LoadOptions):
+    """How to read a checkpoint or an ONNX file."""
+
+    weights_under: WeightsUnder = None
+
     def load_unless_onnx(self, path: Path) -> LoadedCheckpoint | Path:
         """The checkpoint at `path`; an ONNX file's path as it is."""
-        return path if path.suffix.lower() == ".onnx" else self.load(path)
+        return path if is_onnx(path) else self.load(path)
+
+    def require_reader(self, *paths: Path) -> None:
+        """Refuse an option that none of the files has a use for.
+
+        Raises:
+            UsageError: names the first such option.
+        """
+        plans, models = any(map(is_plan, paths)), any(map(is_onnx, paths))
+        checkpoints = any(map(is_checkpoint, paths))
+        asked: list[tuple[str, object, bool, str]] = [
+            ("--model", self.model, checkpoints, "a checkpoint"),
+            ("--dialect", self.dialect, checkpoints, "a checkpoint"),
+            ("--trust", self.trust, checkpoints or plans, "a checkpoint or a plan"),
+            ("--weights-under", self.weights_under, models, "an ONNX file"),
+        ]
+        for option, given, serves, kind in asked:
+            if given and not serves:
+                raise UsageError(option, f"means nothing here: it is for {kind}", "leave it out")
 
 
 @dataclass(frozen=True)
@@ -140,6 +165,11 @@ class CompareOptions:
         return tuple(dict.fromkeys(int(part) for part in sizes))
 
 
+def is_onnx(path: Path) -> bool:
+    """Whether a path is that of an ONNX file, as `normexport.verbs.subjects` has it, which loads more."""
+    return path.suffix.lower() == ".onnx"
+
+
 #: Suffixes that people give to TensorRT plans.
 _PLANS = (".plan", ".engine", ".trt")
 
@@ -147,6 +177,11 @@ _PLANS = (".plan", ".engine", ".trt")
 def is_plan(path: Path) -> bool:
     """Whether a path is that of a TensorRT plan."""
     return path.suffix.lower() in _PLANS
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a path is that of neither an ONNX file nor a plan."""
+    return not is_onnx(path) and not is_plan(path)
 
 
 def load_plan(path: Path, trust: bool) -> Plan:

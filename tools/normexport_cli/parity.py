@@ -9,7 +9,7 @@ import typer
 
 from normexport_cli import options
 from normexport_cli.groups import grouped
-from normexport_cli.options import CompareOptions, LoadOptions, OutputOptions, is_plan
+from normexport_cli.options import CompareOptions, OutputOptions, ReadOptions, is_plan
 from normexport_cli.precision_options import SnrOptions
 from normexport_cli.screen import print_json, result_console, working
 
@@ -29,8 +29,7 @@ def parity(
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     compared: CompareOptions,
     lost: SnrOptions,
-    how: LoadOptions,
-    weights_under: options.WeightsUnder = None,
+    how: ReadOptions,
     shown: OutputOptions,
 ) -> None:
     """Judge whether a candidate computes what a reference computes, within the error of its own precision.
@@ -43,6 +42,7 @@ def parity(
       normexport parity original.onnx folded.onnx
     """
     with working("Comparing", shown):
+        how.require_reader(reference, candidate)
         import normexport
 
         side = options.load_plan(candidate, how.trust) if is_plan(candidate) else how.load_unless_onnx(candidate)
@@ -55,7 +55,7 @@ def parity(
             layers=layers,
             batches=compared.sizes,
             limits=lost.limits(),
-            weights_under=weights_under,
+            weights_under=how.weights_under,
         )
     if shown.json:
         print_json(result.as_dict())

@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
@@ -37,10 +36,7 @@ from normexport.proof.judge import JITTER, fixed_outputs
 from normexport.proof.tolerance import FEW
 from normexport.runtime import Array, Feeds, Float64Runtime, OnnxRuntime, Port, Runtime, Sink
 from normexport.runtime.baseline_weights import jitter_model
-
-if TYPE_CHECKING:
-    from torch import nn
-    from torch.export import ExportedProgram
+from normexport.runtime.exact import Reference, exact_runtime
 
 # Error of the yardstick, in roundoffs, beyond which more is kept in float32: 0.8 % of the output in float16, 6 % in
 # bfloat16. The budget is six times that. The example networks' outputs are off by at most 7 and 6.
@@ -120,7 +116,7 @@ class HalfParity:
     """Judges any number of half-precision candidates of one model; the reference runs once per batch.
 
     Args:
-        source: the torch model, the reference in float64; None: the interpreter on `model` is.
+        source: the reference in float64, the torch or ONNX model that `model` came from; None: `model` itself.
         inputs: what it reads.
         dtype: "float16" or "bfloat16".
         model: the float32 ONNX model that the candidates are made from; the yardstick.
@@ -132,7 +128,7 @@ class HalfParity:
 
     def __init__(
         self,
-        source: nn.Module | ExportedProgram | None,
+        source: Reference | None,
         inputs: Sequence[InputSpec],
         dtype: str,
         model: ir.Model,
@@ -182,9 +178,7 @@ class HalfParity:
     def _reference(self, layers: Sequence[Layer]) -> Runtime:
         if self._source is None or self._choices:  # torch does not say by which scores it chose
             return AsScores(Float64Runtime(self._model), self._choices)
-        from normexport.runtime import TorchRuntime
-
-        return TorchRuntime(self._source, self._inputs, self._outputs, "float64", layers)
+        return exact_runtime(self._source, self._inputs, self._outputs, layers)
 
 
 def _near(rows: Sequence[Row], dtype: str) -> bool:

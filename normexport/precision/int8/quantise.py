@@ -24,12 +24,12 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from normexport import norms
-from normexport.errors import FoldError
 from normexport.folding.constants import Constants
 from normexport.folding.integer_norms import IntegerNormOutcome, absorb_norms
 from normexport.graphs.constant_nodes import store_constants
-from normexport.graphs.nodes import drop_unread_initializers, label, op, optional
+from normexport.graphs.nodes import drop_unread_initializers, op, optional
 from normexport.norms.bodies import attach_bodies
+from normexport.precision.file_precision import refuse_quantized
 from normexport.precision.half.search import group_of
 from normexport.precision.int8.insert import DIRECT, Activations, insert_pairs, is_stored
 from normexport.precision.int8.pairs import LAYERS, drop_pairs_before_add, drop_pairs_before_relu
@@ -63,9 +63,7 @@ def quantize(
     Raises:
         FoldError: the model's operator set is too old, or the model is quantised already.
     """
-    for node in model.graph:
-        if op(node) in ("QuantizeLinear", "DequantizeLinear"):
-            raise FoldError(label(node), "is quantisation that the model brings along", "give the float32 model")
+    refuse_quantized(model)
     model = store_constants(model)
     excluded = set(exclude)
     constants = Constants(model.graph)

@@ -1,0 +1,164 @@
+"""What `convert` is given, as one value whatever it was: what it reads, what it is made of, and what is right."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+import onnx
+import onnx_ir as ir
+
+from normexport import checkpoint as checkpoints
+from normexport import onnx_export, proof
+from normexport.checkpoint import Checkpoint, NormRecord, WeightNormRecord
+from normexport.errors import FoldError, UsageError
+from normexport.io.onnx_model import opened_model
+from normexport.io.weight_files import data_of_model
+from normexport.onnx_export import InputSpec, Layer, layers_of
+from normexport.runtime import Array
+from normexport.runtime.exact import Reference
+from normexport.runtime.guarded import Tell, in_telling_child
+from normexport.verbs.subjects import Inputs, export_inputs, is_onnx, specs_of, torch_of
+
+T = TypeVar("T")
+
+#: What a network can be read from.
+Source: TypeAlias = Checkpoint | Callable[[], Checkpoint] | ir.Model | onnx.ModelProto | str | Path
+
+
+@dataclass(frozen=True)
+class Given:
+    """A checkpoint or an ONNX model, opened.
+
+    Attributes:
+        subject: the one or the other.
+        path: its file; of a model in memory the name of its graph.
+        is_onnx_file: whether it is an ONNX file, which nobody vouches for.
+    """
+
+    subject: Checkpoint | ir.Model
+    path: Path
+    is_onnx_file: bool = False
+
+    def files(self) -> list[tuple[Path, str]]:
+        """The files that it lies in, in words."""
+        if isinstance(self.subject, Checkpoint):
+            return [(self.path, "the checkpoint")]
+        data = [(file, f"the data of {self.path.name}") for file in data_of_model(self.subject)]
+        return [(self.path, "the model to convert"), *data] if self.is_onnx_file else data
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Failures that name the graph of an ONNX file name the file."""
+        try:
+            yield
+        except FoldError as error:
+            graph = self.subject.graph.name or "model" if isinstance(self.subject, ir.Model) else None
+            if not self.is_onnx_file or error.place != graph:
+                raise
+            raise FoldError(str(self.path), error.cause, error.remedy) from error
+
+    def guarded(self, work: Callable[[Tell], T], listen: Tell) -> T:
+        """What `work` returns; for an ONNX file it is computed where a signal can't end this process.
+
+        Torch does not stand being copied: with a checkpoint the work is done here.
+        """
+        return in_telling_child(work, str(self.path), listen) if self.is_onnx_file else work(listen)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to convert.
+
+    Attributes:
+        path, source: its file, and what that holds; "onnx" for an ONNX model.
+        reference: what results are held to in float64: a checkpoint's torch model, or the ONNX model itself.
+        inputs: what it reads.
+        layers: module boundaries, in the order of execution; of an ONNX file as far as its exporter named them.
+        norms, weight_norms, notes: as a checkpoint was understood.
+        unproven: what stands between its file and `reference`, in words.
+        data: real inputs by name, where there are any.
+    """
+
+    path: Path
+    source: str
+    reference: Reference
+    inputs: tuple[InputSpec, ...]
+    layers: tuple[Layer, ...]
+    norms: tuple[NormRecord, ...] = ()
+    weight_norms: tuple[WeightNormRecord, ...] = ()
+    notes: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()
+    data: dict[str, Array] | None = field(default=None, repr=False)
+
+
+def open_given(source: Source, weights_under: str | Path | None = None) -> Given:
+    """What is to be converted, opened; external data of an ONNX model may lie under `weights_under` too.
+
+    Raises:
+        UsageError: neither a checkpoint nor an ONNX model, or `weights_under` for a checkpoint.
+        CheckpointError, FoldError: see `normexport.load` and `normexport.fold`.
+    """
+    if callable(source) and not _is_module(source):
+        source = source()
+    if isinstance(source, (ir.Model, onnx.ModelProto)):
+        model = opened_model(source, weights_under)
+        return Given(model, Path(model.graph.name or "model"))
+    if isinstance(source, (str, Path)) and is_onnx(source):
+        return Given(opened_model(source, weights_under), Path(source), is_onnx_file=True)
+    if weights_under is not None:
+        raise UsageError("--weights-under", "means nothing here: it is for an ONNX file", "leave it out")
+    if not isinstance(source, (Checkpoint, str, Path)):
+        raise UsageError(type(source).__name__, "is a module, not a checkpoint", "save it with torch.save first")
+    checkpoint = source if isinstance(source, Checkpoint) else checkpoints.load(source)
+    return Given(checkpoint, checkpoint.path)
+
+
+def read_onnx(model: ir.Model, path: Path, inputs: Inputs, data: str | Path | None) -> Network:
+    """An ONNX model as a network to convert; of open sizes the data tell those that `inputs` leave out.
+
+    Raises:
+        UsageError: a size stays open, or a shape does not fit.
+    """
+    given = specs_of(inputs)
+    names = [each.name for each in proof.declared_by_file(model, given)] if data is not None else []
+    specs = proof.input_specs(model, given, proof.shapes_in(data, names) if data is not None else {})
+    arrays = proof.load_arrays(data, specs) if data is not None else None
+    return Network(path, "onnx", model, specs, layers_of(model), data=arrays)
+
+
+def read_checkpoint(checkpoint: Checkpoint, inputs: Inputs, data: str | Path | None) -> tuple[Network, ir.Model]:
+    """A checkpoint as a network to convert, and the graph that exporting it gave.
+
+    Raises:
+        ExportError: it can't be exported.
+        UsageError: a shape contradicts the program's own, or a size stays open; it reads numbers that its file lacks.
+    """
+    from normexport.proof.doubts.lost_state import require_no_lost_state  # needs torch, which ONNX files do not
+
+    exported = onnx_export.export(checkpoint, export_inputs(checkpoint, inputs, data))
+    arrays = proof.load_arrays(data, exported.inputs) if data is not None else None
+    require_no_lost_state(checkpoint, exported.inputs, arrays)
+    network = Network(
+        checkpoint.path,
+        checkpoint.source,
+        torch_of(checkpoint),
+        exported.inputs,
+        exported.layers,
+        checkpoint.norms,
+        checkpoint.weight_norms,
+        checkpoint.notes,
+        (*checkpoint.unproven, *exported.unproven),
+        arrays,
+    )
+    return network, exported.model
+
+
+def _is_module(source: object) -> bool:
+    """Whether it is a module of torch, which can be called too; who has one has imported torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.nn.Module)

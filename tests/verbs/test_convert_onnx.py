@@ -1,0 +1,278 @@
+"""`convert` of ONNX models: the stages of a checkpoint from the fold on, proven against the model itself."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from onnx import helper, numpy_helper
+
+import normexport
+from normexport import ConvertConfig, Half, Int8, Verdict
+from normexport.folding import FoldResult
+from normexport.verbs import convert as verb
+from tests.cli.conftest import save_plain
+from tests.io import onnx_attacks as attacks
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def plain(tmp_path):
+    """The path of a convolution, a BatchNormalization and a ReLU over "x" (N, 3, 8, 8)."""
+    save_plain(tmp_path / "plain.onnx")
+    return tmp_path / "plain.onnx"
+
+
+def images(count: int = 6) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(count, 3, 8, 8)).astype(np.float32)
+
+
+def answer(path, **feeds) -> list[np.ndarray]:
+    return onnxruntime.InferenceSession(path).run(None, feeds)
+
+
+def content(given: ir.Model | onnx.ModelProto) -> bytes:
+    return (ir.to_proto(given) if isinstance(given, ir.Model) else given).SerializeToString()
+
+
+def model(nodes, inputs, outputs, constants, opset=17) -> onnx.ModelProto:
+    """A model; inputs and outputs are (name, type, shape)."""
+    ends = [[helper.make_tensor_value_info(*each) for each in side] for side in (inputs, outputs)]
+    weights = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph([helper.make_node(*node) for node in nodes], "g", *ends, weights)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.checker.check_model(made, full_check=True)
+    return made
+
+
+def test_a_file_gives_what_a_checkpoint_gives(plain, tmp_path):
+    result = normexport.convert(plain, tmp_path / "out")
+    assert result.passed
+    assert [outcome.fate for outcome in result.outcomes] == ["folded"]
+    assert [node.op_type for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node] == ["Conv", "Relu"]
+    assert sorted(path.name for path in result.files) == ["model.layers.json", "model.onnx", "report.json"]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["verdict"], report["source"], report["path"]) == ("passed", "onnx", str(plain))
+    assert report["parity"]["reference"] == "float64 interpreter"
+    assert [stage for stage, _ in result.seconds] == ["load", "fold", "write", "parity"]
+    x = images()
+    np.testing.assert_allclose(
+        answer(tmp_path / "out" / "model.onnx", x=x)[0], answer(plain, x=x)[0], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_model_in_memory_gives_the_same_bytes_and_stays_as_it_is(plain, tmp_path):
+    normexport.convert(plain, tmp_path / "file")
+    proto = onnx.load(plain)
+    for number, given in enumerate((proto, ir.from_proto(proto))):
+        before = content(given)
+        normexport.convert(given, tmp_path / str(number))
+        written = (tmp_path / str(number) / "model.onnx").read_bytes()
+        assert written == (tmp_path / "file" / "model.onnx").read_bytes()
+        assert content(given) == before
+
+
+@pytest.mark.parametrize("file", [True, False])
+def test_a_fold_that_computes_something_else_fails_and_gets_no_capsule(plain, tmp_path, monkeypatch, file):
+    def wrong(graph, _):
+        proto = ir.to_proto(graph)
+        scale = next(each for each in proto.graph.initializer if each.name == "scale")
+        scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(1.001), "scale"))
+        return FoldResult(ir.from_proto(proto), (), (), True)
+
+    monkeypatch.setattr(verb, "fold_model", wrong)
+    how = ConvertConfig(capsule=tmp_path / "c.npz", precision=Half())
+    result = normexport.convert(plain if file else onnx.load(plain), tmp_path / "out", config=how)
+    assert result.judgement.verdict is Verdict.FAILED
+    assert result.precision is None
+    assert not (tmp_path / "c.npz").exists()
+
+
+def test_half_precision_is_held_to_the_file_and_not_to_what_folding_made_of_it(plain, tmp_path, monkeypatch):
+    """The error of folding and that of rounding are judged together, against the original."""
+    seen = []
+    inner = verb.reduce_precision
+
+    def watching(graph, *args, source, **kwargs):
+        seen.append([node.op_type for node in source.graph])
+        return inner(graph, *args, source=source, **kwargs)
+
+    monkeypatch.setattr(verb, "reduce_precision", watching)
+    result = normexport.convert(onnx.load(plain), tmp_path / "out", config=ConvertConfig(precision=Half()))
+    assert seen == [["Conv", "BatchNormalization", "Relu"]]
+    assert result.passed
+    assert result.precision is not None
+    assert result.precision.dtype == "float16"
+
+
+def test_int8_says_here_how_many_samples_it_has_seen(plain, tmp_path):
+    np.savez(tmp_path / "data.npz", x=images(24))
+    told = []
+    how = ConvertConfig(precision=Int8(calibration=tmp_path / "data.npz"), data=tmp_path / "data.npz")
+    result = normexport.convert(plain, tmp_path / "out", config=how, on_samples=lambda *words: told.append(words))
+    assert told[-1] == (24, 24)
+    assert result.precision is not None
+    assert result.precision.integer_nodes
+    assert "QuantizeLinear" in {node.op_type for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node}
+
+
+def test_a_capsule_of_a_file_judges_what_was_written_and_not_another(plain, tmp_path):
+    normexport.convert(plain, tmp_path / "out", config=ConvertConfig(capsule=tmp_path / "c.npz"))
+    assert normexport.prove(tmp_path / "c.npz", tmp_path / "out" / "model.onnx").passed
+    changed = onnx.load(tmp_path / "out" / "model.onnx")
+    weight = changed.graph.initializer[0]
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name))
+    onnx.save(changed, tmp_path / "other.onnx")
+    assert not normexport.prove(tmp_path / "c.npz", tmp_path / "other.onnx").passed
+
+
+def test_several_inputs_and_outputs_of_other_types_convert(tmp_path):
+    table = np.random.default_rng(0).normal(size=(11, 4)).astype(np.float32)
+    made = model(
+        [
+            ("Gather", ["table", "ids"], ["e"]), ("Mul", ["e", "weight"], ["m"]),
+            ("ReduceSum", ["m", "axis"], ["y"]), ("Greater", ["y", "zero"], ["positive"]),
+        ],
+        [("ids", 7, ["N", 3]), ("weight", 1, ["N", 3, 1])],
+        [("y", 1, ["N", 3, 1]), ("positive", 9, ["N", 3, 1])],
+        {"table": table, "axis": np.array([2]), "zero": np.array(0, np.float32)},
+    )  # fmt: skip
+    result = normexport.convert(made, tmp_path / "out")
+    assert result.judgement.verdict is not Verdict.FAILED
+    assert {row.tensor for row in result.parity.outputs} == {"y", "positive"}
+    assert result.outcomes == ()
+    feeds = {"ids": np.array([[0, 10, 5]]), "weight": np.ones((1, 3, 1), np.float32)}
+    y, positive = answer(tmp_path / "out" / "model.onnx", **feeds)
+    np.testing.assert_allclose(y[0, :, 0], table[[0, 10, 5]].sum(1), rtol=1e-5)
+    assert (positive[0, :, 0] == (table[[0, 10, 5]].sum(1) > 0)).all()
+
+
+@pytest.mark.parametrize("batch", [2, -1, "N"])
+def test_a_batch_is_fixed_unknown_or_free(tmp_path, batch):
+    w = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
+    made = model([("MatMul", ["x", "w"], ["y"])], [("x", 1, ["N", 4])], [("y", 1, ["N", 5])], {"w": w})
+    for value in (made.graph.input[0], made.graph.output[0]):
+        first = value.type.tensor_type.shape.dim[0]
+        first.Clear()
+        if isinstance(batch, int):
+            first.dim_value = batch
+        else:
+            first.dim_param = batch
+    result = normexport.convert(made, tmp_path / "out")
+    assert result.passed
+    sizes = {row.batch.rpartition(" ")[2] for row in result.parity.outputs}
+    assert len(sizes) == (1 if batch == 2 else 3)
+
+
+def test_sizes_that_a_file_leaves_open_are_asked_for_or_taken_from_the_data(tmp_path):
+    w = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    ends = [("x", 1, ["N", 3, "H", "W"])], [("y", 1, ["N", 4, "h", "w_"])]
+    onnx.save(model([("Conv", ["x", "w"], ["y"])], *ends, {"w": w}), tmp_path / "o.onnx")
+    with pytest.raises(normexport.UsageError, match=r"input x: has open sizes .*--input x="):
+        normexport.convert(tmp_path / "o.onnx", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert normexport.convert(tmp_path / "o.onnx", tmp_path / "out", ["3x8x8"]).inputs[0].shape == (3, 8, 8)
+    np.savez(tmp_path / "data.npz", x=images())
+    found = normexport.convert(tmp_path / "o.onnx", tmp_path / "out", config=ConvertConfig(data=tmp_path / "data.npz"))
+    assert found.inputs[0].shape == (3, 8, 8)
+    assert found.parity.outputs[0].batch.startswith("real")
+
+
+def test_external_data_is_read_and_is_not_written_over(plain, tmp_path):
+    folder = tmp_path / "big"
+    folder.mkdir()
+    onnx.save(
+        onnx.load(plain), folder / "model.onnx", save_as_external_data=True, location="model.onnx.data",
+        size_threshold=0,
+    )  # fmt: skip
+    assert normexport.convert(folder / "model.onnx", tmp_path / "out").passed
+    x = images()
+    np.testing.assert_allclose(
+        answer(tmp_path / "out" / "model.onnx", x=x)[0], answer(plain, x=x)[0], rtol=1e-4, atol=1e-5
+    )
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(normexport.UsageError, match="would become the model, and is the model to convert"):
+        normexport.convert(folder / "model.onnx", folder)
+    os.rename(folder / "model.onnx", folder / "other.onnx")
+    with pytest.raises(normexport.UsageError, match=r"would become the data of model.onnx, and is the data of other"):
+        normexport.convert(folder / "other.onnx", folder)
+    assert {file.read_bytes() for file in folder.iterdir()} == set(before.values())
+
+
+def test_external_data_behind_links_is_read_where_that_is_allowed(plain, tmp_path):
+    store, folder = tmp_path / "store", tmp_path / "snapshot"
+    store.mkdir(), folder.mkdir()
+    onnx.save(onnx.load(plain), store / "blob.onnx", save_as_external_data=True, location="data.bin", size_threshold=0)
+    for name in ("blob.onnx", "data.bin"):
+        (folder / name).symlink_to(store / name)
+    with pytest.raises(normexport.FoldError, match="weights-under"):
+        normexport.convert(folder / "blob.onnx", tmp_path / "out")
+    assert normexport.convert(folder / "blob.onnx", tmp_path / "out", config=ConvertConfig(weights_under=store)).passed
+
+
+def test_a_file_that_kills_its_runtime_is_one_line_and_nothing_is_written(tmp_path):
+    path = attacks.write(attacks.lowest_by_minus_one(), tmp_path / "m.onnx")
+    with pytest.raises(normexport.FoldError, match=r"m.onnx: the process that ran it was ended by SIG"):
+        normexport.convert(path, tmp_path / "out")
+    assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def half(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same in float16, inputs and outputs too."""
+    for tensor in proto.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    return proto
+
+
+@pytest.mark.parametrize("precision", [Half(), Half("bfloat16"), Int8()])
+def test_what_is_in_half_precision_already_is_proven_and_not_reduced_again(plain, tmp_path, precision):
+    onnx.save(half(onnx.load(plain)), tmp_path / "half.onnx")
+    with pytest.raises(normexport.FoldError, match=r"half.onnx: computes in float16, not in float32; give the float32"):
+        normexport.convert(tmp_path / "half.onnx", tmp_path / "out", config=ConvertConfig(precision=precision))
+    assert normexport.convert(tmp_path / "half.onnx", tmp_path / "out").passed
+
+
+def test_float32_networks_whose_weights_are_stored_in_half_precision_are_reduced(plain, tmp_path):
+    proto = half(onnx.load(plain))
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    casts = []
+    for tensor in proto.graph.initializer:
+        casts.append(helper.make_node("Cast", [f"{tensor.name}_16"], [tensor.name], to=onnx.TensorProto.FLOAT))
+        tensor.name += "_16"
+    for cast in reversed(casts):
+        proto.graph.node.insert(0, cast)
+    onnx.checker.check_model(proto, full_check=True)
+    result = normexport.convert(proto, tmp_path / "out", config=ConvertConfig(precision=Half()))
+    assert result.passed
+
+
+def test_what_is_quantised_already_is_proven_and_not_reduced_again(plain, tmp_path):
+    np.savez(tmp_path / "data.npz", x=images(24))
+    how = ConvertConfig(precision=Int8(), data=tmp_path / "data.npz")
+    normexport.convert(plain, tmp_path / "int8", config=how)
+    for precision in (Half(), Int8()):
+        again = ConvertConfig(precision=precision, data=tmp_path / "data.npz")
+        with pytest.raises(normexport.FoldError, match="is quantisation that the model brings along"):
+            normexport.convert(tmp_path / "int8" / "model.onnx", tmp_path / "out", config=again)
+    assert normexport.convert(tmp_path / "int8" / "model.onnx", tmp_path / "out").passed
+
+
+def test_weights_under_means_nothing_for_a_checkpoint(tmp_path):
+    with pytest.raises(normexport.UsageError, match="--weights-under: means nothing here: it is for an ONNX file"):
+        normexport.convert(tmp_path / "m.pt2", tmp_path / "out", config=ConvertConfig(weights_under=tmp_path))
+
+
+def test_a_damaged_file_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x0a\x12\xff\xff")
+    with pytest.raises(normexport.FoldError, match=r"m.onnx: not an ONNX file, or cut short"):
+        normexport.convert(tmp_path / "m.onnx", tmp_path / "out")
+    assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
