@@ -13,7 +13,7 @@ from normexport.precision.config import METHODS, Half, Int8, Limits
 if TYPE_CHECKING:
     from normexport.precision.accuracy import Accuracy, Labelled, measure_accuracy
     from normexport.precision.collected import collect
-    from normexport.precision.reduce import reduce_precision
+    from normexport.precision.reduce import prepared, reduce_precision
     from normexport.precision.reduced import Judged, Precision, Reduced
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Reduced",
     "collect",
     "measure_accuracy",
+    "prepared",
     "reduce_precision",
 ]
 
@@ -39,6 +40,7 @@ _HOMES = {
     "Reduced": "reduced",
     "collect": "collected",
     "measure_accuracy": "accuracy",
+    "prepared": "reduce",
     "reduce_precision": "reduce",
 }
 

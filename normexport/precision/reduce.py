@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from normexport.graphs.constant_nodes import store_constants
+from normexport.graphs.upgrade import upgraded
 from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec, Layer
 from normexport.precision.accuracy import measure_accuracy
@@ -26,12 +27,24 @@ from normexport.runtime.exact import Reference
 from normexport.text import one_line
 from normexport.verdicts import Verdict, together
 
-__all__ = ["Half", "Int8", "Judged", "Precision", "Reduced", "reduce_precision"]
+__all__ = ["Half", "Int8", "Judged", "Precision", "Reduced", "prepared", "reduce_precision"]
 
 _LOG = logger(__name__)
 
 # Parity has judged the outputs by the error of the half type itself; what is asked here is whether they are numbers.
 _FINITE = Limits(-math.inf, math.inf)
+
+
+#: The operator set from which on a precision is whole: scales per channel in int8, Cast to bfloat16.
+_OPSETS = {"int8": 13, "bfloat16": 13}
+
+
+def prepared(model: ir.Model, config: Half | Int8) -> ir.Model:
+    """The model in an operator set that the precision needs, where ONNX's converter can take it there; else itself.
+
+    Whether it still computes the same is for parity to say.
+    """
+    return upgraded(model, _OPSETS.get(config.dtype if isinstance(config, Half) else "int8", 0))
 
 
 def reduce_precision(

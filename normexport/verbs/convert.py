@@ -24,7 +24,7 @@ from normexport.io.onnx_model import open_onnx
 from normexport.io.overwriting import check_outputs
 from normexport.io.weight_files import remove_unread, written_with
 from normexport.logs import in_words, logger
-from normexport.precision import Half, Int8, Judged, Precision, reduce_precision
+from normexport.precision import Half, Int8, Judged, Precision, prepared, reduce_precision
 from normexport.precision.accuracy import labels_in
 from normexport.precision.file_precision import require_float32
 from normexport.reports import Conversion, Operators
@@ -101,13 +101,14 @@ def _convert(
     with clock.stage("fold"):
         folded = fold_model(graph, FOLDING) if config.fold else FoldResult(graph, (), (), False)
         operators = Operators.of(graph, folded.model)
+        made, raised = _prepared(folded.model, config.precision)
     before = written_with(output / "model.onnx")
     with replacing_all(*beside) as capsule_files, staging(output, last="model.onnx") as folder:
         with clock.stage("write"):
             model = folder / "model.onnx"
-            write_model(folded.model, network.layers, model, output)
+            write_model(made, network.layers, model, output)
         norms, warnings = folded.norms, folded.warnings
-        del graph, folded  # the file is what is judged, and the float32 copies in memory are not small
+        del graph, folded, made  # the file is what is judged, and the float32 copies in memory are not small
         with clock.stage("parity"):
             report = given.guarded(partial(_judge, network, model, config), _silent)
         precision = None
@@ -130,7 +131,7 @@ def _convert(
             inputs=network.inputs,
             norms=network.norms,
             weight_norms=network.weight_norms,
-            notes=network.notes,
+            notes=(*network.notes, *raised),
             outcomes=norms,
             warnings=warnings,
             operators=operators,
@@ -153,6 +154,13 @@ def _read(given: Given, inputs: Inputs, config: ConvertConfig) -> tuple[Network,
     if isinstance(given.subject, Checkpoint):
         return read_checkpoint(given.subject, inputs, config.data)
     return read_onnx(given.subject, given.path, inputs, config.data), given.subject
+
+
+def _prepared(model: ir.Model, precision: Half | Int8 | None) -> tuple[ir.Model, tuple[str, ...]]:
+    """The model in the operator set that its precision needs, and the note that says so."""
+    made = model if precision is None else prepared(model, precision)
+    before, after = (each.graph.opset_imports.get("", 0) for each in (model, made))
+    return made, () if made is model else (f"taken from operator set {before} to {after}, as the precision needs",)
 
 
 def _judge(network: Network, model: Path, config: ConvertConfig, _: Tell) -> proof.ParityReport:

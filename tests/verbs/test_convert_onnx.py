@@ -266,6 +266,28 @@ def test_what_is_quantised_already_is_proven_and_not_reduced_again(plain, tmp_pa
     assert normexport.convert(tmp_path / "int8" / "model.onnx", tmp_path / "out").passed
 
 
+def test_an_old_operator_set_is_left_behind_where_the_precision_needs_a_newer_one(tmp_path):
+    dice = np.random.default_rng(0)
+    constants = {"w": dice.normal(size=(8, 3, 3, 3)).astype(np.float32), "v": np.ones((8, 5), np.float32)}
+    nodes = [("Conv", ["x", "w"], ["c"]), ("Relu", ["c"], ["r"]), ("GlobalAveragePool", ["r"], ["g"])]
+    made = model(nodes, [("x", 1, ["N", 3, 8, 8])], [("g", 1, ["N", 8, 1, 1])], {"w": constants["w"]}, opset=9)
+    made.graph.node.append(helper.make_node("Squeeze", ["g"], ["s"], axes=[2, 3]))
+    made.graph.node.append(helper.make_node("MatMul", ["s", "v"], ["y"]))
+    made.graph.initializer.append(numpy_helper.from_array(constants["v"], "v"))
+    made.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", 1, ["N", 5]))
+    onnx.save(made, tmp_path / "old.onnx")
+    np.savez(tmp_path / "data.npz", x=images(48))
+    how = ConvertConfig(precision=Int8(), data=tmp_path / "data.npz")
+    result = normexport.convert(tmp_path / "old.onnx", tmp_path / "out", config=how)
+    assert result.passed
+    assert result.notes == ("taken from operator set 9 to 13, as the precision needs",)
+    written = onnx.load(tmp_path / "out" / "model.onnx")
+    assert written.opset_import[0].version == 13
+    scales = [t for t in written.graph.initializer if "w" in t.name and "scale" in t.name]
+    assert [list(scale.dims) for scale in scales] == [[8]]
+    assert normexport.convert(tmp_path / "old.onnx", tmp_path / "out").notes == ()
+
+
 def test_weights_under_means_nothing_for_a_checkpoint(tmp_path):
     with pytest.raises(normexport.UsageError, match="--weights-under: means nothing here: it is for an ONNX file"):
         normexport.convert(tmp_path / "m.pt2", tmp_path / "out", config=ConvertConfig(weights_under=tmp_path))

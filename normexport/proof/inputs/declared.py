@@ -14,6 +14,9 @@ from normexport.onnx_export import DTYPES, BatchRange, Declared, InputSpec, Open
 #: How PyTorch names sizes that another one gives: "2*s0", "s0 + 1".
 _LINEAR = re.compile(r"(?:(?P<multiple>\d{1,9})\*)?(?P<symbol>[A-Za-z_]\w*)(?P<plus> [+-] \d{1,9})?")
 
+#: What exporters write for a size that they have no name for; two of them are not one size.
+_NAMELESS = frozenset({"?", "None", "-1", "*"})
+
 
 def input_specs(
     model: ir.Model, given: Sequence[InputSpec] = (), arrays: Mapping[str, tuple[int, ...]] | None = None
@@ -62,7 +65,7 @@ def _size(name: str, axis: int, size: int | ir.SymbolicDim) -> int | Open:
     if isinstance(size, int) and size >= 0:
         return size
     symbol = None if isinstance(size, int) else size.value
-    if not symbol:
+    if not symbol or symbol in _NAMELESS:
         return Open(symbol_for(name, axis))
     linear = _LINEAR.fullmatch(symbol)
     if linear is None or not int(linear["multiple"] or 1):
