@@ -25,13 +25,12 @@ def into_branches(node: ir.Node, norm: PerChannel, draft: Draft, onward: Absorb)
     rank = draft.shapes.rank(node.outputs[0])
     for branch in branches:
         if branch in draft.constants:
-            raise Refuse(
-                f"{label(node)} adds the constant '{branch.name}', which is not one value per channel (axis 1)"
-            )
+            form = f"one value per channel (axis {norm.axis})"
+            raise Refuse(f"{label(node)} adds the constant '{branch.name}', which is not {form}")
         if rank is None or draft.shapes.rank(branch) != rank:
             raise Refuse(f"the ranks of '{branch.name}' and of the output of {label(node)} differ or are unknown")
-        channels = draft.shapes.channels(branch)
-        if channels != norm.channels:
+        channels = draft.shapes.size(branch, norm.axis)
+        if norm.channels not in (1, channels):
             raise Refuse(f"'{branch.name}' has {channels} channels at {label(node)}, the norm {norm.channels}")
     rewrites = [onward(branches[0], norm), onward(branches[1], norm.scaling())]
     return together(RULE, f"scaled into both branches of {label(node)}", rewrites)

@@ -1,7 +1,8 @@
 """Through a concatenation of channels: each branch takes its own slice of the norm.
 
-With z = concat(x_1, x_2, ...) on axis 1 and branch i holding channels s..t-1:
+With z = concat(x_1, x_2, ...) on the norm's axis and branch i holding channels s..t-1:
     A*z + B = concat(A[s:t]*x_i + B[s:t], ...).
+One value for all channels goes into every branch, whatever the axis.
 All branches or none: a norm that only some of them could take would still have to stand there for the rest.
 
 Refuses: another axis, a branch of unknown channel count, a branch that can't take its slice.
@@ -27,11 +28,14 @@ def into_branches(node: ir.Node, norm: PerChannel, draft: Draft, onward: Absorb)
     if rank is None:
         raise Refuse(f"the rank of '{node.outputs[0].name}' ({label(node)}) is unknown")
     axis = node.attributes.get_int("axis", 1) % rank
-    if axis != 1:
-        raise Refuse(f"{label(node)} joins axis {axis}, the norm is on axis 1")
+    if norm.channels == 1:
+        every = [onward(branch, norm) for branch in branches]
+        return together(RULE, f"taken by every branch of {label(node)}", every)
+    if axis != norm.axis:
+        raise Refuse(f"{label(node)} joins axis {axis}, the norm is on axis {norm.axis}")
     rewrites, start = [], 0
     for branch in branches:
-        size = draft.shapes.channels(branch)
+        size = draft.shapes.size(branch, axis)
         if size is None:
             raise Refuse(f"the channel count of '{branch.name}' ({label(node)}) is unknown")
         rewrites.append(onward(branch, norm.part(start, start + size)))

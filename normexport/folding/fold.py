@@ -1,9 +1,10 @@
 """Folds every norm of a model into its neighbours, or lowers it, or says why not.
 
 Runs of per-channel maps are read one at a time, in graph order. Each is offered first to what produces its input
-(`upward`), then to what reads its output (`downward`), and else written in its cheapest form (`lower`). A round
-that changed something is followed by another, until nothing changes: folding is idempotent. Norms inside
-subgraphs and functions are left alone.
+(`upward`), then to what reads its output (`downward`), and else written in its cheapest form (`lower`). A run in which
+there is no norm (a bias, a scalar) goes into the layer right beside it, or takes its cheapest form. A round that
+changed something is followed by another, until nothing changes: folding is idempotent. Norms inside subgraphs and
+functions are left alone.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.errors import FoldError
-from normexport.folding import standalone, weight_norm
+from normexport.folding import layout, standalone, weight_norm
 from normexport.folding.edits import Overflow, Rewrite
 from normexport.folding.graph import Draft
 from normexport.folding.operators import check_operators
 from normexport.folding.outcomes import Log
 from normexport.folding.result import Fate, FoldConfig, FoldResult, NormOutcome
 from normexport.folding.runs import OriginalNorm, Site, kind_of, read_site
-from normexport.folding.toward_input import absorb
-from normexport.folding.toward_output import push
+from normexport.folding.toward_input import absorb, takes_in
+from normexport.folding.toward_output import all_take_in, push
 from normexport.graphs.node_metadata import module_path
-from normexport.graphs.nodes import name_of
+from normexport.graphs.nodes import name_of, op
 from normexport.graphs.refusal import Refuse
 from normexport.logs import logger
 from normexport.norms.bodies import drop_unused_functions
@@ -92,8 +93,11 @@ class _Folding:
     def run(self) -> bool:
         """All rounds; whether anything changed."""
         changed = weight_norm.resolve(self.draft, self.log)
+        if changed:
+            self.draft.infer_shapes_again()
         while self._round():
             changed = True
+            layout.cancel_pairs(self.draft)
         return changed
 
     def _round(self) -> bool:
@@ -108,7 +112,7 @@ class _Folding:
                 continue
             if site is not None:
                 seen.update(site.nodes)
-                changed |= bool(site.norms) and self._fold_site(site)
+                changed |= self._fold_site(site) if site.norms else self._fold_steps(site)
         return changed
 
     def _leave(self, node: ir.Node, refusal: Refuse) -> None:
@@ -126,7 +130,7 @@ class _Folding:
             self._decide(site, "live", "", f"scale or shift is not a finite number in channels {bracketed(broken)}")
             return False
         reasons = []
-        if site.map.scales or site.map.shifts:
+        if site.works:
             for attempt in (self._fold_upward, self._fold_downward):
                 try:
                     attempt(site)
@@ -136,10 +140,32 @@ class _Folding:
                     reasons.append(refusal.reason)
         return self._lower(site, "; ".join(dict.fromkeys(reasons)))
 
+    def _fold_steps(self, site: Site) -> bool:
+        """Let the layer right beside a run take it in, where no norm is in it, or shorten it; whether it changed."""
+        if not site.works or site.map.broken():
+            return False
+        attempts = [self._fold_upward] if takes_in(site.input) else []
+        attempts += [self._fold_downward] if all_take_in(site.output) else []
+        for attempt in attempts:
+            try:
+                attempt(site)
+                return True
+            except Refuse:
+                continue
+        if standalone.is_lowest(site, self.draft):
+            return False
+        try:
+            standalone.check_fits(site, self.draft)
+        except Refuse:
+            return False
+        standalone.lower(site, self.draft)
+        return True
+
     def _fold_upward(self, site: Site) -> None:
         rewrite = absorb(site.input, site.map, self.draft)
         self._check_worth(site, rewrite)
         nodes = self._apply(site, rewrite)
+        site.let_go(self.draft)
         self.draft.hand_over(site.output, site.input, site.nodes)
         self._decide(site, "folded", rewrite.rule, rewrite.reason, nodes)
 
@@ -147,18 +173,28 @@ class _Folding:
         rewrite = push(site.output, site.map, self.draft)
         self._check_worth(site, rewrite)
         nodes = self._apply(site, rewrite)
+        site.let_go(self.draft)
         site.output.replace_all_uses_with(site.input)
         self.draft.remove(site.nodes)
         self._decide(site, "folded", rewrite.rule, rewrite.reason, nodes)
 
     def _check_worth(self, site: Site, rewrite: Rewrite) -> None:
-        stays = len(site.links) if standalone.is_lowest(site, self.draft) else len(standalone.lowest(site, self.draft))
+        if not site.norms:
+            stays = sum(link.map.scales or link.map.shifts for link in site.links)
+        elif standalone.is_lowest(site, self.draft):
+            stays = len(site.links)
+        else:
+            stays = len(standalone.lowest(site, self.draft))
         simpler = rewrite.added == stays == 1 and any(link.kind != "chain" for link in site.links)
         if rewrite.added >= stays and not simpler:
             raise Refuse(f"folding would add {rewrite.added} nodes where {stays} can stay")
 
     def _apply(self, site: Site, rewrite: Rewrite) -> list[ir.Node]:
         nodes = dict.fromkeys(node for edit in rewrite.edits for node in edit.apply(self.draft))
+        if site.norms:  # a scalar that took a norm in stands for it now
+            for node in nodes:
+                if op(node) in ("Mul", "Sub"):
+                    self.owners.setdefault(node, tuple(norm for norm, _ in site.norms))
         for norm, _ in site.norms:
             for node in nodes:
                 self.draft.mark(node, norm.title)

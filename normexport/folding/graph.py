@@ -27,7 +27,12 @@ class Draft:
         self.opset = copy.graph.opset_imports.get("", copy.graph.opset_imports.get("ai.onnx", 0))
         self.constants = Constants(copy.graph)
         self.shapes = Shapes(original)
+        self._copy = copy
         self.fresh = Names(copy.graph).fresh
+
+    def infer_shapes_again(self) -> None:
+        """Learn sizes that the original does not tell, from the copy as it is now."""
+        self.shapes = Shapes(self._copy.clone())
 
     def folded_name(self, name: str | None) -> str:
         """A fresh name for what `name` becomes: conv1.weight -> conv1.weight_folded."""
@@ -69,6 +74,12 @@ class Draft:
         for use in list(old.uses()):
             if op(use.node) == "Shape" and use.node.graph is self.graph:
                 use.node.replace_input_with(0, new)
+
+    def ask_shape_of(self, value: ir.Value, instead: ir.Value) -> None:
+        """Let who asks for the shape of `value`, which goes, ask for that of another value of the same shape."""
+        for use in list(value.uses()):
+            if op(use.node) in ("Shape", "Size"):
+                use.node.replace_input_with(use.idx, instead)
 
     def retire(self, value: ir.Value) -> None:
         """Give a value whose content has changed a new name: the old one keeps its meaning, and is gone."""

@@ -18,10 +18,10 @@ from normexport.folding.edits import Retire, Rewrite, constant_edit, together
 from normexport.folding.graph import Draft
 from normexport.folding.into_producer import (
     bias_plan,
-    check_channels,
-    check_last_axis,
+    fitted,
     gemm_bias,
     grouped_weight,
+    last_axis,
     matrix,
     with_shift,
 )
@@ -37,7 +37,7 @@ def into_conv(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
     """Conv: W (M, C/g, *k); row m reads channels j*C/g .. of its group j = m // (M/g)."""
     weight, groups = grouped_weight(node, draft)
     rows, per_group = weight.shape[:2]
-    check_channels(node, groups * per_group, norm)
+    norm = fitted(node, groups * per_group, 1, norm)
     if norm.shifts:
         _check_unpadded(node, weight.shape[2:])
 
@@ -52,7 +52,7 @@ def into_conv(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
 def into_conv_transpose(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
     """ConvTranspose: W (C, M/g, *k), input channel c in row c; pure scales only."""
     weight, _ = grouped_weight(node, draft)
-    check_channels(node, weight.shape[0], norm)
+    norm = fitted(node, weight.shape[0], 1, norm)
     if norm.shifts:
         raise Refuse(f"{label(node)} covers its positions unequally, so the norm's shift would not be a constant")
     shape = (-1,) + (1,) * (weight.ndim - 1)
@@ -68,7 +68,7 @@ def into_gemm(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
     weight = matrix(node, draft)
     transposed = bool(node.attributes.get_int("transB", 0))
     rows = weight.T if transposed else weight
-    check_channels(node, rows.shape[0], norm)
+    norm = fitted(node, rows.shape[0], 1, norm)
     shape = (1, -1) if transposed else (-1, 1)
     index = np.arange(norm.channels).reshape(shape)
     shift = node.attributes.get_float("alpha", 1.0) * (norm.b @ rows)
@@ -78,11 +78,11 @@ def into_gemm(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
 
 
 def into_matmul(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
-    """MatMul of y (N, C) with W (C, M): rows of W scale by A, and B@W joins the bias Add behind, or gets one."""
-    check_last_axis(node, draft.shapes.rank(required(node, 0)))
+    """MatMul of y (*, C) with W (C, M): rows of W scale by A, and B@W joins the bias Add behind, or gets one."""
+    axis = last_axis(node, draft.shapes.rank(required(node, 0)))
     value = required(node, 1)
     weight = matrix(node, draft)
-    check_channels(node, weight.shape[0], norm)
+    norm = fitted(node, weight.shape[0], axis, norm)
     shift = norm.b @ weight
     index = np.arange(norm.channels).reshape(-1, 1)
     rewrites = [constant_edit(node, 1, weight * norm.a.reshape(-1, 1), index, value, value.name or "", draft)]
@@ -99,7 +99,7 @@ def _into_bias_add(node: ir.Node, shift: Vector, draft: Draft) -> Rewrite | None
         return None
     add = uses[0].node
     found = operands(add, draft) if add.graph is draft.graph else None
-    if found is None:
+    if found is None or not found.lies_on(last_axis(node, draft.shapes.rank(output))):
         return None
     if len(found.values) not in (1, len(shift)):
         raise Refuse(f"{label(add)} adds {len(found.values)} numbers to the {len(shift)} columns of {label(node)}")

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from normexport.folding import add
 from normexport.folding.edits import Absorb, Rewrite, constant_edit, together
 from normexport.folding.graph import Draft
-from normexport.folding.into_producer import check_channels
+from normexport.folding.into_producer import fitted
 from normexport.folding.per_channel import PerChannel, Vector
 from normexport.folding.readers import Operands, operands, read_batchnorm
 from normexport.graphs.nodes import label, required
@@ -27,7 +27,7 @@ RULE = "merge"
 def into_batchnorm(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
     """BatchNormalization at inference: scale and bias take the map."""
     kept = read_batchnorm(node, draft)
-    check_channels(node, kept.map.channels, norm)
+    norm = fitted(node, kept.map.channels, 1, norm)
     rewrites = []
     for index, shift in ((1, 0.0), (2, norm.b)):
         value = required(node, index)
@@ -43,7 +43,7 @@ def into_add(node: ir.Node, norm: PerChannel, draft: Draft, onward: Absorb) -> R
         return add.into_branches(node, norm, draft, onward)
     # x - c is the one place where the constant enters with a minus sign.
     shift = -norm.b if node.op_type == "Sub" and found.data == 0 else norm.b
-    rewrites = [_with_constant(node, found, norm.a * found.values + shift, norm, draft)]
+    rewrites = [_with_constant(node, found, norm, shift, draft)]
     if norm.scales:
         rewrites.append(onward(required(node, found.data), norm.scaling()))
     return together(RULE, f"merged into {label(node)}", rewrites)
@@ -56,15 +56,22 @@ def into_mul(node: ir.Node, norm: PerChannel, draft: Draft, _: Absorb) -> Rewrit
         raise Refuse(f"{label(node)} stands before the norm, and is not a constant scale per channel")
     if norm.shifts:
         raise Refuse(f"{label(node)} is a scale with no place for the norm's shift")
-    rewrite = _with_constant(node, found, norm.a * found.values, norm, draft)
+    rewrite = _with_constant(node, found, norm, norm.b, draft)
     return rewrite.under(RULE, f"merged into {label(node)}")
 
 
-def _with_constant(node: ir.Node, found: Operands, array: Vector, norm: PerChannel, draft: Draft) -> Rewrite:
+def _with_constant(node: ir.Node, found: Operands, norm: PerChannel, shift: Vector, draft: Draft) -> Rewrite:
+    """The node with A*c + shift for its constant c; one value for all channels becomes one per channel if need be."""
     rank = draft.shapes.rank(required(node, found.data))
-    check_channels(node, draft.shapes.channels(required(node, found.data)), norm)
     assert rank is not None  # `operands` told the channel axis by it
-    shape = (-1,) + (1,) * (rank - 2)
+    axis = found.axis if norm.channels == 1 else norm.axis
+    if not found.lies_on(axis):
+        raise Refuse(f"the constant of {label(node)} lies along axis {found.axis}, the norm is on axis {axis}")
+    size = draft.shapes.size(required(node, found.data), axis)
+    if not {norm.channels, len(found.values)} <= {1, size}:
+        raise Refuse(f"{label(node)} has {size or 'an unknown number of'} channels where the norm has {norm.channels}")
+    array = norm.a * found.values + shift
+    shape = (-1,) + (1,) * (rank - axis - 1)
     old = required(node, found.constant)
-    index = np.arange(norm.channels).reshape(shape)
+    index = np.arange(len(array)).reshape(shape)
     return constant_edit(node, found.constant, array.reshape(shape), index, old, old.name or "", draft)

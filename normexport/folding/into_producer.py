@@ -2,11 +2,12 @@
 
 With z = W*x + b (any linear operator whose output channels lie on axis 1) and y = A*z + B:
     W' = A*W  along the output channels,   b' = A*b + B.
-Exact for every group count, dilation, stride and padding: the padding of the input is not touched. A producer
-without a bias gets one where B or b needs it.
+One value for all channels is spread over them. Exact for every group count, dilation, stride and padding: the padding
+of the input is not touched. A producer without a bias gets one where B or b needs it.
 
 Refuses: a weight that is not constant or is shared, a bias that is not constant, a channel count that differs
-from the norm's (the norm broadcasts), and a linear layer whose columns are not on the norm's axis.
+from the norm's (the norm broadcasts), and a layer whose channels are not on the norm's axis: axis 1 for a convolution
+and a Gemm, the last one for a MatMul.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ RULE = "producer"
 def into_conv(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
     """Conv: W (C, Cin/g, *k), output channel c in row c whatever the groups."""
     weight, _ = grouped_weight(node, draft)
-    check_channels(node, weight.shape[0], norm)
+    norm = fitted(node, weight.shape[0], 1, norm)
     shape = (-1,) + (1,) * (weight.ndim - 1)
     return _scale_weight(node, weight, norm.a.reshape(shape), _index(norm).reshape(shape), norm, draft)
 
@@ -35,7 +36,7 @@ def into_conv_transpose(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrit
     """ConvTranspose: W (Cin, C/g, *k), group-major: row r feeds channels j*C/g .. of its group j = r // (Cin/g)."""
     weight, groups = grouped_weight(node, draft)
     rows, per_group = weight.shape[:2]
-    check_channels(node, groups * per_group, norm)
+    norm = fitted(node, groups * per_group, 1, norm)
 
     def by_row(values: Array) -> Array:
         spread = np.repeat(values.reshape(groups, per_group), rows // groups, axis=0)
@@ -51,7 +52,7 @@ def into_gemm(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
     """
     weight = matrix(node, draft)
     columns = 0 if node.attributes.get_int("transB", 0) else 1
-    check_channels(node, weight.shape[columns], norm)
+    norm = fitted(node, weight.shape[columns], 1, norm)
     shape = (-1, 1) if columns == 0 else (1, -1)
     value = required(node, 1)
     rewrites = [
@@ -84,12 +85,11 @@ def gemm_bias(node: ir.Node, scale: Vector, shift: Vector, draft: Draft) -> list
 
 
 def into_matmul(node: ir.Node, norm: PerChannel, draft: Draft) -> Rewrite:
-    """MatMul of X (N, K) with W (K, C): W' = A*W by columns, and an Add of B behind it where B is not zero."""
-    rank = draft.shapes.rank(node.outputs[0])
-    check_last_axis(node, rank)
+    """MatMul of X (*, K) with W (K, C): W' = A*W by columns, and an Add of B behind it where B is not zero."""
+    axis = last_axis(node, draft.shapes.rank(node.outputs[0]))
     value = required(node, 1)
     weight = matrix(node, draft)
-    check_channels(node, weight.shape[1], norm)
+    norm = fitted(node, weight.shape[1], axis, norm)
     rewrites = [constant_edit(node, 1, weight * norm.a, _index(norm), value, value.name or "", draft)]
     return with_shift(node, norm.b, rewrites, draft).under(RULE, f"scaled into {label(node)}")
 
@@ -130,28 +130,32 @@ def matrix(node: ir.Node, draft: Draft) -> Array:
     return weight
 
 
-def check_channels(node: ir.Node, channels: int | None, norm: PerChannel) -> None:
-    """The node's channels on the norm's axis must be the norm's own.
+def fitted(node: ir.Node, channels: int, axis: int, norm: PerChannel) -> PerChannel:
+    """The norm with one number per channel of the node, whose channels lie along `axis`.
 
     Raises:
-        Refuse: they are not.
+        Refuse: the norm is on another axis, or has other channels.
     """
+    if norm.channels == 1:
+        return norm.spread(channels, axis)
+    if norm.axis != axis:
+        raise Refuse(f"{label(node)} works on axis {axis}, the norm on axis {norm.axis}")
     if channels != norm.channels:
-        raise Refuse(
-            f"{label(node)} has {channels or 'an unknown number of'} channels where the norm has {norm.channels}"
-        )
+        raise Refuse(f"{label(node)} has {channels} channels where the norm has {norm.channels}")
+    return norm
 
 
-def check_last_axis(node: ir.Node, rank: int | None) -> None:
-    """MatMul works on the last axis, the norm on axis 1: the same only for rank 2.
+def last_axis(node: ir.Node, rank: int | None) -> int:
+    """The axis that a MatMul works on.
 
     Raises:
-        Refuse: the rank is not 2, or unknown.
+        Refuse: the rank is unknown, or there is no axis beside the batch.
     """
     if rank is None:
         raise Refuse(f"the rank of '{node.outputs[0].name}' ({label(node)}) is unknown")
-    if rank != 2:
-        raise Refuse(f"{label(node)} works on axis {rank - 1} of rank {rank}, the norm on axis 1")
+    if rank < 2:
+        raise Refuse(f"{label(node)} works on a single vector")
+    return rank - 1
 
 
 def bias_plan(node: ir.Node, scale: Vector, shift: Vector, draft: Draft) -> list[Rewrite]:

@@ -50,7 +50,7 @@ def _check_pad(node: ir.Node, norm: PerChannel, draft: Draft) -> None:
         axes = [int(axis) % rank for axis in draft.constants.array(optional(node, 3)).reshape(-1)]
     else:
         axes = list(range(pads.shape[1]))
-    if any(np.any(pads[:, i]) for i, axis in enumerate(axes) if axis < 2):
+    if any(np.any(pads[:, i]) for i, axis in enumerate(axes) if axis in (0, norm.axis)):
         raise Refuse(f"{label(node)} pads the batch or the channels")
     if node.attributes.get_string("mode", "constant") == "constant" and np.any(pads > 0):
         _check_border(node, norm, draft)

@@ -1,10 +1,11 @@
 """Through pooling: f(A*x + B) = A*f(x) + B for a pool f, whichever side of it the norm stands on.
 
-- Average pools, and ReduceMean over space: exact where the weights of every window sum to 1, that is without
-  padding or with padding that is not counted.
+- Average pools, and ReduceMean over other axes than the channels': exact where the weights of every window sum to 1,
+  that is without padding or with padding that is not counted.
 - Max pools: exact in channels with A >= 0, where the map keeps the order. Padding is -inf and never wins.
 
-Refuses: A < 0 before a max pool (channels named), padding that counts, means over the batch or the channels.
+Refuses: A < 0 before a max pool (channels named), padding that counts, means over the channels, and channels elsewhere
+than on axis 1 of a pool.
 """
 
 from __future__ import annotations
@@ -22,17 +23,40 @@ OPERATORS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Re
 
 
 def check_commutes(node: ir.Node, norm: PerChannel, draft: Draft) -> None:
-    """A map per channel may change places with this pool; the channels stay on axis 1.
+    """A map per channel of the pool's input may change places with it.
 
     Raises:
         Refuse: it may not.
     """
-    if node.op_type in ("MaxPool", "GlobalMaxPool"):
+    if node.op_type == "ReduceMean":
+        _check_mean(node, norm, draft)
+    elif not norm.is_on(1):
+        raise Refuse(f"{label(node)} pools axis {norm.axis}, on which the norm's channels are")
+    elif node.op_type in ("MaxPool", "GlobalMaxPool"):
         _check_max(node, norm)
     elif node.op_type == "AveragePool":
         _check_average(node)
-    elif node.op_type == "ReduceMean":
-        _check_mean(node, draft)
+
+
+def map_behind(node: ir.Node, norm: PerChannel, draft: Draft) -> PerChannel:
+    """What the map `norm` of the pool's input is of its output: a mean may drop axes before the channels."""
+    kept = _kept_axes(node, draft)
+    return norm if kept is None or norm.axis not in kept else norm.along(kept.index(norm.axis))
+
+
+def map_before(node: ir.Node, norm: PerChannel, draft: Draft) -> PerChannel:
+    """What the map `norm` of the pool's output is of its input."""
+    kept = _kept_axes(node, draft)
+    return norm if kept is None or norm.axis >= len(kept) else norm.along(kept[norm.axis])
+
+
+def _kept_axes(node: ir.Node, draft: Draft) -> list[int] | None:
+    """The axes of the input that a mean leaves, in order; None where all axes stay."""
+    rank = draft.shapes.rank(required(node, 0))
+    if node.op_type != "ReduceMean" or node.attributes.get_int("keepdims", 1) != 0 or rank is None:
+        return None
+    gone = axes_of(node, rank, draft)
+    return [axis for axis in range(rank) if axis not in gone]
 
 
 def _check_max(node: ir.Node, norm: PerChannel) -> None:
@@ -56,14 +80,14 @@ def _same(node: ir.Node) -> bool:
     return node.attributes.get_string("auto_pad", "NOTSET").startswith("SAME")
 
 
-def _check_mean(node: ir.Node, draft: Draft) -> None:
+def _check_mean(node: ir.Node, norm: PerChannel, draft: Draft) -> None:
     rank = draft.shapes.rank(required(node, 0))
     if rank is None:
         raise Refuse(f"the rank of '{required(node, 0).name}' ({label(node)}) is unknown")
     axes = axes_of(node, rank, draft)
-    if not axes or min(axes) < 2:
+    if norm.channels > 1 and (not axes or norm.axis in axes):
         over = f"axes {axes}" if axes else "all axes"
-        raise Refuse(f"{label(node)} takes the mean over {over}, not over space alone")
+        raise Refuse(f"{label(node)} takes the mean over {over}, and the norm is on axis {norm.axis}")
 
 
 def axes_of(node: ir.Node, rank: int, draft: Draft) -> list[int]:

@@ -2,9 +2,11 @@
 
 `BatchNormalization` at inference: y = (x - mean)/sqrt(var + epsilon)*scale + B, channels on axis 1.
 `normexport::RunningNorm`: (X, mean, inv_scale, scale, bias) with constant statistics, each (C,).
-Raw steps: Sub, Mul, Div, Add of a tensor and a constant, either way round (but not c / x). A constant is per channel
-if broadcasting puts its only axis longer than 1 on axis 1: (C, 1, 1) or (1, C, 1, 1) beside (N, C, H, W), (C,) beside
-(N, C). The axis decides, never the size: (C,) beside (N, C, H, W) runs along W, also where W happens to equal C.
+Raw steps: Sub, Mul, Div, Add of a tensor and a constant, either way round (but not c / x), and Neg. A constant is per
+channel if it has only one axis longer than 1, and its channels lie where broadcasting puts that axis: (C, 1, 1) beside
+(N, C, H, W) on axis 1, (C,) beside (N, H, W, C) on axis 3. The axis decides, never the size: (C,) beside (N, C, H, W)
+runs along W, also where W happens to equal C. One value per sample (axis 0) is no channel.
+Nodes that change nothing (`no_ops`) are steps of scale 1 and shift 0.
 """
 
 from __future__ import annotations
@@ -14,8 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import of_onnx
 from normexport.folding.allowance import TooLarge
 from normexport.folding.graph import Draft
+from normexport.folding.no_ops import is_no_op
 from normexport.folding.per_channel import PerChannel, Vector
 from normexport.graphs.nodes import label, op, required
 from normexport.graphs.refusal import Refuse
@@ -27,7 +31,7 @@ _EPSILON = float(np.float32(1e-5))  # the attribute is a float32, and so is its 
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """`node` computes map(input `data`) on axis 1.
+    """`node` computes map(input `data`).
 
     kind: "l1", ..., "batchnorm" for a node that is a norm by itself, "chain" for one step of a raw chain.
     counts: whether it makes a chain a norm. Lone additions are biases, lone scalars are arithmetic.
@@ -92,30 +96,40 @@ def read_running(node: ir.Node, draft: Draft) -> Link:
 
 @dataclass(frozen=True, eq=False)
 class Operands:
-    """Which input is the tensor and which the constant; its values (C,) or (1,); whether it stands for channels."""
+    """Which input is the tensor and which the constant; its values (C,) or (1,), their axis, and whether they count."""
 
     data: int
     constant: int
     values: Vector
+    axis: int
     per_channel: bool
+
+    def lies_on(self, axis: int) -> bool:
+        """Whether the values are those of this axis, or one for all."""
+        return len(self.values) == 1 or self.axis == axis
 
 
 def read_chain(node: ir.Node, draft: Draft) -> Link | None:
     """The node as a map, None where it is not a step of a per-channel chain."""
+    if is_no_op(node, draft):
+        return Link(node, 0, PerChannel.of(1.0, 0.0), "chain", counts=False)
+    if op(node) == "Neg" and _is_float(required(node, 0), draft):
+        return Link(node, 0, PerChannel.of(-1.0, 0.0), "chain", counts=False)
     found = operands(node, draft)
     if found is None:
         return None
     values, data_first = found.values, found.data == 0
     one, zero = np.ones_like(values), np.zeros_like(values)
     if op(node) == "Add":
-        step = PerChannel.of(one, values)
+        a, b = one, values
     elif op(node) == "Sub":
-        step = PerChannel.of(one, -values) if data_first else PerChannel.of(-one, values)
+        a, b = (one, -values) if data_first else (-one, values)
     elif op(node) == "Mul":
-        step = PerChannel.of(values, zero)
+        a, b = values, zero
     else:
-        step = PerChannel.of(1.0 / values, zero)
-    return Link(node, found.data, step, "chain", counts=found.per_channel and op(node) != "Add")
+        a, b = 1.0 / values, zero
+    counts = found.per_channel and op(node) != "Add"
+    return Link(node, found.data, PerChannel.of(a, b, found.axis), "chain", counts)
 
 
 def operands(node: ir.Node, draft: Draft) -> Operands | None:
@@ -136,23 +150,30 @@ def operands(node: ir.Node, draft: Draft) -> Operands | None:
     shape = _constant_shape(value, draft)
     if shape is None or 0 in shape or sum(size != 1 for size in shape) > 1:
         return None
-    rank, channels = draft.shapes.rank(data), draft.shapes.channels(data)
+    rank = draft.shapes.rank(data)
     if rank is None:
         _refuse_unknown(node, data, value, shape, "rank")
         return None
     aligned = (1,) * (rank - len(shape)) + shape
-    if len(aligned) != rank or rank < 2 or any(size != 1 for i, size in enumerate(aligned) if i != 1):
+    if len(aligned) != rank or rank < 2 or aligned[0] != 1:
         return None
-    if aligned[1] > 1 and channels is None:
+    axis = next((axis for axis, size in enumerate(aligned) if size != 1), 1)
+    channels = draft.shapes.size(data, axis)
+    if aligned[axis] > 1 and channels is None:
         _refuse_unknown(node, data, value, shape, "channel count")
         return None
-    if aligned[1] not in (1, channels):
+    if aligned[axis] not in (1, channels):
         return None  # a single channel that the constant broadcasts to many
     values = draft.constants.array(value)
     if values.dtype.kind != "f":
         return None
-    counts = aligned[1] > 1 or (channels == 1 and len(shape) >= rank - 1)
-    return Operands(1 - index, index, values.reshape(-1), counts)
+    counts = aligned[axis] > 1 or (channels == 1 and len(shape) >= rank - 1)
+    return Operands(1 - index, index, values.reshape(-1), axis, counts)
+
+
+def _is_float(value: ir.Value, draft: Draft) -> bool:
+    dtype = draft.shapes.dtype(value)
+    return dtype is not None and of_onnx(dtype) is not None
 
 
 def _constant_shape(value: ir.Value, draft: Draft) -> tuple[int, ...] | None:
@@ -168,7 +189,7 @@ def _constant_shape(value: ir.Value, draft: Draft) -> tuple[int, ...] | None:
 
 
 def _refuse_unknown(node: ir.Node, data: ir.Value, value: ir.Value, shape: tuple[int, ...], what: str) -> None:
-    looks_per_channel = len(shape) > 2 and max(shape) > 1 and shape[-1] == 1
+    looks_per_channel = max(shape, default=1) > 1 and (len(shape) > 2 or what == "channel count")
     if looks_per_channel and op(node) != "Add":
         raise Refuse(
             f"{label(node)} with '{value.name}' {shape} looks like one value per channel, but the {what} of "

@@ -13,7 +13,7 @@ from normexport.folding.graph import Draft
 from normexport.folding.per_channel import PerChannel
 from normexport.folding.readers import Link, read_batchnorm, read_chain, read_running
 from normexport.graphs.node_metadata import module_path
-from normexport.graphs.nodes import label, name_of, op
+from normexport.graphs.nodes import label, name_of, op, readers
 from normexport.graphs.refusal import Refuse
 from normexport.norms import DOMAIN, live_ops
 
@@ -49,6 +49,16 @@ class Site:
     def map(self) -> PerChannel:
         """What the whole run does, from `input` to `output`."""
         return reduce(PerChannel.then, (link.map for link in self.links))
+
+    @property
+    def works(self) -> bool:
+        """Whether the run changes anything."""
+        return self.map.scales or self.map.shifts
+
+    def let_go(self, draft: Draft) -> None:
+        """Before its nodes go: who asks for the shape of a value within the run gets that of its input, the same."""
+        for link in self.links[:-1]:
+            draft.ask_shape_of(link.output, self.input)
 
     @property
     def input(self) -> ir.Value:
@@ -110,13 +120,13 @@ def read_site(start: ir.Node, draft: Draft, owners: Owners) -> Site | None:
     if first is None:
         return None
     links = [first]
-    while (following := _next(links[-1], draft)) is not None:
+    while (following := _next(links[-1], draft)) is not None and _share_channels([*links, following]):
         links.append(following)
     return Site(tuple(links), tuple(_norms(links, owners)))
 
 
 def _next(link: Link, draft: Draft) -> Link | None:
-    uses = list(link.output.uses())
+    uses = readers(link.output)
     if len(uses) != 1 or link.output.is_graph_output() or uses[0].node.graph is not draft.graph:
         return None
     try:
@@ -126,10 +136,12 @@ def _next(link: Link, draft: Draft) -> Link | None:
     if following is None or following.data != uses[0].idx:
         return None
     # A norm that is not a number stays alone, so that its neighbours still fold.
-    if any(each.kind != "chain" and each.map.broken() for each in (link, following)):
-        return None
-    sizes = {link.map.channels, following.map.channels} - {1}
-    return following if len(sizes) < 2 else None
+    return None if any(each.kind != "chain" and each.map.broken() for each in (link, following)) else following
+
+
+def _share_channels(links: list[Link]) -> bool:
+    """Whether all links with several channels have them on one axis."""
+    return len({(link.map.channels, link.map.axis) for link in links if link.map.channels > 1}) < 2
 
 
 def _norms(links: list[Link], owners: Owners) -> list[tuple[OriginalNorm, PerChannel]]:

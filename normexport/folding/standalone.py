@@ -29,7 +29,7 @@ def lowest(site: Site, draft: Draft) -> list[str]:
     norm = site.map
     if not norm.scales and not norm.shifts:
         return ["Identity"] if _must_stay(site) else []
-    if site.has("BatchNormalization") or not draft.shapes.rank(site.input):
+    if (site.has("BatchNormalization") and norm.is_on(1)) or _rank(site, draft) is None:
         return ["BatchNormalization"]
     return ["Mul"] * norm.scales + ["Add"] * norm.shifts
 
@@ -46,6 +46,7 @@ def lower(site: Site, draft: Draft) -> list[ir.Node]:
         Overflow: a constant does not fit the tensor's type.
     """
     operators = lowest(site, draft)
+    site.let_go(draft)
     if not operators:
         _drop(site, draft)
         return []
@@ -78,6 +79,12 @@ def _must_stay(site: Site) -> bool:
     return site.output.is_graph_output() and (before.producer() is None or before.is_graph_output())
 
 
+def _rank(site: Site, draft: Draft) -> int | None:
+    """The rank of every value of the run, where that of one of them is known."""
+    ranks = (draft.shapes.rank(value) for value in (site.output, *(link.input for link in site.links)))
+    return next((rank for rank in ranks if rank is not None), None)
+
+
 def _drop(site: Site, draft: Draft) -> None:
     before = site.input
     if before.producer() is None or before.is_graph_output():
@@ -102,10 +109,13 @@ def _node(operator: str, value: ir.Value, site: Site, draft: Draft) -> ir.Node:
     elif operator == "Identity":
         inputs = [value]
     else:
-        rank = draft.shapes.rank(site.input) or 2
+        rank = _rank(site, draft) or 2
         array = norm.a if operator == "Mul" else norm.b
         name = f"{stem}.scale" if operator == "Mul" else f"{stem}.shift"
-        inputs = [value, _constant(array.reshape(-1, *(1,) * (rank - 2)), name, site, draft)]
+        array = array.reshape(-1, *(1,) * (rank - norm.axis - 1))
+        if not site.norms and np.all(array == array.flat[0]):
+            array = array.reshape(-1)[0]  # no norm now, nor taken for one when it is folded again
+        inputs = [value, _constant(array, name, site, draft)]
     return ir.Node(
         "",
         operator,

@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from normexport.folding import concat, into_neighbour, into_producer, passthrough, pool
+from normexport.folding import concat, into_neighbour, into_producer, layout, passthrough, pool
 from normexport.folding.edits import Absorb, RetireInput, Rewrite
 from normexport.folding.graph import Draft
+from normexport.folding.no_ops import is_no_op
 from normexport.folding.per_channel import PerChannel
-from normexport.graphs.nodes import check_private, label, op, required
+from normexport.graphs.nodes import check_private, label, op, readers, required
 from normexport.graphs.refusal import Refuse
 
 # Deeper towers of sums or pools than this do not occur, and Python's stack is finite.
@@ -33,7 +34,6 @@ _BRANCHES: dict[str, Callable[[ir.Node, PerChannel, Draft, Absorb], Rewrite]] = 
     "Mul": into_neighbour.into_mul,
     "Sub": into_neighbour.into_add,
 }
-_MOVES_CHANNELS = ("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
 def absorb(value: ir.Value, norm: PerChannel, draft: Draft, depth: int = 0) -> Rewrite:
@@ -53,10 +53,16 @@ def absorb(value: ir.Value, norm: PerChannel, draft: Draft, depth: int = 0) -> R
 
     def onward(before: ir.Value, part: PerChannel) -> Rewrite:
         rewrite = absorb(before, part, draft, depth + 1)
-        (reader,) = before.uses()  # the only one, or `absorb` would have refused
+        (reader,) = readers(before)  # the only one, or `absorb` would have refused
         return rewrite.under(rewrite.rule, rewrite.reason, RetireInput(reader.node, reader.idx))
 
     return _dispatch(node, norm, draft, onward)
+
+
+def takes_in(value: ir.Value) -> bool:
+    """Whether a layer, or a norm that had to stay, makes the value."""
+    node = value.producer()
+    return node is not None and op(node) in _PRODUCERS
 
 
 def _dispatch(node: ir.Node, norm: PerChannel, draft: Draft, onward: Absorb) -> Rewrite:
@@ -65,11 +71,29 @@ def _dispatch(node: ir.Node, norm: PerChannel, draft: Draft, onward: Absorb) -> 
         return _PRODUCERS[name](node, norm, draft)
     if name in _BRANCHES:
         return _BRANCHES[name](node, norm, draft, onward)
-    for rule in (pool, passthrough):
-        if name in rule.OPERATORS:
-            rule.check_commutes(node, norm, draft)
-            rewrite = onward(required(node, 0), norm)
-            return rewrite.under(rule.RULE, f"{rewrite.reason}, through {label(node)}")
+    rule, before = _passed(node, norm, draft)
+    rewrite = onward(required(node, 0), before)
+    return rewrite.under(rule, f"{rewrite.reason}, through {label(node)}")
+
+
+def _passed(node: ir.Node, norm: PerChannel, draft: Draft) -> tuple[str, PerChannel]:
+    """The rule by which a map changes places with the node, and what it is before it.
+
+    Raises:
+        Refuse: it does not.
+    """
+    name = op(node)
+    if name in pool.OPERATORS:
+        before = pool.map_before(node, norm, draft)
+        pool.check_commutes(node, before, draft)
+        return pool.RULE, before
+    if name in layout.OPERATORS:
+        return layout.RULE, layout.map_before(node, norm, draft)
+    if is_no_op(node, draft):
+        return passthrough.RULE, norm
+    if name in passthrough.OPERATORS:
+        passthrough.check_commutes(node, norm, draft)
+        return passthrough.RULE, norm
     raise Refuse(why_not(node))
 
 
@@ -78,8 +102,6 @@ def why_not(node: ir.Node) -> str:
     name = op(node)
     if name in ("QuantizeLinear", "DequantizeLinear"):
         return f"fake-quantisation stands before the norm ({label(node)}); fold before quantising"
-    if name in _MOVES_CHANNELS:
-        return f"{label(node)} stands before the norm and may move channels off axis 1"
     if name == "Cast":
         return f"{label(node)} changes the type before the norm: the rounding would change place"
     return f"{label(node)} stands before the norm, and a map per channel does not pass through it"

@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from normexport.folding import flatten, into_consumer, passthrough, pool
+from normexport.folding import into_consumer, layout, passthrough, pool
 from normexport.folding.edits import Retire, Rewrite, together
 from normexport.folding.graph import Draft
+from normexport.folding.no_ops import is_no_op
 from normexport.folding.per_channel import PerChannel
-from normexport.graphs.nodes import label, op
+from normexport.graphs.nodes import label, op, readers
 from normexport.graphs.refusal import Refuse
 
 _DEPTH = 60
@@ -35,10 +36,17 @@ def push(value: ir.Value, norm: PerChannel, draft: Draft, depth: int = 0) -> Rew
     """
     if value.is_graph_output():
         raise Refuse(f"'{value.name}' is a graph output")
-    if not value.uses():
+    uses = readers(value)
+    if not uses:
         raise Refuse(f"nothing reads '{value.name}'")
-    rewrites = [_reader(use.node, use.idx, norm, draft, depth) for use in value.uses()]
+    rewrites = [_reader(use.node, use.idx, norm, draft, depth) for use in uses]
     return together(into_consumer.RULE, "; ".join(rewrite.reason for rewrite in rewrites), rewrites)
+
+
+def all_take_in(value: ir.Value) -> bool:
+    """Whether layers alone read the value."""
+    uses = readers(value)
+    return bool(uses) and all(op(use.node) in _CONSUMERS for use in uses)
 
 
 def _reader(node: ir.Node, index: int, norm: PerChannel, draft: Draft, depth: int) -> Rewrite:
@@ -51,13 +59,25 @@ def _reader(node: ir.Node, index: int, norm: PerChannel, draft: Draft, depth: in
         raise Refuse(f"{label(node)} reads it as operand {index}")
     if name in _CONSUMERS:
         return _CONSUMERS[name](node, norm, draft)
-    if name in flatten.OPERATORS:
-        behind = flatten.flatten_map(node, norm, draft)
-    elif name in (*pool.OPERATORS, *passthrough.OPERATORS):
-        rule = pool if name in pool.OPERATORS else passthrough
-        rule.check_commutes(node, norm, draft)
-        behind = norm
-    else:
-        raise Refuse(f"{label(node)} reads it, and a map per channel does not pass through it")
-    rewrite = push(node.outputs[0], behind, draft, depth + 1)
+    rewrite = push(node.outputs[0], _passed(node, norm, draft), draft, depth + 1)
     return rewrite.under(into_consumer.RULE, f"{rewrite.reason}, through {label(node)}", Retire(node.outputs[0]))
+
+
+def _passed(node: ir.Node, norm: PerChannel, draft: Draft) -> PerChannel:
+    """What the map of the node's input is of its output.
+
+    Raises:
+        Refuse: the node does not let it pass.
+    """
+    name = op(node)
+    if name in layout.OPERATORS:
+        return layout.map_behind(node, norm, draft)
+    if name in pool.OPERATORS:
+        pool.check_commutes(node, norm, draft)
+        return pool.map_behind(node, norm, draft)
+    if is_no_op(node, draft):
+        return norm
+    if name in passthrough.OPERATORS:
+        passthrough.check_commutes(node, norm, draft)
+        return norm
+    raise Refuse(f"{label(node)} reads it, and a map per channel does not pass through it")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import onnx_ir as ir
 
 from normexport.graphs.refusal import Refuse
+
+if TYPE_CHECKING:
+    from onnx_ir._core import Usage
 
 
 def op(node: ir.Node) -> str:
@@ -39,6 +44,11 @@ def optional(node: ir.Node, index: int) -> ir.Value | None:
     return node.inputs[index] if index < len(node.inputs) else None
 
 
+def readers(value: ir.Value) -> list[Usage]:
+    """Who reads the numbers of a value: who asks for its shape or its size alone does not mind them."""
+    return [use for use in value.uses() if op(use.node) not in ("Shape", "Size")]
+
+
 def check_private(value: ir.Value) -> None:
     """A value may change its meaning only if exactly one input of one node sees it.
 
@@ -47,10 +57,10 @@ def check_private(value: ir.Value) -> None:
     """
     if value.is_graph_output():
         raise Refuse(f"'{value.name}' is a graph output")
-    uses = list(value.uses())
+    uses = readers(value)
     if len(uses) > 1:
-        readers = ", ".join(dict.fromkeys(label(use.node) for use in uses))
-        raise Refuse(f"'{value.name}' has more than one reader: {readers}")
+        names = ", ".join(dict.fromkeys(label(use.node) for use in uses))
+        raise Refuse(f"'{value.name}' has more than one reader: {names}")
 
 
 def drop_unread_initializers(graph: ir.Graph) -> None:

@@ -42,8 +42,12 @@ class Shapes:
 
     def channels(self, value: ir.Value) -> int | None:
         """Static size of axis 1, None if unknown or absent."""
+        return self.size(value, 1)
+
+    def size(self, value: ir.Value, axis: int) -> int | None:
+        """Static size of an axis counted from the front, None if unknown or absent."""
         sizes = self.of(value)
-        return sizes[1] if sizes is not None and len(sizes) > 1 else None
+        return sizes[axis] if sizes is not None and len(sizes) > axis else None
 
     def dtype(self, value: ir.Value) -> ir.DataType | None:
         """Element type, None if unknown."""

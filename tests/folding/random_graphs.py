@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from tests.folding import random_layers as layers
+from tests.folding import random_layouts as layouts
 from tests.folding import random_norms as norms
 from tests.folding import random_pools as pools
 from tests.folding.build import GraphBuilder
@@ -123,6 +124,16 @@ STEPS: tuple[tuple[int, Callable[[Growth], object]], ...] = (
     (3, layers.concat),
     (3, layers.residual_add),
     (1, layers.branches),
+    (8, layouts.channels_last),
+    (3, layouts.chain_along_some_axis),
+    (3, layouts.rows),
+    (2, layouts.split_rows),
+    (2, layouts.unsqueezed),
+    (3, layouts.step_behind_a_layer),
+    (3, layouts.step_before_a_layer),
+    (1, layouts.step),
+    (1, layouts.transpose),
+    (1, layouts.no_op),
 )
 DECK = tuple(step for weight, step in STEPS for _ in range(weight))
 

@@ -82,7 +82,7 @@ def raw_chain(growth: Growth) -> None:
     name = x.name
     shapes = channel_shapes(x)
     for _ in range(growth.choices.integer(1, 5)):
-        name = _link(growth, name, x.shape[1], shapes)
+        name = step(growth, name, shapes[growth.choices.one_of((0, 0, 0, 1, 1, 2, 3))])
     growth.add(name, x.shape)
 
 
@@ -92,8 +92,8 @@ def channel_shapes(x: Value) -> list[tuple[int, ...]]:
     return [(x.shape[1], *ones), (1, x.shape[1], *ones), (), (1,)]
 
 
-def _link(growth: Growth, name: str, channels: int, shapes: list[tuple[int, ...]]) -> str:
-    shape = shapes[growth.choices.one_of((0, 0, 0, 1, 1, 2, 3))]
+def step(growth: Growth, name: str, shape: tuple[int, ...]) -> str:
+    """One of Sub, Mul, Div and Add with a constant of this shape, either operand first."""
     size = int(np.prod(shape))
     op = growth.choices.one_of(("Sub", "Mul", "Add", "Div", "Mul"))
     if op == "Div":

@@ -60,7 +60,7 @@ def constant_that_widens_one_channel_to_three(b: GraphBuilder) -> None:
     b.output(chain(b, y, [("Mul", weights(3), False), ("Add", bias_like(3), False)]))
 
 
-@CASES.refuses(untouched=True)
+@CASES.refuses()
 def constant_that_widens_one_channel_before_a_conv(b: GraphBuilder) -> None:
     y = chain(b, b.input((1, 1, 5, 5)), [("Mul", weights(3), False), ("Add", bias_like(3), False)])
     b.output(conv(b, y, 3, 2))

@@ -72,7 +72,7 @@ def test_constant_along_another_axis_refuses_though_sizes_agree() -> None:
     y = conv(b, b.input((1, 2, 3, 3)))
     constant = b.const(array(3), "along_w")
     reason = refusal(b, running(b, b.node("Add", [y, constant]), 3))
-    assert "adds the constant 'along_w_4', which is not one value per channel (axis 1)" in reason
+    assert "the constant of Add 'node_add_5' lies along axis 3, the norm is on axis 1" in reason
 
 
 def test_difference_of_two_branches_refuses() -> None:

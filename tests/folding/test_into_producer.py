@@ -99,7 +99,7 @@ def test_lone_shift_after_matmul_is_not_worth_a_rewrite() -> None:
 def test_matmul_on_another_axis_refuses_by_axis_though_sizes_agree() -> None:
     b = GraphBuilder()
     y = b.node("MatMul", [b.input((2, 3, 5)), b.const(array(5, 3))])
-    assert "MatMul 'node_matmul_2' works on axis 2 of rank 3, the norm on axis 1" in refusal(b, running(b, y, 3))
+    assert "MatMul 'node_matmul_2' works on axis 2, the norm on axis 1" in refusal(b, running(b, y, 3))
 
 
 def test_second_consumer_refuses_and_is_named() -> None:
@@ -194,17 +194,13 @@ def test_nothing_passes_a_nonlinearity(op: str) -> None:
     assert f"{op} 'node_{op.lower()}_3' stands before the norm" in refusal(b, running(b, y, 3))
 
 
-def test_cast_and_reshape_refuse_in_words() -> None:
+def test_a_cast_to_another_type_refuses_in_words() -> None:
     b = GraphBuilder(np.float32)
     y = b.node("Conv", [b.input((1, 2, 4, 4)), b.const(array(3, 2, 1, 1))])
     y = b.node("Cast", [y], to=TensorProto.DOUBLE)
     norm = b.node("Mul", [y, b.const(A[:3].reshape(3, 1, 1), keep_type=True)])
     back = b.node("Cast", [norm], to=TensorProto.FLOAT)
     assert "Cast 'node_cast_3' changes the type before the norm" in refusal(b, back)
-    b = GraphBuilder()
-    y = b.node("Conv", [b.input((1, 2, 4, 4)), b.const(array(3, 2, 1, 1))])
-    y = b.node("Transpose", [y], perm=[0, 1, 3, 2])
-    assert "Transpose 'node_transpose_3' stands before the norm and may move channels" in refusal(b, running(b, y, 3))
 
 
 def test_constant_that_broadcasts_one_channel_to_many_is_no_norm_of_it() -> None:

@@ -20,8 +20,16 @@ def test_identity_and_inference_dropout_are_passed() -> None:
     b = GraphBuilder()
     y = b.node("Dropout", [b.node("Identity", [conv(b)])])
     result = folded(b, running(b, y, 3))
-    assert operators(result) == ["Conv", "Identity", "Dropout"]
-    assert only(result).rule == "through"
+    assert operators(result) == ["Conv"]
+    assert only(result).rule == "producer"
+
+
+def test_identity_before_another_layout_is_passed() -> None:
+    b = GraphBuilder()
+    y = b.node("Transpose", [b.node("Identity", [conv(b)])], perm=[0, 2, 3, 1])
+    result = folded(b, b.node("Mul", [y, b.const(array(3))]))
+    assert operators(result) == ["Conv", "Identity", "Transpose"]
+    assert only(result).rule == "layout"
 
 
 def test_dropout_in_training_mode_refuses() -> None:

@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from normexport.folding import fold
 from tests.folding.build import GraphBuilder
-from tests.folding.graphs import array, folded, int64, only, operators, refusal, running
+from tests.folding.graphs import array, folded, int64, only, operators, refusal, running, scaling
 
 
 def after(pool: str, b: GraphBuilder, positive: bool = False, **attrs: Any) -> str:
@@ -93,9 +93,22 @@ def test_mean_over_space_is_passed_to_the_linear_layer_behind() -> None:
 
 def test_mean_over_channels_refuses() -> None:
     b = GraphBuilder()
+    y = b.node("ReduceMean", [running(b, b.input((1, 3, 7, 7)), 3), int64(b, 1)], keepdims=1)
+    assert "takes the mean over axes [1], and the norm is on axis 1" in refusal(b, y)
+
+
+def test_mean_over_channels_passes_one_scale_for_all_of_them() -> None:
+    b = GraphBuilder()
     y = b.node("Conv", [b.input((1, 2, 7, 7)), b.const(array(3, 2, 3, 3))])
     norm = running(b, b.node("ReduceMean", [y, int64(b, 1)], keepdims=1), 1)
-    assert "takes the mean over axes [1], not over space alone" in refusal(b, norm)
+    assert operators(folded(b, norm)) == ["Conv", "ReduceMean"]
+
+
+def test_a_mean_that_drops_the_batch_moves_the_channels() -> None:
+    b = GraphBuilder()
+    y = b.node("MatMul", [b.input((5, 2, 4)), b.const(array(4, 3))])
+    y = b.node("ReduceMean", [y, int64(b, 0)], keepdims=0)
+    assert operators(folded(b, scaling(b, y, 3, rank=2))) == ["MatMul", "ReduceMean"]
 
 
 def test_pooled_value_that_something_else_reads_refuses() -> None:

@@ -175,6 +175,18 @@ def _reduce_mean(attributes: Attributes, x: Tensor, axes: Tensor) -> Tensor:
     return x.mean(tuple(axes.tolist()), keepdim=bool(attributes.get("keepdims", 1)))
 
 
+def _reshape(attributes: Attributes, x: Tensor, target: Tensor) -> Tensor:
+    copied = not attributes.get("allowzero", 0)
+    return x.reshape([x.shape[i] if size == 0 and copied else size for i, size in enumerate(target.tolist())])
+
+
+def _unsqueeze(_: Attributes, x: Tensor, axes: Tensor) -> Tensor:
+    rank = x.dim() + axes.numel()
+    new = {axis % rank for axis in axes.tolist()}
+    sides = iter(x.shape)
+    return x.reshape([1 if axis in new else next(sides) for axis in range(rank)])
+
+
 def _space(x: Tensor) -> tuple[int, ...]:
     return tuple(range(2, x.dim()))
 
@@ -184,11 +196,13 @@ OPERATORS: dict[str, Callable[..., Tensor]] = {
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_normalization,
     "BoundedWeightNorm": _bounded_weight_norm,
+    "Cast": lambda attributes, x: x.to({10: torch.float16, 1: torch.float32, 11: torch.float64}[attributes["to"]]),
     "Concat": lambda attributes, *parts: torch.cat(parts, attributes["axis"]),
     "Constant": lambda attributes: torch.from_numpy(numpy_helper.to_array(attributes["value"]).copy()),
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "Div": lambda _, a, b: a / b,
+    "Expand": lambda _, x, shape: x.expand(np.broadcast_shapes(x.shape, tuple(shape.tolist()))),
     "Flatten": lambda attributes, x: x.flatten(attributes.get("axis", 1)),
     "Gemm": _gemm,
     "GlobalAveragePool": lambda _, x: x.mean(_space(x), keepdim=True),
@@ -199,11 +213,16 @@ OPERATORS: dict[str, Callable[..., Tensor]] = {
     "MatMul": lambda _, a, b: a @ b,
     "MaxPool": _max_pool,
     "Mul": lambda _, a, b: a * b,
+    "Neg": lambda _, x: -x,
     "Pad": _pad,
     "ReduceMean": _reduce_mean,
+    "Reshape": _reshape,
     "Relu": lambda _, x: x.relu(),
     "RunningNorm": _running_norm,
     "Sigmoid": lambda _, x: x.sigmoid(),
+    "Squeeze": lambda _, x, axes: x.squeeze(tuple(axes.tolist())),
+    "Tile": lambda _, x, repeats: x.tile(tuple(repeats.tolist())),
     "Transpose": lambda attributes, x: x.permute(attributes.get("perm", list(reversed(range(x.dim()))))),
     "Sub": lambda _, a, b: a - b,
+    "Unsqueeze": _unsqueeze,
 }

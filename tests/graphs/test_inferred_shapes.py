@@ -56,7 +56,8 @@ def test_a_shape_in_a_data_file_is_read_so_that_a_fold_is_the_same_as_of_one_fil
     }
     constants["scale"] = np.array([[[0.5], [2.0]]], np.float32)
     nodes = [
-        onnx.helper.make_node("MatMul", ["x", "w"], ["m"]),
+        onnx.helper.make_node("MatMul", ["x", "w"], ["product"]),
+        onnx.helper.make_node("Relu", ["product"], ["m"]),
         onnx.helper.make_node("Reshape", ["m", "shape"], ["r"]),
         onnx.helper.make_node("Mul", ["r", "scale"], ["s"]),
         onnx.helper.make_node("Mul", ["s", "scale"], ["y"]),
@@ -71,6 +72,8 @@ def test_a_shape_in_a_data_file_is_read_so_that_a_fold_is_the_same_as_of_one_fil
     assert Shapes(split).of(middle) == (3, 2, 2)
     once, inside = fold(split).model, fold(ir.from_proto(proto)).model
     assert (
-        [node.op_type for node in once.graph] == [node.op_type for node in inside.graph] == ["MatMul", "Reshape", "Mul"]
+        [node.op_type for node in once.graph]
+        == [node.op_type for node in inside.graph]
+        == ["MatMul", "Relu", "Reshape", "Mul"]
     )
     assert not fold(once).changed

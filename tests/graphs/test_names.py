@@ -50,10 +50,12 @@ def test_values_between_norm_and_linear_get_new_names_and_the_result_keeps_its_o
 
 def test_matmul_and_its_new_add_behind_an_identity_get_new_names() -> None:
     b = GraphBuilder()
-    y = b.node("MatMul", [b.input((2, 4)), b.const(array(4, 3))])
-    z = running(b, b.node("Identity", [y]), 3)
+    y = b.node("MatMul", [b.input((2, 5, 4)), b.const(array(4, 3))])
+    z = b.node("Transpose", [b.node("Identity", [y])], perm=[0, 2, 1])
+    for op in ("Mul", "Add"):
+        z = b.node(op, [z, b.const(array(3).reshape(3, 1))])
     result = folded(b, b.node("Relu", [z]))
-    assert [node.op_type for node in result.after.graph.node] == ["MatMul", "Add", "Identity", "Relu"]
+    assert [node.op_type for node in result.after.graph.node] == ["MatMul", "Add", "Transpose", "Relu"]
     assert y not in value_names(result.after)
 
 
