@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import of_onnx
 from normexport.errors import FoldError
+from normexport.folding import reference_ops
 from normexport.folding.allowance import Allowance
 from normexport.folding.constant_ops import OPERATORS, elements, widen
 from normexport.folding.per_channel import Array
 from normexport.graphs.nodes import label, op
 from normexport.graphs.refusal import Refuse
 
+_RANDOM = ("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomUniform")
+_WHOLE = 1 << 8  # bfloat16 holds all whole numbers up to here
 _CONSTANT_FIELDS = ("value", "value_float", "value_floats", "value_int", "value_ints")
 
 
@@ -35,7 +39,10 @@ class Constants:
         self._arrays: dict[ir.Value, Array] = {}  # those used last come last
         self._held = 0  # bytes of these
         self._refused: dict[ir.Value, Refuse] = {}
+        self._exact: set[ir.Value] = set()  # evaluated ones that no arithmetic has rounded
+        self._opset = graph.opset_imports.get("", graph.opset_imports.get("ai.onnx", 0))
         stored = sum(value.const_value.nbytes for value in self._constant if value.const_value is not None)
+        self._fixed = set(self._constant)  # constant or not: what depends on no input
         for node in graph:
             self._classify(node)
             stored += _stored_bytes(node)
@@ -43,9 +50,19 @@ class Constants:
 
     def _classify(self, node: ir.Node) -> None:
         stored = op(node) == "Constant" and any(field in node.attributes for field in _CONSTANT_FIELDS)
-        computed = op(node) in OPERATORS and bool(node.inputs)
+        computed = (op(node) in OPERATORS or op(node) in reference_ops.OPERATORS) and bool(node.inputs)
         if stored or (computed and all(i is None or i in self._constant for i in _read_by(node))):
             self._constant.update(node.outputs)
+        if (
+            op(node) not in _RANDOM
+            and not _holds_graphs(node)
+            and all(i is None or i in self._fixed for i in node.inputs)
+        ):
+            self._fixed.update(node.outputs)
+
+    def is_fixed(self, value: ir.Value) -> bool:
+        """Whether the value is the same at every inference, be it by operators that are not evaluated."""
+        return value in self._fixed or value in self._constant
 
     def __contains__(self, value: ir.Value | None) -> bool:
         return value in self._constant
@@ -86,7 +103,7 @@ class Constants:
     def _compute(self, value: ir.Value, pending: list[ir.Value]) -> None:
         """Evaluate one value whose sources are there; all of `pending` wait for it."""
         try:
-            self._keep(value, self._evaluate(value))
+            self._evaluate(value)
             if self._held > self._allowance.held:
                 needed = {source for waiting in pending for source in self._sources(waiting)}
                 self._let_go(needed | {value})
@@ -176,22 +193,60 @@ class Constants:
             return []
         return [each for each in _read_by(node) if each is not None]
 
-    def _evaluate(self, value: ir.Value) -> Array:
+    def _evaluate(self, value: ir.Value) -> None:
+        """Keep the value's array, and those of the other outputs of its node."""
         node = value.producer()
+        if node is None or op(node) == "Constant":
+            self._keep(value, self._stored(value, node))
+            self._exact.add(value)
+            return
+        read = _read_by(node)
+        exact = all(each is None or each in self._exact for each in read)
+        if op(node) in reference_ops.JUMPS and not exact and not _is_smooth_cast(value, node):
+            raise Refuse(f"{label(node)} hangs on the last digit of what was computed")
+        try:
+            results = self._computed(node, [None if each is None else self._arrays[each] for each in read])
+        except (ValueError, TypeError, IndexError, OverflowError, ZeroDivisionError) as error:
+            raise Refuse(f"{label(node)} can't be evaluated: {error}") from error
+        for output, array in zip(node.outputs, results, strict=False):
+            self._keep(output, array)
+            kept = op(node) in reference_ops.EXACT or (op(node) in reference_ops.WHOLE and _is_whole(array))
+            if array.dtype.kind != "f" or (exact and kept):
+                self._exact.add(output)
+
+    def _stored(self, value: ir.Value, node: ir.Node | None) -> Array:
         if node is None:
             assert value.const_value is not None
             self._allowance.read(value.const_value.size, f"'{value.name}'")
             return widen(_read_constant(value))
-        if op(node) == "Constant":
-            self._allowance.read(_size(node), label(node))
-            return widen(_read_attribute(node))
-        inputs = [None if each is None else self._arrays[each] for each in _read_by(node)]
-        try:
-            self._allowance.compute(elements(node, inputs), label(node))
-            with np.errstate(all="ignore"):
-                return OPERATORS[op(node)](node, inputs)
-        except (ValueError, TypeError, IndexError, OverflowError) as error:
-            raise Refuse(f"{label(node)} can't be evaluated: {error}") from error
+        self._allowance.read(_size(node), label(node))
+        return widen(_read_attribute(node))
+
+    def _computed(self, node: ir.Node, inputs: Sequence[Any]) -> tuple[Array, ...]:
+        with np.errstate(all="ignore"):
+            if op(node) in OPERATORS:
+                self._allowance.compute(elements(node, inputs), label(node))
+                return (OPERATORS[op(node)](node, inputs),)
+            self._allowance.compute(reference_ops.cost(node, inputs), label(node))
+            return tuple(widen(each) for each in reference_ops.evaluate(node, inputs, self._opset))
+
+
+def _holds_graphs(node: ir.Node) -> bool:
+    return any(each.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for each in node.attributes.values())
+
+
+def _is_whole(array: Array) -> bool:
+    """Whether these are whole numbers that every type holds: sums and products of such were not rounded."""
+    return bool(np.all((array == np.trunc(array)) & (np.abs(array) <= _WHOLE)))
+
+
+def _is_smooth_cast(value: ir.Value, node: ir.Node) -> bool:
+    """Whether a Cast goes from one floating-point type to another."""
+    if op(node) not in ("Cast", "CastLike"):
+        return False
+    like = node.inputs[1].dtype if op(node) == "CastLike" and node.inputs[1] is not None else None
+    target = like or ir.DataType(node.attributes.get_int("to", ir.DataType.FLOAT))
+    return of_onnx(target) is not None
 
 
 def _read_by(node: ir.Node) -> Sequence[ir.Value | None]:

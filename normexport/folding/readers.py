@@ -11,6 +11,7 @@ Nodes that change nothing (`no_ops`) are steps of scale 1 and shift 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,6 +142,8 @@ def operands(node: ir.Node, draft: Draft) -> Operands | None:
     if op(node) not in OPERATORS or draft.opset < 7 or len(node.inputs) != 2:
         return None
     constant = [value in draft.constants for value in node.inputs]
+    if not any(constant):
+        _refuse_uncomputed(node, draft)
     if constant[0] == constant[1] or (constant[0] and op(node) == "Div"):
         return None
     index = 0 if constant[0] else 1
@@ -180,12 +183,29 @@ def _constant_shape(value: ir.Value, draft: Draft) -> tuple[int, ...] | None:
     # A stored constant tells its shape without being read: this also meets large weights.
     if value.is_initializer() and value.const_value is not None:
         return tuple(size if isinstance(size, int) else 0 for size in value.const_value.shape)
+    if value.shape is not None and sum(size != 1 for size in value.shape) > 1:
+        return None  # no vector, and so not worth computing
     try:
         return draft.constants.array(value).shape
     except TooLarge:
         raise  # a limit that was met is told
     except Refuse:
+        if _looks_per_channel(draft.shapes.of(value)):
+            raise
         return None
+
+
+def _looks_per_channel(sizes: Sequence[int | None] | None) -> bool:
+    return sizes is not None and sum(size != 1 for size in sizes) == 1 and None not in sizes
+
+
+def _refuse_uncomputed(node: ir.Node, draft: Draft) -> None:
+    """Tell of an operand that is the same at every inference, one number per channel, and is not evaluated."""
+    for value in node.inputs:
+        if value is None or op(node) == "Add" or not draft.constants.is_fixed(value):
+            continue
+        if _looks_per_channel(draft.shapes.of(value)):
+            raise Refuse(f"{label(node)}: {draft.constants.why_not(value)}")
 
 
 def _refuse_unknown(node: ir.Node, data: ir.Value, value: ir.Value, shape: tuple[int, ...], what: str) -> None:
