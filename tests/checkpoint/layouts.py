@@ -7,6 +7,7 @@ inverted average `running = momentum*old + (1-momentum)*new` with momentum 0.1 (
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,21 +15,23 @@ from torch import nn
 from tests.checkpoint.observers import QuantMeasure, QuantMeasureRange, quantize
 
 
-def c(n):
+def c(n: int) -> float:
     """C(n) of L-infinity and Top-k norms: 0.5*(1+sqrt(pi*ln 4))/sqrt(2 ln n)."""
     return 0.5 * (1 + math.sqrt(math.pi * math.log(4))) / math.sqrt(2 * math.log(n))
 
 
-def wide(vector):
+def wide(vector: torch.Tensor) -> torch.Tensor:
     return vector.reshape(1, -1, 1, 1)
 
 
 class Averaged(nn.Module):
     """Shared by the norms below: buffers, the inverted average, `y = (x - mean) * multiplier * gamma + beta`."""
 
+    running_mean: torch.Tensor
+
     gamma_key, beta_key, stat_key = "weight", "bias", "running_var"
 
-    def __init__(self, channels, momentum=0.1, eps=1e-5):
+    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
         super().__init__()
         self.momentum, self.eps = momentum, eps
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -36,17 +39,17 @@ class Averaged(nn.Module):
         self.register_parameter(self.gamma_key, nn.Parameter(torch.ones(channels)))
         self.register_parameter(self.beta_key, nn.Parameter(torch.zeros(channels)))
 
-    def denominator(self, d):
+    def denominator(self, d: torch.Tensor) -> torch.Tensor:
         """d (C, n), centred -> what training divides by, (C,)."""
         raise NotImplementedError
 
-    def stored(self, denominator):
+    def stored(self, denominator: torch.Tensor) -> torch.Tensor:
         return 1 / denominator
 
-    def multiplier(self, stored):
+    def multiplier(self, stored: torch.Tensor) -> torch.Tensor:
         return stored
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training:
             mean = x.mean((0, 2, 3))
             d = (x - wide(mean)).transpose(0, 1).flatten(1)
@@ -62,20 +65,20 @@ class Averaged(nn.Module):
 class ConvNetL1(Averaged):
     """convNet.pytorch lp_norm: running_var is the average of 1/d."""
 
-    def __init__(self, channels, normalized=True, **kwargs):
+    def __init__(self, channels: int, normalized: bool = True, **kwargs: Any) -> None:
         super().__init__(channels, **kwargs)
         self.factor = math.sqrt(math.pi / 2) if normalized else 1.0
 
-    def denominator(self, d):
+    def denominator(self, d: torch.Tensor) -> torch.Tensor:
         return self.factor * d.abs().mean(1) + self.eps
 
 
 class ConvNetTopk(Averaged):
-    def __init__(self, channels, k=10, **kwargs):
+    def __init__(self, channels: int, k: int = 10, **kwargs: Any) -> None:
         super().__init__(channels, **kwargs)
         self.k = k
 
-    def denominator(self, d):
+    def denominator(self, d: torch.Tensor) -> torch.Tensor:
         return c(d.shape[1]) * d.abs().topk(self.k, dim=1).values.mean(1) + self.eps
 
 
@@ -88,29 +91,31 @@ class LpNormL1(ConvNetL1):
 class LpNorm(Averaged):
     gamma_key, beta_key = "scale", "mean"
 
-    def __init__(self, channels, p=2, **kwargs):
+    def __init__(self, channels: int, p: int = 2, **kwargs: Any) -> None:
         super().__init__(channels, **kwargs)
         self.p = p
 
-    def denominator(self, d):
+    def denominator(self, d: torch.Tensor) -> torch.Tensor:
         return (d.abs().pow(self.p).mean(1) + self.eps) ** (1 / self.p)
 
 
 class LpNormTopk(ConvNetTopk):
     gamma_key, beta_key = "scale", "mean"
 
-    def __init__(self, channels, k=1, **kwargs):
+    def __init__(self, channels: int, k: int = 1, **kwargs: Any) -> None:
         super().__init__(channels, k=k, **kwargs)
 
 
 class GhostTopk(LpNormTopk):
     """C is applied inside the average: the steady state is 0.25*C*M/(1 - 0.75*C)."""
 
-    def __init__(self, channels, k=10, **kwargs):
+    meanTOPK: torch.Tensor
+
+    def __init__(self, channels: int, k: int = 10, **kwargs: Any) -> None:
         super().__init__(channels, k=k, **kwargs)
         self.register_buffer("meanTOPK", torch.zeros(channels))
 
-    def denominator(self, d):
+    def denominator(self, d: torch.Tensor) -> torch.Tensor:
         top = d.abs().topk(self.k, dim=1).values.mean(1)
         self.meanTOPK.copy_((0.75 * self.meanTOPK + 0.25 * top.detach()) * c(d.shape[1]))
         return self.meanTOPK + self.eps
@@ -121,26 +126,28 @@ class MeanBnL1(Averaged):
 
     stat_key = "running_scale"
 
-    def denominator(self, d):
+    def denominator(self, d: torch.Tensor) -> torch.Tensor:
         return math.sqrt(math.pi / 2) * d.abs().mean(1)
 
-    def stored(self, denominator):
+    def stored(self, denominator: torch.Tensor) -> torch.Tensor:
         return denominator
 
-    def multiplier(self, stored):
+    def multiplier(self, stored: torch.Tensor) -> torch.Tensor:
         return 1 / stored
 
 
 class MeanBN(nn.Module):
     """norm_matters mean_bn MeanBN: takes the mean off and divides by nothing."""
 
-    def __init__(self, channels, momentum=0.1):
+    running_mean: torch.Tensor
+
+    def __init__(self, channels: int, momentum: float = 0.1) -> None:
         super().__init__()
         self.momentum = momentum
         self.register_buffer("running_mean", torch.zeros(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         mean = self.running_mean
         if self.training:
             mean = x.mean((0, 2, 3))
@@ -151,22 +158,28 @@ class MeanBN(nn.Module):
 class QuantizedRangeBN(Averaged):
     """quantized.pytorch RangeBN: 1/d stored; num_chunks lands in `stochastic`, so evaluation is random."""
 
-    observer = QuantMeasure
+    running_var: torch.Tensor
+    weight: nn.Parameter
+    bias: nn.Parameter
 
-    def __init__(self, channels, num_chunks=16, num_bits=8, stochastic=True, **kwargs):
+    observer: type[nn.Module] = QuantMeasure
+
+    def __init__(
+        self, channels: int, num_chunks: int = 16, num_bits: int = 8, stochastic: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(channels, **kwargs)
         self.num_chunks, self.num_bits, self.stochastic = num_chunks, num_bits, stochastic
         self.quantize_input = self.observer()
 
-    def denominator(self, d):
+    def denominator(self, d: torch.Tensor) -> torch.Tensor:
         pieces = d.reshape(d.shape[0], self.num_chunks, -1)
         spread = pieces.amax(2).mean(1) - pieces.amin(2).mean(1)
         return 0.35 * c(pieces.shape[2]) * spread + self.eps
 
-    def rounded(self, v):
+    def rounded(self, v: torch.Tensor) -> torch.Tensor:
         return quantize(v, self.num_bits, float(v.min()), float(v.max()), self.stochastic)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.quantize_input(x)
         if self.training:
             return super().forward(x)
@@ -179,16 +192,16 @@ class ConvNetRangeBN(QuantizedRangeBN):
 
     observer = QuantMeasureRange
 
-    def denominator(self, d):
+    def denominator(self, d: torch.Tensor) -> torch.Tensor:
         return super().denominator(d) - self.eps
 
-    def stored(self, denominator):
+    def stored(self, denominator: torch.Tensor) -> torch.Tensor:
         return denominator
 
-    def multiplier(self, stored):
+    def multiplier(self, stored: torch.Tensor) -> torch.Tensor:
         return 1 / (stored + self.eps)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return Averaged.forward(self, self.quantize_input(x))
 
 
@@ -197,43 +210,45 @@ class Elektronn3L1(Averaged):
 
     gamma_key, beta_key = "gamma", "beta"
 
-    def __init__(self, channels, momentum=0.9, **kwargs):
+    def __init__(self, channels: int, momentum: float = 0.9, **kwargs: Any) -> None:
         super().__init__(channels, momentum=momentum, **kwargs)
         self.gamma, self.beta = nn.Parameter(torch.ones(1, channels)), nn.Parameter(torch.zeros(1, channels))
 
-    def denominator(self, d):
+    def denominator(self, d: torch.Tensor) -> torch.Tensor:
         return math.sqrt(3.1416 / 2) * d.abs().mean(1) + self.eps
 
-    def stored(self, denominator):
+    def stored(self, denominator: torch.Tensor) -> torch.Tensor:
         return denominator
 
-    def multiplier(self, stored):
+    def multiplier(self, stored: torch.Tensor) -> torch.Tensor:
         return 1 / stored
 
 
 class RunningMad(Averaged):
     """PyTorch's momentum, a per-channel `scale` buffer: inv_scale = scale/(stat + eps)."""
 
+    scale: torch.Tensor
+
     stat_key = "running_mad"
 
-    def __init__(self, channels, **kwargs):
+    def __init__(self, channels: int, **kwargs: Any) -> None:
         super().__init__(channels, momentum=0.9, **kwargs)
         self.register_buffer("scale", torch.linspace(0.5, 1.5, channels))
 
-    def denominator(self, d):
+    def denominator(self, d: torch.Tensor) -> torch.Tensor:
         return d.abs().mean(1)
 
-    def stored(self, denominator):
+    def stored(self, denominator: torch.Tensor) -> torch.Tensor:
         return denominator
 
-    def multiplier(self, stored):
+    def multiplier(self, stored: torch.Tensor) -> torch.Tensor:
         return self.scale / (stored + self.eps)
 
 
 class RunningMaxdev(RunningMad):
     stat_key = "running_maxdev"
 
-    def denominator(self, d):
+    def denominator(self, d: torch.Tensor) -> torch.Tensor:
         return d.abs().amax(1)
 
 
@@ -258,7 +273,7 @@ NORMS = [
 ]
 
 
-def trained(norm, channels=6, steps=3, seed=0):
+def trained(norm: Any, channels: int = 6, steps: int = 3, seed: int = 0) -> Any:
     """`norm` after a few steps in training on data with its own location and scale per channel, then eval."""
     generator = torch.Generator().manual_seed(seed)
     location, spread = torch.linspace(-2, 3, channels), torch.linspace(0.2, 4, channels)
@@ -274,10 +289,10 @@ def trained(norm, channels=6, steps=3, seed=0):
 class Net(nn.Module):
     """Convolution, norm, ReLU."""
 
-    def __init__(self, norm, channels=6):
+    def __init__(self, norm: Any, channels: int = 6) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, channels, 3, bias=False)
         self.bn = norm
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.bn(self.conv(x)))

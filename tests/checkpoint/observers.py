@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 
-def quantize(x, bits, low, high, stochastic=False):
+def quantize(x: torch.Tensor, bits: int, low: float, high: float, stochastic: bool = False) -> torch.Tensor:
     """Fake quantisation to `bits` between `low` and `high`; `stochastic` adds uniform noise of one step."""
     step = max((high - low) / (2**bits - 1), 1e-8)
     levels = (x - low) / step
@@ -18,12 +18,15 @@ def quantize(x, bits, low, high, stochastic=False):
 class QuantMeasure(nn.Module):
     """quantized.pytorch's observer."""
 
-    def __init__(self):
+    running_min: torch.Tensor
+    running_max: torch.Tensor
+
+    def __init__(self) -> None:
         super().__init__()
         self.register_buffer("running_min", torch.zeros(1))
         self.register_buffer("running_max", torch.zeros(1))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training:
             for buffer, value in ((self.running_min, x.amin()), (self.running_max, x.amax())):
                 buffer.mul_(0.1).add_(value.detach() * 0.9)
@@ -33,12 +36,15 @@ class QuantMeasure(nn.Module):
 class QuantMeasureRange(nn.Module):
     """convNet.pytorch's observer."""
 
-    def __init__(self):
+    running_zero_point: torch.Tensor
+    running_range: torch.Tensor
+
+    def __init__(self) -> None:
         super().__init__()
         self.register_buffer("running_zero_point", torch.zeros(1, 1, 1, 1))
         self.register_buffer("running_range", torch.zeros(1, 1, 1, 1))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training:
             for buffer, value in ((self.running_zero_point, x.amin()), (self.running_range, x.amax() - x.amin())):
                 buffer.mul_(0.1).add_(value.detach() * 0.9)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,7 +28,7 @@ def written(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
-def changed_program(source: Path, target: Path, change) -> Path:
+def changed_program(source: Path, target: Path, change: Callable[..., Any]) -> Path:
     """The archive with its program's JSON changed in place by `change(program)`."""
     members = members_of(source)
     found = json.loads(members["models/model.json"])
@@ -69,7 +71,7 @@ def pickled(payload: object) -> bytes:
     return buffer.getvalue()
 
 
-def config(program: Path, target: Path, **changes) -> Path:
+def config(program: Path, target: Path, **changes: Any) -> Path:
     """The archive with fields of the weight 0.weight changed: of its payload, or of its tensor_meta."""
     members = members_of(program)
     table = json.loads(members["data/weights/model_weights_config.json"])
@@ -79,5 +81,5 @@ def config(program: Path, target: Path, **changes) -> Path:
     return written(target, {**members, "data/weights/model_weights_config.json": json.dumps(table).encode()})
 
 
-def ints(*numbers):
+def ints(*numbers: int) -> list[dict[str, int]]:
     return [{"as_int": number} for number in numbers]

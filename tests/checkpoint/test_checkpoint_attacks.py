@@ -7,6 +7,9 @@ import pickle
 import shutil
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,14 +28,14 @@ HONEST = parts.mapping(w=parts.tensor())
 
 
 @pytest.fixture
-def marker(tmp_path):
+def marker(tmp_path: Path) -> Iterator[Path]:
     """A folder that the attack would make."""
     path = tmp_path / "made"
     yield path
     assert not path.exists(), "the file ran code"
 
 
-def runs(marker):
+def runs(marker: Path) -> bytes:
     """The call that makes the marker."""
     return parts.call(parts.name(*MAKE), parts.text(str(marker)))
 
@@ -49,18 +52,20 @@ def runs(marker):
     ],
     ids=["in a dict", "popped", "in a state", "as requires_grad", "popped to a mark", "in the memo"],
 )
-def test_a_call_anywhere_in_the_pickle_is_refused_by_name(tmp_path, marker, wrap):
+def test_a_call_anywhere_in_the_pickle_is_refused_by_name(
+    tmp_path: Path, marker: Path, wrap: Callable[..., Any]
+) -> None:
     file = parts.write(tmp_path / "m.pt", wrap(runs(marker)), {"0": parts.FOUR})
     assert f"would run code to be loaded: {'.'.join(MAKE)};" in refused(file)
 
 
-def test_the_attack_is_one_that_works(tmp_path):
+def test_the_attack_is_one_that_works(tmp_path: Path) -> None:
     with zipfile.ZipFile(parts.write(tmp_path / "m.pt", runs(tmp_path / "made"))) as archive:
         pickle.loads(archive.read("m/data.pkl"))
     assert (tmp_path / "made").exists()
 
 
-def test_names_of_python_2_are_refused_as_what_they_mean_today(tmp_path, marker):
+def test_names_of_python_2_are_refused_as_what_they_mean_today(tmp_path: Path, marker: Path) -> None:
     attack = parts.call(parts.name("__builtin__", "eval"), parts.text(f"__import__('os').mkdir({str(marker)!r})"))
     assert "would run code to be loaded: builtins.eval;" in refused(parts.write(tmp_path / "m.pt", attack))
 
@@ -75,12 +80,12 @@ def test_names_of_python_2_are_refused_as_what_they_mean_today(tmp_path, marker)
         ("os\u2024path", "x"),
     ],
 )  # fmt: skip
-def test_names_beside_the_list_are_refused(tmp_path, module, name):
+def test_names_beside_the_list_are_refused(tmp_path: Path, module: str, name: str) -> None:
     file = parts.write(tmp_path / "m.pt", parts.call(parts.name(module, name), parts.text("x")))
     assert f"would run code to be loaded: {module}.{name};" in refused(file)
 
 
-def test_several_names_are_listed_and_counted(tmp_path):
+def test_several_names_are_listed_and_counted(tmp_path: Path) -> None:
     body = b"".join(parts.name(f"evil{index}", "run") + b"0" for index in range(6)) + HONEST
     message = refused(parts.write(tmp_path / "m.pt", body, {"0": parts.FOUR}))
     assert "would run code to be loaded: evil0.run, evil1.run, evil2.run, evil3.run and 2 more; pass --trust" in message
@@ -97,13 +102,13 @@ def test_several_names_are_listed_and_counted(tmp_path):
         parts.name("e" * 400, "v"),
     ],
 )
-def test_words_of_the_file_stay_in_one_printable_line(tmp_path, body):
+def test_words_of_the_file_stay_in_one_printable_line(tmp_path: Path, body: bytes) -> None:
     message = refused(parts.write(tmp_path / "m.pt", body, {"0": parts.FOUR}))
     assert message.isprintable()
     assert len(message) < 600
 
 
-def test_a_list_may_be_called_by_no_name_but_its_own(tmp_path):
+def test_a_list_may_be_called_by_no_name_but_its_own(tmp_path: Path) -> None:
     """The result of one call called again, a tensor called, a string called."""
     for what in (parts.tensor(), parts.text("os.system"), parts.call(parts.name("collections", "OrderedDict"))):
         file = parts.write(tmp_path / "m.pt", what + b")R", {"0": parts.FOUR})
@@ -111,7 +116,7 @@ def test_a_list_may_be_called_by_no_name_but_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("trailing", ["m/data2.pkl", "n/data.pkl"])
-def test_a_second_pickle_in_the_archive_is_not_read(tmp_path, marker, trailing):
+def test_a_second_pickle_in_the_archive_is_not_read(tmp_path: Path, marker: Path, trailing: str) -> None:
     file = parts.write(tmp_path / "m.pt", HONEST, {"0": parts.FOUR})
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(trailing, parts.pickle(runs(marker)))
@@ -121,7 +126,7 @@ def test_a_second_pickle_in_the_archive_is_not_read(tmp_path, marker, trailing):
         assert "it is no archive of torch.save" in refused(file)
 
 
-def test_a_second_pickle_of_the_same_name_is_refused(tmp_path, marker):
+def test_a_second_pickle_of_the_same_name_is_refused(tmp_path: Path, marker: Path) -> None:
     file = parts.write(tmp_path / "m.pt", HONEST, {"0": parts.FOUR})
     with zipfile.ZipFile(file, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("m/data.pkl", parts.pickle(runs(marker)))
@@ -132,7 +137,7 @@ def test_a_second_pickle_of_the_same_name_is_refused(tmp_path, marker):
 
 
 @pytest.mark.parametrize("place", ["magic", "version", "facts", "keys"])
-def test_every_pickle_of_the_old_format_is_read_by_the_same_rules(tmp_path, marker, place):
+def test_every_pickle_of_the_old_format_is_read_by_the_same_rules(tmp_path: Path, marker: Path, place: str) -> None:
     stream = tmp_path / "old.pt"
     torch.save({"w": torch.ones(4)}, stream, _use_new_zipfile_serialization=False)
     data, attack = stream.read_bytes(), parts.pickle(runs(marker))
@@ -144,16 +149,16 @@ def test_every_pickle_of_the_old_format_is_read_by_the_same_rules(tmp_path, mark
     refused(tmp_path / "m.pt")
 
 
-def _whole(data, end):
+def _whole(data: bytes, end: int) -> bool:
     """Whether whole pickles end here: another begins, or the storages do."""
     return data[end : end + 2] == b"\x80\x02" or data[end - 3 : end] == b"a.\x04"[:3] or data[end - 2 : end] == b"a."
 
 
-def code(marker):
+def code(marker: Path) -> str:
     return f"__import__('os').mkdir({str(marker)!r})"
 
 
-def test_a_name_with_a_line_break_is_refused_before_it_becomes_source(tmp_path, marker):
+def test_a_name_with_a_line_break_is_refused_before_it_becomes_source(tmp_path: Path, marker: Path) -> None:
     """torch.fx writes it into a comment and into getattr(self, "..."), and runs the source: on `inspect --input`."""
     for name in (f"a\r{code(marker)}\r#", f'x"), {code(marker)}, ("', f"a\n{code(marker)}", f"a\u2028{code(marker)}"):
         for table in ("_modules", "_parameters", "_buffers"):
@@ -167,12 +172,12 @@ def test_a_name_with_a_line_break_is_refused_before_it_becomes_source(tmp_path, 
 @pytest.mark.parametrize("key", ["forward", "__deepcopy__", "__reduce_ex__", "get_extra_state", "__call__", "_apply",
                                  "state_dict", "eval", "__class__", "__dict__", "_call_impl", "parameters", "to",
                                  "train", "requires_grad_", "named_modules", "kind"])  # fmt: skip
-def test_an_attribute_that_replaces_code_is_refused(tmp_path, key):
+def test_an_attribute_that_replaces_code_is_refused(tmp_path: Path, key: str) -> None:
     net = nn.BatchNorm2d(3) if key != "kind" else __import__("normexport.nn").nn.L1BatchNorm2d(3)
     state = dict(net.__dict__)
 
     class Replaced:
-        def __reduce__(self):
+        def __reduce__(self) -> tuple[type[nn.Module], tuple[Any, ...], Any]:
             return type(net), (), {**state, key: nn.functional.relu}
 
     message = refused(save(tmp_path / "m.pt", Replaced()))
@@ -184,13 +189,13 @@ def test_an_attribute_that_replaces_code_is_refused(tmp_path, key):
     "_state_dict_pre_hooks", "_load_state_dict_post_hooks", "_forward_hooks_with_kwargs", "_backward_pre_hooks",
     "_forward_pre_hooks_with_kwargs", "_forward_hooks_always_called",
 ])  # fmt: skip
-def test_hooks_are_refused(tmp_path, hooks):
+def test_hooks_are_refused(tmp_path: Path, hooks: str) -> None:
     net = nn.Linear(2, 2)
     getattr(net, hooks)[0] = nn.functional.relu
     assert "a Linear in it has hooks, which are code" in refused(save(tmp_path / "m.pt", net))
 
 
-def test_a_module_as_a_hook_is_refused(tmp_path):
+def test_a_module_as_a_hook_is_refused(tmp_path: Path) -> None:
     net = nn.Linear(2, 2)
     net._forward_pre_hooks[0] = nn.Linear(2, 2)
     assert "has hooks, which are code" in refused(save(tmp_path / "m.pt", net))
@@ -198,8 +203,8 @@ def test_a_module_as_a_hook_is_refused(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("name", ["forward", "bias", "__class__", "x"])
-def test_a_weight_norm_hook_writes_its_weight_and_nothing_else(tmp_path, name):
-    net = nn.utils.weight_norm(nn.Linear(2, 2))
+def test_a_weight_norm_hook_writes_its_weight_and_nothing_else(tmp_path: Path, name: str) -> None:
+    net: Any = nn.utils.weight_norm(nn.Linear(2, 2))
     hook = net._forward_pre_hooks[next(iter(net._forward_pre_hooks))]
     hook.name = name
     net._parameters[f"{name}_v"], net._parameters[f"{name}_g"] = net.weight_v, net.weight_g
@@ -209,7 +214,7 @@ def test_a_weight_norm_hook_writes_its_weight_and_nothing_else(tmp_path, name):
         refused(save(tmp_path / "m.pt", net))
 
 
-def test_an_ordered_dict_carries_no_attributes_of_the_file(tmp_path):
+def test_an_ordered_dict_carries_no_attributes_of_the_file(tmp_path: Path) -> None:
     """`items` of an instance would shadow the method."""
     metadata = parts.mapping(**{"": parts.mapping(version=b"K\x01")})
     attributes = parts.mapping(items=b"K\x03", values=b"K\x03", __class__=b"K\x03", _metadata=metadata)
@@ -219,7 +224,9 @@ def test_an_ordered_dict_carries_no_attributes_of_the_file(tmp_path):
     assert load(file).source == "state_dict"
 
 
-def test_nothing_of_an_untrusted_pickle_reaches_the_reader_of_pytorch(tmp_path, monkeypatch):
+def test_nothing_of_an_untrusted_pickle_reaches_the_reader_of_pytorch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("torch.load was called"))
     monkeypatch.setattr(pickle, "load", lambda *args, **kwargs: pytest.fail("pickle.load was called"))
     monkeypatch.setattr(pickle, "Unpickler", None)
@@ -228,14 +235,14 @@ def test_nothing_of_an_untrusted_pickle_reaches_the_reader_of_pytorch(tmp_path, 
         assert load(tmp_path / "m.pt").source == "state_dict"
 
 
-def test_trust_still_opens_what_runs_code(tmp_path):
+def test_trust_still_opens_what_runs_code(tmp_path: Path) -> None:
     file = save(tmp_path / "m.pt", {"state_dict": nn.Linear(2, 2).state_dict(), "x": Payload(tmp_path / "made")})
     refused(file)
     assert load(file, trust=True).source == "state_dict"
     assert (tmp_path / "made").exists()
 
 
-def test_trust_opens_archives_of_any_form(tmp_path):
+def test_trust_opens_archives_of_any_form(tmp_path: Path) -> None:
     """A comment behind the directory, and a folder entry, are refused without it."""
     file = save(tmp_path / "m.pt", nn.Linear(2, 2).state_dict())
     with zipfile.ZipFile(file, "a") as archive:
@@ -244,7 +251,7 @@ def test_trust_opens_archives_of_any_form(tmp_path):
     assert load(file, trust=True).source == "state_dict"
 
 
-def test_an_honest_module_is_inspected_through_its_export(tmp_path):
+def test_an_honest_module_is_inspected_through_its_export(tmp_path: Path) -> None:
     """The refusals above are of what is hostile: names with digits, dashes and letters of any language export."""
     net = nn.Sequential(OrderedDict([("1x1", nn.Conv2d(3, 4, 1)), ("größe-2", nn.BatchNorm2d(4)), ("b c", nn.ReLU())]))
     result = normexport.inspect(load(save(tmp_path / "m.pt", net.eval())), ["3x4x4"])

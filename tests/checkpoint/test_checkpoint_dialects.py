@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -33,7 +36,9 @@ by_layout = pytest.mark.parametrize(("cls", "options", "dialect", "kind"), NORMS
 
 
 @by_layout
-def test_module_of_the_layout_becomes_a_running_norm_with_its_own_evaluation(cls, options, dialect, kind, tmp_path):
+def test_module_of_the_layout_becomes_a_running_norm_with_its_own_evaluation(
+    cls: type[nn.Module], options: dict[str, Any], dialect: str, kind: str, tmp_path: Path
+) -> None:
     net = Net(trained(cls(6, **options)))
     file = save(tmp_path / "m.pt", {"epoch": 3, "state_dict": net.state_dict()})
     checkpoint = load(file, model=lambda: Net(cls(6, **options)))
@@ -45,7 +50,9 @@ def test_module_of_the_layout_becomes_a_running_norm_with_its_own_evaluation(cls
 
 
 @by_layout
-def test_state_of_the_layout_is_decoded_into_a_model_with_our_norm(cls, options, dialect, kind, tmp_path):
+def test_state_of_the_layout_is_decoded_into_a_model_with_our_norm(
+    cls: type[nn.Module], options: dict[str, Any], dialect: str, kind: str, tmp_path: Path
+) -> None:
     """The factory already uses normexport's layer; keys and arithmetic of the file differ from it."""
     net = Net(trained(cls(6, **options)))
     file = save(tmp_path / "m.pt", net.state_dict())
@@ -57,7 +64,9 @@ def test_state_of_the_layout_is_decoded_into_a_model_with_our_norm(cls, options,
 
 
 @by_layout
-def test_bare_state_is_recognised_by_its_keys(cls, options, dialect, kind, tmp_path):
+def test_bare_state_is_recognised_by_its_keys(
+    cls: type[nn.Module], options: dict[str, Any], dialect: str, kind: str, tmp_path: Path
+) -> None:
     file = save(tmp_path / "m.pt", Net(trained(cls(6, **options))).state_dict())
     checkpoint = load(file)
     assert checkpoint.model is None
@@ -66,7 +75,9 @@ def test_bare_state_is_recognised_by_its_keys(cls, options, dialect, kind, tmp_p
 
 
 @by_layout
-def test_float64_decode_agrees_with_the_layer_to_1e_9(cls, options, dialect, kind):
+def test_float64_decode_agrees_with_the_layer_to_1e_9(
+    cls: type[nn.Module], options: dict[str, Any], dialect: str, kind: str
+) -> None:
     """No rounding of weights in between: decode alone, against the layer's own forward in float64."""
     norm = trained(cls(6, **options)).double()
     stored = Stored("bn", {**dict(norm.named_parameters()), **dict(norm.named_buffers())})
@@ -77,11 +88,11 @@ def test_float64_decode_agrees_with_the_layer_to_1e_9(cls, options, dialect, kin
     torch.testing.assert_close(a * x + b, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
 
 
-def test_a_layout_that_changes_where_eps_enters_is_refused(tmp_path):
+def test_a_layout_that_changes_where_eps_enters_is_refused(tmp_path: Path) -> None:
     """sigma = 1e-3 with eps = 1e-5: the place of eps changes the answer; the layer's forward is the judge."""
 
     class Moved(layouts.RunningMad):
-        def multiplier(self, stored):
+        def multiplier(self, stored: torch.Tensor) -> torch.Tensor:
             return self.scale / (stored.square() + self.eps).sqrt()
 
     net = Net(trained(Moved(6)))
@@ -90,11 +101,11 @@ def test_a_layout_that_changes_where_eps_enters_is_refused(tmp_path):
     assert message.startswith("bn: has the keys of running-mad but its forward computes something else")
 
 
-def test_forward_settles_what_keys_leave_open(tmp_path):
+def test_forward_settles_what_keys_leave_open(tmp_path: Path) -> None:
     """weight, bias, running_mean, running_var with no version: three layers, three readings, no --dialect."""
 
     class Frozen(layouts.ConvNetL1):
-        def multiplier(self, stored):
+        def multiplier(self, stored: torch.Tensor) -> torch.Tensor:
             return (stored + self.eps).rsqrt()
 
     for cls, dialect in ((layouts.ConvNetL1, "convnet-lp"), (Frozen, "batchnorm")):
@@ -104,7 +115,7 @@ def test_forward_settles_what_keys_leave_open(tmp_path):
         assert_same(forward(checkpoint.model), own_forward(net))
 
 
-def test_class_names_do_not_decide(tmp_path):
+def test_class_names_do_not_decide(tmp_path: Path) -> None:
     """MeanBN is an L1 norm in one project and takes off only the mean in another; L1BatchNorm2d has two layouts."""
     for cls, dialect in ((layouts.LpNormL1, "lp-norm"), (layouts.MeanBN, "mean-bn"), (layouts.MeanBnL1, "mean-bn-l1")):
         renamed = type("MeanBN", (cls,), {})
@@ -114,11 +125,11 @@ def test_class_names_do_not_decide(tmp_path):
         assert_same(forward(checkpoint.model), own_forward(net))
 
 
-def test_a_layer_that_does_more_than_its_keys_say_keeps_its_own_forward(tmp_path):
+def test_a_layer_that_does_more_than_its_keys_say_keeps_its_own_forward(tmp_path: Path) -> None:
     """A fused norm and activation with BatchNorm's keys."""
 
     class Fused(layouts.ConvNetL1):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.relu(super().forward(x))
 
     net = Net(trained(Fused(6)))
@@ -129,36 +140,39 @@ def test_a_layer_that_does_more_than_its_keys_say_keeps_its_own_forward(tmp_path
 
 
 @pytest.mark.parametrize("own", [layouts.LpNormL1, nxnn.L1BatchNorm2d])
-def test_a_norm_used_at_two_places_is_replaced_at_both(tmp_path, own):
+def test_a_norm_used_at_two_places_is_replaced_at_both(tmp_path: Path, own: type[nn.Module]) -> None:
     """Its tensors stand in the file twice, under both names."""
 
     class Twice(nn.Module):
-        def __init__(self, norm):
+        def __init__(self, norm: type[nn.Module]) -> None:
             super().__init__()
             self.first = norm(6)
             self.second = nn.Sequential(self.first)
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.second(self.first(x))
 
     net = Twice(layouts.LpNormL1)
     trained(net.first)
     checkpoint = load(save(tmp_path / "m.pt", net.state_dict()), model=lambda: Twice(own))
-    assert checkpoint.model.first is checkpoint.model.second[0]
+    model: Any = checkpoint.model
+    assert model.first is model.second[0]
     x = torch.randn(2, 6, 3, 3)
     assert_same(forward(checkpoint.model, x), own_forward(net, x))
 
 
-def test_a_network_with_a_running_mean_of_its_own_is_no_norm(tmp_path):
+def test_a_network_with_a_running_mean_of_its_own_is_no_norm(tmp_path: Path) -> None:
     """Keys of MeanBN, and an output like its input, on a module with children: it is more than a norm."""
 
     class Normalised(nn.Module):
-        def __init__(self):
+        running_mean: torch.Tensor
+
+        def __init__(self) -> None:
             super().__init__()
             self.register_buffer("running_mean", torch.ones(3))
             self.bn = layouts.LpNormL1(3)
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.bn(x - self.running_mean.reshape(1, 3, 1, 1))
 
     net = Normalised()
@@ -168,13 +182,13 @@ def test_a_network_with_a_running_mean_of_its_own_is_no_norm(tmp_path):
     assert_same(forward(checkpoint.model), own_forward(net))
 
 
-def test_a_norm_whose_forward_needs_more_than_x_keeps_it(tmp_path):
+def test_a_norm_whose_forward_needs_more_than_x_keeps_it(tmp_path: Path) -> None:
     class Conditional(layouts.LpNormL1):
-        def forward(self, x, shift):
+        def forward(self, x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # on purpose
             return super().forward(x) + shift
 
     class Outer(Net):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.bn(self.conv(x), 1.0)
 
     net = Outer(Conditional(6))
@@ -184,28 +198,28 @@ def test_a_norm_whose_forward_needs_more_than_x_keeps_it(tmp_path):
     assert_same(forward(checkpoint.model), own_forward(net))
 
 
-def test_a_model_that_is_itself_a_norm_is_replaced(tmp_path):
+def test_a_model_that_is_itself_a_norm_is_replaced(tmp_path: Path) -> None:
     norm = trained(layouts.MeanBnL1(6))
     checkpoint = load(save(tmp_path / "m.pt", norm.state_dict()), model=lambda: layouts.MeanBnL1(6))
     assert isinstance(checkpoint.model, nxnn.RunningNorm)
     assert_same(forward(checkpoint.model, torch.ones(1, 6, 2, 2)), own_forward(norm, torch.ones(1, 6, 2, 2)))
 
 
-def test_ghost_topk_with_weight_and_bias_is_the_multiplier_reading():
+def test_ghost_topk_with_weight_and_bias_is_the_multiplier_reading() -> None:
     norm = trained(layouts.GhostTopk(6))
     own = {**dict(norm.named_buffers()), "weight": norm.scale, "bias": norm.mean}
     (dialect,) = Stored("bn", own).readings()
     np.testing.assert_array_equal(dialect.decode(Stored("bn", own).arrays()).inv_scale, norm.running_var.double())
 
 
-def test_dialect_that_contradicts_the_keys_is_refused(tmp_path):
+def test_dialect_that_contradicts_the_keys_is_refused(tmp_path: Path) -> None:
     file = save(tmp_path / "m.pt", Net(trained(layouts.Elektronn3L1(6))).state_dict())
     for model in (None, l1_net):
         message = refused(file, model=model, dialect="range-quantized")
         assert "--dialect range-quantized contradicts its keys (found: elektronn3)" in message
 
 
-def test_the_two_range_norms_are_told_apart_by_their_observer():
+def test_the_two_range_norms_are_told_apart_by_their_observer() -> None:
     """Hazard 2: the same running_var, read reciprocally."""
     quantized, convnet = trained(layouts.QuantizedRangeBN(6)), trained(layouts.ConvNetRangeBN(6))
     assert [DIALECTS[name].reading.words[:14] for name in ("range-quantized", "range-convnet")] == [
@@ -222,7 +236,7 @@ def test_the_two_range_norms_are_told_apart_by_their_observer():
         np.testing.assert_allclose(dialect.decode(stored.arrays()).inv_scale, inverse, rtol=1e-12)
 
 
-def test_random_range_norm_is_exported_at_its_mean_and_says_so(tmp_path):
+def test_random_range_norm_is_exported_at_its_mean_and_says_so(tmp_path: Path) -> None:
     """Hazard 3: two runs of the original differ; the mean of many runs is the unrounded arithmetic."""
     norm = trained(layouts.QuantizedRangeBN(6))
     x = torch.randn(2, 6, 3, 3)
@@ -240,13 +254,13 @@ def test_random_range_norm_is_exported_at_its_mean_and_says_so(tmp_path):
     assert (error <= 5 * runs.double().std(0) / 4000**0.5 + 0.25 * steps * (1 + x.abs())).all()
 
 
-def test_every_dialect_is_listed_with_one_line():
+def test_every_dialect_is_listed_with_one_line() -> None:
     assert set(dialects()) == set(DIALECTS)
     assert {name for _, _, name, _ in NORMS} | {"batchnorm"} <= set(dialects())
     assert all(line and "\n" not in line for line in dialects().values())
 
 
-def test_unknown_dialect_names_the_known_ones(tmp_path):
+def test_unknown_dialect_names_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="choose one of batchnorm, normexport"):
         load(save(tmp_path / "m.pt", batch_norm_net().state_dict()), dialect="nonsense")
 
@@ -258,7 +272,9 @@ vectors = st.integers(1, 5).flatmap(
 
 @settings(max_examples=60, deadline=None)
 @given(vectors)
-def test_divisor_and_multiplier_layouts_of_one_norm_decode_alike(values):
+def test_divisor_and_multiplier_layouts_of_one_norm_decode_alike(
+    values: tuple[list[float], list[float], list[float], list[float]],
+) -> None:
     """The same norm written as 1/d and as d gives one meaning, whatever its numbers."""
     mean, d, gamma, beta = (np.array(each, dtype=np.float64) for each in values)
     multiplier = {"running_mean": mean, "running_var": 1 / d, "weight": gamma, "bias": beta}
@@ -274,21 +290,21 @@ def test_divisor_and_multiplier_layouts_of_one_norm_decode_alike(values):
         np.testing.assert_allclose(b, expected[1], rtol=1e-9, atol=1e-12 * np.abs(expected[0] * mean).max())
 
 
-def test_read_state_and_inspect_state_work_without_a_factory(tmp_path):
+def test_read_state_and_inspect_state_work_without_a_factory(tmp_path: Path) -> None:
     state = read_state(save(tmp_path / "m.pt", {"model": Net(trained(layouts.MeanBnL1(6))).state_dict()}))
     norms, weights = inspect_state(state)
     assert [record.dialect for record in norms] == ["mean-bn-l1"]
     assert weights == ()
 
 
-def test_wrong_number_of_channels_is_one_line(tmp_path):
+def test_wrong_number_of_channels_is_one_line(tmp_path: Path) -> None:
     file = save(tmp_path / "m.pt", Net(trained(layouts.LpNormL1(8), channels=8), channels=8).state_dict())
     with pytest.raises(CheckpointError, match="bn: has 6 channels in the model and 8 in the file"):
         load(file, model=l1_net)
 
 
-def test_what_holds_for_many_norms_is_one_note(tmp_path):
-    def make():
+def test_what_holds_for_many_norms_is_one_note(tmp_path: Path) -> None:
+    def make() -> nn.Sequential:
         return nn.Sequential(*(layouts.ConvNetRangeBN(6) for _ in range(5)))
 
     net = make()
@@ -298,7 +314,7 @@ def test_what_holds_for_many_norms_is_one_note(tmp_path):
     assert checkpoint.notes == ("0, 1, 2 and 2 more: fake quantisation of its input is left out",)
 
 
-def test_epsilon_that_no_file_stores_is_the_models_and_noted(tmp_path):
+def test_epsilon_that_no_file_stores_is_the_models_and_noted(tmp_path: Path) -> None:
     """eps enters after the average in convNet's RangeBN: a model with another eps computes something else."""
     net = Net(trained(layouts.ConvNetRangeBN(6, eps=0.25)))
     file = save(tmp_path / "m.pt", net.state_dict())
@@ -309,22 +325,25 @@ def test_epsilon_that_no_file_stores_is_the_models_and_noted(tmp_path):
 
 @pytest.mark.parametrize("metadata", [True, False])
 @pytest.mark.parametrize("eps", [0.1, 1e-5])
-def test_a_factory_of_ours_decides_what_a_state_without_counters_means(tmp_path, eps, metadata):
+def test_a_factory_of_ours_decides_what_a_state_without_counters_means(
+    tmp_path: Path, eps: float, metadata: bool
+) -> None:
     """Scripts strip the counters; what is left has the keys of mean-bn-l1, which divides by s alone and not s + eps."""
 
-    def factory():
+    def factory() -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(3, 6, 3), nxnn.L1BatchNorm2d(6, eps=eps))
 
-    net = factory()
+    net: Any = factory()
     net.train()(IMAGES)
     with torch.no_grad():
         net.eval()[1].running_scale[2] = 1e-5
-    whole = net.state_dict()
+    whole: Any = net.state_dict()
     state = type(whole)((key, value) for key, value in whole.items() if "tracked" not in key)
     if metadata:
         state._metadata = whole._metadata
     file = save(tmp_path / "m.pt", state)
-    for options in ({}, {"dialect": "normexport"}):
+    ways: tuple[dict[str, Any], ...] = ({}, {"dialect": "normexport"})
+    for options in ways:
         checkpoint = load(file, model=factory, **options)
         assert only_norm(checkpoint).dialect == "normexport"
         assert_same(forward(checkpoint.model), own_forward(net))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +30,7 @@ from tests.checkpoint.support import (
 NAN = float("nan")
 
 
-def real_batch_norm(seed=0):
+def real_batch_norm(seed: int = 0) -> Net:
     net = batch_norm_net().train()
     with torch.no_grad():
         for _ in range(3):
@@ -35,7 +39,7 @@ def real_batch_norm(seed=0):
     return net.eval()
 
 
-def test_silent_misload_into_batch_norm_is_refused(tmp_path):
+def test_silent_misload_into_batch_norm_is_refused(tmp_path: Path) -> None:
     """Hazard 1: PyTorch itself says "all keys matched" and then reads 1/d as a variance."""
     net = Net(trained(layouts.ConvNetL1(6)))
     misled = batch_norm_net()
@@ -48,7 +52,7 @@ def test_silent_misload_into_batch_norm_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("keep_metadata", [True, False])
-def test_named_dialect_replaces_the_batch_norm_of_the_factory(tmp_path, keep_metadata):
+def test_named_dialect_replaces_the_batch_norm_of_the_factory(tmp_path: Path, keep_metadata: bool) -> None:
     net = Net(trained(layouts.ConvNetL1(6)))
     state = net.state_dict() if keep_metadata else dict(net.state_dict())
     checkpoint = load(save(tmp_path / "m.pt", state), model=batch_norm_net, dialect="convnet-lp")
@@ -57,7 +61,7 @@ def test_named_dialect_replaces_the_batch_norm_of_the_factory(tmp_path, keep_met
     assert_same(forward(checkpoint.model), own_forward(net))
 
 
-def test_batch_norm_from_before_0_4_1_loads_when_it_is_named(tmp_path):
+def test_batch_norm_from_before_0_4_1_loads_when_it_is_named(tmp_path: Path) -> None:
     net = real_batch_norm()
     state = {key: value for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
     file = save(tmp_path / "m.pt", state)
@@ -68,16 +72,16 @@ def test_batch_norm_from_before_0_4_1_loads_when_it_is_named(tmp_path):
     assert_same(forward(checkpoint.model), own_forward(net))
 
 
-def test_module_version_alone_proves_batch_norm(tmp_path):
+def test_module_version_alone_proves_batch_norm(tmp_path: Path) -> None:
     """Version 2 of `_metadata` is real BatchNorm; it survives weights_only."""
-    state = real_batch_norm().state_dict()
+    state: Any = real_batch_norm().state_dict()
     del state["bn.num_batches_tracked"]
     assert state._metadata["bn"]["version"] == 2
     checkpoint = load(save(tmp_path / "m.pt", state), model=batch_norm_net)
     assert only_norm(checkpoint).dialect == "batchnorm"
 
 
-def test_real_batch_norm_is_kept_and_recorded(tmp_path):
+def test_real_batch_norm_is_kept_and_recorded(tmp_path: Path) -> None:
     net = real_batch_norm()
     checkpoint = load(save(tmp_path / "m.pt", net.state_dict()), model=batch_norm_net)
     assert isinstance(checkpoint.model.bn, nn.BatchNorm2d)
@@ -85,10 +89,10 @@ def test_real_batch_norm_is_kept_and_recorded(tmp_path):
     assert_same(forward(checkpoint.model), own_forward(net))
 
 
-def test_dialect_does_not_reach_proven_batch_norms_beside_it(tmp_path):
+def test_dialect_does_not_reach_proven_batch_norms_beside_it(tmp_path: Path) -> None:
     """A network with both: the old layer is read as named, the BatchNorm with its counter stays one."""
 
-    def both(first):
+    def both(first: type[nn.Module]) -> Callable[..., Any]:
         return lambda: nn.Sequential(nn.Conv2d(3, 6, 3), first(6), nn.Conv2d(6, 6, 1), nn.BatchNorm2d(6))
 
     net = both(layouts.ConvNetL1)()
@@ -98,7 +102,7 @@ def test_dialect_does_not_reach_proven_batch_norms_beside_it(tmp_path):
     assert_same(forward(checkpoint.model), own_forward(net))
 
 
-def test_untrained_lp_norm_gives_its_bias_and_says_so(tmp_path):
+def test_untrained_lp_norm_gives_its_bias_and_says_so(tmp_path: Path) -> None:
     """Hazard 4: a multiplier of zero leaves beta."""
     net = Net(layouts.LpNormL1(6))
     nn.init.normal_(net.bn.mean)
@@ -108,7 +112,7 @@ def test_untrained_lp_norm_gives_its_bias_and_says_so(tmp_path):
     assert_same(forward(checkpoint.model), expected)
 
 
-def test_untrained_mean_bn_is_refused_because_it_divides_by_zero(tmp_path):
+def test_untrained_mean_bn_is_refused_because_it_divides_by_zero(tmp_path: Path) -> None:
     """Hazard 4: the original's evaluation is Inf."""
     net = Net(layouts.MeanBnL1(6))
     assert not torch.isfinite(net.bn.eval()(torch.ones(1, 6, 2, 2))).any()
@@ -119,7 +123,7 @@ def test_untrained_mean_bn_is_refused_because_it_divides_by_zero(tmp_path):
     )
 
 
-def test_constant_channel_of_mean_bn_is_refused_by_channel(tmp_path):
+def test_constant_channel_of_mean_bn_is_refused_by_channel(tmp_path: Path) -> None:
     """Hazard 4: 0/0 in training leaves a zero scale, and NaN ever after."""
     net = Net(trained(layouts.MeanBnL1(6)))
     net.bn.running_scale[4] = 0
@@ -127,7 +131,7 @@ def test_constant_channel_of_mean_bn_is_refused_by_channel(tmp_path):
     assert message.startswith("bn: running_scale is zero or negative and 1/statistic is not finite in channel 4")
 
 
-def test_k_beyond_the_elements_is_no_concern_of_running_statistics(tmp_path):
+def test_k_beyond_the_elements_is_no_concern_of_running_statistics(tmp_path: Path) -> None:
     """Hazard 4: k > N*H*W raises in training; an evaluated checkpoint needs no k."""
     net = Net(trained(layouts.LpNormTopk(6, k=10)))
     with pytest.raises(RuntimeError):
@@ -138,22 +142,24 @@ def test_k_beyond_the_elements_is_no_concern_of_running_statistics(tmp_path):
 
 @pytest.mark.parametrize("key", ["running_mean", "running_var", "weight"])
 @pytest.mark.parametrize("factory", [None, batch_norm_net])
-def test_nan_in_a_norm_names_path_key_and_channels(tmp_path, key, factory):
+def test_nan_in_a_norm_names_path_key_and_channels(
+    tmp_path: Path, key: str, factory: Callable[..., Any] | None
+) -> None:
     state = real_batch_norm().state_dict()
     state[f"bn.{key}"][[1, 5]] = NAN
     message = refused(save(tmp_path / "m.pt", state), model=factory)
     assert message.startswith(f"bn: {key} is NaN in channels 1, 5; take a checkpoint from before")
 
 
-def test_nan_after_one_element_per_channel_is_refused(tmp_path):
+def test_nan_after_one_element_per_channel_is_refused(tmp_path: Path) -> None:
     """Hazard 4: C(1) divides by ln 1 = 0, so n = 1 trains NaN into the running statistics."""
-    norm = layouts.LpNormTopk(6, k=1)
+    norm: Any = layouts.LpNormTopk(6, k=1)
     norm.running_var.copy_(torch.tensor(0.0 / np.float64("nan"), dtype=torch.float32).expand(6))
     assert "running_var is NaN" in refused(save(tmp_path / "m.pt", norm.state_dict()))
 
 
 @pytest.mark.parametrize("value", [NAN, float("inf")])
-def test_nan_and_inf_in_weights_are_refused(tmp_path, value):
+def test_nan_and_inf_in_weights_are_refused(tmp_path: Path, value: float) -> None:
     state = real_batch_norm().state_dict()
     state["conv.weight"][0, 0, 0, 0] = value
     word = "NaN" if value != value else "infinite"
@@ -161,27 +167,29 @@ def test_nan_and_inf_in_weights_are_refused(tmp_path, value):
     assert message.startswith(f"conv.weight: is {word} in 1 of 162 elements")
 
 
-def test_an_attention_mask_of_minus_infinity_is_no_fault(tmp_path):
+def test_an_attention_mask_of_minus_infinity_is_no_fault(tmp_path: Path) -> None:
     class Masked(nn.Module):
-        def __init__(self):
+        mask: torch.Tensor
+
+        def __init__(self) -> None:
             super().__init__()
             self.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
             self.bn = nn.BatchNorm1d(3)
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.softmax(self.bn(x) + self.mask, -1)
 
     assert load(save(tmp_path / "m.pt", Masked().state_dict()), model=Masked).norms[0].path == "bn"
 
 
-def _health(tmp_path, net, **values):
+def _health(tmp_path: Path, net: Net, **values: Any) -> tuple[str, ...]:
     state = net.state_dict()
     for key, (index, value) in values.items():
         state[f"bn.{key}"][index] = value
     return only_norm(load(save(tmp_path / "m.pt", state))).health
 
 
-def test_dead_channel_is_named(tmp_path):
+def test_dead_channel_is_named(tmp_path: Path) -> None:
     net = l1_net()
     net.train()(IMAGES)
     assert _health(tmp_path, net, running_scale=([2, 3], 0.0)) == (
@@ -189,25 +197,25 @@ def test_dead_channel_is_named(tmp_path):
     )
 
 
-def test_negative_variance_is_named(tmp_path):
+def test_negative_variance_is_named(tmp_path: Path) -> None:
     assert _health(tmp_path, real_batch_norm(), running_var=(1, -1e-6)) == ("channel 1: negative variance",)
 
 
-def test_huge_multiplier_is_named(tmp_path):
+def test_huge_multiplier_is_named(tmp_path: Path) -> None:
     """1/(1e-6 + 1e-5) is 9.1e4."""
     net = l1_net()
     net.train()(IMAGES)
     assert _health(tmp_path, net, running_scale=(0, 1e-6)) == ("channel 0: 1/statistic is over 1e+04 (up to 9.1e+04)",)
 
 
-def test_zero_gamma_is_named(tmp_path):
+def test_zero_gamma_is_named(tmp_path: Path) -> None:
     assert _health(tmp_path, real_batch_norm(), weight=(slice(None), 0.0)) == (
         "all 6 channels: gamma is zero, so only the bias is left",
     )
 
 
 @pytest.mark.parametrize("make", [batch_norm_net, l1_net])
-def test_statistics_that_never_moved_are_named(tmp_path, make):
+def test_statistics_that_never_moved_are_named(tmp_path: Path, make: Callable[..., Any]) -> None:
     checkpoint = load(save(tmp_path / "m.pt", make().state_dict()), model=make)
     assert only_norm(checkpoint).health == ("running statistics were never updated",)
 
@@ -221,13 +229,15 @@ def test_statistics_that_never_moved_are_named(tmp_path, make):
         (lambda: nxnn.LinfBatchNorm2d(6), "linf", "running"),
     ],
 )
-def test_records_tell_running_from_live_statistics(tmp_path, norm, kind, statistics):
+def test_records_tell_running_from_live_statistics(
+    tmp_path: Path, norm: Callable[..., Any], kind: str, statistics: str
+) -> None:
     checkpoint = load(save(tmp_path / "m.pt", Net(norm()).state_dict()), model=lambda: Net(norm()))
     record = only_norm(checkpoint)
     assert (record.kind, record.statistics, record.channels) == (kind, statistics, 6)
 
 
-def test_our_own_norm_is_kept_and_its_kind_and_eps_come_from_the_file(tmp_path):
+def test_our_own_norm_is_kept_and_its_kind_and_eps_come_from_the_file(tmp_path: Path) -> None:
     net = Net(nxnn.TopKBatchNorm2d(6, eps=0.5, k=3))
     net.train()(IMAGES)
     file = save(tmp_path / "m.pt", net.state_dict())
@@ -237,7 +247,7 @@ def test_our_own_norm_is_kept_and_its_kind_and_eps_come_from_the_file(tmp_path):
     assert_same(forward(checkpoint.model), own_forward(net))
 
 
-def test_statistics_of_one_kind_do_not_load_into_another(tmp_path):
+def test_statistics_of_one_kind_do_not_load_into_another(tmp_path: Path) -> None:
     net = Net(nxnn.TopKBatchNorm2d(6))
     message = refused(save(tmp_path / "m.pt", net.state_dict()), model=l1_net)
     assert "running statistics of kind 'topk', and L1BatchNorm2d is 'l1'" in message

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +37,7 @@ LAYERS = [
 ]
 
 
-def made(kind):
+def made(kind: type[nn.Module]) -> nn.Module:
     """One layer of a class."""
     if kind is nn.TransformerEncoder:
         return kind(nn.TransformerEncoderLayer(4, 2), 1)
@@ -62,7 +65,7 @@ def made(kind):
         return kind(**needed)
 
 
-def own(module):
+def own(module: nn.Module) -> dict[str, Any]:
     """What a module has besides tables, and links to its weights that it makes itself."""
     skipped = ("_flat_weight_refs", "_flat_weights", "_parameters", "_buffers", "_modules", "device_ids")
     return {name: value for name, value in vars(module).items() if name not in skipped}
@@ -70,7 +73,7 @@ def own(module):
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
-def test_layer_is_what_torch_load_makes(tmp_path, kind):
+def test_layer_is_what_torch_load_makes(tmp_path: Path, kind: type[nn.Module]) -> None:
     file = save(tmp_path / "m.pt", made(kind))
     got, expected = unpickle(file, trust=False), torch.load(file, weights_only=False)
     assert [name for name, _ in got.named_modules()] == [name for name, _ in expected.named_modules()]
@@ -85,7 +88,7 @@ def test_layer_is_what_torch_load_makes(tmp_path, kind):
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("kind", LAYERS, ids=lambda kind: kind.__name__)
-def test_every_attribute_of_a_layer_is_known(kind):
+def test_every_attribute_of_a_layer_is_known(kind: type[nn.Module]) -> None:
     """One that a new PyTorch adds would be left out, and its forward fail."""
     known = {*ATTRIBUTES, *vars(nn.Module()), "_keys", "bias_k", "bias_v", "options", "process_group"}
     made_by_torch = {"_flat_weights", "_flat_weight_refs", "_flat_weights_names", "_all_weights"}
@@ -94,7 +97,7 @@ def test_every_attribute_of_a_layer_is_known(kind):
         assert set(vars(module)) <= known | made_by_torch | of_wrapper
 
 
-def _without_stride(make, **values):
+def _without_stride(make: Callable[..., Any], **values: Any) -> nn.Module:
     module = make()
     for name, value in values.items():
         setattr(module, name, value)
@@ -152,14 +155,16 @@ def _without_stride(make, **values):
         (lambda: made(nxnn.RunningNorm), {"kind": "os"}, "contradicts itself: kind"),
     ],
 )  # fmt: skip
-def test_numbers_that_kernels_can_not_take_are_refused(tmp_path, make, values, words):
+def test_numbers_that_kernels_can_not_take_are_refused(
+    tmp_path: Path, make: Callable[..., Any], values: dict[str, Any], words: str
+) -> None:
     """Some of them ended the process by a signal (an integer division by zero), some took all memory."""
     message = refused(save(tmp_path / "m.pt", nn.Sequential(_without_stride(make, **values))))
     assert words in message
 
 
 @pytest.mark.parametrize("name", ["_modules", "_parameters", "_buffers", "training"])
-def test_module_without_its_tables_is_refused(tmp_path, name):
+def test_module_without_its_tables_is_refused(tmp_path: Path, name: str) -> None:
     net = nn.Linear(2, 2)
     del net.__dict__[name]
     words = "does not say whether it is in training" if name == "training" else f"a Linear in it has no {name}"
@@ -168,27 +173,27 @@ def test_module_without_its_tables_is_refused(tmp_path, name):
 
 @pytest.mark.parametrize("kind", [nn.BatchNorm2d, nxnn.L1BatchNorm2d])
 @pytest.mark.parametrize("name", ["num_features", "eps", "momentum"])
-def test_norm_without_its_numbers_is_refused(tmp_path, kind, name):
+def test_norm_without_its_numbers_is_refused(tmp_path: Path, kind: type[nn.Module], name: str) -> None:
     net = kind(3)
     del net.__dict__[name]
     assert f"lacks {name}" in refused(save(tmp_path / "m.pt", net))
 
 
 @pytest.mark.parametrize("name", ["weight", "bias", "running_mean", "running_var"])
-def test_norm_without_its_weights_is_refused(tmp_path, name):
+def test_norm_without_its_weights_is_refused(tmp_path: Path, name: str) -> None:
     net = nn.BatchNorm2d(3)
     del (net._parameters if name in net._parameters else net._buffers)[name]
     refused(save(tmp_path / "m.pt", net))
 
 
-def test_lazy_layers_are_refused_in_words(tmp_path):
+def test_lazy_layers_are_refused_in_words(tmp_path: Path) -> None:
     message = refused(save(tmp_path / "m.pt", nn.Sequential(nn.LazyLinear(2))))
     assert "holds layers that have no weights yet" in message
     assert "run the network once and save it again" in message
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-def test_quantised_networks_are_refused_in_words(tmp_path):
+def test_quantised_networks_are_refused_in_words(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     net.qconfig = torch.ao.quantization.get_default_qconfig("x86")
     torch.ao.quantization.prepare(net, inplace=True)(torch.ones(1, 2))
@@ -198,13 +203,13 @@ def test_quantised_networks_are_refused_in_words(tmp_path):
     assert "w is quantised (qint8); give the float network" in refused(save(tmp_path / "m.pt", state))
 
 
-def test_weights_on_meta_in_a_module_are_refused(tmp_path):
+def test_weights_on_meta_in_a_module_are_refused(tmp_path: Path) -> None:
     with torch.device("meta"):
         net = nn.Linear(2, 2)
     assert "weight of a Linear has a shape and no numbers (device meta)" in refused(save(tmp_path / "m.pt", net))
 
 
-def test_modules_of_older_versions_get_what_they_lack(tmp_path):
+def test_modules_of_older_versions_get_what_they_lack(tmp_path: Path) -> None:
     """PyTorch before 1.5 knew no padding_mode table, before 1.8 no proj_size, before 2.0 fewer hooks."""
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.LSTM(2, 3), nn.Upsample(scale_factor=2), nn.AvgPool3d(2))
     for module in net.modules():
@@ -218,21 +223,21 @@ def test_modules_of_older_versions_get_what_they_lack(tmp_path):
         assert own(one) == own(other)
 
 
-def test_attributes_that_no_layer_reads_stay_behind(tmp_path):
-    net = nn.Sequential(nn.Linear(2, 2))
+def test_attributes_that_no_layer_reads_stay_behind(tmp_path: Path) -> None:
+    net: Any = nn.Sequential(nn.Linear(2, 2))
     net.classes, net.note = ["a", "b"], {"x": 1}
     got = unpickle(save(tmp_path / "m.pt", net), trust=False)
     assert not hasattr(got, "classes")
     assert torch.equal(got[0].weight, net[0].weight)
 
 
-def test_a_part_called_like_an_attribute_of_its_layer_is_refused(tmp_path):
+def test_a_part_called_like_an_attribute_of_its_layer_is_refused(tmp_path: Path) -> None:
     net = nn.Linear(2, 2)
     net.__dict__["bias"] = True
     assert "a Linear in it has two parts called bias" in refused(save(tmp_path / "m.pt", net))
 
 
-def test_wrapper_without_its_network_is_refused(tmp_path):
+def test_wrapper_without_its_network_is_refused(tmp_path: Path) -> None:
     net = nn.DataParallel(nn.Linear(2, 2))
     net._modules["module"] = None
     assert "contradicts itself: it wraps no network" in refused(save(tmp_path / "m.pt", net))

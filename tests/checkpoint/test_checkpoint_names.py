@@ -17,13 +17,13 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("name", HONEST)
-def test_names_of_honest_modules_are_allowed(name):
+def test_names_of_honest_modules_are_allowed(name: str) -> None:
     assert is_attribute_name(name)
     assert is_module_path(f"layer1.{name}.weight")
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=repr)
-def test_names_that_could_be_code_are_refused(name):
+def test_names_that_could_be_code_are_refused(name: bytes | int | str | None) -> None:
     assert not is_attribute_name(name)
     assert not is_identifier(name)
     if isinstance(name, str) and name != "a.b":
@@ -31,7 +31,7 @@ def test_names_that_could_be_code_are_refused(name):
 
 
 @pytest.mark.parametrize("name", HONEST)
-def test_an_allowed_name_holds_no_call_in_any_way_that_source_can_quote_it(name):
+def test_an_allowed_name_holds_no_call_in_any_way_that_source_can_quote_it(name: str) -> None:
     """Independent witness: Python's own parser."""
     for source in (f'getattr(self, "{name}")', f"getattr(self, '{name}')", f"x = 1  # {name}\n"):
         tree = ast.parse(source)
@@ -39,12 +39,12 @@ def test_an_allowed_name_holds_no_call_in_any_way_that_source_can_quote_it(name)
         assert sum(isinstance(node, ast.Call) for node in ast.walk(tree)) <= 1
 
 
-def test_identifiers_are_ascii_words_that_python_does_not_use_itself():
+def test_identifiers_are_ascii_words_that_python_does_not_use_itself() -> None:
     assert all(is_identifier(name) for name in ("x", "input_1", "_y", "p_layer1_0_weight"))
     assert not any(is_identifier(name) for name in ("class", "lambda", "None", "1x", "größe", "a-b", "__import__"))
 
 
-def test_paths_are_bounded():
+def test_paths_are_bounded() -> None:
     assert is_module_path(".".join(["a"] * 64))
     assert not is_module_path(".".join(["a"] * 65))
     assert not is_module_path(".".join(["w" * 250] * 10))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +19,7 @@ from tests.checkpoint import layouts
 from tests.checkpoint.support import IMAGES, Payload, exported, l1_trained, refused
 
 
-def test_program_loads_whatever_its_suffix(tmp_path):
+def test_program_loads_whatever_its_suffix(tmp_path: Path) -> None:
     net = l1_trained()
     checkpoint = load(exported(tmp_path / "m.pt2", net).rename(tmp_path / "m.bin"))
     assert (checkpoint.source, checkpoint.model) == ("program", None)
@@ -24,14 +27,14 @@ def test_program_loads_whatever_its_suffix(tmp_path):
     torch.testing.assert_close(checkpoint.program.module()(IMAGES), net(IMAGES))
 
 
-def test_program_with_dynamic_shapes_loads(tmp_path):
+def test_program_with_dynamic_shapes_loads(tmp_path: Path) -> None:
     shapes = ({0: torch.export.Dim("batch", min=1, max=512), 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO},)
     net = l1_trained()
     program = load(exported(tmp_path / "m.pt2", net, dynamic_shapes=shapes)).program
     torch.testing.assert_close(program.module()(IMAGES[:2, :, :5]), net(IMAGES[:2, :, :5]))
 
 
-def test_program_records_live_statistics_and_batch_norm(tmp_path):
+def test_program_records_live_statistics_and_batch_norm(tmp_path: Path) -> None:
     net = nn.Sequential(nxnn.TopKInstanceNorm2d(3), nn.BatchNorm2d(3), layouts.ConvNetL1(3)).eval()
     records = {record.path: record for record in load(exported(tmp_path / "m.pt2", net)).norms}
     assert (records["0"].kind, records["0"].statistics, records["0"].channels) == ("topk", "instance", 3)
@@ -39,13 +42,13 @@ def test_program_records_live_statistics_and_batch_norm(tmp_path):
     assert records["2"].dialect == "graph", "a program carries its arithmetic: nothing to ask"
 
 
-def test_nan_in_a_program_is_refused(tmp_path):
-    net = l1_trained()
+def test_nan_in_a_program_is_refused(tmp_path: Path) -> None:
+    net: Any = l1_trained()
     net[1].running_scale[2] = float("nan")
     assert refused(exported(tmp_path / "m.pt2", net)).startswith("1: running_scale is NaN in channel 2")
 
 
-def tampered(path, change):
+def tampered(path: Path, change: Callable[..., Any]) -> Path:
     """The program's archive with `change(name, data)` applied to every record."""
     out = io.BytesIO()
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
@@ -64,12 +67,12 @@ def tampered(path, change):
         ('"guards_code": [', '"guards_code": ["exec(chr(49))", ', "the guard"),
     ],
 )
-def test_program_that_names_code_is_refused(tmp_path, old, new, words):
+def test_program_that_names_code_is_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
     """torch.export.load resolves operators by name, evaluates sizes and compiles guards."""
     shapes = ({0: torch.export.Dim("batch"), 2: torch.export.Dim.AUTO},)
     file = exported(tmp_path / "m.pt2", l1_trained(), dynamic_shapes=shapes)
 
-    def change(name, data):
+    def change(name: str, data: bytes) -> bytes:
         if not name.endswith("model.json"):
             return data
         assert old in data.decode()
@@ -79,7 +82,7 @@ def test_program_that_names_code_is_refused(tmp_path, old, new, words):
     assert f"would run code to be opened: {words}" in message
 
 
-def test_program_with_a_malicious_sample_input_does_nothing(tmp_path):
+def test_program_with_a_malicious_sample_input_does_nothing(tmp_path: Path) -> None:
     """PyTorch's own reader falls back to full unpickling there."""
     target = tmp_path / "created"
     buffer = io.BytesIO()
@@ -90,8 +93,8 @@ def test_program_with_a_malicious_sample_input_does_nothing(tmp_path):
     assert not target.exists()
 
 
-def test_program_with_a_pickled_weight_is_refused(tmp_path):
-    def change(name, data):
+def test_program_with_a_pickled_weight_is_refused(tmp_path: Path) -> None:
+    def change(name: str, data: bytes) -> bytes:
         if not name.endswith("model_weights_config.json"):
             return data
         config = json.loads(data)

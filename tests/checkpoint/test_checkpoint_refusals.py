@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +20,13 @@ from tests.checkpoint.layouts import Net, trained
 from tests.checkpoint.support import IMAGES, batch_norm_net, exported, l1_trained, refused, save
 
 
-def test_missing_file_is_a_usage_error(tmp_path):
+def test_missing_file_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no such file") as caught:
         load(tmp_path / "none.pt")
     assert caught.value.exit_code == ExitCode.USAGE
 
 
-def test_folder_is_refused(tmp_path):
+def test_folder_is_refused(tmp_path: Path) -> None:
     assert "is a folder" in refused(tmp_path)
 
 
@@ -43,28 +46,28 @@ def test_folder_is_refused(tmp_path):
         (b"PK\x03\x04 not really", "is truncated or damaged"),
     ],
 )
-def test_other_content_gets_one_line(tmp_path, content, words):
+def test_other_content_gets_one_line(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "m.pt").write_bytes(content)
     assert words in refused(tmp_path / "m.pt")
 
 
 @pytest.mark.parametrize("make", [save, lambda path, net: exported(path, net)])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
-def test_truncated_file_is_refused(tmp_path, make, share):
+def test_truncated_file_is_refused(tmp_path: Path, make: Callable[..., Any], share: float) -> None:
     file = make(tmp_path / "m.pt", l1_trained())
     data = file.read_bytes()
     file.write_bytes(data[: int(len(data) * share)])
     assert "is truncated or damaged" in refused(file)
 
 
-def test_truncated_old_format_is_refused(tmp_path):
+def test_truncated_old_format_is_refused(tmp_path: Path) -> None:
     torch.save(l1_trained(), tmp_path / "m.pt", _use_new_zipfile_serialization=False)
     data = (tmp_path / "m.pt").read_bytes()
     (tmp_path / "m.pt").write_bytes(data[: len(data) // 2])
     refused(tmp_path / "m.pt")
 
 
-def test_one_flipped_byte_in_a_weight_is_refused(tmp_path):
+def test_one_flipped_byte_in_a_weight_is_refused(tmp_path: Path) -> None:
     """torch.load itself reads it without a word."""
     file = save(tmp_path / "m.pt", l1_trained())
     data = bytearray(file.read_bytes())
@@ -76,7 +79,7 @@ def test_one_flipped_byte_in_a_weight_is_refused(tmp_path):
     assert "the checksum of m/data/0 does not match" in refused(file)
 
 
-def test_files_written_without_checksums_load(tmp_path):
+def test_files_written_without_checksums_load(tmp_path: Path) -> None:
     torch.serialization.set_crc32_options(False)
     try:
         file = save(tmp_path / "m.pt", l1_trained())
@@ -85,18 +88,18 @@ def test_files_written_without_checksums_load(tmp_path):
     assert load(file).source == "module"
 
 
-def test_other_zip_is_refused(tmp_path):
+def test_other_zip_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "m.npz", a=np.ones(2))
     assert "is a zip archive that PyTorch did not write" in refused(tmp_path / "m.npz")
 
 
-def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "m.pt")
     assert "is a pipe or a device, not a file" in refused(tmp_path / "m.pt")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_torchscript_is_refused_with_what_to_do(tmp_path):
+def test_torchscript_is_refused_with_what_to_do(tmp_path: Path) -> None:
     torch.jit.trace(batch_norm_net().eval(), IMAGES).save(tmp_path / "m.pt")
     message = refused(tmp_path / "m.pt", trust=True)
     assert "is a TorchScript archive" in message
@@ -104,11 +107,11 @@ def test_torchscript_is_refused_with_what_to_do(tmp_path):
 
 
 @pytest.mark.parametrize("thing", [{}, [1, 2], 3, {"epoch": 3, "config": "x"}, {"state_dict": {}}, torch.ones(3)])
-def test_file_without_weights_says_what_it_holds(tmp_path, thing):
+def test_file_without_weights_says_what_it_holds(tmp_path: Path, thing: Any) -> None:
     assert ", not weights by name; save model.state_dict()" in refused(save(tmp_path / "m.pt", thing))
 
 
-def test_trusted_file_whose_code_is_gone_says_so(tmp_path):
+def test_trusted_file_whose_code_is_gone_says_so(tmp_path: Path) -> None:
     net = Net(trained(layouts.LpNormL1(6)))
     file = save(tmp_path / "m.pt", net)
     data = file.read_bytes()
@@ -119,7 +122,7 @@ def test_trusted_file_whose_code_is_gone_says_so(tmp_path):
     assert "needs code that can't be imported here (ModuleNotFoundError" in message
 
 
-def test_several_networks_in_one_file_are_named(tmp_path):
+def test_several_networks_in_one_file_are_named(tmp_path: Path) -> None:
     state = batch_norm_net().state_dict()
     message = refused(save(tmp_path / "m.pt", {"netG": state, "netD": state}))
     assert "holds several networks (netG, netD)" in message
@@ -127,6 +130,6 @@ def test_several_networks_in_one_file_are_named(tmp_path):
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("thing", [l1_trained, lambda: l1_trained().state_dict()])
-def test_pickles_of_every_protocol_load(tmp_path, protocol, thing):
+def test_pickles_of_every_protocol_load(tmp_path: Path, protocol: int, thing: Callable[..., Any]) -> None:
     torch.save(thing(), tmp_path / "m.pt", pickle_protocol=protocol)
     assert load(tmp_path / "m.pt").norms[0].kind == "l1"

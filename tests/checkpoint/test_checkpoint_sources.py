@@ -8,6 +8,9 @@ import os
 import pathlib
 import pickle
 import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,13 +34,13 @@ from tests.checkpoint.support import (
 )
 
 
-def _old_weight_norm(layer):
+def _old_weight_norm(layer: nn.Linear) -> nn.Linear:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # deprecated, and in many checkpoints
         return nn.utils.weight_norm(layer)
 
 
-def test_module_of_torch_and_normexport_classes_loads_without_trust(tmp_path):
+def test_module_of_torch_and_normexport_classes_loads_without_trust(tmp_path: Path) -> None:
     net = l1_trained()
     checkpoint = load(save(tmp_path / "m.pt", net))
     assert (checkpoint.source, checkpoint.program) == ("module", None)
@@ -47,7 +50,7 @@ def test_module_of_torch_and_normexport_classes_loads_without_trust(tmp_path):
     assert_same(forward(checkpoint.model), own_forward(net))
 
 
-def test_every_torch_layer_class_is_on_the_allow_list(tmp_path):
+def test_every_torch_layer_class_is_on_the_allow_list(tmp_path: Path) -> None:
     net = nn.Sequential(
         nn.Conv1d(2, 4, 3, padding="same", padding_mode="circular"),
         nn.ConvTranspose1d(4, 4, 2),
@@ -63,13 +66,13 @@ def test_every_torch_layer_class_is_on_the_allow_list(tmp_path):
     assert load(save(tmp_path / "m.pt", net)).source == "module"
 
 
-def test_state_in_the_old_file_format_loads(tmp_path):
+def test_state_in_the_old_file_format_loads(tmp_path: Path) -> None:
     net = l1_trained()
     torch.save(net.state_dict(), tmp_path / "m.pt", _use_new_zipfile_serialization=False)
     assert_same(forward(load(tmp_path / "m.pt", model=l1_factory).model), own_forward(net))
 
 
-def test_module_in_the_old_file_format_needs_trust(tmp_path):
+def test_module_in_the_old_file_format_needs_trust(tmp_path: Path) -> None:
     """That format keeps the source of each class beside the weights; PyTorch's safe reader refuses it."""
     net = l1_trained()
     torch.save(net, tmp_path / "m.pt", _use_new_zipfile_serialization=False)
@@ -77,7 +80,7 @@ def test_module_in_the_old_file_format_needs_trust(tmp_path):
     assert_same(forward(load(tmp_path / "m.pt", trust=True).model), own_forward(net))
 
 
-def test_module_of_other_classes_is_refused_by_name_and_loads_with_trust(tmp_path):
+def test_module_of_other_classes_is_refused_by_name_and_loads_with_trust(tmp_path: Path) -> None:
     net = Net(trained(layouts.LpNormL1(6)))
     message = refused(save(tmp_path / "m.pt", net))
     assert "would run code to be loaded: tests.checkpoint.layouts.LpNormL1, tests.checkpoint.layouts.Net;" in message
@@ -89,7 +92,7 @@ def test_module_of_other_classes_is_refused_by_name_and_loads_with_trust(tmp_pat
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("wrap", [lambda p: p, lambda p: {"state_dict": batch_norm_net().state_dict(), "extra": p}])
-def test_malicious_pickle_is_refused_and_does_nothing(tmp_path, wrap, zipped):
+def test_malicious_pickle_is_refused_and_does_nothing(tmp_path: Path, wrap: Callable[..., Any], zipped: bool) -> None:
     target = tmp_path / "created"
     torch.save(wrap(Payload(target)), tmp_path / "m.pt", _use_new_zipfile_serialization=zipped)
     message = refused(tmp_path / "m.pt", model=batch_norm_net)
@@ -99,14 +102,14 @@ def test_malicious_pickle_is_refused_and_does_nothing(tmp_path, wrap, zipped):
     assert target.exists(), "the payload must be one that works"
 
 
-def test_plain_pickle_with_code_is_refused_and_does_nothing(tmp_path):
+def test_plain_pickle_with_code_is_refused_and_does_nothing(tmp_path: Path) -> None:
     target = tmp_path / "created"
     (tmp_path / "m.pt").write_bytes(pickle.dumps(Payload(target)))
     refused(tmp_path / "m.pt")
     assert not target.exists()
 
 
-def test_training_checkpoint_with_what_scripts_put_beside_the_weights(tmp_path):
+def test_training_checkpoint_with_what_scripts_put_beside_the_weights(tmp_path: Path) -> None:
     net = Net(trained(layouts.LpNormL1(6)))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     own_forward(net)
@@ -128,13 +131,13 @@ def test_training_checkpoint_with_what_scripts_put_beside_the_weights(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["model_state_dict", "model", "module", "net", "ema", "my_own_name"])
-def test_weights_are_found_under_their_usual_names(tmp_path, key):
+def test_weights_are_found_under_their_usual_names(tmp_path: Path, key: str) -> None:
     net = l1_trained()
     file = save(tmp_path / "m.pt", {"epoch": 1, key: net.state_dict(), "optimizer": {"state": {0: torch.ones(1)}}})
     assert_same(forward(load(file, model=l1_factory).model), own_forward(net))
 
 
-def test_module_inside_a_training_checkpoint_is_found(tmp_path):
+def test_module_inside_a_training_checkpoint_is_found(tmp_path: Path) -> None:
     net = l1_trained()
     assert load(save(tmp_path / "m.pt", {"epoch": 1, "model": net})).source == "module"
 
@@ -149,7 +152,7 @@ def test_module_inside_a_training_checkpoint_is_found(tmp_path):
         lambda key: key.replace("1.", "1._orig_mod."),
     ],
 )
-def test_prefixes_of_wrappers_come_off(tmp_path, wrap):
+def test_prefixes_of_wrappers_come_off(tmp_path: Path, wrap: Callable[..., Any]) -> None:
     """torch.compile writes its prefix in the middle of keys too, where a part of the model was compiled."""
     net = l1_trained()
     state = {wrap(key): value for key, value in net.state_dict().items()}
@@ -157,7 +160,7 @@ def test_prefixes_of_wrappers_come_off(tmp_path, wrap):
     assert set(read_state(tmp_path / "m.pt").tensors) == set(net.state_dict())
 
 
-def test_metadata_follows_its_module_when_a_prefix_comes_off(tmp_path):
+def test_metadata_follows_its_module_when_a_prefix_comes_off(tmp_path: Path) -> None:
     """A DataParallel state without the counter: only the version proves the BatchNorm."""
     net = nn.DataParallel(batch_norm_net())
     state = net.state_dict()
@@ -165,7 +168,7 @@ def test_metadata_follows_its_module_when_a_prefix_comes_off(tmp_path):
     assert only_norm(load(save(tmp_path / "m.pt", state), model=batch_norm_net)).dialect == "batchnorm"
 
 
-def test_averaged_weights_load(tmp_path):
+def test_averaged_weights_load(tmp_path: Path) -> None:
     net = l1_trained()
     averaged = torch.optim.swa_utils.AveragedModel(net)
     averaged.update_parameters(net)
@@ -174,32 +177,32 @@ def test_averaged_weights_load(tmp_path):
     assert_same(forward(checkpoint.model), own_forward(net))
 
 
-def test_a_prefix_that_only_some_keys_have_stays(tmp_path):
+def test_a_prefix_that_only_some_keys_have_stays(tmp_path: Path) -> None:
     class Part(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.module, self.head = nn.Linear(2, 2), nn.Linear(2, 2)
 
     assert load(save(tmp_path / "m.pt", Part().state_dict()), model=Part).notes == ()
 
 
-def test_a_prefix_that_the_model_has_too_stays(tmp_path):
+def test_a_prefix_that_the_model_has_too_stays(tmp_path: Path) -> None:
     class Whole(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.module = nn.Linear(2, 2)
 
     assert load(save(tmp_path / "m.pt", Whole().state_dict()), model=Whole).notes == ()
 
 
-def test_pickled_data_parallel_is_unwrapped(tmp_path):
+def test_pickled_data_parallel_is_unwrapped(tmp_path: Path) -> None:
     net = l1_trained()
     checkpoint = load(save(tmp_path / "m.pt", nn.DataParallel(net)))
     assert_same(forward(checkpoint.model), own_forward(net))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_weights_are_widened_and_noted(tmp_path, dtype):
+def test_half_weights_are_widened_and_noted(tmp_path: Path, dtype: torch.dtype) -> None:
     net = l1_trained().to(dtype)
     for thing, model in ((net, None), (net.state_dict(), l1_factory)):
         checkpoint = load(save(tmp_path / "m.pt", thing), model=model)
@@ -210,7 +213,7 @@ def test_half_weights_are_widened_and_noted(tmp_path, dtype):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from inside torch.compile
 @pytest.mark.parametrize("compiled", [lambda net: torch.compile(net), lambda net: _with_compiled_norm(net)])
-def test_compiled_model_of_the_factory_is_unwrapped(tmp_path, compiled):
+def test_compiled_model_of_the_factory_is_unwrapped(tmp_path: Path, compiled: Callable[..., Any]) -> None:
     net = l1_trained()
     for state in (net.state_dict(), compiled(l1_trained()).state_dict()):
         checkpoint = load(save(tmp_path / "m.pt", state), model=lambda: compiled(l1_factory()))
@@ -218,6 +221,7 @@ def test_compiled_model_of_the_factory_is_unwrapped(tmp_path, compiled):
         assert_same(forward(checkpoint.model), own_forward(net))
 
 
-def _with_compiled_norm(net):
-    net[1] = torch.compile(net[1])
+def _with_compiled_norm(net: nn.Sequential) -> nn.Sequential:
+    compiled: Any = torch.compile(net[1])
+    net[1] = compiled
     return net

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -11,12 +15,14 @@ from torch.nn.utils import parametrizations, parametrize, weight_norm
 
 import normexport.nn as nxnn
 from normexport.checkpoint import load
+from normexport.checkpoint.records import Checkpoint
 from normexport.checkpoint.state import State
 from normexport.checkpoint.weight_norm import stored_weights
 from tests.checkpoint.bounded import BOUNDED
 from tests.checkpoint.support import IMAGES, assert_same, forward, refused, save
+from tests.narrow import present
 
-TORCH = {
+TORCH: dict[str, Callable[..., Any]] = {
     "torch-weight-norm": lambda layer, dim=0: weight_norm(layer, dim=dim),
     "torch-parametrized-weight-norm": lambda layer, dim=0: parametrizations.weight_norm(layer, dim=dim),
 }
@@ -25,12 +31,12 @@ layout = pytest.mark.parametrize("name", ALL)
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated")
 
 
-def network(name=None, **options):
+def network(name: str | None = None, **options: Any) -> Any:
     conv = nn.Conv2d(3, 5, 3)
     return nn.Sequential(conv if name is None else ALL[name](conv, **options), nn.ReLU(), nn.Conv2d(5, 2, 1))
 
 
-def trained_network(name, **options):
+def trained_network(name: str, **options: Any) -> Any:
     """Directions and lengths moved away from where they started, as training does."""
     torch.manual_seed(3)
     net = network(name, **options)
@@ -40,20 +46,25 @@ def trained_network(name, **options):
     return net.eval()
 
 
-def own(net):
+def own(net: nn.Sequential) -> torch.Tensor:
     """The layer's own evaluation, float32 arithmetic (its hooks compute the weight)."""
     with torch.no_grad():
         return net(IMAGES).double()
 
 
+def first_layer(checkpoint: Checkpoint) -> Any:
+    assert isinstance(checkpoint.model, nn.Sequential)
+    return checkpoint.model[0]
+
+
 @layout
-def test_layer_of_the_layout_gets_its_plain_weight(name, tmp_path):
+def test_layer_of_the_layout_gets_its_plain_weight(name: str, tmp_path: Path) -> None:
     net = trained_network(name)
     expected = own(net)
     checkpoint = load(save(tmp_path / "m.pt", net.state_dict()), model=lambda: network(name))
     (record,) = checkpoint.weight_norms
     assert (record.path, record.layout, record.axis, record.p) == ("0.weight", name, 0, 2.0)
-    conv = checkpoint.model[0]
+    conv = first_layer(checkpoint)
     assert set(dict(conv.named_parameters())) == {"weight", "bias"}
     assert not conv._forward_pre_hooks
     assert not list(conv.buffers())
@@ -62,7 +73,7 @@ def test_layer_of_the_layout_gets_its_plain_weight(name, tmp_path):
 
 
 @layout
-def test_state_of_the_layout_loads_into_a_plain_layer(name, tmp_path):
+def test_state_of_the_layout_loads_into_a_plain_layer(name: str, tmp_path: Path) -> None:
     net = trained_network(name)
     expected = own(net)
     checkpoint = load(save(tmp_path / "m.pt", net.state_dict()), model=network)
@@ -71,14 +82,14 @@ def test_state_of_the_layout_loads_into_a_plain_layer(name, tmp_path):
 
 
 @layout
-def test_bare_state_lists_the_layout(name, tmp_path):
+def test_bare_state_lists_the_layout(name: str, tmp_path: Path) -> None:
     (record,) = load(save(tmp_path / "m.pt", trained_network(name).state_dict())).weight_norms
     assert (record.path, record.layout) == ("0.weight", name)
 
 
 @pytest.mark.parametrize("name", ["norm-matters-bwn", "quantized-bwn"])
 @pytest.mark.parametrize("p", [1, float("inf")])
-def test_order_of_the_norm_comes_from_the_layer(name, p, tmp_path):
+def test_order_of_the_norm_comes_from_the_layer(name: str, p: float, tmp_path: Path) -> None:
     net = trained_network(name, p=p)
     expected = own(net)
     checkpoint = load(save(tmp_path / "m.pt", net.state_dict()), model=lambda: network(name, p=p))
@@ -88,7 +99,7 @@ def test_order_of_the_norm_comes_from_the_layer(name, p, tmp_path):
 
 @layout
 @pytest.mark.parametrize("dim", [1, None])
-def test_axis_of_the_norm_comes_from_the_layer(name, dim, tmp_path):
+def test_axis_of_the_norm_comes_from_the_layer(name: str, dim: int | None, tmp_path: Path) -> None:
     net = trained_network(name, dim=dim)
     expected = own(net)
     checkpoint = load(save(tmp_path / "m.pt", net.state_dict()), model=lambda: network(name, dim=dim))
@@ -96,7 +107,7 @@ def test_axis_of_the_norm_comes_from_the_layer(name, dim, tmp_path):
     assert_same(forward(checkpoint.model), expected)
 
 
-def test_convnet_hook_changes_v_in_place_and_loading_does_not_depend_on_it():
+def test_convnet_hook_changes_v_in_place_and_loading_does_not_depend_on_it() -> None:
     net = trained_network("convnet-bwn")
     before = net[0].weight_v.detach().clone()
     (stored,) = stored_weights(State(dict(net[0].state_dict())))
@@ -106,12 +117,12 @@ def test_convnet_hook_changes_v_in_place_and_loading_does_not_depend_on_it():
     torch.testing.assert_close(weight.float(), net[0].weight, rtol=1e-5, atol=1e-6)
 
 
-def test_bounded_weight_keeps_the_layers_norm_whatever_v_is():
+def test_bounded_weight_keeps_the_layers_norm_whatever_v_is() -> None:
     """norm_matters bwn.py: ||w||_F is the prenorm; the others: every slice has norm rho."""
     for name in BOUNDED:
         net = trained_network(name)
         (stored,) = stored_weights(State(dict(net[0].state_dict())))
-        w, rho = stored.weight(), float(stored.rho)
+        w, rho = stored.weight(), float(present(stored.rho))
         if name == "norm-matters-bwn":
             assert float(w.norm()) == pytest.approx(rho, rel=1e-6)
         else:
@@ -120,29 +131,29 @@ def test_bounded_weight_keeps_the_layers_norm_whatever_v_is():
 
 @settings(max_examples=40, deadline=None)
 @given(scale=st.floats(0.01, 100), name=st.sampled_from(sorted(set(ALL) - {"torch-parametrized-weight-norm"})))
-def test_the_length_of_v_does_not_matter(scale, name):
+def test_the_length_of_v_does_not_matter(scale: float, name: str) -> None:
     state = dict(trained_network(name)[0].state_dict())
     (before,) = stored_weights(State(state))
     (after,) = stored_weights(State({**state, "weight_v": state["weight_v"].double() * scale}))
     torch.testing.assert_close(after.weight(), before.weight(), rtol=1e-9, atol=1e-12)
 
 
-def test_our_parametrization_is_kept_for_export(tmp_path):
-    def make():
+def test_our_parametrization_is_kept_for_export(tmp_path: Path) -> None:
+    def make() -> nn.Sequential:
         return nn.Sequential(nxnn.bounded_weight_norm(nn.Conv2d(3, 5, 3)), nn.ReLU())
 
     net = make()
     expected = own(net)
     file = save(tmp_path / "m.pt", net.state_dict())
     checkpoint = load(file, model=make)
-    assert parametrize.is_parametrized(checkpoint.model[0], "weight")
+    assert parametrize.is_parametrized(first_layer(checkpoint), "weight")
     assert checkpoint.weight_norms[0].layout == "normexport-bwn"
     assert_same(forward(checkpoint.model), expected)
     plain = load(file, model=lambda: nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU()))
     assert_same(forward(plain.model), expected)
 
 
-def test_axis_and_order_of_our_own_weight_norm_come_from_the_metadata(tmp_path):
+def test_axis_and_order_of_our_own_weight_norm_come_from_the_metadata(tmp_path: Path) -> None:
     net = nn.Sequential(nxnn.bounded_weight_norm(nn.ConvTranspose2d(3, 5, 3), dim=1, p=1.0))
     expected = own(net)
     checkpoint = load(
@@ -153,14 +164,14 @@ def test_axis_and_order_of_our_own_weight_norm_come_from_the_metadata(tmp_path):
     assert_same(forward(checkpoint.model), expected)
 
 
-def test_a_hook_that_computes_another_weight_is_refused(tmp_path):
+def test_a_hook_that_computes_another_weight_is_refused(tmp_path: Path) -> None:
     class Shrinking:
         name, dim, p = "weight", 0, 2
 
-        def __call__(self, module, inputs):
+        def __call__(self, module: Any, inputs: Any) -> None:
             module.weight = module.weight_v * 0.5
 
-    def make():
+    def make() -> nn.Sequential:
         net = network("quantized-bwn")
         net[0]._forward_pre_hooks.clear()
         net[0].register_forward_pre_hook(Shrinking())
@@ -170,14 +181,16 @@ def test_a_hook_that_computes_another_weight_is_refused(tmp_path):
     assert message.startswith("0.weight: its layer computes another weight than quantized-bwn means")
 
 
-def test_a_layer_that_normalises_in_its_own_forward_is_left_to_it(tmp_path):
+def test_a_layer_that_normalises_in_its_own_forward_is_left_to_it(tmp_path: Path) -> None:
     class Own(nn.Module):
-        def __init__(self):
+        weight_prenorm: torch.Tensor
+
+        def __init__(self) -> None:
             super().__init__()
             self.weight_v = nn.Parameter(torch.randn(4, 3))
             self.register_buffer("weight_prenorm", torch.tensor(2.0))
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x @ (self.weight_v * self.weight_prenorm / self.weight_v.norm(dim=1, keepdim=True)).T
 
     checkpoint = load(save(tmp_path / "m.pt", Own().state_dict()), model=Own)
@@ -185,29 +198,29 @@ def test_a_layer_that_normalises_in_its_own_forward_is_left_to_it(tmp_path):
     assert checkpoint.notes == ("weight: stored as quantized-bwn, computed by its own forward",)
 
 
-def test_weights_projected_during_training_load_as_they_are(tmp_path):
+def test_weights_projected_during_training_load_as_they_are(tmp_path: Path) -> None:
     """utils.pytorch's regulariser projects a plain weight: nothing to resolve."""
     net = network()
     checkpoint = load(save(tmp_path / "m.pt", net.state_dict()), model=network)
     assert checkpoint.weight_norms == ()
-    assert torch.equal(checkpoint.model[0].weight, net[0].weight)
+    assert torch.equal(first_layer(checkpoint).weight, net[0].weight)
 
 
-def test_looking_for_the_hook_leaves_the_layer_as_it_was(tmp_path):
+def test_looking_for_the_hook_leaves_the_layer_as_it_was(tmp_path: Path) -> None:
     """Hooks of other purposes run once while the one that writes the weight is found; a counter must not move."""
 
-    def make():
+    def make() -> nn.Sequential:
         net = network("convnet-bwn")
         net[0].register_buffer("calls", torch.tensor(5.0))
         net[0].register_forward_pre_hook(lambda module, inputs: module.calls.add_(1) and None)
         return net
 
     checkpoint = load(save(tmp_path / "m.pt", make().state_dict()), model=make)
-    assert float(checkpoint.model[0].calls) == 5
-    assert len(checkpoint.model[0]._forward_pre_hooks) == 1
+    assert float(first_layer(checkpoint).calls) == 5
+    assert len(first_layer(checkpoint)._forward_pre_hooks) == 1
 
 
-def test_a_direction_of_zero_is_refused(tmp_path):
+def test_a_direction_of_zero_is_refused(tmp_path: Path) -> None:
     net = network("quantized-bwn")
     with torch.no_grad():
         net[0].weight_v[2] = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -11,13 +13,13 @@ from tests.checkpoint.program_archives import members_of, pickled, would_run, wr
 from tests.checkpoint.support import IMAGES, Payload, exported, l1_trained
 
 
-def test_untrusted_archives_open_with_trust_where_they_did(program, tmp_path, marker):
+def test_untrusted_archives_open_with_trust_where_they_did(program: Path, tmp_path: Path, marker: Path) -> None:
     extra = written(tmp_path / "m.pt2", {**members_of(program), "data/sample_inputs/x.PT": pickled(Payload(marker))})
     would_run(extra, marker)
     assert load(extra, trust=True).source == "program"
 
 
-def test_a_rebuilt_program_is_the_program(program):
+def test_a_rebuilt_program_is_the_program(program: Path) -> None:
     """Graph, signature, ranges and every weight are those that PyTorch's own reader finds; guards still hold."""
     ours, torchs = load(program).program, torch.export.load(program)
     assert ours.graph_module.code == torchs.graph_module.code
@@ -38,9 +40,15 @@ def test_a_rebuilt_program_is_the_program(program):
     [torch.float16, torch.bfloat16, torch.float64, torch.int8, torch.uint16, torch.bool, torch.complex64,
      torch.float8_e4m3fn],
 )  # fmt: skip
-def test_constants_of_every_type_are_read_bit_for_bit(tmp_path, dtype):
+def test_constants_of_every_type_are_read_bit_for_bit(tmp_path: Path, dtype: torch.dtype) -> None:
     class Holds(nn.Module):
-        def __init__(self):
+        whole: torch.Tensor
+        part: torch.Tensor
+        turned: torch.Tensor
+        none: torch.Tensor
+        scalar: torch.Tensor
+
+        def __init__(self) -> None:
             super().__init__()
             whole = torch.arange(24, dtype=torch.float32).to(dtype)
             self.register_buffer("whole", whole)
@@ -49,7 +57,7 @@ def test_constants_of_every_type_are_read_bit_for_bit(tmp_path, dtype):
             self.register_buffer("none", whole[:0])
             self.register_buffer("scalar", whole[3].clone())
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
             return x + self.whole.shape[0], self.part, self.turned, self.none, self.scalar
 
     file = exported(tmp_path / "m.pt2", Holds().eval())
@@ -62,7 +70,7 @@ def test_constants_of_every_type_are_read_bit_for_bit(tmp_path, dtype):
     assert ours.state_dict["whole"].data_ptr() == ours.state_dict["part"].data_ptr() - 6 * dtype.itemsize
 
 
-def test_a_program_exported_on_a_gpu_is_read_for_the_cpu(program, tmp_path):
+def test_a_program_exported_on_a_gpu_is_read_for_the_cpu(program: Path, tmp_path: Path) -> None:
     members = members_of(program)
     for name in ("models/model.json", "data/weights/model_weights_config.json"):
         members[name] = members[name].replace(b'{"type": "cpu", "index": null}', b'{"type": "cuda", "index": 0}')
@@ -70,7 +78,7 @@ def test_a_program_exported_on_a_gpu_is_read_for_the_cpu(program, tmp_path):
     torch.testing.assert_close(load(written(tmp_path / "m.pt2", members)).program.module()(IMAGES), net(IMAGES))
 
 
-def test_dropout_that_is_switched_on_is_refused_and_off_it_opens(tmp_path, marker):
+def test_dropout_that_is_switched_on_is_refused_and_off_it_opens(tmp_path: Path, marker: Path) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(0.5))
     assert load(exported(tmp_path / "off.pt2", net.eval())).source == "program"
     on = exported(tmp_path / "on.pt2", net.train())

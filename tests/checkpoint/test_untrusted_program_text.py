@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,15 +51,15 @@ from tests.checkpoint.support import refused
         "torch.ops.aten.add.Tensor\n",
     ],
 )
-def test_operators_off_the_list_are_refused_by_name(program, tmp_path, marker, target):
-    def change(found):
+def test_operators_off_the_list_are_refused_by_name(program: Path, tmp_path: Path, marker: Path, target: str) -> None:
+    def change(found: dict[str, Any]) -> None:
         found["graph_module"]["graph"]["nodes"][0]["target"] = target
 
     assert "the operator " in would_run(changed_program(program, tmp_path / "m.pt2", change), marker)
 
 
-def test_a_function_given_as_an_argument_is_held_to_the_same_list(program, tmp_path, marker):
-    def change(found):
+def test_a_function_given_as_an_argument_is_held_to_the_same_list(program: Path, tmp_path: Path, marker: Path) -> None:
+    def change(found: dict[str, Any]) -> None:
         found["graph_module"]["graph"]["nodes"][0]["inputs"][0]["arg"] = {"as_operator": "torch.hub.load"}
 
     assert "the operator 'torch.hub.load'" in would_run(changed_program(program, tmp_path / "m.pt2", change), marker)
@@ -80,7 +82,9 @@ EXPRESSIONS = [
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
 @pytest.mark.parametrize("old", ["conv2d", "input", "relu"])
-def test_names_of_values_that_are_expressions_are_refused(program, tmp_path, marker, old, name):
+def test_names_of_values_that_are_expressions_are_refused(
+    program: Path, tmp_path: Path, marker: Path, old: str, name: str
+) -> None:
     """torch.fx writes them into Python source and executes it."""
     new = json.dumps(name.format(marker=marker))
     refused(changed_text(program, tmp_path / "m.pt2", f'"{old}"', new))
@@ -88,7 +92,9 @@ def test_names_of_values_that_are_expressions_are_refused(program, tmp_path, mar
 
 
 @pytest.mark.parametrize("name", [each for each in EXPRESSIONS if each not in ("lambda", "a b", "")])
-def test_names_of_parameters_that_are_expressions_are_refused(program, tmp_path, marker, name):
+def test_names_of_parameters_that_are_expressions_are_refused(
+    program: Path, tmp_path: Path, marker: Path, name: str
+) -> None:
     name = name.format(marker=marker)
     members = members_of(program)
     for member in ("models/model.json", "data/weights/model_weights_config.json"):
@@ -99,8 +105,10 @@ def test_names_of_parameters_that_are_expressions_are_refused(program, tmp_path,
 @pytest.mark.parametrize(
     "names", [["x", "y=__import__('os').mkdir('{marker}')"], ["self"], ["*args"], ["x: print(1)"], ["None"]]
 )
-def test_names_of_arguments_that_are_expressions_are_refused(program, tmp_path, marker, names):
-    def change(found):
+def test_names_of_arguments_that_are_expressions_are_refused(
+    program: Path, tmp_path: Path, marker: Path, names: list[str]
+) -> None:
+    def change(found: dict[str, Any]) -> None:
         signature = found["graph_module"]["module_call_graph"][0]["signature"]
         signature["forward_arg_names"] = [each.format(marker=marker) for each in names]
 
@@ -133,8 +141,10 @@ SIZES = [
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_sizes_that_are_more_than_small_arithmetic_are_refused(program, tmp_path, marker, size):
-    def change(found):
+def test_sizes_that_are_more_than_small_arithmetic_are_refused(
+    program: Path, tmp_path: Path, marker: Path, size: str
+) -> None:
+    def change(found: dict[str, Any]) -> None:
         sizes = found["graph_module"]["graph"]["tensor_values"]["input"]["sizes"]
         sizes[0]["as_expr"]["expr_str"] = size.format(marker=marker)
 
@@ -165,8 +175,10 @@ GUARDS = [
 
 
 @pytest.mark.parametrize("guard", GUARDS)
-def test_guards_that_are_more_than_conditions_on_sizes_are_refused(program, tmp_path, marker, guard):
-    def change(found):
+def test_guards_that_are_more_than_conditions_on_sizes_are_refused(
+    program: Path, tmp_path: Path, marker: Path, guard: str
+) -> None:
+    def change(found: dict[str, Any]) -> None:
         found["guards_code"] = [guard.format(marker=marker)]
 
     assert "the guard " in would_run(changed_program(program, tmp_path / "m.pt2", change), marker)
@@ -184,13 +196,15 @@ def test_guards_that_are_more_than_conditions_on_sizes_are_refused(program, tmp_
         "max(1, min(abs(L['x'].size()[2] - 3), 5)) % 2 == 0",
     ],
 )
-def test_guards_as_pytorch_writes_them_open(program, tmp_path, guard):
+def test_guards_as_pytorch_writes_them_open(program: Path, tmp_path: Path, guard: str) -> None:
     file = changed_program(program, tmp_path / "m.pt2", lambda found: found["guards_code"].append(guard))
     assert load(file).source == "program"
 
 
 @pytest.mark.parametrize("name", ["forward", "training", "class", "self", "_guards_fn", "_buffers.x", "0.bias.x"])
-def test_names_that_pytorch_stumbles_over_end_in_words(program, tmp_path, name, capfd):
+def test_names_that_pytorch_stumbles_over_end_in_words(
+    program: Path, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     """They call nothing, but torch.fx can't write or run what holds them, and says so at length."""
     members = members_of(program)
     for member in ("models/model.json", "data/weights/model_weights_config.json"):
@@ -206,15 +220,15 @@ def test_names_that_pytorch_stumbles_over_end_in_words(program, tmp_path, name, 
 
 
 @pytest.mark.parametrize("name", ["u99999999", "s0 + s1", "2*s0*s1", "s0 + 1 ", "9**9", "__x__", "s0\n", "2*s0\n"])
-def test_names_of_sizes_that_are_none_are_refused(program, tmp_path, name):
-    def change(found):
+def test_names_of_sizes_that_are_none_are_refused(program: Path, tmp_path: Path, name: str) -> None:
+    def change(found: dict[str, Any]) -> None:
         found["range_constraints"][name] = {"min_val": 0, "max_val": 9}
 
     refused(changed_program(program, tmp_path / "m.pt2", change))
 
 
 @pytest.mark.parametrize("name", ["s0 + 1", "2*s0", "2*s0 - 1"])
-def test_ranges_of_sizes_that_another_gives_are_left_out(name):
+def test_ranges_of_sizes_that_another_gives_are_left_out(name: str) -> None:
     """PyTorch writes them beside the symbol's own and reads them not at all."""
     kept = schema._ranges({"s0": {"min_val": 1, "max_val": 4}, name: {"min_val": 2, "max_val": 8}}, 0)
     assert list(kept) == ["s0"]

@@ -7,6 +7,7 @@ import json
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,12 +43,16 @@ from tests.checkpoint.support import IMAGES, Payload, refused
         "xl_model_weights/x",
     ],
 )
-def test_members_that_a_plain_program_does_not_need_are_refused_by_name(program, tmp_path, marker, name):
+def test_members_that_a_plain_program_does_not_need_are_refused_by_name(
+    program: Path, tmp_path: Path, marker: Path, name: str
+) -> None:
     file = written(tmp_path / "m.pt2", {**members_of(program), name: pickled(Payload(marker))})
     assert f"the member '{name}'" in would_run(file, marker)
 
 
-def test_an_archive_without_its_version_is_not_read_as_one_of_an_older_pytorch(program, tmp_path, marker):
+def test_an_archive_without_its_version_is_not_read_as_one_of_an_older_pytorch(
+    program: Path, tmp_path: Path, marker: Path
+) -> None:
     """PyTorch falls back to the format of 2.7, whose weights are pickles."""
     old = {
         "version": b"8.8",
@@ -69,7 +74,7 @@ def test_an_archive_without_its_version_is_not_read_as_one_of_an_older_pytorch(p
 
 
 @pytest.mark.parametrize("name", ["archive_format", "archive_version", "byteorder", "models/model.json"])
-def test_an_archive_that_lacks_a_record_is_damaged(program, tmp_path, name):
+def test_an_archive_that_lacks_a_record_is_damaged(program: Path, tmp_path: Path, name: str) -> None:
     members = members_of(program)
     del members[name]
     refused(written(tmp_path / "m.pt2", members))
@@ -79,14 +84,16 @@ def enumeration(marker: Path, *, escaped: bool) -> str:
     """A structure of inputs whose key is an enumeration, which PyTorch imports and subscripts."""
     key = "\\u005f_enum__" if escaped else "__enum__"
     keys = f'[{{"{key}": true, "fqn": "planted:Trap", "name": "{marker}"}}]'
-    leaf = {"type": None, "context": None, "children_spec": []}
+    leaf: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
     arguments = {"type": "builtins.tuple", "context": "null", "children_spec": [leaf]}
     named = {"type": "builtins.dict", "context": keys, "children_spec": [leaf]}
     return json.dumps([1, {"type": "builtins.tuple", "context": "null", "children_spec": [arguments, named]}])
 
 
 @pytest.mark.parametrize("escaped", [True, False])
-def test_a_structure_that_imports_a_class_is_refused(program, tmp_path, marker, monkeypatch, escaped):
+def test_a_structure_that_imports_a_class_is_refused(
+    program: Path, tmp_path: Path, marker: Path, monkeypatch: pytest.MonkeyPatch, escaped: bool
+) -> None:
     (tmp_path / "planted.py").write_text(
         "import os\nclass Meta(type):\n    def __getitem__(cls, name): os.mkdir(name); return name\n"
         "class Trap(metaclass=Meta): pass\n"
@@ -94,7 +101,7 @@ def test_a_structure_that_imports_a_class_is_refused(program, tmp_path, marker, 
     monkeypatch.syspath_prepend(tmp_path)
     spec = enumeration(marker, escaped=escaped)
 
-    def change(found):
+    def change(found: dict[str, Any]) -> None:
         found["graph_module"]["module_call_graph"][0]["signature"]["in_spec"] = spec
 
     file = changed_program(program, tmp_path / "m.pt2", change)
@@ -104,25 +111,27 @@ def test_a_structure_that_imports_a_class_is_refused(program, tmp_path, marker, 
 
 
 @pytest.mark.parametrize("kind", ["collections.defaultdict", "collections.namedtuple", "my.Own", "torch.nn.Module"])
-def test_a_structure_of_types_that_are_imported_is_refused(program, tmp_path, marker, kind):
-    def change(found):
+def test_a_structure_of_types_that_are_imported_is_refused(
+    program: Path, tmp_path: Path, marker: Path, kind: str
+) -> None:
+    def change(found: dict[str, Any]) -> None:
         signature = found["graph_module"]["module_call_graph"][0]["signature"]
         signature["out_spec"] = json.dumps([1, {"type": kind, "context": '"os:system"', "children_spec": []}])
 
     assert f"the type '{kind}', imported" in would_run(changed_program(program, tmp_path / "m.pt2", change), marker)
 
 
-def test_a_graph_that_writes_into_a_file_is_refused(program, tmp_path, marker):
+def test_a_graph_that_writes_into_a_file_is_refused(program: Path, tmp_path: Path, marker: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"\x01" * 64)
 
-    def change(found):
+    def change(found: dict[str, Any]) -> None:
         graph = found["graph_module"]["graph"]
         first = graph["nodes"][0]
         value = {**graph["tensor_values"]["p_0_bias"], "sizes": ints(16), "requires_grad": False}
         graph["tensor_values"].update(opened=value, filled=value)
 
-        def node(target, output, **arguments):
+        def node(target: str, output: str, **arguments: dict[str, Any]) -> dict[str, Any]:
             inputs = [{"name": name, "arg": value, "kind": 1} for name, value in arguments.items()]
             made = {"target": target, "inputs": inputs, "outputs": [{"as_tensor": {"name": output}}], "name": output}
             return {**first, **made}
@@ -169,7 +178,7 @@ def two_directories(path: Path, marker: Path) -> Path:
     return path
 
 
-def test_an_archive_with_two_directories_is_refused(program, tmp_path, marker):
+def test_an_archive_with_two_directories_is_refused(program: Path, tmp_path: Path, marker: Path) -> None:
     file = tmp_path / "m.pt2"
     file.write_bytes(program.read_bytes())
     assert "two directories that contradict each other" in damaged(two_directories(file, marker))
@@ -199,13 +208,13 @@ def test_an_archive_with_two_directories_is_refused(program, tmp_path, marker):
         {"is_param": "yes"},
     ],
 )
-def test_weights_that_are_not_in_the_file_are_refused(program, tmp_path, changes):
+def test_weights_that_are_not_in_the_file_are_refused(program: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     message = refused(config(program, tmp_path / "m.pt2", **changes))
     assert "would run code" in message or "is a damaged exported program: " in message
 
 
 @pytest.mark.parametrize("name", ["../../x", "weight_0/../../x", "/etc/passwd", "custom_obj_0", "opaque_obj_0", "x.pt"])
-def test_weights_in_other_files_are_refused(program, tmp_path, marker, name):
+def test_weights_in_other_files_are_refused(program: Path, tmp_path: Path, marker: Path, name: str) -> None:
     would_run(config(program, tmp_path / "m.pt2", path_name=name), marker)
 
 
@@ -222,13 +231,13 @@ def test_weights_in_other_files_are_refused(program, tmp_path, marker, name):
         b'{"config": 3}',
     ],
 )
-def test_tables_that_are_no_plain_json_are_refused(program, tmp_path, text):
+def test_tables_that_are_no_plain_json_are_refused(program: Path, tmp_path: Path, text: bytes) -> None:
     members = members_of(program)
     damaged(written(tmp_path / "m.pt2", {**members, "data/weights/model_weights_config.json": text}))
     refused(written(tmp_path / "m.pt2", {**members, "models/model.json": text}))
 
 
-def test_a_program_within_a_program_without_end_is_refused(program, tmp_path):
+def test_a_program_within_a_program_without_end_is_refused(program: Path, tmp_path: Path) -> None:
     members = members_of(program)
     graph = json.loads(members["models/model.json"])["graph_module"]["graph"]
     inner = json.dumps(graph)
@@ -236,14 +245,14 @@ def test_a_program_within_a_program_without_end_is_refused(program, tmp_path):
         inner = json.dumps({**graph, "nodes": [{**graph["nodes"][0], "inputs": [
             {"name": "", "kind": 1, "arg": {"as_graph": {"name": "g", "graph": json.loads(inner)}}}]}]})  # fmt: skip
 
-    def change(found):
+    def change(found: dict[str, Any]) -> None:
         found["graph_module"]["graph"] = json.loads(inner)
 
     damaged(changed_program(program, tmp_path / "m.pt2", change))
 
 
-def test_an_object_of_the_authors_class_is_refused(program, tmp_path, marker):
-    def change(found):
+def test_an_object_of_the_authors_class_is_refused(program: Path, tmp_path: Path, marker: Path) -> None:
+    def change(found: dict[str, Any]) -> None:
         found["graph_module"]["signature"]["input_specs"].append(
             {"custom_obj": {"arg": {"name": "x", "class_fqn": "planted.Trap"}, "custom_obj_name": "x"}}
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,23 +15,36 @@ from normexport import norms
 from normexport.norms import Scope
 
 TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
-DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": bfloat16}
+DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "bfloat16": bfloat16}
 
 
-def value(name: str, shape, kind: str = "float32") -> onnx.ValueInfoProto:
+def value(name: str, shape: Sequence[int | str | None], kind: str = "float32") -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TYPES[kind], shape)
 
 
-def saved(path: Path, nodes, inputs, outputs, constants, domains=()) -> Path:
+def saved(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
+    constants: Mapping[str, Any],
+    domains: Sequence[Any] = (),
+) -> Path:
     """One ONNX file, opset 20, IR 10."""
-    initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    initializers = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
     graph = helper.make_graph(nodes, "network", inputs, outputs, initializers)
     opsets = [helper.make_opsetid("", 20), *(helper.make_opsetid(domain, 1) for domain in domains)]
     path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
     return path
 
 
-def convolutions(path: Path, count: int = 2, channels: int = 8, kind: str = "float32", size=("N", 8, 16, 16)) -> Path:
+def convolutions(
+    path: Path,
+    count: int = 2,
+    channels: int = 8,
+    kind: str = "float32",
+    size: Sequence[int | str] = ("N", 8, 16, 16),
+) -> Path:
     """x -> (Conv, Relu) * count -> y, the batch open."""
     rng = np.random.default_rng(0)
     nodes, constants, here = [], {}, "x"
@@ -43,10 +58,10 @@ def convolutions(path: Path, count: int = 2, channels: int = 8, kind: str = "flo
     return saved(path, nodes, [value("x", size, kind)], [value("y", [None] * 4, kind)], constants)
 
 
-def all_norms(path: Path, ops, kind: str = "float32", channels: int = 8) -> Path:
+def all_norms(path: Path, ops: Sequence[str], kind: str = "float32", channels: int = 8) -> Path:
     """x -> (1x1 Conv, norm) for each operator -> y; int8 operators stand between Q and DQ."""
     rng = np.random.default_rng(0)
-    constants = {
+    constants: dict[str, Any] = {
         "scale": np.float32(rng.uniform(0.5, 2, channels)),
         "bias": np.float32(rng.normal(size=channels)),
         "s": np.float32(0.0625),
@@ -73,10 +88,10 @@ def all_norms(path: Path, ops, kind: str = "float32", channels: int = 8) -> Path
     return saved(path, nodes, *ends, constants, ["normexport"])
 
 
-def between_pairs(path: Path, ops, channels: int = 8) -> Path:
+def between_pairs(path: Path, ops: tuple[str, ...], channels: int = 8) -> Path:
     """x -> (Q, DQ, norm) for each operator -> Q, DQ -> y, as a quantiser leaves them."""
-    constants = {"scale": np.ones(channels, np.float32), "bias": np.zeros(channels, np.float32)}
-    constants |= {"s": np.float32(0.0625), "z": np.int8(0)}
+    constants: dict[str, Any] = {"scale": np.ones(channels, np.float32), "bias": np.zeros(channels, np.float32)}
+    constants |= {"s": np.array(0.0625, np.float32), "z": np.array(0, np.int8)}
     nodes, here = [], "x"
     for index, op in enumerate([*ops, None]):
         quantized, real = f"q{index}", f"r{index}"
@@ -89,10 +104,10 @@ def between_pairs(path: Path, ops, channels: int = 8) -> Path:
     return saved(path, nodes, *ends, constants, ["normexport"])
 
 
-def all_norms_reference(path: Path, x):
+def all_norms_reference(path: Path, x: np.ndarray) -> np.ndarray:
     """What the file of `all_norms` with int8 operators computes, in numpy."""
     proto = onnx.load(path)
-    constants = {each.name: numpy_helper.to_array(each) for each in proto.graph.initializer}
+    constants: dict[str, Any] = {each.name: numpy_helper.to_array(each) for each in proto.graph.initializer}
     for index, node in enumerate(node for node in proto.graph.node if node.domain):
         kind = norms.live_ops()[node.op_type.removeprefix("Q")]
         x = np.einsum("oc,nchw->nohw", constants[f"w{index}"][:, :, 0, 0], x.astype(np.float64)).astype(np.float32)

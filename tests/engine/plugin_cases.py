@@ -38,7 +38,8 @@ class Case:
 
     @property
     def cube(self) -> tuple[int, int, int]:
-        return *self.shape[:2], int(np.prod(self.shape[2:]))
+        samples, channels, *rest = self.shape
+        return samples, channels, int(np.prod(rest))
 
     def line(self, files: Path) -> str:
         code = FORMATS.get(len(self.shape), {"LINEAR": 0})[self.norm.layout]
@@ -96,7 +97,7 @@ def write(folder: Path) -> tuple[Path, list[Written]]:
         where = addresses(case.norm.layout, case.cube, one)
         stored = np.full(case.cube[0] * one, PADDING[case.norm.type]).astype(DTYPES[case.norm.type])
         stored[where] = x
-        each = Written(case, folder / str(number), where, x, np.float32(scale), np.float32(bias))
+        each = Written(case, folder / str(number), where, x, scale.astype(np.float32), bias.astype(np.float32))
         for suffix, array in (("x", stored), ("scale", each.scale), ("bias", each.bias)):
             Path(f"{each.files}.{suffix}").write_bytes(array.tobytes())
         made.append(each)

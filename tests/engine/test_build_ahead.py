@@ -24,7 +24,7 @@ FAST = EngineConfig(targets=("sm89",))
 
 
 @pytest.fixture
-def model(tmp_path):
+def model(tmp_path: Path) -> Path:
     return networks.convolutions(tmp_path / "model.onnx")
 
 
@@ -38,19 +38,21 @@ def processes_in(folder: Path) -> list[str]:
     return found
 
 
-def test_a_process_that_was_started_ahead_is_the_one_that_builds(model, tmp_path, monkeypatch):
+def test_a_process_that_was_started_ahead_is_the_one_that_builds(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ahead = BuilderProcess(RTX)
     monkeypatch.setattr(subprocess, "Popen", None)  # no other can be started
     manifest = build_engine(model, tmp_path / "model.plan", FAST, ahead=ahead)
     assert manifest.plan.bytes == (tmp_path / "model.plan").stat().st_size
 
 
-def test_a_process_of_another_flavour_is_left_aside(model, tmp_path):
+def test_a_process_of_another_flavour_is_left_aside(model: Path, tmp_path: Path) -> None:
     with BuilderProcess(dataclasses.replace(RTX, name="other", module="json")) as ahead:
         assert build_engine(model, tmp_path / "model.plan", FAST, ahead=ahead).flavor == "tensorrt-rtx"
 
 
-def test_a_file_without_our_operators_is_built_without_onnx_ir(model, tmp_path):
+def test_a_file_without_our_operators_is_built_without_onnx_ir(model: Path, tmp_path: Path) -> None:
     """It takes as long to load as such a file to build; so does sympy, which it needs."""
     code = (
         "import sys; from normexport_cli.start import main\n"
@@ -70,8 +72,10 @@ def test_a_file_without_our_operators_is_built_without_onnx_ir(model, tmp_path):
         (("--what",), ExitCode.USAGE),
     ],
 )
-def test_the_command_leaves_no_process_behind(model, tmp_path, words, code):
-    words = ("build", model, "-o", tmp_path / "model.plan", *words)
-    done = subprocess.run(command(*words), cwd=tmp_path, env=environment(), capture_output=True, text=True)
+def test_the_command_leaves_no_process_behind(
+    model: Path, tmp_path: Path, words: tuple[str, ...], code: ExitCode
+) -> None:
+    line = command("build", model, "-o", tmp_path / "model.plan", *words)
+    done = subprocess.run(line, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == code, done.stderr
     assert processes_in(tmp_path) == []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from normexport_cli.app import app
@@ -15,13 +18,13 @@ pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: p
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.chdir(tmp_path)
     networks.convolutions(tmp_path / "model.onnx")
     return lambda *words: CliRunner().invoke(app, ["build", "model.onnx", "-o", "model.plan", *words])
 
 
-def test_the_last_line_is_the_verdict_and_both_files_are_there(run, tmp_path):
+def test_the_last_line_is_the_verdict_and_both_files_are_there(run: Callable[..., Any], tmp_path: Path) -> None:
     result = run("--target", "sm89", "--target", "sm120")
     assert result.exit_code == ExitCode.GOOD, result.stderr
     assert result.stdout.strip().splitlines()[-1] == "ENGINE BUILT  no plugin needed"
@@ -29,12 +32,12 @@ def test_the_last_line_is_the_verdict_and_both_files_are_there(run, tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"model.onnx", "model.plan", "model.plan.json"}
 
 
-def test_json_is_the_manifest(run, tmp_path):
+def test_json_is_the_manifest(run: Callable[..., Any], tmp_path: Path) -> None:
     result = run("--target", "sm89", "--json")
     assert json.loads(result.stdout) == json.loads((tmp_path / "model.plan.json").read_text())
 
 
-def test_shapes_are_given_as_trtexec_takes_them(run):
+def test_shapes_are_given_as_trtexec_takes_them(run: Callable[..., Any]) -> None:
     words = ("--minShapes", "x:1x8x16x16", "--optShapes", "x:2x8x16x16", "--maxShapes", "x:4x8x16x16")
     result = run("--target", "sm89", "--json", *words)
     (tensor,) = json.loads(result.stdout)["inputs"]
@@ -53,7 +56,9 @@ def test_shapes_are_given_as_trtexec_takes_them(run):
         (("--plugin-library", "none.so"), 6, "none.so"),
     ],
 )
-def test_each_failure_is_one_line_and_its_exit_code(run, tmp_path, words, code, place):
+def test_each_failure_is_one_line_and_its_exit_code(
+    run: Callable[..., Any], tmp_path: Path, words: tuple[str, ...], code: int, place: str
+) -> None:
     result = run(*words)
     assert result.exit_code == code
     (line,) = result.stderr.strip().splitlines()

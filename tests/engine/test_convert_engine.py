@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from normexport_cli.app import app
@@ -19,12 +22,12 @@ CHECKPOINT = str(index.CHECKPOINTS / "bounded_linf.pt2")
 
 
 @pytest.fixture
-def convert(tmp_path, monkeypatch):
+def convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.chdir(tmp_path)
     return lambda *words: CliRunner().invoke(app, ["convert", CHECKPOINT, "-o", "out", *words])
 
 
-def test_the_plan_lies_beside_the_file_it_was_built_from(convert, tmp_path):
+def test_the_plan_lies_beside_the_file_it_was_built_from(convert: Callable[..., Any], tmp_path: Path) -> None:
     result = convert("--engine", "--target", "sm89")
     assert result.exit_code == ExitCode.GOOD, result.stderr
     names = {file.name for file in (tmp_path / "out").iterdir()}
@@ -37,7 +40,7 @@ def test_the_plan_lies_beside_the_file_it_was_built_from(convert, tmp_path):
     assert manifest["precision"] == {"float32": 4}
 
 
-def test_a_model_lowered_to_int8_becomes_an_int8_engine(convert, tmp_path):
+def test_a_model_lowered_to_int8_becomes_an_int8_engine(convert: Callable[..., Any], tmp_path: Path) -> None:
     data = str(index.CHECKPOINTS.parent / "digits.npz")
     result = convert("--engine", "--target", "sm89", "--precision", "int8", "--data", data)
     assert result.exit_code == ExitCode.GOOD, result.stderr
@@ -55,7 +58,9 @@ def test_a_model_lowered_to_int8_becomes_an_int8_engine(convert, tmp_path):
         (("--no-plugins",), 2, "--no-plugins"),
     ],
 )
-def test_an_engine_that_can_not_be_built_is_told_before_anything_slow_is_done(convert, tmp_path, words, code, place):
+def test_an_engine_that_can_not_be_built_is_told_before_anything_slow_is_done(
+    convert: Callable[..., Any], tmp_path: Path, words: tuple[str, ...], code: int, place: str
+) -> None:
     result = convert(*words)
     (line,) = result.stderr.strip().splitlines()
     assert (result.exit_code, place in line) == (code, True)

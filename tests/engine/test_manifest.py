@@ -6,6 +6,8 @@ import copy
 import json
 import random
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,14 +47,14 @@ MANIFEST = Manifest(
 )
 
 
-def written(tmp_path, content):
+def written(tmp_path: Path, content: Any) -> Path:
     plan = tmp_path / "m.plan"
     plan.write_bytes(b"content")
     manifest_path(plan).write_text(content if isinstance(content, str) else json.dumps(content))
     return plan
 
 
-def test_a_manifest_is_read_as_it_was_written(tmp_path):
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_manifest(written(tmp_path, manifest_text(MANIFEST))) == MANIFEST
 
 
@@ -75,7 +77,7 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path):
         ({"layers": [[]]}, r"layers\[0\] is a list, and an object"),
     ],
 )
-def test_a_field_that_is_wrong_is_named(change, words, tmp_path):
+def test_a_field_that_is_wrong_is_named(change: dict[str, Any], words: str, tmp_path: Path) -> None:
     plan = written(tmp_path, MANIFEST.as_dict() | change)
     with pytest.raises(UsageError, match=words) as raised:
         read_manifest(plan)
@@ -93,17 +95,17 @@ def test_a_field_that_is_wrong_is_named(change, words, tmp_path):
         ({"dtype": 3}, r"inputs\[0\]\.dtype is 3"),
     ],
 )
-def test_an_input_that_is_none_is_named(change, words, tmp_path):
+def test_an_input_that_is_none_is_named(change: dict[str, Any], words: str, tmp_path: Path) -> None:
     content = MANIFEST.as_dict()
     content["inputs"] = [content["inputs"][0] | change]
     with pytest.raises(UsageError, match=words):
         read_manifest(written(tmp_path, content))
 
 
-def mutated(value, rng):
+def mutated(value: dict[str, Any], rng: random.Random) -> dict[str, Any]:
     """The document with one value, anywhere in it, replaced, removed or doubled."""
     value = copy.deepcopy(value)
-    places = [(value, key) for key in value]
+    places: list[tuple[Any, Any]] = [(value, key) for key in value]
     for holder, key in places:
         inner = holder[key]
         places += [
@@ -111,7 +113,7 @@ def mutated(value, rng):
             for at in (inner if isinstance(inner, dict) else range(len(inner)) if isinstance(inner, list) else ())
         ]
     holder, key = rng.choice(places)
-    kinds = [None, True, -1, 10**30, 1.5, "", "\ud800", "x" * 5000, [], {}, [[[]]], {"a": None}, [1, "2"]]
+    kinds: list[Any] = [None, True, -1, 10**30, 1.5, "", "\ud800", "x" * 5000, [], {}, [[[]]], {"a": None}, [1, "2"]]
     if rng.random() < 0.2:
         del holder[key]
     else:
@@ -119,7 +121,7 @@ def mutated(value, rng):
     return value
 
 
-def test_mutated_manifests_are_read_or_refused(tmp_path):
+def test_mutated_manifests_are_read_or_refused(tmp_path: Path) -> None:
     rng, outcomes, whole = random.Random(0), set(), json.loads(manifest_text(MANIFEST))
     for _ in range(400):
         try:
@@ -130,7 +132,7 @@ def test_mutated_manifests_are_read_or_refused(tmp_path):
     assert outcomes == {"read", "refused in 1 line"}
 
 
-def test_what_a_plan_reads_is_told_or_refused():
+def test_what_a_plan_reads_is_told_or_refused() -> None:
     odd = replace(MANIFEST, inputs=(PlanTensor("x", "__class__", (-1, 3)),))
     with pytest.raises(UsageError, match="input x: is of the unknown type __class__"):
         plan_inputs(odd)
@@ -139,7 +141,7 @@ def test_what_a_plan_reads_is_told_or_refused():
     assert batch_sizes(replace(MANIFEST, inputs=())) == (1,)
 
 
-def test_a_declared_size_is_no_reason_to_fill_the_memory():
+def test_a_declared_size_is_no_reason_to_fill_the_memory() -> None:
     (spec,) = plan_inputs(replace(MANIFEST, inputs=(PlanTensor("x", "float32", (-1, 10**12)),)))
     with pytest.raises(UsageError, match="are the most for a random batch"):
         standard_batches([spec])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,7 @@ def host(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def computed(tmp_path_factory):
+def computed(tmp_path_factory: pytest.TempPathFactory) -> list[plugin_cases.Written]:
     """Every case, with the y that the plugin wrote for it."""
     listed, written = plugin_cases.write(tmp_path_factory.mktemp("plugin"))
     done = host(listed)
@@ -32,16 +33,16 @@ def computed(tmp_path_factory):
     return written
 
 
-def test_every_operator_type_and_format_computes_the_norm(computed):
+def test_every_operator_type_and_format_computes_the_norm(computed: list[plugin_cases.Written]) -> None:
     assert {each.case.op for each in computed} == set(norms.live_ops()) | {f"Q{op}" for op in norms.live_ops()}
     assert not plugin_cases.faults(computed)
 
 
-def test_there_are_lanes_beyond_the_channels_to_be_written_zero(computed):
+def test_there_are_lanes_beyond_the_channels_to_be_written_zero(computed: list[plugin_cases.Written]) -> None:
     assert sum(each.y().size - each.x.size for each in computed) > 10_000
 
 
-def test_a_wrong_answer_is_a_fault(computed):
+def test_a_wrong_answer_is_a_fault(computed: list[plugin_cases.Written]) -> None:
     float_, integer = (next(each for each in computed if each.case.norm.type == kind) for kind in ("float32", "int8"))
     for each, words in ((float_, "times the allowed error"), (integer, "bytes differ")):
         file = each.files.with_name(f"{each.files.name}.y")
@@ -51,7 +52,7 @@ def test_a_wrong_answer_is_a_fault(computed):
         file.write_bytes(before)
 
 
-def test_the_formats_offered_are_those_with_the_channels_in_the_vector():
+def test_the_formats_offered_are_those_with_the_channels_in_the_vector() -> None:
     rows = [line.split() for line in host("formats").stdout.splitlines()]
     assert len(rows) == 4 * 2 * len(norms.live_ops())
     for op, rank, *offered in rows:
@@ -61,7 +62,7 @@ def test_the_formats_offered_are_those_with_the_channels_in_the_vector():
 
 
 @pytest.fixture(scope="module")
-def refusals():
+def refusals() -> dict[str, str]:
     done = host("refusals")
     assert done.returncode == 0, done.stderr
     return dict(line.split(": ", 1) for line in done.stdout.splitlines())
@@ -91,19 +92,21 @@ def refusals():
         ("null pointers", "a pointer is null"),
     ],
 )
-def test_what_can_not_be_computed_is_refused_with_operator_and_layer(refusals, refusal, words):
+def test_what_can_not_be_computed_is_refused_with_operator_and_layer(
+    refusals: dict[str, str], refusal: str, words: str
+) -> None:
     assert words in refusals[refusal]
     assert refusals[refusal].startswith("normexport: ")
 
 
-def test_the_workspace_promised_for_a_profile_is_enough_for_its_every_shape():
+def test_the_workspace_promised_for_a_profile_is_enough_for_its_every_shape() -> None:
     done = host("workspace")
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[0]) > 200_000
 
 
-def test_the_library_needs_no_tensorrt_and_no_cuda_library():
-    program = ["readelf", "--dynamic", "--wide", plugin_build.library()]
+def test_the_library_needs_no_tensorrt_and_no_cuda_library() -> None:
+    program: list[str | Path] = ["readelf", "--dynamic", "--wide", plugin_build.library()]
     needed = [line for line in subprocess.check_output(program, text=True).splitlines() if "NEEDED" in line]
     assert needed
     assert not any("nvinfer" in line or "tensorrt_rtx" in line or "cuda" in line for line in needed)

@@ -8,6 +8,7 @@ import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,10 @@ class Standin:
     __version__ = "1.0"
 
     def __init__(self, *, opens: bool) -> None:
-        self.opens, self.opened, self.loaded = opens, [], []
-        registry = SimpleNamespace(load_library=lambda path: self.loaded.append(path) or 1, all_creators=[])
+        self.opens = opens
+        self.opened: list[Any] = []
+        self.loaded: list[str] = []
+        registry = SimpleNamespace(load_library=self._load, all_creators=[])
         config = SimpleNamespace(
             plugins_to_serialize=[], clear_flag=lambda flag: None, add_optimization_profile=lambda profile: 0
         )
@@ -40,6 +43,10 @@ class Standin:
         self.Runtime = lambda logger: SimpleNamespace(
             get_plugin_registry=lambda: registry, deserialize_cuda_engine=self._deserialize
         )
+
+    def _load(self, path: str) -> int:
+        self.loaded.append(path)
+        return 1
 
     def _deserialize(self, plan: bytes) -> object | None:
         self.opened.append(plan)
@@ -104,7 +111,12 @@ def test_a_plan_for_other_gpus_is_not_opened(tmp_path: Path) -> None:
 
 def test_unfused_tensors_are_marked_before_the_build_where_that_was_asked_for(tmp_path: Path) -> None:
     marked = []
-    network = SimpleNamespace(mark_unfused_tensors_as_debug_tensors=lambda: marked.append(1) or True)
+
+    def mark() -> bool:
+        marked.append(1)
+        return True
+
+    network = SimpleNamespace(mark_unfused_tensors_as_debug_tensors=mark)
     worker = Worker(io.StringIO(), Standin(opens=True))
     worker.build(network, request(tmp_path / "model.plan", opens=False))
     assert marked == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,14 @@ WEIGHT = numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "w")
 SECRET = np.full(9, 42.0, np.float32).tobytes()  # as many bytes as WEIGHT has
 
 
-def model(nodes, initializers=(), functions=(), domains=(), output=Y, opset=20) -> onnx.ModelProto:
+def model(
+    nodes: list[onnx.NodeProto],
+    initializers: Sequence[onnx.TensorProto] = (),
+    functions: Sequence[onnx.FunctionProto] = (),
+    domains: Sequence[str] | str = (),
+    output: onnx.ValueInfoProto = Y,
+    opset: int = 20,
+) -> onnx.ModelProto:
     """A model from x to y."""
     graph = helper.make_graph(list(nodes), "net", [X], [output], list(initializers))
     opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
@@ -66,12 +73,14 @@ def outside(location: str, **entries: str) -> TensorProto:
     return tensor
 
 
-def branch(*tensors: TensorProto, nodes=()) -> onnx.GraphProto:
+def branch(*tensors: TensorProto, nodes: Sequence[onnx.NodeProto] = ()) -> onnx.GraphProto:
     """A subgraph with these initializers."""
     return helper.make_graph(list(nodes), "branch", [], [], list(tensors))
 
 
-def function(name: str, nodes, defaults=()) -> onnx.FunctionProto:
+def function(
+    name: str, nodes: list[onnx.NodeProto], defaults: Sequence[onnx.AttributeProto] = ()
+) -> onnx.FunctionProto:
     """A function of the domain d from X to Y."""
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("d", 1)]
     return helper.make_function("d", name, ["X"], ["Y"], list(nodes), opsets, attribute_protos=list(defaults))

@@ -8,26 +8,27 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
 from normexport.errors import UsageError
-from normexport.io import atomic
 from normexport.io.atomic import check_writable, replacing, replacing_all, staging, write_bytes, write_text
 
 ROOT = Path(__file__).parents[2]
 
 
-def names(folder):
+def names(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
 
 
-def mode(path):
+def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def write_new(*paths):
+def write_new(*paths: Path) -> None:
     with replacing_all(*paths) as temporaries:
         for temporary in temporaries:
             temporary.write_text("new")
@@ -36,16 +37,16 @@ def write_new(*paths):
 # What is there afterwards.
 
 
-def test_a_file_is_written_whole_and_folders_on_the_way_are_made(tmp_path):
+def test_a_file_is_written_whole_and_folders_on_the_way_are_made(tmp_path: Path) -> None:
     write_text(tmp_path / "a" / "b" / "new.txt", "é")
     assert (tmp_path / "a" / "b" / "new.txt").read_bytes() == "é".encode()
     assert names(tmp_path / "a" / "b") == ["new.txt"]
 
 
-def test_a_failure_leaves_the_old_file_and_takes_new_folders_away(tmp_path):
+def test_a_failure_leaves_the_old_file_and_takes_new_folders_away(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("old")
 
-    def fail(path):
+    def fail(path: Path) -> None:
         with replacing(path) as temporary:
             temporary.write_text("half")
             raise ZeroDivisionError
@@ -57,7 +58,7 @@ def test_a_failure_leaves_the_old_file_and_takes_new_folders_away(tmp_path):
     assert (tmp_path / "old").read_text() == "old"
 
 
-def test_what_is_being_made_is_seen_by_nobody_else(tmp_path):
+def test_what_is_being_made_is_seen_by_nobody_else(tmp_path: Path) -> None:
     with replacing(tmp_path / "secret") as temporary:
         temporary.write_text("half")
         (hidden,) = tmp_path.iterdir()
@@ -66,7 +67,7 @@ def test_what_is_being_made_is_seen_by_nobody_else(tmp_path):
         assert mode(hidden) == 0o700
 
 
-def test_what_was_not_made_stays_as_it_was(tmp_path):
+def test_what_was_not_made_stays_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("old")
     with replacing_all(tmp_path / "old", tmp_path / "new") as (_, new):
         new.write_text("new")
@@ -75,33 +76,41 @@ def test_what_was_not_made_stays_as_it_was(tmp_path):
 
 @pytest.mark.parametrize("fails_at", [0, 1, 2])
 @pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
-def test_several_files_are_all_new_or_all_old(tmp_path, monkeypatch, fails_at, links):
+def test_several_files_are_all_new_or_all_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int, links: bool
+) -> None:
     paths = [tmp_path / name for name in ("a", "b", "c")]
     for path in paths[:2]:
         path.write_text("old")
     moves, replace = [], os.replace
 
-    def failing(source, target):
+    def failing(source: Path, target: Path) -> None:
         moves.append(target)
         if len(moves) == fails_at + 1:
             raise OSError(errno.EIO, "Input/output error")
         replace(source, target)
 
-    def no_link(*args, **kwargs):
+    def no_link(*args: Path, **kwargs: bool) -> NoReturn:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(atomic.os, "replace", failing)
+    monkeypatch.setattr(os, "replace", failing)
     if not links:
-        monkeypatch.setattr(atomic.os, "link", no_link)
+        monkeypatch.setattr(os, "link", no_link)
     with pytest.raises(UsageError, match=rf"{paths[fails_at].name}: can't be written \(Input/output error\)"):
         write_new(*paths)
     assert names(tmp_path) == ["a", "b"]
     assert {path.read_text() for path in paths[:2]} == {"old"}
 
 
-def test_a_staged_set_moves_the_named_file_last(tmp_path, monkeypatch):
-    order, replace = [], os.replace
-    monkeypatch.setattr(atomic.os, "replace", lambda *paths: (order.append(paths[1].name), replace(*paths)))
+def test_a_staged_set_moves_the_named_file_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = os.replace
+    order: list[str] = []
+
+    def noted(*paths: Path) -> None:
+        order.append(paths[1].name)
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", noted)
     with staging(tmp_path, last="b") as folder:
         for name in "abc":
             (folder / name).write_text(name)
@@ -112,7 +121,7 @@ def test_a_staged_set_moves_the_named_file_last(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("permissions", [0o600, 0o640, 0o644, 0o660, 0o755, 0o666])
-def test_a_replaced_file_keeps_its_permissions(tmp_path, permissions):
+def test_a_replaced_file_keeps_its_permissions(tmp_path: Path, permissions: int) -> None:
     path = tmp_path / "out"
     path.write_text("old")
     path.chmod(permissions)
@@ -121,20 +130,20 @@ def test_a_replaced_file_keeps_its_permissions(tmp_path, permissions):
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o007, 0o000])
-def test_a_new_file_has_the_permissions_that_the_umask_leaves(tmp_path, mask):
+def test_a_new_file_has_the_permissions_that_the_umask_leaves(tmp_path: Path, mask: int) -> None:
     code = f"import os, pathlib, normexport.io.atomic as f; os.umask({mask}); f.write_text(pathlib.Path('out'), 'new')"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True)
     assert mode(tmp_path / "out") == 0o666 & ~mask
 
 
-def test_the_umask_of_the_process_is_never_touched(tmp_path, monkeypatch):
+def test_the_umask_of_the_process_is_never_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "umask", None)
     write_text(tmp_path / "out", "new")
     write_text(tmp_path / "out", "newer")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-def test_a_replaced_file_keeps_its_owner_and_group(tmp_path):
+def test_a_replaced_file_keeps_its_owner_and_group(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.write_text("old")
     os.chown(path, 1234, 2345)
@@ -144,7 +153,9 @@ def test_a_replaced_file_keeps_its_owner_and_group(tmp_path):
     assert (found.st_uid, found.st_gid, mode(path)) == (1234, 2345, 0o640)
 
 
-def test_a_group_that_can_not_be_kept_gets_no_more_than_all_others(tmp_path, monkeypatch):
+def test_a_group_that_can_not_be_kept_gets_no_more_than_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else a file that was secret but to one group would be open to another."""
     path = tmp_path / "out"
     path.write_text("old")
@@ -153,15 +164,15 @@ def test_a_group_that_can_not_be_kept_gets_no_more_than_all_others(tmp_path, mon
     class Foreign:
         """The status of a file whose group is not ours."""
 
-        def __init__(self, status):
+        def __init__(self, status: os.stat_result) -> None:
             self.st_mode, self.st_uid, self.st_gid = status.st_mode, status.st_uid, status.st_gid + 1
 
-    def refuse(*args, **kwargs):
+    def refuse(*args: Any, **kwargs: Any) -> NoReturn:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     lstat = Path.lstat
     monkeypatch.setattr(Path, "lstat", lambda self: Foreign(lstat(self)) if self == path else lstat(self))
-    monkeypatch.setattr(atomic.os, "chown", refuse)
+    monkeypatch.setattr(os, "chown", refuse)
     write_text(path, "new")
     assert mode(path) == 0o644
 
@@ -170,7 +181,7 @@ def test_a_group_that_can_not_be_kept_gets_no_more_than_all_others(tmp_path, mon
 
 
 @pytest.mark.parametrize("permissions", [0o444, 0o400, 0o000])
-def test_a_read_only_file_is_kept_even_from_root(tmp_path, permissions):
+def test_a_read_only_file_is_kept_even_from_root(tmp_path: Path, permissions: int) -> None:
     path = tmp_path / "out"
     path.write_text("old")
     path.chmod(permissions)
@@ -180,7 +191,7 @@ def test_a_read_only_file_is_kept_even_from_root(tmp_path, permissions):
     assert (names(tmp_path), path.read_text()) == (["out"], "old")
 
 
-def test_links_are_written_through_and_stay_links(tmp_path):
+def test_links_are_written_through_and_stay_links(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to("real")
     (tmp_path / "second").symlink_to(tmp_path / "link")
@@ -201,7 +212,7 @@ def test_links_are_written_through_and_stay_links(tmp_path):
         (".", "not a regular file"),
     ],
 )
-def test_a_link_that_leads_to_no_file_is_refused(tmp_path, target, words):
+def test_a_link_that_leads_to_no_file_is_refused(tmp_path: Path, target: str, words: str) -> None:
     (tmp_path / "link").symlink_to(target)
     with pytest.raises(UsageError, match=words):
         write_text(tmp_path / "link", "new")
@@ -210,7 +221,7 @@ def test_a_link_that_leads_to_no_file_is_refused(tmp_path, target, words):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can lay links as another user")
-def test_a_link_that_another_user_laid_into_a_folder_for_all_is_not_followed(tmp_path):
+def test_a_link_that_another_user_laid_into_a_folder_for_all_is_not_followed(tmp_path: Path) -> None:
     """As the kernel does where it opens files: else -o /tmp/model.onnx could be made to replace any file."""
     shared = tmp_path / "shared"
     shared.mkdir()
@@ -226,7 +237,7 @@ def test_a_link_that_another_user_laid_into_a_folder_for_all_is_not_followed(tmp
     assert (tmp_path / "precious").read_text() == "new"
 
 
-def in_a_process_that_may_write(size, code, folder):
+def in_a_process_that_may_write(size: int, code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run code where no file may grow beyond `size` bytes; the disk is full then, as far as a program can tell."""
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n" + code
     return subprocess.run(
@@ -242,7 +253,7 @@ def in_a_process_that_may_write(size, code, folder):
         "with f.replacing_all(p('new/a'), p('new/out')) as (a, b): a.write_text('a'); b.write_bytes(bytes(100000))",
     ],
 )
-def test_a_full_disk_is_told_of_the_output_and_nothing_is_left(tmp_path, write):
+def test_a_full_disk_is_told_of_the_output_and_nothing_is_left(tmp_path: Path, write: str) -> None:
     code = "from pathlib import Path as p; import normexport.io.atomic as f\n"
     code += f"try:\n    {write}\nexcept f.UsageError as e: print(e)"
     done = in_a_process_that_may_write(1000, code, tmp_path)
@@ -253,13 +264,13 @@ def test_a_full_disk_is_told_of_the_output_and_nothing_is_left(tmp_path, write):
     assert names(tmp_path) == []
 
 
-def test_a_folder_that_vanishes_midway_is_one_line(tmp_path):
-    def replace():
+def test_a_folder_that_vanishes_midway_is_one_line(tmp_path: Path) -> None:
+    def replace() -> None:
         with replacing(tmp_path / "gone" / "out") as temporary:
             shutil.rmtree(tmp_path / "gone")
             temporary.write_text("new")
 
-    def stage():
+    def stage() -> None:
         with staging(tmp_path / "gone") as folder:
             shutil.rmtree(tmp_path / "gone")
             (folder / "out").write_text("new")
@@ -271,12 +282,16 @@ def test_a_folder_that_vanishes_midway_is_one_line(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_folder_that_can_not_be_written_is_told_early(tmp_path, monkeypatch):
-    def refuse(self, *args, **kwargs):
+def test_a_folder_that_can_not_be_written_is_told_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *args: Any, **kwargs: Any) -> NoReturn:
         raise PermissionError(errno.EACCES, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    for action in (lambda: check_writable(tmp_path), lambda: write_bytes(tmp_path / "out", b"new")):
+    actions: tuple[Callable[[], object], ...] = (
+        lambda: check_writable(tmp_path),
+        lambda: write_bytes(tmp_path / "out", b"new"),
+    )
+    for action in actions:
         with pytest.raises(UsageError, match=r"can't be written \(Permission denied\)") as caught:
             action()
         assert ".normexport" not in str(caught.value)

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
 
 import pytest
 
-from normexport.io import atomic, hidden_folder
+from normexport.io import hidden_folder
 from normexport.io.atomic import check_writable, replacing, replacing_all, scratch, staging, write_text
 
 ROOT = Path(__file__).parents[2]
 
 
-def names(folder):
+def names(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
 
 
@@ -35,11 +40,11 @@ with staging(pathlib.Path('out')) as folder:
 
 
 @pytest.fixture
-def holding(tmp_path):
+def holding(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Start processes that are at work in tmp_path/out."""
     started = []
 
-    def start():
+    def start() -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-c", HOLDS],
             cwd=tmp_path,
@@ -57,7 +62,9 @@ def holding(tmp_path):
         process.communicate()
 
 
-def test_the_next_run_removes_what_a_killed_one_left_and_nothing_of_a_living_one(tmp_path, holding):
+def test_the_next_run_removes_what_a_killed_one_left_and_nothing_of_a_living_one(
+    tmp_path: Path, holding: Callable[..., Any]
+) -> None:
     killed, living = holding(), holding()
     killed.kill()
     killed.wait()
@@ -72,7 +79,7 @@ def test_the_next_run_removes_what_a_killed_one_left_and_nothing_of_a_living_one
     assert names(tmp_path / "out") == ["mine"]
 
 
-def test_own_folders_are_never_taken_for_leftovers(tmp_path):
+def test_own_folders_are_never_taken_for_leftovers(tmp_path: Path) -> None:
     with staging(tmp_path) as first, staging(tmp_path) as second:
         assert first.exists()
         (first / "a").write_text("a")
@@ -83,14 +90,14 @@ def test_own_folders_are_never_taken_for_leftovers(tmp_path):
 @pytest.mark.parametrize(
     "name", [".normexport", ".normexport-mine", f".normexport-{'A' * 32}", f".normexport-{'0' * 31}"]
 )
-def test_what_is_not_called_as_leftovers_are_stays(tmp_path, name):
+def test_what_is_not_called_as_leftovers_are_stays(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "precious").write_text("precious")
     check_writable(tmp_path)
     assert (tmp_path / name / "precious").exists()
 
 
-def test_a_file_or_link_that_is_called_as_leftovers_are_stays(tmp_path):
+def test_a_file_or_link_that_is_called_as_leftovers_are_stays(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("precious")
     (tmp_path / f".normexport-{'0' * 32}").write_text("a file")
@@ -102,7 +109,7 @@ def test_a_file_or_link_that_is_called_as_leftovers_are_stays(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make folders of other users")
-def test_what_another_user_left_stays(tmp_path):
+def test_what_another_user_left_stays(tmp_path: Path) -> None:
     leftover = tmp_path / f".normexport-{'0' * 32}"
     leftover.mkdir()
     os.chown(leftover, 1234, 1234)
@@ -110,10 +117,13 @@ def test_what_another_user_left_stays(tmp_path):
     assert leftover.exists()
 
 
-def test_a_folder_taken_for_a_leftover_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
-    lock, taken = hidden_folder._lock, []
+def test_a_folder_taken_for_a_leftover_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = hidden_folder._lock
+    taken: list[Path] = []
 
-    def late(path):
+    def late(path: Path) -> int:
         if not taken:
             taken.append(path)
             path.rmdir()  # what another run does between mkdir and flock
@@ -124,16 +134,16 @@ def test_a_folder_taken_for_a_leftover_before_it_is_locked_is_made_again(tmp_pat
     assert names(tmp_path) == ["out"]
 
 
-def test_two_runs_do_not_mix_the_files_that_they_move(tmp_path, monkeypatch):
+def test_two_runs_do_not_mix_the_files_that_they_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each moves all of its files before the other moves one."""
     order, replace = [], os.replace
 
-    def slowly(source, target):
+    def slowly(source: Path, target: Path) -> None:
         time.sleep(0.05)
         order.append(source.read_text())
         replace(source, target)
 
-    monkeypatch.setattr(atomic.os, "replace", slowly)
+    monkeypatch.setattr(os, "replace", slowly)
     threads = [threading.Thread(target=write_files, args=(tmp_path, text)) for text in "ab"]
     for thread in threads:
         thread.start()
@@ -143,13 +153,13 @@ def test_two_runs_do_not_mix_the_files_that_they_move(tmp_path, monkeypatch):
     assert len({path.read_text() for path in tmp_path.iterdir()}) == 1
 
 
-def write_files(folder, text):
+def write_files(folder: Path, text: str) -> None:
     with replacing_all(*(folder / name for name in "xyz")) as temporaries:
         for temporary in temporaries:
             temporary.write_text(text)
 
 
-def test_a_lock_that_somebody_else_holds_for_long_is_not_waited_for(tmp_path):
+def test_a_lock_that_somebody_else_holds_for_long_is_not_waited_for(tmp_path: Path) -> None:
     """As in `flock out normexport convert model.pt2 -o out`."""
     lock = hidden_folder._lock(tmp_path)
     write_files(tmp_path, "new")
@@ -157,8 +167,10 @@ def test_a_lock_that_somebody_else_holds_for_long_is_not_waited_for(tmp_path):
     assert names(tmp_path) == ["x", "y", "z"]
 
 
-def test_without_locks_files_are_written_and_no_leftovers_removed(tmp_path, monkeypatch):
-    def no_locks(path):
+def test_without_locks_files_are_written_and_no_leftovers_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(path: Path) -> NoReturn:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(hidden_folder, "_lock", no_locks)
@@ -168,8 +180,8 @@ def test_without_locks_files_are_written_and_no_leftovers_removed(tmp_path, monk
     assert names(tmp_path) == [leftover.name, "out"]
 
 
-def test_scratch_is_private_among_the_temporary_files_and_goes(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic.tempfile, "gettempdir", lambda: str(tmp_path))
+def test_scratch_is_private_among_the_temporary_files_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     with scratch() as folder:
         (folder / "file").write_text("x")
         assert folder.parent == tmp_path
@@ -181,10 +193,10 @@ def test_scratch_is_private_among_the_temporary_files_and_goes(tmp_path, monkeyp
 
 
 @pytest.fixture
-def stopping():
+def stopping() -> Iterator[None]:
     """SIGTERM raises in this process, as the command line has it."""
 
-    def stop(number, frame):
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
         raise InterruptedError
 
     before = signal.signal(signal.SIGTERM, stop)
@@ -192,35 +204,44 @@ def stopping():
     signal.signal(signal.SIGTERM, before)
 
 
-def test_a_signal_between_two_renames_waits_until_all_files_are_there(tmp_path, monkeypatch, stopping):
+def test_a_signal_between_two_renames_waits_until_all_files_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopping: None
+) -> None:
     replace = os.replace
-    monkeypatch.setattr(atomic.os, "replace", lambda *p: (replace(*p), os.kill(os.getpid(), signal.SIGTERM)))
+
+    def replaced_and_stopped(*paths: Path) -> None:
+        replace(*paths)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(os, "replace", replaced_and_stopped)
     with pytest.raises(InterruptedError):
         write_files(tmp_path, "new")
     assert names(tmp_path) == ["x", "y", "z"]
     assert signal.getsignal(signal.SIGTERM).__name__ == "stop"
 
 
-def test_a_signal_during_the_clearing_up_waits_until_all_is_clear(tmp_path, monkeypatch, stopping):
-    rmtree = hidden_folder.shutil.rmtree
+def test_a_signal_during_the_clearing_up_waits_until_all_is_clear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopping: None
+) -> None:
+    rmtree = shutil.rmtree
 
-    def disturbed(*args, **kwargs):
+    def disturbed(*args: Any, **kwargs: Any) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         rmtree(*args, **kwargs)
 
-    monkeypatch.setattr(hidden_folder.shutil, "rmtree", disturbed)
+    monkeypatch.setattr(shutil, "rmtree", disturbed)
     with pytest.raises(InterruptedError), replacing(tmp_path / "new" / "a"):
         raise ZeroDivisionError
     assert names(tmp_path) == []
 
 
-def test_folders_of_a_run_that_never_came_to_clear_up_go_as_it_exits(tmp_path):
+def test_folders_of_a_run_that_never_came_to_clear_up_go_as_it_exits(tmp_path: Path) -> None:
     code = "import pathlib; from normexport.io.hidden_folder import HiddenFolder as F; F(pathlib.Path('new/out'))"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, check=True)
     assert names(tmp_path) == []
 
 
-def test_a_fork_that_exits_leaves_the_folder_to_its_parent(tmp_path):
+def test_a_fork_that_exits_leaves_the_folder_to_its_parent(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, sys\nfrom normexport.io.atomic import staging\n"
         "with staging(pathlib.Path('out')) as folder:\n"

@@ -9,6 +9,9 @@ import random
 import struct
 import tracemalloc
 import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,29 +23,29 @@ from normexport.io.images import read_pixels
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 9, 3)).astype(np.uint8)
 
 
-def saved(format, image=None, **options):
+def saved(format: str, image: Image.Image | None = None, **options: Any) -> bytes:
     content = io.BytesIO()
     (Image.fromarray(PIXELS) if image is None else image).save(content, format, **options)
     return content.getvalue()
 
 
-def refused(path, words):
+def refused(path: Path, words: str) -> None:
     with pytest.raises(UsageError, match=words) as raised:
         read_pixels(path, 3, 4, 4)
     assert len(str(raised.value).splitlines()) == 1
 
 
-def chunk(kind, data):
+def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", zlib.crc32(kind + data))
 
 
-def png(width, height, *more, bits=8):
+def png(width: int, height: int, *more: bytes, bits: int = 8) -> bytes:
     header = chunk(b"IHDR", struct.pack(">LLBBBBB", width, height, bits, 0, 0, 0, 0))
     data = chunk(b"IDAT", zlib.compress(bytes(1000)))
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(more) + data + chunk(b"IEND", b"")
 
 
-def webp(width, height):
+def webp(width: int, height: int) -> bytes:
     """A lossless WebP whose header (14 bits a side, behind its signature) says another size than its data has."""
     content = bytearray(saved("WEBP", lossless=True))
     at = content.index(b"VP8L") + 9
@@ -53,12 +56,14 @@ def webp(width, height):
 
 @pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.tif"])
 @pytest.mark.parametrize("options", [{"format": "PNG"}, {"format": "BMP"}, {"format": "WEBP", "lossless": True}])
-def test_lossless_formats_give_their_pixels_whatever_the_name(options, name, tmp_path):
+def test_lossless_formats_give_their_pixels_whatever_the_name(
+    options: dict[str, Any], name: str, tmp_path: Path
+) -> None:
     (tmp_path / name).write_bytes(saved(**options))
     np.testing.assert_array_equal(read_pixels(tmp_path / name, 3, 12, 9), PIXELS)
 
 
-def test_a_jpeg_is_close_and_grey_is_one_channel(tmp_path):
+def test_a_jpeg_is_close_and_grey_is_one_channel(tmp_path: Path) -> None:
     smooth = np.linspace(0, 255, 64 * 64 * 3).reshape(64, 64, 3).astype(np.uint8)
     (tmp_path / "x.jpg").write_bytes(saved("JPEG", Image.fromarray(smooth)))
     np.testing.assert_allclose(read_pixels(tmp_path / "x.jpg", 3, 64, 64).astype(int), smooth, atol=8)
@@ -66,12 +71,12 @@ def test_a_jpeg_is_close_and_grey_is_one_channel(tmp_path):
 
 
 @pytest.mark.parametrize("format", ["TIFF", "EPS", "GIF", "PPM", "PCX", "TGA", "ICO", "SGI", "PDF", "JPEG2000"])
-def test_other_formats_are_refused_whatever_the_name(format, tmp_path):
+def test_other_formats_are_refused_whatever_the_name(format: str, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(saved(format))
     refused(tmp_path / "x.png", "is not an image that can be read")
 
 
-def test_postscript_runs_nothing(tmp_path):
+def test_postscript_runs_nothing(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     program = f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n({marker}) (w) file closefile\nshowpage\n"
     (tmp_path / "x.png").write_text(program)
@@ -91,12 +96,12 @@ def test_postscript_runs_nothing(tmp_path):
     ids=["png", "png of one bit", "bmp", "webp", "jpeg"],
 )
 @pytest.mark.filterwarnings("error")
-def test_too_many_pixels_are_refused_before_they_are_decoded(content, tmp_path):
+def test_too_many_pixels_are_refused_before_they_are_decoded(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(content)
     refused(tmp_path / "x.png", "pixels, and 50 million are the most")
 
 
-def test_a_sample_of_too_many_pixels_is_refused(tmp_path):
+def test_a_sample_of_too_many_pixels_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(saved("PNG"))
     with pytest.raises(UsageError, match="50 million are the most"):
         read_pixels(tmp_path / "x.png", 3, 1 << 20, 1 << 20)
@@ -110,7 +115,7 @@ def test_a_sample_of_too_many_pixels_is_refused(tmp_path):
         chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(bytes(200 << 20))),
     ],
 )
-def test_packed_text_and_profiles_are_never_unpacked_whole(bomb, tmp_path):
+def test_packed_text_and_profiles_are_never_unpacked_whole(bomb: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(png(8, 8, bomb))
     tracemalloc.start()
     with contextlib.suppress(UsageError):
@@ -121,7 +126,7 @@ def test_packed_text_and_profiles_are_never_unpacked_whole(bomb, tmp_path):
 
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
-def test_of_an_animation_the_first_picture_is_taken(format, tmp_path):
+def test_of_an_animation_the_first_picture_is_taken(format: str, tmp_path: Path) -> None:
     frames = [Image.new("RGB", (9, 12), colour) for colour in ("red", "blue")]
     (tmp_path / "x.png").write_bytes(
         saved(
@@ -132,7 +137,7 @@ def test_of_an_animation_the_first_picture_is_taken(format, tmp_path):
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "BMP", "WEBP"])
-def test_damaged_images_are_refused_or_read_and_never_anything_else(format, tmp_path):
+def test_damaged_images_are_refused_or_read_and_never_anything_else(format: str, tmp_path: Path) -> None:
     rng, whole, outcomes = random.Random(0), saved(format), set()
     for _ in range(60):
         content = bytearray(whole[: rng.choice([len(whole), rng.randrange(len(whole))])])
@@ -148,6 +153,6 @@ def test_damaged_images_are_refused_or_read_and_never_anything_else(format, tmp_
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink(path, path)])
-def test_what_is_no_file_is_refused_and_not_waited_for(make, tmp_path):
+def test_what_is_no_file_is_refused_and_not_waited_for(make: Callable[..., Any], tmp_path: Path) -> None:
     make(tmp_path / "x.png")
     refused(tmp_path / "x.png", "can't be read")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +48,7 @@ from normexport.io.json_files import (
         (b"\xef\xbb\xbf{}", "is no JSON"),
     ],
 )
-def test_what_has_no_single_reading_is_no_json(content, words):
+def test_what_has_no_single_reading_is_no_json(content: bytes | str, words: str) -> None:
     with pytest.raises(BadJson, match=words) as raised:
         parse_json(content)
     assert len(str(raised.value).splitlines()) == 1
@@ -68,7 +71,9 @@ def test_what_has_no_single_reading_is_no_json(content, words):
         (by_name(number), [{}, {"a": 1}], [[], {"a": None}, {"\ud800": 1}]),
     ],
 )
-def test_a_check_takes_its_own_kind_and_names_the_place_of_others(check, good, bad):
+def test_a_check_takes_its_own_kind_and_names_the_place_of_others(
+    check: Callable[..., Any], good: list[Any], bad: Iterable[Any]
+) -> None:
     for value in good:
         found = check(value, "here")
         assert (list(found) if isinstance(found, tuple) else found) == value
@@ -80,7 +85,7 @@ def test_a_check_takes_its_own_kind_and_names_the_place_of_others(check, good, b
         assert len(message) < 200
 
 
-def test_fields_are_missing_unknown_or_of_another_format():
+def test_fields_are_missing_unknown_or_of_another_format() -> None:
     fields = record({"format": 2, "a": {"b": [1, "x"]}}, "")
     with pytest.raises(BadJson, match="its format is 2, and this version of normexport reads 1"):
         fields.require_format(1)
@@ -96,7 +101,7 @@ def test_fields_are_missing_unknown_or_of_another_format():
             record({"format": form}, "").require_format(1)
 
 
-def test_a_document_that_is_too_large_is_not_read(tmp_path):
+def test_a_document_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "x.json").open("wb") as file:
         file.truncate(MOST_BYTES + 1)
     with pytest.raises(UsageError, match="larger than 8 MiB"):
@@ -104,7 +109,7 @@ def test_a_document_that_is_too_large_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink(path, path), lambda path: None])
-def test_what_is_no_file_is_refused_and_not_waited_for(make, tmp_path):
+def test_what_is_no_file_is_refused_and_not_waited_for(make: Callable[..., Any], tmp_path: Path) -> None:
     make(tmp_path / "x.json")
     with pytest.raises(UsageError, match="can't be read"):
         read_json(tmp_path / "x.json")

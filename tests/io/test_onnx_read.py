@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -34,27 +36,27 @@ def model() -> onnx.ModelProto:
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path) -> Path:
     path = tmp_path / "model.onnx"
     path.write_bytes(model().SerializeToString())
     return path
 
 
-def test_without_floats_only_the_raw_floats_are_missing(path):
+def test_without_floats_only_the_raw_floats_are_missing(path: Path) -> None:
     right = model()
     right.graph.initializer[0].ClearField("raw_data")
     assert read_onnx(path, floats=False) == right
     assert read_onnx(path) == model()
 
 
-def test_without_floats_a_cut_file_is_refused_where_it_is_with_them(path):
+def test_without_floats_a_cut_file_is_refused_where_it_is_with_them(path: Path) -> None:
     whole = path.read_bytes()
     for size in range(len(whole)):
         path.write_bytes(whole[:size])
         assert is_refused(path, floats=False) == is_refused(path, floats=True), size
 
 
-def is_refused(path, floats) -> bool:
+def is_refused(path: Path, floats: bool) -> bool:
     try:
         read_onnx(path, floats=floats)
     except FoldError:
@@ -62,12 +64,12 @@ def is_refused(path, floats) -> bool:
     return False
 
 
-def test_nodes_of_subgraphs_and_functions_are_nodes_too(path):
+def test_nodes_of_subgraphs_and_functions_are_nodes_too(path: Path) -> None:
     assert [node.name for node in nodes_of(read_onnx(path))] == ["outer", "inner", "inner", "body"]
 
 
 @pytest.mark.parametrize("floats", [True, False])
-def test_a_type_that_nobody_knows_is_refused(path, floats):
+def test_a_type_that_nobody_knows_is_refused(path: Path, floats: bool) -> None:
     proto = model()
     proto.graph.value_info.add(name="odd").type.tensor_type.elem_type = 77
     path.write_bytes(proto.SerializeToString())

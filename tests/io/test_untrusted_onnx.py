@@ -6,7 +6,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -34,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def refusal(call, *arguments, **options) -> str:
+def refusal(call: type[Float64Runtime | OnnxRuntime] | Callable[..., Any], *arguments: Any, **options: Any) -> str:
     """The one line that a call is refused with."""
     with pytest.raises(FoldError) as caught:
         call(*arguments, **options)
@@ -48,7 +50,7 @@ def refusal(call, *arguments, **options) -> str:
 
 
 @pytest.mark.parametrize("place", attacks.PLACES)
-def test_no_place_in_a_model_is_a_road_out_of_its_folder(folder, place):
+def test_no_place_in_a_model_is_a_road_out_of_its_folder(folder: Path, place: str) -> None:
     path = attacks.write(attacks.PLACES[place](attacks.outside("../secret")), folder / "m.onnx")
     assert "../secret points outside the model's folder and was not read" in refusal(open_onnx, path)
     assert "../secret points outside" in refusal(fold, path, folder / "out.onnx")
@@ -71,13 +73,13 @@ def test_no_place_in_a_model_is_a_road_out_of_its_folder(folder, place):
         "/",
     ],
 )
-def test_a_location_that_leads_elsewhere_on_any_system_is_refused(folder, location):
+def test_a_location_that_leads_elsewhere_on_any_system_is_refused(folder: Path, location: str) -> None:
     path = attacks.write(attacks.PLACES["initializer"](attacks.outside(location)), folder / "m.onnx")
     assert "points outside the model's folder" in refusal(open_onnx, path)
 
 
 @pytest.mark.parametrize("location", ["w\0.bin", "w\n.bin", "\x1b[2Jw", "w\x7f", "w" * 5000, "w.bin/x", "", "."])
-def test_a_location_that_is_no_path_is_refused_in_one_plain_line(folder, location):
+def test_a_location_that_is_no_path_is_refused_in_one_plain_line(folder: Path, location: str) -> None:
     (folder / "w.bin").write_bytes(attacks.SECRET)
     path = attacks.write(attacks.PLACES["initializer"](attacks.outside(location)), folder / "m.onnx")
     line = refusal(open_onnx, path)
@@ -86,36 +88,36 @@ def test_a_location_that_is_no_path_is_refused_in_one_plain_line(folder, locatio
     assert len(line) < 500
 
 
-def _link_to_file(folder):
+def _link_to_file(folder: Path) -> None:
     os.symlink(folder.parent / "secret", folder / "w.bin")
 
 
-def _link_to_folder(folder):
+def _link_to_folder(folder: Path) -> None:
     os.symlink(folder.parent, folder / "up")
 
 
-def _link_to_link(folder):
+def _link_to_link(folder: Path) -> None:
     os.symlink("b", folder / "w.bin")
     os.symlink("../secret", folder / "b")
 
 
-def _hard_link(folder):
+def _hard_link(folder: Path) -> None:
     os.link(folder.parent / "secret", folder / "w.bin")
 
 
-def _link_to_proc(folder):
+def _link_to_proc(folder: Path) -> None:
     os.symlink("/proc/self/environ", folder / "w.bin")
 
 
 @pytest.mark.parametrize("make", [_link_to_file, _link_to_folder, _link_to_link, _hard_link, _link_to_proc])
-def test_a_link_that_leads_out_of_the_folder_is_not_followed(folder, make):
+def test_a_link_that_leads_out_of_the_folder_is_not_followed(folder: Path, make: Callable[..., Any]) -> None:
     make(folder)
     location = "up/secret" if make is _link_to_folder else "w.bin"
     path = attacks.write(attacks.PLACES["initializer"](attacks.outside(location)), folder / "m.onnx")
     assert "was not read" in refusal(open_onnx, path)
 
 
-def test_links_in_a_circle_pipes_and_folders_are_no_data(folder):
+def test_links_in_a_circle_pipes_and_folders_are_no_data(folder: Path) -> None:
     os.symlink("w.bin", folder / "w.bin")
     path = attacks.write(attacks.PLACES["initializer"](attacks.outside("w.bin")), folder / "m.onnx")
     assert "its links lead in a circle" in refusal(open_onnx, path)
@@ -127,13 +129,13 @@ def test_links_in_a_circle_pipes_and_folders_are_no_data(folder):
     assert "is no regular file" in refusal(open_onnx, path)
 
 
-def test_a_pipe_in_place_of_the_model_is_not_waited_for(folder):
+def test_a_pipe_in_place_of_the_model_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "m.onnx")
     with pytest.raises(UsageError, match="not a regular file"):
         open_onnx(folder / "m.onnx")
 
 
-def test_links_within_the_folder_are_followed(folder):
+def test_links_within_the_folder_are_followed(folder: Path) -> None:
     (folder / "blobs").mkdir()
     (folder / "blobs" / "b").write_bytes(attacks.SECRET)
     os.symlink("blobs/b", folder / "w.bin")
@@ -141,7 +143,7 @@ def test_links_within_the_folder_are_followed(folder):
     assert open_onnx(path).graph.initializers["w"].const_value.numpy().tobytes() == attacks.SECRET
 
 
-def test_what_was_checked_is_what_is_read(folder):
+def test_what_was_checked_is_what_is_read(folder: Path) -> None:
     """The path leads elsewhere once the model is open; the numbers are still those of the file that was checked."""
     right = np.arange(9, dtype=np.float32)
     (folder / "w.bin").write_bytes(right.tobytes())
@@ -159,13 +161,13 @@ def test_what_was_checked_is_what_is_read(folder):
     [{"offset": "-1"}, {"offset": "1_0"}, {"offset": "٣"}, {"length": "35"}, {"offset": "1"}, {"offset": "9" * 5000}],
     ids=lambda entries: str(entries)[:30],
 )
-def test_numbers_that_do_not_fit_the_data_file_are_refused(folder, entries):
+def test_numbers_that_do_not_fit_the_data_file_are_refused(folder: Path, entries: dict[str, Any]) -> None:
     (folder / "w.bin").write_bytes(attacks.SECRET)
     path = attacks.write(attacks.PLACES["initializer"](attacks.outside("w.bin", **entries)), folder / "m.onnx")
     assert "tensor w: " in refusal(open_onnx, path)
 
 
-def test_a_location_that_is_given_twice_is_refused(folder):
+def test_a_location_that_is_given_twice_is_refused(folder: Path) -> None:
     (folder / "w.bin").write_bytes(attacks.SECRET)
     tensor = attacks.outside("w.bin")
     tensor.external_data.add(key="location", value="../secret")
@@ -173,7 +175,7 @@ def test_a_location_that_is_given_twice_is_refused(folder):
     assert "is named twice" in refusal(open_onnx, path)
 
 
-def test_many_tensors_may_not_claim_the_same_bytes(folder):
+def test_many_tensors_may_not_claim_the_same_bytes(folder: Path) -> None:
     proto = attacks.conv()
     (folder / "w.bin").write_bytes(bytes(1 << 20))
     for number in range(300):
@@ -183,7 +185,7 @@ def test_many_tensors_may_not_claim_the_same_bytes(folder):
     assert "claim 300 MiB of external data that has 1" in refusal(open_onnx, path)
 
 
-def test_a_proto_in_memory_has_no_folder(folder, monkeypatch):
+def test_a_proto_in_memory_has_no_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     (folder / "w.bin").write_bytes(attacks.SECRET)
     for location in ("/etc/passwd", "w.bin"):
@@ -194,11 +196,12 @@ def test_a_proto_in_memory_has_no_folder(folder, monkeypatch):
     assert [norm.fate for norm in opened.outcomes] == ["folded"]
 
 
-def test_a_model_in_memory_stays_in_the_folder_it_names(folder):
+def test_a_model_in_memory_stays_in_the_folder_it_names(folder: Path) -> None:
     path = attacks.write(attacks.PLACES["constant"](attacks.outside("../secret")), folder / "m.onnx")
     for base in (folder, ""):
         opened = ir.from_proto(onnx.load(path, load_external_data=False))
         tensor = opened.graph[0].attributes["value"].as_tensor()
+        assert isinstance(tensor, ir.ExternalTensor)
         tensor.base_dir = base
         for call in (fold, OnnxRuntime, Float64Runtime):
             assert "was not read" in refusal(call, opened)
@@ -220,14 +223,14 @@ def cache(tmp_path: Path) -> Path:
     return snapshot / "m.onnx"
 
 
-def test_a_cache_of_links_opens_where_its_folder_is_named(cache):
+def test_a_cache_of_links_opens_where_its_folder_is_named(cache: Path) -> None:
     assert "--weights-under" in refusal(open_onnx, cache)
     opened = open_onnx(cache, weights_under=cache.parents[2])
     assert opened.graph.initializers["w"].const_value.numpy().tobytes() == attacks.SECRET
     assert [norm.fate for norm in fold(cache, weights_under=cache.parents[2]).outcomes] == ["folded"]
 
 
-def test_naming_a_folder_opens_that_folder_alone(cache, tmp_path):
+def test_naming_a_folder_opens_that_folder_alone(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(attacks.SECRET)
     (cache.parent / "w.bin").unlink()
     os.symlink(tmp_path / "secret", cache.parent / "w.bin")
@@ -236,7 +239,7 @@ def test_naming_a_folder_opens_that_folder_alone(cache, tmp_path):
         open_onnx(cache, weights_under=tmp_path / "nowhere")
 
 
-def test_a_location_may_not_leave_by_its_words_even_where_the_folder_is_named(folder):
+def test_a_location_may_not_leave_by_its_words_even_where_the_folder_is_named(folder: Path) -> None:
     path = attacks.write(attacks.PLACES["initializer"](attacks.outside("../secret")), folder / "m.onnx")
     assert "points outside" in refusal(open_onnx, path, weights_under=folder.parent)
 
@@ -275,7 +278,7 @@ def test_a_location_may_not_leave_by_its_words_even_where_the_folder_is_named(fo
         "devices",
     ],
 )
-def test_a_bomb_is_refused_in_one_line(tmp_path, proto, words):
+def test_a_bomb_is_refused_in_one_line(tmp_path: Path, proto: bytes | onnx.ModelProto, words: str) -> None:
     path = attacks.write(proto, tmp_path / "m.onnx")
     assert re.search(words, refusal(fold, path, tmp_path / "out.onnx"))
     assert os.listdir(tmp_path) == ["m.onnx"]
@@ -297,7 +300,7 @@ print(peak, [(norm.fate, norm.reason) for norm in result.outcomes])
     [attacks.doubled(), attacks.expanded(), attacks.towers(), attacks.outer_product(), attacks.flattened()],
     ids=["concat", "expand", "towers", "outer product", "flatten"],
 )
-def test_constants_that_expand_to_gigabytes_are_left_to_inference(tmp_path, proto):
+def test_constants_that_expand_to_gigabytes_are_left_to_inference(tmp_path: Path, proto: onnx.ModelProto) -> None:
     """A file of a few kilobytes makes its reader take less than 1.5 GB, and its norm tells why it stays."""
     path = attacks.write(proto, tmp_path / "m.onnx")
     code = [sys.executable, "-c", _IN_LITTLE_MEMORY, str(path)]
@@ -312,13 +315,13 @@ def test_constants_that_expand_to_gigabytes_are_left_to_inference(tmp_path, prot
 # What kills a process.
 
 
-def test_a_signal_that_ends_the_runtime_becomes_one_line(tmp_path):
+def test_a_signal_that_ends_the_runtime_becomes_one_line(tmp_path: Path) -> None:
     path = attacks.write(attacks.lowest_by_minus_one(), tmp_path / "m.onnx")
     line = refusal(normexport.check, path, path)
     assert "m.onnx: the process that ran it was ended by SIG" in line
 
 
-def test_guarded_work_returns_and_raises_as_it_would_here():
+def test_guarded_work_returns_and_raises_as_it_would_here() -> None:
     assert in_child(lambda: {"sum": 1 + 1}, "here") == {"sum": 2}
     with pytest.raises(UsageError, match=r"^a: b; c$"):
         in_child(lambda: _raise(UsageError("a", "b", "c")), "here")
@@ -351,7 +354,7 @@ def _raise(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("name", [b"bn", b"normalized", b"Relu", b"w.bin", b"a note"])
-def test_text_that_is_no_utf8_is_refused_wherever_it_stands(folder, name):
+def test_text_that_is_no_utf8_is_refused_wherever_it_stands(folder: Path, name: bytes) -> None:
     proto = attacks.PLACES["initializer"](attacks.outside("w.bin"))
     (folder / "w.bin").write_bytes(attacks.SECRET)
     proto.graph.node.add(op_type="Relu", input=["y"], output=["normalized"], doc_string="a note")

@@ -6,6 +6,8 @@ import io
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from normexport.io.limits import memory_allowance
 from normexport.io.zip_archive import BadArchive, ZipArchive
 
 
-def archive(members, compression=zipfile.ZIP_STORED) -> bytes:
+def archive(members: Iterable[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as made:
         for name, content in members:
@@ -44,7 +46,7 @@ PLAIN = archive([("m/a", b"first"), ("m/b", b"second" * 50)])
     st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]),
 )
 @settings(max_examples=150, deadline=None)
-def test_what_pythons_writer_writes_is_read_as_its_reader_reads_it(members, compression):
+def test_what_pythons_writer_writes_is_read_as_its_reader_reads_it(members: dict[str, bytes], compression: int) -> None:
     if len({name.casefold() for name in members}) < len(members):
         return
     data = archive(members.items(), compression)
@@ -53,14 +55,14 @@ def test_what_pythons_writer_writes_is_read_as_its_reader_reads_it(members, comp
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_archives_of_numpy_open(save):
+def test_archives_of_numpy_open(save: Callable[..., None]) -> None:
     buffer = io.BytesIO()
     save(buffer, a=np.arange(5), b=np.zeros((200, 200)))
     assert set(read_all(buffer.getvalue())) == {"a.npy", "b.npy"}
 
 
 @pytest.mark.parametrize("checksums", [True, False])
-def test_archives_of_pytorch_open_also_without_checksums(checksums):
+def test_archives_of_pytorch_open_also_without_checksums(checksums: bool) -> None:
     torch.serialization.set_crc32_options(checksums)
     try:
         buffer = io.BytesIO()
@@ -70,17 +72,17 @@ def test_archives_of_pytorch_open_also_without_checksums(checksums):
     assert read_all(buffer.getvalue())["archive/data/0"] == torch.arange(100).numpy().tobytes()
 
 
-def test_archives_written_to_a_pipe_open():
+def test_archives_written_to_a_pipe_open() -> None:
     """Their headers were written before the sizes were known, which follow the data."""
 
     class Pipe(io.BytesIO):
-        def seekable(self):
+        def seekable(self) -> bool:
             return False
 
-        def seek(self, *where):
+        def seek(self, *where: Any) -> NoReturn:
             raise io.UnsupportedOperation
 
-        def tell(self):
+        def tell(self) -> NoReturn:
             raise io.UnsupportedOperation
 
     pipe = Pipe()
@@ -109,27 +111,27 @@ def test_archives_written_to_a_pipe_open():
     ],
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_names_that_readers_take_for_others_are_refused(names):
+def test_names_that_readers_take_for_others_are_refused(names: list[str]) -> None:
     refused(archive([(name, name.encode()) for name in names]))
 
 
-def test_names_that_are_no_utf8_are_refused():
+def test_names_that_are_no_utf8_are_refused() -> None:
     data = PLAIN.replace(b"m/a", b"m/\xff")
     assert "no UTF-8" in refused(data)
 
 
 @pytest.mark.parametrize("cut", range(1, len(PLAIN), 7))
-def test_a_cut_archive_is_refused(cut):
+def test_a_cut_archive_is_refused(cut: int) -> None:
     refused(PLAIN[:-cut])
 
 
 @pytest.mark.parametrize("extra", [b"x", b"\0" * 30, b"PK\x05\x06" + b"\0" * 18, PLAIN])
-def test_an_archive_with_something_behind_or_before_it_is_refused(extra):
+def test_an_archive_with_something_behind_or_before_it_is_refused(extra: bytes) -> None:
     refused(PLAIN + extra)
     refused(extra + PLAIN)
 
 
-def test_a_comment_which_may_hold_another_archive_is_refused():
+def test_a_comment_which_may_hold_another_archive_is_refused() -> None:
     buffer = io.BytesIO(PLAIN)
     with zipfile.ZipFile(buffer, "a") as made:
         made.comment = archive([("m/a", b"other")])
@@ -138,7 +140,7 @@ def test_a_comment_which_may_hold_another_archive_is_refused():
 
 @given(st.integers(0, len(PLAIN) - 1), st.integers(1, 255))
 @settings(max_examples=400, deadline=None)
-def test_one_changed_byte_changes_no_content_unnoticed(at, difference):
+def test_one_changed_byte_changes_no_content_unnoticed(at: int, difference: int) -> None:
     """It is refused, or lies where nothing is meant (dates, versions, attributes): the content is the same."""
     data = bytearray(PLAIN)
     data[at] ^= difference
@@ -155,7 +157,7 @@ def hidden(data: bytes) -> bytes:
     return data[:at] + b"m/c" + data[at + 3 :]
 
 
-def test_a_directory_that_contradicts_the_headers_is_refused():
+def test_a_directory_that_contradicts_the_headers_is_refused() -> None:
     assert "says something else than the directory" in refused(hidden(PLAIN))
 
 
@@ -170,11 +172,11 @@ def overlapping() -> bytes:
     return data[:begin] + directory + end
 
 
-def test_members_that_overlap_are_refused():
+def test_members_that_overlap_are_refused() -> None:
     refused(overlapping())
 
 
-def test_a_bomb_is_refused_before_it_is_unpacked():
+def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
     zeros = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = b"".join(zeros.compress(bytes(1 << 20)) for _ in range(300)) + zeros.flush()
     size = 300 << 20
@@ -192,13 +194,13 @@ def test_a_bomb_is_refused_before_it_is_unpacked():
         assert sum(len(block) for block in opened.blocks("a")) == size
 
 
-def test_a_member_that_unpacks_to_more_than_it_says_is_refused():
+def test_a_member_that_unpacks_to_more_than_it_says_is_refused() -> None:
     data = archive([("a", b"y" * 5000)], zipfile.ZIP_DEFLATED)
     lying = data.replace(struct.pack("<L", 5000), struct.pack("<L", 50))
     assert "does not unpack to the 50 bytes" in refused(lying)
 
 
-def test_an_encrypted_or_oddly_packed_member_is_refused():
+def test_an_encrypted_or_oddly_packed_member_is_refused() -> None:
     flags = bytearray(PLAIN)
     flags[6] |= 1
     at = PLAIN.rindex(b"PK\x01\x02", 0, PLAIN.rindex(b"m/a"))
@@ -207,6 +209,6 @@ def test_an_encrypted_or_oddly_packed_member_is_refused():
     assert "unusual way" in refused(archive([("a", b"x" * 99)], zipfile.ZIP_BZIP2))
 
 
-def test_limits_follow_from_the_size_of_the_file():
+def test_limits_follow_from_the_size_of_the_file() -> None:
     assert memory_allowance(0) == 256 << 20
     assert memory_allowance(1 << 30) == (2 << 30) + (256 << 20)

@@ -1,20 +1,24 @@
 """The norms in float64 numpy, written from their formulas alone, and how far float32 may be from them."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import numpy as np
+import torch
 
 KINDS = ("l1", "linf", "topk", "range", "l2")
 TITLES = {"l1": "L1", "linf": "Linf", "topk": "TopK", "range": "Range", "l2": "L2"}
 EPS32 = 2.0**-24  # half a unit in the last place: what one float32 rounding costs
 
 
-def extreme(n):
+def extreme(n: int) -> float:
     """C(n) = (1 + sqrt(pi ln 4)) / sqrt(8 ln n)."""
     return (1 + math.sqrt(math.pi * math.log(4))) / math.sqrt(8 * math.log(n))
 
 
-def statistic(kind, values, k=10, chunks=16):
+def statistic(kind: str, values: np.ndarray, k: int = 10, chunks: int = 16) -> tuple[Any, float]:
     """The statistic of one channel's elements, in order, before the correction constant, and that constant."""
     d = values - values.mean()
     n = len(d)
@@ -32,13 +36,21 @@ def statistic(kind, values, k=10, chunks=16):
     return tops - bottoms, 0.35 * extreme(length)
 
 
-def stat(kind, values, k=10, chunks=16, correction=0.0):
+def stat(kind: str, values: np.ndarray, k: int = 10, chunks: int = 16, correction: float = 0.0) -> float:
     """sqrt(pi/2)*mean|d|, C(n)*max|d|, C(n)*mean of the k largest |d|, 0.35*C(L)*range over chunks, or sigma."""
     raw, own = statistic(kind, values, k, chunks)
     return float(np.mean(raw)) * (correction or own)
 
 
-def norm(kind, x, scale, bias, eps, instance=False, **parameters):
+def norm(
+    kind: str,
+    x: np.ndarray | torch.Tensor,
+    scale: np.ndarray,
+    bias: np.ndarray,
+    eps: float,
+    instance: bool = False,
+    **parameters: Any,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(y, mean, stat, budget): the norm of x (N, C, *space), and the error float32 arithmetic may make per element.
 
     The budget: d is off by the roundings of x's mean, at most a few of |mean| + max|d|; that error reaches y

@@ -1,9 +1,13 @@
 """The modules: a drop-in for torch's, whose running statistics mean what their names say."""
 
+from __future__ import annotations
+
 import copy
 import inspect
 import io
 import pickle
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,19 +24,19 @@ FAMILY = [(k, s, r) for k in KINDS for s in ("Batch", "Instance") for r in (1, 2
 BATCH = [(k, "Batch", 2) for k in KINDS]
 
 
-def cls(kind, scope, rank):
+def cls(kind: str, scope: str, rank: int) -> Any:
     return getattr(normexport.nn, f"{TITLES[kind]}{scope}Norm{rank}d")
 
 
-def theirs(scope, rank):
+def theirs(scope: str, rank: int) -> Any:
     return getattr(nn, f"{scope}Norm{rank}d")
 
 
-def batch(*shape, seed=0, offset=3.0):
+def batch(*shape: int, seed: int = 0, offset: float = 3.0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 2 + offset
 
 
-def trained(kind="l1", **settings):
+def trained(kind: str = "l1", **settings: Any) -> Any:
     module = cls(kind, "Batch", 2)(3, **settings)
     for seed in range(4):
         module(batch(6, 3, 4, 4, seed=seed))
@@ -40,7 +44,7 @@ def trained(kind="l1", **settings):
 
 
 @pytest.mark.parametrize(("kind", "scope", "rank"), FAMILY)
-def test_every_class_is_importable_documented_and_takes_torchs_arguments(kind, scope, rank):
+def test_every_class_is_importable_documented_and_takes_torchs_arguments(kind: str, scope: str, rank: int) -> None:
     ours, torchs = cls(kind, scope, rank), theirs(scope, rank)
     assert f"{ours.__module__}.{ours.__qualname__}" == f"normexport.nn.{scope.lower()}.{ours.__name__}"
     assert "stat = " in ours.__doc__
@@ -53,7 +57,7 @@ def test_every_class_is_importable_documented_and_takes_torchs_arguments(kind, s
 
 
 @pytest.mark.parametrize(("kind", "scope", "rank"), FAMILY)
-def test_forward_in_training_is_the_formula(kind, scope, rank):
+def test_forward_in_training_is_the_formula(kind: str, scope: str, rank: int) -> None:
     shape = (5, 3, *(4, 3, 3)[:rank])
     x, module = batch(*shape), cls(kind, scope, rank)(3, eps=0.1, affine=True, **({"k": 2} if kind == "topk" else {}))
     with torch.no_grad():
@@ -68,7 +72,7 @@ def test_forward_in_training_is_the_formula(kind, scope, rank):
     "shape", [(3,), (4, 3), (4, 3, 2), (4, 3, 2, 2), (4, 3, 2, 2, 2), (4, 5, 6, 2, 2, 2), (4, 2, 7)]
 )
 @pytest.mark.parametrize(("scope", "rank"), [(s, r) for s in ("Batch", "Instance") for r in (1, 2, 3)])
-def test_inputs_are_accepted_and_refused_as_torch_does(scope, rank, shape):
+def test_inputs_are_accepted_and_refused_as_torch_does(scope: str, rank: int, shape: tuple[int, ...]) -> None:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     settings = {"affine": True}
     try:
@@ -83,7 +87,9 @@ def test_inputs_are_accepted_and_refused_as_torch_does(scope, rank, shape):
 
 
 @pytest.mark.parametrize(("scope", "shape"), [("Batch", (1, 3)), ("Instance", (4, 3, 1))])
-def test_one_element_per_channel_is_refused_in_training_and_gives_bias_in_evaluation(scope, shape):
+def test_one_element_per_channel_is_refused_in_training_and_gives_bias_in_evaluation(
+    scope: str, shape: tuple[int, ...]
+) -> None:
     module = cls("l1", scope, 1)(3, affine=True, track_running_stats=False)
     with pytest.raises(ValueError, match="Expected more than 1"):
         module(torch.ones(shape))
@@ -91,12 +97,12 @@ def test_one_element_per_channel_is_refused_in_training_and_gives_bias_in_evalua
     assert (module.eval()(torch.ones(shape)) == 4).all()
 
 
-def test_an_unaffine_instance_norm_warns_of_other_channels_as_torch_does():
+def test_an_unaffine_instance_norm_warns_of_other_channels_as_torch_does() -> None:
     with pytest.warns(UserWarning, match="2 channels, not num_features"):
         cls("l1", "Instance", 1)(3)(batch(4, 2, 5))
 
 
-def test_instance_norms_take_unbatched_input():
+def test_instance_norms_take_unbatched_input() -> None:
     module = cls("linf", "Instance", 2)(3)
     x = batch(4, 3, 5, 5)
     for one, together in zip(x, module(x), strict=True):
@@ -104,7 +110,7 @@ def test_instance_norms_take_unbatched_input():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_running_statistics_follow_torchs_momentum(kind):
+def test_running_statistics_follow_torchs_momentum(kind: str) -> None:
     module, mean, scale = trained(kind, momentum=0.3), np.zeros(3), np.ones(3)
     for seed in range(4):
         x = batch(6, 3, 4, 4, seed=seed).double().numpy()
@@ -115,7 +121,7 @@ def test_running_statistics_follow_torchs_momentum(kind):
     assert int(module.num_batches_tracked) == 4
 
 
-def test_running_mean_is_bit_for_bit_torchs_convention():
+def test_running_mean_is_bit_for_bit_torchs_convention() -> None:
     ours, torchs = trained("l2", momentum=0.25), nn.BatchNorm2d(3, momentum=0.25)
     for seed in range(4):
         torchs(batch(6, 3, 4, 4, seed=seed))
@@ -123,7 +129,7 @@ def test_running_mean_is_bit_for_bit_torchs_convention():
 
 
 @pytest.mark.parametrize("scope", ["Batch", "Instance"])
-def test_momentum_none_averages_all_batches(scope):
+def test_momentum_none_averages_all_batches(scope: str) -> None:
     module = cls("l1", scope, 2)(3, momentum=None, track_running_stats=True)
     xs = [batch(6, 3, 4, 4, seed=seed).double().numpy() for seed in range(3)]
     for x in xs:
@@ -136,7 +142,7 @@ def test_momentum_none_averages_all_batches(scope):
 
 @pytest.mark.parametrize("scope", ["Batch", "Instance"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_evaluation_divides_by_running_scale_plus_eps(kind, scope):
+def test_evaluation_divides_by_running_scale_plus_eps(kind: str, scope: str) -> None:
     module = cls(kind, scope, 1)(2, eps=0.5, affine=True, track_running_stats=True).eval()
     state = {"weight": [2.0, 3.0], "bias": [1.0, -1.0], "running_mean": [10.0, 20.0], "running_scale": [1.5, 3.5]}
     module.load_state_dict({**{k: torch.tensor(v) for k, v in state.items()}, "num_batches_tracked": torch.tensor(7)})
@@ -147,7 +153,7 @@ def test_evaluation_divides_by_running_scale_plus_eps(kind, scope):
     np.testing.assert_array_equal(params.coefficients(), [[1, 0.75], [-9, -16]])
 
 
-def test_without_running_statistics_evaluation_uses_the_batch_and_has_no_affine_map():
+def test_without_running_statistics_evaluation_uses_the_batch_and_has_no_affine_map() -> None:
     module = trained(track_running_stats=False).eval()
     x = batch(6, 3, 4, 4, offset=50.0)
     torch.testing.assert_close(module(x).mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
@@ -156,14 +162,14 @@ def test_without_running_statistics_evaluation_uses_the_batch_and_has_no_affine_
         module.affine_params()
 
 
-def test_an_empty_batch_teaches_nothing():
+def test_an_empty_batch_teaches_nothing() -> None:
     module = trained()
     before = copy.deepcopy(module.state_dict())
     assert module(torch.empty(0, 3, 4, 4)).shape == (0, 3, 4, 4)
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
 
 
-def test_reset_brings_back_the_initial_state():
+def test_reset_brings_back_the_initial_state() -> None:
     module = trained()
     nn.init.constant_(module.weight, 5.0)
     module.reset_running_stats()
@@ -174,7 +180,7 @@ def test_reset_brings_back_the_initial_state():
     assert (module.weight.tolist(), module.bias.tolist()) == ([1.0] * 3, [0.0] * 3)
 
 
-def test_kind_parameters_are_keywords_of_their_kind_alone():
+def test_kind_parameters_are_keywords_of_their_kind_alone() -> None:
     assert (cls("topk", "Batch", 1)(4).k, cls("topk", "Batch", 1)(4, k=3).k) == (10, 3)
     assert (cls("range", "Batch", 1)(4).chunks, cls("range", "Instance", 1)(4, chunks=5).chunks) == (16, 5)
     with pytest.raises(TypeError, match="L1BatchNorm1d has no parameter 'k'"):
@@ -187,7 +193,7 @@ def test_kind_parameters_are_keywords_of_their_kind_alone():
 
 
 @pytest.mark.parametrize("settings", [{"affine": False}, {"bias": False}])
-def test_missing_affine_parameters_are_one_and_zero(settings):
+def test_missing_affine_parameters_are_one_and_zero(settings: dict[str, Any]) -> None:
     module = trained(**settings)
     assert module.bias is None
     assert (module.weight is None) == ("affine" in settings)
@@ -199,7 +205,7 @@ def test_missing_affine_parameters_are_one_and_zero(settings):
 
 
 @pytest.mark.parametrize(("kind", "scope", "rank"), FAMILY)
-def test_pickle_deepcopy_and_state_dict_round_trip(kind, scope, rank):
+def test_pickle_deepcopy_and_state_dict_round_trip(kind: str, scope: str, rank: int) -> None:
     settings = {"eps": 0.01, "affine": True, "track_running_stats": True, **({"k": 3} if kind == "topk" else {})}
     module = cls(kind, scope, rank)(3, momentum=0.4, **settings)
     x = batch(6, 3, *(4, 4, 4)[:rank])
@@ -212,7 +218,7 @@ def test_pickle_deepcopy_and_state_dict_round_trip(kind, scope, rank):
 
 
 @pytest.mark.parametrize(("kind", "scope", "rank"), BATCH)
-def test_state_dict_holds_version_kind_and_eps_through_a_safe_file(kind, scope, rank):
+def test_state_dict_holds_version_kind_and_eps_through_a_safe_file(kind: str, scope: str, rank: int) -> None:
     file = io.BytesIO()
     torch.save(nn.Sequential(cls(kind, scope, rank)(3, eps=0.25)).state_dict(), file)
     file.seek(0)
@@ -222,14 +228,15 @@ def test_state_dict_holds_version_kind_and_eps_through_a_safe_file(kind, scope, 
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_a_torch_batchnorm_state_dict_is_refused_in_words(strict):
-    model = nn.Sequential(cls("l1", "Batch", 2)(3))
+def test_a_torch_batchnorm_state_dict_is_refused_in_words(strict: bool) -> None:
+    norm = cls("l1", "Batch", 2)(3)
+    model = nn.Sequential(norm)
     with pytest.raises(RuntimeError, match=r"0: running_var is a variance .* use convert_norms"):
         model.load_state_dict(nn.Sequential(nn.BatchNorm2d(3)).state_dict(), strict=strict)
-    assert model[0].running_scale.tolist() == [1.0] * 3
+    assert norm.running_scale.tolist() == [1.0] * 3
 
 
-def test_another_kinds_statistics_and_newer_versions_are_refused():
+def test_another_kinds_statistics_and_newer_versions_are_refused() -> None:
     state = trained("linf").state_dict()
     with pytest.raises(RuntimeError, match="of kind 'linf', and L1BatchNorm2d is 'l1'"):
         cls("l1", "Batch", 2)(3).load_state_dict(state, strict=False)
@@ -239,7 +246,7 @@ def test_another_kinds_statistics_and_newer_versions_are_refused():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-def test_modules_change_type_as_a_whole(dtype):
+def test_modules_change_type_as_a_whole(dtype: torch.dtype) -> None:
     module = trained().to(dtype).eval()
     assert {module.weight.dtype, module.running_mean.dtype, module.running_scale.dtype} == {dtype}
     assert module.num_batches_tracked.dtype == torch.long
@@ -252,7 +259,7 @@ def test_modules_change_type_as_a_whole(dtype):
     assert module.train()(x).dtype == dtype
 
 
-def test_half_evaluation_survives_a_dead_channel():
+def test_half_evaluation_survives_a_dead_channel() -> None:
     module = cls("l1", "Batch", 2)(3).half().eval()
     module.running_scale.zero_()  # 1 / (0 + 1e-5) is 1e5, beyond fp16's 65504
     assert module(torch.full((1, 3, 2, 2), 1e-4, dtype=torch.half)).flatten().tolist() == pytest.approx(
@@ -261,7 +268,7 @@ def test_half_evaluation_survives_a_dead_channel():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_running_statistics_stay_float32_under_autocast(dtype):
+def test_running_statistics_stay_float32_under_autocast(dtype: torch.dtype) -> None:
     model = nn.Sequential(nn.Conv2d(3, 3, 1), cls("l1", "Batch", 2)(3))
     with torch.autocast("cpu", dtype):
         y = model(batch(6, 3, 4, 4))
@@ -272,10 +279,10 @@ def test_running_statistics_stay_float32_under_autocast(dtype):
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])
-def test_a_training_module_compiles_whole(momentum):
+def test_a_training_module_compiles_whole(momentum: float | None) -> None:
     torch._dynamo.reset()
     ours, eager = (cls("topk", "Batch", 2)(3, momentum=momentum) for _ in range(2))
-    compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
+    compiled: Callable[..., torch.Tensor] = torch.compile(ours, fullgraph=True, backend="aot_eager")
     for seed in range(3):
         x = batch(6, 3, 4, 4, seed=seed)
         torch.testing.assert_close(compiled(x), eager(x))
@@ -283,7 +290,7 @@ def test_a_training_module_compiles_whole(momentum):
 
 
 @pytest.mark.parametrize("scope", ["Batch", "Instance"])
-def test_evaluation_exports_as_one_operator(scope):
+def test_evaluation_exports_as_one_operator(scope: str) -> None:
     module = cls("l1", scope, 2)(3, affine=True, track_running_stats=scope == "Batch").eval()
     program = torch.export.export(module, (batch(2, 3, 4, 4),), dynamic_shapes=({0: torch.export.Dim("n")},))
     names = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]

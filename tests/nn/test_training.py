@@ -1,5 +1,9 @@
 """A network of each kind learns, at each precision."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +15,7 @@ from tests.nn.formulas import KINDS
 pytestmark = pytest.mark.slow
 
 
-def autocast_works(dtype):
+def autocast_works(dtype: torch.dtype) -> bool:
     try:
         with torch.autocast("cpu", dtype):
             return nn.Conv2d(1, 1, 1)(torch.ones(1, 1, 2, 2)).dtype == dtype
@@ -29,7 +33,7 @@ PRECISIONS = [
 ]
 
 
-def problem():
+def problem() -> tuple[torch.Tensor, torch.Tensor]:
     """Images whose class is which of two stripes is brighter, on offsets that only a norm takes away."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(64, 2, 8, 8, generator=generator) + 5
@@ -41,10 +45,10 @@ def problem():
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_converted_network_learns(kind, precision):
+def test_a_converted_network_learns(kind: str, precision: torch.dtype | None) -> None:
     torch.manual_seed(0)
     x, labels = problem()
-    model = nn.Sequential(
+    model: Any = nn.Sequential(
         nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 16), nn.BatchNorm1d(16),
         nn.ReLU(), nn.Linear(16, 2),
     )  # fmt: skip

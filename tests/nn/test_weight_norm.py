@@ -1,7 +1,11 @@
 """`bounded_weight_norm`: the norm stays, the direction trains."""
 
+from __future__ import annotations
+
 import copy
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +16,8 @@ from torch.nn.utils import parametrize
 from normexport.errors import UsageError
 from normexport.nn import BoundedWeightNorm, bounded_weight_norm, ops, remove_bounded_weight_norm
 
-LAYERS = {
+#: A layer, and the axis of its outputs.
+LAYERS: dict[str, Callable[[], tuple[Any, int]]] = {
     "conv1d": lambda: (nn.Conv1d(4, 6, 3, groups=2), 0),
     "conv2d": lambda: (nn.Conv2d(4, 6, 3), 0),
     "conv3d": lambda: (nn.Conv3d(2, 4, 2), 0),
@@ -21,21 +26,22 @@ LAYERS = {
 }
 
 
-def p_norm(values, p):
+def p_norm(values: np.ndarray, p: float) -> float:
     values = np.abs(np.asarray(values, np.float64)).reshape(-1)
     return values.max() if math.isinf(p) else (values**p).sum() ** (1 / p)
 
 
-def array(tensor):
+def array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().double().numpy()
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.0, math.inf])
 @pytest.mark.parametrize("layer", list(LAYERS))
-def test_slices_share_one_norm_and_the_layer_keeps_its_own(layer, p):
+def test_slices_share_one_norm_and_the_layer_keeps_its_own(layer: str, p: float) -> None:
     module, dim = LAYERS[layer]()
     before = array(module.weight)
-    assert bounded_weight_norm(module, dim=dim, p=p) is module
+    same: Any = bounded_weight_norm(module, dim=dim, p=p)
+    assert same is module
     slices = np.moveaxis(array(module.weight), dim, 0)
     rho = module.parametrizations.weight[0].rho
     assert rho.shape == (1,)
@@ -47,8 +53,8 @@ def test_slices_share_one_norm_and_the_layer_keeps_its_own(layer, p):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_whole_tensor_as_one_slice_starts_as_the_weight_itself(dtype):
-    module = nn.Conv2d(3, 4, 3).to(dtype)
+def test_the_whole_tensor_as_one_slice_starts_as_the_weight_itself(dtype: torch.dtype) -> None:
+    module: Any = nn.Conv2d(3, 4, 3).to(dtype)
     before = module.weight.detach().clone()
     bounded_weight_norm(module, dim=None)
     assert torch.equal(module.weight, before)
@@ -57,7 +63,7 @@ def test_the_whole_tensor_as_one_slice_starts_as_the_weight_itself(dtype):
 
 @pytest.mark.parametrize("p", [1.0, 2.0, math.inf])
 @pytest.mark.parametrize("axis", [-1, 0, 1, 2])
-def test_the_operator_is_rho_v_over_its_norm(axis, p):
+def test_the_operator_is_rho_v_over_its_norm(axis: int, p: float) -> None:
     v = torch.randn(3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     w = ops.bounded_weight_norm(v, torch.tensor(1.5), axis, p)
     axes = tuple(i for i in range(3) if i != axis)
@@ -66,7 +72,7 @@ def test_the_operator_is_rho_v_over_its_norm(axis, p):
     np.testing.assert_allclose(w, 1.5 * v.numpy() / norms, rtol=1e-6)
 
 
-def test_a_rho_per_slice_and_half_weights():
+def test_a_rho_per_slice_and_half_weights() -> None:
     v = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0)) * 1000  # squares overflow fp16
     rho = torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1)
     w = ops.bounded_weight_norm(v.half(), rho, 0, 2.0)
@@ -74,15 +80,15 @@ def test_a_rho_per_slice_and_half_weights():
     np.testing.assert_allclose([p_norm(s, 2) for s in w.double().numpy()], [1, 2, 3], rtol=1e-3)
 
 
-def test_bias_like_vectors_have_slices_of_one_element():
+def test_bias_like_vectors_have_slices_of_one_element() -> None:
     w = ops.bounded_weight_norm(torch.tensor([3.0, -4.0]), torch.tensor([2.0]), 0, 2.0)
     assert w.tolist() == [2.0, -2.0]
 
 
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
-def test_training_lets_v_grow_and_w_stays_bounded(precision):
+def test_training_lets_v_grow_and_w_stays_bounded(precision: torch.dtype | None) -> None:
     torch.manual_seed(0)
-    module = bounded_weight_norm(nn.Linear(6, 4))
+    module: Any = bounded_weight_norm(nn.Linear(6, 4))
     rho = float(module.parametrizations.weight[0].rho)
     x, target = torch.randn(64, 6), torch.randn(64, 4)
     optimizer = torch.optim.SGD(module.parameters(), lr=2.0)
@@ -101,8 +107,9 @@ def test_training_lets_v_grow_and_w_stays_bounded(precision):
     assert losses[-1] < losses[0]
 
 
-def test_a_state_dict_round_trip_keeps_v_and_rho():
-    trained, fresh = (bounded_weight_norm(nn.Conv2d(3, 4, 3), p=3.0) for _ in range(2))
+def test_a_state_dict_round_trip_keeps_v_and_rho() -> None:
+    layers: list[Any] = [bounded_weight_norm(nn.Conv2d(3, 4, 3), p=3.0) for _ in range(2)]
+    trained, fresh = layers
     state = trained.state_dict()
     assert set(state) == {"bias", "parametrizations.weight.original", "parametrizations.weight.0.rho"}
     assert not torch.equal(trained.weight, fresh.weight)
@@ -114,8 +121,8 @@ def test_a_state_dict_round_trip_keeps_v_and_rho():
         bounded_weight_norm(nn.Conv2d(3, 4, 3)).load_state_dict(state)
 
 
-def test_removal_leaves_a_plain_weight_equal_to_the_normalised_one():
-    module = bounded_weight_norm(nn.ConvTranspose1d(3, 4, 5), dim=1)
+def test_removal_leaves_a_plain_weight_equal_to_the_normalised_one() -> None:
+    module: Any = bounded_weight_norm(nn.ConvTranspose1d(3, 4, 5), dim=1)
     with torch.no_grad():
         module.parametrizations.weight.original.mul_(7)
     normalised = module.weight.detach().clone()
@@ -126,15 +133,15 @@ def test_removal_leaves_a_plain_weight_equal_to_the_normalised_one():
     assert set(module.state_dict()) == {"weight", "bias"}
 
 
-def test_assigning_a_weight_sets_its_direction():
-    module = bounded_weight_norm(nn.Linear(2, 1, bias=False), dim=0)
+def test_assigning_a_weight_sets_its_direction() -> None:
+    module: Any = bounded_weight_norm(nn.Linear(2, 1, bias=False), dim=0)
     rho = float(module.parametrizations.weight[0].rho)
     with torch.no_grad():
         module.weight = torch.tensor([[30.0, 40.0]])
     np.testing.assert_allclose(array(module.weight), [[0.6 * rho, 0.8 * rho]], rtol=1e-6)
 
 
-def test_whatever_has_no_direction_or_no_such_axis_is_refused():
+def test_whatever_has_no_direction_or_no_such_axis_is_refused() -> None:
     module = nn.Linear(3, 2)
     with torch.no_grad():
         module.weight[1] = 0
@@ -152,8 +159,8 @@ def test_whatever_has_no_direction_or_no_such_axis_is_refused():
         remove_bounded_weight_norm(nn.Linear(3, 2))
 
 
-def test_removal_refuses_where_others_stand_on_top():
-    module = bounded_weight_norm(nn.Linear(3, 2))
+def test_removal_refuses_where_others_stand_on_top() -> None:
+    module: Any = bounded_weight_norm(nn.Linear(3, 2))
     parametrize.register_parametrization(module, "weight", nn.Identity())
     with pytest.raises(UsageError, match="other parametrizations besides"):
         remove_bounded_weight_norm(module)
@@ -168,15 +175,16 @@ def test_removal_refuses_where_others_stand_on_top():
         (torch.ones(1, 1, 1), 0, 2.0, "does not broadcast"),
     ],
 )
-def test_wrong_operator_arguments_are_named(rho, axis, p, words):
+def test_wrong_operator_arguments_are_named(rho: torch.Tensor, axis: int, p: float, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         ops.bounded_weight_norm(torch.ones(2, 3), rho, axis, p)
 
 
-def test_compiles_and_exports_as_one_operator():
-    module = bounded_weight_norm(nn.Conv2d(3, 4, 3))
+def test_compiles_and_exports_as_one_operator() -> None:
+    module: Any = bounded_weight_norm(nn.Conv2d(3, 4, 3))
     x = torch.randn(2, 3, 5, 5)
-    torch.testing.assert_close(torch.compile(module, fullgraph=True, backend="aot_eager")(x), module(x))
+    compiled: Callable[..., torch.Tensor] = torch.compile(module, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), module(x))
     program = torch.export.export(module, (x,))
     assert [str(n.target) for n in program.graph.nodes].count("normexport.bounded_weight_norm.default") == 1
     assert isinstance(module.parametrizations.weight[0], BoundedWeightNorm)

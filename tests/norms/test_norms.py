@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx
@@ -38,12 +39,12 @@ C2 = (1 + math.sqrt(math.pi * math.log(4))) / math.sqrt(8 * math.log(2))
         ("linf", {"correction": 2.0}, 12.0),
     ],
 )
-def test_statistic_is_the_value_worked_out_by_hand(kind, parameters, statistic):
+def test_statistic_is_the_value_worked_out_by_hand(kind: str, parameters: dict[str, Any], statistic: float) -> None:
     y = norms.reference(norms.kind(kind), X, ONE, ZERO, epsilon=0.5, **parameters)
     np.testing.assert_allclose(y[0, 0], np.array([-3, -2, -1, 6]) / (statistic + 0.5), rtol=1e-14)
 
 
-def test_extreme_constant_matches_the_published_ratio_on_gaussians():
+def test_extreme_constant_matches_the_published_ratio_on_gaussians() -> None:
     x = np.random.default_rng(0).standard_normal((1, 64, 20_000))
     for kind, low, high in (
         ("linf", 1.41, 1.47),
@@ -58,15 +59,18 @@ def test_extreme_constant_matches_the_published_ratio_on_gaussians():
 @pytest.mark.parametrize(
     ("n", "chunks", "layout"), [(32, 16, (2, 16)), (17, 16, (2, 9)), (1, 16, (2, 1)), (100, 3, (34, 3))]
 )
-def test_chunk_layout(n, chunks, layout):
+def test_chunk_layout(n: int, chunks: int, layout: tuple[int, ...]) -> None:
     assert chunk_layout(n, chunks) == layout
 
 
 @pytest.mark.parametrize("kind", norms.KINDS)
 @pytest.mark.parametrize("instance", [False, True])
-def test_single_element_and_constant_channel_give_bias_and_nan_stays_in_its_channel(kind, instance):
+def test_single_element_and_constant_channel_give_bias_and_nan_stays_in_its_channel(kind: str, instance: bool) -> None:
     scale, bias = np.array([2.0, 3.0]), np.array([0.5, -1.0])
-    run = lambda x: norms.reference(norms.kind(kind), x, scale, bias, scope=Scope.of(instance), k=1)  # noqa: E731
+
+    def run(x: np.ndarray) -> np.ndarray:
+        return norms.reference(norms.kind(kind), x, scale, bias, scope=Scope.of(instance), k=1)
+
     np.testing.assert_array_equal(run(np.full((1, 2, 1), 7.0))[0, :, 0], bias)
     np.testing.assert_array_equal(run(np.full((3, 2, 4), 7.0)), np.broadcast_to(bias[:, None], (3, 2, 4)))
     x = np.random.default_rng(0).standard_normal((1, 2, 8))
@@ -77,20 +81,21 @@ def test_single_element_and_constant_channel_give_bias_and_nan_stays_in_its_chan
     assert run(np.zeros((0, 2, 4))).shape == (0, 2, 4)
 
 
-def test_k_larger_than_the_channel_is_an_error_that_says_so():
+def test_k_larger_than_the_channel_is_an_error_that_says_so() -> None:
     with pytest.raises(UsageError, match="k = 10 of only 4 elements"):
         norms.reference(norms.kind("topk"), X, ONE, ZERO, k=10)
 
 
-def test_unknown_kind_lists_the_kinds_there_are():
+def test_unknown_kind_lists_the_kinds_there_are() -> None:
     with pytest.raises(UsageError, match="l1, linf, topk, range, l2"):
         norms.kind("l3")
 
 
-def live_model(op: str, rank: int, dtype: int, **attributes) -> onnx.ModelProto:
+def live_model(op: str, rank: int, dtype: int, **attributes: Any) -> onnx.ModelProto:
     """One node of `op` with its body; X and Y of `dtype`, scale and bias float32 (double for double)."""
     parameter = np.float64 if dtype == onnx.TensorProto.DOUBLE else np.float32
-    shape = ["N", 3, "D", "H", "W"][:rank]
+    full: list[str | int] = ["N", 3, "D", "H", "W"]
+    shape = full[:rank]
     inputs = [oh.make_tensor_value_info("X", dtype, shape)]
     outputs = [oh.make_tensor_value_info("Y", dtype, shape)]
     weights = [
@@ -118,7 +123,7 @@ def attributes_of(kind: norms.NormKind) -> dict[str, int]:
 
 @pytest.mark.parametrize("op", norms.live_ops())
 @pytest.mark.parametrize("rank", [2, 3, 4, 5])
-def test_body_computes_the_formula_at_every_rank(op, rank):
+def test_body_computes_the_formula_at_every_rank(op: str, rank: int) -> None:
     kind = norms.live_ops()[op]
     instance = op.endswith("InstanceNorm")
     if instance and rank == 2:
@@ -135,24 +140,25 @@ def test_body_computes_the_formula_at_every_rank(op, rank):
             continue  # k = 4 of 1 element: an error, tested below
         want = norms.reference(
             kind,
-            x,
+            x.astype(np.float64),
             np.array([1.0, 2.0, -0.5]),
             np.array([0.5, 0.0, 1.0]),
             epsilon=1e-3,
             scope=Scope.of(instance),
             **attributes,
         )
-        for run in (session(model).run, ReferenceEvaluator(model).run):
-            got = run(None, {"X": x})[0]
+        for evaluator in (session(model), ReferenceEvaluator(model)):
+            outputs: Any = evaluator.run(None, {"X": x})
+            got = outputs[0]
             assert got.shape == x.shape
             # float32: the division and the mean of at most 360 values of size about 5
             np.testing.assert_allclose(got, want, atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("op", norms.live_ops())
-def test_body_in_double_is_exact_and_in_half_keeps_float32_statistics(op):
+def test_body_in_double_is_exact_and_in_half_keeps_float32_statistics(op: str) -> None:
     kind = norms.live_ops()[op]
-    arguments = {"scope": Scope.of(op.endswith("InstanceNorm")), **attributes_of(kind)}
+    arguments: dict[str, Any] = {"scope": Scope.of(op.endswith("InstanceNorm")), **attributes_of(kind)}
     scale, bias = np.array([1.0, 2.0, -0.5]), np.array([0.5, 0.0, 1.0])
     x = np.random.default_rng(1).standard_normal((4, 3, 6, 7)) + 3
     double = live_model(op, 4, onnx.TensorProto.DOUBLE, epsilon=0.5, **attributes_of(kind))
@@ -164,13 +170,13 @@ def test_body_in_double_is_exact_and_in_half_keeps_float32_statistics(op):
     # 70,000 values of mean 3 sum to 210,000: beyond float16's 65,504, and no trouble in float32.
     big = (np.random.default_rng(2).standard_normal((1, 3, 250, 280)) + 3).astype(np.float16)
     half = live_model(op, 4, onnx.TensorProto.FLOAT16, epsilon=1e-5, **attributes_of(kind))
-    want = norms.reference(kind, big, scale, bias, epsilon=1e-5, **arguments)
+    want = norms.reference(kind, big.astype(np.float64), scale, bias, epsilon=1e-5, **arguments)
     got = session(half).run(None, {"X": big})[0]
     assert got.dtype == np.float16
     np.testing.assert_allclose(got, want, atol=2e-3, rtol=2e-3)  # one rounding to float16: 2^-11 relative
 
 
-def test_body_refuses_k_larger_than_the_channel():
+def test_body_refuses_k_larger_than_the_channel() -> None:
     model = live_model("TopKBatchNorm", 4, onnx.TensorProto.FLOAT, k=10)
     with pytest.raises(Exception, match="TopK"):
         session(model).run(None, {"X": np.zeros((1, 3, 2, 2), np.float32)})
@@ -178,7 +184,7 @@ def test_body_refuses_k_larger_than_the_channel():
 
 @pytest.mark.parametrize("axis", [-1, 0, 1])
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.0, math.inf])
-def test_bounded_weight_norm_body(axis, p):
+def test_bounded_weight_norm_body(axis: int, p: float) -> None:
     v = np.random.default_rng(0).standard_normal((4, 3, 2, 2))
     axes = tuple(i for i in range(4) if i != axis)
     size = np.abs(v).max(axes, keepdims=True) if p == math.inf else (np.abs(v) ** p).sum(axes, keepdims=True) ** (1 / p)
@@ -197,8 +203,9 @@ def test_bounded_weight_norm_body(axis, p):
     )
     norms.register_schemas()
     onnx.checker.check_model(model, full_check=True)
-    for run in (session(model).run, ReferenceEvaluator(model).run):
-        np.testing.assert_allclose(run(None, {"V": v})[0], 2.5 * v / size, rtol=1e-6)
+    for evaluator in (session(model), ReferenceEvaluator(model)):
+        outputs: Any = evaluator.run(None, {"V": v})
+        np.testing.assert_allclose(outputs[0], 2.5 * v / size, rtol=1e-6)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -210,9 +217,11 @@ def test_bounded_weight_norm_body(axis, p):
     k=st.integers(1, 5),
     chunks=st.integers(1, 20),
 )
-def test_statistics_ignore_offsets_and_scale_with_the_data(kind, n, offset, factor, k, chunks):
+def test_statistics_ignore_offsets_and_scale_with_the_data(
+    kind: str, n: int, offset: float, factor: float, k: int, chunks: int
+) -> None:
     x = np.random.default_rng(n).standard_normal((1, 1, n))
-    arguments = {"epsilon": 0.0, "k": min(k, n), "chunks": chunks}
+    arguments: dict[str, Any] = {"epsilon": 0.0, "k": min(k, n), "chunks": chunks}
     if n == 1:
         return
     plain = norms.reference(norms.kind(kind), x, ONE, ZERO, **arguments)
@@ -220,5 +229,5 @@ def test_statistics_ignore_offsets_and_scale_with_the_data(kind, n, offset, fact
     np.testing.assert_allclose(moved, plain, atol=1e-9 * (1 + abs(offset) / factor))
 
 
-def test_extreme_constant_is_finite_for_one_element():
+def test_extreme_constant_is_finite_for_one_element() -> None:
     assert extreme_constant(1) == extreme_constant(2) == pytest.approx(C2)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -19,7 +22,7 @@ from normexport.runtime import OnnxRuntime
 pytestmark = pytest.mark.slow
 
 
-def model(change=lambda function: None, op: str = "L1BatchNorm") -> ir.Model:
+def model(change: Callable[..., Any] = lambda function: None, op: str = "L1BatchNorm") -> ir.Model:
     """One node of ours on (N, 4, 3), its body changed by `change`."""
     value = onnx.helper.make_tensor_value_info
     ends = [value(name, onnx.TensorProto.FLOAT, ["N", 4, 3]) for name in "xy"]
@@ -33,38 +36,38 @@ def model(change=lambda function: None, op: str = "L1BatchNorm") -> ir.Model:
     return ir.from_proto(made)
 
 
-def other_operator(function):
+def other_operator(function: onnx.FunctionProto) -> None:
     node = next(node for node in function.node if node.op_type == "Abs")
     node.op_type = "Neg"
 
 
-def other_constant(function):
+def other_constant(function: onnx.FunctionProto) -> None:
     node = next(node for node in function.node if node.op_type == "Constant" and node.attribute[0].HasField("t"))
     node.attribute[0].t.CopyFrom(onnx.helper.make_tensor("", onnx.TensorProto.INT64, [1], [99]))
 
 
-def other_wiring(function):
+def other_wiring(function: onnx.FunctionProto) -> None:
     node = next(node for node in function.node if node.op_type == "Sub")
     node.input[0], node.input[1] = node.input[1], node.input[0]
 
 
-def nothing_at_all(function):
+def nothing_at_all(function: onnx.FunctionProto) -> None:
     del function.node[:]
     function.node.append(onnx.helper.make_node("Identity", [function.input[0]], [function.output[0]]))
 
 
-def one_more_node(function):
+def one_more_node(function: onnx.FunctionProto) -> None:
     last = function.output[0]
     for node in function.node:
         node.output[:] = ["inner" if name == last else name for name in node.output]
     function.node.append(onnx.helper.make_node("Neg", ["inner"], [last]))
 
 
-def other_default(function):
+def other_default(function: onnx.FunctionProto) -> None:
     function.attribute_proto[0].f = 77.0
 
 
-def older_operators(function):
+def older_operators(function: onnx.FunctionProto) -> None:
     function.opset_import[0].version = 11
 
 
@@ -73,13 +76,15 @@ CHANGES = [older_operators, other_operator, other_constant, other_wiring, nothin
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("door", [fold, OnnxRuntime, lambda found: prepare(found, ["L1BatchNorm"])])
-def test_a_changed_body_is_refused_by_every_door(change, door):
+def test_a_changed_body_is_refused_by_every_door(
+    change: Callable[..., Any], door: type[OnnxRuntime] | Callable[..., Any]
+) -> None:
     with pytest.raises(FoldError, match=r"function normexport.L1BatchNorm: has a body that is not this operator's"):
         door(model(change))
 
 
-def renamed(function):
-    def new(names):
+def renamed(function: onnx.FunctionProto) -> None:
+    def new(names: Iterable[str]) -> list[str]:
         return [name and f"other_{name}" for name in names]
 
     function.input[:], function.output[:] = new(function.input), new(function.output)
@@ -90,12 +95,12 @@ def renamed(function):
 
 
 @pytest.mark.parametrize("op", sorted(norms.functions()))
-def test_own_bodies_pass_whatever_their_values_are_called(op):
+def test_own_bodies_pass_whatever_their_values_are_called(op: str) -> None:
     require_own_bodies(model(op=op))
     require_own_bodies(model(renamed, op=op))
 
 
-def test_own_bodies_pass_after_a_file(tmp_path):
+def test_own_bodies_pass_after_a_file(tmp_path: Path) -> None:
     for op in norms.functions():
         save_onnx(model(op=op), tmp_path / "m.onnx")
         require_own_bodies(open_onnx(tmp_path / "m.onnx"))
@@ -103,7 +108,7 @@ def test_own_bodies_pass_after_a_file(tmp_path):
         require_own_bodies(open_onnx(tmp_path / "again.onnx"))
 
 
-def test_functions_of_other_domains_are_none_of_its_business():
+def test_functions_of_other_domains_are_none_of_its_business() -> None:
     found = model()
     foreign = onnx.FunctionProto(name="L1BatchNorm", domain="elsewhere", input=["x"], output=["y"])
     foreign.node.append(onnx.helper.make_node("Neg", ["x"], ["y"]))

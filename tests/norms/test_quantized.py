@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -18,7 +20,7 @@ KINDS = sorted(norms.KINDS)
 
 
 @st.composite
-def quantized_case(draw):
+def quantized_case(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
     shape = (draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.integers(1, 5)), draw(st.integers(1, 7)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     spread = draw(st.sampled_from([1, 3, 40, 255]))
@@ -45,7 +47,7 @@ def quantized_case(draw):
 @pytest.mark.parametrize("name", KINDS)
 @settings(max_examples=150, deadline=None)
 @given(case=quantized_case())
-def test_integer_statistics_give_the_float64_result_rounded(name, case):
+def test_integer_statistics_give_the_float64_result_rounded(name: str, case: Any) -> None:
     q, scale, bias, how = case
     kind = norms.KINDS[name]
     got = norms.quantized_reference(kind, q, scale, bias, **how)
@@ -59,7 +61,7 @@ def test_integer_statistics_give_the_float64_result_rounded(name, case):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_constant_channel_gives_the_rounded_bias(name):
+def test_a_constant_channel_gives_the_rounded_bias(name: str) -> None:
     q = np.full((3, 2, 4, 4), -7, np.int8)
     got = norms.quantized_reference(norms.KINDS[name], q, np.ones(2, np.float32), np.array([2.5, -200], np.float32))
     assert (got[:, 0] == 2).all()  # half to even
@@ -67,14 +69,14 @@ def test_a_constant_channel_gives_the_rounded_bias(name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_nan_parameters_give_zero_and_an_empty_batch_nothing(name):
+def test_nan_parameters_give_zero_and_an_empty_batch_nothing(name: str) -> None:
     kind, q = norms.KINDS[name], np.arange(32, dtype=np.int8).reshape(2, 1, 16)
     one, nan = np.ones(1, np.float32), np.array([np.nan], np.float32)
     assert (norms.quantized_reference(kind, q, nan, one) == 0).all()
     assert norms.quantized_reference(kind, q[:0], one, one).shape == (0, 1, 16)
 
 
-def test_k_beyond_the_elements_is_refused():
+def test_k_beyond_the_elements_is_refused() -> None:
     with pytest.raises(UsageError, match="k = 5"):
         norms.quantized_reference(
             norms.KINDS["topk"], np.zeros((1, 1, 4), np.int8), np.ones(1, np.float32), np.ones(1, np.float32), k=5
@@ -82,7 +84,7 @@ def test_k_beyond_the_elements_is_refused():
 
 
 @pytest.mark.parametrize("op", norms.quantized_ops())
-def test_integer_operators_are_known_to_the_checker_as_int8_with_float32_parameters(op):
+def test_integer_operators_are_known_to_the_checker_as_int8_with_float32_parameters(op: str) -> None:
     norms.register_schemas()
     schema = onnx.defs.get_schema(op, norms.VERSION, norms.DOMAIN)
     allowed = {constraint.type_param_str: list(constraint.allowed_type_strs) for constraint in schema.type_constraints}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from normexport.engine.manifest import FileId, Manifest, PlanTensor, manifest_path, manifest_text
 from normexport.runtime import TensorRTRuntime, tensorrt_runtime
-from normexport.runtime.gpu_memory import TorchMemory
+from normexport.runtime.gpu_memory import GpuMemory, TorchMemory
 from tests.runtime.tensorrt_stand_in import DTYPES, Context, Engine, tensors, vendor
 
 
@@ -22,15 +26,23 @@ class OnCpu(TorchMemory):
 
 
 @pytest.fixture
-def opened(tmp_path, monkeypatch):
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Open a plan of one input and one output; returns the runtime, the context, and what opening it saw."""
 
-    def opened(dtype="float32", content=b"a plan", says=None, trust=None, library=None, memory=OnCpu, **changes):
+    def opened(
+        dtype: str = "float32",
+        content: bytes = b"a plan",
+        says: dict[str, Any] | None = None,
+        trust: bool | None = None,
+        library: Any = None,
+        memory: Callable[[], GpuMemory] = OnCpu,
+        **changes: Any,
+    ) -> tuple[TensorRTRuntime, Context, list[Any]]:
         plan = tmp_path / "m.plan"
         plan.write_bytes(content)
         ends = PlanTensor("x", dtype, (-1, 3), (1, 3), (4, 3), (16, 3)), PlanTensor("y", dtype, (-1, 3))
         known = FileId.of(plan)
-        fields = {
+        fields: dict[str, Any] = {
             "flavor": "tensorrt-rtx",
             "plugin": None,
             "embedded": False,
@@ -45,7 +57,8 @@ def opened(tmp_path, monkeypatch):
             inputs=ends[:1], outputs=ends[1:], precision={dtype: 1}, **{**fields, **changes},
         )  # fmt: skip
         manifest_path(plan).write_text(manifest_text(manifest))
-        context, seen = Context(DTYPES[dtype]), []
+        seen: list[Any] = []
+        context = Context(DTYPES[dtype])
         engine = Engine(context, tensors(dtype, **(says or {})))
         monkeypatch.setattr(tensorrt_runtime, "require", lambda flavor: None)
         monkeypatch.setattr(tensorrt_runtime, "import_module", lambda name: vendor(context, seen, engine))

@@ -7,35 +7,41 @@ have to be right. CUDA graphs and the device itself need a GPU.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-DTYPES = {"float32": np.float32, "float16": np.float16, "int64": np.int64}
+DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "int64": np.int64}
 
 
 class Context:
     """Doubles and adds one, from address to address."""
 
-    def __init__(self, dtype):
-        self.dtype, self.shape, self.addresses, self.streams = np.dtype(dtype), None, {}, []
+    def __init__(self, dtype: DTypeLike) -> None:
+        self.dtype: Any = np.dtype(dtype)
+        self.shape: tuple[int, ...] = ()
+        self.addresses: dict[str, int] = {}
+        self.streams: list[int] = []
 
-    def set_input_shape(self, name, shape):
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.shape = shape
         return name == "x" and shape[0] != 13
 
-    def get_tensor_shape(self, name):
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         assert name == "y"
         return self.shape
 
-    def set_tensor_address(self, name, address):
+    def set_tensor_address(self, name: str, address: int) -> None:
         self.addresses[name] = address
 
-    def set_debug_listener(self, listener):
+    def set_debug_listener(self, listener: Any) -> bool:
         self.listener = listener
         return True
 
-    def execute_async_v3(self, stream):
+    def execute_async_v3(self, stream: int) -> bool:
         self.streams.append(stream)
         if getattr(self, "unfused_tensors_debug_state", False):
             self._show_inside(stream)
@@ -47,7 +53,7 @@ class Context:
         arrays["y"][:] = 2 * arrays["x"] + 1
         return count < 1000
 
-    def _show_inside(self, stream):
+    def _show_inside(self, stream: int) -> None:
         """Tensors as the vendor's bindings show them: an address in a PyCapsule, valid during the call."""
         count = int(np.prod(self.shape))
         x = np.frombuffer((ctypes.c_char * (count * self.dtype.itemsize)).from_address(self.addresses["x"]), self.dtype)
@@ -66,31 +72,31 @@ PyCapsule_New.restype, PyCapsule_New.argtypes = ctypes.py_object, [ctypes.c_void
 class Engine:
     """An engine of one input and one output, which says of itself what its `tensors` say; others are overlaid."""
 
-    def __init__(self, context, tensors):
+    def __init__(self, context: Context, tensors: Mapping[str, Any]) -> None:
         self.context, self.tensors, self.num_io_tensors = context, tensors, len(tensors)
 
-    def create_execution_context(self):
+    def create_execution_context(self) -> Context:
         return self.context
 
-    def get_tensor_name(self, index):
+    def get_tensor_name(self, index: int) -> str:
         return list(self.tensors)[index]
 
-    def get_tensor_mode(self, name):
+    def get_tensor_mode(self, name: str) -> str:
         return self.tensors[name].get("mode", "out")
 
-    def get_tensor_dtype(self, name):
+    def get_tensor_dtype(self, name: str) -> SimpleNamespace:
         return SimpleNamespace(name=self.tensors[name]["dtype"])
 
-    def get_tensor_shape(self, name):
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         return self.tensors[name]["shape"]
 
-    def get_tensor_location(self, name):
+    def get_tensor_location(self, name: str) -> str:
         return self.tensors[name].get("location", "device")
 
-    def get_tensor_format(self, name):
+    def get_tensor_format(self, name: str) -> str:
         return self.tensors[name].get("format", "linear")
 
-    def get_tensor_profile_shape(self, name, profile):
+    def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
         assert profile == 0
         return self.tensors[name]["profile"]
 
@@ -98,26 +104,30 @@ class Engine:
 NAMES = {"float32": "FLOAT", "float16": "HALF", "int64": "INT64"}
 
 
-def tensors(dtype, **changes):
+def tensors(dtype: str, **changes: Any) -> dict[str, Any]:
     """What the engine says: x (1 to 16, 3) -> y, changed as `x={...}` or `y={...}` say."""
     x = {"mode": "in", "dtype": NAMES[dtype], "shape": (-1, 3), "profile": [(1, 3), (4, 3), (16, 3)]}
     y = {"dtype": NAMES[dtype], "shape": (-1, 3)}
     return {"x": x | changes.pop("x", {}), "y": y | changes.pop("y", {}), **changes}
 
 
-def vendor(context, seen, engine):
+def vendor(context: Context, seen: list[Any], engine: Engine) -> SimpleNamespace:
     """The module, with the calls that opening a plan takes."""
 
     class Runtime:
         engine_host_code_allowed = None
 
-        def __init__(self, logger):
+        def __init__(self, logger: Any) -> None:
             seen.append(self)
 
-        def get_plugin_registry(self):
-            return SimpleNamespace(load_library=lambda path: seen.append(path) or object())
+        def get_plugin_registry(self) -> SimpleNamespace:
+            return SimpleNamespace(load_library=self._load)
 
-        def deserialize_cuda_engine(self, plan):
+        def _load(self, path: str) -> object:
+            seen.append(path)
+            return object()
+
+        def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
             return engine if plan == b"a plan" else None
 
     logger = SimpleNamespace(ERROR=1)
@@ -144,7 +154,9 @@ class Bindings:
     )
 
     def __init__(self, fails: dict[str, int] | None = None, devices: int = 1) -> None:
-        self.fails, self.devices, self.held, self.waited_for = fails or {}, devices, {}, []
+        self.fails, self.devices = fails or {}, devices
+        self.held: dict[int, ctypes.Array[ctypes.c_char]] = {}
+        self.waited_for: list[int] = []
 
     def _status(self, function: str) -> int:
         return self.fails.get(function, 0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -24,7 +27,7 @@ pytestmark = pytest.mark.slow
 class Net(nn.Module):
     """A linear layer and a norm, then `rest(net, y)`."""
 
-    def __init__(self, rest) -> None:
+    def __init__(self, rest: Callable[..., Any]) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.fc, self.norm, self.head, self.rest = nn.Linear(4, 4), nxn.L1BatchNorm1d(4), nn.Linear(4, 3), rest
@@ -36,17 +39,17 @@ class Net(nn.Module):
         return self.rest(self, self.norm(self.fc(x)))
 
 
-def branch(net, y):
+def branch(net: Net, y: torch.Tensor) -> torch.Tensor:
     return torch.cond(y[0, 0] > 0, lambda a: net.head(a) / 3.0, lambda a: net.head(a * 2) - 1, (y,))
 
 
-def loop(net, y):
+def loop(net: Net, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     count, y = while_loop(lambda i, a: i < 3, lambda i, a: (i + 1, torch.tanh(a) * 1.1), (torch.tensor(0), y))
     return net.head(y), count
 
 
-def scanned(net, y):
-    def step(carry, value):
+def scanned(net: Net, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def step(carry: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         new = torch.tanh(carry + value)
         return new, new * 2
 
@@ -54,11 +57,12 @@ def scanned(net, y):
     return net.head(last), all_
 
 
-def each_row(net, y):
-    return mapped(lambda row: torch.tanh(row) / 3.0, torch.stack([y, y + 1]))
+def each_row(net: Net, y: torch.Tensor) -> torch.Tensor:
+    over_rows: Callable[..., torch.Tensor] = mapped
+    return over_rows(lambda row: torch.tanh(row) / 3.0, torch.stack([y, y + 1]))
 
 
-def in_numpy(rest, y, head):
+def in_numpy(rest: Callable[..., Any], y: np.ndarray, head: nn.Linear) -> list[np.ndarray]:
     """The same four, by hand, in float64."""
     weight, bias = (value.detach().double().numpy() for value in head.parameters())
     if rest is branch:
@@ -76,21 +80,21 @@ def in_numpy(rest, y, head):
     return [np.tanh(np.stack([y, y + 1])) / 3.0]
 
 
-def normed(net, x):
+def normed(net: Net, x: np.ndarray) -> np.ndarray:
     weight, bias = (value.detach().double().numpy() for value in net.fc.parameters())
     norm = {name: value.detach().double().numpy() for name, value in net.norm.state_dict().items()}
     y = x @ weight.T + bias
     return (y - norm["running_mean"]) / (norm["running_scale"] + net.norm.eps) * norm["weight"] + norm["bias"]
 
 
-def program_of(net):
+def program_of(net: Net) -> torch.export.ExportedProgram:
     return torch.export.export(net, (torch.zeros(2, 4),), dynamic_shapes=({0: torch.export.Dim("n")},))
 
 
 @pytest.mark.parametrize(
     ("rest", "program"), [(branch, False), (loop, False), (scanned, False), (each_row, False), (branch, True)]
 )
-def test_branches_and_bodies_are_computed_in_float64(rest, program):
+def test_branches_and_bodies_are_computed_in_float64(rest: Callable[..., Any], program: bool) -> None:
     net = Net(rest)
     for sign in (1, -1):  # either branch
         x = np.random.default_rng(1).standard_normal((2, 4)) * sign
@@ -103,7 +107,7 @@ def test_branches_and_bodies_are_computed_in_float64(rest, program):
 
 
 @pytest.mark.parametrize("rest", [branch, scanned])
-def test_a_file_with_control_flow_is_judged_against_module_and_program(rest):
+def test_a_file_with_control_flow_is_judged_against_module_and_program(rest: Callable[..., Any]) -> None:
     net = Net(rest)
     exported = export(net, [InputSpec("x", (4,))])
     folded = fold(exported.model).model
@@ -117,13 +121,13 @@ def test_a_file_with_control_flow_is_judged_against_module_and_program(rest):
         np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_a_file_whose_loop_computes_something_else_fails():
+def test_a_file_whose_loop_computes_something_else_fails() -> None:
     exported = export(Net(loop), [InputSpec("x", (4,))])
     other = Net(lambda net, y: loop(net, y * 1.001))
     assert not check_model(other, exported.model, (), exported.inputs).passed
 
 
-def test_running_a_model_leaves_later_exports_alone():
+def test_running_a_model_leaves_later_exports_alone() -> None:
     """Dynamo remembers what it could not compile: a second net with a branch could then not be exported."""
     first, second = Net(branch), Net(lambda net, y: torch.cond(y.sum() > 0, torch.sin, torch.cos, (y,)))
     spec = InputSpec("x", (4,))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -23,7 +25,9 @@ def bindings() -> Bindings:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_plan_computes_the_same_without_pytorch(opened, bindings, dtype, monkeypatch):
+def test_a_plan_computes_the_same_without_pytorch(
+    opened: Callable[..., Any], bindings: Bindings, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runtime, context, _ = opened(dtype, memory=lambda: BoundMemory(bindings))
     monkeypatch.setitem(sys.modules, "torch", None)
     x = np.arange(12).reshape(3, 4).T.astype(DTYPES[dtype])
@@ -33,7 +37,9 @@ def test_a_plan_computes_the_same_without_pytorch(opened, bindings, dtype, monke
     assert bindings.waited_for == [77]
 
 
-def test_values_inside_the_engine_are_seen_without_pytorch(opened, bindings, monkeypatch):
+def test_values_inside_the_engine_are_seen_without_pytorch(
+    opened: Callable[..., Any], bindings: Bindings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runtime, *_ = opened(memory=lambda: BoundMemory(bindings), trust=False, options={"debug_tensors": True})
     monkeypatch.setitem(sys.modules, "torch", None)
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -42,12 +48,15 @@ def test_values_inside_the_engine_are_seen_without_pytorch(opened, bindings, mon
     assert runtime.dropped == {"conv2": "is fused inside the engine"}
 
 
-def test_a_scalar_stays_a_scalar_on_its_way_up(bindings):
+def test_a_scalar_stays_a_scalar_on_its_way_up(bindings: Bindings) -> None:
+    scalar: Any = np.float32(2)  # what some operators of numpy return for an array of no axes
     for memory in (BoundMemory(bindings), OnCpu()):
-        assert tuple(memory.upload(np.float32(2), "float32").shape) == ()
+        assert tuple(memory.upload(scalar, "float32").shape) == ()
 
 
-def test_memory_is_given_back_when_a_run_is_over_and_when_it_fails(opened, bindings):
+def test_memory_is_given_back_when_a_run_is_over_and_when_it_fails(
+    opened: Callable[..., Any], bindings: Bindings
+) -> None:
     runtime, *_ = opened(memory=lambda: BoundMemory(bindings))
     for _ in range(3):
         runtime.run({"x": np.ones((2, 3), np.float32)})
@@ -58,7 +67,7 @@ def test_memory_is_given_back_when_a_run_is_over_and_when_it_fails(opened, bindi
     assert bindings.held == {}
 
 
-def test_a_gpu_without_room_is_one_clear_line(bindings):
+def test_a_gpu_without_room_is_one_clear_line(bindings: Bindings) -> None:
     memory = BoundMemory(bindings)
     bindings.fails["cudaMalloc"] = 2
     with pytest.raises(EngineError, match="cudaMalloc: error 2"):
@@ -67,7 +76,9 @@ def test_a_gpu_without_room_is_one_clear_line(bindings):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "int32", "int8", "uint8", "bool"])
 @pytest.mark.parametrize("shape", [(), (2, 3), (0, 3)])
-def test_numbers_of_every_type_of_a_plan_come_back_as_they_went_up(bindings, dtype, shape):
+def test_numbers_of_every_type_of_a_plan_come_back_as_they_went_up(
+    bindings: Bindings, dtype: str, shape: tuple[int, ...]
+) -> None:
     memory = BoundMemory(bindings)
     kind = np.dtype(ml_dtypes.bfloat16) if dtype == "bfloat16" else np.dtype(dtype)
     sent = np.resize(np.array([1.0078125, 0, 3.14159]), shape)
@@ -86,18 +97,18 @@ def test_numbers_of_every_type_of_a_plan_come_back_as_they_went_up(bindings, dty
         (Bindings({"cudaGetDeviceCount": 35}), "none answers: error 35; run it on a machine with one"),
     ],
 )
-def test_a_machine_without_a_gpu_is_a_missing_component(bindings, words):
+def test_a_machine_without_a_gpu_is_a_missing_component(bindings: Bindings, words: str) -> None:
     with pytest.raises(MissingComponent, match=f"an NVIDIA GPU: is needed to run a plan, and {words}"):
         BoundMemory(bindings)
 
 
-def test_a_plan_for_another_gpu_is_refused(opened, bindings):
+def test_a_plan_for_another_gpu_is_refused(opened: Callable[..., Any], bindings: Bindings) -> None:
     with pytest.raises(EngineError, match=r"was built for sm120, and this GPU is sm89; build it for sm89"):
         opened(memory=lambda: BoundMemory(bindings), targets=("sm120",))
 
 
-def test_pytorch_goes_before_the_bindings_where_it_sees_the_gpu(monkeypatch):
-    torch = ModuleType("torch")
+def test_pytorch_goes_before_the_bindings_where_it_sees_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch: Any = ModuleType("torch")
     torch.cuda = SimpleNamespace(is_available=lambda: False)
     known = {"torch": torch, "cuda.bindings.runtime": Bindings()}
     monkeypatch.setattr(gpu_memory, "import_module", known.__getitem__)
@@ -107,7 +118,8 @@ def test_pytorch_goes_before_the_bindings_where_it_sees_the_gpu(monkeypatch):
     torch.cuda.current_device = lambda: 3
     torch.device = lambda *words: words
     monkeypatch.setattr(gpu_memory, "TorchMemory", lambda device: ("torch", device))
-    assert gpu_memory.gpu_memory() == ("torch", ("cuda", 3))
+    chosen: Any = gpu_memory.gpu_memory()
+    assert chosen == ("torch", ("cuda", 3))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +129,9 @@ def test_pytorch_goes_before_the_bindings_where_it_sees_the_gpu(monkeypatch):
         ({"torch"}, "an NVIDIA GPU: is needed to run a plan, and PyTorch sees none"),
     ],
 )
-def test_what_is_missing_is_named_with_what_installs_it(installed, words, monkeypatch):
+def test_what_is_missing_is_named_with_what_installs_it(
+    installed: set[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gpu_memory, "_is_installed", installed.__contains__)
     torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False))
     monkeypatch.setattr(gpu_memory, "import_module", {"torch": torch}.__getitem__)
@@ -125,7 +139,7 @@ def test_what_is_missing_is_named_with_what_installs_it(installed, words, monkey
         gpu_memory.gpu_memory()
 
 
-def test_nvidias_bindings_have_what_is_called():
+def test_nvidias_bindings_have_what_is_called() -> None:
     runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
     called = [name for name in vars(Bindings) if name.startswith("cuda")]
     assert not [name for name in called if not hasattr(runtime, name)]

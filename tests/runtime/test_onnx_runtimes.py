@@ -1,6 +1,11 @@
 """ONNX Runtime and the float64 interpreter behind the one protocol."""
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +23,7 @@ WEIGHT = RNG.standard_normal((40, 30)).astype(np.float32)  # 4.8 kB: handed over
 BIAS = RNG.standard_normal(40).astype(np.float32)  # 160 B: stays inside
 
 
-def model(**changes):
+def model(**changes: list[onnx.NodeProto]) -> onnx.ModelProto:
     """relu(x @ WEIGHT.T + BIAS) with the integer input `shift` added, and an argmax."""
     nodes = [
         helper.make_node("Gemm", ["x", "weight", "bias"], ["linear"], transB=1),
@@ -43,16 +48,16 @@ def model(**changes):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-def feeds(n=3):
+def feeds(n: int = 3) -> dict[str, np.ndarray]:
     return {"x": RNG.standard_normal((n, 30)), "shift": RNG.integers(0, 5, (n, 1))}
 
 
 @pytest.fixture(params=[OnnxRuntime, Float64Runtime], ids=["onnxruntime", "float64"])
-def runtime(request):
+def runtime(request: pytest.FixtureRequest) -> Float64Runtime | OnnxRuntime:
     return request.param(model())
 
 
-def test_outputs_and_captured_values_are_right_and_named(runtime):
+def test_outputs_and_captured_values_are_right_and_named(runtime: Float64Runtime | OnnxRuntime) -> None:
     given = feeds()
     linear = given["x"].astype(np.float32) @ WEIGHT.T + BIAS
     values = runtime.run(given, ["linear", "relu", "gone"])
@@ -66,7 +71,7 @@ def test_outputs_and_captured_values_are_right_and_named(runtime):
     assert runtime.output_names == ("y", "best")
 
 
-def test_streaming_gives_captured_values_and_keeps_only_outputs(runtime):
+def test_streaming_gives_captured_values_and_keeps_only_outputs(runtime: Float64Runtime | OnnxRuntime) -> None:
     seen = {}
     result = runtime.run(feeds(), ["linear", "y"], lambda name, value: seen.update({name: value.copy()}))
     assert set(seen) == {"linear", "y"}
@@ -74,7 +79,7 @@ def test_streaming_gives_captured_values_and_keeps_only_outputs(runtime):
     np.testing.assert_array_equal(seen["y"], result["y"])
 
 
-def test_capturing_changes_neither_the_model_nor_later_runs(runtime):
+def test_capturing_changes_neither_the_model_nor_later_runs(runtime: Float64Runtime | OnnxRuntime) -> None:
     given = feeds()
     before = runtime.run(given)
     runtime.run(given, ["linear"])
@@ -96,14 +101,16 @@ def test_capturing_changes_neither_the_model_nor_later_runs(runtime):
     ],
     ids=["missing", "extra", "rank", "shape", "narrow_int", "float_for_int", "int_for_float"],
 )
-def test_wrong_feeds_name_the_input_and_what_was_expected(runtime, change, message):
+def test_wrong_feeds_name_the_input_and_what_was_expected(
+    runtime: Float64Runtime | OnnxRuntime, change: Callable[..., Any], message: str
+) -> None:
     given = feeds()
     change(given)
     with pytest.raises(UsageError, match=message):
         runtime.run(given)
 
 
-def test_onnx_runtime_takes_ir_models_protos_and_paths_alike(tmp_path):
+def test_onnx_runtime_takes_ir_models_protos_and_paths_alike(tmp_path: Path) -> None:
     given = feeds()
     path = tmp_path / "model.onnx"
     onnx.save(model(), path)
@@ -112,7 +119,7 @@ def test_onnx_runtime_takes_ir_models_protos_and_paths_alike(tmp_path):
     np.testing.assert_array_equal(results[0], results[2])
 
 
-def test_onnx_runtime_reads_weights_from_external_data(tmp_path):
+def test_onnx_runtime_reads_weights_from_external_data(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(model(), path, save_as_external_data=True, size_threshold=0)
     given = feeds()
@@ -120,7 +127,7 @@ def test_onnx_runtime_reads_weights_from_external_data(tmp_path):
     np.testing.assert_allclose(Float64Runtime(path).run(given)["y"], OnnxRuntime(path).run(given)["y"], rtol=1e-4)
 
 
-def test_a_model_onnx_runtime_refuses_is_one_line_and_exit_code_4():
+def test_a_model_onnx_runtime_refuses_is_one_line_and_exit_code_4() -> None:
     broken = model(nodes=[helper.make_node("NoSuchOp", ["x", "shift"], ["y", "best"])])
     with pytest.raises(FoldError, match="ONNX Runtime can't load it") as caught:
         OnnxRuntime(broken)
@@ -128,20 +135,20 @@ def test_a_model_onnx_runtime_refuses_is_one_line_and_exit_code_4():
     assert "\n" not in str(caught.value)
 
 
-def test_without_onnxruntime_the_error_says_how_to_install_it(monkeypatch):
+def test_without_onnxruntime_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingComponent, match=r"pip install 'normexport\[cpu\]'"):
         OnnxRuntime(model())
 
 
-def test_jitter_moves_outputs_by_roundoff_only():
+def test_jitter_moves_outputs_by_roundoff_only() -> None:
     given = feeds()
     plain, moved = OnnxRuntime(model()).run(given)["y"], OnnxRuntime(model(), jitter=1).run(given)["y"]
     assert not np.array_equal(plain, moved)
     np.testing.assert_allclose(plain, moved, rtol=1e-5, atol=1e-5)
 
 
-def test_the_graph_itself_is_computed_in_float64():
+def test_the_graph_itself_is_computed_in_float64() -> None:
     given = feeds()
     values = Float64Runtime(model()).run(given, ["linear"])
     expected = given["x"] @ WEIGHT.astype(np.float64).T + BIAS.astype(np.float64)
@@ -151,7 +158,7 @@ def test_the_graph_itself_is_computed_in_float64():
     assert values["best"].dtype == np.int64
 
 
-def test_constants_defaults_and_subgraphs_are_widened():
+def test_constants_defaults_and_subgraphs_are_widened() -> None:
     """if(true) x + 0.1 (a float constant) + zeros (ConstantOfShape's float default), inside a branch."""
     branch = helper.make_graph(
         [
@@ -180,7 +187,7 @@ def test_constants_defaults_and_subgraphs_are_widened():
     np.testing.assert_allclose(y, np.array([1 / 3, 2 / 3]) + np.float64(np.float32(0.1)), rtol=1e-15)
 
 
-def test_function_bodies_are_computed_in_float64():
+def test_function_bodies_are_computed_in_float64() -> None:
     kind = norms.kind("l1")
     node = helper.make_node(
         "L1BatchNorm", ["x", "scale", "bias"], ["y"], domain=norms.DOMAIN, epsilon=0.0, correction=0.0, k=1, chunks=1
@@ -196,14 +203,15 @@ def test_function_bodies_are_computed_in_float64():
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid(norms.DOMAIN, norms.VERSION)]
     proto = helper.make_model(graph, opset_imports=opsets, ir_version=10, functions=[norms.functions()["L1BatchNorm"]])
     x = RNG.standard_normal((5, 3, 4))
-    expected = norms.reference(kind, x, scale, bias, epsilon=0.0, scope=Scope.BATCH, k=1, chunks=1, correction=0.0)
+    affine = scale.astype(np.float64), bias.astype(np.float64)
+    expected = norms.reference(kind, x, *affine, epsilon=0.0, scope=Scope.BATCH, k=1, chunks=1, correction=0.0)
     actual = Float64Runtime(proto).run({"x": x})["y"]
     # sqrt(pi/2) is a float32 attribute or constant in the body: 3e-8 off
     np.testing.assert_allclose(actual, expected, rtol=2e-7, atol=1e-9)
     assert actual.dtype == np.float64
 
 
-def test_an_operator_without_a_float64_meaning_is_one_line():
+def test_an_operator_without_a_float64_meaning_is_one_line() -> None:
     broken = model(nodes=[helper.make_node("NoSuchOp", ["x", "shift"], ["y", "best"], domain="elsewhere")])
     broken.opset_import.append(helper.make_opsetid("elsewhere", 1))
     with pytest.raises(FoldError, match=r"no float64 reference: operator elsewhere\.NoSuchOp"):

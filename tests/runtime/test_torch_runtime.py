@@ -1,6 +1,10 @@
 """PyTorch as a runtime: float64 throughout, the caller's model left alone, boundaries what they say."""
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,15 +20,16 @@ from normexport.runtime import TorchRuntime
 class Function(nn.Module):
     """A function of (x, w) with one weight."""
 
-    def __init__(self, function, *shape):
+    def __init__(self, function: Callable[..., Any], *shape: int) -> None:
         super().__init__()
         self.function, self.w = function, nn.Parameter(torch.randn(*shape))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.function(x, self.w)
 
 
-ZOO = {
+#: How a model is made, and the shape of a sample.
+ZOO: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "lstm": (lambda: nn.LSTM(4, 200), (3, 4)),  # compares dtypes before dispatch; its weights exceed LARGE
     "gru": (lambda: nn.GRU(4, 5, batch_first=True), (3, 4)),
     "attention": (lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (3, 8)),
@@ -44,7 +49,7 @@ ZOO = {
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_float64_equals_the_model_converted_to_double(name):
+def test_float64_equals_the_model_converted_to_double(name: str) -> None:
     torch.manual_seed(0)
     make, shape = ZOO[name]
     model = make().eval()
@@ -64,17 +69,17 @@ def test_float64_equals_the_model_converted_to_double(name):
 class NarrowCasts(nn.Module):
     """Names float32 and float16 in every way a forward can."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.conv, self.linear = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
         self.plain = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.conv(x).float() * torch.ones(4, 1, 1) + torch.arange(4).view(4, 1, 1) * torch.tensor(0.5)
         return self.linear(y.half().to(torch.float32).mean((2, 3)).to(self.linear.weight.dtype)) * self.plain
 
 
-def narrow_casts_in_float64(model, x):
+def narrow_casts_in_float64(model: NarrowCasts, x: torch.Tensor) -> torch.Tensor:
     """The same arithmetic written for float64, no cast anywhere."""
     c, m = model.conv, model.linear
     y = F.conv2d(x, c.weight.double(), c.bias.double()) + torch.arange(4).double().view(4, 1, 1) * 0.5
@@ -82,7 +87,7 @@ def narrow_casts_in_float64(model, x):
 
 
 @pytest.mark.parametrize("program", [False, True], ids=["module", "exported_program"])
-def test_casts_to_narrow_types_do_not_round_the_float64_reference(program):
+def test_casts_to_narrow_types_do_not_round_the_float64_reference(program: bool) -> None:
     torch.manual_seed(0)
     model = NarrowCasts().eval()
     x = np.random.default_rng(0).standard_normal((2, 3, 6, 6))
@@ -95,7 +100,7 @@ def test_casts_to_narrow_types_do_not_round_the_float64_reference(program):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
-def test_the_callers_model_is_not_touched(dtype):
+def test_the_callers_model_is_not_touched(dtype: str) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     runtime = TorchRuntime(model, [InputSpec("x", (3, 5, 5))], ["y"], dtype, [Layer("0", 0, "Conv2d", "c")], jitter=1)
@@ -108,36 +113,37 @@ def test_the_callers_model_is_not_touched(dtype):
         assert torch.equal(value, before[name])
 
 
-def test_float32_shares_the_weights_of_the_model():
+def test_float32_shares_the_weights_of_the_model() -> None:
     model = nn.Linear(300, 300)
-    runtime = TorchRuntime(model, [InputSpec("x", (300,))], ["y"])
-    assert runtime._model.weight.data_ptr() == model.weight.data_ptr()
+    held: Any = TorchRuntime(model, [InputSpec("x", (300,))], ["y"])._model
+    assert held.weight.data_ptr() == model.weight.data_ptr()
 
 
-def test_jitter_moves_each_weight_by_at_most_one_spacing_and_some_of_them():
+def test_jitter_moves_each_weight_by_at_most_one_spacing_and_some_of_them() -> None:
     model = nn.Linear(64, 64)
-    moved = TorchRuntime(model, [InputSpec("x", (64,))], ["y"], jitter=3)._model.weight.detach().numpy()
+    jittered: Any = TorchRuntime(model, [InputSpec("x", (64,))], ["y"], jitter=3)._model
+    moved = jittered.weight.detach().numpy()
     weight = model.weight.detach().numpy()
     steps = np.abs(moved - weight) / np.spacing(np.abs(weight))
     assert steps.max() <= 1
     assert 0.1 < np.mean(steps > 0) < 0.9
 
 
-def test_jitter_of_equal_vectors_differs():
+def test_jitter_of_equal_vectors_differs() -> None:
     """A bias and a running mean of 100 moved alike would cancel, and hide the error they stand for."""
     model = nn.BatchNorm1d(1000)
     model.running_mean.fill_(100.7)
     nn.init.constant_(model.bias, 100.7)
-    moved = TorchRuntime(model, [InputSpec("x", (1000,))], ["y"], jitter=3)._model
+    moved: Any = TorchRuntime(model, [InputSpec("x", (1000,))], ["y"], jitter=3)._model
     assert not torch.equal(moved.bias, moved.running_mean)
 
 
 @pytest.mark.parametrize("keepdim", [False, True])
-def test_the_baseline_adds_long_means_one_after_the_other(keepdim):
+def test_the_baseline_adds_long_means_one_after_the_other(keepdim: bool) -> None:
     """Adding 1 to 2^24 changes nothing in float32: a plain sum loses every later 1, a cascade does not."""
 
     class Mean(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.mean((1, -1), keepdim=keepdim)
 
     x = np.ones((2, 100, 3, 10), np.float32)
@@ -151,11 +157,11 @@ def test_the_baseline_adds_long_means_one_after_the_other(keepdim):
 
 
 class Nested(nn.Module):
-    def forward(self, x, index):
+    def forward(self, x: torch.Tensor, index: torch.Tensor) -> dict[str, Any]:
         return {"b": (x + 1, [x * 2]), "a": index.argmax(1), "none": None}
 
 
-def test_nested_outputs_are_flattened_in_order_and_integers_kept():
+def test_nested_outputs_are_flattened_in_order_and_integers_kept() -> None:
     specs = [InputSpec("x", (2,)), InputSpec("i", (3,), "int64")]
     feeds = {"i": np.array([[0, 5, 1]]), "x": np.ones((1, 2))}
     outputs = TorchRuntime(Nested(), specs, ["plus", "twice", "argmax"], "float64").run(feeds)
@@ -165,32 +171,32 @@ def test_nested_outputs_are_flattened_in_order_and_integers_kept():
     assert outputs["argmax"][0] == 1
 
 
-def test_another_number_of_outputs_than_named_is_an_error():
+def test_another_number_of_outputs_than_named_is_an_error() -> None:
     runtime = TorchRuntime(nn.Identity(), [InputSpec("x", (2,))], ["y", "z"])
     with pytest.raises(UsageError, match="returns 1 tensors, and 2 outputs are named"):
         runtime.run({"x": np.ones((1, 2))})
 
 
-def test_inputs_the_model_cannot_take_are_one_clear_line():
+def test_inputs_the_model_cannot_take_are_one_clear_line() -> None:
     runtime = TorchRuntime(nn.Linear(3, 2), [InputSpec("x", (4,))], ["y"], "float64")
     with pytest.raises(UsageError, match="does not run on these inputs"):
         runtime.run({"x": np.ones((1, 4))})
 
 
 class TwoCalls(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.linear, self.act = nn.Linear(3, 3), nn.ReLU(inplace=True)
         self.pair = Pair()
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         first = self.act(self.linear(x))
         self.pair(x)
         return self.act(self.linear(first) - 1)
 
 
 class Pair(nn.Module):
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return x, x + 1
 
 
@@ -203,7 +209,7 @@ LAYERS = [
 
 
 @pytest.mark.parametrize("program", [False, True], ids=["module", "exported_program"])
-def test_boundaries_are_captured_by_path_and_call_before_in_place_operators_change_them(program):
+def test_boundaries_are_captured_by_path_and_call_before_in_place_operators_change_them(program: bool) -> None:
     torch.manual_seed(0)
     model = TwoCalls().eval()
     x = np.random.default_rng(0).standard_normal((5, 3))
@@ -211,7 +217,7 @@ def test_boundaries_are_captured_by_path_and_call_before_in_place_operators_chan
     l0 = x @ weight.T + bias
     a0 = np.maximum(l0, 0)
     l1 = a0 @ weight.T + bias
-    source = model
+    source: Any = model
     if program:
         batch = torch.export.Dim("batch")
         source = torch.export.export(model, (torch.zeros(5, 3),), dynamic_shapes=({0: batch},))
@@ -222,7 +228,7 @@ def test_boundaries_are_captured_by_path_and_call_before_in_place_operators_chan
     assert not runtime.dropped
 
 
-def test_streaming_hands_values_over_in_execution_order_and_keeps_none():
+def test_streaming_hands_values_over_in_execution_order_and_keeps_none() -> None:
     runtime = TorchRuntime(TwoCalls(), [InputSpec("x", (3,))], ["y"], "float64", LAYERS)
     seen = []
     result = runtime.run({"x": np.ones((1, 3))}, ["a1", "l1", "l0"], lambda name, value: seen.append(name))
@@ -230,14 +236,14 @@ def test_streaming_hands_values_over_in_execution_order_and_keeps_none():
     assert set(result) == {"y"}
 
 
-def test_a_module_called_another_number_of_times_than_mapped_is_dropped_and_said_so():
+def test_a_module_called_another_number_of_times_than_mapped_is_dropped_and_said_so() -> None:
     runtime = TorchRuntime(TwoCalls(), [InputSpec("x", (3,))], ["y"], layers=[*LAYERS[:2], LAYERS[3]])
     captured = runtime.run({"x": np.ones((1, 3))}, ["l0", "a0", "a1"])
     assert set(captured) == {"y", "a0", "a1"}
     assert runtime.dropped == {"l0": "linear is called 2 times, the layer map knows 1"}
 
 
-def test_a_module_that_returns_two_tensors_is_dropped_and_said_so():
+def test_a_module_that_returns_two_tensors_is_dropped_and_said_so() -> None:
     runtime = TorchRuntime(TwoCalls(), [InputSpec("x", (3,))], ["y"], layers=[Layer("pair", 0, "Pair", "p")])
     assert set(runtime.run({"x": np.ones((1, 3))}, ["p", "unknown"])) == {"y"}
     assert runtime.dropped == {"p": "pair does not return one tensor", "unknown": "is the output of no known module"}
@@ -249,14 +255,14 @@ def failing_once() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 256), nn.LSTM(256, 64))
 
 
-def test_a_conversion_in_mid_run_does_not_confuse_calls():
+def test_a_conversion_in_mid_run_does_not_confuse_calls() -> None:
     layers = [Layer("0", 0, "Linear", "l")]
     runtime = TorchRuntime(failing_once(), [InputSpec("x", (3, 4))], ["y", "h", "c"], "float64", layers)
     assert "l" in runtime.run({"x": np.ones((2, 3, 4))}, ["l"])
     assert not runtime.dropped
 
 
-def test_a_conversion_in_mid_run_hands_no_value_over_twice():
+def test_a_conversion_in_mid_run_hands_no_value_over_twice() -> None:
     model = failing_once()
     layers = [Layer("0", 0, "Linear", "l")]
     runtime = TorchRuntime(model, [InputSpec("x", (3, 4))], ["y", "h", "c"], "float64", layers)
@@ -264,11 +270,11 @@ def test_a_conversion_in_mid_run_hands_no_value_over_twice():
     seen: list[tuple[str, np.ndarray]] = []
     runtime.run({"x": x}, ["l"], lambda name, value: seen.append((name, value.copy())))
     assert [name for name, _ in seen] == ["l"]
-    weight, bias = (value.detach().double().numpy() for value in model[0].parameters())
+    weight, bias = (value.detach().double().numpy() for value in model.get_submodule("0").parameters())
     np.testing.assert_allclose(seen[0][1], x @ weight.T + bias, rtol=1e-12, atol=1e-14)
 
 
-def test_a_program_of_fixed_batch_accepts_only_that_batch():
+def test_a_program_of_fixed_batch_accepts_only_that_batch() -> None:
     program = torch.export.export(nn.Linear(3, 2).eval(), (torch.zeros(4, 3),))
     runtime = TorchRuntime(program, [InputSpec("x", (4, 3), batched=False)], ["y"], "float64")
     assert runtime.run({"x": np.ones((4, 3))})["y"].shape == (4, 2)
@@ -276,9 +282,9 @@ def test_a_program_of_fixed_batch_accepts_only_that_batch():
         runtime.run({"x": np.ones((2, 3))})
 
 
-def test_a_forward_that_writes_into_its_input_leaves_the_caller_s_array_alone():
+def test_a_forward_that_writes_into_its_input_leaves_the_caller_s_array_alone() -> None:
     class Writing(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.add_(1.0)
 
     x = np.zeros((2, 3))
@@ -287,9 +293,9 @@ def test_a_forward_that_writes_into_its_input_leaves_the_caller_s_array_alone():
     np.testing.assert_array_equal(x, np.zeros((2, 3)))
 
 
-def test_an_input_without_axes_arrives_without_axes():
+def test_an_input_without_axes_arrives_without_axes() -> None:
     class Shape(nn.Module):
-        def forward(self, t):
+        def forward(self, t: torch.Tensor) -> torch.Tensor:
             return t * 2
 
     runtime = TorchRuntime(Shape(), [InputSpec("t", (), batched=False)], ["y"], "float64")

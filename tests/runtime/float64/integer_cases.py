@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from tests.runtime.float64.node_case import RNG, Case, normal
 def integers() -> Iterator[Case]:
     for dtype in (np.int32, np.int64, np.uint8, np.int8, np.uint32, np.uint64, np.int16, np.uint16):
         ends = np.iinfo(dtype)
-        a = RNG.integers(max(ends.min, -(2**40)), min(ends.max, 2**40), (4, 5)).astype(dtype)
+        a: Any = RNG.integers(max(ends.min, -(2**40)), min(ends.max, 2**40), (4, 5)).astype(dtype)
         b = np.where((c := RNG.integers(ends.min // 16, ends.max // 16, (4, 5)).astype(dtype)) == 0, 1, c).astype(dtype)
         for name in ("Add", "Sub", "Mul", "Div", "Mod", "Max", "Min", "Equal", "Greater"):
             yield Case(name, (a, b), feeds_integers=True)
@@ -33,8 +34,13 @@ def integers() -> Iterator[Case]:
         for to in (1, 2, 3, 5, 6, 7, 9, 12, 13):
             yield Case("Cast", (a,), {"to": to}, feeds_integers=True)
     for shift in ("LEFT", "RIGHT"):
-        yield Case("BitShift", (np.uint8([200, 3, 7]), np.uint8([1, 2, 3])), {"direction": shift}, feeds_integers=True)
-    x = np.float32([-3.7, -0.5, 0.0, 0.5, 1.5, 2.5, 100.2])
+        yield Case(
+            "BitShift",
+            (np.array([200, 3, 7], np.uint8), np.array([1, 2, 3], np.uint8)),
+            {"direction": shift},
+            feeds_integers=True,
+        )
+    x = np.array([-3.7, -0.5, 0.0, 0.5, 1.5, 2.5, 100.2], np.float32)
     for to in (2, 3, 6, 7, 9, 10, 11):
         yield Case("Cast", (np.abs(x) if to == 2 else x,), {"to": to})
     for zero in (np.uint8(7), np.int8(-3), None):

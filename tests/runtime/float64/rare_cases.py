@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -33,14 +34,15 @@ def rare() -> Iterator[Case]:
     yield Case("DFT", (normal(2, 16, 2),), {"inverse": 1, "axis": 1})
     places = np.argsort(RNG.random((1, 1, 16)), axis=-1)[..., :4].reshape(1, 1, 2, 2)
     yield Case("MaxUnpool", (normal(1, 1, 2, 2), places), {"kernel_shape": [2, 2], "strides": [2, 2]})
-    corners = np.sort(RNG.random((1, 9, 2, 2)).astype(np.float32), axis=2).reshape(1, 9, 4)
+    boxes = np.sort(RNG.random((1, 9, 2, 2)).astype(np.float32), axis=2).reshape(1, 9, 4)
     limits = (np.array([4]), np.array([0.4], np.float32), np.array([0.2], np.float32))
     for center in (0, 1):
         how = {"center_point_box": center}
-        yield Case("NonMaxSuppression", (corners, RNG.random((1, 2, 9)).astype(np.float32), *limits), how)
-    for ordered, axis in product((0, 1), ({}, {"axis": 0}, {"axis": 1})):
+        yield Case("NonMaxSuppression", (boxes, RNG.random((1, 2, 9)).astype(np.float32), *limits), how)
+    wholes: tuple[dict[str, Any], ...] = ({}, {"axis": 0}, {"axis": 1})
+    for ordered, along in product((0, 1), wholes):
         tied = RNG.integers(0, 3, (4, 3)).astype(np.float32)
-        yield Case("Unique", (tied,), {"sorted": ordered, **axis}, outputs=4)
+        yield Case("Unique", (tied,), {"sorted": ordered, **along}, outputs=4)
     yield Case("Col2Im", (normal(1, 8, 16), ints(5, 5), ints(2, 2)))
     how = {"dilations": [2, 1], "strides": [1, 2], "pads": [1, 0, 1, 2]}
     yield Case("Col2Im", (normal(2, 8, 15), ints(5, 5), ints(2, 2)), how)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import onnx
@@ -39,7 +40,7 @@ def test_conv_of_any_groups(rank: int, groups: int, filters: int, with_torch: bo
     )
     how = f"group = {groups}, strides = {[2] * rank}, pads = {[1] * 2 * rank}, dilations = {[2] * rank}"
     got = run(f"Conv <{how}> (x, w, b)", x, w, b, with_torch=with_torch)
-    conv = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[rank]
+    conv: Any = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[rank]
     want = conv(*map(torch.from_numpy, (x, w, b)), stride=2, padding=1, dilation=2, groups=groups)
     np.testing.assert_allclose(got, want.numpy(), rtol=1e-12, atol=1e-12)
 
@@ -70,7 +71,7 @@ def test_conv_transpose_of_any_groups(rank: int, groups: int) -> None:
         w,
         b,
     )
-    conv = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}[rank]
+    conv: Any = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}[rank]
     want = conv(*map(torch.from_numpy, (x, w, b)), stride=2, padding=1, output_padding=1, groups=groups)
     np.testing.assert_allclose(got, want.numpy(), rtol=1e-12, atol=1e-12)
 

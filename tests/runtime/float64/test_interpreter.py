@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 import weakref
+from typing import Any
 
 import numpy as np
 import onnx
@@ -47,7 +48,7 @@ def test_a_function_without_its_attribute_uses_the_operators_default() -> None:
         g (float[2] x) => (float[2] y) { y = own.leaky (x) }
         <opset_import: ["" : 20], domain: "own"> leaky <slope> (a) => (b) { b = LeakyRelu <alpha: float = @slope> (a) }
     """)
-    np.testing.assert_allclose(run(model, x=np.array([-1.0, 2.0])), [-np.float32(0.01), 2.0], rtol=1e-15)
+    np.testing.assert_allclose(run(model, x=np.array([-1.0, 2.0])), [-float(np.float32(0.01)), 2.0], rtol=1e-15)
 
 
 def loop_model() -> onnx.ModelProto:
@@ -124,7 +125,8 @@ def test_values_are_freed_after_their_last_use() -> None:
 
 
 def test_captured_values_arrive_in_order_and_are_not_kept() -> None:
-    kept, order = [], []
+    kept: list[Any] = []
+    order: list[str] = []
 
     def sink(name: str, value: np.ndarray) -> None:
         order.append(name)
@@ -152,7 +154,7 @@ def test_weights_are_widened_while_they_are_used_and_no_longer() -> None:
     assert peak < 4.5 * x.nbytes
 
 
-def one(operator: str, *constants: np.ndarray, opset: int = 20, **attributes: object) -> onnx.ModelProto:
+def one(operator: str, *constants: np.ndarray, opset: int = 20, **attributes: Any) -> onnx.ModelProto:
     """y = operator(x, constants...) with x of [2, 2], or of [1, 1, 2, 2] for operators over space."""
     shape = [1, 1, 2, 2] if operator in ("Conv", "ConvTranspose", "MaxPool", "LRN") else [2, 2]
     names = [f"c{i}" for i in range(len(constants))]
@@ -172,7 +174,7 @@ HUGE = {
     "Expand": one("Expand", np.array([MANY, MANY, 1, 1])),
     "Tile": one("Tile", np.array([MANY, MANY])),
     "ConstantOfShape": one("ConstantOfShape", np.array([MANY, MANY])),
-    "Range": one("Range", np.int64(0), np.int64(10**12), np.int64(1)),
+    "Range": one("Range", np.array(0), np.array(10**12), np.array(1)),
     "Pad": one("Pad", np.array([MANY] * 4)),
     "Pad edge": one("Pad", np.array([MANY] * 4), mode="edge"),
     "Resize": one("Resize", np.zeros(0, np.float32), np.array([1e6, 1e6], np.float32)),
@@ -210,7 +212,7 @@ def test_sizes_that_no_machine_has_are_refused_before_anything_is_made(name: str
         (one("MatMul", np.ones((3, 3), np.float32)), "can't compute this"),
         (one("TopK", np.array([5]), opset=11), "k = 5 of 2 elements"),
         (one("Resize", np.zeros(0, np.float32), np.array([np.nan, 1], np.float32)), "can't compute this"),
-        (one("Dropout", np.float32(0.5), np.array(True)), "draws random numbers"),
+        (one("Dropout", np.array(0.5, np.float32), np.array(True)), "draws random numbers"),
     ],
 )
 def test_what_can_not_be_computed_names_the_node_and_the_reason(model: onnx.ModelProto, cause: str | None) -> None:

@@ -19,7 +19,7 @@ W = np.random.default_rng(1).standard_normal((4, 5)).astype(np.float32)
 def model() -> ir.Model:
     node, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
     nodes = [
-        node("Constant", [], ["k"], value=onnx.numpy_helper.from_array(np.float32(1 / 3))),
+        node("Constant", [], ["k"], value=onnx.numpy_helper.from_array(np.array(1 / 3, np.float32))),
         node("MatMul", ["x", "w"], ["a"]),
         node("Mul", ["a", "k"], ["y"]),
     ]
@@ -28,7 +28,7 @@ def model() -> ir.Model:
     return ir.from_proto(onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10))
 
 
-def rounded(array, kind):
+def rounded(array: np.float32 | np.ndarray, kind: str) -> np.ndarray:
     return np.asarray(array, np.float64).astype(TYPES[kind]).astype(np.float64)
 
 

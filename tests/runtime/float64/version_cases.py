@@ -174,10 +174,10 @@ def _shapes() -> Iterator[Case]:
     yield Case("ReverseSequence", (normal(4, 3, 2), ints(1, 3, 4)), {"time_axis": 0, "batch_axis": 1})
     for ta, tb, c in product((0, 1), (0, 1), ((2, 4), (4,), (2, 1), (1,), ())):
         a, b = normal(*((3, 2) if ta else (2, 3))), normal(*((4, 3) if tb else (3, 4)))
-        how = {"transA": ta, "transB": tb, "alpha": 0.5, "beta": 1.5}
-        yield Case("Gemm", (a, b, normal(*c)), how)
-        yield Case("Gemm", (a, b, normal(*c)), {**how, "broadcast": 1})
-        yield Case("Gemm", (a, b), how)
+        scaled = {"transA": ta, "transB": tb, "alpha": 0.5, "beta": 1.5}
+        yield Case("Gemm", (a, b, normal(*c)), scaled)
+        yield Case("Gemm", (a, b, normal(*c)), {**scaled, "broadcast": 1})
+        yield Case("Gemm", (a, b), scaled)
     for equation in ("ij,jk->ik", "i j , j k", "...ij,...jk->...ki", "ii->i"):
         count = equation.count(",") + 1
         yield Case("Einsum", tuple(normal(3, 3) for _ in range(count)), {"equation": equation})

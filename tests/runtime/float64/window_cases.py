@@ -80,10 +80,10 @@ def resizing() -> Iterator[Case]:
             how = {"mode": mode, "coordinate_transformation_mode": transform}
             yield Case("Resize", (x, None, None, ints(*sizes)), how)
     for policy in ("not_larger", "not_smaller"):
-        how = {"mode": "linear", "keep_aspect_ratio_policy": policy, "axes": [2, 3]}
-        yield Case("Resize", (x, None, None, ints(9, 4)), how)
+        more: dict[str, Any] = {"mode": "linear", "keep_aspect_ratio_policy": policy, "axes": [2, 3]}
+        yield Case("Resize", (x, None, None, ints(9, 4)), more)
     yield Case("Resize", (x, None, np.array([2, 0.5], np.float32)), {"axes": [3, 2], "mode": "linear"})
     roi = np.array([0, 0, 0.2, 0.1, 1, 1, 0.9, 1.3], np.float32)
     for mode in ("nearest", "linear", "cubic"):
-        how = {"mode": mode, "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 7.0}
-        yield Case("Resize", (x, roi, None, ints(1, 2, 4, 7)), how)
+        more = {"mode": mode, "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 7.0}
+        yield Case("Resize", (x, roi, None, ints(1, 2, 4, 7)), more)
