@@ -151,7 +151,7 @@ class _Reader:
         at = fields.get("places", optional(self._array))
         special, rule = fields.get("special", _special), fields.get("rule", _rule)
         fields.no_more()
-        return _require_consistent(Reference(name, values, rule, shape, special, at, path, kind), where)  # type: ignore[arg-type]
+        return _require_consistent(Reference(name, values, rule, shape, special, at, path, kind), where)
 
     def _channels(self, value: Any, where: str) -> tuple[str, int, Float64s]:
         fields = record(value, where)

@@ -104,6 +104,20 @@ _NORMALIZED = """
     Y = CastLike(y, X)
 """
 
+#: As versions up to 0.2 wrote it: files of theirs are as good as ours.
+_NORMALIZED_BEFORE = _NORMALIZED.replace(
+    """    scale3 = Reshape(scale, per_channel)
+    bias3 = Reshape(bias, per_channel)
+    slope = Div(scale3, divisor)
+    scaled = Mul(d, slope)
+""",
+    """    z = Div(d, divisor)
+    scale3 = Reshape(scale, per_channel)
+    bias3 = Reshape(bias, per_channel)
+    scaled = Mul(z, scale3)
+""",
+)
+
 _RUNNING = """
     mean3 = Reshape(mean, per_channel)
     inv_scale3 = Reshape(inv_scale, per_channel)
@@ -134,12 +148,22 @@ def signature(kind: NormKind, op: str) -> str:
 @cache
 def live_function(kind: NormKind, scope: Scope) -> onnx.FunctionProto:
     """Body of `kind.op(scope)`: (X (N, C, *), scale (C), bias (C)) -> Y, statistics computed from X."""
+    return _live_function(kind, scope, _NORMALIZED)
+
+
+@cache
+def earlier_live_function(kind: NormKind, scope: Scope) -> onnx.FunctionProto:
+    """The body that versions up to 0.2 gave the operator: the same numbers, rounded elsewhere."""
+    return _live_function(kind, scope, _NORMALIZED_BEFORE)
+
+
+def _live_function(kind: NormKind, scope: Scope, normalized: str) -> onnx.FunctionProto:
     axes, rows, stat = _SCOPES[scope]
     steps = [_AS_NCS.format(like="scale"), axes, _CENTRED.format(own=kind.onnx_constant)]
     if kind.by_rows:
-        steps += [rows, kind.onnx_statistic, stat, _NORMALIZED.format(statistic="statistic")]
+        steps += [rows, kind.onnx_statistic, stat, normalized.format(statistic="statistic")]
     else:
-        steps += [kind.onnx_statistic, _NORMALIZED.format(statistic="stat")]
+        steps += [kind.onnx_statistic, normalized.format(statistic="stat")]
     return parse(signature(kind, kind.op(scope)), "\n".join(steps))
 
 

@@ -1,4 +1,4 @@
-"""Operators of our domain mean what this version says, whatever body a file gives them.
+"""Operators of our domain mean what normexport says, whatever body a file gives them.
 
 Native kernels, plugins and the fold go by an operator's name, runtimes without them by the body in the file. A body
 that computes something else would be proven on the kernels and served as itself.
@@ -14,11 +14,12 @@ import onnx_ir as ir
 
 from normexport.errors import FoldError
 from normexport.norms import KINDS, NormKind, functions
-from normexport.norms.function import DOMAIN, OPSET
+from normexport.norms.function import DOMAIN, OPSET, earlier_live_function
+from normexport.norms.scope import Scope
 
 
 def require_own_bodies(model: ir.Model) -> None:
-    """Refuse a model in which a function of domain `normexport` is not the operator's own body.
+    """Refuse a model in which a function of domain `normexport` is not the operator's own body, of any version.
 
     Names of values, nodes and documentation do not count.
 
@@ -28,20 +29,24 @@ def require_own_bodies(model: ir.Model) -> None:
     for (domain, name, overload), function in model.functions.items():
         if domain != DOMAIN:
             continue
-        own = _bodies_of_this_version(tuple(KINDS.values())).get(name) if not overload else None
-        if own != _meaning(ir.serde.serialize_function(function)):
+        own = _own_bodies(tuple(KINDS.values())).get(name, ()) if not overload else ()
+        if _meaning(ir.serde.serialize_function(function)) not in own:
             raise FoldError(
                 f"function {DOMAIN}.{name}",
-                "has a body that is not this operator's (somebody changed it, or another version wrote it)",
+                "has a body that is not this operator's (somebody changed it, or a newer version wrote it)",
                 "export the model again",
             )
 
 
 @cache
-def _bodies_of_this_version(kinds: tuple[NormKind, ...]) -> dict[str, bytes]:
-    """The bodies of this version by operator, as `onnx_ir` writes them; `kinds` are those that are registered."""
+def _own_bodies(kinds: tuple[NormKind, ...]) -> dict[str, tuple[bytes, ...]]:
+    """The bodies by operator, as `onnx_ir` writes them, those of earlier versions too; `kinds` are the registered."""
+    earlier = {kind.op(scope): earlier_live_function(kind, scope) for kind in kinds for scope in Scope}
     return {
-        name: _meaning(ir.serde.serialize_function(ir.serde.deserialize_function(function)))
+        name: tuple(
+            _meaning(ir.serde.serialize_function(ir.serde.deserialize_function(each)))
+            for each in (function, earlier.get(name, function))
+        )
         for name, function in functions().items()
     }
 

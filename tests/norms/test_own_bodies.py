@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
@@ -106,6 +107,29 @@ def test_own_bodies_pass_after_a_file(tmp_path: Path) -> None:
         require_own_bodies(open_onnx(tmp_path / "m.onnx"))
         onnx.save(onnx.load(tmp_path / "m.onnx"), tmp_path / "again.onnx")
         require_own_bodies(open_onnx(tmp_path / "again.onnx"))
+
+
+def as_before(function: onnx.FunctionProto) -> None:
+    """Z = (X - mean) / (s + eps) first, then scale: as versions up to 0.2 wrote it."""
+    slope = next(node for node in function.node if list(node.output) == ["slope"])
+    scaled = next(node for node in function.node if list(node.output) == ["scaled"])
+    (deviation, _), (scale, divisor) = scaled.input, slope.input
+    z = onnx.helper.make_node("Div", [deviation, divisor], ["z"])
+    scaled.input[:] = ["z", scale]
+    others = [node for node in function.node if node is not slope and list(node.output) != ["slope"]]
+    place = next(index for index, node in enumerate(others) if divisor in node.output)
+    nodes = [copy.deepcopy(node) for node in (*others[: place + 1], z, *others[place + 1 :])]
+    del function.node[:]
+    function.node.extend(nodes)
+
+
+@pytest.mark.parametrize("op", sorted(norms.live_ops()))
+def test_files_of_earlier_versions_are_taken_as_they_are(op: str) -> None:
+    before = model(as_before, op=op)
+    require_own_bodies(before)
+    x = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
+    (old,), (new,) = (OnnxRuntime(each).run({"x": x}).values() for each in (before, model(op=op)))
+    np.testing.assert_allclose(old, new, rtol=1e-5, atol=1e-6)
 
 
 def test_functions_of_other_domains_are_none_of_its_business() -> None:
