@@ -21,16 +21,21 @@ class Shapes:
 
     def __init__(self, model: ir.Model) -> None:
         self._model = model
-        self._inferred: dict[str, tuple[int | None, ...]] | None = None
+        self._inferred: dict[str, tuple[int | str | None, ...]] | None = None
         self._types: dict[str, ir.DataType] = {}
-        self._kept: dict[ir.Value, tuple[tuple[int | None, ...] | None, ir.DataType | None]] = {}
+        self._kept: dict[ir.Value, tuple[tuple[int | str | None, ...] | None, ir.DataType | None]] = {}
 
     def of(self, value: ir.Value) -> tuple[int | None, ...] | None:
         """Sizes of `value`, None for a size that is not static; None altogether where the rank is unknown."""
+        sizes = self.named(value)
+        return None if sizes is None else tuple(size if isinstance(size, int) else None for size in sizes)
+
+    def named(self, value: ir.Value) -> tuple[int | str | None, ...] | None:
+        """As `of`, with the name of a size that has one: sizes of one name are equal at every run."""
         if value.shape is not None:
-            return _static(value.shape)
+            return _named(value.shape)
         if value.const_value is not None and value.is_initializer():
-            return _static(value.const_value.shape)
+            return _named(value.const_value.shape)
         if value in self._kept:
             return self._kept[value][0]
         return self._infer().get(value.name or "")
@@ -61,9 +66,9 @@ class Shapes:
     def keep(self, source: ir.Value, target: ir.Value | None = None) -> None:
         """Remember what is known of `source` for `target` (itself by default), whose name is about to change."""
         if source.shape is None or source.dtype is None:
-            self._kept[target or source] = (self.of(source), self.dtype(source))
+            self._kept[target or source] = (self.named(source), self.dtype(source))
 
-    def _infer(self) -> dict[str, tuple[int | None, ...]]:
+    def _infer(self) -> dict[str, tuple[int | str | None, ...]]:
         # Names are a safe key although the graph is being rewritten: a name always means the same tensor.
         if self._inferred is None:
             self._inferred = {}
@@ -73,12 +78,18 @@ class Shapes:
                     self._types[info.name] = ir.DataType(tensor.elem_type)
                 if tensor.HasField("shape"):
                     dims = tensor.shape.dim
-                    self._inferred[info.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
+                    self._inferred[info.name] = tuple(
+                        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in dims
+                    )
         return self._inferred
 
 
 def _static(shape: ir.ShapeProtocol) -> tuple[int | None, ...]:
     return tuple(dim if isinstance(dim, int) else None for dim in shape)
+
+
+def _named(shape: ir.ShapeProtocol) -> tuple[int | str | None, ...]:
+    return tuple(dim if isinstance(dim, int) else dim.value for dim in shape)
 
 
 def _inferred_infos(model: ir.Model) -> list[onnx.ValueInfoProto]:

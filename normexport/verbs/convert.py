@@ -18,7 +18,6 @@ from normexport.checkpoint import Checkpoint
 from normexport.engine import EngineConfig, build_engine, check_engine
 from normexport.errors import UsageError
 from normexport.folding import FoldResult
-from normexport.folding import fold as fold_model
 from normexport.io.atomic import check_writable, replacing_all, staging, write_text
 from normexport.io.onnx_model import open_onnx
 from normexport.io.overwriting import check_outputs
@@ -27,6 +26,7 @@ from normexport.logs import in_words, logger
 from normexport.precision import Half, Int8, Judged, Precision, prepared, reduce_precision
 from normexport.precision.accuracy import labels_in
 from normexport.precision.file_precision import require_float32
+from normexport.recognition import fold_recognised
 from normexport.reports import Conversion, Operators
 from normexport.runtime import Array
 from normexport.runtime.guarded import Tell
@@ -99,7 +99,7 @@ def _convert(
         require_float32(graph)
     judged = _data_to_judge_on(config, network.data) if config.precision is not None else None
     with clock.stage("fold"):
-        folded = fold_model(graph, FOLDING) if config.fold else FoldResult(graph, (), (), False)
+        folded = fold_recognised(graph, FOLDING) if config.fold else FoldResult(graph, (), (), False)
         operators = Operators.of(graph, folded.model)
         made, raised = _prepared(folded.model, config.precision)
     before = written_with(output / "model.onnx")

@@ -10,11 +10,11 @@ import onnx
 import onnx_ir as ir
 
 from normexport.folding import FoldConfig
-from normexport.folding import fold as fold_model
 from normexport.io.atomic import check_writable, replacing
 from normexport.io.onnx_model import opened_model, save_onnx
 from normexport.io.overwriting import check_outputs
 from normexport.io.weight_files import data_of_model
+from normexport.recognition import fold_recognised
 from normexport.reports import Folding, Operators
 
 #: Folded constants are checked against float16 as well: most of these networks are deployed in it.
@@ -46,7 +46,7 @@ def fold(
     model = opened_model(source, weights_under)
     if written is not None:
         _check_output(written, path, model)
-    result = fold_model(model, FOLDING)
+    result = fold_recognised(model, FOLDING)
     files: tuple[Path, ...] = ()
     if written is not None:
         unchanged = path if not result.changed else None

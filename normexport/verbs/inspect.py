@@ -8,8 +8,8 @@ from normexport import checkpoint as checkpoints
 from normexport import onnx_export
 from normexport.checkpoint import Checkpoint
 from normexport.engine import Manifest, read_manifest, require_same_plan
-from normexport.folding import fold as fold_model
 from normexport.io.onnx_model import open_onnx
+from normexport.recognition import fold_recognised
 from normexport.reports import Inspection
 from normexport.verbs.fold import FOLDING
 from normexport.verbs.subjects import Inputs, is_onnx, specs_of
@@ -35,7 +35,7 @@ def inspect(
     once `inputs` are given. External data of an ONNX file may lie under `weights_under` too.
     """
     if isinstance(source, (str, Path)) and is_onnx(source):
-        result = fold_model(open_onnx(source, weights_under), FOLDING)
+        result = fold_recognised(open_onnx(source, weights_under), FOLDING)
         return Inspection(Path(source), "onnx", (), (), (), result.norms, result.warnings)
     checkpoint = source if isinstance(source, Checkpoint) else checkpoints.load(source)
     known = checkpoint.path, checkpoint.source, checkpoint.norms, checkpoint.weight_norms, checkpoint.notes
@@ -43,5 +43,5 @@ def inspect(
         return Inspection(*known, None, outcomes_note="give --model and --input to see what would fold")
     if checkpoint.program is None and not inputs:
         return Inspection(*known, None, outcomes_note="give --input to see what would fold")
-    result = fold_model(onnx_export.export(checkpoint, specs_of(inputs)).model, FOLDING)
+    result = fold_recognised(onnx_export.export(checkpoint, specs_of(inputs)).model, FOLDING)
     return Inspection(*known, result.norms, result.warnings)

@@ -1,0 +1,186 @@
+"""What a sub-graph does to its input, read from results alone: whether it normalises, over which axes, with what bias.
+
+A norm of this library is y = scale * d / (statistic(d) + epsilon) + bias with d = x - mean(x). So
+- adding a number to x changes nothing, and neither does scaling x up, once epsilon no longer counts;
+- one changed element changes what shares its statistics, and nothing else;
+- (y(x) + y(-x)) / 2 is the bias;
+- d / (y - bias) is the divisor (statistic + epsilon) / scale, one number per statistic, which grows as a*t + b with
+  the size t of x: b = epsilon / scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normexport.graphs.refusal import Refuse
+from normexport.norms import Scope
+from normexport.norms.kind import Array
+from normexport.recognition.trial import Trial
+
+_SAME = 1e-9  # relative; a few hundred roundings of 1e-16 in well conditioned sums
+_LARGE = 1e6  # times the spread of 1: epsilons up to 100 no longer count to 1e-4
+_HUGE = 1e30  # float32 ends at 3e38
+_COUNTS = 1e-4
+
+
+def draw(shape: tuple[int, ...], seed: int = 0, form: int = 0) -> Array:
+    """Random numbers of spread 1 around a few means: 0 normal, 1 with heavy tails, 2 flat, 3 to one side."""
+    rng = np.random.default_rng([seed, form, *shape])
+    x = rng.standard_normal(shape)
+    if form == 1:
+        x = x**3 / 4
+    elif form == 2:
+        x = rng.uniform(-1.7, 1.7, shape)
+    elif form == 3:
+        x = rng.exponential(1.0, shape)
+    return np.asarray(x)
+
+
+def is_normalising(trial: Trial, shape: tuple[int, ...]) -> bool:
+    """Whether shifts and large scales of the input do not matter, and its other differences do."""
+    x = draw(shape)
+    y = trial.run(x)
+    if y.shape != x.shape or not np.isfinite(y).all() or np.ptp(y) == 0:
+        return False
+    if not _is_close(trial.run(x + 2.5), y, _SAME):
+        return False
+    large, larger = trial.run(_LARGE * x), trial.run(_HUGE * x)
+    return bool(np.ptp(large) > 0) and _is_close(large, larger, _COUNTS)
+
+
+def read_scope(trial: Trial, shape: tuple[int, ...]) -> Scope:
+    """What the statistics are taken over.
+
+    Raises:
+        Refuse: it is no scope that the operators have.
+    """
+    x = draw(shape)
+    y = trial.run(x)
+    places = {(0,) * x.ndim, tuple(size - 1 for size in shape), tuple(size // 2 for size in shape)}
+    found = {_axes_touched(trial, x, y, place) for place in places}
+    if len(found) > 1 or found == {(frozenset(), frozenset())}:
+        raise Refuse("it does not subtract the mean: one element does not count as another does")
+    (whole, parts) = found.pop()
+    every = frozenset(range(x.ndim))
+    alone = frozenset(axis for axis in every if shape[axis] == 1)
+    space = every - {0, 1}
+    if not parts and (whole | alone) == space | {0} | alone and 0 in whole:
+        return Scope.BATCH
+    if not parts and (whole | alone) == space | alone:
+        return Scope.INSTANCE
+    raise Refuse(_other_scope(whole, parts, x.ndim))
+
+
+def _axes_touched(trial: Trial, x: Array, y: Array, place: tuple[int, ...]) -> tuple[frozenset[int], frozenset[int]]:
+    """The axes along which one element changes all results, and those along which it changes some."""
+    changed = x.copy()
+    changed[place] += 0.75
+    touched = np.abs(trial.run(changed) - y) > 1e-13 * np.abs(y).max()
+    whole, parts = set[int](), set[int]()
+    for axis in range(x.ndim):
+        count = int(np.count_nonzero(touched.any(axis=tuple(other for other in range(x.ndim) if other != axis))))
+        if count > 1:
+            (whole if count == x.shape[axis] else parts).add(axis)
+    return frozenset(whole), frozenset(parts)
+
+
+def _other_scope(whole: frozenset[int], parts: frozenset[int], rank: int) -> str:
+    listed = ", ".join(map(str, sorted(whole | parts)))
+    if 0 in parts:
+        return "its statistics are those of parts of the batch (ghost batches), the operators' of all of it"
+    if 1 in parts:
+        return f"its statistics are those of groups of channels (axes {listed}): a group norm, which has no operator"
+    if 0 not in whole and (1 in whole or rank - 1 in whole):
+        return f"its statistics are over axes {listed} of each sample: a layer norm, which has no operator"
+    if 1 in whole and rank - 1 not in whole:
+        return f"its statistics are over axes {listed}, its channels on the last axis: the operators' are on axis 1"
+    return f"its statistics are over axes {listed}; the operators have those of the batch and of each sample"
+
+
+@dataclass(frozen=True, eq=False)
+class Divided:
+    """A sub-graph that is known to compute y = d / divisor + bias.
+
+    Attributes:
+        bias: (C,).
+        alive: (C,), whether a channel's scale is not zero.
+        offset: (C,), epsilon / scale, the part of the divisor that does not grow with x; 0 where not alive.
+    """
+
+    trial: Trial
+    scope: Scope
+    bias: Array
+    alive: NDArray[np.bool_]
+    offset: Array
+
+    def growth(self, x: Array) -> Array:
+        """statistic(x) / scale by channel: (C, m) with one column per sample where the scope is the sample."""
+        t = 1e3
+        divisor = _divisor(self.trial.run(t * x), t * x, self.bias, self.scope)
+        return np.asarray((divisor - self.offset[:, None]) / t)
+
+
+def read_divisor(trial: Trial, shape: tuple[int, ...], scope: Scope) -> Divided:
+    """Bias and divisor.
+
+    Raises:
+        Refuse: the result is not (x - mean) / divisor + bias, or the divisor is not statistic + epsilon.
+    """
+    x = draw(shape)
+    y = trial.run(x)
+    bias = _read_bias(y, trial.run(-x))
+    at_one = _divisor(y, x, bias, scope)
+    alive = np.asarray(np.isfinite(at_one).all(axis=1))
+    if not alive.any():
+        raise Refuse("its scale is zero")
+    at_large = _divisor(trial.run(_LARGE * x), _LARGE * x, bias, scope)
+    a = (at_large - at_one) / (_LARGE - 1)
+    t = float(np.clip(np.median(np.abs((at_one - a)[alive] / a[alive])), 1e-9, 1e3))
+    b = _divisor(trial.run(t * x), t * x, bias, scope) - a * t
+    b = np.where(np.abs(b) < 1e-6 * np.abs(a * t), 0.0, b)
+    for factor in (5.0, 0.2, 1 / t):
+        size = factor * t
+        divisor, expected = _divisor(trial.run(size * x), size * x, bias, scope), a * size + b
+        if not _is_close(divisor[alive], expected[alive], 1e-7):
+            raise Refuse(_why_not_added(at_one[alive], at_large[alive] / _LARGE, divisor[alive], size))
+    if not _is_close(b[alive], np.broadcast_to(b[alive][:, :1], b[alive].shape), 1e-6):
+        raise Refuse("what it adds to its statistic differs from sample to sample")
+    return Divided(trial, scope, bias, alive, np.where(alive, b[:, 0], 0.0))
+
+
+def _why_not_added(at_one: Array, a: Array, divisor: Array, size: float) -> str:
+    """What the divisor is where it does not grow as a*t + b: the root of (a*t)^2 + b^2, or unknown."""
+    squared = np.square(a * size) + np.square(at_one) - np.square(a)
+    if _is_close(np.square(divisor), squared, 1e-4):
+        return "its epsilon stands inside the root; the operators' stands beside the statistic"
+    return "its divisor is not a statistic and an epsilon added to it"
+
+
+def _read_bias(y: Array, mirrored: Array) -> Array:
+    cube = ((y + mirrored) / 2).reshape(*y.shape[:2], -1)
+    bias = cube[0, :, 0]
+    if np.abs(cube - bias[:, None]).max() > _SAME * np.abs(y).max():
+        raise Refuse("what it adds differs within a channel, or x and -x are not normalised alike")
+    return np.asarray(bias)
+
+
+def _divisor(y: Array, x: Array, bias: Array, scope: Scope) -> Array:
+    """d / (y - bias) by channel, (C, m); infinite where y is the bias."""
+    n, c = x.shape[:2]
+    rows = scope.rows(x.reshape(n, c, -1))
+    d = rows - rows.mean(axis=1, keepdims=True)
+    z = scope.rows(y.reshape(n, c, -1) - bias[:, None])
+    along = (z * d).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        divisor = np.where(along == 0, np.inf, np.square(d).sum(axis=1) / along)
+        off = np.abs(z - d / divisor[:, None]).max(axis=1)
+    if (off > 1e-7 * np.abs(z).max(axis=1)).any():
+        raise Refuse("it is not (x - mean) / divisor + bias with one mean and one divisor per statistic")
+    return divisor.reshape(n, c).T if scope.is_instance else divisor[:, None]
+
+
+def _is_close(a: Array, b: Array, tolerance: float) -> bool:
+    return bool(np.abs(a - b).max() <= tolerance * np.abs(b).max())

@@ -1,0 +1,71 @@
+"""A sub-graph held against the operator it would become, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from normexport.graphs.refusal import Refuse
+from normexport.norms import reference
+from normexport.norms.kind import Array
+from normexport.recognition.behaviour import draw
+from normexport.recognition.statistic import Reading
+from normexport.recognition.trial import Trial
+
+#: Of the largest deviation in a channel, plus its bias. The file's constant, and scale, bias, epsilon and correction as
+#: they are stored, are each rounded to float32: half of 2^-24, five times, makes 3e-7.
+TOLERANCE = 5e-7
+
+
+def prove(trial: Trial, reading: Reading, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Compare at every shape, on inputs whose channels differ in form, spread and mean.
+
+    Spreads reach from where epsilon is most of the divisor to where it is nothing, so that each parameter counts.
+
+    Raises:
+        Refuse: they differ, with the place where they do most.
+    """
+    for seed, shape in enumerate(shapes):
+        for turn in (1, -1):
+            x = _various(shape, reading.epsilon, seed, turn)
+            _compare(trial.run(x), expected(reading, x), reading.bias, shape)
+
+
+def expected(reading: Reading, x: Array) -> Array:
+    """What the operator computes with its parameters as they are stored."""
+    return reference(
+        reading.kind,
+        x,
+        reading.scale.astype(np.float32).astype(np.float64),
+        reading.bias.astype(np.float32).astype(np.float64),
+        epsilon=float(np.float32(reading.epsilon)),
+        scope=reading.scope,
+        correction=float(np.float32(reading.correction)),
+        **reading.parameters,
+    )
+
+
+def _various(shape: tuple[int, ...], epsilon: float, seed: int, turn: int) -> Array:
+    """Every channel with a spread, a mean and a form of its own."""
+    channels = shape[1]
+    least = max(epsilon, 1e-12) if epsilon > 0 else 1e-3
+    spreads = np.geomspace(least / 10, max(least * 1e3, 1e3), channels)[::turn]
+    forms = np.stack([draw(shape, 10 + seed, form) for form in range(4)])
+    by_channel = [forms[(channel + seed) % 4][:, channel] for channel in range(channels)]
+    x = np.stack(by_channel, axis=1)
+    column = (channels,) + (1,) * (len(shape) - 2)
+    means = np.linspace(-3, 3, channels) if turn > 0 else np.zeros(channels)
+    return np.asarray((x + means.reshape(column)) * spreads.reshape(column))
+
+
+def _compare(got: Array, wanted: Array, bias: Array, shape: tuple[int, ...]) -> None:
+    n, c = shape[:2]
+    off = np.abs(got - wanted).reshape(n, c, -1).max(axis=(0, 2))
+    size = np.abs(wanted - bias.reshape(c, *[1] * (len(shape) - 2))).reshape(n, c, -1).max(axis=(0, 2)) + np.abs(bias)
+    bad = ~(off <= TOLERANCE * size)
+    if bad.any():
+        channel = int(np.argmax(np.where(bad, off / np.maximum(size, 1e-300), 0)))
+        raise Refuse(
+            f"on random inputs of shape {shape} it differs from the operator by {off[channel]:.3g} in channel {channel}"
+        )

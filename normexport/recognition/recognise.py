@@ -1,0 +1,233 @@
+"""Live norms that a network computes with ordinary operators become operators of this library.
+
+Every place where numbers that came different ways from one value meet may be where a norm divides. What lies between
+is cut out, widened as far as it can be, and examined; what is proven to be a norm is replaced, and what normalises in
+another way is told with its reason. Norms inside subgraphs and functions are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from normexport.dtypes import FLOATS
+from normexport.folding import FoldConfig, FoldResult, NormOutcome, fold
+from normexport.folding.graph import Draft
+from normexport.graphs.node_metadata import module_path
+from normexport.graphs.nodes import name_of, op
+from normexport.graphs.refusal import Refuse
+from normexport.norms import DOMAIN
+from normexport.norms.bodies import attach_bodies
+from normexport.recognition.examine import examine
+from normexport.recognition.flow import Flow, Region
+from normexport.recognition.operators import LAYOUT, REDUCTIONS
+from normexport.recognition.statistic import Reading
+
+_LEAST_REDUCTIONS = 2  # a mean and a statistic
+_MOST_TRIED = 12  # pairs of ends, where one norm may begin and end
+_FUNCTIONS_FROM = 8  # the version of the file format that has functions
+_FLOATS = {each.ir for each in FLOATS.values()}
+UNKNOWN = "unknown"
+
+#: Operators of ONNX that normalise by what they compute at inference: L2, with epsilon inside the root.
+_STANDARD = {
+    "InstanceNormalization": "each sample",
+    "LayerNormalization": "each sample's layer",
+    "GroupNormalization": "each sample's groups",
+}
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What was found in a model.
+
+    Attributes:
+        model: with an operator for each norm that was recognised; the very same object where none was.
+        recognised: by the name of the node that it is now, how many nodes it was.
+        refused: norms that stay as they are, each with its reason.
+    """
+
+    model: ir.Model
+    recognised: dict[str, int]
+    refused: tuple[NormOutcome, ...]
+
+
+def fold_recognised(model: ir.Model, config: FoldConfig | None = None) -> FoldResult:
+    """`fold`, after live norms in ordinary operators were made operators of this library.
+
+    Raises:
+        FoldError: as `fold` does.
+    """
+    found = recognise(model)
+    result = fold(found.model, config)
+    told = [_tell(outcome, found.recognised) for outcome in result.norms]
+    return FoldResult(
+        result.model, (*told, *found.refused), result.warnings, result.changed or found.model is not model
+    )
+
+
+def _tell(outcome: NormOutcome, recognised: dict[str, int]) -> NormOutcome:
+    if outcome.node not in recognised:
+        return outcome
+    count = recognised[outcome.node]
+    return replace(outcome, reason=f"{outcome.reason}; recognised in {count} nodes of ordinary operators")
+
+
+def recognise(model: ir.Model) -> Recognition:
+    """Make an operator of every live norm that the main graph computes with ordinary ones; `model` is not changed."""
+    standard = _standard_norms(model.graph)
+    if sum(op(node) in REDUCTIONS for node in model.graph) < _LEAST_REDUCTIONS:
+        return Recognition(model, {}, standard)
+    try:
+        copy = model.clone()
+    except (RuntimeError, ValueError):
+        return Recognition(model, {}, standard)  # `fold` says what is wrong with it
+    RemoveUnusedNodesPass()(copy)  # what nothing needs would hold what a norm needs no longer
+    with np.errstate(all="ignore"):
+        search = _Search(Draft(model, copy, FoldConfig()))
+        search.run()
+    names = {name_of(_replaced(search.draft, region, reading)): len(region.steps) for region, reading in search.norms}
+    refused = (*standard, *search.outcomes())
+    if not names:
+        return Recognition(model, {}, refused)
+    attach_bodies(copy)
+    copy.ir_version = max(copy.ir_version, _FUNCTIONS_FROM)
+    return Recognition(copy, names, refused)
+
+
+class _Search:
+    """Finds norms; the graph is not changed."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.flow = Flow(draft.graph)
+        self.norms: list[tuple[Region, Reading]] = []
+        self.refused: list[tuple[Region, str]] = []
+        self._taken: set[ir.Node] = set()
+
+    def run(self) -> None:
+        """All places, in graph order."""
+        for place in list(self.flow.merges()):
+            if place.producer() not in self._taken:
+                self._look_at(place)
+
+    def outcomes(self) -> list[NormOutcome]:
+        """What was refused, but for parts of what was recognised after all or of a larger refusal."""
+        found = []
+        for index, (region, reason) in enumerate(self.refused):
+            others = [other for other, _ in self.refused[index + 1 :]]
+            steps = set(region.steps)
+            if steps & self._taken or any(steps <= set(other.steps) for other in others):
+                continue
+            node = region.steps[-1]
+            found.append(NormOutcome(name_of(node), module_path(node), UNKNOWN, "live", "", (), reason))
+        return found
+
+    def _look_at(self, place: ir.Value) -> None:
+        first: tuple[Region, str] | None = None
+        for tried, region in enumerate(self._regions(place)):
+            if tried == _MOST_TRIED:
+                break
+            try:
+                reading = examine(region, self.draft.graph.opset_imports, self.draft.shapes)
+            except Refuse as refusal:
+                first = first or (region, refusal.reason)
+                continue
+            if reading is not None:
+                self.norms.append((region, reading))
+                self._taken.update(region.steps)
+                return
+        if first is not None:
+            self.refused.append(first)
+
+    def _regions(self, place: ir.Value) -> Iterator[Region]:
+        """Regions around a place, larger ones first, from the nearest beginning outward."""
+        ends = self.flow.behind(place)[::-1]
+        for starts in self._beginnings(place):
+            for start in reversed(starts):
+                for end in ends:
+                    region = self.flow.region(start, end)
+                    if region is not None and self._may_be_norm(region):
+                        yield region
+
+    def _beginnings(self, place: ir.Value) -> Iterator[list[ir.Value]]:
+        """Values before a place with enough reductions between, each with those that are only laid out otherwise."""
+        doors = list(self.flow.doors(place))
+        for index, door in enumerate(doors):
+            region = self.flow.region(door, place)
+            if region is None:
+                return
+            if region.reductions < _LEAST_REDUCTIONS or set(region.steps) & self._taken:
+                continue
+            starts = [door]
+            for before in doors[index + 1 :]:
+                node = starts[-1].producer()
+                if node is None or op(node) not in LAYOUT | {"Cast", "Identity"}:
+                    break
+                starts.append(before)
+            yield starts
+
+    def _may_be_norm(self, region: Region) -> bool:
+        """Whether types and what is known of sizes are the same at both ends."""
+        shapes = self.draft.shapes
+        dtype = shapes.dtype(region.input)
+        if dtype not in _FLOATS or dtype != shapes.dtype(region.output) or set(region.steps) & self._taken:
+            return False
+        before, after = shapes.of(region.input), shapes.of(region.output)
+        if before is None or after is None:
+            return before is not None
+        return len(before) == len(after) and all(
+            a == b or a is None or b is None for a, b in zip(before, after, strict=True)
+        )
+
+
+def _replaced(draft: Draft, region: Region, reading: Reading) -> ir.Node:
+    """The operator in place of the region."""
+    last = region.steps[-1]
+    stem = module_path(last) or name_of(last)
+    dtype = ir.DataType.DOUBLE if draft.shapes.dtype(region.input) == ir.DataType.DOUBLE else ir.DataType.FLOAT
+    scale = draft.new_constant(reading.scale, dtype, draft.fresh(f"{stem}.scale"))
+    bias = draft.new_constant(reading.bias, dtype, draft.fresh(f"{stem}.bias"))
+    attributes = [
+        ir.AttrFloat32("epsilon", float(np.float32(reading.epsilon))),
+        ir.AttrFloat32("correction", float(np.float32(reading.correction))),
+        *(ir.AttrInt64(name, value) for name, value in reading.parameters.items()),
+    ]
+    node = ir.Node(
+        DOMAIN,
+        reading.kind.op(reading.scope),
+        [region.input, scale, bias],
+        attributes,
+        name=last.name,
+        metadata_props=dict(last.metadata_props),
+    )
+    draft.graph.insert_after(last, node)
+    draft.hand_over(region.output, node.outputs[0], _unread_without(region))
+    return node
+
+
+def _unread_without(region: Region) -> list[ir.Node]:
+    """The nodes of a region that nothing needs but its output; those of sizes and constants may serve others too."""
+    gone: set[ir.Node] = set()
+    for node in reversed(region.nodes):
+        readers = {use.node for value in node.outputs if value is not region.output for use in value.uses()}
+        if readers <= gone and not any(value.is_graph_output() for value in node.outputs if value is not region.output):
+            gone.add(node)
+    return [node for node in region.nodes if node in gone]
+
+
+def _standard_norms(graph: ir.Graph) -> tuple[NormOutcome, ...]:
+    """ONNX's own operators of live L2 norms."""
+    found = []
+    for node in graph:
+        if op(node) in _STANDARD:
+            reason = (
+                f"{node.op_type} '{name_of(node)}' computes the statistics of {_STANDARD[op(node)]} at inference, "
+                "with its epsilon inside the root"
+            )
+            found.append(NormOutcome(name_of(node), module_path(node), "l2", "live", "", (), reason))
+    return tuple(found)

@@ -1,0 +1,91 @@
+"""A part of a graph run by itself, on any numbers, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.errors import NormExportError
+from normexport.graphs.refusal import Refuse
+from normexport.graphs.shapes import Shapes
+from normexport.norms.kind import Array
+from normexport.recognition.flow import Region
+
+_INPUT = "x"
+Sizes = tuple[int | str | None, ...]
+
+
+class Trial:
+    """Runs a region: `run(x)` is its output, float64, for any input x."""
+
+    def __init__(self, region: Region, opsets: Mapping[str, int], shapes: Shapes) -> None:
+        from normexport.runtime.float64 import Float64Runtime
+
+        self.sizes = shapes.named(region.input) or ()
+        self.runs = 0
+        copies: dict[ir.Value, ir.Value] = {}
+        inputs = [_input(region.input, _INPUT, copies)]
+        self._sized: dict[str, Sizes] = {}
+        for index, value in enumerate(region.sized):
+            name = f"sized_{index}"
+            inputs.append(_input(value, name, copies))
+            self._sized[name] = shapes.named(value) or ()
+        stored = [copy for value in _read(region) if (copy := _stored(value, copies)) is not None]
+        nodes = [_copy(node, copies) for node in region.nodes]
+        graph = ir.Graph(inputs, [copies[region.output]], nodes=nodes, initializers=stored, opset_imports=dict(opsets))
+        try:
+            self._runtime = Float64Runtime(ir.Model(graph, ir_version=10), torch=False)
+        except NormExportError as error:
+            raise Refuse(str(error)) from error
+
+    def run(self, x: Array) -> Array:
+        """The output for an input, float64.
+
+        Raises:
+            Refuse: it can't be computed from an input of this shape.
+        """
+        known = {name: size for name, size in zip(self.sizes, x.shape, strict=True) if isinstance(name, str)}
+        feeds = {_INPUT: x}
+        for name, sizes in self._sized.items():
+            feeds[name] = np.zeros([_size(size, known) for size in sizes])
+        self.runs += 1
+        try:
+            (result,) = self._runtime.run(feeds).values()
+        except (NormExportError, MemoryError) as error:
+            raise Refuse(str(error)) from error
+        return np.asarray(result, np.float64)
+
+
+def _size(size: int | str | None, known: Mapping[str, int]) -> int:
+    if isinstance(size, int):
+        return size
+    if size is None or size not in known:
+        raise Refuse("it reads sizes of another tensor that are not stored in the file")
+    return known[size]
+
+
+def _input(value: ir.Value, name: str, copies: dict[ir.Value, ir.Value]) -> ir.Value:
+    copies[value] = ir.Value(name=name, type=ir.TensorType(ir.DataType.DOUBLE))
+    return copies[value]
+
+
+def _read(region: Region) -> Sequence[ir.Value]:
+    return list(dict.fromkeys(value for node in region.nodes for value in node.inputs if value is not None))
+
+
+def _stored(value: ir.Value, copies: dict[ir.Value, ir.Value]) -> ir.Value | None:
+    if value in copies or value.producer() is not None:
+        return None
+    copies[value] = ir.Value(name=f"constant_{len(copies)}", type=value.type, const_value=value.const_value)
+    return copies[value]
+
+
+def _copy(node: ir.Node, copies: dict[ir.Value, ir.Value]) -> ir.Node:
+    inputs = [None if value is None else copies[value] for value in node.inputs]
+    copy = ir.Node(node.domain, node.op_type, inputs, node.attributes.values(), num_outputs=len(node.outputs))
+    for old, new in zip(node.outputs, copy.outputs, strict=True):
+        new.name = f"value_{len(copies)}" if old.name else ""
+        copies[old] = new
+    return copy
