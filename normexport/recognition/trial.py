@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,9 @@ from normexport.norms.kind import Array
 from normexport.recognition.flow import Region
 
 _INPUT = "x"
+#: Values on the way are at most so many times as large as the input (rows are copied), or of so many numbers where that
+#: is more: a file of a few bytes takes no gigabytes to look at.
+_GROWTH, _LEAST = 64, 1 << 20
 Sizes = tuple[int | str | None, ...]
 
 
@@ -46,13 +50,20 @@ class Trial:
         Raises:
             Refuse: it can't be computed from an input of this shape.
         """
+        from normexport.runtime.float64.room import at_most
+
+        most = max(_LEAST, _GROWTH * x.size)
         known = {name: size for name, size in zip(self.sizes, x.shape, strict=True) if isinstance(name, str)}
         feeds = {_INPUT: x}
         for name, sizes in self._sized.items():
-            feeds[name] = np.zeros([_size(size, known) for size in sizes])
+            shape = [_size(size, known) for size in sizes]
+            if math.prod(shape) > most:
+                raise Refuse("it reads the sizes of a much larger tensor")
+            feeds[name] = np.zeros(shape)
         self.runs += 1
         try:
-            (result,) = self._runtime.run(feeds).values()
+            with at_most(most):
+                (result,) = self._runtime.run(feeds).values()
         except (NormExportError, MemoryError) as error:
             raise Refuse(str(error)) from error
         return np.asarray(result, np.float64)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from normexport.errors import UsageError
 from normexport.runtime.memory import available_memory
@@ -12,14 +14,31 @@ _UNASKED = 1 << 26  # bytes that any machine has: the system is not asked for ea
 _BYTES = 8  # of a float64 or an int64
 _ALIVE = 2  # values of the size at a time: what a node reads, and what it writes
 
+_most: ContextVar[int | None] = ContextVar("most", default=None)
+
+
+@contextmanager
+def at_most(elements: int) -> Iterator[None]:
+    """Within it, no value of more than `elements` is made, however much memory there is."""
+    token = _most.set(elements)
+    try:
+        yield
+    finally:
+        _most.reset(token)
+
 
 def require_room(shape: Sequence[int], of: str = "a value") -> None:
-    """Refuse to make an array of `shape` where this machine has no memory for it.
+    """Refuse to make an array of `shape` where this machine has no memory for it, or it is more than is wanted.
 
     Raises:
         UsageError: with its size, and what is left.
     """
-    needed = math.prod(int(size) for size in shape) * _BYTES * _ALIVE
+    elements, most = math.prod(int(size) for size in shape), _most.get()
+    if most is not None and elements > most:
+        sizes = ", ".join(map(str, shape))
+        cause = f"{of} of shape ({sizes}) is more than {most:,} numbers"
+        raise UsageError("float64 interpreter", cause, "check the sizes in the model")
+    needed = elements * _BYTES * _ALIVE
     if needed <= _UNASKED:
         return
     available = available_memory()
