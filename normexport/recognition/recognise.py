@@ -90,7 +90,12 @@ def recognise(model: ir.Model) -> Recognition:
     with np.errstate(all="ignore"):
         search = _Search(Draft(model, copy, FoldConfig()))
         search.run()
-    names = {name_of(_replaced(search.draft, region, reading)): len(region.steps) for region, reading in search.norms}
+    names: dict[str, int] = {}
+    handed_over: dict[ir.Value, ir.Value] = {}  # what a norm made before it became an operator -> what that makes
+    for region, reading in search.norms:
+        node = _replace(search.draft, region, handed_over.get(region.input, region.input), reading)
+        handed_over[region.output] = node.outputs[0]
+        names[name_of(node)] = len(region.steps)
     refused = (*standard, *search.outcomes())
     if not names:
         return Recognition(model, {}, refused)
@@ -185,8 +190,8 @@ class _Search:
         )
 
 
-def _replaced(draft: Draft, region: Region, reading: Reading) -> ir.Node:
-    """The operator in place of the region."""
+def _replace(draft: Draft, region: Region, x: ir.Value, reading: Reading) -> ir.Node:
+    """Put the operator, which reads `x`, in the place of the region."""
     last = region.steps[-1]
     stem = module_path(last) or name_of(last)
     dtype = ir.DataType.DOUBLE if draft.shapes.dtype(region.input) == ir.DataType.DOUBLE else ir.DataType.FLOAT
@@ -200,7 +205,7 @@ def _replaced(draft: Draft, region: Region, reading: Reading) -> ir.Node:
     node = ir.Node(
         DOMAIN,
         reading.kind.op(reading.scope),
-        [region.input, scale, bias],
+        [x, scale, bias],
         attributes,
         name=last.name,
         metadata_props=dict(last.metadata_props),

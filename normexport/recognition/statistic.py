@@ -107,7 +107,7 @@ def _constants(candidate: _Candidate, by_count: Mapping[int, Array], final: int,
         return by_count[final] * own, 0.0
     if _all_alike(list(by_count.values())):
         return by_count[final] * own, own
-    n = min(by_count)
+    n = min(n for n in by_count if n != final)
     grown = by_count[n][0] / by_count[final][0] * candidate.factor(n) / own
     raise Refuse(
         f"its constant follows the number of elements unlike {candidate.kind.formula}: from {n} to {final} "
