@@ -16,6 +16,7 @@ from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
 
 _SUFFIX = "_folded"
+_SHAPING = ("Concat", "Expand", "Gather", "Shape", "Slice", "Squeeze", "Unsqueeze")
 
 
 class Draft:
@@ -110,13 +111,14 @@ class Draft:
         self.release(operands)
 
     def release(self, values: Iterable[ir.Value]) -> None:
-        """Drop those of `values` that are constant and that nothing reads any more."""
+        """Drop those of `values` that are constant, or spread constants, and that nothing reads any more."""
         pending = list(values)
         while pending:
             value = pending.pop()
-            if value not in self.constants or value.uses() or value.is_graph_output():
-                continue
             node = value.producer()
+            known = value in self.constants or (node is not None and op(node) in _SHAPING)
+            if not known or value.uses() or value.is_graph_output():
+                continue
             if node is None:
                 self.graph.initializers.pop(value.name or "", None)
             elif node.graph is self.graph and not any(each.uses() or each.is_graph_output() for each in node.outputs):

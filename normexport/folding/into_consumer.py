@@ -25,8 +25,8 @@ from normexport.folding.into_producer import (
     matrix,
     with_shift,
 )
+from normexport.folding.operands import operands
 from normexport.folding.per_channel import Array, PerChannel, Vector
-from normexport.folding.readers import operands
 from normexport.graphs.nodes import label, required
 from normexport.graphs.refusal import Refuse
 

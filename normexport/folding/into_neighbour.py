@@ -16,8 +16,9 @@ from normexport.folding import add
 from normexport.folding.edits import Absorb, Rewrite, constant_edit, together
 from normexport.folding.graph import Draft
 from normexport.folding.into_producer import fitted
+from normexport.folding.operands import Operands, operands
 from normexport.folding.per_channel import PerChannel, Vector
-from normexport.folding.readers import Operands, operands, read_batchnorm
+from normexport.folding.readers import read_batchnorm
 from normexport.graphs.nodes import label, required
 from normexport.graphs.refusal import Refuse
 

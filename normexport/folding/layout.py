@@ -18,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from normexport.folding import targets
 from normexport.folding.graph import Draft
 from normexport.folding.per_channel import Array, PerChannel
 from normexport.graphs.nodes import label, op, required
@@ -92,17 +93,15 @@ def sizes_behind(node: ir.Node, draft: Draft) -> Sizes | None:
     before = draft.shapes.of(required(node, 0))
     if target is None or before is None:
         return known
-    told = [_size_told(node, i, size, before) for i, size in enumerate(target)]
+    told = [_size_told(node, i, size, before, draft) for i, size in enumerate(target)]
     if known is not None and len(known) == len(told):
         told = [size if size is not None else other for size, other in zip(told, known, strict=True)]
     return tuple(told)
 
 
-def _target(node: ir.Node, draft: Draft) -> list[int] | None:
-    """The constant target of a Reshape, None where it is computed at inference."""
-    if op(node) != "Reshape" or required(node, 1) not in draft.constants:
-        return None
-    return [int(size) for size in draft.constants.array(required(node, 1)).reshape(-1)]
+def _target(node: ir.Node, draft: Draft) -> list[targets.Entry] | None:
+    """The target of a Reshape, None where nothing is known of it."""
+    return targets.entries(required(node, 1), draft) if op(node) == "Reshape" else None
 
 
 def _copies(node: ir.Node) -> bool:
@@ -110,18 +109,22 @@ def _copies(node: ir.Node) -> bool:
     return not node.attributes.get_int("allowzero", 0)
 
 
-def _size_told(node: ir.Node, axis: int, size: int, before: Sizes) -> int | None:
+def _size_told(node: ir.Node, axis: int, size: targets.Entry, before: Sizes, draft: Draft) -> int | None:
     if size == 0 and _copies(node):
         return before[axis] if axis < len(before) else None
-    return size if size >= 0 else None
+    if isinstance(size, targets.Axis):
+        return draft.shapes.size(size.value, size.axis)
+    return size if size is not None and size >= 0 else None
 
 
 def _equal_front(node: ir.Node, before: Sizes, after: Sizes, draft: Draft) -> int:
     """How many axes at the front are the same on both sides."""
-    target, count = _target(node, draft), 0
+    target, value, count = _target(node, draft), required(node, 0), 0
     for here, there in zip(before, after, strict=False):
-        copied = target is not None and count < len(target) and target[count] == 0 and _copies(node)
-        if not copied and (here is None or here != there):
+        size = target[count] if target is not None and count < len(target) else None
+        copied = size == 0 and _copies(node)
+        same = copied or (isinstance(size, targets.Axis) and targets.is_same(size, value, count, draft))
+        if not same and (here is None or here != there):
             break
         count += 1
     return count

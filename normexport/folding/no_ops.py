@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from normexport.folding import targets
 from normexport.folding.graph import Draft
 from normexport.graphs.nodes import op, optional
 from normexport.graphs.refusal import Refuse
@@ -64,7 +65,14 @@ def _keeps_shape(node: ir.Node, value: ir.Value, draft: Draft) -> bool:
     before, after = draft.shapes.of(value), draft.shapes.of(node.outputs[0])
     if before is None:
         return False
-    if op(node) == "Expand" and _only(draft, optional(node, 1), 1):
-        given = draft.constants.array(optional(node, 1))
-        return given.size <= len(before)
-    return None not in before and before == after
+    if None not in before and before == after:
+        return True
+    shape = optional(node, 1)
+    if op(node) not in ("Expand", "Reshape") or shape is None:
+        return False
+    target = targets.entries(shape, draft)
+    if target is None or len(target) > len(before) or (op(node) == "Reshape" and len(target) < len(before)):
+        return False
+    front = len(before) - len(target)
+    kept = 1 if op(node) == "Expand" else 0 if not node.attributes.get_int("allowzero", 0) else None
+    return all(size == kept or targets.is_same(size, value, front + i, draft) for i, size in enumerate(target))

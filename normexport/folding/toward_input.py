@@ -33,6 +33,7 @@ _BRANCHES: dict[str, Callable[[ir.Node, PerChannel, Draft, Absorb], Rewrite]] = 
     "Concat": concat.into_branches,
     "Mul": into_neighbour.into_mul,
     "Sub": into_neighbour.into_add,
+    "Sum": into_neighbour.into_add,
 }
 
 

@@ -250,8 +250,8 @@ MUTATIONS = (
     Mutation(
         "a Reshape to another shape is no no-op",
         "folding/no_ops.py",
-        "return None not in before and before == after",
-        "return True",
+        "if None not in before and before == after:",
+        "if True:",
     ),
     Mutation(
         "a Transpose to another order is no no-op",
@@ -355,16 +355,16 @@ MUTATIONS = (
         "else (one, values)",
     ),
     Mutation("x / c multiplies by 1/c", "folding/readers.py", "a, b = 1.0 / values, zero", "a, b = values, zero"),
-    Mutation("c / x is no chain", "folding/readers.py", 'or (constant[0] and op(node) == "Div")', ""),
+    Mutation("c / x is no chain", "folding/operands.py", 'or (index == 0 and op(node) == "Div")', ""),
     Mutation(
         "the axis decides whether a constant is per channel",
-        "folding/readers.py",
+        "folding/operands.py",
         "axis = next((axis for axis, size in enumerate(aligned) if size != 1), 1)",
         "axis = 1",
     ),
     Mutation(
         "a constant that widens a single channel is no chain",
-        "folding/readers.py",
+        "folding/operands.py",
         "if aligned[axis] not in (1, channels):",
         "if False:",
     ),
