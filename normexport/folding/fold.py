@@ -4,7 +4,7 @@ Runs of per-channel maps are read one at a time, in graph order. Each is offered
 (`upward`), then to what reads its output (`downward`), and else written in its cheapest form (`lower`). A run in which
 there is no norm (a bias, a scalar) goes into the layer right beside it, or takes its cheapest form. A round that
 changed something is followed by another, until nothing changes: folding is idempotent. Norms inside subgraphs and
-functions are left alone.
+functions are left alone, and told.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.errors import FoldError
-from normexport.folding import layout, standalone, weight_norm
+from normexport.folding import inner_graphs, layout, standalone, weight_norm
 from normexport.folding.edits import Overflow, Rewrite
 from normexport.folding.graph import Draft
 from normexport.folding.operators import check_operators
@@ -57,6 +57,7 @@ def fold(model: ir.Model, config: FoldConfig | None = None) -> FoldResult:
     folding = _Folding(Draft(model, copy, config or FoldConfig()))
     with np.errstate(all="ignore"):
         changed = folding.run()
+    inner_graphs.tell(copy, folding.log)
     _tell(folding.log.outcomes())
     if not changed:
         return FoldResult(model, folding.log.outcomes(), folding.log.warnings(), False)

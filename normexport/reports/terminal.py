@@ -29,7 +29,7 @@ _FATES = {"folded": "green", "lowered": "yellow", "live": "yellow"}
 
 def show_conversion(console: Console, conversion: Conversion) -> None:
     """What was read, what became of each norm, what was written, the proof, the verdict as the last line."""
-    _header(console, conversion.path, conversion.source, conversion.norms, conversion.weight_norms)
+    _header(console, conversion.path, conversion.source, conversion.norms, conversion.weight_norms, conversion.outcomes)
     _inputs(console, conversion.inputs)
     _notes(console, conversion.notes)
     _outcome_table(console, conversion.norms, conversion.outcomes)
@@ -48,7 +48,7 @@ def show_conversion(console: Console, conversion: Conversion) -> None:
 
 def show_inspection(console: Console, inspection: Inspection) -> None:
     """What a file holds, how healthy its statistics are, what would fold and why not."""
-    _header(console, inspection.path, inspection.source, inspection.norms, inspection.weight_norms)
+    _header(console, inspection.path, inspection.source, inspection.norms, inspection.weight_norms, inspection.outcomes)
     _notes(console, inspection.notes)
     _record_table(console, inspection.norms)
     _weight_norm_table(console, inspection.weight_norms)
@@ -94,21 +94,26 @@ def _header(
     source: str,
     norms: Sequence[NormRecord],
     weight_norms: Sequence[WeightNormRecord],
+    outcomes: Sequence[NormOutcome] | None = None,
 ) -> None:
     words = [SOURCES.get(source, source)]
-    if norms or source != "onnx":
-        words.append(_norm_words(norms))
+    if norms or outcomes or source != "onnx":
+        words.append(_norm_words(norms, outcomes or ()))
     if weight_norms:
         layouts = tally(record.layout for record in weight_norms)
         words.append(f"{count(len(weight_norms), 'weight')} under weight norm ({layouts})")
     show_title(console, _name(path), *words)
 
 
-def _norm_words(norms: Sequence[NormRecord]) -> str:
+def _norm_words(norms: Sequence[NormRecord], outcomes: Sequence[NormOutcome] = ()) -> str:
+    """ "53 norms (l1)", with those that only the graph shows: "no norms" only where there are none at all."""
+    paths = {record.path for record in norms}
+    others = sum(outcome.path not in paths and outcome.kind != "weight" for outcome in outcomes)
     if not norms:
-        return "no norms"
+        return f"{count(others, 'norm')} found in the graph" if others else "no norms"
     kinds, dialects = tally(record.kind for record in norms), tally(record.dialect for record in norms)
-    return f"{count(len(norms), 'norm')} ({kinds if kinds == dialects else f'{kinds}; stored as {dialects}'})"
+    words = f"{count(len(norms), 'norm')} ({kinds if kinds == dialects else f'{kinds}; stored as {dialects}'})"
+    return f"{words} and {count(others, 'norm')} found in the graph" if others else words
 
 
 def _number_of_norms(outcomes: Sequence[NormOutcome]) -> str:

@@ -154,6 +154,13 @@ def test_fold_summary_counts_fates() -> None:
     assert last == "FOLDED  2 of 3, 1 lowered"
 
 
+def test_norms_that_only_the_graph_shows_are_counted_in_the_headline() -> None:
+    found = tuple(samples.folded(f"chain{i}") for i in range(12))
+    text = shown(show_inspection, inspection(source="program", norms=(), outcomes=found))
+    assert "12 norms found in the graph" in text
+    assert "no norms" not in text
+
+
 def test_inspection_without_a_graph_says_what_to_give() -> None:
     text = shown(show_inspection, inspection(outcomes=None, outcomes_note="give --input to see what would fold"))
     assert text.splitlines()[-1] == "  give --input to see what would fold"
