@@ -2,7 +2,8 @@
 
 `BatchNormalization` at inference: y = (x - mean)/sqrt(var + epsilon)*scale + B, channels on axis 1.
 `normexport::RunningNorm`: (X, mean, inv_scale, scale, bias) with constant statistics, each (C,).
-Raw steps: Sub, Mul, Div, Add of a tensor and a constant, either way round (but not c / x), and Neg. A constant is per
+Raw steps: Sub, Mul, Div, Add of a tensor and a constant, either way round (but not c / x), Neg, and Einsum with a
+vector. A constant is per
 channel if it has only one axis longer than 1, and its channels lie where broadcasting puts that axis: (C, 1, 1) beside
 (N, C, H, W) on axis 1, (C,) beside (N, H, W, C) on axis 3. The axis decides, never the size: (C,) beside (N, C, H, W)
 runs along W, also where W happens to equal C.
@@ -99,6 +100,8 @@ def read_chain(node: ir.Node, draft: Draft) -> Link | None:
         return Link(node, 0, PerChannel.of(1.0, 0.0), "chain", counts=False)
     if op(node) == "Neg" and _is_float(required(node, 0), draft):
         return Link(node, 0, PerChannel.of(-1.0, 0.0), "chain", counts=False)
+    if op(node) == "Einsum":
+        return _read_einsum(node, draft)
     found = operands(node, draft)
     if found is None:
         return None
@@ -114,6 +117,25 @@ def read_chain(node: ir.Node, draft: Draft) -> Link | None:
         a, b = 1.0 / values, zero
     counts = found.per_channel and op(node) not in ("Add", "Sum")
     return Link(node, found.data, PerChannel.of(a, b, found.axis), "chain", counts)
+
+
+def _read_einsum(node: ir.Node, draft: Draft) -> Link | None:
+    """An Einsum of a tensor and a vector of constants, "nchw,c->nchw", is a Mul along the vector's axis."""
+    terms, _, result = node.attributes.get_string("equation", "").replace(" ", "").partition("->")
+    names = terms.split(",")
+    constant = [value in draft.constants for value in node.inputs]
+    if len(names) != 2 or len(constant) != 2 or constant[0] == constant[1]:
+        return None
+    data = 0 if constant[1] else 1
+    letters, letter = names[data], names[1 - data]
+    distinct = letters.isalpha() and len(set(letters)) == len(letters)
+    if not distinct or letters != result or len(letter) != 1 or letter not in letters:
+        return None
+    values, axis = draft.constants.array(node.inputs[1 - data]), letters.index(letter)
+    tensor = node.inputs[data]
+    if values.dtype.kind != "f" or tensor is None or draft.shapes.size(tensor, axis) != values.size:
+        return None
+    return Link(node, data, PerChannel.of(values, 0.0, axis), "chain")
 
 
 def _is_float(value: ir.Value, draft: Draft) -> bool:

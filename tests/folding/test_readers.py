@@ -109,6 +109,16 @@ def test_constants_computed_by_nodes_are_constants() -> None:
     np.testing.assert_allclose(operand(result, "Conv", 1)[:, 0, 0, 0], 1 / np.sqrt(C**2 + 1e-5), rtol=1e-14)
 
 
+@pytest.mark.parametrize(
+    ("equation", "folds"),
+    [("nchw,c->nchw", True), ("nchw, c -> nchw", True), ("nchw,w->nchw", False), ("nchw,c->nhwc", False)],
+)
+def test_an_einsum_with_a_vector_of_channels_is_a_scale(equation: str, folds: bool) -> None:
+    b = GraphBuilder()
+    result = folded(b, b.node("Relu", [b.node("Einsum", [conv(b), b.const(C)], equation=equation)]))
+    assert (operators(result) == ["Conv", "Relu"]) == folds
+
+
 def test_integers_are_no_norms() -> None:
     b = GraphBuilder()
     x = b.node("Cast", [conv(b)], to=onnx.TensorProto.INT64)
