@@ -80,6 +80,20 @@ def test_an_archive_that_lacks_a_record_is_damaged(program: Path, tmp_path: Path
     refused(written(tmp_path / "m.pt2", members))
 
 
+@pytest.mark.parametrize(
+    "target",
+    ["relu.__class__", "relu.overloads", "relu.op", "relu.schemas", "relu.qualified_op_name", "relu._qualified_op_name",
+     "relu.Tensor", "relu.__init__"],
+)  # fmt: skip
+def test_an_attribute_of_an_operator_is_none_of_its_overloads(program: Path, tmp_path: Path, target: str) -> None:
+    def change(found: Any) -> None:
+        node = next(node for node in found["graph_module"]["graph"]["nodes"] if ".relu." in node["target"])
+        node["target"] = f"torch.ops.aten.{target}"
+
+    message = damaged(changed_program(program, tmp_path / "m.pt2", change))
+    assert f"it calls 'torch.ops.aten.{target}', which this PyTorch does not have" in message
+
+
 def enumeration(marker: Path, *, escaped: bool) -> str:
     """A structure of inputs whose key is an enumeration, which PyTorch imports and subscripts."""
     key = "\\u005f_enum__" if escaped else "__enum__"

@@ -57,10 +57,11 @@ def require_switched_off(target: str, arguments: Mapping[str, Any]) -> None:
     match = _ATEN.fullmatch(target)
     if match is None:
         return
-    try:
-        operator = getattr(getattr(torch.ops.aten, match[1]), match[2])
-    except AttributeError as error:
-        raise Damaged(f"it calls {target}, which this PyTorch does not have") from error
+    packet = getattr(torch.ops.aten, match[1], None)
+    # Not by what attributes it has: `overloads` and `__class__` are such, too.
+    if packet is None or match[2] not in packet.overloads():
+        raise Damaged(f"it calls {quoted(target)}, which this PyTorch does not have")
+    operator = getattr(packet, match[2])
     if torch.Tag.nondeterministic_seeded not in operator.tags:
         return
     given = {each.name: each.default_value for each in operator._schema.arguments if each.has_default_value()}
