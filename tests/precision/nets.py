@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
@@ -73,8 +75,9 @@ def live(offset: float = 100.0) -> nn.Sequential:
     """64 channels whose tensors have means of `offset`, normed with the statistics of each sample."""
     torch.manual_seed(2)
     model = nn.Sequential(nn.Conv2d(3, 64, 3), L1InstanceNorm2d(64, affine=True), nn.ReLU(), nn.Conv2d(64, 4, 3))
+    conv: Any = model[0]
     with torch.no_grad():
-        model[0].bias.fill_(offset)
+        conv.bias.fill_(offset)
     return model.eval()
 
 
@@ -83,7 +86,7 @@ def centred() -> nn.Sequential:
 
 
 @cache
-def folded(make: Callable[[], nn.Module]):
+def folded(make: Callable[[], nn.Module]) -> tuple[ir.Model, tuple[onnx_export.Layer, ...]]:
     """(folded float32 ONNX model, layers) of the model that `make` makes."""
     exported = onnx_export.export(make(), (SPEC,))
     return fold(exported.model).model, exported.layers

@@ -26,7 +26,7 @@ from normexport.errors import NormExportError
 from normexport.folding import fold
 from normexport.precision import Half, Int8, Judged, reduce_precision
 from normexport.precision.half.rounding import rounding_in_float32
-from normexport.proof.judge import input_specs
+from normexport.proof.inputs.declared import input_specs
 from normexport.runtime import Float64Runtime, OnnxRuntime
 from tests.precision.random_networks import Network
 
@@ -339,7 +339,7 @@ def invalid(model: onnx.ModelProto, opens: bool = True) -> str:
     return ""
 
 
-CONVERSIONS = {
+CONVERSIONS: dict[str, Callable[[Network], Outcome]] = {
     "fold": _fold,
     "fp16": lambda network: _half(network, "float16", False),
     "fp16-io": lambda network: _half(network, "float16", True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from onnx import TensorProto
 
@@ -45,7 +47,9 @@ def activation(g: Growth) -> None:
     name = g.choices.one_of([each for each, (since, _, _) in ACTIVATIONS.items() if since <= g.opset])
     _, attributes, jumps = ACTIVATIONS[name]
     g.jumps |= jumps
-    g.node(name, [g.pick()], **g.choices.one_of(attributes))
+    x = g.pick()
+    how: dict[str, Any] = g.choices.one_of(attributes)
+    g.node(name, [x], **how)
 
 
 def of_positive(g: Growth) -> None:
@@ -59,7 +63,8 @@ def clip(g: Growth) -> None:
     low, high = g.choices.one_of(((-1.0, 1.0), (0.0, 6.0), (None, 0.5), (-0.25, None), (None, None)))
     x = g.pick()
     if g.opset < 11:
-        g.node("Clip", [x], **{k: v for k, v in (("min", low), ("max", high)) if v is not None})
+        limits: dict[str, Any] = {k: v for k, v in (("min", low), ("max", high)) if v is not None}
+        g.node("Clip", [x], **limits)
         return
     ends = [None if end is None else g.const(np.float32(end), "end") for end in (low, high)]
     while ends and ends[-1] is None:
@@ -107,7 +112,7 @@ def power(g: Growth) -> None:
     elif g.choices.chance(50):
         g.node("Pow", [x, g.const(np.float32(2.0), "exponent")])
     else:
-        g.node("Pow", [g.node("Abs", [x], keep=False), g.const(np.float32([1.5]), "exponent")])
+        g.node("Pow", [g.node("Abs", [x], keep=False), g.const(np.array([1.5], np.float32), "exponent")])
 
 
 def prelu(g: Growth) -> None:
@@ -177,7 +182,7 @@ def whole_arithmetic(g: Growth) -> None:
 
 def whole_constants(g: Growth) -> None:
     """A constant computed from stored whole numbers in their own type, then a factor of x."""
-    dtype = g.choices.one_of((np.uint8, np.int8, np.int32, np.int64, np.uint32, np.uint64))
+    dtype: Any = g.choices.one_of((np.uint8, np.int8, np.int32, np.int64, np.uint32, np.uint64))
     if dtype in (np.uint8, np.int8) and g.opset < 14:
         raise Unfit
     x = g.pick(lambda v: v.is_float and v.rank > 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -98,8 +99,16 @@ def gemm(g: Growth) -> None:
     c = [] if shape is None else [g.const(g.normal(*shape), "bias")]
     if c and g.choices.chance(10):
         c = [g.node("Abs", c, keep=False)]
-    scales = g.choices.one_of(({}, {}, {"alpha": 0.5}, {"beta": -2.0}, {"alpha": 0.25, "beta": 0.5}, {"beta": 0.0}))
-    transposed = {**({"transA": 1} if trans_a else {}), **({"transB": 1} if trans_b else {})}
+    ways: tuple[dict[str, Any], ...] = (
+        {},
+        {},
+        {"alpha": 0.5},
+        {"beta": -2.0},
+        {"alpha": 0.25, "beta": 0.5},
+        {"beta": 0.0},
+    )
+    scales = g.choices.one_of(ways)
+    transposed: dict[str, Any] = {**({"transA": 1} if trans_a else {}), **({"transB": 1} if trans_b else {})}
     g.node("Gemm", [x, w, *c], **scales, **transposed)
 
 
@@ -191,7 +200,8 @@ def softmax(g: Growth) -> None:
     axis = g.choices.one_of((None, x.rank - 1, -1 if g.opset >= 11 else x.rank - 1, min(1, x.rank - 1)))
     if axis is None and g.opset < 13 and x.rank < 2:
         raise Unfit
-    g.node(g.choices.one_of(("Softmax", "LogSoftmax")), [x], **({} if axis is None else {"axis": axis}))
+    along: dict[str, Any] = {} if axis is None else {"axis": axis}
+    g.node(g.choices.one_of(("Softmax", "LogSoftmax")), [x], **along)
 
 
 def running_norm(g: Growth) -> None:
@@ -208,7 +218,7 @@ def running_norm(g: Growth) -> None:
 
 def live_norm(g: Growth) -> None:
     """A norm of the project whose statistics are computed at inference."""
-    x = g.pick(lambda v: spatial(v) and np.prod(v.space) > 3)
+    x = g.pick(lambda v: spatial(v) and prod(v.space) > 3)
     if g.opset != norms.OPSET:
         raise Unfit
     inputs = [x, *(g.const(g.normal(x.shape[1]), stem) for stem in ("gamma", "beta"))]
@@ -228,8 +238,8 @@ def recurrent(g: Growth) -> None:
         g.const(g.normal(ways, gates * hidden, hidden), "weight_hh"),
         *([g.const(g.normal(ways, 2 * gates * hidden), "bias")] if g.choices.chance(60) else []),
     ]
-    extra = {"linear_before_reset": 1} if name == "GRU" and g.choices.chance(50) else {}
-    direction = {"direction": "bidirectional"} if both else {}
+    extra: dict[str, Any] = {"linear_before_reset": 1} if name == "GRU" and g.choices.chance(50) else {}
+    direction: dict[str, Any] = {"direction": "bidirectional"} if both else {}
     g.node(name, inputs, outputs=2, hidden_size=hidden, **direction, **extra)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto
@@ -34,7 +35,8 @@ def transpose(g: Growth) -> None:
     """Any order of the axes but most often one that leaves the batch in front; at times no order is given."""
     x = g.pick(smooth)
     order = [int(axis) for axis in g.rng.permutation(x.rank - 1) + 1]
-    g.node("Transpose", [x], **({} if g.choices.chance(15) else {"perm": [0, *order]}))
+    how: dict[str, Any] = {} if g.choices.chance(15) else {"perm": [0, *order]}
+    g.node("Transpose", [x], **how)
 
 
 def squeezed(g: Growth) -> None:
@@ -133,7 +135,8 @@ def padded(g: Growth) -> None:
         if mode == "wrap":
             raise Unfit
         pads = [*[0] * (x.rank - 1), ends[0], *[0] * (x.rank - 1), ends[1]]
-        g.node("Pad", [x], mode=mode, pads=pads, **({"value": value} if mode == "constant" and value else {}))
+        filled: dict[str, Any] = {"value": value} if mode == "constant" and value else {}
+        g.node("Pad", [x], mode=mode, pads=pads, **filled)
         return
     fill = g.const(np.float32(value), "fill") if mode == "constant" and value is not None else None
     if g.opset >= 18 and g.choices.chance(40):
@@ -147,7 +150,8 @@ def depth(g: Growth) -> None:
     """DepthToSpace and SpaceToDepth of blocks of 2."""
     if g.choices.chance(50):
         x = g.pick(lambda v: spatial(v) and v.rank == 4 and v.shape[1] % 4 == 0)
-        g.node("DepthToSpace", [x], blocksize=2, **({"mode": "CRD"} if g.opset >= 11 and g.choices.chance(50) else {}))
+        how: dict[str, Any] = {"mode": "CRD"} if g.opset >= 11 and g.choices.chance(50) else {}
+        g.node("DepthToSpace", [x], blocksize=2, **how)
     else:
         x = g.pick(lambda v: spatial(v) and v.rank == 4 and v.shape[2] % 2 == v.shape[3] % 2 == 0)
         g.node("SpaceToDepth", [x], blocksize=2)
@@ -156,13 +160,13 @@ def depth(g: Growth) -> None:
 def resize(g: Growth) -> None:
     """Upsample (9), Resize by scales or sizes, of the modes and coordinates that exporters write."""
     x = g.pick(lambda v: spatial(v) and v.rank == 4)
-    scales = g.const(np.float32([1, 1, 2, g.choices.one_of((2, 1.5))]), "scales", shared=False)
+    scales = g.const(np.array([1, 1, 2, g.choices.one_of((2, 1.5))], np.float32), "scales", shared=False)
     mode = g.choices.one_of(("nearest", "linear"))
     if g.opset < 11:
         g.node("Upsample" if g.opset == 9 else "Resize", [x, scales], mode=mode)
         return
     coordinates = g.choices.one_of(("half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel"))
-    attributes = {"mode": mode, "coordinate_transformation_mode": coordinates}
+    attributes: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": coordinates}
     if mode == "nearest":
         attributes["nearest_mode"] = g.choices.one_of(("floor", "round_prefer_floor"))
     absent = g.const(np.zeros(0, np.float32), "roi", shared=False) if g.opset < 13 else None
@@ -226,7 +230,7 @@ def made(g: Growth) -> None:
         g.node("Mul", [x, ones])
     elif kind == 1:
         x = g.pick(lambda v: v.elem == TensorProto.INT64 and v.rank == 1)
-        values = g.const(np.float32([0.25, 1.5]), "values", shared=False)
+        values = g.const(np.array([0.25, 1.5], np.float32), "values", shared=False)
         g.node("OneHot", [x, g.const(np.int64(5)), values])
     elif kind == 2:
         x = g.pick(lambda v: v.is_float and v.rank == 2)

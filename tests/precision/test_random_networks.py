@@ -29,7 +29,7 @@ SEEDS = {"fold": 80, "fp16": 10, "fp16-io": 10, "bf16": 10, "int8": 10, "int8-sy
 
 
 @pytest.mark.parametrize("what", random_claims.CONVERSIONS)
-def test_random_networks_come_out_right_or_are_refused_in_words(what):
+def test_random_networks_come_out_right_or_are_refused_in_words(what: str) -> None:
     kinds = Counter[str]()
     for seed in range(SEEDS[what]):
         outcome = judged(random_network(SeededChoices(seed)), what)
@@ -38,7 +38,7 @@ def test_random_networks_come_out_right_or_are_refused_in_words(what):
     assert kinds["right"] >= SEEDS[what] / 3, kinds
 
 
-def test_networks_are_valid_and_the_witness_agrees_with_onnx_runtime():
+def test_networks_are_valid_and_the_witness_agrees_with_onnx_runtime() -> None:
     norms.register_schemas()
     compared_values = 0
     for seed in range(30):
@@ -54,7 +54,7 @@ def test_networks_are_valid_and_the_witness_agrees_with_onnx_runtime():
     assert compared_values > 500
 
 
-def test_networks_hold_everything_that_they_are_to_hold():
+def test_networks_hold_everything_that_they_are_to_hold() -> None:
     operators, opsets, oddities = Counter[str](), Counter[int](), Counter[str]()
     for seed in range(150):
         model = random_network(SeededChoices(seed)).model
@@ -96,7 +96,7 @@ def network() -> Network:
 
 
 @pytest.mark.parametrize("wrong", [1.1, -1.0, np.nan, 0.0])
-def test_the_claims_catch_one_wrong_number_in_any_output(network, wrong):
+def test_the_claims_catch_one_wrong_number_in_any_output(network: Network, wrong: float) -> None:
     exact = witness(network.model, network.sample)
     baseline = worst_baseline(network, "float16", exact)
     assert compared(network, exact, exact, baseline, 6.0, 2.0**-7) == Outcome("right")
@@ -109,7 +109,7 @@ def test_the_claims_catch_one_wrong_number_in_any_output(network, wrong):
 
 
 @pytest.mark.parametrize("dtype", [np.float16])
-def test_the_baseline_rounds_every_value_and_keeps_the_names(network, dtype):
+def test_the_baseline_rounds_every_value_and_keeps_the_names(network: Network, dtype: type[np.float16]) -> None:
     rounded = rounding_everywhere(network.model, onnx.TensorProto.FLOAT16)
     assert not invalid(rounded)
     runtime = OnnxRuntime(rounded)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import onnx_ir as ir
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ SMALLEST = float(torch.finfo(torch.float32).min)
 class Attention(nn.Module):
     """Causal self-attention, heads of eight numbers; `mask` says how the future is left out."""
 
+    causal: Tensor
+
     def __init__(self, mask: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         self.qkv, self.out, self._mask = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH), mask
@@ -36,6 +39,8 @@ class Attention(nn.Module):
 
 class AddedMask(nn.Module):
     """Attention with a mask kept as a buffer of numbers and added."""
+
+    future: Tensor
 
     def __init__(self, number: float) -> None:
         super().__init__()
@@ -86,6 +91,8 @@ class TimeEmbedding(nn.Module):
 class Rotary(nn.Module):
     """Positions turned into angles, as in Llama: a product of float32 matrices that is not to be rounded."""
 
+    rates: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.q, self.k = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
@@ -115,6 +122,9 @@ class OneHot(nn.Module):
 
 class Columns(nn.Module):
     """A table of whole numbers with means and spreads (years, cents), normed and then run through two layers."""
+
+    mean: Tensor
+    spread: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -204,7 +214,7 @@ def samples(name: str, count: int = 8) -> dict[str, np.ndarray]:
 
 
 @cache
-def exported(name: str):
+def exported(name: str) -> tuple[ir.Model, tuple[onnx_export.Layer, ...]]:
     """(folded float32 ONNX model, layers) of an idiom."""
     made = onnx_export.export(network(name), IDIOMS[name].inputs)
     return fold(made.model).model, made.layers

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
 
 from normexport.precision.half.graph import HalfConfig, to_half
-from normexport.precision.half.masks import out_of_range, with_stand_ins
+from normexport.precision.half.masks import Masks, out_of_range, with_stand_ins
 from normexport.precision.half.rounding import rounding_in_float32
 from normexport.runtime import OnnxRuntime
 
@@ -18,7 +20,14 @@ FLOAT, BOOL, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL, onnx.TensorP
 node = onnx.helper.make_node
 
 
-def model(nodes, constants, inputs=("x", "c"), outputs=("y",), output_type=FLOAT, opset=20) -> ir.Model:
+def model(
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, Any],
+    inputs: tuple[str, ...] = ("x", "c"),
+    outputs: tuple[str, ...] = ("y",),
+    output_type: int = FLOAT,
+    opset: int = 20,
+) -> onnx.ModelProto:
     """A graph of scores x (2, 5, 5), a condition c of the same shape, and constants."""
     value = onnx.helper.make_tensor_value_info
     types = {"x": (FLOAT, (2, 5, 5)), "c": (BOOL, (2, 5, 5)), "m": (FLOAT, (2, 5, 5))}
@@ -29,25 +38,27 @@ def model(nodes, constants, inputs=("x", "c"), outputs=("y",), output_type=FLOAT
     return onnx.shape_inference.infer_shapes(onnx.helper.make_model(made, opset_imports=opsets, ir_version=10))
 
 
-def replaced(proto: onnx.ModelProto, dtype="float16", peak=6.0, peaks=None):
+def replaced(
+    proto: onnx.ModelProto, dtype: str = "float16", peak: float = 6.0, peaks: dict[str, float] | None = None
+) -> Masks:
     """What becomes of the graph where x reaches `peak`."""
     return with_stand_ins(ir.from_proto(proto), LARGEST[dtype], {"x": peak, **(peaks or {})})
 
 
-def half_result(masks, dtype, feeds):
+def half_result(masks: Masks, dtype: str, feeds: dict[str, np.ndarray]) -> np.ndarray:
     """The one output of the half file, each value rounded as it says."""
     (y,) = OnnxRuntime(rounding_in_float32(to_half(masks.model, HalfConfig(dtype)))).run(feeds).values()
     return y
 
 
-def softmax(scores):
+def softmax(scores: np.ndarray) -> np.ndarray:
     """In float64, along the last axis; NaN where all is -inf."""
     with np.errstate(invalid="ignore"):
         e = np.exp(scores - scores.max(-1, keepdims=True))
         return e / e.sum(-1, keepdims=True)
 
 
-def feeds(dtype, seed=0, scale=2.0):
+def feeds(dtype: str, seed: int = 0, scale: float = 2.0) -> dict[str, np.ndarray]:
     """Scores that the type holds exactly, and conditions with a row of all true and one of all false."""
     rng = np.random.default_rng(seed)
     narrow = ir.DataType[dtype.upper()].numpy()
@@ -63,7 +74,9 @@ WHERE = [node("Where", ["c", "x", "k"], ["z"]), node("Softmax", ["z"], ["y"], ax
 @pytest.mark.parametrize("dtype", LARGEST)
 @pytest.mark.parametrize("number", [-1e5, -1e9, SMALLEST, 1e9])
 @pytest.mark.parametrize("seed", range(3))
-def test_masked_scores_give_the_softmax_of_float64_in_rows_masked_whole_too(dtype, number, seed):
+def test_masked_scores_give_the_softmax_of_float64_in_rows_masked_whole_too(
+    dtype: str, number: float, seed: int
+) -> None:
     masks = replaced(model(WHERE, {"k": np.float32(number)}), dtype)
     assert bool(masks.notes) == (abs(number) > LARGEST[dtype])
     given = feeds(dtype, seed)
@@ -72,7 +85,7 @@ def test_masked_scores_give_the_softmax_of_float64_in_rows_masked_whole_too(dtyp
     np.testing.assert_allclose(half_result(masks, dtype, given), exact, atol=2e-7)
 
 
-def test_without_a_stand_in_a_row_masked_whole_is_nan():
+def test_without_a_stand_in_a_row_masked_whole_is_nan() -> None:
     proto = ir.from_proto(model(WHERE, {"k": np.float32(-1e9)}))
     plain = OnnxRuntime(rounding_in_float32(to_half(proto))).run(feeds("float16"))["y"]
     assert np.isnan(plain[1, 1]).all()
@@ -81,7 +94,7 @@ def test_without_a_stand_in_a_row_masked_whole_is_nan():
 @pytest.mark.parametrize("dtype", LARGEST)
 @pytest.mark.parametrize("number", [-1e9, SMALLEST])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_constant_mask_that_is_added_gives_the_softmax_of_float64(dtype, number, seed):
+def test_a_constant_mask_that_is_added_gives_the_softmax_of_float64(dtype: str, number: float, seed: int) -> None:
     mask = np.triu(np.full((5, 5), number, np.float32), 1)
     nodes = [node("Add", ["x", "k"], ["z"]), node("Softmax", ["z"], ["y"], axis=-1)]
     masks = replaced(model(nodes, {"k": mask}), dtype)
@@ -91,7 +104,7 @@ def test_a_constant_mask_that_is_added_gives_the_softmax_of_float64(dtype, numbe
     np.testing.assert_allclose(half_result(masks, dtype, given), exact, atol=2e-7)
 
 
-def test_scores_may_grow_to_twice_their_peak():
+def test_scores_may_grow_to_twice_their_peak() -> None:
     given = feeds("float16", scale=1.0)
     given["x"] = np.clip(given["x"] * 1e5, -32000, 32000).astype(np.float16).astype(np.float32)
     masks = replaced(model(WHERE, {"k": np.float32(-1e9)}), peak=16000.0)
@@ -99,7 +112,7 @@ def test_scores_may_grow_to_twice_their_peak():
     np.testing.assert_allclose(half_result(masks, "float16", given), exact, atol=2e-7)
 
 
-def add(mask, **options):
+def add(mask: np.ndarray | float, **options: Any) -> Masks:
     nodes = [node("Add", ["x", "k"], ["z"]), node("Softmax", ["z"], ["y"], axis=-1)]
     return replaced(model(nodes, {"k": np.asarray(mask, np.float32)}), **options)
 
@@ -160,7 +173,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("why", REFUSED)
-def test_a_number_that_shows_stays(why):
+def test_a_number_that_shows_stays(why: str) -> None:
     masks = REFUSED[why]()
     assert masks.notes == ()
     assert masks.stand_ins == frozenset()
@@ -199,7 +212,9 @@ def test_a_number_that_shows_stays(why):
         ([node("Constant", [], ["k"], value_float=-1e9), *WHERE], {}, FLOAT),
     ],
 )
-def test_a_number_that_does_not_show_is_replaced(nodes, constants, output_type):
+def test_a_number_that_does_not_show_is_replaced(
+    nodes: list[onnx.NodeProto], constants: dict[str, float], output_type: int
+) -> None:
     inputs = ("x", "c") if any("c" in each.input for each in nodes) else ("x",)
     arrays = {
         name: np.array([value], np.int64) if name == "axes" else np.float32(value) for name, value in constants.items()
@@ -214,20 +229,20 @@ def test_a_number_that_does_not_show_is_replaced(nodes, constants, output_type):
     np.testing.assert_allclose(half_result(masks, "float16", given), exact, rtol=1e-6, atol=2e-7)
 
 
-def test_a_constant_is_replaced_only_where_it_does_not_show():
+def test_a_constant_is_replaced_only_where_it_does_not_show() -> None:
     nodes = [*WHERE, node("Mul", ["x", "k"], ["w"])]
     masks = replaced(model(nodes, {"k": np.float32(-1e9)}, outputs=("y", "w")))
     reads = {each.op_type: each.inputs[-1].name for each in masks.model.graph if each.op_type in ("Where", "Mul")}
     assert reads == {"Where": "k_in_range", "Mul": "k"}
 
 
-def test_what_a_caller_may_replace_stays():
+def test_what_a_caller_may_replace_stays() -> None:
     proto = model(WHERE, {"k": np.float32(-1e9)})
     proto.graph.input.append(onnx.helper.make_tensor_value_info("k", FLOAT, ()))
     assert replaced(proto).notes == ()
 
 
-def test_infinities_and_nan_are_not_out_of_range():
+def test_infinities_and_nan_are_not_out_of_range() -> None:
     nodes = [node("Add", ["x", "k"], ["y"])]
     assert not out_of_range(
         ir.from_proto(model(nodes, {"k": np.array([np.inf, -np.inf, np.nan, 65504, 0], "f")})), 65504

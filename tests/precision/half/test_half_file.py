@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -14,6 +18,7 @@ from normexport.precision.half.rounding import rounding_in_float32
 from normexport.runtime import OnnxRuntime
 from normexport.verbs.parity import check
 from normexport.verdicts import Verdict
+from tests.narrow import present
 from tests.precision import nets
 from tests.precision.judged_graphs import graph, weight
 
@@ -24,7 +29,7 @@ SPEC = nets.SPEC
 
 
 @pytest.fixture(scope="module", params=["float16", "bfloat16"])
-def made(request):
+def made(request: pytest.FixtureRequest) -> tuple[str, ir.Model, ir.Model]:
     """The float32 graph of a network with a channel that float16 does not hold, and the half file."""
     model, _ = nets.folded(nets.stressed)
     reduced = reduce_precision(model, Half(request.param), [SPEC], source=nets.stressed())
@@ -32,7 +37,7 @@ def made(request):
     return request.param, model, reduced.model
 
 
-def test_the_file_that_conversion_passed_passes(made):
+def test_the_file_that_conversion_passed_passes(made: tuple[str, ir.Model, ir.Model]) -> None:
     dtype, model, half = made
     report = check(model, half, layers=True)
     assert report.precision == dtype
@@ -40,13 +45,13 @@ def test_the_file_that_conversion_passed_passes(made):
     assert report.layers
 
 
-def test_a_torch_reference_passes_it_too(made, tmp_path):
+def test_a_torch_reference_passes_it_too(made: tuple[str, ir.Model, ir.Model], tmp_path: Path) -> None:
     _, _, half = made
     report = check(Checkpoint(tmp_path / "m.pt", "module", nets.stressed()), half, [SPEC])
     assert report.judgement.verdict is PASSED, report.judgement
 
 
-def changed(half, name, how):
+def changed(half: ir.Model, name: str, how: Callable[..., Any]) -> ir.Model:
     copy = half.clone()
     (found,) = [each for each in copy.graph.initializers if each.startswith(name)]
     value = copy.graph.initializers[found]
@@ -57,7 +62,7 @@ def changed(half, name, how):
     return copy
 
 
-def one_channel(array):
+def one_channel(array: np.ndarray) -> np.ndarray:
     array[:1] *= 2
     return array
 
@@ -65,30 +70,30 @@ def one_channel(array):
 @pytest.mark.parametrize(
     "how", [one_channel, lambda array: array[::-1].copy(), np.zeros_like], ids=["scaled", "swapped", "zero"]
 )
-def test_wrong_weights_fail(how, made):
+def test_wrong_weights_fail(how: Callable[..., Any], made: tuple[str, ir.Model, ir.Model]) -> None:
     _, model, half = made
     report = check(model, changed(half, "head.weight", how))
     assert report.judgement.verdict is FAILED
 
 
-def test_what_the_file_keeps_in_float32_is_not_rounded_in_the_yardstick(made):
+def test_what_the_file_keeps_in_float32_is_not_rounded_in_the_yardstick(made: tuple[str, ir.Model, ir.Model]) -> None:
     dtype, model, half = made
     names = halved_values(model, half, dtype)
     theirs = {str(value.name): value for node in half.graph for value in node.outputs}
     for node in model.graph:
         for value in node.outputs:
-            found = theirs.get(value.name)
+            found = theirs.get(present(value.name))
             if found is not None and found.dtype != ir.DataType.FLOAT:
                 assert value.name in names
     assert SPEC.name not in names  # inputs stay float32
 
 
-def test_a_float32_file_is_judged_as_float32(made):
+def test_a_float32_file_is_judged_as_float32(made: tuple[str, ir.Model, ir.Model]) -> None:
     _, model, _ = made
     assert check(model, model).precision == "float32"
 
 
-def argmax(last, seed=0):
+def argmax(last: str, seed: int = 0) -> ir.Model:
     """Five classes of nearly equal scores, of which one is chosen."""
     weights = 1 + 1e-3 * weight(6, 5, seed=seed)
     return graph("(float[N,6] x) => (int64[N] y)", f"s = MatMul(x, w) {last}", {"w": weights.astype(np.float32)})
@@ -98,7 +103,7 @@ CHOSEN = "y = ArgMax<axis = 1, keepdims = 0>(s)"
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_classes_that_are_nearly_equal_may_be_chosen_otherwise_in_half(dtype):
+def test_classes_that_are_nearly_equal_may_be_chosen_otherwise_in_half(dtype: str) -> None:
     spec = InputSpec("x", (6,))
     reduced = reduce_precision(argmax(CHOSEN), Half(dtype), [spec])
     assert reduced.precision.judgement.verdict is PASSED, reduced.precision.judgement
@@ -108,7 +113,7 @@ def test_classes_that_are_nearly_equal_may_be_chosen_otherwise_in_half(dtype):
     assert (exact != got).any() or dtype == "float16"
 
 
-def test_indices_that_are_not_of_the_best_scores_fail_in_half():
+def test_indices_that_are_not_of_the_best_scores_fail_in_half() -> None:
     spec = InputSpec("x", (6,))
     half = reduce_precision(argmax("y = ArgMin<axis = 1, keepdims = 0>(s)"), Half(), [spec]).model
     assert check(argmax(CHOSEN), half, [spec]).judgement.verdict is FAILED

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -24,12 +27,18 @@ W = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
 PRODUCT = node("MatMul", ["x", "w"], ["y"])
 
 
-def graph(nodes, constants=None, inputs=None, outputs=None, opset=20) -> ir.Model:
+def graph(
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, np.ndarray] | None = None,
+    inputs: dict[str, int] | None = None,
+    outputs: dict[str, int] | None = None,
+    opset: int = 20,
+) -> ir.Model:
     """A model over x (N, 4) -> y, with `w` a matrix; types by name where they differ from float32."""
     value = onnx.helper.make_tensor_value_info
     arrays = {"w": W} if constants is None else constants
     tensors = [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items()]
-    shapes = {"w": (4, 4)}
+    shapes: dict[str, tuple[int | str, ...]] = {"w": (4, 4)}
     given = [value(name, kind, shapes.get(name, ("N", 4))) for name, kind in (inputs or {"x": FLOAT}).items()]
     shapes["x"] = ("N", 4)
     wanted = [value(name, kind, shapes.get(name)) for name, kind in (outputs or {"y": FLOAT}).items()]
@@ -39,7 +48,7 @@ def graph(nodes, constants=None, inputs=None, outputs=None, opset=20) -> ir.Mode
     return ir.from_proto(onnx.shape_inference.infer_shapes(proto) if nodes else proto)
 
 
-def constant(array, name="k"):
+def constant(array: float | np.ndarray, name: str = "k") -> dict[str, np.ndarray]:
     return {"w": W, name: np.asarray(array, np.float32)}
 
 
@@ -58,13 +67,15 @@ ODD = {
     ),
     "float64 inside": lambda: graph(
         [node("Cast", ["x"], ["d"], to=DOUBLE), node("Mul", ["d", "k"], ["e"]), node("Cast", ["e"], ["y"], to=FLOAT)],
-        {"k": np.float64(3.3)},
+        {"k": np.array(3.3)},
     ),
     "a float64 output": lambda: graph(
         [PRODUCT, node("Cast", ["y"], ["d"], to=DOUBLE)], None, outputs={"d": DOUBLE, "y": FLOAT}
     ),
-    "infinities": lambda: graph([PRODUCT, node("Add", ["y", "k"], ["z"])], constant([0, -np.inf, np.inf, 1])),
-    "NaN beside numbers": lambda: graph([PRODUCT, node("Add", ["y", "k"], ["z"])], constant([0, np.nan, 1, 1])),
+    "infinities": lambda: graph([PRODUCT, node("Add", ["y", "k"], ["z"])], constant(np.array([0, -np.inf, np.inf, 1]))),
+    "NaN beside numbers": lambda: graph(
+        [PRODUCT, node("Add", ["y", "k"], ["z"])], constant(np.array([0, np.nan, 1, 1]))
+    ),
     "an empty weight": lambda: graph([PRODUCT, node("MatMul", ["x", "k"], ["z"])], constant(np.zeros((4, 0)))),
     "an output named twice": lambda: ir.from_proto(_twice()),
     "names that conversion gives": lambda: graph(
@@ -79,7 +90,7 @@ ODD = {
         [node("Abs", ["x"], ["a"]), node("Add", ["a", "k"], ["b"]), node("Div", ["x", "b"], ["y"])], constant(1e-12)
     ),
     "what cancels": lambda: graph(
-        [node("Add", ["x", "k"], ["a"]), node("Sub", ["a", "k"], ["y"])], {"k": np.float32(1000)}
+        [node("Add", ["x", "k"], ["a"]), node("Sub", ["a", "k"], ["y"])], {"k": np.array(1000, np.float32)}
     ),
     "what overflows and comes back": lambda: graph(
         [PRODUCT, node("Mul", ["y", "k"], ["a"]), node("Div", ["a", "k"], ["z"])], constant(6e4), outputs={"z": FLOAT}
@@ -96,7 +107,7 @@ def _twice() -> onnx.ModelProto:
 @pytest.mark.parametrize("half_io", [False, True])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", ODD)
-def test_an_odd_graph_gives_a_valid_file_that_passes(name, dtype, half_io):
+def test_an_odd_graph_gives_a_valid_file_that_passes(name: str, dtype: str, half_io: bool) -> None:
     model = ODD[name]()
     reduced = reduce_precision(model, Half(dtype, dtype if half_io else "float32"), input_specs(model))
     proto = ir.to_proto(reduced.model)
@@ -105,13 +116,13 @@ def test_an_odd_graph_gives_a_valid_file_that_passes(name, dtype, half_io):
     assert all(row.within for row in reduced.parity.outputs)
 
 
-def test_the_default_of_an_input_changes_its_type_with_it():
+def test_the_default_of_an_input_changes_its_type_with_it() -> None:
     model = ODD["a weight that is an input"]()
     proto = ir.to_proto(halve(model, Half("float16", "float16")).model)
     assert {each.name: each.data_type for each in proto.graph.initializer} == {"w": HALF}
 
 
-def test_one_of_several_outputs_that_overflows_is_kept_or_named():
+def test_one_of_several_outputs_that_overflows_is_kept_or_named() -> None:
     model = graph([PRODUCT, node("Mul", ["y", "k"], ["big"])], constant(1e5), outputs={"y": FLOAT, "big": FLOAT})
     reduced = reduce_precision(model, Half(), input_specs(model))
     assert reduced.precision.passed
@@ -120,7 +131,7 @@ def test_one_of_several_outputs_that_overflows_is_kept_or_named():
         reduce_precision(model, Half("float16", "float16"), input_specs(model))
 
 
-def test_a_wrong_second_output_fails_without_a_torch_model():
+def test_a_wrong_second_output_fails_without_a_torch_model() -> None:
     model = graph([PRODUCT, node("MatMul", ["y", "k"], ["z"])], constant(W.T), outputs={"y": FLOAT, "z": FLOAT})
     rule = HalfParity(None, input_specs(model), "float16", model)
     right = halve(model, Half(), [batch.feeds for batch in rule.batches], rule.accepts)
@@ -146,7 +157,7 @@ def _branching() -> ir.Model:
         (lambda: graph([node("RandomNormalLike", ["x"], ["y"])], {}), "float16", "random numbers"),
     ],
 )
-def test_what_can_not_be_converted_is_refused_in_words(make, dtype, words):
+def test_what_can_not_be_converted_is_refused_in_words(make: Callable[..., Any], dtype: str, words: str) -> None:
     model = make()
     with pytest.raises(FoldError, match=words):
         reduce_precision(model, Half(dtype), input_specs(model))

@@ -13,7 +13,7 @@ import torch
 
 from normexport.precision import Half
 from normexport.precision.half.baseline import HalfParity
-from normexport.precision.half.search import halve
+from normexport.precision.half.search import Halved, halve
 from normexport.precision.reduce import reduce_precision
 from tests.precision.half.half_idioms import IDIOMS, exported, network, samples
 
@@ -25,7 +25,7 @@ DTYPES = ["float16", "bfloat16"]
 
 
 @cache
-def converted(name, dtype):
+def converted(name: str, dtype: str) -> tuple[HalfParity, Halved]:
     """(rule, halved) on real inputs beside the random ones."""
     model, _ = exported(name)
     rule = HalfParity(network(name), IDIOMS[name].inputs, dtype, model, samples(name))
@@ -34,7 +34,7 @@ def converted(name, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", IDIOMS)
-def test_a_network_with_the_idiom_is_converted_and_passes(name, dtype):
+def test_a_network_with_the_idiom_is_converted_and_passes(name: str, dtype: str) -> None:
     rule, halved = converted(name, dtype)
     report = rule.report(halved, exported(name)[1])
     assert report.passed, report.worst
@@ -46,7 +46,7 @@ def test_a_network_with_the_idiom_is_converted_and_passes(name, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", IDIOMS)
-def test_a_channel_with_a_wrong_sign_fails(name, dtype):
+def test_a_channel_with_a_wrong_sign_fails(name: str, dtype: str) -> None:
     rule, halved = converted(name, dtype)
     wrong = halved.model.clone()
     weight = [
@@ -59,13 +59,13 @@ def test_a_channel_with_a_wrong_sign_fails(name, dtype):
     assert not rule.accepts(replace(halved, model=wrong))
 
 
-def test_pytorch_itself_does_not_run_the_idioms_in_half_precision():
+def test_pytorch_itself_does_not_run_the_idioms_in_half_precision() -> None:
     with pytest.raises(RuntimeError):
         network(".float() before Linear").half()(torch.zeros(1, 6, 16).half())
 
 
 @pytest.mark.parametrize("name", ["time steps", "rotary positions"])
-def test_time_steps_and_positions_are_not_rounded(name):
+def test_time_steps_and_positions_are_not_rounded(name: str) -> None:
     rule, halved = converted(name, "bfloat16")
     assert {node.inputs[0].dtype for node in halved.model.graph if node.op_type in ("Sin", "Cos")} == {
         ir.DataType.FLOAT
@@ -73,7 +73,7 @@ def test_time_steps_and_positions_are_not_rounded(name):
     assert max(row.baseline.relative_rms for row in rule.report(halved).outputs) < 0.02
 
 
-def test_without_a_torch_model_the_same_rule_holds():
+def test_without_a_torch_model_the_same_rule_holds() -> None:
     model, _ = exported("masked_fill(-1e9)")
     reduced = reduce_precision(model, Half(), IDIOMS["masked_fill(-1e9)"].inputs)
     assert reduced.precision.passed

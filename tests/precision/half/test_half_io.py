@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ from normexport.precision.half.rounding import rounding_in_float32
 from normexport.runtime import OnnxRuntime
 
 X = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
-ROW = np.float32([0.5, 1.25, -2.0])  # float16 and bfloat16 hold these
+ROW = np.array([0.5, 1.25, -2.0], np.float32)  # float16 and bfloat16 hold these
 FLOAT = TensorProto.FLOAT
 
 
@@ -132,16 +133,21 @@ def over_relu(nodes: Sequence[onnx.NodeProto], constants: dict[str, np.ndarray],
         (helper.make_node("RandomUniformLike", ["r"], ["t"]), {}),
         (helper.make_node("EyeLike", ["r"], ["t"], dtype=1), {}),
         (helper.make_node("HannWindow", ["n"], ["t"]), {"n": np.int64(5)}),
-        (helper.make_node("CastLike", ["n", "r"], ["t"]), {"n": np.int64([1, 2])}),
-        (helper.make_node("DequantizeLinear", ["q", "s"], ["t"]), {"q": np.int8([[1, 2]]), "s": np.float32(0.5)}),
+        (helper.make_node("CastLike", ["n", "r"], ["t"]), {"n": np.array([1, 2], np.int64)}),
+        (
+            helper.make_node("DequantizeLinear", ["q", "s"], ["t"]),
+            {"q": np.array([[1, 2]], np.int8), "s": np.float32(0.5)},
+        ),
         (
             helper.make_node("OneHot", ["i", "n", "v"], ["t"]),
-            {"i": np.int64([1]), "n": np.int64(3), "v": np.float32([0, 1])},
+            {"i": np.array([1], np.int64), "n": np.int64(3), "v": np.array([0, 1], np.float32)},
         ),
     ],
     ids=lambda part: part.op_type + str(len(part.attribute)) if isinstance(part, onnx.NodeProto) else "",
 )
-def test_a_type_that_an_attribute_says_stays_float32(made, constants, dtype: str, opset: int) -> None:
+def test_a_type_that_an_attribute_says_stays_float32(
+    made: onnx.NodeProto, constants: dict[str, Any], dtype: str, opset: int
+) -> None:
     proto = over_relu([made], constants, opset)
     for half_io in (False, True):
         halved(proto, dtype, half_io=half_io)
@@ -171,7 +177,7 @@ def test_rounding_in_float32_takes_no_name_that_is_there() -> None:
 
 def test_group_normalization_of_operator_set_20_keeps_its_meaning() -> None:
     group = helper.make_node("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2)
-    tensors = [numpy_helper.from_array(np.float32([1, 2]), name) for name in ("s", "b")]
+    tensors = [numpy_helper.from_array(np.array([1, 2], np.float32), name) for name in ("s", "b")]
     ends = [helper.make_tensor_value_info(name, FLOAT, (1, 4, 3)) for name in ("x", "y")]
     graph = helper.make_graph([group], "g", ends[:1], ends[1:], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ import onnxruntime as ort
 from normexport import norms
 
 
-def model_of(op: str, rank: int, **attributes: float) -> onnx.ModelProto:
+def model_of(op: str, rank: int, **attributes: Any) -> onnx.ModelProto:
     """X int8 (N, C, *) of that rank, scale and bias float32 (C) -> Y int8."""
     node = helper.make_node(op, ["X", "scale", "bias"], ["Y"], domain=norms.DOMAIN, **attributes)
     sizes = ["N", "C", "H", "W", "D"][:rank]
@@ -34,7 +35,7 @@ def _session(op: str, rank: int, attributes: tuple[tuple[str, float], ...]) -> o
     return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def run(op: str, q: np.ndarray, scale: np.ndarray, bias: np.ndarray, **attributes: float) -> np.ndarray:
+def run(op: str, q: np.ndarray, scale: np.ndarray, bias: np.ndarray, **attributes: Any) -> np.ndarray:
     """The body on ONNX Runtime."""
     session = _session(op, q.ndim, tuple(sorted(attributes.items())))
     return session.run(None, {"X": q, "scale": scale, "bias": bias})[0]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -26,13 +29,15 @@ pytestmark = pytest.mark.slow
 SPECS = (nets.SPEC,)
 
 
-def images(count=20, seed=0):
+def images(count: int = 20, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, *nets.SPEC.shape)).astype(np.float32)
 
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32), parts=st.integers(1, 5), scale=st.sampled_from([1e-3, 1.0, 1e4]))
-def test_a_histogram_counts_every_value_in_its_own_bin_however_the_range_grows(seed, parts, scale):
+def test_a_histogram_counts_every_value_in_its_own_bin_however_the_range_grows(
+    seed: int, parts: int, scale: float
+) -> None:
     rng = np.random.default_rng(seed)
     arrays = [rng.normal(rng.uniform(-3, 3), 10.0 ** rng.uniform(-2, 1), 200).astype(np.float32) for _ in range(parts)]
     histogram = Histogram()
@@ -50,7 +55,7 @@ def test_a_histogram_counts_every_value_in_its_own_bin_however_the_range_grows(s
     np.testing.assert_allclose(centres, np.clip((number + 0.5) * histogram.width, values.min(), values.max()))
 
 
-def error_of(values, low, high):
+def error_of(values: np.ndarray, low: float | np.float64, high: float | np.float64) -> np.float64:
     """Mean square error of quantising to 256 levels over [low, high], straight from the definition."""
     step = (high - low) / 255
     zero = np.rint(-low / step)
@@ -59,7 +64,7 @@ def error_of(values, low, high):
 
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("shape", ["normal", "relu", "outlier"])
-def test_mse_finds_the_range_with_the_least_error(shape, symmetric):
+def test_mse_finds_the_range_with_the_least_error(shape: str, symmetric: bool) -> None:
     values = np.random.default_rng(1).normal(size=50_000).astype(np.float32)
     values = {"normal": values, "relu": np.maximum(values, 0), "outlier": np.append(values, np.float32(40))}[shape]
     histogram = Histogram()
@@ -70,7 +75,7 @@ def test_mse_finds_the_range_with_the_least_error(shape, symmetric):
     assert found <= 1.05 * best
 
 
-def test_percentile_leaves_one_value_in_ten_thousand_out_on_each_side():
+def test_percentile_leaves_one_value_in_ten_thousand_out_on_each_side() -> None:
     values = np.arange(-50_000, 50_001, dtype=np.float32) / 50_000
     histogram = Histogram()
     histogram.add(values)
@@ -79,7 +84,7 @@ def test_percentile_leaves_one_value_in_ten_thousand_out_on_each_side():
     assert RANGE_OF["minmax"](histogram, False) == (-1, 1)
 
 
-def test_entropy_cuts_a_lone_outlier_off_and_keeps_a_plain_distribution():
+def test_entropy_cuts_a_lone_outlier_off_and_keeps_a_plain_distribution() -> None:
     rng = np.random.default_rng(2)
     for values, share in ((rng.uniform(-1, 1, 100_000), 0.9), (np.append(rng.normal(size=100_000), 60.0), 0.0)):
         histogram = Histogram()
@@ -91,13 +96,13 @@ def test_entropy_cuts_a_lone_outlier_off_and_keeps_a_plain_distribution():
             assert 2.5 < high < 20
 
 
-def test_every_method_of_the_config_has_its_mathematics():
+def test_every_method_of_the_config_has_its_mathematics() -> None:
     assert set(RANGE_OF) == set(METHODS)
     assert Int8().method in METHODS
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_ranges_do_not_depend_on_how_samples_are_batched(method):
+def test_ranges_do_not_depend_on_how_samples_are_batched(method: str) -> None:
     model, _ = nets.folded(nets.centred)
     ranges = [calibrate(model, batches_of(list(images()), SPECS, size)(), method).ranges for size in (4, 20)]
     assert ranges[0].keys() == ranges[1].keys() > {"input"}
@@ -105,7 +110,7 @@ def test_ranges_do_not_depend_on_how_samples_are_batched(method):
         assert found == pytest.approx(ranges[1][name], rel=2e-2, abs=1e-4)
 
 
-def test_a_cache_says_what_it_was_made_from_and_gives_the_ranges_back(tmp_path):
+def test_a_cache_says_what_it_was_made_from_and_gives_the_ranges_back(tmp_path: Path) -> None:
     model, _ = nets.folded(nets.centred)
     made = batches_of(list(images()), SPECS, 4)
     calibration = calibrate(model, made(), "minmax")
@@ -116,7 +121,7 @@ def test_a_cache_says_what_it_was_made_from_and_gives_the_ranges_back(tmp_path):
     assert read_calibration(tmp_path / "cache.json", model, "minmax") == calibration
 
 
-def test_a_cache_of_another_model_or_method_is_refused(tmp_path):
+def test_a_cache_of_another_model_or_method_is_refused(tmp_path: Path) -> None:
     model, _ = nets.folded(nets.centred)
     path = tmp_path / "cache.json"
     calibrate(model, batches_of(list(images()), SPECS)(), "minmax").save(path)
@@ -138,7 +143,7 @@ def test_a_cache_of_another_model_or_method_is_refused(tmp_path):
         read_calibration(path, model, "minmax")
 
 
-def test_a_folder_of_arrays_and_a_folder_of_images_are_read_in_the_order_of_names(tmp_path):
+def test_a_folder_of_arrays_and_a_folder_of_images_are_read_in_the_order_of_names(tmp_path: Path) -> None:
     arrays, pictures = tmp_path / "arrays", tmp_path / "pictures"
     arrays.mkdir()
     pictures.mkdir()
@@ -153,7 +158,7 @@ def test_a_folder_of_arrays_and_a_folder_of_images_are_read_in_the_order_of_name
         np.testing.assert_allclose(batches[1]["input"][0], pixels[2].transpose(2, 0, 1) / 255, rtol=1e-6)
 
 
-def test_a_folder_is_read_one_batch_at_a_time(tmp_path):
+def test_a_folder_is_read_one_batch_at_a_time(tmp_path: Path) -> None:
     for number in range(4):
         np.save(tmp_path / f"{number}.npy", images(1)[0])
     stream = batches_of(tmp_path, SPECS, 1)()
@@ -164,7 +169,7 @@ def test_a_folder_is_read_one_batch_at_a_time(tmp_path):
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_memory_does_not_grow_with_the_number_of_samples(save, tmp_path):
+def test_memory_does_not_grow_with_the_number_of_samples(save: Callable[..., Any], tmp_path: Path) -> None:
     model, _ = nets.folded(nets.centred)
     peaks = []
     for count in (1024, 4096):  # 1.8 and 7 MB; a megabyte is unpacked at a time
@@ -179,7 +184,7 @@ def test_memory_does_not_grow_with_the_number_of_samples(save, tmp_path):
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_slices_are_the_arrays_of_the_file(order, tmp_path):
+def test_slices_are_the_arrays_of_the_file(order: Literal["C", "F"], tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     specs = (InputSpec("b", (3, 2)), InputSpec("a", (), "int64"), InputSpec("c", (2, 2), batched=False))
     a, b, c = rng.integers(0, 9, 5), np.asarray(rng.normal(size=(5, 3, 2)), order=order), rng.normal(size=(2, 2))
@@ -194,19 +199,19 @@ def test_slices_are_the_arrays_of_the_file(order, tmp_path):
     np.testing.assert_array_equal(whole["b"], b)
 
 
-def cut(path):
+def cut(path: Path) -> None:
     np.savez(path, input=images(20))
     path.write_bytes(path.read_bytes()[:-40])
 
 
-def changed(path):
+def changed(path: Path) -> None:
     np.savez_compressed(path, input=images(20))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255
     path.write_bytes(content)
 
 
-def shortened(path):
+def shortened(path: Path) -> None:
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (5, 3, 12, 12)})
         file.write(images(3).tobytes())
@@ -232,7 +237,7 @@ def shortened(path):
         (lambda path: np.savez(path, input=np.full((2, 3, 12, 12), "a")), "dtype <U1"),
     ],
 )
-def test_bad_files_are_one_clear_line(write, words, tmp_path):
+def test_bad_files_are_one_clear_line(write: Callable[..., Any], words: str, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     write(path)
     with pytest.raises(UsageError, match=words) as raised:
@@ -240,7 +245,7 @@ def test_bad_files_are_one_clear_line(write, words, tmp_path):
     assert len(str(raised.value).splitlines()) == 1
 
 
-def spoiled(value):
+def spoiled(value: float) -> list[np.ndarray]:
     array = images()
     array[3, 1] = value
     return list(array)
@@ -258,14 +263,14 @@ def spoiled(value):
         ([{"other": images(1)[0]}], "lacks input"),
     ],
 )
-def test_bad_calibration_data_is_one_clear_line(source, words):
+def test_bad_calibration_data_is_one_clear_line(source: list[dict[str, np.ndarray] | np.ndarray], words: str) -> None:
     model, _ = nets.folded(nets.centred)
     with pytest.raises(UsageError, match=words) as raised:
         calibrate(model, batches_of(source, SPECS)(), "minmax")
     assert len(str(raised.value).splitlines()) == 1
 
 
-def test_bad_folders_are_one_clear_line(tmp_path):
+def test_bad_folders_are_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no images"):
         batches_of(tmp_path, SPECS)
     (tmp_path / "a.png").write_bytes(b"nothing of the kind")
@@ -293,7 +298,7 @@ def test_bad_folders_are_one_clear_line(tmp_path):
         ({"seen": "x"}, "seen is"),
     ],
 )
-def test_a_field_of_a_cache_that_is_wrong_is_named(change, words, tmp_path):
+def test_a_field_of_a_cache_that_is_wrong_is_named(change: dict[str, Any], words: str, tmp_path: Path) -> None:
     model, _ = nets.folded(nets.centred)
     path = tmp_path / "cache.json"
     calibrate(model, batches_of(list(images(4)), SPECS)(), "minmax").save(path)
@@ -303,7 +308,7 @@ def test_a_field_of_a_cache_that_is_wrong_is_named(change, words, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"format": 1, "format": 1}', "\x00", '{"format": NaN}'])
-def test_a_cache_that_is_no_json_is_one_clear_line(content, tmp_path):
+def test_a_cache_that_is_no_json_is_one_clear_line(content: str, tmp_path: Path) -> None:
     (tmp_path / "cache.json").write_text(content)
     with pytest.raises(UsageError, match="is not a calibration cache") as raised:
         read_calibration(tmp_path / "cache.json", nets.folded(nets.centred)[0], "minmax")
