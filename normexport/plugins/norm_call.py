@@ -19,14 +19,15 @@ from normexport.norms import CHUNKS_DEFAULT, EPSILON_DEFAULT, K_DEFAULT, Scope
 from normexport.plugins.kernels import TYPES, NxNorm, default_threads, load, number_of
 
 _T = TypeVar("_T")
+_V = TypeVar("_V")
 _PLACE = "norm"
 
 
 def norm(
     kind: str,
     x: _T,
-    scale: _T,
-    bias: _T,
+    scale: _V,
+    bias: _V,
     *,
     epsilon: float = EPSILON_DEFAULT,
     scope: Scope = Scope.BATCH,

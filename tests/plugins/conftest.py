@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from normexport import plugins
 
+#: Compiles C++ text into a shared library of that name.
+Compile = Callable[..., Path]
+
 
 @pytest.fixture(scope="session")
-def ort_library():
+def ort_library() -> Path:
     """The custom-op library of ONNX Runtime."""
     path = plugins.find("onnxruntime")
     if path is None:
@@ -19,10 +24,10 @@ def ort_library():
 
 
 @pytest.fixture
-def compiled(tmp_path):
+def compiled(tmp_path: Path) -> Compile:
     """Compile C++ text into a shared library and give its path."""
 
-    def compiled(text, name="libother.so"):
+    def compiled(text: str, name: str = "libother.so") -> Path:
         source, library = tmp_path / f"{name}.cpp", tmp_path / name
         source.write_text(text)
         subprocess.run(["c++", "-shared", "-fPIC", "-O1", str(source), "-o", str(library)], check=True)

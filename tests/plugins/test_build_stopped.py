@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -20,7 +22,7 @@ compiler.wait()
 """
 
 
-def ended(process):
+def ended(process: int) -> bool:
     """Whether a process is gone, or dead and not yet buried by whoever has adopted it."""
     try:
         with open(f"/proc/{process}/stat") as file:
@@ -30,8 +32,8 @@ def ended(process):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="processes are looked up in /proc")
-def test_the_compilers_end_with_a_build_that_is_stopped(tmp_path):
-    def stop(step):
+def test_the_compilers_end_with_a_build_that_is_stopped(tmp_path: Path) -> None:
+    def stop(step: str) -> NoReturn:
         raise KeyboardInterrupt
 
     log = tmp_path / "build.log"

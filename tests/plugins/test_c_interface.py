@@ -13,16 +13,16 @@ HEADER = (Path(__file__).parents[2] / "plugins" / "kernels" / "include" / "norme
 WIDTHS = {"int32_t": "c_int", "int64_t": "c_long", "float": "c_float"}
 
 
-def test_version_is_that_of_the_header():
+def test_version_is_that_of_the_header() -> None:
     assert int(re.search(r"#define NX_ABI_VERSION (\d+)", HEADER).group(1)) == ABI_VERSION
 
 
 @pytest.mark.parametrize(("name", "value"), [*kind_numbers().items(), *TYPES.items()])
-def test_enumerators_have_the_values_of_the_header(name, value):
+def test_enumerators_have_the_values_of_the_header(name: str, value: int) -> None:
     assert re.search(rf"\bNX_{name.upper()} = {value}\b", HEADER)
 
 
-def test_struct_has_the_fields_of_the_header_in_their_order():
+def test_struct_has_the_fields_of_the_header_in_their_order() -> None:
     (text,) = re.findall(r"typedef struct NxNorm \{(.*?)\} NxNorm;", HEADER, re.DOTALL)
     code = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
     declared = [

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,7 @@ file(WRITE ${CMAKE_BINARY_DIR}/settings.txt "${settings}|${NORMEXPORT_TENSORRT_I
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The sources of a project that builds in a second, in the place of the real ones."""
     source = tmp_path / "plugins"
     source.mkdir()
@@ -39,7 +40,7 @@ def project(tmp_path, monkeypatch):
     return source
 
 
-def only_these_tools(folder, monkeypatch, *names):
+def only_these_tools(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """A PATH that holds nothing but these."""
     folder.mkdir()
     for name in names:
@@ -50,8 +51,8 @@ def only_these_tools(folder, monkeypatch, *names):
     monkeypatch.delenv("CXX", raising=False)
 
 
-def test_build_puts_libraries_where_they_are_looked_for_and_tells_its_steps(project):
-    stages = []
+def test_build_puts_libraries_where_they_are_looked_for_and_tells_its_steps(project: Path) -> None:
+    stages: list[str] = []
     built = build(BuildConfig(jobs=1), stages.append)
     assert built.libraries == (plugins.library_folder() / "libnormexport_small.so",)
     assert stages[:2] == ["headers", "configure"]
@@ -60,23 +61,23 @@ def test_build_puts_libraries_where_they_are_looked_for_and_tells_its_steps(proj
     assert "small.cpp" in built.log.read_text()
 
 
-def test_second_build_compiles_nothing(project):
+def test_second_build_compiles_nothing(project: Path) -> None:
     first = build(BuildConfig(jobs=1))
     before = first.libraries[0].stat().st_mtime_ns
-    stages = []
+    stages: list[str] = []
     again = build(BuildConfig(jobs=1), stages.append)
     assert again.libraries[0].stat().st_mtime_ns == before
     assert stages == ["headers", "configure"]
 
 
-def test_compiler_error_is_one_line_with_the_place_and_the_log(project):
+def test_compiler_error_is_one_line_with_the_place_and_the_log(project: Path) -> None:
     (project / "small.cpp").write_text("int small() { return nothing; }\n")
     with pytest.raises(MissingComponent, match=r"small\.cpp:1:\d+: error: .*nothing.*see .*build\.log") as caught:
         build(BuildConfig(jobs=1))
     assert "\n" not in str(caught.value)
 
 
-def test_error_of_cmake_is_told_with_its_cause_and_not_by_what_it_merely_looked_for(project):
+def test_error_of_cmake_is_told_with_its_cause_and_not_by_what_it_merely_looked_for(project: Path) -> None:
     (project / "CMakeLists.txt").write_text(
         PROJECT + 'message(STATUS "Looking for a thing - not found")\nmessage(FATAL_ERROR "the thing is missing")\n'
     )
@@ -86,13 +87,13 @@ def test_error_of_cmake_is_told_with_its_cause_and_not_by_what_it_merely_looked_
         build(BuildConfig(jobs=1))
 
 
-def test_cuda_stays_as_it_was_unless_it_is_asked_for(project):
+def test_cuda_stays_as_it_was_unless_it_is_asked_for(project: Path) -> None:
     for config, expected in ((BuildConfig(), ""), (BuildConfig(cuda=False), "OFF"), (BuildConfig(), "OFF")):
         build(config)
         assert (plugins.build_folder() / "settings.txt").read_text().split("|")[1] == expected
 
 
-def test_tensorrt_brings_cuda_and_its_own_headers_along(project, monkeypatch):
+def test_tensorrt_brings_cuda_and_its_own_headers_along(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "tensorrt").mkdir()
     (project / "tensorrt" / "headers.py").write_text("print('/trt/include')\n")
     monkeypatch.setattr("normexport.plugins.compile.cuda_compiler", lambda: "/usr/bin/nvcc")
@@ -100,7 +101,7 @@ def test_tensorrt_brings_cuda_and_its_own_headers_along(project, monkeypatch):
     assert (plugins.build_folder() / "settings.txt").read_text() == "/some/include;/other/include|ON|ON|/trt/include"
 
 
-def test_cuda_without_nvcc_says_what_to_install(project, monkeypatch):
+def test_cuda_without_nvcc_says_what_to_install(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("normexport.plugins.compile.cuda_compiler", lambda: None)
     with pytest.raises(MissingComponent, match="nvcc: is not on PATH; install the CUDA toolkit"):
         build(BuildConfig(cuda=True))
@@ -114,13 +115,17 @@ def test_cuda_without_nvcc_says_what_to_install(project, monkeypatch):
         (("cmake", "g++"), "ninja: is not on PATH; install it"),
     ],
 )
-def test_missing_tool_is_named_with_what_to_install(tools, words, project, tmp_path, monkeypatch):
+def test_missing_tool_is_named_with_what_to_install(
+    tools: tuple[str, ...], words: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     only_these_tools(tmp_path / "bin", monkeypatch, *tools)
     with pytest.raises(MissingComponent, match=words):
         build()
 
 
-def test_make_serves_where_ninja_is_absent_and_a_folder_of_the_other_is_taken_over(project, monkeypatch):
+def test_make_serves_where_ninja_is_absent_and_a_folder_of_the_other_is_taken_over(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build(BuildConfig(jobs=1))
     found = shutil.which
     monkeypatch.setattr(
@@ -133,7 +138,7 @@ def test_make_serves_where_ninja_is_absent_and_a_folder_of_the_other_is_taken_ov
     assert built.libraries[0].exists()
 
 
-def test_headers_that_cannot_be_had_end_the_build_with_the_scripts_own_words(project):
+def test_headers_that_cannot_be_had_end_the_build_with_the_scripts_own_words(project: Path) -> None:
     (project / "headers.py").write_text(
         "import sys; sys.stderr.write('noise\\nerror: no headers of X; install x-dev\\n'); sys.exit(6)"
     )
@@ -141,7 +146,7 @@ def test_headers_that_cannot_be_had_end_the_build_with_the_scripts_own_words(pro
         build()
 
 
-def test_installed_package_without_sources_says_where_to_build(monkeypatch):
+def test_installed_package_without_sources_says_where_to_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locate, "sources", lambda: None)
     with pytest.raises(MissingComponent, match="not part of the installed package; build in a checkout"):
         build()
@@ -156,12 +161,12 @@ def test_installed_package_without_sources_says_where_to_build(monkeypatch):
         (BuildConfig(tensorrt=True, cuda=False), "can't go with --no-cuda"),
     ],
 )
-def test_nonsense_is_refused_before_anything_starts(config, words):
+def test_nonsense_is_refused_before_anything_starts(config: BuildConfig, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         build(config)
 
 
-def test_two_builds_in_one_folder_take_turns(project):
+def test_two_builds_in_one_folder_take_turns(project: Path) -> None:
     code = (
         "from pathlib import Path\n"
         "from normexport.plugins import locate\n"
@@ -171,7 +176,7 @@ def test_two_builds_in_one_folder_take_turns(project):
     )
     errors = []
 
-    def run():
+    def run() -> None:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         if done.returncode:
             errors.append(done.stderr)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 import struct
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from normexport import plugins
 from normexport.errors import UsageError
-from normexport.plugins.doctor import examine
+from normexport.plugins.doctor import Diagnosis, examine
 from normexport.plugins.elf import Elf, NotElf, newest
 from normexport.plugins.kernels import ABI_VERSION
+from tests.plugins.conftest import Compile
 
 pytestmark = pytest.mark.slow
 
@@ -39,20 +42,20 @@ __attribute__((constructor)) static void die() { std::abort(); }
 """
 
 
-def hollow(compiled, version=ABI_VERSION, more=""):
+def hollow(compiled: Compile, version: int = ABI_VERSION, more: str = "") -> Path:
     return compiled(HOLLOW.format(version=version, more=more))
 
 
-def tried(library, **how):
+def tried(library: Path, **how: Any) -> Diagnosis:
     return examine(library, trust=True, **how)
 
 
-def failures(diagnosis):
+def failures(diagnosis: Diagnosis) -> dict[str, str]:
     return {check.name: check.words for check in diagnosis.checks if check.state == "failed"}
 
 
 @pytest.mark.parametrize("name", ["kernels", "onnxruntime"])
-def test_built_library_is_healthy(name):
+def test_built_library_is_healthy(name: str) -> None:
     path = plugins.find(name)
     if path is None:
         pytest.skip(f"needs {plugins.path_of(name)}, which is not built: make plugins")
@@ -64,25 +67,25 @@ def test_built_library_is_healthy(name):
     assert smoke.words.startswith("5 norms")
 
 
-def test_text_file_is_no_library(tmp_path):
+def test_text_file_is_no_library(tmp_path: Path) -> None:
     (tmp_path / "notes.so").write_text("not a library\n")
     assert failures(examine(tmp_path / "notes.so")) == {"file": "is no ELF file"}
 
 
 @pytest.mark.parametrize("length", [30, 100, 3000])
-def test_library_that_is_cut_off_is_told_from_a_whole_one(length, compiled, tmp_path):
+def test_library_that_is_cut_off_is_told_from_a_whole_one(length: int, compiled: Compile, tmp_path: Path) -> None:
     whole = compiled("int nothing;").read_bytes()
     (tmp_path / "cut.so").write_bytes(whole[:length])
     (words,) = failures(examine(tmp_path / "cut.so")).values()
     assert "cut off" in words
 
 
-def test_library_without_symbols_is_another_library(compiled):
+def test_library_without_symbols_is_another_library(compiled: Compile) -> None:
     found = failures(examine(compiled("int nothing;")))
     assert "no entry point of normexport" in found["symbols"]
 
 
-def test_missing_symbols_are_named(compiled):
+def test_missing_symbols_are_named(compiled: Compile) -> None:
     library = compiled('#include <cstdint>\nextern "C" int32_t nx_abi_version() { return 1; }')
     assert failures(tried(library.rename(library.with_name("libnormexport_kernels.so")))) == {
         "symbols": "does not export nx_cpu_norm, nx_cpu_workspace, nx_cpu_target, nx_norm_size, nx_check, nx_message, "
@@ -90,37 +93,37 @@ def test_missing_symbols_are_named(compiled):
     }
 
 
-def test_other_interface_is_found_before_anything_is_called(compiled):
+def test_other_interface_is_found_before_anything_is_called(compiled: Compile) -> None:
     found = failures(tried(hollow(compiled, version=ABI_VERSION + 1)))
     assert list(found) == ["interface"]
     assert f"version {ABI_VERSION + 1}" in found["interface"]
 
 
-def test_kernels_that_compute_nothing_fail_the_smoke_test(compiled):
+def test_kernels_that_compute_nothing_fail_the_smoke_test(compiled: Compile) -> None:
     assert "off the float64 reference" in failures(tried(hollow(compiled)))["smoke test"]
 
 
-def test_quick_examination_leaves_the_smoke_test_out(compiled):
+def test_quick_examination_leaves_the_smoke_test_out(compiled: Compile) -> None:
     assert tried(hollow(compiled), quick=True).healthy
 
 
-def test_library_that_kills_its_process_is_a_finding(compiled):
+def test_library_that_kills_its_process_is_a_finding(compiled: Compile) -> None:
     assert failures(tried(hollow(compiled, more=DYING))) == {"process": "ended by SIGABRT while loading it"}
 
 
-def test_library_that_flushes_denormals_is_a_finding(compiled):
+def test_library_that_flushes_denormals_is_a_finding(compiled: Compile) -> None:
     if Elf(compiled("int nothing;", "libprobe.so")).machine != "x86_64":
         pytest.skip("the stand-in sets the control register of x86")
     found = failures(tried(hollow(compiled, more=FLUSHING), quick=True))
     assert "flush-to-zero" in found["denormals"]
 
 
-def test_library_that_needs_what_is_not_there_says_what(compiled):
+def test_library_that_needs_what_is_not_there_says_what(compiled: Compile) -> None:
     found = failures(tried(hollow(compiled, more='extern "C" int nowhere(); int use() { return nowhere(); }')))
     assert "nowhere" in found["load"]
 
 
-def test_library_for_another_machine_is_not_loaded(compiled, tmp_path):
+def test_library_for_another_machine_is_not_loaded(compiled: Compile, tmp_path: Path) -> None:
     data = bytearray(hollow(compiled).read_bytes())
     data[18:20] = struct.pack("<H", 0xF3)  # RISC-V
     (tmp_path / "foreign.so").write_bytes(data)
@@ -129,7 +132,7 @@ def test_library_for_another_machine_is_not_loaded(compiled, tmp_path):
     assert "load" not in {check.name for check in diagnosis.checks}
 
 
-def test_absent_file_is_a_usage_error(tmp_path):
+def test_absent_file_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no file"):
         examine(tmp_path / "absent.so")
 
@@ -140,7 +143,7 @@ __attribute__((constructor)) static void mark() {{ if (FILE* file = std::fopen("
 """
 
 
-def test_a_library_from_elsewhere_is_read_and_not_loaded(compiled, tmp_path):
+def test_a_library_from_elsewhere_is_read_and_not_loaded(compiled: Compile, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     library = hollow(compiled, more=MARKING.format(marker=marker))
     diagnosis = examine(library)
@@ -151,14 +154,18 @@ def test_a_library_from_elsewhere_is_read_and_not_loaded(compiled, tmp_path):
     assert marker.exists()
 
 
-def test_the_library_in_use_is_loaded_under_any_of_its_names(compiled, tmp_path, monkeypatch):
+def test_the_library_in_use_is_loaded_under_any_of_its_names(
+    compiled: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     library = hollow(compiled).rename(tmp_path / "libnormexport_kernels.so")
     (tmp_path / "other.so").symlink_to(library)
     monkeypatch.setenv("NORMEXPORT_PLUGIN_DIR", str(tmp_path))
     assert {check.name: check.words for check in examine(tmp_path / "other.so", quick=True).checks}["load"] == "loads"
 
 
-def test_the_child_imports_nothing_from_the_working_folder(compiled, tmp_path, monkeypatch):
+def test_the_child_imports_nothing_from_the_working_folder(
+    compiled: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("ctypes", "json", "numpy", "normexport", "runpy"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w').close()")
     monkeypatch.chdir(tmp_path)
@@ -175,11 +182,11 @@ __attribute__((constructor)) static void say() {{ std::puts("{line}"); std::fflu
 @pytest.mark.parametrize(
     "line", ['{\\"name\\": 1}', '{\\"name\\": [[', '{\\"name\\": \\"load\\", \\"state\\": \\"odd\\"}', "\\xff\\x1b[2J"]
 )
-def test_what_a_library_writes_itself_is_no_finding(line, compiled):
+def test_what_a_library_writes_itself_is_no_finding(line: str, compiled: Compile) -> None:
     assert tried(hollow(compiled, more=SAYING.format(line=line)), quick=True).healthy
 
 
-def test_exports_needs_and_versions_are_read_from_the_file(compiled):
+def test_exports_needs_and_versions_are_read_from_the_file(compiled: Compile) -> None:
     elf = Elf(hollow(compiled, more='#include <cstdio>\nextern "C" void speak() { std::puts("x"); }'))
     assert {"nx_abi_version", "nx_check", "speak"} <= elf.exported
     assert "puts" not in elf.exported
@@ -187,12 +194,12 @@ def test_exports_needs_and_versions_are_read_from_the_file(compiled):
     assert any(version.startswith("GLIBC_2.") for version in elf.versions_needed)
 
 
-def test_newest_version_counts_by_number_and_not_by_letter():
+def test_newest_version_counts_by_number_and_not_by_letter() -> None:
     assert newest(frozenset({"GLIBC_2.9", "GLIBC_2.34", "GLIBC_2.2.5", "GLIBCXX_3.4.30"}), "GLIBC") == "2.34"
     assert newest(frozenset({"GCC_3.0"}), "GLIBC") is None
 
 
-def fat_binary(*entries):
+def fat_binary(*entries: tuple[int, int]) -> bytes:
     """CUDA's container: (kind, architecture) entries with headers of 64 and payloads of 8 bytes."""
     body = b"".join(
         struct.pack("<HHIQ", kind, 0x101, 64, 8) + bytes(12) + struct.pack("<I", architecture) + bytes(32 + 8)
@@ -201,7 +208,7 @@ def fat_binary(*entries):
     return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body
 
 
-def test_cuda_architectures_are_read_from_the_fat_binaries(compiled):
+def test_cuda_architectures_are_read_from_the_fat_binaries(compiled: Compile) -> None:
     first, second = fat_binary((2, 75), (2, 90)), fat_binary((2, 90), (2, 120), (1, 120))
     data = ", ".join(str(byte) for byte in first + bytes(8) + second)
     text = f'__attribute__((section(".nv_fatbin"), used)) static const unsigned char code[] = {{{data}}};'
@@ -211,7 +218,7 @@ def test_cuda_architectures_are_read_from_the_fat_binaries(compiled):
     assert diagnosis.cuda == ("sm_75", "sm_90", "sm_120", "compute_120")
 
 
-def test_damaged_libraries_never_crash_the_reader(compiled, tmp_path):
+def test_damaged_libraries_never_crash_the_reader(compiled: Compile, tmp_path: Path) -> None:
     rng = random.Random(0)
     whole = compiled('#include <cstdio>\nextern "C" void speak() { std::puts("x"); }').read_bytes()
     refused = 0
@@ -227,7 +234,7 @@ def test_damaged_libraries_never_crash_the_reader(compiled, tmp_path):
     assert 0 < refused < 300
 
 
-def test_mutated_headers_are_refused_or_read_and_never_hang(compiled, tmp_path):
+def test_mutated_headers_are_refused_or_read_and_never_hang(compiled: Compile, tmp_path: Path) -> None:
     """Bytes of the header and of the section table, where all offsets, sizes and counts are."""
     rng, outcomes = random.Random(1), set()
     whole = compiled('#include <cstdio>\nextern "C" void speak() { std::puts("x"); }').read_bytes()
@@ -244,7 +251,9 @@ def test_mutated_headers_are_refused_or_read_and_never_hang(compiled, tmp_path):
 
 @pytest.mark.parametrize("name", [".dynsym", ".dynamic", ".gnu.version_r", ".dynstr", ".nv_fatbin"])
 @pytest.mark.parametrize("offset", [2**63, 2**64 - 1, 2**62, 1 << 40])
-def test_a_section_that_lies_beyond_everything_is_damage(name, offset, compiled, tmp_path):
+def test_a_section_that_lies_beyond_everything_is_damage(
+    name: str, offset: int, compiled: Compile, tmp_path: Path
+) -> None:
     text = '__attribute__((section(".nv_fatbin"), used)) static const char code[] = "code"; int nothing;'
     whole = bytearray(compiled(f"#include <cstdio>\n{text} void speak() {{ std::puts(code); }}").read_bytes())
     (table,), (_, count, names) = struct.unpack_from("<Q", whole, 40), struct.unpack_from("<HHH", whole, 58)
@@ -262,7 +271,7 @@ def test_a_section_that_lies_beyond_everything_is_damage(name, offset, compiled,
     assert "cut off or damaged" in str(failures(found)) or name == ".nv_fatbin"
 
 
-def test_a_table_that_leads_back_to_one_long_name_is_refused(compiled, tmp_path):
+def test_a_table_that_leads_back_to_one_long_name_is_refused(compiled: Compile, tmp_path: Path) -> None:
     """A million symbols, each the same name of 60,000 letters: 60 GB of text in a file of 24 MB."""
     whole = bytearray(compiled("int nothing;").read_bytes())
     (table,), (size, count) = struct.unpack_from("<Q", whole, 40), struct.unpack_from("<HH", whole, 58)

@@ -6,11 +6,13 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "plugins" / "headers.py"
 spec = importlib.util.spec_from_file_location("plugin_headers", SCRIPT)
+assert spec is not None
 headers = importlib.util.module_from_spec(spec)
 sys.modules["plugin_headers"] = headers
 spec.loader.exec_module(headers)
@@ -36,7 +38,7 @@ Components: main
 """
 
 
-def tree(root, highway=(1, 2), api=21, folder="onnxruntime"):
+def tree(root: Path, highway: tuple[int, int] = (1, 2), api: int = 21, folder: str = "onnxruntime") -> Path:
     """An include folder with headers that say they are of these versions."""
     (root / "hwy").mkdir(parents=True)
     (root / "hwy" / "highway.h").write_text("")
@@ -46,7 +48,7 @@ def tree(root, highway=(1, 2), api=21, folder="onnxruntime"):
     return root
 
 
-def test_deb822_sources_keep_the_mirror_and_its_key_and_change_the_release():
+def test_deb822_sources_keep_the_mirror_and_its_key_and_change_the_release() -> None:
     (text,) = headers.newer_sources(BOOKWORM, {"debian.sources": DEB822}).values()
     assert text == (
         "Types: deb\nURIs: http://mirror.example/debian\nSuites: trixie\nComponents: main\n"
@@ -54,7 +56,7 @@ def test_deb822_sources_keep_the_mirror_and_its_key_and_change_the_release():
     )
 
 
-def test_one_line_sources_keep_the_mirror_and_change_the_release():
+def test_one_line_sources_keep_the_mirror_and_change_the_release() -> None:
     lines = (
         "# deb http://mirror.example/debian bookworm main\n"
         "deb [signed-by=/k.gpg arch=amd64] http://mirror.example/debian bookworm main contrib\n"
@@ -67,32 +69,38 @@ def test_one_line_sources_keep_the_mirror_and_change_the_release():
     }
 
 
-def test_other_distributions_have_no_sources_to_derive():
+def test_other_distributions_have_no_sources_to_derive() -> None:
     assert headers.newer_sources({"ID": "fedora"}, {"debian.sources": DEB822}) == {}
     assert headers.newer_sources(BOOKWORM, {"vendor.list": "deb https://vendor.example/x stable-x main"}) == {}
 
 
-def test_folder_named_by_the_environment_is_taken_when_recent_enough(tmp_path, monkeypatch):
+def test_folder_named_by_the_environment_is_taken_when_recent_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tree(tmp_path / "include")
     monkeypatch.setenv("NORMEXPORT_HEADERS", str(root))
     assert headers.headers(tmp_path / "fetched", fetch=False) == [root]
 
 
 @pytest.mark.parametrize("folder", ["onnxruntime", "onnxruntime/core/session", "."])
-def test_every_place_where_packages_put_the_api_is_known(folder, tmp_path, monkeypatch):
+def test_every_place_where_packages_put_the_api_is_known(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NORMEXPORT_HEADERS", str(tree(tmp_path / "include", folder=folder)))
     assert headers.headers(tmp_path / "fetched", (headers.ONNXRUNTIME,), fetch=False) == [tmp_path / "include"]
 
 
 @pytest.mark.parametrize("old", [{"highway": (1, 0)}, {"highway": (0, 17)}, {"api": 20}])
-def test_headers_that_are_too_old_do_not_count(old, tmp_path, monkeypatch):
+def test_headers_that_are_too_old_do_not_count(
+    old: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tree(tmp_path / "include", **old)
     monkeypatch.setattr(headers, "include_folders", lambda folder: [root])
     with pytest.raises(headers.HeadersMissing, match=r"1\.1 or later|1\.21 or later"):
         headers.headers(tmp_path / "fetched", fetch=False)
 
 
-def test_failure_is_one_line_that_says_what_to_install(tmp_path, monkeypatch):
+def test_failure_is_one_line_that_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(headers, "include_folders", lambda folder: [])
     monkeypatch.setattr(headers, "_os_release", lambda: {"ID": "fedora"})
     with pytest.raises(headers.HeadersMissing) as caught:
@@ -101,7 +109,7 @@ def test_failure_is_one_line_that_says_what_to_install(tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-def test_script_runs_alone_and_prints_folders(tmp_path, monkeypatch):
+def test_script_runs_alone_and_prints_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NORMEXPORT_HEADERS", str(tree(tmp_path / "include")))
     command = [sys.executable, "-S", "-E", str(SCRIPT), str(tmp_path / "fetched")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

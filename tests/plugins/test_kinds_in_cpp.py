@@ -12,6 +12,7 @@ from normexport import norms
 from normexport.engine.prepare import PLUGIN_VERSION
 from normexport.norms import KINDS, PARAMETERS, Scope
 from normexport.plugins.kernels import TYPES, number_of
+from tests.narrow import present
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 NATIVE = {name: kind for name, kind in KINDS.items() if kind.native is not None}
@@ -27,7 +28,7 @@ def code(*parts: str) -> str:
 def enumerators(name: str) -> dict[str, int]:
     """An enumeration of the C interface."""
     body = re.search(rf"typedef enum {name} \{{(.*?)\}} {name};", code("kernels", "include", "normexport", "kernels.h"))
-    return {name: int(value) for name, value in re.findall(r"(NX_\w+) = (\d+)", body[1])}
+    return {name: int(value) for name, value in re.findall(r"(NX_\w+) = (\d+)", present(body)[1])}
 
 
 def enumerator(kind: str) -> str:
@@ -44,13 +45,13 @@ def braced(text: str, before: str) -> str:
     return text[start : end - 1]
 
 
-def test_kinds_of_the_c_interface_are_the_kinds_with_a_kernel():
+def test_kinds_of_the_c_interface_are_the_kinds_with_a_kernel() -> None:
     assert enumerators("NxKind") == {enumerator(name): kind.native for name, kind in NATIVE.items()}
-    assert sorted(kind.native for kind in NATIVE.values()) == list(range(len(NATIVE)))
+    assert sorted(present(kind.native) for kind in NATIVE.values()) == list(range(len(NATIVE)))
     assert {name: number_of(name) for name in NATIVE} == {name: kind.native for name, kind in NATIVE.items()}
 
 
-def test_the_check_of_arguments_knows_the_last_kind_and_type():
+def test_the_check_of_arguments_knows_the_last_kind_and_type() -> None:
     known = dict(re.findall(r"is_enumerator\(norm->(\w+), (\w+)\)", code("kernels", "common", "norm.cpp")))
     numbers = {"kind": enumerators("NxKind"), "type": enumerators("NxType"), "layout": enumerators("NxLayout")}
     for field, values in numbers.items():
@@ -58,23 +59,23 @@ def test_the_check_of_arguments_knows_the_last_kind_and_type():
     assert known["instance"] == str(len(Scope) - 1)
 
 
-def test_element_types_are_numbered_alike():
+def test_element_types_are_numbered_alike() -> None:
     assert enumerators("NxType") == {f"NX_{name.upper()}": number for name, number in TYPES.items()}
 
 
-def test_onnx_runtime_gets_every_operator_by_its_name():
+def test_onnx_runtime_gets_every_operator_by_its_name() -> None:
     text = code("onnxruntime", "norm_op.cpp")
     titles = dict(re.findall(r'case (NX_\w+): return "(\w+)";', braced(text, "const char* title(NxKind kind)")))
-    rest = re.search(r'default: return "(\w+)";', braced(text, "const char* title(NxKind kind)"))[1]
+    rest = present(re.search(r'default: return "(\w+)";', braced(text, "const char* title(NxKind kind)")))[1]
     assert {titles.get(enumerator(name), rest) for name in NATIVE} == {kind.title for kind in NATIVE.values()}
     for name, kind in NATIVE.items():
         assert titles.get(enumerator(name), rest) == kind.title
-    offered = re.search(r"for \(NxKind kind : \{(.*?)\}\)", text)[1].replace(" ", "").split(",")
+    offered = present(re.search(r"for \(NxKind kind : \{(.*?)\}\)", text))[1].replace(" ", "").split(",")
     assert sorted(offered) == sorted(enumerators("NxKind"))
     assert f'"{Scope.INSTANCE.title}Norm" : "{Scope.BATCH.title}Norm"' in text
 
 
-def test_tensorrt_has_a_plugin_for_every_operator():
+def test_tensorrt_has_a_plugin_for_every_operator() -> None:
     rows = re.findall(r'\{ ?"(\w+)", (\w+), (true|false), (true|false) ?\}', code("tensorrt", "operators.cpp"))
     expected = set()
     for name, kind in NATIVE.items():
@@ -84,10 +85,10 @@ def test_tensorrt_has_a_plugin_for_every_operator():
             expected.add((kind.quantized_op(scope), enumerator(name), instance, "true"))
     assert set(rows) == expected
     assert len(rows) == len(expected) == len(norms.native_ops())
-    assert int(re.search(r"kOperators = (\d+);", code("tensorrt", "operators.h"))[1]) == len(rows)
+    assert int(present(re.search(r"kOperators = (\d+);", code("tensorrt", "operators.h")))[1]) == len(rows)
 
 
-def test_defaults_of_attributes_are_those_of_the_operators():
+def test_defaults_of_attributes_are_those_of_the_operators() -> None:
     shell = dict(re.findall(r"\b(kEpsilon|kK|kChunks) = ([\d.e-]+)f?\b", code("onnxruntime", "norm_kernel.cpp")))
     struct = braced(code("tensorrt", "attributes.h"), "struct Attributes")
     plugin = dict(re.findall(r"\b(\w+) = ([\d.e-]+)f?;", struct))
@@ -100,20 +101,20 @@ def test_defaults_of_attributes_are_those_of_the_operators():
 
 
 @pytest.mark.parametrize("op", norms.live_ops())
-def test_bodies_have_the_same_defaults(op):
+def test_bodies_have_the_same_defaults(op: str) -> None:
     declared = {each.name: each for each in norms.functions()[op].attribute_proto}
     assert declared["epsilon"].f == np.float32(norms.EPSILON_DEFAULT)
     assert {name: declared[name].i for name in declared.keys() & PARAMETERS.keys()} == norms.live_ops()[op].parameters
 
 
-def test_plugins_read_the_attributes_that_operators_have():
+def test_plugins_read_the_attributes_that_operators_have() -> None:
     fields = re.findall(r'\{"(\w+)", nullptr,', code("tensorrt", "attributes.cpp"))
     assert fields == ["epsilon", "correction", *PARAMETERS]
     for file in (("onnxruntime", "norm_kernel.cpp"), ("tensorrt", "attributes.cpp")):
         assert all(f'"{name}"' in code(*file) for name in fields)
 
 
-def test_domain_and_version_are_the_same():
+def test_domain_and_version_are_the_same() -> None:
     assert f'kDomain = "{norms.DOMAIN}";' in code("onnxruntime", "register.cpp")
     assert f'kNamespace = "{norms.DOMAIN}";' in code("tensorrt", "operators.h")
     assert f'kVersion = "{norms.VERSION}";' in code("tensorrt", "operators.h")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ needs_library = pytest.mark.skipif(
 ROUNDING = {"float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
 
 
-def allowed_error(y, bias, dtype):
+def allowed_error(y: np.ndarray, bias: np.ndarray, dtype: str) -> np.ndarray:
     """How far a computed norm may be from y (N, C, *space), its exact value, by the arithmetic of the kernels.
 
     With d = x - mean and u the rounding of the working precision: d is rounded once (|y - bias| u), the statistic
@@ -40,7 +42,9 @@ def allowed_error(y, bias, dtype):
     return error + 2.0**-126
 
 
-def case(shape, dtype, seed=0, offset=0.0, spread=1.0):
+def case(
+    shape: tuple[int, ...], dtype: str, seed: int = 0, offset: float = 0.0, spread: float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x of a shape and type, and scale and bias for it."""
     rng = np.random.default_rng(seed)
     x = (offset + spread * rng.standard_normal(shape)).astype(dtype)
@@ -48,7 +52,7 @@ def case(shape, dtype, seed=0, offset=0.0, spread=1.0):
     return x, rng.uniform(0.5, 2, shape[1]).astype(wide), rng.standard_normal(shape[1]).astype(wide)
 
 
-def check(kind, x, scale, bias, **how):
+def check(kind: str, x: np.ndarray, scale: np.ndarray, bias: np.ndarray, **how: Any) -> np.ndarray:
     """Compute, compare with float64 and return y."""
     threads = how.pop("threads", 1)
     how.setdefault("epsilon", EPSILON)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ pytestmark = needs_library
 
 
 @st.composite
-def float_case(draw):
+def float_case(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Any, ...]]:
     shape = (draw(st.integers(1, 6)), draw(st.integers(1, 4)), draw(st.integers(1, 30)), draw(st.integers(1, 40)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     x = rng.standard_normal(shape) * draw(st.sampled_from([1e-6, 1e-3, 1.0, 1e4]))
@@ -34,12 +36,20 @@ def float_case(draw):
     return x, scale.astype(np.float32), bias.astype(np.float32), how
 
 
-def errors(kind, dtype, x, scale, bias, how):
+def errors(
+    kind: str, dtype: torch.dtype, x: np.ndarray, scale: np.ndarray, bias: np.ndarray, how: tuple[Any, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(ours, torch's, allowed): absolute errors per element against float64 of the same input."""
     values = torch.from_numpy(x).to(dtype)
     tensors = torch.from_numpy(scale), torch.from_numpy(bias)
     instance, epsilon, correction, k, chunks = how
-    named = {"scope": Scope.of(instance), "epsilon": epsilon, "correction": correction, "k": k, "chunks": chunks}
+    named: dict[str, Any] = {
+        "scope": Scope.of(instance),
+        "epsilon": epsilon,
+        "correction": correction,
+        "k": k,
+        "chunks": chunks,
+    }
     exact = norms.reference(norms.KINDS[kind], values.double().numpy(), scale, bias, **named)
     ours = norm_call.norm(kind, values, *tensors, **named).double().numpy()
     theirs = live_norm(values, *tensors, kind, *how)[0].double().numpy()
@@ -53,7 +63,9 @@ def errors(kind, dtype, x, scale, bias, how):
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=60, deadline=None)
 @given(case=float_case())
-def test_the_error_is_at_most_that_of_pytorch_or_a_few_roundings(kind, dtype, case):
+def test_the_error_is_at_most_that_of_pytorch_or_a_few_roundings(
+    kind: str, dtype: torch.dtype, case: tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Any, ...]]
+) -> None:
     if dtype == torch.float16:
         case = (np.clip(case[0], -6e4, 6e4), *case[1:])
     ours, theirs, allowed = errors(kind, dtype, *case)
@@ -63,7 +75,7 @@ def test_the_error_is_at_most_that_of_pytorch_or_a_few_roundings(kind, dtype, ca
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_large_offset_costs_no_accuracy(kind):
+def test_a_large_offset_costs_no_accuracy(kind: str) -> None:
     # Mean 100, sigma 1e-3: a float32 near 100 resolves 7.6e-6, so that a mean rounded to float32 is off by up to
     # 0.004 sigma. PyTorch's result has that error; here the mean keeps its lower half.
     rng = np.random.default_rng(0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ pytestmark = needs_library
 OK, BAD_ARGUMENT, BAD_K, BAD_CHUNKS, UNSUPPORTED, WORKSPACE, TOO_LARGE = range(7)
 
 
-def described(**changes):
+def described(**changes: int) -> kernels.NxNorm:
     fields = {"kind": 0, "type": 0, "batch": 2, "channels": 3, "space": 5, "k": 1, "chunks": 1, "epsilon": 1e-5}
     return kernels.NxNorm(**{**fields, **changes})
 
@@ -26,7 +28,7 @@ def described(**changes):
 class Call:
     """nx_cpu_norm with good arguments, any of which may be replaced."""
 
-    def __init__(self, norm):
+    def __init__(self, norm: kernels.NxNorm) -> None:
         self.library = ctypes.CDLL(str(plugins.require("kernels")))
         self.library.nx_cpu_workspace.restype = ctypes.c_size_t
         self.library.nx_cpu_norm.argtypes = [ctypes.c_void_p] * 6 + [ctypes.c_size_t, ctypes.c_void_p]
@@ -35,7 +37,7 @@ class Call:
         self.vector, raw = np.ones(3), np.zeros(self.bytes + 512, np.uint8)
         self.raw, self.workspace = raw, (raw.ctypes.data + 255) // 256 * 256
 
-    def __call__(self, **changed):
+    def __call__(self, **changed: Any) -> int:
         plain = {name: getattr(self, name).ctypes.data for name in ("x", "y")}
         plain |= {
             "scale": self.vector.ctypes.data,
@@ -48,7 +50,7 @@ class Call:
 
 
 @pytest.mark.parametrize("pointer", ["norm", "x", "scale", "bias", "y"])
-def test_a_null_pointer_is_a_bad_argument(pointer):
+def test_a_null_pointer_is_a_bad_argument(pointer: str) -> None:
     call = Call(described())
     assert call() == OK
     assert call(**{pointer: None}) == BAD_ARGUMENT
@@ -71,11 +73,11 @@ def test_a_null_pointer_is_a_bad_argument(pointer):
         (TOO_LARGE, {"batch": 1 << 40, "space": 1 << 40}),
     ],
 )
-def test_what_can_not_be_computed_is_a_status(status, changes):
+def test_what_can_not_be_computed_is_a_status(status: int, changes: dict[str, Any]) -> None:
     assert Call(described(**changes))() == status
 
 
-def test_a_workspace_that_is_null_small_or_unaligned_is_refused():
+def test_a_workspace_that_is_null_small_or_unaligned_is_refused() -> None:
     call = Call(described(kind=2, space=9000, k=3))
     assert call.bytes > 0
     assert call() == OK
@@ -84,12 +86,12 @@ def test_a_workspace_that_is_null_small_or_unaligned_is_refused():
     assert call(workspace=call.workspace + 8) == WORKSPACE
 
 
-def test_an_empty_tensor_needs_no_pointers():
+def test_an_empty_tensor_needs_no_pointers() -> None:
     for empty in ({"batch": 0}, {"channels": 0}, {"space": 0}):
         assert Call(described(**empty))(x=None, y=None, scale=None, bias=None) == OK
 
 
-def test_the_struct_is_that_of_the_header():
+def test_the_struct_is_that_of_the_header() -> None:
     library = ctypes.CDLL(str(plugins.require("kernels")))
     assert library.nx_norm_size() == ctypes.sizeof(kernels.NxNorm) == 80
 
@@ -115,14 +117,14 @@ def test_the_struct_is_that_of_the_header():
         ("chunks >= 1", {"kind": "range", "chunks": 0}),
     ],
 )
-def test_a_wrong_call_says_what_is_wrong(cause, change):
+def test_a_wrong_call_says_what_is_wrong(cause: str, change: dict[str, Any]) -> None:
     x, scale, bias = case((2, 3, 5), "float32")
     arguments = {"kind": "l1", "x": x, "scale": scale, "bias": bias, **change}
     with pytest.raises(UsageError, match=cause):
         norm_call.norm(**arguments)
 
 
-def test_a_read_only_out_is_refused():
+def test_a_read_only_out_is_refused() -> None:
     x, scale, bias = case((2, 3, 5), "float32")
     out = np.zeros_like(x)
     out.flags.writeable = False
@@ -130,7 +132,7 @@ def test_a_read_only_out_is_refused():
         norm_call.norm("l1", x, scale, bias, out=out)
 
 
-def test_tensors_elsewhere_are_refused():
+def test_tensors_elsewhere_are_refused() -> None:
     one = torch.ones(3)
     with pytest.raises(UsageError, match="on meta"):
         norm_call.norm("l1", torch.ones(2, 3, 5, device="meta"), one, one)
@@ -138,7 +140,7 @@ def test_tensors_elsewhere_are_refused():
         norm_call.norm("l1", torch.ones(2, 3).to_sparse(), one, one)
 
 
-def test_a_tensor_gives_a_tensor_of_the_same_values():
+def test_a_tensor_gives_a_tensor_of_the_same_values() -> None:
     x, scale, bias = case((2, 3, 5), "float32")
     y = norm_call.norm("l1", *map(torch.from_numpy, (x, scale, bias)))
     assert isinstance(y, torch.Tensor)
@@ -147,7 +149,7 @@ def test_a_tensor_gives_a_tensor_of_the_same_values():
     assert torch.equal(norm_call.norm("l1", every_second, *map(torch.from_numpy, (scale, bias))), y)
 
 
-def test_a_missing_or_foreign_library_names_the_remedy(tmp_path, monkeypatch):
+def test_a_missing_or_foreign_library_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = plugins.require("kernels").parent
     monkeypatch.setenv("NORMEXPORT_PLUGIN_DIR", str(tmp_path))
     kernels.load.cache_clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -16,15 +18,20 @@ pytestmark = needs_library
 
 
 @pytest.fixture
-def calls(monkeypatch):
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """How often a compiled kernel ran."""
-    seen = []
+    seen: list[Any] = []
     run = kernels.Kernels.run
-    monkeypatch.setattr(kernels.Kernels, "run", lambda self, *args: (seen.append(args), run(self, *args)))
+
+    def noted(self: kernels.Kernels, *args: Any) -> None:
+        seen.append(args)
+        run(self, *args)
+
+    monkeypatch.setattr(kernels.Kernels, "run", noted)
     return seen
 
 
-def built(kind, instance=False, **how):
+def built(kind: str, instance: bool = False, **how: Any) -> nn.Norm:
     title = norms.KINDS[kind].title
     torch.manual_seed(0)
     module = getattr(nn, f"{title}{'Instance' if instance else 'Batch'}Norm2d")(
@@ -38,7 +45,7 @@ def built(kind, instance=False, **how):
 
 @pytest.mark.parametrize("instance", [False, True], ids=["batch", "instance"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_module_gives_the_formula_by_a_compiled_kernel(kind, instance, calls):
+def test_a_module_gives_the_formula_by_a_compiled_kernel(kind: str, instance: bool, calls: list[Any]) -> None:
     module, x = built(kind, instance), torch.randn(3, 6, 9, 9)
     with torch.no_grad(), nn.use_native_kernels():
         y = module(x)
@@ -48,7 +55,7 @@ def test_a_module_gives_the_formula_by_a_compiled_kernel(kind, instance, calls):
     assert (abs(y.double().numpy() - exact) <= allowed_error(exact, bias, "float32")).all()
 
 
-def test_pytorch_computes_unless_asked(calls):
+def test_pytorch_computes_unless_asked(calls: list[Any]) -> None:
     module, x = built("l1"), torch.randn(3, 6, 9, 9)
     with torch.no_grad():
         with nn.use_native_kernels():
@@ -57,7 +64,7 @@ def test_pytorch_computes_unless_asked(calls):
     assert not calls
 
 
-def test_gradients_training_and_other_memory_stay_with_pytorch(calls):
+def test_gradients_training_and_other_memory_stay_with_pytorch(calls: list[Any]) -> None:
     module, x = built("l1"), torch.randn(3, 6, 9, 9)
     with nn.use_native_kernels():
         module(x).sum().backward()
@@ -70,7 +77,7 @@ def test_gradients_training_and_other_memory_stay_with_pytorch(calls):
     assert not calls
 
 
-def test_tracing_and_transforms_stay_with_pytorch(calls):
+def test_tracing_and_transforms_stay_with_pytorch(calls: list[Any]) -> None:
     module, x = built("linf"), torch.randn(2, 6, 4, 4)
     with torch.no_grad(), nn.use_native_kernels():
         expected = torch.func.vmap(module)(torch.stack([x, x]))[1]
@@ -83,13 +90,13 @@ def test_tracing_and_transforms_stay_with_pytorch(calls):
     assert torch.allclose(compiled, expected, atol=1e-6)
 
 
-def test_too_large_a_k_is_the_same_error(calls):
+def test_too_large_a_k_is_the_same_error(calls: list[Any]) -> None:
     module = built("topk", instance=True, k=99)
     with torch.no_grad(), nn.use_native_kernels(), pytest.raises(UsageError, match="k"):
         module(torch.randn(2, 6, 3, 3))
 
 
-def test_an_empty_batch_gives_an_empty_result(calls):
+def test_an_empty_batch_gives_an_empty_result(calls: list[Any]) -> None:
     with torch.no_grad(), nn.use_native_kernels():
         assert built("l1")(torch.zeros(0, 6, 3, 3)).shape == (0, 6, 3, 3)
     assert len(calls) == 1

@@ -61,7 +61,7 @@ print("good")
 """
 
 
-def child(code, **environment):
+def child(code: str, **environment: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, check=False
     )
@@ -70,7 +70,7 @@ def child(code, **environment):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_instruction_set_gives_correct_results(target):
+def test_every_instruction_set_gives_correct_results(target: str) -> None:
     paths = [str(Path(__file__).parents[2]), str(Path(__file__).parents[3])]
     said = child(CHECK.format(paths=paths, target=target), NORMEXPORT_CPU=target)
     if said[0] == "skip":
@@ -78,14 +78,14 @@ def test_every_instruction_set_gives_correct_results(target):
     assert said == ["good"]
 
 
-def test_an_unknown_instruction_set_is_ignored():
+def test_an_unknown_instruction_set_is_ignored() -> None:
     code = "from normexport.plugins import norm_call; print(norm_call.target())"
     best = child(code, NORMEXPORT_CPU="")
     assert best[0] in TARGETS
     assert child(code, NORMEXPORT_CPU="AVX9") == best
 
 
-def test_denormals_survive_the_library():
+def test_denormals_survive_the_library() -> None:
     # A fast-math object switches them off for the whole process as it is loaded.
     code = """
 import ctypes, numpy as np
@@ -103,7 +103,7 @@ assert y.any() and np.abs(y).max() < 1e-39, y
     child(code)
 
 
-def test_nothing_compiled_for_one_instruction_set_can_replace_code_of_another():
+def test_nothing_compiled_for_one_instruction_set_can_replace_code_of_another() -> None:
     # A weak symbol is merged with its namesakes at link time: an AVX-512 copy could then run on an older CPU.
     objects = sorted((plugins.build_folder() / "kernels" / "cpu").rglob("target.cpp.o"))
     if not objects or not shutil.which("nm"):
@@ -114,7 +114,7 @@ def test_nothing_compiled_for_one_instruction_set_can_replace_code_of_another():
         assert not re.findall(r"^.* [VWu] .*$", symbols, re.MULTILINE), path
 
 
-def test_the_library_exports_the_interface_and_nothing_else():
+def test_the_library_exports_the_interface_and_nothing_else() -> None:
     if not shutil.which("nm"):
         pytest.skip("no nm (binutils) to read the library with")
     path = str(plugins.require("kernels"))

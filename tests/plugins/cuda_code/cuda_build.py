@@ -97,7 +97,7 @@ def code(kind: str, arch: str) -> dict[str, list[str]]:
 def _registers_tool() -> Any:
     sys.path.insert(0, str(KERNELS / "cuda"))
     try:
-        import registers
+        import registers  # type: ignore[import-not-found]  # a script beside the kernels
     finally:
         sys.path.pop(0)
     return registers

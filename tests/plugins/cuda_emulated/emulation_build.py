@@ -21,9 +21,9 @@ KERNELS = ROOT / "plugins" / "kernels" / "cuda"
 def cuda_include() -> Path | None:
     """The CUDA toolkit's include folder, by CUDA_HOME, nvcc on PATH, or /usr/local/cuda."""
     nvcc = shutil.which("nvcc")
-    homes = [os.environ.get("CUDA_HOME"), nvcc and Path(nvcc).resolve().parents[1], "/usr/local/cuda"]
-    for home in filter(None, homes):
-        for include in (Path(home) / "include", Path(home) / "targets" / "x86_64-linux" / "include"):
+    homes = [os.environ.get("CUDA_HOME"), nvcc and str(Path(nvcc).resolve().parents[1]), "/usr/local/cuda"]
+    for home in map(Path, filter(None, homes)):
+        for include in (home / "include", home / "targets" / "x86_64-linux" / "include"):
             if (include / "cuda_runtime.h").exists() and (include / "cuda_fp16.h").exists():
                 return include
     return None

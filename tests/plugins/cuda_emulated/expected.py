@@ -22,11 +22,12 @@ SMALLEST = {"float32": 2.0**-150, "float16": 2.0**-25, "bfloat16": 2.0**-134}
 def reference(norm: Norm, x: NDArray[Any], scale: NDArray[np.float32], bias: NDArray[np.float32]) -> NDArray[Any]:
     """y (N, C, S): float64 of the stored values of x, or int8."""
     kind = norms.kind(norm.kind)
-    options = {"scope": Scope.of(norm.instance), "k": norm.k, "chunks": norm.chunks, "correction": norm.correction}
+    options: dict[str, Any] = {"scope": Scope.of(norm.instance), "k": norm.k, "chunks": norm.chunks}
+    options["correction"] = norm.correction
     if norm.type == "int8":
         return norms.quantized_reference(kind, x, scale, bias, epsilon=norm.epsilon, **options)
-    wide = x.astype(np.float64)
-    return norms.reference(kind, wide, scale, bias, epsilon=float(np.float32(norm.epsilon)), **options)
+    wide = [array.astype(np.float64) for array in (x, scale, bias)]
+    return norms.reference(kind, *wide, epsilon=float(np.float32(norm.epsilon)), **options)
 
 
 def error(

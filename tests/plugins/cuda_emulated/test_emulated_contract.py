@@ -8,19 +8,9 @@ from itertools import product
 import numpy as np
 import pytest
 
+from normexport.plugins.cuda import LAYOUTS
 from tests.plugins.cuda_emulated import emulation_build, expected
-from tests.plugins.cuda_emulated.emulated import (
-    HOPPER,
-    KINDS,
-    LAYOUTS,
-    TURING,
-    TYPES,
-    Device,
-    Norm,
-    library,
-    run,
-    struct,
-)
+from tests.plugins.cuda_emulated.emulated import HOPPER, KINDS, TURING, TYPES, Device, Norm, library, run, struct
 
 pytestmark = [
     pytest.mark.slow,

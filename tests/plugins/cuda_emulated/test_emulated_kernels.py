@@ -11,19 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normexport import norms
+from normexport.plugins.cuda import LAYOUTS
 from tests.plugins.cuda_emulated import emulation_build, expected
-from tests.plugins.cuda_emulated.emulated import (
-    AMPERE,
-    DTYPES,
-    HOPPER,
-    KINDS,
-    LAYOUTS,
-    TURING,
-    TYPES,
-    Device,
-    Norm,
-    run,
-)
+from tests.plugins.cuda_emulated.emulated import AMPERE, DTYPES, HOPPER, KINDS, TURING, TYPES, Device, Norm, run
 
 pytestmark = [
     pytest.mark.slow,

@@ -110,8 +110,9 @@ def seen_in_values(mutation: Mutation, kernels: Path, folder: Path) -> str | Non
         if result.status:
             return result.message
         right = expected.reference(norm, x, scale, bias)
-        wrong = np.any(result.y != right) if norm.type == "int8" else None
-        if wrong is None:
+        if norm.type == "int8":
+            wrong = bool(np.any(result.y != right))
+        else:
             wrong = not np.all(expected.error(norm, result.y, right, scale, bias) <= 1)
         if wrong:
             return f"wrong numbers, seed {seed}: {norm.kind} {shape}"

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from normexport.plugins.cuda import LAYOUTS
 from tests.plugins.cuda_emulated import emulation_build
-from tests.plugins.cuda_emulated.emulated import KINDS, LAYOUTS, TYPES
+from tests.plugins.cuda_emulated.emulated import KINDS, TYPES
 
 pytestmark = [
     pytest.mark.slow,

@@ -143,7 +143,7 @@ def test_healthy_kernels_are_clean_under_a_sanitizer(variant: str) -> None:
 def test_the_table_knows_every_probe() -> None:
     library = probes()
     library.nx_probe_name.restype = ctypes.c_char_p
-    names = []
+    names: list[str] = []
     while (name := library.nx_probe_name(len(names))) is not None:
         names.append(name.decode())
     assert set(names) == {probe.name for probe in PROBES}

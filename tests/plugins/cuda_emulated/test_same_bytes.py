@@ -10,8 +10,9 @@ import pytest
 from normexport.errors import MissingComponent
 from normexport.norms import Scope
 from normexport.plugins import norm_call
+from normexport.plugins.cuda import LAYOUTS
 from tests.plugins.cuda_emulated import emulation_build, expected
-from tests.plugins.cuda_emulated.emulated import HOPPER, KINDS, LAYOUTS, TURING, Norm, run
+from tests.plugins.cuda_emulated.emulated import HOPPER, KINDS, TURING, Norm, run
 
 pytestmark = pytest.mark.skipif(emulation_build.missing() is not None, reason=emulation_build.missing() or "")
 

@@ -34,8 +34,8 @@ FILES = {
 
 def nvcc() -> str | None:
     """The CUDA compiler: of CUDA_HOME, of the PATH, or where NVIDIA's packages put it."""
-    homes = [Path(home) for name in ("CUDA_HOME", "CUDA_PATH") if (home := os.environ.get(name))]
-    for home in [*homes, Path("/usr/local/cuda")]:
+    named = [value for name in ("CUDA_HOME", "CUDA_PATH") if (value := os.environ.get(name))]
+    for home in map(Path, [*named, "/usr/local/cuda"]):
         if (home / "bin" / "nvcc").is_file():
             return str(home / "bin" / "nvcc")
     return shutil.which("nvcc")

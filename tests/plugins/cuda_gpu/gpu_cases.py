@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from tests.plugins.cuda_emulated.emulated import KINDS, LAYOUTS, TYPES, Norm
+from normexport.plugins.cuda import LAYOUTS
+from tests.plugins.cuda_emulated.emulated import KINDS, TYPES, Norm
 
 #: (N, C, S): vectors with a rest, one position, one element, many channels, channels that no lane count divides.
 ODD = [(2, 5, 63), (3, 37, 16), (4, 6, 1), (1, 3, 1), (2, 17, 49), (1, 1, 300), (5, 2, 3137)]

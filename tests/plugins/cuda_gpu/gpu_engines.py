@@ -9,7 +9,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tests.plugins.cuda_gpu.gpu_report import Report
@@ -151,7 +151,7 @@ def _judge_integers(op: str, flavor: str, library: Path, folder: Path) -> str:
     return "" if apart < 0.01 else f"{apart:.1%} of the values differ from the integer reference"
 
 
-def _plan(path: Path, flavor: str, library: Path, folder: Path):
+def _plan(path: Path, flavor: str, library: Path, folder: Path) -> Any:
     from normexport.engine import EngineConfig, build_engine
     from normexport.runtime.tensorrt_runtime import Plan
 

@@ -89,6 +89,7 @@ def _one(lib: ctypes.CDLL, case: DeviceCase, repeats: int) -> float:
 def _on_cpu(case: DeviceCase, x: Any, scale: Any, bias: Any) -> Any:
     """The int8 norm by the CPU kernels, which know the packed LINEAR layout alone."""
     y, described = np.empty_like(x), struct(Norm(**{**vars(case.norm), "layout": "LINEAR", "pad": (0, 0)}), x.shape)
-    pointers = [array.ctypes.data for array in (np.ascontiguousarray(x), scale, bias, y)]
-    kernels.load().run(kernels.NxNorm.from_buffer_copy(described), *pointers, threads=1)
+    x_at, scale_at, bias_at, y_at = (array.ctypes.data for array in (np.ascontiguousarray(x), scale, bias, y))
+    norm = kernels.NxNorm.from_buffer_copy(described)
+    kernels.load().run(norm, x_at, scale_at, bias_at, y_at, threads=1)
     return y

@@ -13,7 +13,7 @@ from tests.plugins.cuda_emulated.emulated import addresses
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_packed_tensors_follow_the_address_formula(layout: str) -> None:
     shape = (3, 64, 5, 7)
-    x = torch.arange(np.prod(shape)).reshape(shape)
+    x = torch.arange(int(np.prod(shape))).reshape(shape)
     memory = packed(x, layout)
     where = addresses(layout, (3, 64, 35), 64 * 35)
     np.testing.assert_array_equal(memory.flatten().numpy()[where], x.flatten(2).numpy())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.plugins.cuda_emulated import emulation_build
+from tests.plugins.cuda_emulated import emulation_build, expected
 from tests.plugins.cuda_emulated.emulated import Norm, Result, library
 from tests.plugins.cuda_gpu import gpu_build, gpu_check, gpu_run
 from tests.plugins.cuda_gpu.gpu_cases import DeviceCase, large_cases, odd_cases, sanitizer_lines
@@ -32,6 +34,10 @@ def test_processes_side_by_side_judge_what_one_does() -> None:
     assert gpu_run.judge_side_by_side(path, cases, jobs=2) == gpu_run.judge(library(), cases)
 
 
+#: Every run is a stand-in.
+NO_LIBRARY: Any = None
+
+
 @pytest.mark.parametrize(
     ("dtype", "spoil", "words"),
     [
@@ -40,29 +46,31 @@ def test_processes_side_by_side_judge_what_one_does() -> None:
         ("float16", lambda y: np.full_like(y, np.nan), "times the allowed one"),
     ],
 )
-def test_wrong_results_are_failures(monkeypatch, dtype, spoil, words) -> None:
+def test_wrong_results_are_failures(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, spoil: Callable[..., Any], words: str
+) -> None:
     case = DeviceCase(Norm("l1", dtype), (2, 3, 40))
-    x, scale, bias = gpu_run.expected.sample(case.norm, case.shape)
-    right = gpu_run.expected.reference(case.norm, x, scale, bias).astype(x.dtype)
+    x, scale, bias = expected.sample(case.norm, case.shape)
+    right = expected.reference(case.norm, x, scale, bias).astype(x.dtype)
     monkeypatch.setattr(gpu_run, "run", lambda *_, **__: Result(0, spoil(right), "", ()))
-    (family,) = gpu_run.judge(None, [case]).values()
+    (family,) = gpu_run.judge(NO_LIBRARY, [case]).values()
     assert len(family.failures) == 1
     assert words in family.failures[0]
 
 
-def test_results_that_change_from_run_to_run_are_failures(monkeypatch) -> None:
+def test_results_that_change_from_run_to_run_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     case = DeviceCase(Norm("l1", "float32"), (2, 3, 40))
-    x, scale, bias = gpu_run.expected.sample(case.norm, case.shape)
-    right = gpu_run.expected.reference(case.norm, x, scale, bias).astype(np.float32)
+    x, scale, bias = expected.sample(case.norm, case.shape)
+    right = expected.reference(case.norm, x, scale, bias).astype(np.float32)
     runs = iter([right, np.nextafter(right, np.float32(9))])
     monkeypatch.setattr(gpu_run, "run", lambda *_, **__: Result(0, next(runs), "", ()))
-    (family,) = gpu_run.judge(None, [case]).values()
+    (family,) = gpu_run.judge(NO_LIBRARY, [case]).values()
     assert "different bits" in family.failures[0]
 
 
-def test_a_status_is_a_failure_and_the_report_says_so(monkeypatch, tmp_path: Path) -> None:
+def test_a_status_is_a_failure_and_the_report_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(gpu_run, "run", lambda *_, **__: Result(8, np.zeros(1), "an illegal memory access", ()))
-    families = gpu_run.judge(None, [DeviceCase(Norm("topk", "int8", "HWC8"), (2, 3, 40))])
+    families = gpu_run.judge(NO_LIBRARY, [DeviceCase(Norm("topk", "int8", "HWC8"), (2, 3, 40))])
     report = Report({"GPU": "none"})
     report.families("odd shapes", families, 1.0)
     report.write(tmp_path / "report.md")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import onnx
@@ -20,8 +23,15 @@ TYPES = {
 
 
 def live_model(
-    op, x_type="float32", parameters="float32", *, bodies=False, node="the_norm", channels="C", **attributes
-):
+    op: str,
+    x_type: str = "float32",
+    parameters: str = "float32",
+    *,
+    bodies: bool = False,
+    node: str = "the_norm",
+    channels: str = "C",
+    **attributes: Any,
+) -> onnx.ModelProto:
     """x, scale, bias (float64, cast to the types asked for) -> y (float64). One node of domain normexport."""
     (elem, _, _), (parameter, _, _) = TYPES[x_type], TYPES[parameters]
     double = TensorProto.DOUBLE
@@ -37,7 +47,7 @@ def live_model(
     return _model(nodes, inputs, helper.make_tensor_value_info("y", double, None), [op] if bodies else [])
 
 
-def int8_model(op, *, bodies=False, **attributes):
+def int8_model(op: str, *, bodies: bool = False, **attributes: Any) -> onnx.ModelProto:
     """q int8, scale and bias float32 -> y int8."""
     inputs = [helper.make_tensor_value_info("q", TensorProto.INT8, None)]
     inputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["C"]) for name in ("scale", "bias")]
@@ -45,14 +55,16 @@ def int8_model(op, *, bodies=False, **attributes):
     return _model(nodes, inputs, helper.make_tensor_value_info("y", TensorProto.INT8, None), [op] if bodies else [])
 
 
-def _model(nodes, inputs, output, functions) -> onnx.ModelProto:
+def _model(
+    nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], output: onnx.ValueInfoProto, functions: list[str]
+) -> onnx.ModelProto:
     opsets = [helper.make_opsetid("", norms.OPSET), helper.make_opsetid(norms.DOMAIN, norms.VERSION)]
     graph = helper.make_graph(nodes, "one_norm", inputs, [output])
     bodies = [norms.functions()[name] for name in functions]
     return helper.make_model(graph, opset_imports=opsets, functions=bodies, ir_version=norms.IR_VERSION)
 
 
-def session(model, library=None, **settings) -> ort.InferenceSession:
+def session(model: onnx.ModelProto, library: Path | None = None, **settings: Any) -> ort.InferenceSession:
     """A session that says nothing, with the library registered where one is given."""
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -63,12 +75,12 @@ def session(model, library=None, **settings) -> ort.InferenceSession:
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def rounded(values, type_name) -> np.ndarray:
+def rounded(values: np.ndarray, type_name: str) -> np.ndarray:
     """float64 values that the type holds exactly."""
     return np.asarray(values).astype(TYPES[type_name][1]).astype(np.float64)
 
 
-def bound(expected, x_type) -> float:
+def bound(expected: np.ndarray, x_type: str) -> float:
     """One rounding of y to its own type, and 32 roundings at the precision the statistic is computed in (float32, or
     float64): 8 each of mean, statistic, product and sum, for some 100 elements near 1."""
     inner = 2.0**-53 if x_type == "float64" else 2.0**-24

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -26,9 +29,9 @@ OF_BODIES = {"Abs", "ReduceMax", "TopK", "Sqrt", "Log", "Div", "Sub", "Pad"}
 class Mixed(nn.Module):
     """Every kind, live and running, over batches and over samples, and a bounded weight."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        live = {"track_running_stats": False}
+        live: dict[str, Any] = {"track_running_stats": False}
         self.stem = nxn.bounded_weight_norm(nn.Conv2d(3, 8, 3, padding=1))
         self.norms = nn.Sequential(
             nxn.L1BatchNorm2d(8, **live),
@@ -39,12 +42,12 @@ class Mixed(nn.Module):
         )
         self.behind = nxn.L1BatchNorm2d(8)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.behind(torch.relu(self.norms(self.stem(x)))).mean((2, 3))
 
 
 @pytest.fixture(scope="module")
-def converted(tmp_path_factory):
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mixed")
     torch.manual_seed(0)
     model = Mixed().eval()
@@ -53,7 +56,9 @@ def converted(tmp_path_factory):
     return folder
 
 
-def test_conversion_passes_parity_on_the_kernels_and_on_the_bodies(converted, ort_library, monkeypatch, tmp_path):
+def test_conversion_passes_parity_on_the_kernels_and_on_the_bodies(
+    converted: Path, ort_library: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     native = normexport.convert(converted / "m.pt2", tmp_path / "native")
     assert native.passed
     assert native.parity.candidate == "ONNX Runtime with native norms"
@@ -64,7 +69,7 @@ def test_conversion_passes_parity_on_the_kernels_and_on_the_bodies(converted, or
     assert (tmp_path / "native" / "model.onnx").read_bytes() == (tmp_path / "plain" / "model.onnx").read_bytes()
 
 
-def test_two_files_compare_on_the_kernels(converted, ort_library, tmp_path):
+def test_two_files_compare_on_the_kernels(converted: Path, ort_library: Path, tmp_path: Path) -> None:
     exported = normexport.export(converted / "m.pt2", output=tmp_path / "whole.onnx")
     normexport.fold(tmp_path / "whole.onnx", tmp_path / "folded.onnx")
     report = normexport.check(tmp_path / "whole.onnx", tmp_path / "folded.onnx")
@@ -75,11 +80,11 @@ def test_two_files_compare_on_the_kernels(converted, ort_library, tmp_path):
     }
 
 
-def test_optimised_graph_keeps_every_operator_and_nothing_of_a_body(ort_library, tmp_path):
+def test_optimised_graph_keeps_every_operator_and_nothing_of_a_body(ort_library: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    made = []
+    made: list[Any] = []
 
-    def live(channels):
+    def live(channels: int) -> nn.Module:
         kind = list(KINDS.values())[len(made) % len(KINDS)]
         made.append(kind.op(Scope.BATCH))
         return getattr(nxn, f"{kind.title}BatchNorm2d")(channels, track_running_stats=False)
@@ -97,7 +102,7 @@ def test_optimised_graph_keeps_every_operator_and_nothing_of_a_body(ort_library,
     assert not OF_BODIES & set(others)
 
 
-def test_without_the_library_the_bodies_are_what_runs(tmp_path):
+def test_without_the_library_the_bodies_are_what_runs(tmp_path: Path) -> None:
     model = live_model("L1BatchNorm", bodies=True)
     session(model, optimized_model_filepath=str(tmp_path / "optimised.onnx"))
     kinds = {node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node}
@@ -105,7 +110,9 @@ def test_without_the_library_the_bodies_are_what_runs(tmp_path):
     assert {"ReduceMean", "Abs"} <= kinds
 
 
-def test_operators_that_the_library_does_not_have_run_on_their_bodies_beside_it(converted, ort_library, tmp_path):
+def test_operators_that_the_library_does_not_have_run_on_their_bodies_beside_it(
+    converted: Path, ort_library: Path, tmp_path: Path
+) -> None:
     normexport.export(converted / "m.pt2", output=tmp_path / "whole.onnx")
     model = open_onnx(tmp_path / "whole.onnx")
     assert {"RunningNorm", "BoundedWeightNorm"} <= {node.op_type for node in model.graph}
@@ -118,7 +125,7 @@ def test_operators_that_the_library_does_not_have_run_on_their_bodies_beside_it(
     np.testing.assert_allclose(y, z, rtol=0, atol=2.0**-18 * float(np.abs(z).max()))
 
 
-def test_inner_values_can_be_captured_around_native_norms(converted, ort_library, tmp_path):
+def test_inner_values_can_be_captured_around_native_norms(converted: Path, ort_library: Path, tmp_path: Path) -> None:
     exported = normexport.export(converted / "m.pt2", output=tmp_path / "whole.onnx")
     wanted = [layer.tensor for layer in exported.layers if layer.path.startswith("norms.")]
     assert len(wanted) == 5
@@ -130,7 +137,7 @@ def test_inner_values_can_be_captured_around_native_norms(converted, ort_library
         np.testing.assert_allclose(theirs[tensor], ours[tensor], rtol=0, atol=2.0**-18 * np.abs(ours[tensor]).max())
 
 
-def test_jitter_moves_a_model_that_runs_on_the_kernels(converted, ort_library, tmp_path):
+def test_jitter_moves_a_model_that_runs_on_the_kernels(converted: Path, ort_library: Path, tmp_path: Path) -> None:
     model = normexport.export(converted / "m.pt2").model
     x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
     plain, moved = OnnxRuntime(model), OnnxRuntime(model, jitter=1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -14,11 +17,11 @@ SHAPES = [(3, 4, 5, 5), (2, 3, 7), (12, 3), (2, 2, 2, 3, 4), (1, 1, 64, 33)]
 SETTINGS = {"k": 3, "chunks": 4}
 
 
-def attributes_of(kind):
+def attributes_of(kind: norms.NormKind) -> dict[str, Any]:
     return {name: SETTINGS[name] for name in kind.parameters}
 
 
-def feeds_of(shape, x_type, parameters):
+def feeds_of(shape: tuple[int, ...], x_type: str, parameters: str) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(len(shape))
     x = rounded(rng.standard_normal(shape) + 0.5, x_type)
     scale, bias = rng.uniform(0.5, 1.5, shape[1]), rng.standard_normal(shape[1])
@@ -28,7 +31,7 @@ def feeds_of(shape, x_type, parameters):
 @pytest.mark.parametrize("parameters", ["float32", "float64"])
 @pytest.mark.parametrize("x_type", TYPES)
 @pytest.mark.parametrize("op", norms.live_ops())
-def test_operator_is_the_reference_and_the_body(op, x_type, parameters, ort_library):
+def test_operator_is_the_reference_and_the_body(op: str, x_type: str, parameters: str, ort_library: Path) -> None:
     kind, instance = norms.live_ops()[op], "Instance" in op
     own = attributes_of(kind)
     native = session(live_model(op, x_type, parameters, epsilon=1e-3, **own), ort_library)
@@ -37,7 +40,9 @@ def test_operator_is_the_reference_and_the_body(op, x_type, parameters, ort_libr
         if instance and kind.name == "topk" and np.prod(shape[2:]) < SETTINGS["k"]:
             continue
         feeds = feeds_of(shape, x_type, parameters)
-        expected = norms.reference(kind, *feeds.values(), epsilon=np.float32(1e-3), scope=Scope.of(instance), **own)
+        expected = norms.reference(
+            kind, *feeds.values(), epsilon=float(np.float32(1e-3)), scope=Scope.of(instance), **own
+        )
         y = native.run(None, feeds)[0]
         limit = bound(expected, x_type)
         np.testing.assert_allclose(y, expected, rtol=0, atol=limit, err_msg=str(shape))
@@ -47,7 +52,7 @@ def test_operator_is_the_reference_and_the_body(op, x_type, parameters, ort_libr
 
 
 @pytest.mark.parametrize("op", norms.quantized_ops())
-def test_integer_operator_gives_the_bytes_of_the_reference(op, ort_library):
+def test_integer_operator_gives_the_bytes_of_the_reference(op: str, ort_library: Path) -> None:
     kind, instance = norms.quantized_ops()[op], "Instance" in op
     own = attributes_of(kind)
     native = session(int8_model(op, epsilon=0.25, **own), ort_library)
@@ -60,24 +65,24 @@ def test_integer_operator_gives_the_bytes_of_the_reference(op, ort_library):
 
 
 @pytest.mark.parametrize("op", norms.live_ops())
-def test_attributes_left_out_have_the_defaults_of_the_operator(op, ort_library):
+def test_attributes_left_out_have_the_defaults_of_the_operator(op: str, ort_library: Path) -> None:
     kind = norms.live_ops()[op]
     feeds = feeds_of((3, 4, 5, 5), "float64", "float64")
     y = session(live_model(op, "float64", "float64"), ort_library).run(None, feeds)[0]
-    expected = norms.reference(kind, *feeds.values(), epsilon=np.float32(1e-5), scope=Scope.of("Instance" in op))
+    expected = norms.reference(kind, *feeds.values(), epsilon=float(np.float32(1e-5)), scope=Scope.of("Instance" in op))
     np.testing.assert_allclose(y, expected, rtol=0, atol=bound(expected, "float64"))
 
 
-def test_correction_replaces_the_factor_of_the_kind(ort_library):
+def test_correction_replaces_the_factor_of_the_kind(ort_library: Path) -> None:
     feeds = feeds_of((3, 4, 5, 5), "float64", "float64")
     y = session(live_model("LinfBatchNorm", "float64", "float64", correction=0.75), ort_library).run(None, feeds)[0]
-    expected = norms.reference(norms.kind("linf"), *feeds.values(), epsilon=np.float32(1e-5), correction=0.75)
+    expected = norms.reference(norms.kind("linf"), *feeds.values(), epsilon=float(np.float32(1e-5)), correction=0.75)
     np.testing.assert_allclose(y, expected, rtol=0, atol=bound(expected, "float64"))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("op", ["L1BatchNorm", "TopKInstanceNorm"])
-def test_number_of_threads_changes_no_bit(op, threads, ort_library):
+def test_number_of_threads_changes_no_bit(op: str, threads: int, ort_library: Path) -> None:
     feeds = feeds_of((4, 16, 40, 40), "float32", "float32")
     one, many = (session(live_model(op), ort_library, intra_op_num_threads=n) for n in (1, threads))
     np.testing.assert_array_equal(one.run(None, feeds)[0], many.run(None, feeds)[0])
@@ -85,13 +90,13 @@ def test_number_of_threads_changes_no_bit(op, threads, ort_library):
 
 @pytest.mark.parametrize("shape", [(0, 4, 5, 5), (2, 4, 0), (2, 0, 3)])
 @pytest.mark.parametrize("op", norms.live_ops())
-def test_empty_tensor_gives_an_empty_tensor(op, shape, ort_library):
+def test_empty_tensor_gives_an_empty_tensor(op: str, shape: tuple[int, ...], ort_library: Path) -> None:
     channels = np.ones(shape[1])
     feeds = {"x": np.zeros(shape), "scale": channels, "bias": channels}
     assert session(live_model(op), ort_library).run(None, feeds)[0].shape == shape
 
 
-def test_shape_of_the_result_is_known_before_the_run(ort_library):
+def test_shape_of_the_result_is_known_before_the_run(ort_library: Path) -> None:
     model = live_model("L1BatchNorm")
     model.graph.input[0].type.tensor_type.shape.dim.add().dim_param = "N"
     for size in (4, 5, 6):
@@ -99,7 +104,7 @@ def test_shape_of_the_result_is_known_before_the_run(ort_library):
     assert session(model, ort_library).get_outputs()[0].shape == ["N", 4, 5, 6]
 
 
-def test_result_in_the_place_of_its_input_is_the_same(ort_library):
+def test_result_in_the_place_of_its_input_is_the_same(ort_library: Path) -> None:
     # ONNX Runtime lets y take the memory of the cast x, but not of a graph input.
     feeds = {name: value.astype(np.float32) for name, value in feeds_of((2, 8, 30, 30), "float32", "float32").items()}
     over_cast = session(live_model("L1BatchNorm"), ort_library)
@@ -113,7 +118,7 @@ def test_result_in_the_place_of_its_input_is_the_same(ort_library):
     np.testing.assert_array_equal(session(direct, ort_library).run(None, feeds)[0], over_cast.run(None, wide)[0])
 
 
-def test_loading_the_library_twice_and_in_many_sessions_is_harmless(ort_library):
+def test_loading_the_library_twice_and_in_many_sessions_is_harmless(ort_library: Path) -> None:
     options = ort.SessionOptions()
     options.register_custom_ops_library(str(ort_library))
     model = live_model("L2BatchNorm").SerializeToString()
