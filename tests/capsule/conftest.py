@@ -34,7 +34,7 @@ class Sealed:
         """What another program would save: all outputs of all runs, by ONNX Runtime."""
         session = onnxruntime.InferenceSession(self.model)
         names = [output.name for output in session.get_outputs()]
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for number, run in enumerate(capsule.read(self.path).runs):
             values = session.run(names, dict(run.feeds))
             found |= {f"{number}/{name}": value for name, value in zip(names, values, strict=True)}
@@ -46,7 +46,7 @@ class Sealed:
 
 
 @pytest.fixture(scope="session")
-def sealed(tmp_path_factory):
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Sealed:
     folder = tmp_path_factory.mktemp("sealed")
     sealed_net.saved(sealed_net.trained(), folder / "model.pt2")
     config = normexport.ConvertConfig(capsule=folder / "c.npz")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
@@ -36,13 +41,13 @@ def trained() -> Headed:
     return model.eval()
 
 
-def saved(model: nn.Module, path) -> None:
+def saved(model: nn.Module, path: Path) -> None:
     """As an exported program with a free batch."""
     batch = {0: torch.export.Dim("batch")}
     torch.export.save(torch.export.export(model, (torch.randn(2, 3, 8, 8),), dynamic_shapes=(batch,)), path)
 
 
-def broken(source, path, weight: str, factor: float):
+def broken(source: Path, path: Path, weight: str, factor: float) -> Path:
     """An ONNX file with one output channel of the weight called `weight`... scaled; gives the path."""
     model = onnx.load(source)
     (tensor,) = [each for each in model.graph.initializer if each.name.startswith(weight) and len(each.dims) > 1]
@@ -50,4 +55,10 @@ def broken(source, path, weight: str, factor: float):
     array[0] *= factor
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     onnx.save(model, path)
+    return path
+
+
+def write(path: Path, arrays: Mapping[str, Any]) -> Path:
+    """The arrays as an .npz; gives the path."""
+    np.savez(path, **arrays)
     return path

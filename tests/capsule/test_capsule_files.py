@@ -6,7 +6,9 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,26 +19,29 @@ from normexport.capsule.sampling import places, shares
 from normexport.errors import UsageError
 from normexport.io import numpy_files
 from tests.capsule import sealed_net
+from tests.capsule.conftest import Sealed
+from tests.capsule.sealed_net import write
+from tests.narrow import present
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
 
-def parts(path):
+def parts(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(JSON value, arrays) by numpy alone."""
     with np.load(path) as stored:
         arrays = {name: stored[name] for name in stored.files}
     return json.loads(arrays.pop("capsule").tobytes()), arrays
 
 
-def packed(path, document, arrays):
+def packed(path: Path, document: dict[str, Any] | bytes, arrays: dict[str, Any]) -> Path:
     text = document if isinstance(document, bytes) else json.dumps(document).encode()
     np.savez(path, capsule=np.frombuffer(text, np.uint8), **arrays)
     return path
 
 
-def test_the_references_are_what_the_network_gives_in_float64(sealed):
+def test_the_references_are_what_the_network_gives_in_float64(sealed: Sealed) -> None:
     document, arrays = parts(sealed.path)
     model = sealed_net.trained().double()
     for run in document["runs"]:
@@ -51,9 +56,10 @@ def test_the_references_are_what_the_network_gives_in_float64(sealed):
             assert (right == output.detach().numpy()).all() == (right.dtype == np.int64)
 
 
-def test_the_boundaries_are_module_outputs_in_float64(sealed):
+def test_the_boundaries_are_module_outputs_in_float64(sealed: Sealed) -> None:
     document, arrays = parts(sealed.path)
-    model, seen = sealed_net.trained().double(), {}
+    model = sealed_net.trained().double()
+    seen: dict[str, Any] = {}
     for name in ("norm", "second", "head"):
         model.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: seen.setdefault(name, out))
     run = document["runs"][document["boundaries"]["run"]]
@@ -65,7 +71,7 @@ def test_the_boundaries_are_module_outputs_in_float64(sealed):
         np.testing.assert_allclose(arrays[tensor["values"]], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_it_names_what_it_was_made_from(sealed):
+def test_it_names_what_it_was_made_from(sealed: Sealed) -> None:
     import hashlib
 
     document, _ = parts(sealed.path)
@@ -77,16 +83,16 @@ def test_it_names_what_it_was_made_from(sealed):
     assert (document["format"], document["precision"]) == (1, "float32")
 
 
-def test_the_reader_of_the_documentation_judges_by_numpy_alone(sealed, tmp_path):
+def test_the_reader_of_the_documentation_judges_by_numpy_alone(sealed: Sealed, tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "capsule.md").read_text(), re.DOTALL)
     assert len(code.split("\n\n", 1)[1].splitlines()) <= 12
     blocked = "import sys\nfor name in ('torch', 'onnx', 'onnx_ir', 'normexport'): sys.modules[name] = None\n"
     arrays = sealed.arrays()
-    np.savez(tmp_path / "right.npz", **arrays)
+    write(tmp_path / "right.npz", arrays)
     for name in (key for key in arrays if key.startswith("1/")):
         wrong = arrays[name].copy()
         wrong.reshape(-1)[0] += 1
-        np.savez(tmp_path / "wrong.npz", **(arrays | {name: wrong}))
+        write(tmp_path / "wrong.npz", arrays | {name: wrong})
         for file, bad in (("right", 0), ("wrong", 1)):
             call = f"judge({str(sealed.path)!r}, {str(tmp_path / file)!r} + '.npz')"
             done = subprocess.run([sys.executable, "-c", f"{blocked}{code}\n{call}"], capture_output=True, text=True)
@@ -99,12 +105,12 @@ def test_the_reader_of_the_documentation_judges_by_numpy_alone(sealed, tmp_path)
             assert sum("WRONG" in line for line in lines) == bad
 
 
-def test_what_is_read_is_written_again_byte_by_byte(sealed, tmp_path):
+def test_what_is_read_is_written_again_byte_by_byte(sealed: Sealed, tmp_path: Path) -> None:
     capsule.write(capsule.read(sealed.path), tmp_path / "again.npz")
     assert (tmp_path / "again.npz").read_bytes() == sealed.path.read_bytes()
 
 
-def test_room_is_shared_out_and_never_exceeded():
+def test_room_is_shared_out_and_never_exceeded() -> None:
     rng = np.random.default_rng(5)
     for _ in range(300):
         sizes = {str(index): int(10 ** rng.uniform(0, 6)) for index in range(rng.integers(1, 40))}
@@ -118,8 +124,8 @@ def test_room_is_shared_out_and_never_exceeded():
         assert all(0 <= kept[name] <= sizes[name] for name in sizes)
 
 
-def test_places_rise_within_the_tensor_and_stay_the_same():
-    at = places(1000, 100)
+def test_places_rise_within_the_tensor_and_stay_the_same() -> None:
+    at = present(places(1000, 100))
     assert (np.diff(at) > 0).all()
     assert (at[0] >= 0, at[-1] < 1000, len(at)) == (True, True, 100)
     assert (places(1000, 100) == at).all()
@@ -172,16 +178,16 @@ HOSTILE = {
 }
 
 
-def limit(document):
+def limit(document: dict[str, Any]) -> dict[str, Any]:
     return document["runs"][0]["outputs"][0]["rule"]
 
 
-def replace_rule(document, **fields):
+def replace_rule(document: dict[str, Any], **fields: Any) -> None:
     document["runs"][0]["outputs"][0]["rule"] = {"rule": "snr", **fields}
 
 
 @pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_text_is_refused_in_one_line(sealed, tmp_path, change):
+def test_a_hostile_text_is_refused_in_one_line(sealed: Sealed, tmp_path: Path, change: Callable[..., Any]) -> None:
     document, arrays = parts(sealed.path)
     change(document)
     with pytest.raises(UsageError) as refused:
@@ -195,12 +201,12 @@ def test_a_hostile_text_is_refused_in_one_line(sealed, tmp_path, change):
 @pytest.mark.parametrize(
     "text", [b"", b"[]", b"null", b'{"format": 1}', b"\xff\xfe", b"[" * 100_000, b'{"format": 1, "format": 1}']
 )
-def test_a_text_that_is_none_is_refused(sealed, tmp_path, text):
+def test_a_text_that_is_none_is_refused(sealed: Sealed, tmp_path: Path, text: bytes) -> None:
     with pytest.raises(UsageError, match="is not a capsule"):
         capsule.read(packed(tmp_path / "h.npz", text, parts(sealed.path)[1]))
 
 
-def test_arrays_that_are_no_plain_numbers_are_refused(sealed, tmp_path):
+def test_arrays_that_are_no_plain_numbers_are_refused(sealed: Sealed, tmp_path: Path) -> None:
     document, arrays = parts(sealed.path)
     name = document["runs"][0]["outputs"][0]["values"]
     for other in (arrays[name].astype(np.float32), arrays[name].astype("U9"), arrays[name].astype(complex)):
@@ -211,7 +217,9 @@ def test_arrays_that_are_no_plain_numbers_are_refused(sealed, tmp_path):
         capsule.read(tmp_path / "p.npz")
 
 
-def test_what_unpacks_to_more_than_its_file_may_take_is_refused(sealed, tmp_path, monkeypatch):
+def test_what_unpacks_to_more_than_its_file_may_take_is_refused(
+    sealed: Sealed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(numpy_files, "most_at_once", lambda size: 4 * size + (1 << 20))
     document, arrays = parts(sealed.path)
     name = document["runs"][0]["outputs"][0]["values"]
@@ -222,7 +230,7 @@ def test_what_unpacks_to_more_than_its_file_may_take_is_refused(sealed, tmp_path
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY", b"hello"])
-def test_other_files_are_no_capsules(tmp_path, content):
+def test_other_files_are_no_capsules(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(UsageError):
         capsule.read(tmp_path / "x.npz")
@@ -232,7 +240,7 @@ def test_other_files_are_no_capsules(tmp_path, content):
         capsule.read(tmp_path)
 
 
-def test_a_truncated_capsule_is_refused_wherever_it_ends(sealed, tmp_path):
+def test_a_truncated_capsule_is_refused_wherever_it_ends(sealed: Sealed, tmp_path: Path) -> None:
     content = sealed.path.read_bytes()
     for end in range(0, len(content), max(1, len(content) // 40)):
         (tmp_path / "t.npz").write_bytes(content[:end])
@@ -240,7 +248,7 @@ def test_a_truncated_capsule_is_refused_wherever_it_ends(sealed, tmp_path):
             capsule.read(tmp_path / "t.npz")
 
 
-def test_a_limit_as_large_as_the_values_proves_nothing(sealed, tmp_path):
+def test_a_limit_as_large_as_the_values_proves_nothing(sealed: Sealed, tmp_path: Path) -> None:
     document, arrays = parts(sealed.path)
     for run in document["runs"]:
         run["outputs"][0]["rule"].update(rms=1e30, max_abs=1e30)
@@ -255,10 +263,12 @@ def test_a_limit_as_large_as_the_values_proves_nothing(sealed, tmp_path):
 
 @pytest.mark.parametrize("field", ["scale_rms", "scale_max", "rms", "max_abs", "cosine", "size"])
 @pytest.mark.parametrize("number", [1e308, 1e-320, 0])
-def test_errors_of_a_baseline_at_the_ends_of_the_numbers_give_a_verdict(sealed, tmp_path, field, number):
+def test_errors_of_a_baseline_at_the_ends_of_the_numbers_give_a_verdict(
+    sealed: Sealed, tmp_path: Path, field: str, number: float
+) -> None:
     document, arrays = parts(sealed.path)
     limit(document)["baseline"][field] = int(min(number, 1e15)) if field == "size" else number
     known = capsule.read(packed(tmp_path / "h.npz", document, arrays))
-    np.savez(tmp_path / "r.npz", **sealed.arrays())
+    write(tmp_path / "r.npz", sealed.arrays())
     told = json.dumps(capsule.prove(known, tmp_path / "r.npz").as_dict(), allow_nan=False)
     assert json.loads(told)["verdict"] in ("passed", "inconclusive")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -16,12 +19,13 @@ from normexport.errors import UsageError
 from normexport.precision import Half, Int8
 from normexport.verdicts import Verdict
 from tests.capsule import sealed_net
+from tests.capsule.sealed_net import write
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "images.npz"
     rng = np.random.default_rng(8)
     np.savez(path, x=(rng.standard_normal((96, 3, 8, 8)) * 2 + 1).astype(np.float32))
@@ -29,7 +33,7 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a float32 conversion whose capsule has room for a sample of its larger boundaries."""
     folder = tmp_path_factory.mktemp("small")
     converted(folder, None, capsule_bytes=20_000)
@@ -39,11 +43,11 @@ def small(tmp_path_factory):
 class Scored(sealed_net.Headed):
     """Scores alone."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # one output instead of three
         return super().forward(x)[0]
 
 
-def converted(folder, precision, **config):
+def converted(folder: Path, precision: Half | Int8 | None, **config: Any) -> normexport.Conversion:
     torch.manual_seed(3)
     model = Scored()
     model.load_state_dict(sealed_net.trained().state_dict())
@@ -54,7 +58,7 @@ def converted(folder, precision, **config):
     return report
 
 
-def scaled(model_path, path, factor):
+def scaled(model_path: Path, path: Path, factor: float) -> Path:
     model = onnx.load(model_path)
     for tensor in model.graph.initializer:
         array = numpy_helper.to_array(tensor)
@@ -64,7 +68,7 @@ def scaled(model_path, path, factor):
     return path
 
 
-def test_half_precision_is_held_to_its_own_budgets(tmp_path):
+def test_half_precision_is_held_to_its_own_budgets(tmp_path: Path) -> None:
     report = converted(tmp_path, Half("float16", "float16"))
     known = capsule.read(tmp_path / "c.npz")
     assert known.precision == "float16"
@@ -80,7 +84,9 @@ def test_half_precision_is_held_to_its_own_budgets(tmp_path):
     assert judged.first_divergence.path == "head"
 
 
-def test_a_half_file_fails_by_a_float32_capsule_and_a_float32_file_passes_by_a_half_one(tmp_path, small):
+def test_a_half_file_fails_by_a_float32_capsule_and_a_float32_file_passes_by_a_half_one(
+    tmp_path: Path, small: Path
+) -> None:
     converted(tmp_path, Half("bfloat16"))
     half, single = tmp_path / "out" / "model.onnx", small / "out" / "model.onnx"
     assert capsule.prove(tmp_path / "c.npz", half).judgement.passed
@@ -88,7 +94,7 @@ def test_a_half_file_fails_by_a_float32_capsule_and_a_float32_file_passes_by_a_h
     assert capsule.prove(small / "c.npz", half).judgement.verdict is Verdict.FAILED
 
 
-def test_int8_is_held_to_a_ratio_at_each_output(tmp_path, images):
+def test_int8_is_held_to_a_ratio_at_each_output(tmp_path: Path, images: Path) -> None:
     converted(tmp_path, Int8(images, min_snr=15.0))
     known = capsule.read(tmp_path / "c.npz")
     (run,) = known.runs
@@ -106,11 +112,11 @@ def test_int8_is_held_to_a_ratio_at_each_output(tmp_path, images):
     assert judged.judgement.passed
     assert judged.outputs[0].excess == pytest.approx(10 ** ((output.rule.min_db - ratio) / 20), rel=1e-3)
     flat = np.broadcast_to(output.values.mean(axis=0), output.values.shape)
-    np.savez(tmp_path / "flat.npz", **{output.name: flat})
+    write(tmp_path / "flat.npz", {output.name: flat})
     assert capsule.prove(known, tmp_path / "flat.npz").judgement.verdict is Verdict.FAILED
 
 
-def test_other_samples_than_those_that_calibrated_are_taken_where_there_are(tmp_path, images):
+def test_other_samples_than_those_that_calibrated_are_taken_where_there_are(tmp_path: Path, images: Path) -> None:
     rng = np.random.default_rng(9)
     np.savez(tmp_path / "test.npz", x=(rng.standard_normal((10, 3, 8, 8)) * 2 + 1).astype(np.float32))
     converted(tmp_path, Int8(images, min_snr=15.0), data=tmp_path / "test.npz")
@@ -119,7 +125,7 @@ def test_other_samples_than_those_that_calibrated_are_taken_where_there_are(tmp_
     assert not known.notes
 
 
-def test_the_limit_leaves_out_the_largest_batches_then_refuses(tmp_path):
+def test_the_limit_leaves_out_the_largest_batches_then_refuses(tmp_path: Path) -> None:
     converted(tmp_path, None, capsule_bytes=7000)
     known = capsule.read(tmp_path / "c.npz")
     assert [run.size for run in known.runs] == [1, 2]
@@ -131,7 +137,7 @@ def test_the_limit_leaves_out_the_largest_batches_then_refuses(tmp_path):
         converted(tmp_path, None, capsule_bytes=500)
 
 
-def test_boundaries_without_room_are_sampled_and_still_name_where_it_went_wrong(tmp_path, small):
+def test_boundaries_without_room_are_sampled_and_still_name_where_it_went_wrong(tmp_path: Path, small: Path) -> None:
     known = capsule.read(small / "c.npz")
     arrays = [each for run in known.runs for each in (*run.feeds.values(), *(output.values for output in run.outputs))]
     arrays += [each for boundary in known.boundaries for each in (boundary.values, boundary.at) if each is not None]
@@ -153,7 +159,7 @@ def test_boundaries_without_room_are_sampled_and_still_name_where_it_went_wrong(
     assert (judged.judgement.verdict, judged.first_divergence.path) == (Verdict.FAILED, "second")
 
 
-def test_nan_outside_of_a_sample_fails(tmp_path, small):
+def test_nan_outside_of_a_sample_fails(tmp_path: Path, small: Path) -> None:
     known = capsule.read(small / "c.npz")
     boundary = next(each for each in known.boundaries if each.at is not None)
     whole = np.zeros(int(np.prod(boundary.shape)))
@@ -163,16 +169,16 @@ def test_nan_outside_of_a_sample_fails(tmp_path, small):
     for special, verdict in ((0.0, Verdict.PASSED), (np.nan, Verdict.FAILED), (-np.inf, Verdict.FAILED)):
         unseen = next(place for place in range(len(whole)) if place not in set(boundary.at.tolist()))
         whole[unseen] = special
-        np.savez(tmp_path / "r.npz", **outputs, **{name: whole.reshape(boundary.shape)})
+        write(tmp_path / "r.npz", {**outputs, name: whole.reshape(boundary.shape)})
         assert capsule.prove(known, tmp_path / "r.npz").judgement.verdict is verdict
 
 
-def test_a_conversion_that_fails_writes_no_capsule(tmp_path, monkeypatch):
+def test_a_conversion_that_fails_writes_no_capsule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sealed_net.saved(sealed_net.trained(), tmp_path / "model.pt2")
     how = normexport.ConvertConfig(capsule=tmp_path / "c.npz")
     check_model = proof.check_model
 
-    def wrong(model, *args, **kwargs):
+    def wrong(model: torch.export.ExportedProgram, *args: Any, **kwargs: Any) -> normexport.ParityReport:
         return check_model(sealed_net.Headed().eval(), *args, **kwargs)
 
     monkeypatch.setattr(proof, "check_model", wrong)
@@ -182,7 +188,7 @@ def test_a_conversion_that_fails_writes_no_capsule(tmp_path, monkeypatch):
     assert tmp_path / "c.npz" not in report.files
 
 
-def test_the_rules_are_of_the_outputs_kind(tmp_path, images):
+def test_the_rules_are_of_the_outputs_kind(tmp_path: Path, images: Path) -> None:
     sealed_net.saved(sealed_net.trained(), tmp_path / "model.pt2")
     how = normexport.ConvertConfig(precision=Int8(images, min_snr=10.0), capsule=tmp_path / "c.npz")
     normexport.convert(tmp_path / "model.pt2", tmp_path / "out", config=how)

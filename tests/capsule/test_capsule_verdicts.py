@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,16 +18,18 @@ from normexport.capsule import Capsule, Reference, Run, Within
 from normexport.capsule.candidates import ArraysCandidate
 from normexport.errors import UsageError
 from normexport.verdicts import Verdict
+from tests.capsule.conftest import Sealed
+from tests.narrow import present
 
 pytestmark = pytest.mark.slow
 
 
-def saved(path, arrays):
+def saved(path: Path, arrays: dict[str, Any]) -> Path:
     np.savez(path, **arrays)
     return path
 
 
-def test_the_file_it_was_made_with_passes_as_it_did(sealed):
+def test_the_file_it_was_made_with_passes_as_it_did(sealed: Sealed) -> None:
     report = capsule.prove(sealed.path, sealed.model)
     assert report.judgement.verdict is Verdict.PASSED
     parity = sealed.report.parity
@@ -38,7 +42,9 @@ def test_the_file_it_was_made_with_passes_as_it_did(sealed):
 @pytest.mark.parametrize(
     ("weight", "factor", "path"), [("conv", 1.001, "norm"), ("second", 1.001, "second"), ("head", 1.01, "head")]
 )
-def test_a_channel_that_is_off_fails_at_its_module(sealed, tmp_path, weight, factor, path):
+def test_a_channel_that_is_off_fails_at_its_module(
+    sealed: Sealed, tmp_path: Path, weight: str, factor: float, path: str
+) -> None:
     report = capsule.prove(sealed.path, sealed.broken(tmp_path / "b.onnx", weight, factor))
     assert report.judgement.verdict is Verdict.FAILED
     assert report.first_divergence.path == path
@@ -46,7 +52,7 @@ def test_a_channel_that_is_off_fails_at_its_module(sealed, tmp_path, weight, fac
     assert report.notes[0] == "b.onnx is another file than the capsule was made with"
 
 
-def test_swapped_outputs_fail(sealed, tmp_path):
+def test_swapped_outputs_fail(sealed: Sealed, tmp_path: Path) -> None:
     model = onnx.load(sealed.model)
     outputs = list(model.graph.output)
     names = {outputs[0].name: outputs[2].name, outputs[2].name: outputs[0].name}
@@ -60,7 +66,7 @@ def test_swapped_outputs_fail(sealed, tmp_path):
     assert capsule.prove(sealed.path, tmp_path / "swapped.onnx").judgement.verdict is Verdict.FAILED
 
 
-def test_a_file_without_one_of_the_outputs_fails(sealed, tmp_path):
+def test_a_file_without_one_of_the_outputs_fails(sealed: Sealed, tmp_path: Path) -> None:
     model = onnx.load(sealed.model)
     gone = model.graph.output.pop()
     onnx.save(model, tmp_path / "two.onnx")
@@ -70,7 +76,7 @@ def test_a_file_without_one_of_the_outputs_fails(sealed, tmp_path):
     assert "is missing" in report.judgement.reasons[0]
 
 
-def test_an_output_of_another_type_fails(sealed, tmp_path):
+def test_an_output_of_another_type_fails(sealed: Sealed, tmp_path: Path) -> None:
     model = onnx.load(sealed.model)
     name = model.graph.output[0].name
     for node in model.graph.node:
@@ -84,7 +90,7 @@ def test_an_output_of_another_type_fails(sealed, tmp_path):
     assert "dtype float64, expected float32" in report.judgement.reasons[0]
 
 
-def test_arrays_of_another_program_pass(sealed, tmp_path):
+def test_arrays_of_another_program_pass(sealed: Sealed, tmp_path: Path) -> None:
     report = capsule.prove(sealed.path, saved(tmp_path / "r.npz", sealed.arrays()))
     assert report.judgement.verdict is Verdict.PASSED
     assert len(report.outputs) == 9
@@ -92,7 +98,7 @@ def test_arrays_of_another_program_pass(sealed, tmp_path):
 
 
 @pytest.mark.parametrize("output", range(3))
-def test_every_output_counts_whatever_its_type(sealed, tmp_path, output):
+def test_every_output_counts_whatever_its_type(sealed: Sealed, tmp_path: Path, output: int) -> None:
     arrays = sealed.arrays()
     name = [key for key in arrays if key.startswith("2/")][output]
     wrong = arrays[name].copy()
@@ -116,7 +122,7 @@ def test_every_output_counts_whatever_its_type(sealed, tmp_path, output):
         (lambda a: a[::-1], "is out of its budget"),
     ],
 )
-def test_wrong_arrays_fail(sealed, tmp_path, change, words):
+def test_wrong_arrays_fail(sealed: Sealed, tmp_path: Path, change: Callable[..., Any], words: str) -> None:
     arrays = sealed.arrays()
     name = next(key for key in arrays if key.startswith("2/"))
     report = capsule.prove(sealed.path, saved(tmp_path / "r.npz", arrays | {name: change(arrays[name])}))
@@ -124,7 +130,7 @@ def test_wrong_arrays_fail(sealed, tmp_path, change, words):
     assert words in " ".join(report.judgement.reasons)
 
 
-def test_wider_arrays_of_another_program_pass(sealed, tmp_path):
+def test_wider_arrays_of_another_program_pass(sealed: Sealed, tmp_path: Path) -> None:
     arrays = {
         name: array.astype(np.float64 if array.dtype.kind == "f" else np.int32)
         for name, array in sealed.arrays().items()
@@ -132,7 +138,7 @@ def test_wider_arrays_of_another_program_pass(sealed, tmp_path):
     assert capsule.prove(sealed.path, saved(tmp_path / "r.npz", arrays)).judgement.passed
 
 
-def test_boundaries_of_another_program_are_judged(sealed, tmp_path):
+def test_boundaries_of_another_program_are_judged(sealed: Sealed, tmp_path: Path) -> None:
     known = capsule.read(sealed.path)
     first = known.boundaries[0]
     right = {f"{known.boundary_run}/{first.name}": first.values.astype(np.float32)}
@@ -145,7 +151,7 @@ def test_boundaries_of_another_program_are_judged(sealed, tmp_path):
     assert report.first_divergence.tensor == first.name
 
 
-def test_one_channel_that_is_off_fails_although_its_output_is_within_its_budget(sealed):
+def test_one_channel_that_is_off_fails_although_its_output_is_within_its_budget(sealed: Sealed) -> None:
     """Beside a channel a thousand times as large, nothing of a small one is seen in the whole."""
     rng = np.random.default_rng(2)
     right = rng.standard_normal((64, 2)) * [1000.0, 1.0]
@@ -154,22 +160,24 @@ def test_one_channel_that_is_off_fails_although_its_output_is_within_its_budget(
     known = Capsule("float32", "r", "b", {"x": "float32"}, (run,), channels={"y": {1: np.array([1e-7, 1e-7])}})
     for factor, verdict in ((1 + 1e-7, Verdict.PASSED), (1.001, Verdict.FAILED)):
         stored = {"0/y": right * [1.0, factor]}
-        candidate = ArraysCandidate(Path("a.npz"), {name: Plain(array) for name, array in stored.items()}, known)
+        plain: dict[str, Any] = {name: Plain(array) for name, array in stored.items()}
+        candidate = ArraysCandidate(Path("a.npz"), plain, known)
         report = capsule.judge(known, candidate)
         assert report.judgement.verdict is verdict
         assert all(row.within for row in report.outputs if row.batch == run.name)
 
 
-def test_an_output_that_is_always_the_same_proves_nothing(sealed):
+def test_an_output_that_is_always_the_same_proves_nothing(sealed: Sealed) -> None:
     right = np.full((8, 3), 2.0)
     exact = Reference("y", right, Within(1e-6, 1e-6), right.shape, (0, 0, 0), dtype="float32")
     run = Run("real, batch 8", 8, {"x": np.zeros((8, 1), np.float32)}, (exact,))
     known = Capsule("float32", "r", "b", {"x": "float32"}, (run,))
-    report = capsule.judge(known, ArraysCandidate(Path("a.npz"), {"y": Plain(right)}, known))
+    plain: dict[str, Any] = {"y": Plain(right)}
+    report = capsule.judge(known, ArraysCandidate(Path("a.npz"), plain, known))
     assert report.judgement.verdict is Verdict.INCONCLUSIVE
 
 
-def test_what_the_conversion_could_not_prove_stays_unproven(sealed, tmp_path):
+def test_what_the_conversion_could_not_prove_stays_unproven(sealed: Sealed, tmp_path: Path) -> None:
     known = replace(capsule.read(sealed.path), unproven=("a part was replaced on the way in",))
     capsule.write(known, tmp_path / "c.npz")
     report = capsule.prove(tmp_path / "c.npz", sealed.model)
@@ -177,12 +185,13 @@ def test_what_the_conversion_could_not_prove_stays_unproven(sealed, tmp_path):
     assert report.judgement.reasons == known.unproven
 
 
-def test_a_baseline_that_is_far_off_itself_proves_nothing(sealed, tmp_path):
+def test_a_baseline_that_is_far_off_itself_proves_nothing(sealed: Sealed, tmp_path: Path) -> None:
     known = capsule.read(sealed.path)
     name = known.runs[0].outputs[0].name
 
-    def loose(output):
-        own = output.rule.baseline
+    def loose(output: Reference) -> Reference:
+        assert isinstance(output.rule, Within)
+        own = present(output.rule.baseline)
         off = replace(own, rms=own.scale_rms / 20, max_abs=own.scale_max / 20)
         rule = Within(6 * off.rms, 6 * off.max_abs, off)
         return replace(output, rule=rule) if output.name == name else output
@@ -198,14 +207,14 @@ def test_a_baseline_that_is_far_off_itself_proves_nothing(sealed, tmp_path):
 class Plain:
     """An array as a file has it."""
 
-    def __init__(self, array):
+    def __init__(self, array: np.ndarray) -> None:
         self.shape, self.dtype, self._array = array.shape, array.dtype, array
 
-    def read(self):
+    def read(self) -> np.ndarray:
         return self._array
 
 
-def test_arrays_without_an_output_fail_and_without_any_prove_nothing(sealed, tmp_path):
+def test_arrays_without_an_output_fail_and_without_any_prove_nothing(sealed: Sealed, tmp_path: Path) -> None:
     arrays = sealed.arrays()
     gone = next(key for key in arrays if key.startswith("1/"))
     left = {name: array for name, array in arrays.items() if name != gone}
@@ -218,7 +227,7 @@ def test_arrays_without_an_output_fail_and_without_any_prove_nothing(sealed, tmp
         assert not report.passed
 
 
-def test_a_fixed_batch_is_judged_at_its_size_and_says_so(sealed, tmp_path):
+def test_a_fixed_batch_is_judged_at_its_size_and_says_so(sealed: Sealed, tmp_path: Path) -> None:
     model = onnx.load(sealed.model)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 2
@@ -229,7 +238,7 @@ def test_a_fixed_batch_is_judged_at_its_size_and_says_so(sealed, tmp_path):
     assert sum("was not judged: the candidate takes a batch of 2" in note for note in report.notes) == 2
 
 
-def test_no_batch_that_the_candidate_takes_proves_nothing(sealed, tmp_path):
+def test_no_batch_that_the_candidate_takes_proves_nothing(sealed: Sealed, tmp_path: Path) -> None:
     model = onnx.load(sealed.model)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 3
@@ -237,7 +246,7 @@ def test_no_batch_that_the_candidate_takes_proves_nothing(sealed, tmp_path):
     assert capsule.prove(sealed.path, tmp_path / "three.onnx").judgement.verdict is Verdict.INCONCLUSIVE
 
 
-def test_another_model_is_refused_by_its_inputs(sealed, tmp_path):
+def test_another_model_is_refused_by_its_inputs(sealed: Sealed, tmp_path: Path) -> None:
     model = onnx.load(sealed.model)
     old = model.graph.input[0].name
     model.graph.input[0].name = "other"
@@ -248,7 +257,7 @@ def test_another_model_is_refused_by_its_inputs(sealed, tmp_path):
         capsule.prove(sealed.path, tmp_path / "other.onnx")
 
 
-def test_the_json_has_verdict_reasons_and_rows(sealed, tmp_path):
+def test_the_json_has_verdict_reasons_and_rows(sealed: Sealed, tmp_path: Path) -> None:
     report = capsule.prove(sealed.path, sealed.broken(tmp_path / "b.onnx", "head", 1.01))
     told = json.loads(json.dumps(report.as_dict(), allow_nan=False))
     assert (told["passed"], told["verdict"], told["first_divergence"]) == (False, "failed", "head")

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ import pytest
 from normexport.engine import manifest_path
 from normexport.engine.manifest import FileId, Manifest, PlanTensor, manifest_text
 from normexport.errors import ExitCode
+from tests.capsule.conftest import Sealed
+from tests.capsule.sealed_net import write
 
 pytestmark = pytest.mark.slow
 
@@ -29,10 +33,10 @@ main()
 
 
 @pytest.fixture
-def prove(sealed, tmp_path):
+def prove(sealed: Sealed, tmp_path: Path) -> Callable[..., Any]:
     """The command in a process in which torch can't be imported."""
 
-    def prove(*words, path=sealed.path):
+    def prove(*words: str | Path, path: str | Path = sealed.path) -> subprocess.CompletedProcess[str]:
         paths = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tools'}", "COLUMNS": "120"}
         command = [sys.executable, "-c", BLOCKED, "prove", str(path), *map(str, words)]
         return subprocess.run(command, cwd=tmp_path, env=paths, capture_output=True, text=True)
@@ -40,7 +44,9 @@ def prove(sealed, tmp_path):
     return prove
 
 
-def test_the_file_passes_and_a_broken_copy_fails_at_its_module(sealed, tmp_path, prove):
+def test_the_file_passes_and_a_broken_copy_fails_at_its_module(
+    sealed: Sealed, tmp_path: Path, prove: Callable[..., Any]
+) -> None:
     done = prove(sealed.model)
     assert (done.returncode, done.stderr) == (ExitCode.GOOD, "")
     assert done.stdout.splitlines()[-1] == "PARITY PASSED"
@@ -49,8 +55,8 @@ def test_the_file_passes_and_a_broken_copy_fails_at_its_module(sealed, tmp_path,
     assert done.stdout.splitlines()[-1].startswith("PARITY FAILED  first divergence at second (Conv2d)")
 
 
-def test_arrays_pass_and_no_arrays_are_inconclusive(sealed, tmp_path, prove):
-    np.savez(tmp_path / "r.npz", **sealed.arrays())
+def test_arrays_pass_and_no_arrays_are_inconclusive(sealed: Sealed, tmp_path: Path, prove: Callable[..., Any]) -> None:
+    write(tmp_path / "r.npz", sealed.arrays())
     done = prove("r.npz", "--json")
     assert (done.returncode, json.loads(done.stdout)["verdict"]) == (ExitCode.GOOD, "passed")
     np.savez(tmp_path / "none.npz", z=np.ones(1))
@@ -60,7 +66,7 @@ def test_arrays_pass_and_no_arrays_are_inconclusive(sealed, tmp_path, prove):
     assert prove("none.npz").stdout.splitlines()[-1].startswith("PARITY INCONCLUSIVE")
 
 
-def test_a_plan_needs_what_it_runs_on(sealed, tmp_path, prove):
+def test_a_plan_needs_what_it_runs_on(sealed: Sealed, tmp_path: Path, prove: Callable[..., Any]) -> None:
     plan = tmp_path / "m.plan"
     plan.write_bytes(b"a plan")
     x, y = (
@@ -82,14 +88,14 @@ def test_a_plan_needs_what_it_runs_on(sealed, tmp_path, prove):
 
 
 @pytest.mark.parametrize("name", ["nothing.onnx", "nothing.npz", "nothing.plan", "nothing.txt", "."])
-def test_a_candidate_that_is_none_is_one_line(prove, name):
+def test_a_candidate_that_is_none_is_one_line(prove: Callable[..., Any], name: str) -> None:
     done = prove(name)
     assert done.returncode == ExitCode.USAGE
     assert len(done.stderr.splitlines()) == 1
     assert "Traceback" not in done.stderr
 
 
-def test_what_is_no_capsule_is_one_line(sealed, tmp_path, prove):
+def test_what_is_no_capsule_is_one_line(sealed: Sealed, tmp_path: Path, prove: Callable[..., Any]) -> None:
     (tmp_path / "c.npz").write_bytes(b"PK\x03\x04" + bytes(100))
     for path in ("c.npz", "none.npz", sealed.model):
         done = prove(sealed.model, path=path)
@@ -97,7 +103,7 @@ def test_what_is_no_capsule_is_one_line(sealed, tmp_path, prove):
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_machine_without_onnx_runtime_says_what_to_install(sealed, tmp_path):
+def test_a_machine_without_onnx_runtime_says_what_to_install(sealed: Sealed, tmp_path: Path) -> None:
     paths = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tools'}"}
     code = BLOCKED.replace('"onnxscript"', '"onnxscript", "onnxruntime"')
     command = [sys.executable, "-c", code, "prove", str(sealed.path), str(sealed.model)]

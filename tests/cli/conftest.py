@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
 from normexport_cli.app import app
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from normexport.errors import ExitCode
 from tests.cli import small_nets
@@ -20,9 +22,14 @@ from tests.cli import small_nets
 ROOT = Path(__file__).parents[2]
 FACTORY = "tests.cli.small_nets:Small"
 
+#: Runs a command line in this process.
+Run = Callable[..., Result]
+#: Runs one in a process of its own.
+Process = Callable[..., subprocess.CompletedProcess[str]]
+
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory):
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the network as weights.pth, module.pt and model.pt2. Tests only read it."""
     folder = tmp_path_factory.mktemp("made")
     model = small_nets.trained()
@@ -35,7 +42,7 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def converted(made, tmp_path_factory):
+def converted(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that `convert` writes for model.pt2."""
     folder = tmp_path_factory.mktemp("converted") / "out"
     result = CliRunner().invoke(app, ["convert", str(made / "model.pt2"), "-o", str(folder)])
@@ -44,42 +51,42 @@ def converted(made, tmp_path_factory):
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command line in an empty working folder, in this process."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
 
-    def run(*words):
+    def run(*words: object) -> Result:
         return CliRunner().invoke(app, [str(word) for word in words])
 
     return run
 
 
 @pytest.fixture
-def process(tmp_path):
+def process(tmp_path: Path) -> Process:
     """The same in a process of its own."""
 
-    def process(*words):
+    def process(*words: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command(*words), cwd=tmp_path, env=environment(), capture_output=True, text=True)
 
     return process
 
 
 @pytest.fixture
-def run_into_closed_pipe(tmp_path):
+def run_into_closed_pipe(tmp_path: Path) -> Process:
     """In a process whose standard output nobody reads."""
 
-    def run_into_closed_pipe(*words):
+    def run_into_closed_pipe(*words: object) -> subprocess.CompletedProcess[str]:
         reading, writing = os.pipe()
         os.close(reading)
         with os.fdopen(writing, "w") as out:
-            pipes = {"stdout": out, "stderr": subprocess.PIPE}
+            pipes: dict[str, Any] = {"stdout": out, "stderr": subprocess.PIPE}
             return subprocess.run(command(*words), cwd=tmp_path, env=environment(), text=True, **pipes)
 
     return run_into_closed_pipe
 
 
-def command(*words) -> list[str]:
+def command(*words: object) -> list[str]:
     return [sys.executable, "-m", "normexport_cli", *(str(word) for word in words)]
 
 

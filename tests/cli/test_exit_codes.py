@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,26 +18,28 @@ TABLE = re.findall(r"^\| (\d+) \| `(\w+)` \| (.+) \|$", (ROOT / "docs" / "exit-c
 SOURCES = [file for folder in ("normexport", "tools", "tests", "examples") for file in (ROOT / folder).rglob("*.py")]
 
 
-def test_the_documented_table_is_that_of_the_library():
+def test_the_documented_table_is_that_of_the_library() -> None:
     assert [(int(number), name, meaning) for number, name, meaning in TABLE] == [
         (code.value, code.name, code.meaning) for code in ExitCode
     ]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
-def test_a_signal_has_the_code_that_shells_give_it():
+def test_a_signal_has_the_code_that_shells_give_it() -> None:
     of = ExitCode.of_signal
     assert (of(signal.SIGHUP), of(signal.SIGINT), of(signal.SIGTERM)) == (129, 130, 143)
 
 
-def test_every_error_and_verdict_has_a_code_of_the_table():
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+def test_every_error_and_verdict_has_a_code_of_the_table() -> None:
+    kinds: list[Any] = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)
+    ]
     assert len(kinds) >= 7
     assert all(isinstance(kind.exit_code, ExitCode) for kind in kinds)
     assert [verdict.exit_code.name for verdict in Verdict] == ["GOOD", "FAILED", "INCONCLUSIVE"]
 
 
-def test_no_code_is_written_as_a_number():
+def test_no_code_is_written_as_a_number() -> None:
     found = [
         f"{file.relative_to(ROOT)}:{line}" for file in SOURCES for line in literal_codes(ast.parse(file.read_text()))
     ]
@@ -46,7 +49,7 @@ def test_no_code_is_written_as_a_number():
 @pytest.mark.parametrize(
     "text", ["assert run().exit_code == 3", "assert (a.exit_code, b) != (0, 1)", "raise typer.Exit(2)", "exit_code = 4"]
 )
-def test_a_code_written_as_a_number_is_seen(text):
+def test_a_code_written_as_a_number_is_seen(text: str) -> None:
     assert list(literal_codes(ast.parse(text))) == [1]
 
 
@@ -79,7 +82,7 @@ def is_number(node: ast.expr | None) -> bool:
 TEXTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "tools").rglob("*.py")]
 
 
-def test_texts_name_a_verdict_with_its_own_code():
+def test_texts_name_a_verdict_with_its_own_code() -> None:
     said = {
         (word, int(number))
         for file in TEXTS
@@ -92,7 +95,7 @@ def test_texts_name_a_verdict_with_its_own_code():
         assert Verdict[word].exit_code == number, f"{word} is not {number}"
 
 
-def test_every_exit_code_in_the_texts_is_one_of_the_table():
+def test_every_exit_code_in_the_texts_is_one_of_the_table() -> None:
     for file in TEXTS:
         for number in re.findall(r"exit code (\d+)", file.read_text(), re.IGNORECASE):
             ExitCode(int(number))

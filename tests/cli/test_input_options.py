@@ -1,17 +1,22 @@
 """--input with ranges and --batches, on the command line."""
 
+from __future__ import annotations
+
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from typer.testing import Result
 
 from normexport.errors import ExitCode
+from tests.cli.conftest import Run
 
 
 @pytest.fixture
-def scores(tmp_path):
+def scores(tmp_path: Path) -> Path:
     """0.5 * x for whole numbers x of the shape (N, 4)."""
     graph = helper.make_graph(
         [
@@ -21,18 +26,18 @@ def scores(tmp_path):
         "net",
         [helper.make_tensor_value_info("x", TensorProto.INT64, ["N", 4])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4])],
-        [numpy_helper.from_array(np.float32(0.5), "s")],
+        [numpy_helper.from_array(np.array(0.5, np.float32), "s")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, tmp_path / "scores.onnx")
     return tmp_path / "scores.onnx"
 
 
-def batches(result):
+def batches(result: Result) -> list[str]:
     return [row["batch"].split("batch ")[1].split(",")[0] for row in json.loads(result.stdout)["outputs"]]
 
 
-def test_the_report_says_which_whole_numbers_were_tried(scores, run):
+def test_the_report_says_which_whole_numbers_were_tried(scores: Path, run: Run) -> None:
     result = run("parity", scores, scores, "--json")
     assert result.exit_code == ExitCode.GOOD, result.stderr
     assert f"x: whole numbers tried: {-(2**63)}..{2**63 - 1}" in json.loads(result.stdout)["notes"]
@@ -56,19 +61,21 @@ def test_the_report_says_which_whole_numbers_were_tried(scores, run):
         ("z=4", "the model reads x"),
     ],
 )
-def test_ranges_and_shapes_that_make_no_sense_are_refused_in_one_line(scores, run, text, words):
+def test_ranges_and_shapes_that_make_no_sense_are_refused_in_one_line(
+    scores: Path, run: Run, text: str, words: str
+) -> None:
     result = run("parity", scores, scores, "--input", text)
     assert result.exit_code == ExitCode.USAGE
     assert words in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
 
 
-def test_parity_compares_at_the_batch_sizes_asked_for(scores, run):
+def test_parity_compares_at_the_batch_sizes_asked_for(scores: Path, run: Run) -> None:
     result = run("parity", scores, scores, "--json", "--batches", "1,8", "--input", "x=4:int64[0..9]")
     assert batches(result) == ["1", "8"]
 
 
-def test_convert_compares_at_the_batch_sizes_asked_for(made, run):
+def test_convert_compares_at_the_batch_sizes_asked_for(made: Path, run: Run) -> None:
     result = run("convert", made / "model.pt2", "-o", "out", "--json", "--batches", "3")
     assert result.exit_code == ExitCode.GOOD, result.stderr
     outputs = json.loads(result.stdout)["parity"]["outputs"]
@@ -76,7 +83,7 @@ def test_convert_compares_at_the_batch_sizes_asked_for(made, run):
 
 
 @pytest.mark.parametrize("text", ["", "0", "1,,2", "-1", "a", "1.5", "1;2", "99999999999"])
-def test_batch_sizes_that_are_none_are_refused(scores, run, text):
+def test_batch_sizes_that_are_none_are_refused(scores: Path, run: Run, text: str) -> None:
     result = run("parity", scores, scores, "--batches", text)
     assert result.exit_code == ExitCode.USAGE
     assert "is not a list of batch sizes; write it as 1,8" in " ".join(result.stderr.split())

@@ -8,7 +8,7 @@ from normexport_cli.options import LoadOptions
 from normexport.errors import UsageError
 
 
-def test_keyword_arguments_are_a_json_object():
+def test_keyword_arguments_are_a_json_object() -> None:
     assert LoadOptions("m:f", '{"depth": 18, "wide": [1, {"a": null}]}').arguments == {
         "depth": 18,
         "wide": [1, {"a": None}],
@@ -26,7 +26,7 @@ def test_keyword_arguments_are_a_json_object():
         ('{"depth": 1' + "0" * 5000 + "}", "too long"),
     ],
 )
-def test_keyword_arguments_that_are_none_are_one_clear_line(words, cause):
+def test_keyword_arguments_that_are_none_are_one_clear_line(words: str, cause: str) -> None:
     with pytest.raises(UsageError, match=cause) as raised:
         LoadOptions("m:f", words)
     assert str(raised.value).startswith("--model-kwargs: is not ")

@@ -76,13 +76,13 @@ def toy(got: dict[str, Any]) -> Callable[..., None]:
     return draw
 
 
-def test_the_fields_stand_where_the_group_stands_in_their_order():
+def test_the_fields_stand_where_the_group_stands_in_their_order() -> None:
     command = get_command(_app_of(toy({})))
     options = [parameter.opts[0] for parameter in command.params]
     assert options[1:7] == ["--before", "--width", "--name", "--tall", "--line-width", "--after"]
 
 
-def test_the_command_gets_its_groups_whole_and_no_field_is_taken_for_another():
+def test_the_command_gets_its_groups_whole_and_no_field_is_taken_for_another() -> None:
     got: dict[str, Any] = {}
     words = ["file", "--width", "3", "--name", "a", "--name", "b", "--line-width", "2.5", "--after"]
     assert CliRunner().invoke(_app_of(toy(got)), words).exception is None
@@ -91,7 +91,7 @@ def test_the_command_gets_its_groups_whole_and_no_field_is_taken_for_another():
     assert got["context"].params["size__width"] == 3
 
 
-def test_defaults_are_those_of_the_dataclass_and_no_list_is_shared():
+def test_defaults_are_those_of_the_dataclass_and_no_list_is_shared() -> None:
     got: dict[str, Any] = {}
     for _ in range(2):
         assert CliRunner().invoke(_app_of(toy(got)), ["file", "--width", "1"]).exception is None
@@ -99,7 +99,7 @@ def test_defaults_are_those_of_the_dataclass_and_no_list_is_shared():
         got["size"].names.append("left over")
 
 
-def test_a_field_without_default_is_required_and_a_group_refuses_in_its_own_words():
+def test_a_field_without_default_is_required_and_a_group_refuses_in_its_own_words() -> None:
     missing = CliRunner().invoke(_app_of(toy({})), ["file"])
     assert "--width" in missing.output
     assert missing.exit_code
@@ -108,21 +108,21 @@ def test_a_field_without_default_is_required_and_a_group_refuses_in_its_own_word
 
 
 @pytest.mark.parametrize("command", FLAGS)
-def test_every_command_has_its_options_in_the_order_of_before(command):
+def test_every_command_has_its_options_in_the_order_of_before(command: str) -> None:
     assert _flags(command) == [*FLAGS[command].split(), "--json", "--debug", "--help"]
 
 
-def test_every_command_is_among_those_compared():
+def test_every_command_is_among_those_compared() -> None:
     assert {command.split()[0] for command in FLAGS} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "plugins"])
-def test_a_command_is_written_with_few_parameters(name):
+def test_a_command_is_written_with_few_parameters(name: str) -> None:
     command = getattr(import_module(f"normexport_cli.{name}"), name)
     assert len(inspect.signature(inspect.unwrap(command)).parameters) <= 10
 
 
-def test_no_option_has_a_number_or_a_word_of_its_own_as_default():
+def test_no_option_has_a_number_or_a_word_of_its_own_as_default() -> None:
     """It takes that of the library's config."""
     for file in FOLDER.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):

@@ -17,12 +17,12 @@ from normexport_cli import failures
 
 import normexport.nn
 from normexport.errors import ExitCode
-from tests.cli.conftest import environment
+from tests.cli.conftest import Process, Run, environment
 
 pytestmark = pytest.mark.slow
 
 
-def _fold_or_export(command, made, converted):
+def _fold_or_export(command: str, made: Path, converted: Path) -> tuple[str, Path]:
     return {
         "fold": ("fold", converted / "model.onnx"),
         "export": ("export", made / "model.pt2"),
@@ -30,7 +30,9 @@ def _fold_or_export(command, made, converted):
 
 
 @pytest.mark.parametrize("command", ["fold", "export"])
-def test_an_output_that_is_a_folder_is_refused(command, made, converted, run, tmp_path):
+def test_an_output_that_is_a_folder_is_refused(
+    command: str, made: Path, converted: Path, run: Run, tmp_path: Path
+) -> None:
     (tmp_path / "folder").mkdir()
     result = run(*_fold_or_export(command, made, converted), "-o", tmp_path / "folder")
     assert result.exit_code == ExitCode.USAGE
@@ -39,7 +41,9 @@ def test_an_output_that_is_a_folder_is_refused(command, made, converted, run, tm
 
 
 @pytest.mark.parametrize("command", ["fold", "export"])
-def test_a_special_file_is_never_renamed_over(command, made, converted, run, tmp_path):
+def test_a_special_file_is_never_renamed_over(
+    command: str, made: Path, converted: Path, run: Run, tmp_path: Path
+) -> None:
     """`-o /dev/null` by root would leave the machine without its /dev/null; a pipe stands in for it."""
     os.mkfifo(tmp_path / "special")
     result = run(*_fold_or_export(command, made, converted), "-o", tmp_path / "special")
@@ -48,25 +52,27 @@ def test_a_special_file_is_never_renamed_over(command, made, converted, run, tmp
     assert stat.S_ISFIFO((tmp_path / "special").stat().st_mode)
 
 
-def test_a_name_that_is_too_long_is_no_bug(run):
+def test_a_name_that_is_too_long_is_no_bug(run: Run) -> None:
     result = run("inspect", "a" * 300 + ".pt")
     assert result.exit_code == ExitCode.USAGE
     assert "can't be read or written (File name too long); check the path" in result.stderr
 
 
-def test_a_full_disk_is_no_bug(capsys):
+def test_a_full_disk_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
     error = OSError(errno.ENOSPC, "No space left on device")
     assert failures.report(error, as_json=True, debug=False) == 2
     assert json.loads(capsys.readouterr().out)["error"]["place"] == "output"
 
 
 @pytest.mark.parametrize("words", [("--help",), ("convert", "--help")])
-def test_a_reader_of_help_who_leaves_early_gets_exit_code_0(words, run_into_closed_pipe):
+def test_a_reader_of_help_who_leaves_early_gets_exit_code_0(
+    words: tuple[str, ...], run_into_closed_pipe: Process
+) -> None:
     result = run_into_closed_pipe(*words)
     assert (result.returncode, result.stderr) == (ExitCode.GOOD, "")
 
 
-def test_help_explains_its_symbols_and_shows_no_type_for_flags(run):
+def test_help_explains_its_symbols_and_shows_no_type_for_flags(run: Run) -> None:
     text = run("convert", "--help").stdout
     assert "d: what training divides by" in text
     (trust,) = (line for line in text.splitlines() if "--trust" in line)
@@ -74,7 +80,7 @@ def test_help_explains_its_symbols_and_shows_no_type_for_flags(run):
 
 
 @pytest.fixture(scope="module")
-def wide(tmp_path_factory):
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with a weight of 3 kB, large enough for a data file where the limit is 1 kB."""
     path = tmp_path_factory.mktemp("wide") / "wide.pt2"
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3), normexport.nn.L1BatchNorm2d(32)).eval()
@@ -83,7 +89,9 @@ def wide(tmp_path_factory):
     return path
 
 
-def test_a_model_over_2_gb_names_both_of_its_files(wide, run, tmp_path, monkeypatch):
+def test_a_model_over_2_gb_names_both_of_its_files(
+    wide: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the terminal, in JSON, and in what Python gets."""
     from normexport.io import onnx_model
     from normexport.verbs import fold, outputs
@@ -103,7 +111,9 @@ def test_a_model_over_2_gb_names_both_of_its_files(wide, run, tmp_path, monkeypa
     assert {"b.onnx", "b.onnx.data"} < {path.name for path in tmp_path.iterdir()}
 
 
-def test_convert_again_replaces_model_and_data_together(wide, run, tmp_path, monkeypatch):
+def test_convert_again_replaces_model_and_data_together(
+    wide: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from normexport.io import onnx_model
     from normexport.verbs import outputs
 
@@ -117,7 +127,7 @@ def test_convert_again_replaces_model_and_data_together(wide, run, tmp_path, mon
         assert {Path(file).name for file in told["files"]} == files
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(converted, tmp_path):
+def test_a_full_disk_is_one_line_and_leaves_nothing(converted: Path, tmp_path: Path) -> None:
     """No file may grow beyond 1000 bytes: to a program that is a disk that is full."""
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
     code = limited + "from normexport_cli.start import main; main()"
@@ -132,7 +142,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(converted, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_permissions_of_a_replaced_output_are_kept(converted, run, tmp_path):
+def test_permissions_of_a_replaced_output_are_kept(converted: Path, run: Run, tmp_path: Path) -> None:
     for name in ("model.onnx", "report.json"):
         (tmp_path / "out").mkdir(exist_ok=True)
         (tmp_path / "out" / name).write_text("old")
@@ -142,7 +152,7 @@ def test_permissions_of_a_replaced_output_are_kept(converted, run, tmp_path):
     assert stat.S_IMODE((tmp_path / "out" / "model.onnx").stat().st_mode) == 0o600
 
 
-def test_a_read_only_output_is_refused_before_the_work(made, run, tmp_path):
+def test_a_read_only_output_is_refused_before_the_work(made: Path, run: Run, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "report.json").write_text("kept")
     (tmp_path / "out" / "report.json").chmod(0o444)

@@ -12,21 +12,23 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from typer.testing import Result
 
 import normexport
 from normexport.errors import ExitCode, UsageError
 from normexport.io.overwriting import check_outputs
+from tests.cli.conftest import Run
 
 needs_tensorrt = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="TensorRT for RTX is not installed: normexport[rtx]"
 )
 
 
-def contents(folder):
+def contents(folder: Path) -> dict[Path, bytes]:
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def refused(result, folder, before, *names):
+def refused(result: Result, folder: Path, before: dict[Path, bytes], *names: str) -> str:
     """The one line, nothing touched."""
     assert result.exit_code == ExitCode.USAGE, result.output
     (line,) = result.stderr.splitlines()
@@ -37,7 +39,7 @@ def refused(result, folder, before, *names):
 
 
 @pytest.fixture
-def split(tmp_path):
+def split(tmp_path: Path) -> Path:
     """original.onnx, whose weights lie where torch puts those of model.onnx; its norm can be folded."""
     rng = np.random.default_rng(0)
     arrays = {"w": rng.random((8, 4, 3, 3)), **{name: rng.random(8) + 0.5 for name in ("scale", "b", "mean", "var")}}
@@ -55,7 +57,7 @@ def split(tmp_path):
     return path
 
 
-def test_fold_does_not_write_its_data_over_that_of_its_source(split, run, tmp_path):
+def test_fold_does_not_write_its_data_over_that_of_its_source(split: Path, run: Run, tmp_path: Path) -> None:
     before = contents(tmp_path)
     result = run("fold", split, "-o", tmp_path / "model.onnx")
     refused(
@@ -64,7 +66,7 @@ def test_fold_does_not_write_its_data_over_that_of_its_source(split, run, tmp_pa
 
 
 @pytest.mark.parametrize("link", ["symbolic", "hard", "folder", "spelled"])
-def test_fold_sees_through_other_names_of_what_it_reads(split, run, tmp_path, link):
+def test_fold_sees_through_other_names_of_what_it_reads(split: Path, run: Run, tmp_path: Path, link: str) -> None:
     data, output = tmp_path / "model.onnx.data", tmp_path / "out.onnx"
     if link == "symbolic":
         output.symlink_to(data)
@@ -81,7 +83,7 @@ def test_fold_sees_through_other_names_of_what_it_reads(split, run, tmp_path, li
     refused(run("fold", split, "-o", output), tmp_path, before, str(data), output.name)
 
 
-def test_fold_of_a_model_in_memory_does_not_write_over_its_data_either(split, tmp_path):
+def test_fold_of_a_model_in_memory_does_not_write_over_its_data_either(split: Path, tmp_path: Path) -> None:
     from normexport.io.onnx_model import open_onnx
 
     before = contents(tmp_path)
@@ -91,7 +93,7 @@ def test_fold_of_a_model_in_memory_does_not_write_over_its_data_either(split, tm
     assert contents(tmp_path) == before
 
 
-def test_fold_in_place_replaces_the_model_and_keeps_its_numbers(split, run, tmp_path):
+def test_fold_in_place_replaces_the_model_and_keeps_its_numbers(split: Path, run: Run, tmp_path: Path) -> None:
     x = np.random.default_rng(1).random((2, 4, 6, 6)).astype(np.float32)
     expected = evaluated(split, x)
     result = run("fold", split, "-o", split)
@@ -101,14 +103,14 @@ def test_fold_in_place_replaces_the_model_and_keeps_its_numbers(split, run, tmp_
     assert [node.op_type for node in onnx.load(split).graph.node] == ["Conv"]
 
 
-def evaluated(path, x):
+def evaluated(path: Path, x: np.ndarray) -> np.ndarray:
     (found,) = ReferenceEvaluator(onnx.load(path)).run(None, {"x": x})
-    return found
+    return np.asarray(found)
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.layers.json", "report.json", "model.onnx.data"])
 @pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
-def test_convert_writes_over_nothing_that_it_reads(made, run, tmp_path, name, link):
+def test_convert_writes_over_nothing_that_it_reads(made: Path, run: Run, tmp_path: Path, name: str, link: str) -> None:
     """The checkpoint lies in the folder that is written to, under the name of an output."""
     (tmp_path / "out").mkdir()
     shutil.copy(made / "model.pt2", tmp_path / "model.pt2")
@@ -117,7 +119,7 @@ def test_convert_writes_over_nothing_that_it_reads(made, run, tmp_path, name, li
     refused(run("convert", "model.pt2", "-o", "out"), tmp_path, before, f"out/{name}: ", "the checkpoint, model.pt2")
 
 
-def test_convert_writes_over_neither_data_nor_calibration_data(made, run, tmp_path):
+def test_convert_writes_over_neither_data_nor_calibration_data(made: Path, run: Run, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     np.savez(tmp_path / "out" / "data.npz", x=np.zeros((2, 3, 8, 8), np.float32))
     (tmp_path / "out" / "data.npz").rename(tmp_path / "out" / "report.json")
@@ -130,7 +132,7 @@ def test_convert_writes_over_neither_data_nor_calibration_data(made, run, tmp_pa
 
 
 @pytest.mark.parametrize("spelled", ["out/report.json", "./out/../out/report.json"])
-def test_two_outputs_are_never_one_file(made, run, tmp_path, spelled):
+def test_two_outputs_are_never_one_file(made: Path, run: Run, tmp_path: Path, spelled: str) -> None:
     words = ("--precision", "int8", "--calibration-data", "x.npz", "--calibration-cache", spelled)
     result = run("convert", made / "model.pt2", "-o", "out", *words)
     line = refused(result, tmp_path, {}, "would be both the report and the calibration cache")
@@ -138,10 +140,12 @@ def test_two_outputs_are_never_one_file(made, run, tmp_path, spelled):
 
 
 @pytest.mark.parametrize("output", ["model.pt2", "link.onnx", "factory.py"])
-def test_export_writes_over_neither_checkpoint_nor_code(made, run, tmp_path, monkeypatch, output):
+def test_export_writes_over_neither_checkpoint_nor_code(
+    made: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
     shutil.copy(made / "model.pt2", tmp_path / "model.pt2")
     (tmp_path / "link.onnx").symlink_to("model.pt2")
-    words = ("model.pt2",)
+    words: tuple[str, ...] = ("model.pt2",)
     if output == "factory.py":
         shutil.copy(made / "weights.pth", tmp_path / "weights.pth")
         (tmp_path / "factory.py").write_text("from tests.cli.small_nets import Small\n")
@@ -154,7 +158,7 @@ def test_export_writes_over_neither_checkpoint_nor_code(made, run, tmp_path, mon
 
 
 @pytest.mark.parametrize("output", ["in.npz", "model.plan", "model.plan.json", "library.so"])
-def test_run_writes_over_nothing_that_it_reads(run, tmp_path, output):
+def test_run_writes_over_nothing_that_it_reads(run: Run, tmp_path: Path, output: str) -> None:
     for name in ("in.npz", "model.plan", "model.plan.json", "library.so"):
         (tmp_path / name).write_bytes(name.encode())
     before = contents(tmp_path)
@@ -175,13 +179,17 @@ def test_run_writes_over_nothing_that_it_reads(run, tmp_path, output):
         (("-o", "m.plan", "--log", "library.so", "--plugin-library", "library.so"), "and is the plugin library"),
     ],
 )
-def test_build_writes_over_nothing_that_it_reads(split, run, tmp_path, words, named):
+def test_build_writes_over_nothing_that_it_reads(
+    split: Path, run: Run, tmp_path: Path, words: tuple[str, ...], named: str
+) -> None:
     (tmp_path / "library.so").write_bytes(b"library")
     before = contents(tmp_path)
     refused(run("build", "original.onnx", "--target", "sm89", *words), tmp_path, before, named)
 
 
-def test_another_case_of_letters_is_seen_where_the_file_system_does_not_tell_them_apart(tmp_path, monkeypatch):
+def test_another_case_of_letters_is_seen_where_the_file_system_does_not_tell_them_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "Model.onnx").write_bytes(b"model")
     monkeypatch.setattr(os.path, "exists", lambda path: Path(path).name.lower() == "model.onnx")
     monkeypatch.setattr(os.path, "samefile", lambda *paths: len({Path(path).name.lower() for path in paths}) == 1)

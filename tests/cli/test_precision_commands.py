@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,12 +14,13 @@ import torch
 
 from normexport.errors import ExitCode
 from tests.cli import small_nets
+from tests.cli.conftest import Run
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def samples(made, tmp_path_factory):
+def samples(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An .npz of 64 inputs and the labels that the model itself gives them."""
     path = tmp_path_factory.mktemp("samples") / "data.npz"
     x = np.random.default_rng(0).normal(1, 2, (64, 3, 8, 8)).astype(np.float32)
@@ -27,12 +30,14 @@ def samples(made, tmp_path_factory):
     return path
 
 
-def types(path):
+def types(path: str) -> set[str]:
     return {node.op_type for node in onnx.load(path).graph.node}
 
 
 @pytest.mark.parametrize(("words", "dtype"), [("fp16", onnx.TensorProto.FLOAT16), ("bf16", onnx.TensorProto.BFLOAT16)])
-def test_convert_writes_half_precision_and_says_that_it_passed(words, dtype, made, samples, run):
+def test_convert_writes_half_precision_and_says_that_it_passed(
+    words: str, dtype: int, made: Path, samples: Path, run: Run
+) -> None:
     result = run("convert", made / "model.pt2", "--precision", words, "--data", samples, "-o", "out")
     assert result.exit_code == ExitCode.GOOD, result.output
     model = onnx.load("out/model.onnx")
@@ -45,7 +50,9 @@ def test_convert_writes_half_precision_and_says_that_it_passed(words, dtype, mad
 
 
 @pytest.mark.parametrize("words", ["fp16", "bf16"])
-def test_convert_proves_a_network_that_pytorch_does_not_run_in_half_precision(words, run, tmp_path):
+def test_convert_proves_a_network_that_pytorch_does_not_run_in_half_precision(
+    words: str, run: Run, tmp_path: Path
+) -> None:
     x, dim = torch.randn(2, 6, 8), torch.export.Dim("batch")
     program = torch.export.export(small_nets.Masked().eval(), (x,), dynamic_shapes=({0: dim},))
     torch.export.save(program, tmp_path / "masked.pt2")
@@ -56,7 +63,7 @@ def test_convert_proves_a_network_that_pytorch_does_not_run_in_half_precision(wo
     assert ["-1e+09" in note for note in report["precision"]["notes"]] == ([True] if words == "fp16" else [])
 
 
-def test_io_dtype_and_keep_list_reach_the_file(made, run):
+def test_io_dtype_and_keep_list_reach_the_file(made: Path, run: Run) -> None:
     how = ("--precision", "fp16", "--io-dtype", "float16", "--keep-fp32", "conv")
     assert run("convert", made / "model.pt2", *how, "-o", "out").exit_code == ExitCode.GOOD
     graph = onnx.load("out/model.onnx").graph
@@ -66,7 +73,7 @@ def test_io_dtype_and_keep_list_reach_the_file(made, run):
     assert types[conv.input[1]] == onnx.TensorProto.FLOAT
 
 
-def test_convert_writes_int8_its_cache_and_its_verdict(made, samples, run, tmp_path):
+def test_convert_writes_int8_its_cache_and_its_verdict(made: Path, samples: Path, run: Run, tmp_path: Path) -> None:
     how = ("--precision", "int8", "--data", samples, "--calibration-cache", tmp_path / "cache.json", "--max-drop", 5)
     result = run("convert", made / "model.pt2", *how, "--sensitivity", "-o", "out")
     assert result.exit_code == ExitCode.GOOD, result.output
@@ -81,7 +88,9 @@ def test_convert_writes_int8_its_cache_and_its_verdict(made, samples, run, tmp_p
     assert (tmp_path / "out/model.onnx").read_bytes() == (tmp_path / "again/model.onnx").read_bytes()
 
 
-def test_a_limit_that_nothing_can_hold_fails_with_exit_code_1_and_shows_the_way(made, samples, run):
+def test_a_limit_that_nothing_can_hold_fails_with_exit_code_1_and_shows_the_way(
+    made: Path, samples: Path, run: Run
+) -> None:
     how = ("--precision", "int8", "--data", samples, "--max-drop", -1)
     result = run("convert", made / "model.pt2", *how, "-o", "out")
     assert result.exit_code == ExitCode.FAILED
@@ -92,7 +101,9 @@ def test_a_limit_that_nothing_can_hold_fails_with_exit_code_1_and_shows_the_way(
     assert curve[-1]["snr_db"] is None or curve[-1]["snr_db"] > curve[0]["snr_db"]
 
 
-def test_evaluate_counts_what_is_right_in_onnx_files_and_checkpoints(made, converted, samples, run):
+def test_evaluate_counts_what_is_right_in_onnx_files_and_checkpoints(
+    made: Path, converted: Path, samples: Path, run: Run
+) -> None:
     for model in (converted / "model.onnx", made / "model.pt2"):
         result = run("evaluate", model, "--data", samples, "--reference", made / "model.pt2", "--json")
         assert result.exit_code == ExitCode.GOOD, result.output
@@ -103,9 +114,9 @@ def test_evaluate_counts_what_is_right_in_onnx_files_and_checkpoints(made, conve
     assert "95 % interval" in run("evaluate", converted / "model.onnx", "--data", samples).stdout
 
 
-def spoiled(folder, **changes):
-    arrays = {"x": np.random.default_rng(0).normal(size=(8, 3, 8, 8)).astype(np.float32), "labels": np.zeros(8, int)}
-    arrays |= changes
+def spoiled(folder: Path, **changes: Any) -> Path:
+    images = np.random.default_rng(0).normal(size=(8, 3, 8, 8)).astype(np.float32)
+    arrays: dict[str, Any] = {"x": images, "labels": np.zeros(8, int), **changes}
     np.savez(folder / "bad.npz", **{name: array for name, array in arrays.items() if array is not None})
     return folder / "bad.npz"
 
@@ -139,7 +150,9 @@ SAMPLES = ("--precision", "int8", "--calibration-data")
         (lambda folder: (*INT8, spoiled(folder, labels=np.zeros(8))), "whole numbers"),
     ],
 )
-def test_bad_precision_options_and_data_get_one_line_and_nothing_written(words, place, made, run, tmp_path):
+def test_bad_precision_options_and_data_get_one_line_and_nothing_written(
+    words: Callable[..., Any], place: str, made: Path, run: Run, tmp_path: Path
+) -> None:
     folder = tmp_path / "given"
     folder.mkdir()
     result = run("convert", made / "model.pt2", *words(folder), "-o", tmp_path / "out")
@@ -150,7 +163,7 @@ def test_bad_precision_options_and_data_get_one_line_and_nothing_written(words, 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_cache_of_another_model_is_refused(made, samples, run, tmp_path):
+def test_a_cache_of_another_model_is_refused(made: Path, samples: Path, run: Run, tmp_path: Path) -> None:
     (tmp_path / "cache.json").write_text(
         json.dumps(
             {
@@ -175,7 +188,9 @@ def test_a_cache_of_another_model_is_refused(made, samples, run, tmp_path):
 @pytest.mark.parametrize(
     ("change", "place"), [({"labels": None}, "no array labels"), ({"labels": np.full(8, -1)}, "label")]
 )
-def test_evaluate_says_what_is_wrong_with_the_labels(change, place, converted, run, tmp_path):
+def test_evaluate_says_what_is_wrong_with_the_labels(
+    change: dict[str, Any], place: str, converted: Path, run: Run, tmp_path: Path
+) -> None:
     result = run("evaluate", converted / "model.onnx", "--data", spoiled(tmp_path, **change))
     assert result.exit_code == ExitCode.USAGE
     (line,) = result.stderr.splitlines()

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import Result
 
 from normexport.errors import ExitCode
 from tests.cli import small_nets
+from tests.cli.conftest import Run
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory):
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An .npz of 64 inputs of all brightnesses, with the labels that the model gives them, and one without labels."""
     folder = tmp_path_factory.mktemp("samples")
     rng = np.random.default_rng(0)
@@ -30,7 +32,7 @@ def samples(tmp_path_factory):
 
 
 @pytest.fixture
-def int8(made, samples, run):
+def int8(made: Path, samples: Path, run: Run) -> Path:
     """A folder with an int8 conversion."""
     how = ("--precision", "int8", "--calibration-data", samples / "plain.npz", "--min-snr", 10)
     result = run("convert", made / "model.pt2", *how, "-o", "int8")
@@ -39,11 +41,11 @@ def int8(made, samples, run):
     return Path("int8")
 
 
-def last(result):
+def last(result: Result) -> str:
     return result.stdout.strip().splitlines()[-1]
 
 
-def test_four_calibration_samples_are_inconclusive_and_say_what_to_give(made, samples, run):
+def test_four_calibration_samples_are_inconclusive_and_say_what_to_give(made: Path, samples: Path, run: Run) -> None:
     result = run("convert", made / "model.pt2", "--precision", "int8", "--calibration-data", samples / "few.npz")
     assert result.exit_code == ExitCode.INCONCLUSIVE, result.output
     assert last(result).startswith("PRECISION INCONCLUSIVE  judged on the 4 samples that calibrated")
@@ -53,7 +55,7 @@ def test_four_calibration_samples_are_inconclusive_and_say_what_to_give(made, sa
     assert report["precision"]["reasons"]
 
 
-def test_evaluate_has_a_verdict_against_a_reference(int8, converted, samples, run):
+def test_evaluate_has_a_verdict_against_a_reference(int8: Path, converted: Path, samples: Path, run: Run) -> None:
     how = ("evaluate", int8 / "model.onnx", "--data", samples / "plain.npz", "--reference", converted / "model.onnx")
     good, bad = run(*how, "--min-snr", 10), run(*how, "--min-snr", 90)
     assert (good.exit_code, bad.exit_code) == (ExitCode.GOOD, ExitCode.FAILED), good.output
@@ -66,7 +68,7 @@ def test_evaluate_has_a_verdict_against_a_reference(int8, converted, samples, ru
     assert found["outputs"][0]["snr_db"] == pytest.approx(found["snr_db"], abs=15)
 
 
-def test_evaluate_without_a_reference_measures(converted, samples, run):
+def test_evaluate_without_a_reference_measures(converted: Path, samples: Path, run: Run) -> None:
     how = ("evaluate", converted / "model.onnx", "--data", samples / "labelled.npz")
     result = run(*how)
     assert result.exit_code == ExitCode.GOOD
@@ -74,7 +76,7 @@ def test_evaluate_without_a_reference_measures(converted, samples, run):
     assert "verdict" not in json.loads(run(*how, "--json").stdout)
 
 
-def test_labels_for_an_output_that_is_not_there_is_one_line(converted, samples, run):
+def test_labels_for_an_output_that_is_not_there_is_one_line(converted: Path, samples: Path, run: Run) -> None:
     for option in ("--labels-for", "--output"):
         result = run("evaluate", converted / "model.onnx", "--data", samples / "labelled.npz", option, "other")
         assert result.exit_code == ExitCode.USAGE
@@ -83,7 +85,9 @@ def test_labels_for_an_output_that_is_not_there_is_one_line(converted, samples, 
 
 
 @pytest.mark.parametrize("words", [("--data", "plain.npz"), ()])
-def test_labels_for_without_labels_is_one_line_and_writes_nothing(words, made, samples, run, tmp_path):
+def test_labels_for_without_labels_is_one_line_and_writes_nothing(
+    words: tuple[str, ...], made: Path, samples: Path, run: Run, tmp_path: Path
+) -> None:
     given = [samples / word if word.endswith("npz") else word for word in words]
     how = ("--precision", "fp16", "--labels-for", "y", "-o", tmp_path / "out")
     result = run("convert", made / "model.pt2", *given, *how)
@@ -94,7 +98,7 @@ def test_labels_for_without_labels_is_one_line_and_writes_nothing(words, made, s
     assert "means nothing with --precision fp32" in run("convert", made / "model.pt2", "--labels-for", "y").stderr
 
 
-def test_parity_judges_an_int8_file_by_snr(int8, converted, made, samples, run):
+def test_parity_judges_an_int8_file_by_snr(int8: Path, converted: Path, made: Path, samples: Path, run: Run) -> None:
     for reference in (converted / "model.onnx", made / "model.pt2"):
         how = ("parity", reference, int8 / "model.onnx", "--data", samples / "plain.npz")
         good, bad = run(*how, "--min-snr", 10, "--layers"), run(*how, "--min-snr", 90)
@@ -105,7 +109,7 @@ def test_parity_judges_an_int8_file_by_snr(int8, converted, made, samples, run):
         assert json.loads(run(*how, "--min-snr", 90, "--json").stdout)["verdict"] == "failed"
 
 
-def test_parity_passes_the_half_file_that_conversion_passed(made, converted, run):
+def test_parity_passes_the_half_file_that_conversion_passed(made: Path, converted: Path, run: Run) -> None:
     for precision in ("fp16", "bf16"):
         assert run("convert", made / "model.pt2", "--precision", precision, "-o", precision).exit_code == ExitCode.GOOD
         for reference in (converted / "model.onnx", made / "model.pt2"):

@@ -8,17 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from normexport_cli import failures, screen
 
 from normexport.errors import ExitCode
-from tests.cli.conftest import command, environment
+from tests.cli.conftest import Process, command, environment
 
 pytestmark = pytest.mark.slow
 
 
-def test_help_starts_without_torch_or_onnx(process):
+def test_help_starts_without_torch_or_onnx(process: Process) -> None:
     code = (
         "import sys; from normexport_cli.app import app; from typer.testing import CliRunner;"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0;"
@@ -27,7 +28,7 @@ def test_help_starts_without_torch_or_onnx(process):
     subprocess.run([sys.executable, "-c", code], check=True, env=environment())
 
 
-def test_convert_in_a_pipe_is_plain_text_on_stdout_alone(made, process, tmp_path):
+def test_convert_in_a_pipe_is_plain_text_on_stdout_alone(made: Path, process: Process, tmp_path: Path) -> None:
     result = process("convert", made / "model.pt2")
     assert result.returncode == ExitCode.GOOD, result.stderr
     assert result.stderr == ""
@@ -36,7 +37,7 @@ def test_convert_in_a_pipe_is_plain_text_on_stdout_alone(made, process, tmp_path
     assert (tmp_path / "model" / "model.onnx").exists()
 
 
-def test_an_error_in_a_pipe_is_one_line_however_long(process):
+def test_an_error_in_a_pipe_is_one_line_however_long(process: Process) -> None:
     result = process("convert", "model.pt2", f"--{'long' * 50}")
     assert result.returncode == ExitCode.USAGE
     assert result.stdout == ""
@@ -44,14 +45,14 @@ def test_an_error_in_a_pipe_is_one_line_however_long(process):
     assert "long" * 50 in line
 
 
-def test_debug_shows_the_traceback_before_the_line(process):
+def test_debug_shows_the_traceback_before_the_line(process: Process) -> None:
     result = process("convert", "model.pt2", "--model", "m:f", "--model-kwargs", "[]", "--debug")
     assert result.returncode == ExitCode.USAGE
     assert result.stderr.startswith("Traceback")
     assert result.stderr.splitlines()[-1].startswith("error: --model-kwargs")
 
 
-def test_what_the_users_code_prints_does_not_spoil_json(made, process, tmp_path):
+def test_what_the_users_code_prints_does_not_spoil_json(made: Path, process: Process, tmp_path: Path) -> None:
     (tmp_path / "talkative.py").write_text("from tests.cli.small_nets import Small\nprint('building')\n")
     result = process("inspect", made / "weights.pth", "--model", "talkative:Small", "--json")
     assert result.returncode == ExitCode.GOOD
@@ -60,13 +61,15 @@ def test_what_the_users_code_prints_does_not_spoil_json(made, process, tmp_path)
 
 
 @pytest.mark.parametrize("words", [(), ("--json",)], ids=["text", "json"])
-def test_a_reader_who_leaves_early_changes_neither_exit_code_nor_stderr(words, converted, run_into_closed_pipe):
+def test_a_reader_who_leaves_early_changes_neither_exit_code_nor_stderr(
+    words: tuple[str, ...], converted: Path, run_into_closed_pipe: Process
+) -> None:
     result = run_into_closed_pipe("inspect", converted / "model.onnx", *words)
     assert (result.returncode, result.stderr) == (ExitCode.GOOD, "")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to one process")
-def test_interrupt_leaves_with_130_one_word_and_nothing_written(made, tmp_path):
+def test_interrupt_leaves_with_130_one_word_and_nothing_written(made: Path, tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
         "import time\ndef make():\n    open('started', 'w').close()\n    time.sleep(60)\n"
     )
@@ -89,7 +92,7 @@ def _hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_an_unexpected_exception_is_called_a_bug_and_has_its_own_exit_code(capsys):
+def test_an_unexpected_exception_is_called_a_bug_and_has_its_own_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     code = failures.report(ZeroDivisionError("division by zero"), as_json=False, debug=False)
     captured = capsys.readouterr()
     assert code == ExitCode.BUG
@@ -100,19 +103,19 @@ def test_an_unexpected_exception_is_called_a_bug_and_has_its_own_exit_code(capsy
     )
 
 
-def test_a_missing_core_package_is_exit_code_6_with_the_command(capsys):
+def test_a_missing_core_package_is_exit_code_6_with_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     error = ModuleNotFoundError("No module named 'onnx'", name="onnx.helper")
     assert failures.report(error, as_json=True, debug=False) == 6
     assert "pip install" in json.loads(capsys.readouterr().out)["error"]["remedy"]
 
 
-def test_a_message_of_several_lines_becomes_one(capsys):
+def test_a_message_of_several_lines_becomes_one(capsys: pytest.CaptureFixture[str]) -> None:
     failures.report(ValueError("first\n  second\x1b[31m"), as_json=False, debug=False)
     assert capsys.readouterr().err.splitlines() == [
         "error: normexport: ValueError: first second\\x1b[31m; this is a bug in normexport; run again with --debug"
     ]
 
 
-def test_json_has_null_for_what_json_cannot_say(capsys):
+def test_json_has_null_for_what_json_cannot_say(capsys: pytest.CaptureFixture[str]) -> None:
     screen.print_json({"excess": float("inf"), "rows": (float("nan"), -0.0, 3)})
     assert json.loads(capsys.readouterr().out) == {"excess": None, "rows": [None, 0.0, 3]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,7 +58,9 @@ def sparse():
         ("leaving", ExitCode.USAGE),
     ],
 )
-def test_a_refusal_is_one_line_with_no_graph_and_no_word_of_the_model(tmp_path, name, code):
+def test_a_refusal_is_one_line_with_no_graph_and_no_word_of_the_model(
+    tmp_path: Path, name: str, code: ExitCode
+) -> None:
     (tmp_path / "quiet_nets.py").write_text(_NETS)
     linear = nn.Linear(4, 4)
     torch.save({f"fc.{key}": value for key, value in linear.state_dict().items()}, tmp_path / "w.pth")
@@ -73,11 +76,11 @@ def test_a_refusal_is_one_line_with_no_graph_and_no_word_of_the_model(tmp_path, 
 class Grid(nn.Module):
     """Its operator warns, in C++, that it is called without `indexing`."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.meshgrid(x[0], x[0])[0]
 
 
-def test_a_warning_of_an_operator_in_a_program_is_not_seen(tmp_path):
+def test_a_warning_of_an_operator_in_a_program_is_not_seen(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.export.save(torch.export.export(Grid(), (torch.zeros(2, 4),)), tmp_path / "grid.pt2")

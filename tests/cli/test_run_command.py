@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx_ir as ir
 import pytest
 
 from normexport.errors import ExitCode
+from tests.cli.conftest import Run
 from tests.precision.judged_graphs import graph
 
 
-def test_the_command_runs_an_onnx_file(tmp_path, run):
+def test_the_command_runs_an_onnx_file(tmp_path: Path, run: Run) -> None:
     ir.save(graph("(float[N,2] x) => (float[N,2] y)", "y = Neg(x)", {}), tmp_path / "m.onnx")
     np.savez(tmp_path / "in.npz", x=np.array([[1.0, -2.0]], np.float32))
     done = run("run", tmp_path / "m.onnx", "--inputs", tmp_path / "in.npz", "-o", tmp_path / "out.npz")
@@ -31,7 +34,7 @@ def test_the_command_runs_an_onnx_file(tmp_path, run):
         ("m", ["--weights-under", "."]),
     ],
 )
-def test_an_option_of_the_other_kind_of_model_is_refused(run, name, options):
+def test_an_option_of_the_other_kind_of_model_is_refused(run: Run, name: str, options: list[str]) -> None:
     done = run("run", name, "--inputs", "in.npz", "-o", "out.npz", *options)
     assert done.exit_code == ExitCode.USAGE
     assert done.stderr.startswith(f"error: {options[0]}: means nothing here")

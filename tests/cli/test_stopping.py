@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,17 +38,17 @@ main()
 """
 
 
-def waiting_in(function):
+def waiting_in(function: str) -> str:
     """Code that runs a command line whose function `function` says that it was reached and then works for a minute."""
     return f"WHERE = {function!r}\n{WAITS}"
 
 
 @pytest.fixture
-def started(tmp_path):
+def started(tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Start a process in tmp_path that hears signals, and end it with the test."""
     processes = []
 
-    def start(code, *words):
+    def start(code: str, *words: str | Path) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-c", code, *(str(word) for word in words)],
             cwd=tmp_path,
@@ -71,7 +73,7 @@ def _hear() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def wait_for(path, process):
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 60
     while not path.exists():
         assert process.poll() is None, process.communicate()
@@ -79,11 +81,11 @@ def wait_for(path, process):
         time.sleep(0.01)
 
 
-def left(folder):
+def left(folder: Path) -> set[Any]:
     return {path.name for path in folder.rglob("*")} - {"reached"}
 
 
-def processes_in(folder):
+def processes_in(folder: Path) -> list[bytes]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # another user's, or gone
@@ -93,7 +95,9 @@ def processes_in(folder):
 
 
 @SIGNALS
-def test_a_signal_undoes_what_was_written_and_names_itself(number, converted, started, tmp_path):
+def test_a_signal_undoes_what_was_written_and_names_itself(
+    number: signal.Signals, converted: Path, started: Callable[..., Any], tmp_path: Path
+) -> None:
     process = started(waiting_in("normexport.io.atomic._move"), "fold", converted / "model.onnx", "-o", "new/x.onnx")
     wait_for(tmp_path / "reached", process)
     (hidden,) = (tmp_path / "new").iterdir()
@@ -104,7 +108,7 @@ def test_a_signal_undoes_what_was_written_and_names_itself(number, converted, st
     assert left(tmp_path) == set()
 
 
-def test_two_signals_undo_as_much_as_one(converted, started, tmp_path):
+def test_two_signals_undo_as_much_as_one(converted: Path, started: Callable[..., Any], tmp_path: Path) -> None:
     process = started(waiting_in("normexport.io.atomic._move"), "fold", converted / "model.onnx", "-o", "new/x.onnx")
     wait_for(tmp_path / "reached", process)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
@@ -114,7 +118,7 @@ def test_two_signals_undo_as_much_as_one(converted, started, tmp_path):
     assert left(tmp_path) == set()
 
 
-def test_a_signal_while_the_commands_are_loaded_is_no_traceback(started, tmp_path):
+def test_a_signal_while_the_commands_are_loaded_is_no_traceback(started: Callable[..., Any], tmp_path: Path) -> None:
     code = (
         "import builtins, os, signal, normexport_cli.start as start\n"
         "load = builtins.__import__\n"
@@ -129,14 +133,14 @@ def test_a_signal_while_the_commands_are_loaded_is_no_traceback(started, tmp_pat
     assert process.returncode == ExitCode.TERMINATED
 
 
-def test_ctrl_c_before_anything_is_loaded_is_no_traceback(started):
+def test_ctrl_c_before_anything_is_loaded_is_no_traceback(started: Callable[..., Any]) -> None:
     code = "import normexport_cli.start, os, signal; os.kill(os.getpid(), signal.SIGINT)"
     process = started(code)
     assert process.communicate() == ("", "")
     assert process.returncode == -signal.SIGINT
 
 
-def test_a_signal_that_python_drops_comes_again(started, tmp_path):
+def test_a_signal_that_python_drops_comes_again(started: Callable[..., Any], tmp_path: Path) -> None:
     """In the callback of a weak reference, as in the import system, an exception is printed and forgotten."""
     code = (
         "import os, signal, time, weakref\n"
@@ -157,7 +161,9 @@ def test_a_signal_that_python_drops_comes_again(started, tmp_path):
 
 
 @SIGNALS
-def test_what_the_caller_ignores_stays_ignored(number, converted, started, tmp_path):
+def test_what_the_caller_ignores_stays_ignored(
+    number: signal.Signals, converted: Path, started: Callable[..., Any], tmp_path: Path
+) -> None:
     """As nohup has it for SIGHUP."""
     code = waiting_in("normexport.io.atomic._move").replace("time.sleep(60)", "time.sleep(0.5)")
     ignoring = f"import signal; signal.signal({int(number)}, signal.SIG_IGN)\n"
@@ -168,7 +174,7 @@ def test_what_the_caller_ignores_stays_ignored(number, converted, started, tmp_p
     assert process.returncode == ExitCode.GOOD
 
 
-def test_a_signal_to_a_build_ends_the_builder_too(converted, started, tmp_path):
+def test_a_signal_to_a_build_ends_the_builder_too(converted: Path, started: Callable[..., Any], tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
     where = "normexport.engine.verify.check_precision"  # the builder is at work then
     process = started(waiting_in(where), "build", converted / "model.onnx", "-o", "new/x.plan", "--target", "sm89")
@@ -181,7 +187,9 @@ def test_a_signal_to_a_build_ends_the_builder_too(converted, started, tmp_path):
     assert left(tmp_path) == set()
 
 
-def test_a_convert_that_is_stopped_midway_leaves_nothing(made, started, tmp_path):
+def test_a_convert_that_is_stopped_midway_leaves_nothing(
+    made: Path, started: Callable[..., Any], tmp_path: Path
+) -> None:
     process = started(waiting_in("normexport.proof.check_model"), "convert", made / "model.pt2", "-o", "new/out")
     wait_for(tmp_path / "reached", process)
     (hidden,) = (tmp_path / "new" / "out").iterdir()

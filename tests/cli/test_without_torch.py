@@ -6,6 +6,9 @@ import ast
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,10 +27,12 @@ INSTALL = "run: pip install 'normexport[torch]'"
 
 
 @pytest.fixture
-def without_torch(tmp_path):
+def without_torch(tmp_path: Path) -> Callable[..., Any]:
     """The command line, or a few lines of Python, in a process in which torch can't be imported."""
 
-    def without_torch(*words, code="from normexport_cli.start import main; main()"):
+    def without_torch(
+        *words: str | Path, code: str = "from normexport_cli.start import main; main()"
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", BLOCKED + code, *map(str, words)]
         return subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
 
@@ -35,7 +40,7 @@ def without_torch(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network as another exporter writes it, conv -> BatchNormalization -> relu, and inputs for it."""
     folder, dice = tmp_path_factory.mktemp("plain"), np.random.default_rng(0)
     save_plain(folder / "plain.onnx")
@@ -43,7 +48,9 @@ def plain(tmp_path_factory):
     return folder
 
 
-def test_fold_parity_inspect_and_evaluate_serve_onnx_files(plain, without_torch, tmp_path):
+def test_fold_parity_inspect_and_evaluate_serve_onnx_files(
+    plain: Path, without_torch: Callable[..., Any], tmp_path: Path
+) -> None:
     folded = tmp_path / "folded.onnx"
     done = without_torch("fold", plain / "plain.onnx", "-o", folded)
     assert (done.returncode, done.stderr) == (ExitCode.GOOD, "")
@@ -67,7 +74,9 @@ def test_fold_parity_inspect_and_evaluate_serve_onnx_files(plain, without_torch,
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_convert_takes_an_onnx_file_to_every_precision(precision, plain, without_torch, tmp_path):
+def test_convert_takes_an_onnx_file_to_every_precision(
+    precision: str, plain: Path, without_torch: Callable[..., Any], tmp_path: Path
+) -> None:
     data = ("--data", plain / "data.npz")
     done = without_torch("convert", plain / "plain.onnx", "-o", "out", "--precision", precision, *data)
     assert (done.returncode, done.stderr) == (ExitCode.GOOD, "")
@@ -83,7 +92,7 @@ def test_convert_takes_an_onnx_file_to_every_precision(precision, plain, without
     assert ("QuantizeLinear" in types) == (precision == "int8")
 
 
-def test_a_wrong_file_fails_there_too(plain, without_torch, tmp_path):
+def test_a_wrong_file_fails_there_too(plain: Path, without_torch: Callable[..., Any], tmp_path: Path) -> None:
     model = onnx.load(plain / "plain.onnx")
     (bias,) = (each for each in model.graph.initializer if each.name == "bias")
     bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(0.01), "bias"))
@@ -92,7 +101,9 @@ def test_a_wrong_file_fails_there_too(plain, without_torch, tmp_path):
     assert done.returncode == ExitCode.FAILED, done.stderr
 
 
-def test_a_converted_file_with_a_live_norm_folds_and_is_inspected(converted, without_torch):
+def test_a_converted_file_with_a_live_norm_folds_and_is_inspected(
+    converted: Path, without_torch: Callable[..., Any]
+) -> None:
     done = without_torch("fold", converted / "model.onnx", "-o", "again.onnx")
     assert (done.returncode, done.stderr) == (ExitCode.GOOD, "")
     done = without_torch("inspect", converted / "model.onnx")
@@ -100,7 +111,9 @@ def test_a_converted_file_with_a_live_norm_folds_and_is_inspected(converted, wit
 
 
 @pytest.mark.skipif(not is_installed(RTX), reason="TensorRT for RTX is not installed")
-def test_a_plan_is_built_and_inspected_and_nothing_but_a_gpu_is_missing_to_run_it(plain, without_torch, tmp_path):
+def test_a_plan_is_built_and_inspected_and_nothing_but_a_gpu_is_missing_to_run_it(
+    plain: Path, without_torch: Callable[..., Any], tmp_path: Path
+) -> None:
     done = without_torch("build", plain / "plain.onnx", "-o", "m.plan", "--target", "sm89")
     assert (done.returncode, done.stderr) == (ExitCode.GOOD, "")
     done = without_torch("inspect", "m.plan", "--json")
@@ -124,7 +137,9 @@ def test_a_plan_is_built_and_inspected_and_nothing_but_a_gpu_is_missing_to_run_i
     ],
     ids=lambda words: words[0],
 )
-def test_a_checkpoint_needs_torch_and_one_line_says_what_installs_it(words, made, plain, without_torch, tmp_path):
+def test_a_checkpoint_needs_torch_and_one_line_says_what_installs_it(
+    words: tuple[str, ...], made: Path, plain: Path, without_torch: Callable[..., Any], tmp_path: Path
+) -> None:
     for file in (*made.iterdir(), *plain.iterdir()):
         (tmp_path / file.name).symlink_to(file)
     before = set(tmp_path.iterdir())
@@ -136,7 +151,7 @@ def test_a_checkpoint_needs_torch_and_one_line_says_what_installs_it(words, made
     assert told["error"]["exit_code"] == ExitCode.MISSING
 
 
-def test_the_library_says_the_same_and_loads_what_needs_no_torch(without_torch):
+def test_the_library_says_the_same_and_loads_what_needs_no_torch(without_torch: Callable[..., Any]) -> None:
     code = """
 import normexport
 from normexport.errors import MissingComponent
@@ -156,7 +171,7 @@ print(sorted(refused)); print(said)
     assert said == f"torch: is not installed; {INSTALL}"
 
 
-def test_help_and_the_list_of_dialects_need_no_torch(without_torch):
+def test_help_and_the_list_of_dialects_need_no_torch(without_torch: Callable[..., Any]) -> None:
     done = without_torch("convert", "--help")
     assert (done.returncode, done.stderr) == (ExitCode.GOOD, "")
     assert "convnet-lp" in done.stdout

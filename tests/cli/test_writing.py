@@ -146,7 +146,7 @@ main()
 
 @pytest.mark.parametrize("command", ["fold", "convert", "export", "build"])
 def test_no_file_is_opened_for_writing_outside_of_hidden_folders(
-    command: str, made: Path, converted, tmp_path: Path
+    command: str, made: Path, converted: Path, tmp_path: Path
 ) -> None:
     """Python's own audit, through all libraries: nothing is written at the place where it will lie."""
     if command == "build":

@@ -14,6 +14,7 @@ from examples import data, index
 from examples.recipes import RECIPES
 from normexport.errors import CheckpointError
 from normexport.norms import KINDS
+from tests.narrow import present
 
 pytestmark = pytest.mark.slow
 
@@ -35,13 +36,15 @@ def load(file: str) -> normexport.checkpoint.Checkpoint:
 
 
 def logits(checkpoint: normexport.checkpoint.Checkpoint, images: np.ndarray) -> torch.Tensor:
-    network = checkpoint.program.module() if checkpoint.program is not None else checkpoint.model
+    network = checkpoint.program.module() if checkpoint.program is not None else present(checkpoint.model)
     with torch.no_grad():
         return network(torch.from_numpy(images))
 
 
 @pytest.mark.parametrize("file", ENTRIES)
-def test_checkpoint_has_the_recorded_accuracy_on_the_test_images(file, split):
+def test_checkpoint_has_the_recorded_accuracy_on_the_test_images(
+    file: str, split: tuple[data.Images, data.Images]
+) -> None:
     _, test = split
     entry = ENTRIES[file]
     correct = int((logits(load(file), test.input).argmax(1).numpy() == test.labels).sum())
@@ -51,7 +54,7 @@ def test_checkpoint_has_the_recorded_accuracy_on_the_test_images(file, split):
 
 
 @pytest.mark.parametrize("file", ENTRIES)
-def test_every_norm_found_in_a_checkpoint_is_of_the_recorded_kind(file):
+def test_every_norm_found_in_a_checkpoint_is_of_the_recorded_kind(file: str) -> None:
     entry = ENTRIES[file]
     kind, _, instance = entry["kind"].partition("_")
     norms = load(file).norms
@@ -62,7 +65,7 @@ def test_every_norm_found_in_a_checkpoint_is_of_the_recorded_kind(file):
     assert not [norm.health for norm in norms if norm.health]
 
 
-def test_a_foreign_layout_holds_the_same_network_as_its_original(split):
+def test_a_foreign_layout_holds_the_same_network_as_its_original(split: tuple[data.Images, data.Images]) -> None:
     _, test = split
     for foreign, original in (
         ("residual_l1_lp-norm.pt", "residual_l1.pt2"),
@@ -72,7 +75,9 @@ def test_a_foreign_layout_holds_the_same_network_as_its_original(split):
         assert (theirs - ours).abs().max() <= 1e-5 * ours.abs().max()
 
 
-def test_running_var_that_is_no_variance_needs_a_dialect_and_the_wrong_one_is_useless(split):
+def test_running_var_that_is_no_variance_needs_a_dialect_and_the_wrong_one_is_useless(
+    split: tuple[data.Images, data.Images],
+) -> None:
     _, test = split
     file = "plain_topk_convnet-lp.pt"
     arguments = {name: ENTRIES[file][name] for name in ("model", "model_kwargs")}
@@ -83,35 +88,35 @@ def test_running_var_that_is_no_variance_needs_a_dialect_and_the_wrong_one_is_us
     assert correct < 500  # of 1000, where the right reading has more than 950
 
 
-def test_recipes_index_and_folder_list_the_same_files():
+def test_recipes_index_and_folder_list_the_same_files() -> None:
     files = {path.name for path in FOLDER.iterdir()} - {"index.json"}
     assert files == set(ENTRIES) == {recipe.file for recipe in RECIPES.values()}
 
 
-def test_checkpoints_cover_every_kind_and_every_source():
+def test_checkpoints_cover_every_kind_and_every_source() -> None:
     kinds = {(entry["network"], entry["kind"]) for entry in ENTRIES.values()}
     assert kinds >= {(network, kind) for network in ("plain", "residual") for kind in KINDS}
     assert {load(file).source for file in ENTRIES} == {"program", "module", "state_dict"}
 
 
-def test_checkpoints_are_small_and_as_large_as_recorded():
+def test_checkpoints_are_small_and_as_large_as_recorded() -> None:
     sizes = {file: (FOLDER / file).stat().st_size for file in ENTRIES}
     assert sizes == {file: entry["bytes"] for file, entry in ENTRIES.items()}
     assert max(sizes.values()) < 1_000_000
 
 
-def test_checkpoints_name_no_folder_of_the_machine_that_trained():
+def test_checkpoints_name_no_folder_of_the_machine_that_trained() -> None:
     for file in ENTRIES:
         content = (FOLDER / file).read_bytes()
         assert b"site-packages" not in content, file
         assert b"networks.py" not in content, file
 
 
-def test_readme_shows_the_table_of_the_index():
+def test_readme_shows_the_table_of_the_index() -> None:
     assert index.table(ENTRIES) in index.README.read_text()
 
 
-def test_training_and_test_images_are_disjoint_and_balanced(split):
+def test_training_and_test_images_are_disjoint_and_balanced(split: tuple[data.Images, data.Images]) -> None:
     training, test = split
     assert np.bincount(training.labels).tolist() == [400] * 10
     assert np.bincount(test.labels).tolist() == [100] * 10
@@ -122,7 +127,7 @@ def test_training_and_test_images_are_disjoint_and_balanced(split):
         assert (images.input.min(), images.input.max()) == (0, 1)
 
 
-def test_digits_file_holds_the_first_test_images(split):
+def test_digits_file_holds_the_first_test_images(split: tuple[data.Images, data.Images]) -> None:
     _, test = split
     with np.load(data.DIGITS) as digits:
         assert set(digits) == {"input", "labels"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -17,15 +20,18 @@ pytestmark = pytest.mark.slow
 ENTRIES = index.read()
 BATCHES = (1, 7, 64)
 
+#: The entry of the index, and what became of it.
+Converted = tuple[dict[str, Any], normexport.Conversion]
+
 
 @pytest.fixture(scope="module")
-def test_images():
+def test_images() -> data.Images:
     _, test = data.load()
     return test
 
 
 @pytest.fixture(scope="module", params=ENTRIES)
-def converted(request, tmp_path_factory):
+def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Converted:
     entry = ENTRIES[request.param]
     checkpoint = normexport.load(
         index.CHECKPOINTS / request.param,
@@ -39,7 +45,7 @@ def converted(request, tmp_path_factory):
     return entry, normexport.convert(checkpoint, folder, inputs, config)
 
 
-def test_logits_agree_at_every_batch_size_and_on_real_images(converted):
+def test_logits_agree_at_every_batch_size_and_on_real_images(converted: Converted) -> None:
     _, conversion = converted
     assert conversion.passed, conversion.parity.first_divergence
     names = {row.batch for row in conversion.parity.outputs}
@@ -49,7 +55,7 @@ def test_logits_agree_at_every_batch_size_and_on_real_images(converted):
     assert len(conversion.parity.layers) >= 5
 
 
-def test_folded_file_has_the_recorded_test_accuracy(converted, test_images):
+def test_folded_file_has_the_recorded_test_accuracy(converted: Converted, test_images: data.Images) -> None:
     entry, conversion = converted
     images, labels = test_images
     session = ort.InferenceSession(conversion.files[0], providers=["CPUExecutionProvider"])
@@ -58,7 +64,7 @@ def test_folded_file_has_the_recorded_test_accuracy(converted, test_images):
     assert int((logits.argmax(1) == labels).sum()) == entry["correct"]
 
 
-def test_no_running_norm_is_left_and_every_norm_has_one_fate_in_words(converted):
+def test_no_running_norm_is_left_and_every_norm_has_one_fate_in_words(converted: Converted) -> None:
     entry, conversion = converted
     assert "RunningNorm" not in conversion.operators.after
     assert "BoundedWeightNorm" not in conversion.operators.after
@@ -76,7 +82,7 @@ def test_no_running_norm_is_left_and_every_norm_has_one_fate_in_words(converted)
         assert {outcome.fate for outcome in outcomes} == {"folded", "lowered"}
 
 
-def test_folded_file_becomes_an_engine_for_three_gpu_generations(converted, tmp_path):
+def test_folded_file_becomes_an_engine_for_three_gpu_generations(converted: Converted, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
     _, conversion = converted
     config = EngineConfig(targets=("sm80", "sm89", "sm120"), plugins=False)

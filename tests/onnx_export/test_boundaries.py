@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -25,7 +28,7 @@ def randomise(model: nn.Module) -> nn.Module:
 class Returning(nn.Module):
     """A convolution and a norm, returned as `arrange(x, y)` says."""
 
-    def __init__(self, arrange) -> None:
+    def __init__(self, arrange: Callable[..., Any]) -> None:
         super().__init__()
         self.conv, self.norm, self.arrange = nn.Conv2d(3, 4, 3), nxn.L1BatchNorm2d(4), arrange
 
@@ -43,7 +46,9 @@ class Returning(nn.Module):
         (lambda x, y: (y, y), ["output_0", "output_1"]),
     ],
 )
-def test_inputs_and_outputs_keep_their_names_whatever_the_model_returns(arrange, names):
+def test_inputs_and_outputs_keep_their_names_whatever_the_model_returns(
+    arrange: Callable[..., Any], names: list[str]
+) -> None:
     model, spec = randomise(Returning(arrange)), InputSpec("image", (3, 8, 8))
     exported = export(model, [spec])
     assert [value.name for value in exported.model.graph.inputs] == ["image"]
@@ -59,12 +64,12 @@ def test_inputs_and_outputs_keep_their_names_whatever_the_model_returns(arrange,
         (lambda x, y: None, "returns no tensor"),
     ],
 )
-def test_outputs_that_are_no_tensors_are_refused_by_name(arrange, message):
+def test_outputs_that_are_no_tensors_are_refused_by_name(arrange: Callable[..., Any], message: str) -> None:
     with pytest.raises(ExportError, match=message):
         export(randomise(Returning(arrange)), [InputSpec("image", (3, 8, 8))])
 
 
-def test_boundary_that_a_rewrite_fused_away_is_not_another_tensor():
+def test_boundary_that_a_rewrite_fused_away_is_not_another_tensor() -> None:
     """Two transposes in line become one: what is left of the first module is not its output."""
 
     class Last(nn.Module):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -21,15 +23,15 @@ COUNT = 10**7  # 80 MB as int64
 class Offset(nn.Module):
     """Adds one element of a vector that takes a few bytes to describe."""
 
-    def __init__(self, make) -> None:
+    def __init__(self, make: Callable[..., Any]) -> None:
         super().__init__()
         self.make = make
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.make()[5]
 
 
-def graph_of(make):
+def graph_of(make: Callable[..., Any]) -> ir.Model:
     """The exported graph, as it is before it is tidied."""
     return onnx_of(torch.export.export(Offset(make).eval(), (torch.ones(2, 3),)), ["x"])
 
@@ -43,7 +45,7 @@ def graph_of(make):
     ],
     ids=["range", "full", "repeat"],
 )
-def test_a_vector_larger_than_the_model_is_not_computed(make):
+def test_a_vector_larger_than_the_model_is_not_computed(make: Callable[..., Any]) -> None:
     clean(graph_of(lambda: torch.ones(10)))  # imports
     model = graph_of(make)
     tracemalloc.start()
@@ -56,7 +58,7 @@ def test_a_vector_larger_than_the_model_is_not_computed(make):
     assert len(model.graph) > 1
 
 
-def test_a_small_one_is():
+def test_a_small_one_is() -> None:
     model = graph_of(lambda: torch.arange(10) * 2.0)
     clean(model)
     assert [node.op_type for node in model.graph] == ["Add"]
@@ -64,7 +66,7 @@ def test_a_small_one_is():
 
 @pytest.mark.parametrize("count", [8, COUNT])
 @pytest.mark.parametrize("op", ["Expand", "Tile", "ConstantOfShape", "Range"])
-def test_a_result_whose_shape_the_graph_does_not_tell_is_computed_where_it_is_small(op, count):
+def test_a_result_whose_shape_the_graph_does_not_tell_is_computed_where_it_is_small(op: str, count: int) -> None:
     numbers = {
         "Expand": [np.ones(1, np.float32), np.array([count])],
         "Tile": [np.ones(1, np.float32), np.array([count])],

@@ -1,12 +1,14 @@
 """Sizes that a file leaves open: one name is one size, the batch is found by its name or its place."""
 
+from __future__ import annotations
+
 import pytest
 
 from normexport.errors import UsageError
 from normexport.onnx_export import BatchRange, Declared, InputSpec, Open, close_sizes, narrow
 
 
-def declared(name, *sizes, dtype="float32"):
+def declared(name: str, *sizes: int | str, dtype: str = "float32") -> Declared:
     return Declared(name, tuple(Open(size) if isinstance(size, str) else size for size in sizes), dtype)
 
 
@@ -22,24 +24,26 @@ def declared(name, *sizes, dtype="float32"):
         ((), (), None),
     ],
 )
-def test_the_batch_is_what_is_named_so_or_open_and_first(sizes, shape, axes):
+def test_the_batch_is_what_is_named_so_or_open_and_first(
+    sizes: tuple[int | str, ...], shape: tuple[int, ...], axes: tuple[int, ...] | None
+) -> None:
     (spec,) = close_sizes([declared("x", *sizes)])
     assert (spec.shape, spec.batched) == (shape, axes is not None)
     assert axes is None or spec.axes == axes
     assert spec.sized(5) == tuple(5 if isinstance(size, str) else size for size in sizes)
 
 
-def test_a_size_given_for_one_input_is_known_of_all_that_share_its_name():
+def test_a_size_given_for_one_input_is_known_of_all_that_share_its_name() -> None:
     specs = close_sizes([declared("ids", "batch", "seq"), declared("mask", "batch", "seq")], [InputSpec("mask", (7,))])
     assert [spec.shape for spec in specs] == [(7,), (7,)]
 
 
-def test_a_batch_fixed_on_one_input_is_fixed_on_all():
+def test_a_batch_fixed_on_one_input_is_fixed_on_all() -> None:
     specs = close_sizes([declared("a", "n1", 3), declared("b", "n2", 4)], [InputSpec("a", (2, 3), batched=False)])
     assert [(spec.shape, spec.batched) for spec in specs] == [((2, 3), False), ((2, 4), False)]
 
 
-def test_shapes_of_arrays_say_what_the_user_does_not_and_never_the_batch():
+def test_shapes_of_arrays_say_what_the_user_does_not_and_never_the_batch() -> None:
     each = [declared("x", "batch", "w", 3)]
     (spec,) = close_sizes(each, (), {"x": (20, 6, 3)})
     assert (spec.shape, spec.batched) == ((6, 3), True)
@@ -48,13 +52,13 @@ def test_shapes_of_arrays_say_what_the_user_does_not_and_never_the_batch():
         close_sizes(each, (), {"x": (20, 3)})
 
 
-def test_settling_what_is_settled_changes_nothing():
+def test_settling_what_is_settled_changes_nothing() -> None:
     each = [declared("x", 6, "b", 3), declared("h", 1, "b", 4), declared("q", "n", "n")]
     specs = close_sizes(each)
     assert close_sizes(each, specs) == specs
 
 
-def test_sizes_that_contradict_the_file_or_one_another_are_refused():
+def test_sizes_that_contradict_the_file_or_one_another_are_refused() -> None:
     each = [declared("a", "batch", "s"), declared("b", "batch", "s")]
     with pytest.raises(UsageError, match="--input b=7: does not fit the model, which reads b=Nxs"):
         close_sizes(each, [InputSpec("a", (6,)), InputSpec("b", (7,))])
@@ -64,7 +68,7 @@ def test_sizes_that_contradict_the_file_or_one_another_are_refused():
         close_sizes(each, [InputSpec(f"input_{i}", (6,)) for i in range(3)])
 
 
-def test_a_size_that_is_twice_another_is_held_to_it():
+def test_a_size_that_is_twice_another_is_held_to_it() -> None:
     twice = Declared("x", (Open("k", BatchRange(1, 4, 2)), 3), "float32")
     once = Declared("y", (Open("k", BatchRange(1, 4)), 3), "float32")
     x, y = close_sizes([twice, once])
@@ -76,7 +80,7 @@ def test_a_size_that_is_twice_another_is_held_to_it():
         close_sizes([twice, once], [InputSpec("x", (5, 3), batched=False)])
 
 
-def test_two_models_agree_on_what_both_take():
+def test_two_models_agree_on_what_both_take() -> None:
     first = close_sizes([declared("x", "n", 3)])
     assert narrow(first, [Declared("other", (4, 3), "float16")]) == (InputSpec("x", (4, 3), batched=False),)
     (spec,) = narrow(first, [Declared("other", (Open("s0", BatchRange(2, 9)), 3), "float32")])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,13 +15,13 @@ from normexport.onnx_export.layers import Layer
 ROW = {"path": "conv1", "call": 0, "type": "Conv2d", "tensor": "conv", "nodes": ["n"], "holds": []}
 
 
-def written(tmp_path, content):
+def written(tmp_path: Path, content: dict[str, Any] | str) -> Path:
     path = tmp_path / "model.layers.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     return path
 
 
-def test_layers_that_folding_left_no_tensor_are_left_out(tmp_path):
+def test_layers_that_folding_left_no_tensor_are_left_out(tmp_path: Path) -> None:
     rows = [ROW, ROW | {"path": "bn1", "tensor": None}]
     path = written(tmp_path, {"format": 1, "model": "../../etc/passwd", "layers": rows})
     assert read_sidecar(path) == (Layer("conv1", 0, "Conv2d", "conv"),)
@@ -39,7 +41,9 @@ def test_layers_that_folding_left_no_tensor_are_left_out(tmp_path):
         ("\ud83d".encode("utf-8", "surrogatepass").decode("latin-1"), "is no JSON"),
     ],
 )
-def test_what_is_no_layer_map_is_one_line_that_names_the_field(content, words, tmp_path):
+def test_what_is_no_layer_map_is_one_line_that_names_the_field(
+    content: dict[str, Any] | str, words: str, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match=words) as raised:
         read_sidecar(written(tmp_path, content))
     assert "is not a layer map (" in str(raised.value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -36,7 +38,7 @@ class Net(nn.Sequential):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two checkpoints that differ in one channel's shift, and one export of the first."""
     path = tmp_path_factory.mktemp("pipeline")
     torch.manual_seed(0)
@@ -44,22 +46,23 @@ def folder(tmp_path_factory):
     for _ in range(5):
         model(torch.randn(8, 3, 6, 6) * 2 + 1)
     torch.save(model.eval(), path / "net.pt")
+    norm: Any = model[1]
     with torch.no_grad():
-        model[1].bias[2] += 1e-2
+        norm.bias[2] += 1e-2
     torch.save(model, path / "other.pt")
     return path
 
 
-def load(path):
+def load(path: Path) -> normexport.Checkpoint:
     return normexport.load(path, trust=True)
 
 
 @pytest.fixture(scope="module")
-def conversion(folder):
+def conversion(folder: Path) -> normexport.Conversion:
     return normexport.convert(lambda: load(folder / "net.pt"), folder / "out", ["3x6x6"])
 
 
-def test_convert_writes_three_files_that_tell_one_story(conversion, folder):
+def test_convert_writes_three_files_that_tell_one_story(conversion: normexport.Conversion, folder: Path) -> None:
     assert [file.name for file in conversion.files] == ["model.onnx", "model.layers.json", "report.json"]
     assert sorted(file.name for file in (folder / "out").iterdir()) == sorted(file.name for file in conversion.files)
     assert conversion.passed
@@ -71,7 +74,7 @@ def test_convert_writes_three_files_that_tell_one_story(conversion, folder):
     assert "RunningNorm" not in conversion.operators.after
 
 
-def test_sidecar_names_tensors_and_the_norms_inside(conversion, folder):
+def test_sidecar_names_tensors_and_the_norms_inside(conversion: normexport.Conversion, folder: Path) -> None:
     rows = json.loads((folder / "out" / "model.layers.json").read_text())["layers"]
     by_path = {row["path"]: row for row in rows}
     assert by_path["0"]["tensor"] is None  # the convolution's own output is folded away
@@ -81,7 +84,7 @@ def test_sidecar_names_tensors_and_the_norms_inside(conversion, folder):
         assert layer.tensor in names
 
 
-def test_no_fold_keeps_norms_as_operators_with_bodies_and_passes(folder, tmp_path):
+def test_no_fold_keeps_norms_as_operators_with_bodies_and_passes(folder: Path, tmp_path: Path) -> None:
     config = normexport.ConvertConfig(fold=False, batches=(1, 3))
     conversion = normexport.convert(load(folder / "net.pt"), tmp_path, ["3x6x6"], config)
     assert conversion.passed
@@ -90,7 +93,9 @@ def test_no_fold_keeps_norms_as_operators_with_bodies_and_passes(folder, tmp_pat
     assert {f.name for f in model.functions} == {"RunningNorm", "RangeBatchNorm"}
 
 
-def test_check_tells_a_shifted_channel_from_rounding_on_every_pair_of_sides(conversion, folder):
+def test_check_tells_a_shifted_channel_from_rounding_on_every_pair_of_sides(
+    conversion: normexport.Conversion, folder: Path
+) -> None:
     onnx_file = folder / "out" / "model.onnx"
     exported = normexport.export(load(folder / "net.pt"), ["3x6x6"], folder / "plain.onnx")
     assert exported.layers
@@ -101,7 +106,7 @@ def test_check_tells_a_shifted_channel_from_rounding_on_every_pair_of_sides(conv
     assert not normexport.check(load(folder / "other.pt"), onnx_file, ["3x6x6"]).passed
 
 
-def test_check_by_layers_names_the_module_that_diverges_first(conversion, folder):
+def test_check_by_layers_names_the_module_that_diverges_first(conversion: normexport.Conversion, folder: Path) -> None:
     report = normexport.check(load(folder / "other.pt"), folder / "out" / "model.onnx", layers=True)
     assert report.first_divergence.path == "1"
     same = normexport.check(folder / "out" / "model.onnx", folder / "out" / "model.onnx", layers=True)
@@ -109,13 +114,13 @@ def test_check_by_layers_names_the_module_that_diverges_first(conversion, folder
     assert len(same.layers) > 5
 
 
-def test_check_pairs_the_inputs_of_a_program_and_a_file_by_position(folder, tmp_path):
+def test_check_pairs_the_inputs_of_a_program_and_a_file_by_position(folder: Path, tmp_path: Path) -> None:
     class Named(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.net = torch.load(folder / "net.pt", weights_only=False)
 
-        def forward(self, image):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
             return self.net(image)
 
     model = Named().eval()
@@ -130,15 +135,15 @@ def test_check_pairs_the_inputs_of_a_program_and_a_file_by_position(folder, tmp_
 class Difference(nn.Module):
     """Not symmetric: swapped inputs give another result."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.net = nn.Conv2d(3, 4, 1)
 
-    def forward(self, left, right):
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         return self.net(left) - 2 * self.net(right)
 
 
-def test_check_binds_named_inputs_by_name_whatever_their_order(tmp_path):
+def test_check_binds_named_inputs_by_name_whatever_their_order(tmp_path: Path) -> None:
     torch.save(Difference().eval(), tmp_path / "d.pt")
     exported = normexport.export(load(tmp_path / "d.pt"), ["right=3x4x4", "left=3x4x4"], tmp_path / "d.onnx")
     assert [spec.name for spec in exported.inputs] == ["left", "right"]
@@ -155,7 +160,9 @@ def test_check_binds_named_inputs_by_name_whatever_their_order(tmp_path):
     assert normexport.check(load(tmp_path / "d.pt"), tmp_path / "swapped.onnx").passed
 
 
-def test_metadata_that_can_not_be_read_is_no_module_path(conversion, folder, tmp_path):
+def test_metadata_that_can_not_be_read_is_no_module_path(
+    conversion: normexport.Conversion, folder: Path, tmp_path: Path
+) -> None:
     model = onnx.load(folder / "out" / "model.onnx")
     for node in model.graph.node:
         del node.metadata_props[:]
@@ -166,12 +173,14 @@ def test_metadata_that_can_not_be_read_is_no_module_path(conversion, folder, tmp
     assert normexport.fold(tmp_path / "odd.onnx").outcomes[0].path == ""
 
 
-def test_convert_of_a_module_says_to_save_it(tmp_path):
+def test_convert_of_a_module_says_to_save_it(tmp_path: Path) -> None:
     with pytest.raises(normexport.UsageError, match="Net: is a module, not a checkpoint; save it"):
         normexport.convert(Net().eval(), tmp_path / "out", ["3x6x6"])
 
 
-def test_outputs_that_are_links_are_written_through_and_devices_refused(conversion, folder, tmp_path):
+def test_outputs_that_are_links_are_written_through_and_devices_refused(
+    conversion: normexport.Conversion, folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "link.onnx").symlink_to(tmp_path / "real.onnx")
     normexport.fold(folder / "out" / "model.onnx", tmp_path / "link.onnx")
     assert (tmp_path / "link.onnx").is_symlink()
@@ -185,7 +194,9 @@ def test_outputs_that_are_links_are_written_through_and_devices_refused(conversi
         normexport.fold(tmp_path / "pipe")
 
 
-def test_inspect_tells_what_would_fold_only_where_the_graph_is_known(conversion, folder):
+def test_inspect_tells_what_would_fold_only_where_the_graph_is_known(
+    conversion: normexport.Conversion, folder: Path
+) -> None:
     assert normexport.inspect(load(folder / "net.pt")).outcomes is None
     fates = [outcome.fate for outcome in normexport.inspect(load(folder / "net.pt"), ["3x6x6"]).outcomes]
     assert fates == ["folded", "lowered", "live"]
@@ -194,7 +205,9 @@ def test_inspect_tells_what_would_fold_only_where_the_graph_is_known(conversion,
     assert [outcome.fate for outcome in again.outcomes] == ["lowered", "live"]
 
 
-def test_fold_of_a_file_it_cannot_improve_copies_its_bytes(conversion, folder, tmp_path):
+def test_fold_of_a_file_it_cannot_improve_copies_its_bytes(
+    conversion: normexport.Conversion, folder: Path, tmp_path: Path
+) -> None:
     source = folder / "out" / "model.onnx"
     result = normexport.fold(source, tmp_path / "same.onnx")
     assert not result.changed
@@ -203,7 +216,7 @@ def test_fold_of_a_file_it_cannot_improve_copies_its_bytes(conversion, folder, t
     assert (tmp_path / "same.onnx").read_bytes() == source.read_bytes()
 
 
-def test_real_data_of_the_wrong_shape_stops_before_anything_is_written(folder, tmp_path):
+def test_real_data_of_the_wrong_shape_stops_before_anything_is_written(folder: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", input=np.zeros((4, 3, 5, 5), np.float32))
     config = normexport.ConvertConfig(data=tmp_path / "data.npz")
     with pytest.raises(normexport.UsageError, match=r"has shape \(4, 3, 5, 5\), expected \(N, 3, 6, 6\)"):
@@ -211,8 +224,8 @@ def test_real_data_of_the_wrong_shape_stops_before_anything_is_written(folder, t
     assert not (tmp_path / "new").exists()
 
 
-def test_staging_leaves_nothing_behind_when_it_fails(tmp_path):
-    def interrupted():
+def test_staging_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
+    def interrupted() -> None:
         with staging(tmp_path / "a" / "b") as inside:
             (inside / "half.txt").write_text("half")
             raise KeyboardInterrupt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ SIZE = 64
 
 
 @pytest.fixture(scope="module")
-def conversion(tmp_path_factory):
+def conversion(tmp_path_factory: pytest.TempPathFactory) -> normexport.Conversion:
     folder = tmp_path_factory.mktemp("resnet50")
     torch.manual_seed(0)
     model = randomise_statistics(resnet50(nxn.L1BatchNorm2d)).eval()
@@ -29,7 +30,7 @@ def conversion(tmp_path_factory):
     return normexport.convert(checkpoint, folder / "out", inputs=[f"3x{SIZE}x{SIZE}"])
 
 
-def test_every_norm_is_folded_and_parity_holds(conversion):
+def test_every_norm_is_folded_and_parity_holds(conversion: normexport.Conversion) -> None:
     assert Counter(outcome.fate for outcome in conversion.outcomes) == {"folded": 53}
     assert conversion.passed
     model = open_onnx(conversion.files[0])
@@ -38,7 +39,7 @@ def test_every_norm_is_folded_and_parity_holds(conversion):
 
 
 @pytest.fixture(scope="module")
-def batchnorm():
+def batchnorm() -> torch.onnx.ONNXProgram:
     """The same network with BatchNorm, exported by torch itself."""
     logging.getLogger("torch.onnx").setLevel(logging.CRITICAL)
     bare = torch.onnx.export(
@@ -53,13 +54,17 @@ def batchnorm():
     return bare
 
 
-def test_operator_counts_are_those_of_batchnorm_exported_by_torch(conversion, batchnorm):
+def test_operator_counts_are_those_of_batchnorm_exported_by_torch(
+    conversion: normexport.Conversion, batchnorm: torch.onnx.ONNXProgram
+) -> None:
     ours = Counter(node.op_type for node in open_onnx(conversion.files[0]).graph)
     assert ours == Counter(node.op_type for node in batchnorm.model.graph)
     assert ours["Conv"] == 53
 
 
-def test_the_engine_has_as_many_layers_as_that_of_batchnorm(conversion, batchnorm, tmp_path):
+def test_the_engine_has_as_many_layers_as_that_of_batchnorm(
+    conversion: normexport.Conversion, batchnorm: torch.onnx.ONNXProgram, tmp_path: Path
+) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
     batchnorm.save(tmp_path / "batchnorm.onnx", external_data=False)
     config = EngineConfig(targets=("sm89",))
