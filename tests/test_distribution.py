@@ -45,7 +45,7 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
     return Parser().parsestr(_member(wheel, ".dist-info/METADATA"))
 
 
-def test_the_licence_is_apaches_text_and_travels_with_the_wheel(wheel, metadata):
+def test_the_licence_is_apaches_text_and_travels_with_the_wheel(wheel: zipfile.ZipFile, metadata: Message) -> None:
     text = (ROOT / "LICENSE").read_bytes()
     assert hashlib.sha256(text).hexdigest() == APACHE
     assert _member(wheel, ".dist-info/licenses/LICENSE").encode() == text
@@ -53,19 +53,19 @@ def test_the_licence_is_apaches_text_and_travels_with_the_wheel(wheel, metadata)
     assert metadata.get_all("License-File") == ["LICENSE"]
 
 
-def test_the_wheel_holds_every_module_and_says_that_it_is_typed(wheel):
+def test_the_wheel_holds_every_module_and_says_that_it_is_typed(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     modules = {file.relative_to(ROOT).as_posix() for file in (ROOT / "normexport").rglob("*.py")}
     assert modules <= names
     assert "normexport/py.typed" in names
 
 
-def test_classifiers_list_exactly_the_pythons_that_are_allowed(metadata):
+def test_classifiers_list_exactly_the_pythons_that_are_allowed(metadata: Message) -> None:
     allowed = SpecifierSet(metadata["Requires-Python"])
     prefix = "Programming Language :: Python :: 3."
     listed = {text.removeprefix(prefix) for text in metadata.get_all("Classifier") if text.startswith(prefix)}
     assert listed == {str(minor) for minor in range(30) if f"3.{minor}.0" in allowed}
 
 
-def test_the_authors_are_the_developers_together(metadata):
+def test_the_authors_are_the_developers_together(metadata: Message) -> None:
     assert metadata["Author"] == "The normexport developers"

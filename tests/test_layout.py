@@ -18,21 +18,21 @@ LIBRARY = ROOT / "normexport"
 FLOORS = import_graph.read_floors()
 
 
-def test_the_picture_shows_every_floor():
+def test_the_picture_shows_every_floor() -> None:
     found = {path.stem for path in LIBRARY.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert found - {"__init__"} == set(FLOORS)
     assert len(FLOORS) == len(set(FLOORS))
 
 
-def test_no_import_runs_upward():
+def test_no_import_runs_upward() -> None:
     assert not list(import_graph.upward_imports(import_graph.read_graph(), FLOORS))
 
 
-def test_no_imports_run_in_a_circle():
+def test_no_imports_run_in_a_circle() -> None:
     assert not import_graph.find_circle(import_graph.read_graph())
 
 
-def test_an_import_that_runs_upward_or_in_a_circle_is_seen():
+def test_an_import_that_runs_upward_or_in_a_circle_is_seen() -> None:
     graph = {"normexport.io": {"normexport.verbs"}, "normexport.verbs": {"normexport.io", "normexport"}}
     assert sorted(import_graph.upward_imports(graph, FLOORS)) == [
         ("normexport.io", "normexport.verbs"),
@@ -41,7 +41,7 @@ def test_an_import_that_runs_upward_or_in_a_circle_is_seen():
     assert set(import_graph.find_circle(graph)) == {"normexport.io", "normexport.verbs"}
 
 
-def test_library_never_imports_the_command_line():
+def test_library_never_imports_the_command_line() -> None:
     for file in LIBRARY.rglob("*.py"):
         assert "normexport_cli" not in file.read_text(), file
 
@@ -49,12 +49,12 @@ def test_library_never_imports_the_command_line():
 @pytest.mark.parametrize(
     "module", ["normexport", "normexport.norms", "normexport.folding", "normexport.verbs.fold", "normexport_cli.app"]
 )
-def test_import_leaves_torch_alone(module):
+def test_import_leaves_torch_alone(module: str) -> None:
     code = f"import sys, {module}; assert 'torch' not in sys.modules and 'onnxruntime' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"})
 
 
-def test_import_of_the_library_loads_nothing_heavy():
+def test_import_of_the_library_loads_nothing_heavy() -> None:
     # What takes the time is other packages: none is loaded, so the import is a few milliseconds.
     code = (
         "import sys; before = set(sys.modules); import normexport; new = set(sys.modules) - before;"
@@ -63,7 +63,7 @@ def test_import_of_the_library_loads_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
 
 
-def test_the_configs_load_nothing_heavy():
+def test_the_configs_load_nothing_heavy() -> None:
     # The command line takes its defaults and choices from them, also where it only says what is wrong with a word.
     code = (
         "import sys; from normexport import ConvertConfig, EngineConfig, Half, Int8, Limits;"
@@ -72,7 +72,7 @@ def test_the_configs_load_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
 
 
-def test_the_verbs_stay_functions_after_every_module_is_imported():
+def test_the_verbs_stay_functions_after_every_module_is_imported() -> None:
     modules = sorted(import_graph.find_modules())
     code = (
         f"import importlib, normexport; [importlib.import_module(name) for name in {modules!r}];"
@@ -83,7 +83,7 @@ def test_the_verbs_stay_functions_after_every_module_is_imported():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
 
 
-def test_every_package_is_installed_and_tools_is_not_one():
+def test_every_package_is_installed_and_tools_is_not_one() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     library = {".".join(file.parent.relative_to(ROOT).parts) for file in LIBRARY.rglob("__init__.py")}
     assert listed == library | {"normexport_cli", "normexport_plugin_sources"}

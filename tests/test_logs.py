@@ -32,7 +32,7 @@ def _said(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == name]
 
 
-def test_every_stage_of_a_conversion_says_what_it_did(tmp_path, caplog):
+def test_every_stage_of_a_conversion_says_what_it_did(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     checkpoint = _checkpoint(tmp_path)
     with caplog.at_level(logging.DEBUG, "normexport"):
         config = normexport.ConvertConfig(precision=normexport.Half())
@@ -49,7 +49,7 @@ def test_every_stage_of_a_conversion_says_what_it_did(tmp_path, caplog):
     assert verbs[-1] == f"{checkpoint}: written to {tmp_path / 'out'}; {conversion.judgement.verdict.word}"
 
 
-def test_a_verdict_is_logged_with_its_reasons(tmp_path, caplog):
+def test_a_verdict_is_logged_with_its_reasons(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name, bias in (("one", 1.0), ("other", 2.0)):
         weight = numpy_helper.from_array(np.full((1, 3), bias, np.float32), "bias")
         ends = [helper.make_tensor_value_info(end, TensorProto.FLOAT, ["batch", 3]) for end in "xy"]
@@ -67,7 +67,7 @@ def test_a_verdict_is_logged_with_its_reasons(tmp_path, caplog):
     ]
 
 
-def test_words_out_of_a_file_are_escaped(caplog):
+def test_words_out_of_a_file_are_escaped(caplog: pytest.LogCaptureFixture) -> None:
     x, y = (ir.Value(name=name, shape=ir.Shape(["n", 2, 4]), type=ir.TensorType(ir.DataType.FLOAT)) for name in "xy")
     constants = {}
     for name in ("scale", "bias", "mean", "var"):
@@ -83,7 +83,7 @@ def test_words_out_of_a_file_are_escaped(caplog):
     assert said.isprintable()
 
 
-def test_nothing_is_said_unless_a_program_listens(tmp_path):
+def test_nothing_is_said_unless_a_program_listens(tmp_path: Path) -> None:
     checkpoint = _checkpoint(tmp_path)
     code = (
         "import sys, normexport; "

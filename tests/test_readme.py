@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def python_blocks(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
-def test_python_example_runs_and_prints_what_its_comment_says(tmp_path):
+def test_python_example_runs_and_prints_what_its_comment_says(tmp_path: Path) -> None:
     (code,) = python_blocks(USE)
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     run = subprocess.run(
@@ -44,7 +45,7 @@ def test_python_example_runs_and_prints_what_its_comment_says(tmp_path):
     ]
 
 
-def test_the_demo_prints_what_the_readme_shows(tmp_path):
+def test_the_demo_prints_what_the_readme_shows(tmp_path: Path) -> None:
     (command,) = re.findall(r"`normexport (convert examples/.*?)`", README)
     assert command in (ROOT / "Makefile").read_text()
     words = [str(ROOT / word) if word.startswith("examples/") else word for word in command.split()]
@@ -67,7 +68,7 @@ def test_the_demo_prints_what_the_readme_shows(tmp_path):
     assert without_figures(run.stdout) == without_figures(shown)
 
 
-def test_the_two_commands_are_targets_of_the_makefile():
+def test_the_two_commands_are_targets_of_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^    make (\w+)", README, re.MULTILINE):
         assert f"\n{target}:" in makefile
@@ -75,7 +76,7 @@ def test_the_two_commands_are_targets_of_the_makefile():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_named_files_and_links_exist(page):
+def test_named_files_and_links_exist(page: Path) -> None:
     text = page.read_text()
     for name in re.findall(r"`((?:normexport|plugins|tools|tests|docs|examples|benchmarks)/[\w./-]*)`", text):
         assert (ROOT / name).exists(), name
@@ -86,16 +87,18 @@ def test_named_files_and_links_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_what_python_examples_import_is_there(page):
+def test_what_python_examples_import_is_there(page: Path) -> None:
     for code in python_blocks(page.read_text()):
         for node in ast.walk(ast.parse(code)):
-            for alias in node.names if isinstance(node, ast.ImportFrom) else ():
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            for alias in node.names:
                 home = str(node.module)
                 if home.split(".")[0] == "normexport" and not hasattr(importlib.import_module(home), alias.name):
                     importlib.import_module(f"{home}.{alias.name}")
 
 
-def test_the_tree_of_errors_shows_their_exit_codes():
+def test_the_tree_of_errors_shows_their_exit_codes() -> None:
     tree = (ROOT / "docs" / "api" / "errors.md").read_text()
     shown = re.findall(r"── (\w+) +(\d+) ", tree)
     assert len(shown) == 6
@@ -108,12 +111,12 @@ def _exists(name: str) -> bool:
     parts = name.split(".")
     for count in range(len(parts), 0, -1):
         with contextlib.suppress(ModuleNotFoundError):
-            thing = importlib.import_module(".".join(parts[:count]))
+            thing: Any = importlib.import_module(".".join(parts[:count]))
             return all((thing := getattr(thing, part, None)) is not None for part in parts[count:])
     return False
 
 
-def test_names_of_the_library_in_texts_and_docstrings_are_its_names():
+def test_names_of_the_library_in_texts_and_docstrings_are_its_names() -> None:
     floors = {module.name for module in pkgutil.iter_modules(normexport.__path__)} - {"nn"}  # torch has an `nn` too
     for file in [*PAGES, *(ROOT / "normexport").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]:
         text = file.read_text()

@@ -26,7 +26,7 @@ class GlobalMaxPool(OpRun):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
-class MaxPool(_BuiltInMaxPool):  # type: ignore[misc]
+class MaxPool(_BuiltInMaxPool):  # type: ignore[misc]  # onnx.reference has no types
     """The largest element of each window; padding never wins."""
 
     def _run(self, x: Array, **attributes: Any) -> tuple[Array, ...]:
@@ -48,7 +48,7 @@ class MaxPool(_BuiltInMaxPool):  # type: ignore[misc]
         return (windows[tuple(every)].max(axis=tuple(range(-rank, 0))),)
 
 
-class ConvTranspose(_BuiltInConvTranspose):  # type: ignore[misc]
+class ConvTranspose(_BuiltInConvTranspose):  # type: ignore[misc]  # onnx.reference has no types
     """y[n, g*M + m, stride*i + dilation*k - begin] += x[n, c, i] * w[c, m, k], c in group g of M channels each."""
 
     def _run(self, x: Array, w: Array, b: Array | None = None, **attributes: Any) -> tuple[Array, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,10 +18,14 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from normexport.onnx_export import InputSpec, Layer
+from tests.narrow import present
 
 
 class Norm(nn.Module):
     """Eval arithmetic of the original layers: (x - mean) * inv_scale * weight + bias."""
+
+    mean: torch.Tensor
+    inv_scale: torch.Tensor
 
     def __init__(self, channels: int, *, offset: float = 0.0, sigma: float = 1.0, eps: float = 1e-5) -> None:
         super().__init__()
@@ -39,7 +44,7 @@ class Norm(nn.Module):
 
 class Residual(nn.Sequential):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + super().forward(x)
+        return x + super().forward(x)  # type: ignore[no-untyped-call]  # torch says no types there
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,7 @@ class Writer:
     def _rank(self, module: nn.Module) -> int:
         return 2 if getattr(module, "flat", False) else 4
 
-    def _folded(self, path: str, module: nn.Module, norm_path: str, norm: Norm, value: str) -> str:
+    def _folded(self, path: str, module: nn.Conv2d | nn.Linear, norm_path: str, norm: Norm, value: str) -> str:
         weight = module.weight.detach().double().numpy()
         bias = np.zeros(len(weight)) if module.bias is None else module.bias.detach().double().numpy()
         affine = Affine(path, weight, bias, *coefficients(norm), norm)
@@ -152,7 +157,7 @@ class Writer:
         pads = [*module.padding, *module.padding]
         self._node("Conv", inputs, out, pads=pads, strides=list(module.stride), group=module.groups)
 
-    def _node(self, op: str, inputs: list[str], out: str, **attributes: object) -> None:
+    def _node(self, op: str, inputs: list[str], out: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(op, inputs, [out], name=out, **attributes))
 
     def _tensor(self, name: str, array: np.ndarray) -> str:
@@ -174,7 +179,7 @@ def plain(depth: int, width: int, *, outputs: int = 10, offset: float = 0.0, gro
     for index in range(depth):
         conv = nn.Conv2d(channels, width, 3, padding=1, groups=1 if index == 0 else groups)
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        nn.init.normal_(conv.bias, offset, 0.3)
+        nn.init.normal_(present(conv.bias), offset, 0.3)
         layers += [conv, Norm(width, offset=offset), nn.ReLU()]
         channels = width
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, outputs))
@@ -203,11 +208,13 @@ def wide(sizes: list[int], *, offset: float = 0.0, first_norm: bool = False) -> 
         layers += [linear, Norm(fan_out), nn.ReLU()]
     net = nn.Sequential(*layers[:-1])
     for module in net:
-        module.flat = True
+        setattr(module, "flat", True)  # noqa: B010 - no attribute that its type has
     return net
 
 
-def tiny_model(nodes: list, tensors: dict, width: int, outputs: tuple = ("y",)) -> ir.Model:
+def tiny_model(
+    nodes: list[onnx.NodeProto], tensors: dict[str, np.ndarray], width: int, outputs: tuple[str, ...] = ("y",)
+) -> ir.Model:
     """A model of these nodes from `x` (n, width) to `outputs` (n, width)."""
     graph = helper.make_graph(
         nodes,

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("kind", ["two heads", "detector"])
-def test_no_wrong_candidate_passes_and_no_right_one_fails(kind):
+def test_no_wrong_candidate_passes_and_no_right_one_fails(kind: str) -> None:
     net = network(kind, 7)
     found = [(name, wrong, *judged(*pair)) for name, wrong, *pair in candidates_of(net, 7)]
     assert sum(wrong for _, wrong, *_ in found) >= 12

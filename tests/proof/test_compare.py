@@ -1,5 +1,7 @@
 """Two ONNX files judged against each other."""
 
+from __future__ import annotations
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -13,7 +15,7 @@ from normexport.runtime.float64.operators import control_flow
 from tests.proof.nets import Writer, plain, tiny_model
 
 
-def test_two_onnx_files_of_one_net_compare_equal_and_boundaries_by_name():
+def test_two_onnx_files_of_one_net_compare_equal_and_boundaries_by_name() -> None:
     torch.manual_seed(0)
     net = plain(4, 8)
     first, second = (ir.from_proto(Writer(fold=fold).write(net, (3, 8, 8)).model) for fold in (False, True))
@@ -23,7 +25,7 @@ def test_two_onnx_files_of_one_net_compare_equal_and_boundaries_by_name():
     assert {row.tensor for row in report.layers} == {v.name for node in second.graph for v in node.outputs}
 
 
-def test_a_wrong_fold_between_two_onnx_files_is_located():
+def test_a_wrong_fold_between_two_onnx_files_is_located() -> None:
     torch.manual_seed(0)
     net = plain(4, 8)
     first = ir.from_proto(Writer(fold=False).write(net, (3, 8, 8)).model)
@@ -33,7 +35,7 @@ def test_a_wrong_fold_between_two_onnx_files_is_located():
     assert report.first_divergence.tensor == "7.out"
 
 
-def test_where_the_interpreter_lacks_an_operator_float32_stands_in_and_it_is_said():
+def test_where_the_interpreter_lacks_an_operator_float32_stands_in_and_it_is_said() -> None:
     nodes = [helper.make_node("FusedMatMul", ["x", "w"], ["y"], domain="com.microsoft")]
     w = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
     first, second = (
@@ -48,7 +50,7 @@ def test_where_the_interpreter_lacks_an_operator_float32_stands_in_and_it_is_sai
     assert not compare(first, wrong).passed
 
 
-def test_files_with_other_inputs_or_open_sizes_are_usage_errors():
+def test_files_with_other_inputs_or_open_sizes_are_usage_errors() -> None:
     first = tiny_model([helper.make_node("Relu", ["x"], ["y"])], {}, 3)
     second = tiny_model([helper.make_node("Relu", ["x"], ["y"])], {}, 3)
     second.graph.inputs[0].name = "z"

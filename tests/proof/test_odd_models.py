@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -18,7 +21,7 @@ pytestmark = pytest.mark.slow
 class Net(nn.Module):
     """A convolution and a norm inside `around(net, x)`."""
 
-    def __init__(self, around=lambda net, x: net.norm(net.conv(x))) -> None:
+    def __init__(self, around: Callable[..., Any] = lambda net, x: net.norm(net.conv(x))) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.conv, self.norm, self.around = nn.Conv2d(3, 4, 3), nxn.L1BatchNorm2d(4), around
@@ -34,7 +37,7 @@ class Net(nn.Module):
 def judged(model: nn.Module, dtype: str = "float32", *, program: bool = False) -> ParityReport:
     spec = InputSpec("x", (3, 8, 8), dtype)
     exported = export(model, [spec])
-    reference = model
+    reference: Any = model
     if program:
         sample = torch.zeros(2, 3, 8, 8, dtype=getattr(torch, dtype))
         reference = torch.export.export(model, (sample,), dynamic_shapes=({0: torch.export.Dim("n")},))
@@ -42,33 +45,33 @@ def judged(model: nn.Module, dtype: str = "float32", *, program: bool = False) -
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "uint8", "bool"])
-def test_inputs_of_other_types_that_the_model_casts_pass(dtype):
+def test_inputs_of_other_types_that_the_model_casts_pass(dtype: str) -> None:
     assert judged(Net(lambda net, x: net.norm(net.conv(x.float()))), dtype).passed
 
 
 @pytest.mark.parametrize("program", [False, True])
-def test_a_half_precision_model_is_held_to_half_precision(program):
+def test_a_half_precision_model_is_held_to_half_precision(program: bool) -> None:
     report = judged(Net().half(), "float16", program=program)
     assert report.passed
     assert (report.precision, report.baseline) == ("float16", "PyTorch float16")
 
 
-def test_types_that_onnx_runtime_lacks_are_refused_with_a_way_out():
+def test_types_that_onnx_runtime_lacks_are_refused_with_a_way_out() -> None:
     with pytest.raises(FoldError, match="convert the model to float32"):
         judged(Net().double(), "float64")
 
 
-def test_sizes_of_the_input_are_outputs_too():
+def test_sizes_of_the_input_are_outputs_too() -> None:
     model = Net(lambda net, x: (net.norm(net.conv(x)), x.shape[0]))
     assert judged(model).passed
     assert check_torch(model, model, [InputSpec("x", (3, 8, 8))]).passed
 
 
-def test_results_below_the_smallest_normal_number_pass():
+def test_results_below_the_smallest_normal_number_pass() -> None:
     assert judged(Net(lambda net, x: net.norm(net.conv(x)) * 1e-40)).passed
 
 
-def test_a_comparison_that_proves_little_says_so():
+def test_a_comparison_that_proves_little_says_so() -> None:
     report = judged(Net(lambda net, x: net.norm(net.conv(x)) + torch.rand_like(net.conv(x))))
     assert len(report.notes) == 3
     assert "off PyTorch float64, and a candidate may be too" in report.notes[0]
@@ -86,7 +89,7 @@ class Named(nn.Module):
         return self.net(images["x"]) * scale + images["y"]
 
 
-def test_a_program_is_fed_in_the_structure_it_was_exported_with(capfd):
+def test_a_program_is_fed_in_the_structure_it_was_exported_with(capfd: pytest.CaptureFixture[str]) -> None:
     images = {"x": torch.zeros(2, 3, 8, 8), "y": torch.zeros(2, 1, 1, 1)}
     program = torch.export.export(Named().eval(), (images,), {"scale": torch.zeros(2, 1, 1, 1)})
     exported = export(program)
@@ -95,7 +98,7 @@ def test_a_program_is_fed_in_the_structure_it_was_exported_with(capfd):
     assert not capfd.readouterr().err
 
 
-def test_a_program_that_reads_a_number_is_refused_by_name():
+def test_a_program_that_reads_a_number_is_refused_by_name() -> None:
     class Scaled(nn.Module):
         def forward(self, x: torch.Tensor, factor: float) -> torch.Tensor:
             return x * factor

@@ -1,6 +1,10 @@
 """The rule is fair and sharp: honest float32 candidates pass over families and seeds, small wrongs fail."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,12 +15,14 @@ from torch import nn
 
 from normexport.onnx_export import InputSpec
 from normexport.proof import check_model
+from normexport.proof.verdict import ParityReport
 from tests.proof.nets import Affine, Norm, Writer, plain, residual, wide
 
 pytestmark = pytest.mark.slow
 
 IMAGE = (3, 12, 12)
-FAMILIES = {
+#: A network, the shape of a sample, and how many seeds.
+FAMILIES: dict[str, tuple[Callable[[], nn.Sequential], tuple[int, ...], int]] = {
     "tiny": (lambda: plain(2, 4, outputs=2), (3, 6, 6), 6),
     "one_output": (lambda: plain(1, 2, outputs=1), (3, 5, 5), 6),
     "fifty_convs": (lambda: plain(50, 12), (3, 8, 8), 2),
@@ -32,13 +38,21 @@ FAMILIES = {
 }
 
 
-def report_of(net, shape, *, fold=True, faults=None, seed=0, data=None):
+def report_of(
+    net: nn.Sequential,
+    shape: tuple[int, ...],
+    *,
+    fold: bool = True,
+    faults: dict[str, Callable[..., Any]] | None = None,
+    seed: int = 0,
+    data: dict[str, np.ndarray] | None = None,
+) -> ParityReport:
     written = Writer(fold=fold, faults=faults or {}).write(net, shape)
     return check_model(net, ir.from_proto(written.model), written.layers, written.inputs, seed=seed, data=data)
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -47,7 +61,7 @@ def one_thread():
 
 @pytest.mark.parametrize("fold", [True, False], ids=["folded", "lowered"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_honest_float32_candidates_pass(family, fold):
+def test_honest_float32_candidates_pass(family: str, fold: bool) -> None:
     make, shape, seeds = FAMILIES[family]
     for seed in range(seeds):
         torch.manual_seed(seed)
@@ -56,7 +70,7 @@ def test_honest_float32_candidates_pass(family, fold):
         assert len(report.layers) >= 3
 
 
-def test_normalized_inputs_with_a_mean_of_100_sigma_pass_on_real_data():
+def test_normalized_inputs_with_a_mean_of_100_sigma_pass_on_real_data() -> None:
     """x - mean is exact in PyTorch for such x, A*x + B is 100 u off: no fault of the candidate."""
     for seed in range(3):
         torch.manual_seed(seed)
@@ -65,7 +79,7 @@ def test_normalized_inputs_with_a_mean_of_100_sigma_pass_on_real_data():
         assert report_of(net, (8,), fold=False, data=data).passed
 
 
-def eps_beside_the_root(affine: Affine):
+def eps_beside_the_root(affine: Affine) -> tuple[np.ndarray, np.ndarray]:
     """1/sqrt(scale^2 + eps) where 1/(scale + eps) was meant: 1e-5 off at scale 1."""
     scale = affine.norm.scale.double().numpy()
     a = affine.norm.weight.detach().double().numpy() / np.sqrt(scale**2 + affine.norm.eps)
@@ -73,35 +87,35 @@ def eps_beside_the_root(affine: Affine):
     return dataclasses.replace(affine, a=a, b=b).folded()
 
 
-def one_channel_of_b_off(affine: Affine):
+def one_channel_of_b_off(affine: Affine) -> tuple[np.ndarray, np.ndarray]:
     b = affine.b.copy()
     b[1] += 1e-3
     return dataclasses.replace(affine, b=b).folded()
 
 
-def one_channel_of_a_off(affine: Affine):
+def one_channel_of_a_off(affine: Affine) -> tuple[np.ndarray, np.ndarray]:
     a = affine.a.copy()
     a[1] *= 1 + 1e-4
     return dataclasses.replace(affine, a=a).folded()
 
 
-def two_channels_swapped(affine: Affine):
+def two_channels_swapped(affine: Affine) -> tuple[np.ndarray, np.ndarray]:
     order = np.arange(len(affine.a))
     order[:2] = order[1::-1]
     return dataclasses.replace(affine, a=affine.a[order], b=affine.b[order]).folded()
 
 
-def bias_not_scaled(affine: Affine):
+def bias_not_scaled(affine: Affine) -> tuple[np.ndarray, np.ndarray]:
     weight, _ = affine.folded()
     return weight, affine.bias + affine.b
 
 
-def mean_added(affine: Affine):
+def mean_added(affine: Affine) -> tuple[np.ndarray, np.ndarray]:
     mean = affine.norm.mean.double().numpy()
     return dataclasses.replace(affine, b=affine.b + 2 * mean * affine.a).folded()
 
 
-def rounded_to_half(affine: Affine):
+def rounded_to_half(affine: Affine) -> tuple[np.ndarray, np.ndarray]:
     weight, bias = affine.folded()
     return weight.astype(np.float16).astype(np.float64), bias
 
@@ -118,7 +132,7 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 @pytest.mark.parametrize("at", ["1", "7", "22"], ids=["first_norm", "third_norm", "last_norm"])
-def test_one_small_wrong_in_one_of_eight_folds_fails_and_is_located(fault, at):
+def test_one_small_wrong_in_one_of_eight_folds_fails_and_is_located(fault: Callable[..., Any], at: str) -> None:
     torch.manual_seed(3)
     report = report_of(plain(8, 16), IMAGE, faults={at: fault})
     assert not report.passed
@@ -138,7 +152,9 @@ def test_one_small_wrong_in_one_of_eight_folds_fails_and_is_located(fault, at):
     ],
     ids=["fifty_convs", "residual", "wide_linear", "tiny", "depthwise"],
 )
-def test_wrongs_are_located_in_deep_shallow_and_branched_nets(make, shape, at, fault):
+def test_wrongs_are_located_in_deep_shallow_and_branched_nets(
+    make: Callable[..., Any], shape: tuple[int, ...], at: str, fault: Callable[..., Any]
+) -> None:
     torch.manual_seed(4)
     report = report_of(make(), shape, faults={at: fault})
     assert not report.passed
@@ -146,7 +162,7 @@ def test_wrongs_are_located_in_deep_shallow_and_branched_nets(make, shape, at, f
 
 
 @pytest.mark.parametrize("at", ["1", "7"], ids=["first_norm", "third_norm"])
-def test_a_misplaced_epsilon_is_located_even_where_it_changes_five_in_a_million(at):
+def test_a_misplaced_epsilon_is_located_even_where_it_changes_five_in_a_million(at: str) -> None:
     """sigma near 1, eps 1e-5. At the eighth norm PyTorch's own error, times the factor, is as large as that."""
     torch.manual_seed(3)
     report = report_of(plain(8, 16), IMAGE, faults={at: eps_beside_the_root})
@@ -154,15 +170,16 @@ def test_a_misplaced_epsilon_is_located_even_where_it_changes_five_in_a_million(
     assert report.first_divergence.path == at
 
 
-def test_a_small_sigma_makes_a_misplaced_epsilon_three_times_off():
+def test_a_small_sigma_makes_a_misplaced_epsilon_three_times_off() -> None:
     torch.manual_seed(5)
-    net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), Norm(4, sigma=1e-3), nn.ReLU())
-    net[0].weight.data *= 1e-3
+    conv = nn.Conv2d(3, 4, 3, bias=False)
+    net = nn.Sequential(conv, Norm(4, sigma=1e-3), nn.ReLU())
+    conv.weight.data *= 1e-3
     assert report_of(net, IMAGE).passed
     assert not report_of(net, IMAGE, faults={"1": eps_beside_the_root}).passed
 
 
-def test_a_norm_folded_into_a_zero_padded_consumer_without_border_correction_fails():
+def test_a_norm_folded_into_a_zero_padded_consumer_without_border_correction_fails() -> None:
     torch.manual_seed(6)
     norm, conv = Norm(3), nn.Conv2d(3, 8, 3, padding=1)
     net = nn.Sequential(norm, conv, nn.ReLU())
@@ -176,7 +193,7 @@ def test_a_norm_folded_into_a_zero_padded_consumer_without_border_correction_fai
     assert not report.passed
 
 
-def test_a_fault_that_only_one_batch_size_shows_fails():
+def test_a_fault_that_only_one_batch_size_shows_fails() -> None:
     """A batch baked into the graph as an addition for sample 6 alone."""
     torch.manual_seed(7)
     net = nn.Sequential(nn.Linear(16, 4))

@@ -1,5 +1,11 @@
 """Shapes as files have them: sizes stored as -1, open under a name or none, fixed, the batch on another axis."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -18,7 +24,13 @@ pytestmark = pytest.mark.slow
 WEIGHT = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
 
 
-def saved(path, nodes, inputs, weights=(), defaults=()):
+def saved(
+    path: Path,
+    nodes: Sequence[tuple[str, list[str], list[str], dict[str, Any]]],
+    inputs: Sequence[tuple[str, int, Sequence[Any]]],
+    weights: Sequence[Any] = (),
+    defaults: Sequence[Any] = (),
+) -> Path:
     """An ONNX file of the nodes (operator, inputs, outputs, attributes) and the inputs {name: shape}."""
     outputs = nodes[-1][2]
     graph = helper.make_graph(
@@ -33,36 +45,38 @@ def saved(path, nodes, inputs, weights=(), defaults=()):
     return path
 
 
-def linear(path, *shape, kind=TensorProto.FLOAT):
+def linear(path: Path, *shape: int | str | None, kind: int = TensorProto.FLOAT) -> Path:
     return saved(path, [("MatMul", ["x", "w"], ["y"], {})], [("x", kind, shape)], [("w", WEIGHT)])
 
 
-def sizes_judged(report):
+def sizes_judged(report: normexport.ParityReport | normexport.SnrReport) -> list[str]:
     return [row.batch.split("batch ")[1] for row in report.outputs]
 
 
 @pytest.mark.parametrize("first", [-1, None, "batch", "N", "whatever"])
-def test_an_open_first_size_is_the_batch_however_it_is_stored(tmp_path, first):
+def test_an_open_first_size_is_the_batch_however_it_is_stored(tmp_path: Path, first: int | str | None) -> None:
     file = linear(tmp_path / "m.onnx", first, 3)
     assert sizes_judged(check(file, file)) == ["1", "2", "7"]
 
 
 @pytest.mark.parametrize("text", ["6x3", "x=6x3"])
 @pytest.mark.parametrize("width", [-1, None, "w"])
-def test_an_open_size_is_taken_from_the_shape_given_with_or_without_a_name(tmp_path, width, text):
+def test_an_open_size_is_taken_from_the_shape_given_with_or_without_a_name(
+    tmp_path: Path, width: int | str | None, text: str
+) -> None:
     file = linear(tmp_path / "m.onnx", "N", width, 3)
     with pytest.raises(UsageError, match=r"input x: has open sizes .*give its shape with --input x=16x3, or .* --data"):
         check(file, file)
     assert sizes_judged(check(file, file, [text])) == ["1", "2", "7"]
 
 
-def test_the_shapes_of_real_inputs_say_the_open_sizes(tmp_path):
+def test_the_shapes_of_real_inputs_say_the_open_sizes(tmp_path: Path) -> None:
     file = linear(tmp_path / "m.onnx", "N", "w", 3)
     np.savez(tmp_path / "d.npz", x=np.ones((4, 6, 3), np.float32))
     assert sizes_judged(check(file, file, data=tmp_path / "d.npz")) == ["4", "1", "2", "7"]
 
 
-def test_a_fixed_batch_beside_an_open_width_stays_fixed(tmp_path):
+def test_a_fixed_batch_beside_an_open_width_stays_fixed(tmp_path: Path) -> None:
     file = linear(tmp_path / "m.onnx", 1, "w", 3)
     for text in ("6x3", "1x6x3"):
         report = check(file, file, [text])
@@ -72,37 +86,37 @@ def test_a_fixed_batch_beside_an_open_width_stays_fixed(tmp_path):
         check(file, file, ["2x6x3"])
 
 
-def test_a_whole_shape_fixes_an_open_batch(tmp_path):
+def test_a_whole_shape_fixes_an_open_batch(tmp_path: Path) -> None:
     file = linear(tmp_path / "m.onnx", "N", "w", 3)
     assert all("fixed" in size for size in sizes_judged(check(file, file, ["2x6x3"])))
 
 
-def test_one_name_is_one_size(tmp_path):
+def test_one_name_is_one_size(tmp_path: Path) -> None:
     square = saved(tmp_path / "s.onnx", [("MatMul", ["x", "x"], ["y"], {})], [("x", TensorProto.FLOAT, ["n", "n"])])
     assert sizes_judged(check(square, square)) == ["1", "2", "7"]
-    shapes = [("a", TensorProto.FLOAT, ["batch", "s"]), ("b", TensorProto.FLOAT, ["batch", "s"])]
+    shapes: list[Any] = [("a", TensorProto.FLOAT, ["batch", "s"]), ("b", TensorProto.FLOAT, ["batch", "s"])]
     both = saved(tmp_path / "b.onnx", [("Add", ["a", "b"], ["y"], {})], shapes)
     assert check(both, both, ["a=6"]).passed
     with pytest.raises(UsageError, match="--input b=7: does not fit the model, which reads b=Nxs:float32"):
         check(both, both, ["a=6", "b=7"])
 
 
-def gru(path, batch):
+def gru(path: Path, batch: int | str) -> Path:
     rng = np.random.default_rng(1)
     weights = [("w", rng.standard_normal((1, 12, 3))), ("r", rng.standard_normal((1, 12, 4)))]
-    inputs = [("x", TensorProto.FLOAT, [6, batch, 3]), ("h", TensorProto.FLOAT, [1, batch, 4])]
+    inputs: list[Any] = [("x", TensorProto.FLOAT, [6, batch, 3]), ("h", TensorProto.FLOAT, [1, batch, 4])]
     node = ("GRU", ["x", "w", "r", "", "", "h"], ["y", "yh"], {"hidden_size": 4})
     return saved(path, [node], inputs, [(name, array.astype(np.float32)) for name, array in weights])
 
 
-def test_states_have_their_batch_on_axis_1(tmp_path):
+def test_states_have_their_batch_on_axis_1(tmp_path: Path) -> None:
     named, unnamed = gru(tmp_path / "n.onnx", "batch"), gru(tmp_path / "u.onnx", -1)
     np.savez(tmp_path / "d.npz", x=np.ones((6, 20, 3), np.float32), h=np.ones((1, 20, 4), np.float32))
     assert sizes_judged(check(named, named, data=tmp_path / "d.npz"))[:4] == ["16", "1", "2", "7"]
     assert sizes_judged(check(unnamed, unnamed, ["x=6x3", "h=1x4"]))[:3] == ["1", "2", "7"]
 
 
-def test_a_size_that_one_file_fixes_is_fixed_for_both(tmp_path):
+def test_a_size_that_one_file_fixes_is_fixed_for_both(tmp_path: Path) -> None:
     free, fixed = linear(tmp_path / "a.onnx", "N", 3), linear(tmp_path / "b.onnx", 4, 3)
     for pair in ((free, fixed), (fixed, free)):
         report = check(*pair)
@@ -111,15 +125,15 @@ def test_a_size_that_one_file_fixes_is_fixed_for_both(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["STRING", "INT4", "COMPLEX64", "FLOAT8E4M3FN"])
-def test_inputs_that_no_array_of_numbers_is_are_refused_by_their_type(tmp_path, kind):
-    inputs = [("x", getattr(TensorProto, kind), ["N", 3])]
+def test_inputs_that_no_array_of_numbers_is_are_refused_by_their_type(tmp_path: Path, kind: str) -> None:
+    inputs: list[Any] = [("x", getattr(TensorProto, kind), ["N", 3])]
     file = saved(tmp_path / "m.onnx", [("Identity", ["x"], ["y"], {})], inputs)
     with pytest.raises(UsageError, match=f"input x: is of the type {kind}"):
         check(file, file)
 
 
-def test_inputs_with_a_default_are_not_asked_for(tmp_path):
-    inputs = [("x", TensorProto.FLOAT, ["N", 3]), ("b", TensorProto.FLOAT, [3])]
+def test_inputs_with_a_default_are_not_asked_for(tmp_path: Path) -> None:
+    inputs: list[Any] = [("x", TensorProto.FLOAT, ["N", 3]), ("b", TensorProto.FLOAT, [3])]
     file = saved(
         tmp_path / "m.onnx", [("Add", ["x", "b"], ["y"], {})], inputs, defaults=[("b", np.ones(3, np.float32))]
     )
@@ -128,7 +142,7 @@ def test_inputs_with_a_default_are_not_asked_for(tmp_path):
         check(file, file, ["b=3"])
 
 
-def test_evaluate_takes_open_sizes_from_input_and_from_data(tmp_path):
+def test_evaluate_takes_open_sizes_from_input_and_from_data(tmp_path: Path) -> None:
     file = saved(
         tmp_path / "m.onnx",
         [("ReduceMean", ["x", "axes"], ["m"], {"keepdims": 0}), ("MatMul", ["m", "w"], ["y"], {})],
@@ -144,7 +158,7 @@ def test_evaluate_takes_open_sizes_from_input_and_from_data(tmp_path):
         evaluate(file, tmp_path / "d.npz", inputs=["5x3"])
 
 
-def test_evaluate_feeds_a_fixed_batch_that_many_at_a_time(tmp_path):
+def test_evaluate_feeds_a_fixed_batch_that_many_at_a_time(tmp_path: Path) -> None:
     file = linear(tmp_path / "m.onnx", 4, 3)
     x = np.random.default_rng(2).standard_normal((12, 3)).astype(np.float32)
     np.savez(tmp_path / "d.npz", x=x, labels=(x @ WEIGHT).argmax(1))
@@ -153,11 +167,11 @@ def test_evaluate_feeds_a_fixed_batch_that_many_at_a_time(tmp_path):
 
 
 class Linear(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.first = nn.Linear(3, 3)
 
-    def forward(self, x, y=None):
+    def forward(self, x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
         out = self.first(x)
         return out if y is None else out.sum(0) + y.sum(0)
 
@@ -165,7 +179,9 @@ class Linear(nn.Module):
 @pytest.mark.parametrize(
     ("least", "most", "sizes"), [(1, 4, ["1", "2", "3"]), (4, 64, ["4", "5", "7"]), (5, 6, ["5", "6"])]
 )
-def test_programs_are_judged_at_the_sizes_that_they_were_declared_for(tmp_path, least, most, sizes):
+def test_programs_are_judged_at_the_sizes_that_they_were_declared_for(
+    tmp_path: Path, least: int, most: int, sizes: list[str]
+) -> None:
     dims = ({0: Dim("b", min=least, max=most)},)
     program = torch.export.export(Linear().eval(), (torch.ones(least + 1, 3),), dynamic_shapes=dims)
     torch.export.save(program, tmp_path / "m.pt2")
@@ -175,7 +191,7 @@ def test_programs_are_judged_at_the_sizes_that_they_were_declared_for(tmp_path, 
         normexport.convert(tmp_path / "m.pt2", tmp_path / "out", config=config)
 
 
-def test_programs_may_take_twice_the_batch_on_one_input(tmp_path):
+def test_programs_may_take_twice_the_batch_on_one_input(tmp_path: Path) -> None:
     k = Dim("k", min=1, max=4)
     examples = torch.ones(4, 3), torch.ones(2, 3)
     program = torch.export.export(Linear().eval(), examples, dynamic_shapes=({0: 2 * k}, {0: k}))
@@ -185,7 +201,7 @@ def test_programs_may_take_twice_the_batch_on_one_input(tmp_path):
     assert sizes_judged(check(file, file)) == ["1", "2", "7"]
 
 
-def test_the_data_alone_say_what_a_program_of_open_sizes_is_converted_for(tmp_path):
+def test_the_data_alone_say_what_a_program_of_open_sizes_is_converted_for(tmp_path: Path) -> None:
     dims = ({0: Dim("b"), 1: Dim("w")},)
     program = torch.export.export(Linear().eval(), (torch.ones(4, 7, 3),), dynamic_shapes=dims)
     torch.export.save(program, tmp_path / "m.pt2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -43,13 +44,13 @@ def doubled(times: int) -> ir.Model:
     return ir.from_proto(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10))
 
 
-def test_a_value_larger_than_the_memory_is_named_before_anything_runs():
+def test_a_value_larger_than_the_memory_is_named_before_anything_runs() -> None:
     model = tiled(10**12)
     with pytest.raises(UsageError, match=r"value wide: takes 448000\.0 GB to compute at batch 7, and .* GB are free"):
         compare(model, model)
 
 
-def test_shapes_that_the_file_does_not_say_are_inferred():
+def test_shapes_that_the_file_does_not_say_are_inferred() -> None:
     model = doubled(36)
     with pytest.raises(UsageError, match=r"value v36: takes .* GB to compute"):
         compare(model, model)
@@ -70,7 +71,7 @@ def expanded(size: int) -> ir.Model:
     return ir.from_proto(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10))
 
 
-def test_a_small_model_that_takes_gigabytes_is_refused_though_they_are_free(monkeypatch):
+def test_a_small_model_that_takes_gigabytes_is_refused_though_they_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
     model = expanded(10**8)
     with pytest.raises(UsageError, match=r"value many: takes 1\.6 GB .* may take 1\.1 GB; .* set NORMEXPORT_MEMORY=2"):
         require_room(model, ())
@@ -81,7 +82,7 @@ def test_a_small_model_that_takes_gigabytes_is_refused_though_they_are_free(monk
         require_room(model, ())
 
 
-def test_large_inputs_and_large_weights_may_make_large_values():
+def test_large_inputs_and_large_weights_may_make_large_values() -> None:
     pixels = 4 * 2**20
     graph = expanded(2**28).graph
     require_room(ir.Model(graph, ir_version=10), [Batch("", pixels, {})])  # x (pixels, 4)
@@ -89,7 +90,7 @@ def test_large_inputs_and_large_weights_may_make_large_values():
     require_room(ir.Model(graph, ir_version=10), ())
 
 
-def test_what_no_shape_tells_of_is_bounded_while_it_runs(tmp_path, monkeypatch):
+def test_what_no_shape_tells_of_is_bounded_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sizes that a NonZero decides: x (N, 4) is all ones or not, and each one is repeated."""
     value, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
     nodes = [node("NonZero", ["x"], ["places"]), node("Transpose", ["places"], ["rows"], perm=[1, 0])]
@@ -107,37 +108,37 @@ def test_what_no_shape_tells_of_is_bounded_while_it_runs(tmp_path, monkeypatch):
         check(tmp_path / "m.onnx", tmp_path / "m.onnx")
 
 
-def test_what_fits_is_run():
+def test_what_fits_is_run() -> None:
     model = tiled(10)
     assert compare(model, model).passed
 
 
-def test_the_largest_batch_counts(monkeypatch):
+def test_the_largest_batch_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("normexport.proof.room.available_memory", lambda: 4 * 1000 * 8 * 2 * 5)
     require_room(tiled(1000), [Batch("", 5, {})])
     with pytest.raises(UsageError, match="at batch 6"):
         require_room(tiled(1000), [Batch("", 5, {}), Batch("", 6, {})])
 
 
-def test_where_the_memory_is_not_known_nothing_is_refused(monkeypatch):
+def test_where_the_memory_is_not_known_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("normexport.proof.room.available_memory", lambda: None)
     monkeypatch.setenv("NORMEXPORT_MEMORY", "1e9")
     require_room(tiled(10**12), [Batch("", 7, {})])
 
 
-def test_the_memory_of_this_machine_is_known_on_linux():
+def test_the_memory_of_this_machine_is_known_on_linux() -> None:
     found = available_memory()
     assert found is None or 1 << 20 < found < 1 << 50
 
 
-def test_a_model_without_outputs_proves_nothing():
+def test_a_model_without_outputs_proves_nothing() -> None:
     model = tiled(10)
     model.graph.outputs.clear()
     with pytest.raises(FoldError, match="has no outputs"):
         compare(model, model)
 
 
-def test_an_input_of_a_type_that_no_array_has_is_refused():
+def test_an_input_of_a_type_that_no_array_has_is_refused() -> None:
     model = tiled(10)
     model.graph.inputs[0].dtype = ir.DataType.UNDEFINED
     with pytest.raises(UsageError, match="input x: is of the type UNDEFINED"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -14,17 +17,18 @@ from normexport.onnx_export import InputSpec
 from normexport.proof import Batch, check, check_torch, compare
 from normexport.proof.judge import fixed_outputs
 from normexport.proof.signal import ChannelMeter, SignalMeter
+from normexport.proof.verdict import ParityReport
 from normexport.verdicts import Verdict
 from tests.proof.test_check import EXACT, Written, judged
 
 F = TensorProto.FLOAT
 
 
-def verdict_and_reason(report):
+def verdict_and_reason(report: ParityReport) -> tuple[Verdict, str]:
     return report.judgement.verdict, "; ".join(report.judgement.reasons)
 
 
-def test_a_yardstick_that_is_far_off_lets_nothing_pass():
+def test_a_yardstick_that_is_far_off_lets_nothing_pass() -> None:
     wrong = (EXACT * 1.05).astype(np.float32)
     assert verdict_and_reason(judged(wrong, baseline=wrong)) == (
         Verdict.INCONCLUSIVE,
@@ -34,26 +38,26 @@ def test_a_yardstick_that_is_far_off_lets_nothing_pass():
     assert judged(near, baseline=near).passed
 
 
-def test_a_candidate_that_is_close_needs_no_yardstick():
+def test_a_candidate_that_is_close_needs_no_yardstick() -> None:
     far = (EXACT * 1.05).astype(np.float32)
     assert judged((EXACT * (1 + 9e-5)).astype(np.float32), baseline=far).passed
     assert not judged((EXACT * (1 + 1.1e-4)).astype(np.float32), baseline=far).passed
 
 
-def test_what_is_out_of_budget_fails_whatever_the_yardstick():
+def test_what_is_out_of_budget_fails_whatever_the_yardstick() -> None:
     report = judged((EXACT * 3).astype(np.float32), baseline=(EXACT * 1.05).astype(np.float32))
     assert report.judgement.verdict is Verdict.FAILED
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_nothing_finite_on_both_sides_is_no_proof(value):
+def test_nothing_finite_on_both_sides_is_no_proof(value: float) -> None:
     exact = np.full((2, 4), value)
     verdict, reason = verdict_and_reason(judged(exact.astype(np.float32), exact))
     assert verdict is Verdict.INCONCLUSIVE
     assert reason == "output y: it is NaN or infinite everywhere, on both sides"
 
 
-def test_a_few_numbers_that_are_not_finite_are_noted():
+def test_a_few_numbers_that_are_not_finite_are_noted() -> None:
     exact = EXACT.copy()
     exact[0, 0] = np.nan
     report = judged(exact.astype(np.float32), exact)
@@ -61,21 +65,21 @@ def test_a_few_numbers_that_are_not_finite_are_noted():
     assert "y: 2 of 12 elements are NaN or infinite on both sides" in report.notes
 
 
-def test_an_empty_output_is_no_proof():
+def test_an_empty_output_is_no_proof() -> None:
     exact = np.zeros((2, 0, 4))
     verdict, reason = verdict_and_reason(judged(exact.astype(np.float32), exact))
     assert (verdict, reason) == (Verdict.INCONCLUSIVE, "output y: it is empty for every input that was tried")
 
 
 @pytest.mark.parametrize("exact", [np.zeros((2, 4)), np.tile([[1.0, 2.0]], (2, 1)), np.full((2, 3), 7)])
-def test_an_output_that_never_changes_is_no_proof(exact):
+def test_an_output_that_never_changes_is_no_proof(exact: np.ndarray) -> None:
     value = exact.astype(np.float32) if exact.dtype.kind == "f" else exact
     verdict, reason = verdict_and_reason(judged(value, exact, baseline=value))
     assert verdict is Verdict.INCONCLUSIVE
     assert "is the same for every input that was tried" in reason
 
 
-def test_an_output_that_changes_less_than_the_budget_is_no_proof():
+def test_an_output_that_changes_less_than_the_budget_is_no_proof() -> None:
     exact = 100 + EXACT * 1e-5  # float32 holds 7e-6 there
     baseline = exact.astype(np.float32)
     verdict, reason = verdict_and_reason(judged(baseline, exact, baseline=baseline))
@@ -83,7 +87,7 @@ def test_an_output_that_changes_less_than_the_budget_is_no_proof():
     assert "nearly the same for every input" in reason
 
 
-def test_one_output_without_proof_leaves_the_whole_open():
+def test_one_output_without_proof_leaves_the_whole_open() -> None:
     constant = np.ones((2, 3), np.float32)
     report = check(
         lambda: Written("exact", y=EXACT, z=constant.astype(np.float64)),
@@ -97,12 +101,16 @@ def test_one_output_without_proof_leaves_the_whole_open():
     assert [row.passed for row in report.outputs if row.tensor == "y"] == [True, True]
 
 
-def test_what_the_check_can_not_see_is_said_by_its_caller():
+def test_what_the_check_can_not_see_is_said_by_its_caller() -> None:
     report = judged(EXACT.astype(np.float32), unproven=["a part was left out"])
     assert verdict_and_reason(report) == (Verdict.INCONCLUSIVE, "a part was left out")
 
 
-def graph(nodes, outputs, constants=()):
+def graph(
+    nodes: list[onnx.NodeProto],
+    outputs: Sequence[tuple[str, int, Sequence[int | str]]],
+    constants: Any = (),
+) -> ir.Model:
     tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in dict(constants).items()]
     inputs = [helper.make_tensor_value_info("x", F, ["N", 4])]
     values = [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in outputs]
@@ -115,9 +123,9 @@ def graph(nodes, outputs, constants=()):
     return ir.from_proto(proto)
 
 
-def test_an_output_that_follows_from_constants_is_proven_by_equality():
+def test_an_output_that_follows_from_constants_is_proven_by_equality() -> None:
     nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Neg", ["anchors"], ["a"])]
-    outputs = [("y", F, ["N", 4]), ("a", F, [3])]
+    outputs: list[tuple[str, int, list[int | str]]] = [("y", F, ["N", 4]), ("a", F, [3])]
     right = graph(nodes, outputs, {"anchors": np.arange(3, dtype=np.float32)})
     wrong = graph(nodes, outputs, {"anchors": np.arange(3, dtype=np.float32) + 1e-3})
     assert fixed_outputs(right) == {"a"}
@@ -125,7 +133,7 @@ def test_an_output_that_follows_from_constants_is_proven_by_equality():
     assert compare(right, wrong).judgement.verdict is Verdict.FAILED
 
 
-def test_outputs_of_branches_and_of_random_numbers_are_not_fixed():
+def test_outputs_of_branches_and_of_random_numbers_are_not_fixed() -> None:
     then = helper.make_graph(
         [helper.make_node("Abs", ["x"], ["t"])], "t", [], [helper.make_tensor_value_info("t", F, ["N", 4])]
     )
@@ -140,9 +148,9 @@ def test_outputs_of_branches_and_of_random_numbers_are_not_fixed():
     assert fixed_outputs(model) == frozenset()
 
 
-def test_random_numbers_in_a_model_are_no_yardstick():
+def test_random_numbers_in_a_model_are_no_yardstick() -> None:
     class Noisy(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x + torch.randn_like(x)
 
     verdict, _ = verdict_and_reason(check_torch(Noisy(), Noisy(), [InputSpec("x", (8,))]))
@@ -150,9 +158,9 @@ def test_random_numbers_in_a_model_are_no_yardstick():
 
 
 @pytest.mark.parametrize("value", [float("nan"), 3.0])
-def test_a_network_that_prints_one_thing_is_not_proven(value):
+def test_a_network_that_prints_one_thing_is_not_proven(value: float) -> None:
     class Prints(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x * 0 + value
 
     verdict, _ = verdict_and_reason(check_torch(Prints(), Prints(), [InputSpec("x", (8,))]))
@@ -162,14 +170,14 @@ def test_a_network_that_prints_one_thing_is_not_proven(value):
 # Channels.
 
 
-def boxes_and_scores(scores):
+def boxes_and_scores(scores: np.ndarray) -> np.ndarray:
     """(7, 5): four boxes in pixels and a score."""
     rng = np.random.default_rng(0)
     return np.concatenate([rng.uniform(0, 640, (7, 4)), scores[:, None]], axis=1)
 
 
 @pytest.mark.parametrize("error", [1e-4, 1e-2, 1.0])
-def test_a_wrong_score_beside_boxes_in_pixels_is_seen(error):
+def test_a_wrong_score_beside_boxes_in_pixels_is_seen(error: float) -> None:
     scores = np.random.default_rng(1).uniform(0, 1, 7)
     exact = boxes_and_scores(scores)
     baseline, wrong = exact.astype(np.float32), boxes_and_scores(scores * (1 + error)).astype(np.float32)
@@ -185,7 +193,7 @@ def test_a_wrong_score_beside_boxes_in_pixels_is_seen(error):
     assert report.outputs[-1].batch == ("all inputs, 4 of axis 1" if error == 1e-4 else "all")
 
 
-def test_channels_of_few_elements_and_of_changing_shapes_are_not_judged():
+def test_channels_of_few_elements_and_of_changing_shapes_are_not_judged() -> None:
     meter = ChannelMeter()
     meter.add(np.ones((3, 2)), np.ones((3, 2)), np.ones((3, 2)))
     assert meter.channels() == []
@@ -199,7 +207,7 @@ def test_channels_of_few_elements_and_of_changing_shapes_are_not_judged():
 
 
 @pytest.mark.parametrize("sizes", [(1, 2, 7), (3,), (1, 1)])
-def test_variation_is_the_rms_about_the_mean_over_samples(sizes):
+def test_variation_is_the_rms_about_the_mean_over_samples(sizes: tuple[int, ...]) -> None:
     rng = np.random.default_rng(2)
     arrays = [rng.normal(5.0, 2.0, (size, 3, 4)) for size in sizes]
     meter = SignalMeter()
@@ -211,7 +219,7 @@ def test_variation_is_the_rms_about_the_mean_over_samples(sizes):
     assert meter.signal().variation == pytest.approx(expected)
 
 
-def test_without_a_batch_axis_each_run_is_a_sample():
+def test_without_a_batch_axis_each_run_is_a_sample() -> None:
     meter = SignalMeter()
     for value in (1.0, 3.0):
         meter.add(np.full((2, 2), value), 7)
@@ -219,7 +227,7 @@ def test_without_a_batch_axis_each_run_is_a_sample():
     assert meter.signal().variation == pytest.approx(1.0)
 
 
-def test_one_sample_varies_by_its_elements():
+def test_one_sample_varies_by_its_elements() -> None:
     meter = SignalMeter()
     meter.add(np.array([[0.0, 2.0]]), 1)
     assert meter.signal().variation == pytest.approx(1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import deque
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch.nn.utils import prune
 
 from normexport import convert, export, load
 from normexport.checkpoint.loose import loose_numbers, same_number, set_number
+from normexport.checkpoint.records import Checkpoint
 from normexport.errors import CheckpointError
 from normexport.onnx_export import InputSpec
 from normexport.proof.doubts.lost_state import require_no_lost_state
@@ -22,94 +24,96 @@ INPUTS = (InputSpec("input", (4,)),)
 
 
 class Net(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.fc = nn.Linear(4, 4)
         self.start()
 
-    def start(self):
+    def start(self) -> None:
         pass
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc(x)
 
 
 class PlainMean(Net):
-    def start(self):
+    def start(self) -> None:
         self.mean = torch.zeros(4)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training:
             self.mean = 0.9 * self.mean + 0.1 * x.mean(0)
         return self.fc(x - self.mean)
 
 
 class Inner(nn.Module):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(nn.ReLU(), PlainMean())
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.body(x)
 
 
 class NotPersistent(Net):
-    def start(self):
+    mean: torch.Tensor
+
+    def start(self) -> None:
         self.register_buffer("mean", torch.zeros(4), persistent=False)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training:
             self.mean.lerp_(x.mean(0), 0.1)
         return self.fc(x - self.mean)
 
 
 class Temperature(Net):
-    def start(self):
+    def start(self) -> None:
         self.temperature = 1.0
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.temperature *= 0.99 if self.training else 1.0
         return self.fc(x) / self.temperature
 
 
 class Steps(Net):
-    def start(self):
+    def start(self) -> None:
         self.steps = 0
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.steps += self.training
         return self.fc(x) * (1 + self.steps)
 
 
 class Recent(Net):
-    def start(self):
+    def start(self) -> None:
         self.recent = deque([1.0, 1.0], maxlen=2)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training:
             self.recent.append(float(x.abs().mean()))
         return self.fc(x) * sum(self.recent)
 
 
 class InNumpy(Net):
-    def start(self):
+    def start(self) -> None:
         self.scale = np.ones(4, np.float32)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.scale = self.scale * (0.9 if self.training else 1)
         return self.fc(x) * torch.from_numpy(self.scale)
 
 
 class Holder:
-    def __init__(self):
+    def __init__(self) -> None:
         self.mean = torch.zeros(4)
 
 
 class InAnObject(Net):
-    def start(self):
+    def start(self) -> None:
         self.holder = Holder()
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training:
             self.holder.mean = 0.9 * self.holder.mean + 0.1 * x.mean(0)
         return self.fc(x - self.holder.mean)
@@ -118,45 +122,45 @@ class InAnObject(Net):
 class Features(Net):
     """Random Fourier features in an attribute that is no buffer."""
 
-    def start(self):
+    def start(self) -> None:
         self.directions = torch.randn(4, 4)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc((x @ self.directions).sin())
 
 
 class Shuffled(Net):
-    def start(self):
+    def start(self) -> None:
         self.order = torch.randperm(64)[:4].remainder(4).tolist()
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc(x[:, self.order])
 
 
 class Listed(Net):
     """A layer in a plain list is part of no state_dict."""
 
-    def start(self):
+    def start(self) -> None:
         self.layers = [nn.Linear(4, 4)]
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layers[0](self.fc(x))
 
 
 class Stale(Net):
     """Computed once from weights that loading replaces."""
 
-    def start(self):
+    def start(self) -> None:
         self.size = self.fc.weight.detach().norm()
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc(x) / self.size
 
 
 class Shared(Net):
     everybodys = torch.zeros(4)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training:
             Shared.everybodys = 0.9 * Shared.everybodys + 0.1 * x.mean(0)
         return self.fc(x - Shared.everybodys)
@@ -180,65 +184,67 @@ LOST = {
 
 
 class Positions(Net):
-    def start(self):
+    positions: torch.Tensor
+
+    def start(self) -> None:
         self.register_buffer("positions", torch.arange(4.0), persistent=False)
         self.table = torch.eye(4)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc(x @ self.table + self.positions)
 
 
 class Logs(Net):
     """Notes of its training that its forward does not read."""
 
-    def start(self):
+    def start(self) -> None:
         self.last, self.steps, self.made, self.tag = torch.zeros(()), 0, time.time(), random.random()
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training:
             self.last, self.steps = x.mean(), self.steps + 1
         return self.fc(x)
 
 
 class Hooked(Net):
-    def start(self):
+    def start(self) -> None:
         torch.nn.utils.weight_norm(self.fc)
 
 
 class Pruned(Net):
-    def start(self):
+    def start(self) -> None:
         prune.l1_unstructured(self.fc, "weight", amount=0.5)
 
 
 class Spectral(Net):
-    def start(self):
+    def start(self) -> None:
         torch.nn.utils.spectral_norm(self.fc)
 
 
 class Alias(Net):
-    def start(self):
+    def start(self) -> None:
         self.weight = self.fc.weight.detach()
         self.layers = [self.fc]
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x @ self.weight.t() + self.layers[0].bias
 
 
 class Usual(Net):
-    def start(self):
+    def start(self) -> None:
         self.norm, self.drop = nn.BatchNorm1d(4), nn.Dropout(0.5)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.drop(self.norm(self.fc(x)))
 
 
-def loaded(kind, tmp_path):
+def loaded(kind: type[nn.Module], tmp_path: Path) -> Checkpoint:
     torch.save(kind().state_dict(), tmp_path / "net.pt")
     return load(tmp_path / "net.pt", model=kind)
 
 
 @pytest.mark.parametrize("kind", LOST)
-def test_what_the_forward_reads_and_the_file_lacks_is_named(kind, tmp_path):
+def test_what_the_forward_reads_and_the_file_lacks_is_named(kind: type[nn.Module], tmp_path: Path) -> None:
     checkpoint = loaded(kind, tmp_path)
     with pytest.raises(CheckpointError) as caught:
         require_no_lost_state(checkpoint, INPUTS)
@@ -247,7 +253,7 @@ def test_what_the_forward_reads_and_the_file_lacks_is_named(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [Positions, Logs, Hooked, Pruned, Spectral, Alias, Usual])
-def test_constants_notes_and_what_hooks_compute_anew_are_left_alone(kind, tmp_path):
+def test_constants_notes_and_what_hooks_compute_anew_are_left_alone(kind: type[Net], tmp_path: Path) -> None:
     checkpoint = loaded(kind, tmp_path)
     before = {name: value.clone() for name, value in checkpoint.model.state_dict().items()}
     require_no_lost_state(checkpoint, INPUTS)
@@ -255,7 +261,7 @@ def test_constants_notes_and_what_hooks_compute_anew_are_left_alone(kind, tmp_pa
     assert not checkpoint.model.training
 
 
-def test_verbs_refuse_it_and_write_nothing(tmp_path):
+def test_verbs_refuse_it_and_write_nothing(tmp_path: Path) -> None:
     checkpoint = loaded(PlainMean, tmp_path)
     for verb in (
         lambda: convert(checkpoint, tmp_path / "out", ["4"]),
@@ -266,16 +272,18 @@ def test_verbs_refuse_it_and_write_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]
 
 
-def test_a_whole_module_holds_its_attributes(tmp_path):
+def test_a_whole_module_holds_its_attributes(tmp_path: Path) -> None:
     net = PlainMean()
     net.train()(torch.ones(3, 4))
     torch.save(net, tmp_path / "net.pt")
     checkpoint = load(tmp_path / "net.pt", trust=True)
     require_no_lost_state(checkpoint, INPUTS)
-    assert torch.equal(checkpoint.model.mean, net.mean)
+    mean = checkpoint.model.mean
+    assert isinstance(mean, torch.Tensor)
+    assert torch.equal(mean, net.mean)
 
 
-def test_numbers_are_found_set_and_compared_by_path():
+def test_numbers_are_found_set_and_compared_by_path() -> None:
     net = Inner()
     assert list(loose_numbers(net, own_classes=True)) == ["body.1.mean"]
     set_number(net, "body.1.mean", torch.ones(4))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -13,7 +16,7 @@ from normexport.verdicts import Verdict
 F, B = TensorProto.FLOAT, TensorProto.BOOL
 
 
-def branching(condition, constants=(), shift=1.0):
+def branching(condition: list[onnx.NodeProto], constants: Any = (), shift: float = 1.0) -> ir.Model:
     """y = x + 1 where the condition holds, else x - `shift`."""
     value = helper.make_tensor_value_info
     branches = [
@@ -35,7 +38,7 @@ def branching(condition, constants=(), shift=1.0):
     return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
 
 
-def by_sum(limit):
+def by_sum(limit: float) -> tuple[list[onnx.NodeProto], dict[str, np.float32]]:
     """c: the sum of x is above the limit."""
     nodes = [
         helper.make_node("ReduceSum", ["x"], ["s"], keepdims=0),
@@ -45,13 +48,13 @@ def by_sum(limit):
 
 
 @pytest.mark.parametrize(("limit", "branch"), [(1e9, "then"), (-1e9, "else")])
-def test_a_branch_that_no_input_takes_leaves_the_verdict_open(limit, branch):
+def test_a_branch_that_no_input_takes_leaves_the_verdict_open(limit: float, branch: str) -> None:
     report = compare(branching(*by_sum(limit)), branching(*by_sum(limit)))
     assert report.judgement.verdict is Verdict.INCONCLUSIVE
     assert report.judgement.reasons == (f"choice: none of the inputs takes its {branch} branch",)
 
 
-def test_branches_that_are_both_taken_are_compared():
+def test_branches_that_are_both_taken_are_compared() -> None:
     for limit in (0.0, -1.0):
         report = compare(branching(*by_sum(limit)), branching(*by_sum(limit)), sizes=(1,) * 12)
         assert report.passed
@@ -59,7 +62,7 @@ def test_branches_that_are_both_taken_are_compared():
         assert wrong.judgement.verdict is Verdict.FAILED
 
 
-def test_a_branch_that_sizes_decide_is_passed_over():
+def test_a_branch_that_sizes_decide_is_passed_over() -> None:
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"]),
         helper.make_node("Gather", ["shape", "axis"], ["size"]),

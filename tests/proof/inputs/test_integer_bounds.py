@@ -1,6 +1,11 @@
 """What a graph allows on its integer inputs: each claim is tried on ONNX Runtime, inside and just outside."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -24,8 +29,16 @@ CONSTANTS = {
 }
 
 
-def lookup(*steps, dtype=TensorProto.INT64, last=None):
-    """x -> the steps -> "i" -> rows of the table; a step is (operator, inputs, output, attributes)."""
+#: Operator, inputs, output, attributes.
+Step = tuple[str, list[str], str, dict[str, Any]]
+
+
+def lookup(
+    *steps: Step,
+    dtype: int = TensorProto.INT64,
+    last: onnx.NodeProto | None = None,
+) -> ir.Model:
+    """x -> the steps -> "i" -> rows of the table."""
     nodes = [helper.make_node(op, ins, [out], **attributes) for op, ins, out, attributes in steps]
     nodes.append(last or helper.make_node("Gather", ["table", "i"], ["y"]))
     graph = helper.make_graph(
@@ -38,11 +51,11 @@ def lookup(*steps, dtype=TensorProto.INT64, last=None):
     return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
 
 
-def step(op, *ins, out="i", **attributes):
+def step(op: str, *ins: str, out: str = "i", **attributes: int) -> Step:
     return op, list(ins), out, attributes
 
 
-def runs(model, number, dtype=np.int64):
+def runs(model: ir.Model, number: int, dtype: type[np.signedinteger] = np.int64) -> bool:
     try:
         OnnxRuntime(model).run({"x": np.full((1, 4), number, dtype)})
     except NormExportError:
@@ -68,7 +81,9 @@ def runs(model, number, dtype=np.int64):
     ],
     ids=lambda value: " ".join(each[0] for each in value) if isinstance(value, list) else "",
 )
-def test_an_index_is_bounded_by_the_rows_it_reaches_through_constant_arithmetic(steps, low, high):
+def test_an_index_is_bounded_by_the_rows_it_reaches_through_constant_arithmetic(
+    steps: list[Step], low: int, high: int
+) -> None:
     model = lookup(*steps)
     bounds = integer_bounds(model)["x"]
     assert (bounds.low, bounds.high) == (low, high)
@@ -79,7 +94,7 @@ def test_an_index_is_bounded_by_the_rows_it_reaches_through_constant_arithmetic(
     assert not (runs(model, low - 1) and runs(model, high + 1))
 
 
-def test_an_index_is_bounded_through_types_and_floats():
+def test_an_index_is_bounded_through_types_and_floats() -> None:
     steps = [
         step("Cast", "x", out="f", to=TensorProto.FLOAT),
         step("Mul", "f", "half", out="g"),
@@ -93,12 +108,12 @@ def test_an_index_is_bounded_through_types_and_floats():
     assert not runs(model, 100, np.int32)
 
 
-def test_clip_and_mod_keep_an_index_inside_so_nothing_bounds_the_input():
+def test_clip_and_mod_keep_an_index_inside_so_nothing_bounds_the_input() -> None:
     assert "x" not in integer_bounds(lookup(step("Clip", "x", "low", "high")))
     assert "x" not in integer_bounds(lookup(step("Mod", "x", "high")))
 
 
-def test_the_shortest_of_several_tables_bounds_the_input():
+def test_the_shortest_of_several_tables_bounds_the_input() -> None:
     short = helper.make_node("OneHot", ["x", "two", "ends"], ["y"])
     model = lookup(step("Gather", "table", "x", out="z"), last=short)
     assert (integer_bounds(model)["x"].low, integer_bounds(model)["x"].high) == (0, 1)
@@ -113,18 +128,20 @@ def test_the_shortest_of_several_tables_bounds_the_input():
     ],
     ids=["range", "computed", "fill"],
 )
-def test_an_input_that_becomes_a_size_is_tried_at_nothing_wild(steps):
+def test_an_input_that_becomes_a_size_is_tried_at_nothing_wild(
+    steps: list[Step],
+) -> None:
     bounds = integer_bounds(lookup(*steps, last=helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT)))["x"]
     assert (bounds.low, bounds.high) == (0, 1)
     assert "size" in bounds.reason
 
 
-def test_a_divisor_of_whole_numbers_is_never_zero():
+def test_a_divisor_of_whole_numbers_is_never_zero() -> None:
     model = lookup(step("Div", "five", "x"), last=helper.make_node("Cast", ["i"], ["y"], to=TensorProto.FLOAT))
     assert (integer_bounds(model)["x"].low, integer_bounds(model)["x"].high) == (1, None)
 
 
-def test_an_index_inside_a_branch_is_seen():
+def test_an_index_inside_a_branch_is_seen() -> None:
     then = helper.make_graph(
         [helper.make_node("Gather", ["table", "x"], ["a"])], "then", [], [helper.make_empty_tensor_value_info("a")]
     )

@@ -1,5 +1,10 @@
 """Whole numbers are tried ever wider until the reference breaks; a candidate that breaks before it fails."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -9,6 +14,7 @@ from torch import nn
 
 from normexport.onnx_export import InputSpec
 from normexport.proof import check_torch, choose_batches, compare
+from normexport.proof.inputs.ladder import Tried
 from normexport.runtime import Float64Runtime, OnnxRuntime
 
 TYPES = {
@@ -19,19 +25,28 @@ TYPES = {
 }
 
 
-def net(*nodes, dtype="int64", constants=(), shape=("n", 4)):
-    """A graph from the integers `x` to the floats `y`; a node is (operator, inputs, output, attributes)."""
+#: Operator, inputs, output, attributes.
+Step = tuple[str, list[str], str, dict[str, Any]]
+
+
+def net(
+    *nodes: Step,
+    dtype: str = "int64",
+    constants: Sequence[tuple[str, np.float32 | np.ndarray]] = (),
+    shape: tuple[str, int] = ("n", 4),
+) -> ir.Model:
+    """A graph from the integers `x` to the floats `y`."""
     graph = helper.make_graph(
         [helper.make_node(op, ins, [out], **attributes) for op, ins, out, attributes in nodes],
         "net",
         [helper.make_tensor_value_info("x", TYPES[dtype], shape)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(array, name) for name, array in constants],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants],
     )
     return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10))
 
 
-def scaled(by=TensorProto.FLOAT, dtype="int64"):
+def scaled(by: int = TensorProto.FLOAT, dtype: str = "int64") -> ir.Model:
     """0.3 * x, the number passing through another type."""
     return net(
         ("Cast", ["x"], "a", {"to": by}),
@@ -42,7 +57,7 @@ def scaled(by=TensorProto.FLOAT, dtype="int64"):
     )
 
 
-def tried(model, dtype="int64", **options):
+def tried(model: ir.Model, dtype: str = "int64", **options: Any) -> tuple[Tried, int]:
     spec = InputSpec("x", (4,), dtype)
     found = choose_batches(
         [spec], graph=model, own=lambda: OnnxRuntime(model), exact=lambda: Float64Runtime(model), **options
@@ -54,7 +69,7 @@ def tried(model, dtype="int64", **options):
     ("dtype", "low", "high"),
     [("int64", -(2**63), 2**63 - 1), ("uint64", 0, 2**64 - 1), ("int16", -(2**15), 2**15 - 1), ("uint8", 0, 255)],
 )
-def test_a_model_that_bears_all_numbers_is_tried_at_its_types_ends(dtype, low, high):
+def test_a_model_that_bears_all_numbers_is_tried_at_its_types_ends(dtype: str, low: int, high: int) -> None:
     found, most = tried(scaled(dtype=dtype), dtype)
     assert most == high
     assert min(int(batch.feeds["x"].min()) for batch in found.batches) == low
@@ -63,7 +78,7 @@ def test_a_model_that_bears_all_numbers_is_tried_at_its_types_ends(dtype, low, h
 
 
 @pytest.mark.parametrize("real", [1_764_356_369, 123_456_789, 70_000], ids=["unix time", "cents", "above float16"])
-def test_half_precision_that_turns_real_numbers_into_infinities_fails(real):
+def test_half_precision_that_turns_real_numbers_into_infinities_fails(real: int) -> None:
     assert real > float(np.finfo(np.float16).max)
     report = compare(scaled(), scaled(TensorProto.FLOAT16), layers=())
     assert not report.passed
@@ -71,7 +86,7 @@ def test_half_precision_that_turns_real_numbers_into_infinities_fails(real):
     assert compare(scaled(), scaled(TensorProto.DOUBLE), layers=()).passed
 
 
-def test_bounds_given_by_the_user_are_all_that_is_tried():
+def test_bounds_given_by_the_user_are_all_that_is_tried() -> None:
     narrow = [InputSpec("x", (4,), "int64", bounds=(0, 1000))]
     report = compare(scaled(), scaled(TensorProto.FLOAT16), inputs=narrow, layers=())
     assert report.passed  # whole numbers below 2048 are exact in float16
@@ -79,7 +94,7 @@ def test_bounds_given_by_the_user_are_all_that_is_tried():
 
 
 @pytest.mark.parametrize("rows", [3, 50, 300, 4000])
-def test_a_table_behind_arithmetic_that_no_graph_shows_is_found_by_trying(rows):
+def test_a_table_behind_arithmetic_that_no_graph_shows_is_found_by_trying(rows: int) -> None:
     table = np.arange(rows, dtype=np.float32)
     model = net(
         ("Mul", ["x", "x"], "q", {}), ("Div", ["q", "x1"], "i", {}), ("Gather", ["t", "i"], "y", {}),
@@ -91,8 +106,8 @@ def test_a_table_behind_arithmetic_that_no_graph_shows_is_found_by_trying(rows):
     assert compare(model, model).passed
 
 
-def test_where_the_reference_overflows_no_candidate_is_blamed():
-    powers = [("Cast", ["x"], "a", {"to": TensorProto.FLOAT})]
+def test_where_the_reference_overflows_no_candidate_is_blamed() -> None:
+    powers: list[Step] = [("Cast", ["x"], "a", {"to": TensorProto.FLOAT})]
     powers += [("Mul", [a, a], b, {}) for a, b in (("a", "b"), ("b", "c"), ("c", "y"))]
     found, most = tried(net(*powers))
     assert 30_000 < most < (2.0**128) ** (1 / 8)  # float32 ends at 2**128
@@ -100,7 +115,7 @@ def test_where_the_reference_overflows_no_candidate_is_blamed():
     assert compare(net(*powers), net(*powers)).passed
 
 
-def test_numbers_that_float32_does_not_tell_apart_are_not_asked_of_a_sine():
+def test_numbers_that_float32_does_not_tell_apart_are_not_asked_of_a_sine() -> None:
     model = net(("Cast", ["x"], "a", {"to": TensorProto.FLOAT}), ("Sin", ["a"], "y", {}))
     found, most = tried(model)
     assert most == 2**24 - 1
@@ -108,18 +123,18 @@ def test_numbers_that_float32_does_not_tell_apart_are_not_asked_of_a_sine():
     assert compare(model, model).passed
 
 
-def test_infinities_that_were_there_before_end_no_ladder():
+def test_infinities_that_were_there_before_end_no_ladder() -> None:
     """A mask of flags: log(0) is -inf from the lowest range on."""
     model = net(("Cast", ["x"], "a", {"to": TensorProto.FLOAT}), ("Log", ["a"], "y", {}), dtype="uint8")
     assert tried(model, "uint8")[1] == 255
 
 
-def test_without_a_reference_to_ask_nothing_wild_is_tried():
+def test_without_a_reference_to_ask_nothing_wild_is_tried() -> None:
     found = choose_batches([InputSpec("x", (4,), "int64")])
     assert max(batch.feeds["x"].max() for batch in found.batches) == 1
 
 
-def test_real_inputs_come_first():
+def test_real_inputs_come_first() -> None:
     data = {"x": np.full((3, 4), 1_764_356_369)}
     found, _ = tried(scaled(), data=data)
     assert found.batches[0].name == "real, batch 3"
@@ -129,16 +144,16 @@ def test_real_inputs_come_first():
 
 
 class Embedding(nn.Module):
-    def __init__(self, rows):
+    def __init__(self, rows: int) -> None:
         super().__init__()
         self.table = nn.Embedding(rows, 3)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.table(x)
 
 
 @pytest.mark.parametrize("rows", [2, 37, 1000])
-def test_every_row_of_a_torch_models_table_may_be_asked_for(rows):
+def test_every_row_of_a_torch_models_table_may_be_asked_for(rows: int) -> None:
     torch.manual_seed(0)
     right, wrong = Embedding(rows).eval(), Embedding(rows).eval()
     with torch.no_grad():
@@ -149,7 +164,7 @@ def test_every_row_of_a_torch_models_table_may_be_asked_for(rows):
     assert not check_torch(right, wrong, spec).passed  # the last row is an end of the range
 
 
-def test_two_inputs_that_break_only_together_are_tried_as_far_as_they_go():
+def test_two_inputs_that_break_only_together_are_tried_as_far_as_they_go() -> None:
     table = np.arange(300, dtype=np.float32)
     graph = helper.make_graph(
         [helper.make_node("Add", ["a", "b"], ["i"]), helper.make_node("Gather", ["t", "i"], ["y"])],
