@@ -31,6 +31,7 @@ def export(path: Path) -> None:
     program = torch.onnx.export(
         net, (torch.zeros(2, 3, SIDE, SIDE),), dynamo=True, dynamic_shapes=({0: batch},), optimize=False
     )
+    assert program is not None
     program.save(str(path))
 
 

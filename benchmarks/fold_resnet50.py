@@ -25,7 +25,9 @@ def main() -> int:
     repeat = parser.parse_args().repeat
     model = randomise_statistics(resnet50(NaiveL1BatchNorm2d)).eval()
     start = time.perf_counter()
-    raw = torch.onnx.export(model, (torch.randn(1, 3, 224, 224),), dynamo=True, opset_version=20).model
+    program = torch.onnx.export(model, (torch.randn(1, 3, 224, 224),), dynamo=True, opset_version=20)
+    assert program is not None
+    raw = program.model
     print(f"torch.onnx.export  {time.perf_counter() - start:6.2f} s")
     seconds = []
     for _ in range(repeat):

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,7 +68,9 @@ def main() -> int:
     return 0 if ratio >= 2 else 1
 
 
-def race(folded, quantised, x, options) -> tuple[float, float, float, float]:
+def race(
+    folded: ir.Model, quantised: ir.Model, x: np.ndarray, options: argparse.Namespace
+) -> tuple[float, float, float, float]:
     """Median of the ratios of runs taken in turn, and medians of both in ms."""
     runtimes = [OnnxRuntime(each, threads=options.threads) for each in (folded, quantised)]
     exact, got = (next(iter(runtime.run({"input": x}).values())) for runtime in runtimes)

@@ -12,6 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,9 +23,9 @@ from normexport import onnx_export  # noqa: E402
 from normexport.checkpoint import load  # noqa: E402
 from normexport.folding import fold  # noqa: E402
 from normexport.onnx_export import parse_inputs  # noqa: E402
-from normexport.precision.half.search import Half  # noqa: E402
+from normexport.precision import Half, Int8  # noqa: E402
 from normexport.precision.int8.sensitivity import latency_ms  # noqa: E402
-from normexport.precision.reduce import Int8, Judged, Reduced, reduce_precision  # noqa: E402
+from normexport.precision.reduce import Judged, Reduced, reduce_precision  # noqa: E402
 from normexport.verbs.fold import FOLDING  # noqa: E402
 
 CONFIGS = {"float16": Half(), "bfloat16": Half("bfloat16"), "int8": None, "int8 symmetric": None}
@@ -51,10 +52,10 @@ def main() -> int:
         feeds = {key: test.input[:64]}
         source = checkpoint.program if checkpoint.program is not None else checkpoint.model
         print(row(name, "float32", f"{entry['accuracy']:.1%}", "", "", folded, latency_ms(folded, feeds), ""))
-        for words, config in CONFIGS.items():
+        for words, half in CONFIGS.items():
             symmetric = words.endswith("symmetric")
             samples = list(train.input[:512])
-            config = config or Int8(calibration=samples, method=options.method, batch=64, symmetric=symmetric)
+            config = half or Int8(calibration=samples, method=options.method, batch=64, symmetric=symmetric)
             reduced = reduce_precision(
                 folded, config, exported.inputs, judged=judged, source=source, layers=exported.layers
             )
@@ -67,14 +68,16 @@ def main() -> int:
 def good(reduced: Reduced) -> bool:
     accuracy = reduced.precision.accuracy
     assert accuracy is not None
+    assert accuracy is not None
     assert accuracy.drop is not None
     assert accuracy.snr_db is not None
     drop, snr = {"float16": (0.1, 55.0), "bfloat16": (0.5, 25.0), "int8": (0.5, 24.0)}[reduced.precision.dtype]
     return reduced.precision.passed and accuracy.drop <= drop + 1e-9 and accuracy.snr_db >= snr
 
 
-def described(name: str, words: str, reduced: Reduced, feeds: dict) -> str:
+def described(name: str, words: str, reduced: Reduced, feeds: dict[str, np.ndarray]) -> str:
     accuracy = reduced.precision.accuracy
+    assert accuracy is not None
     kept = ", ".join(each.path for each in reduced.precision.kept)
     latency = latency_ms(reduced.model, feeds) if reduced.precision.dtype == "int8" else None
     share, drop, snr = f"{accuracy.accuracy:.1%}", f"{accuracy.drop:+.1f}", f"{accuracy.snr_db:.1f}"

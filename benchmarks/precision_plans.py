@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -67,7 +68,13 @@ def main() -> int:
 
 
 def plan(
-    name: str, entry: dict, precision: str, samples: list, judged: Path, engine: EngineConfig, folder: Path
+    name: str,
+    entry: dict[str, Any],
+    precision: str,
+    samples: list[np.ndarray],
+    judged: Path,
+    engine: EngineConfig,
+    folder: Path,
 ) -> tuple[dict[str, int], int, float, str]:
     """Layers by precision, plugins and kB of the plan of one checkpoint, and what is wrong with it ("": nothing)."""
     keywords = {key: entry[key] for key in ("model", "model_kwargs", "dialect")}
