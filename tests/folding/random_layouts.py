@@ -9,6 +9,7 @@ import numpy as np
 
 from tests.folding import random_norms
 from tests.folding.random_layers import conv, spatial, weight
+from tests.narrow import present
 
 if TYPE_CHECKING:
     from tests.folding.random_graphs import Growth, Value
@@ -41,7 +42,7 @@ def chain_on(growth: Growth, x: Value, axis: int) -> Value:
 
 def chain_along_some_axis(growth: Growth) -> None:
     """A chain along any axis but the batch."""
-    x = growth.pick(lambda value: len(value.shape) > 1)
+    x = present(growth.pick(lambda value: len(value.shape) > 1))
     chain_on(growth, x, growth.choices.integer(1, len(x.shape) - 1))
 
 

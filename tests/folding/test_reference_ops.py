@@ -54,9 +54,15 @@ ALONE = (
     "Softsign Tanh ThresholdedRelu Trilu"
 )
 
+
+def alone(name: str) -> Build:
+    """The operator on the second constant."""
+    return lambda b, p, q: b.node(name, [q])
+
+
 # name: a graph of two constants (2, 3), the first positive
 EXPRESSIONS: dict[str, Build] = {
-    **{name: lambda b, p, q, name=name: b.node(name, [q]) for name in ALONE.split()},
+    **{name: alone(name) for name in ALONE.split()},
     "And": lambda b, p, q: as_float(b, b.node("And", [truth(b, True, False), truth(b, True, True)])),
     "ArgMax": lambda b, p, q: as_float(b, b.node("ArgMax", [q], axis=1)),
     "Clip": lambda b, p, q: b.node("Clip", [q, number(b, -0.5), number(b, 0.25)]),

@@ -37,7 +37,7 @@ def answer(proto: onnx.ModelProto) -> np.ndarray:
     return onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})[0]
 
 
-def test_a_newer_operator_set_computes_the_same_with_the_very_same_weights():
+def test_a_newer_operator_set_computes_the_same_with_the_very_same_weights() -> None:
     model = ir.from_proto(old())
     new = upgraded(model, 13)
     proto = ir.to_proto(new)
@@ -49,7 +49,7 @@ def test_a_newer_operator_set_computes_the_same_with_the_very_same_weights():
     np.testing.assert_allclose(answer(proto), answer(old()), rtol=1e-5)
 
 
-def test_weights_that_are_inputs_too_stay_both():
+def test_weights_that_are_inputs_too_stay_both() -> None:
     proto = old()
     proto.graph.input.append(helper.make_tensor_value_info("w", 1, [16, 3, 5, 5]))
     new = ir.to_proto(upgraded(ir.from_proto(proto), 13))
@@ -58,7 +58,7 @@ def test_weights_that_are_inputs_too_stay_both():
 
 
 @pytest.mark.parametrize("opset", [13, 17, 20])
-def test_what_is_as_new_stays_itself(opset):
+def test_what_is_as_new_stays_itself(opset: int) -> None:
     node = helper.make_node("Relu", ["x"], ["y"])
     ends = [helper.make_tensor_value_info(name, 1, ["N"]) for name in "xy"]
     graph = helper.make_graph([node], "g", ends[:1], ends[1:])
@@ -66,7 +66,7 @@ def test_what_is_as_new_stays_itself(opset):
     assert upgraded(model, 13) is model
 
 
-def test_what_is_beyond_the_converter_stays_itself():
+def test_what_is_beyond_the_converter_stays_itself() -> None:
     branch = helper.make_graph(
         [helper.make_node("Identity", ["y"], ["b"])], "b", [], [helper.make_tensor_value_info("b", 1, None)]
     )

@@ -331,16 +331,25 @@ def test_guarded_work_returns_and_raises_as_it_would_here() -> None:
         in_child(lambda: os.kill(os.getpid(), 9), "here")
 
 
-def test_what_guarded_work_says_is_heard_here_in_its_order():
-    heard = []
+def test_what_guarded_work_says_is_heard_here_in_its_order() -> None:
+    heard: list[tuple[object, ...]] = []
 
     def hear(*words: object) -> None:
         heard.append(words)
 
-    assert in_telling_child(lambda tell: [tell(1, None), tell("two", {"three": 3})] and 4, "here", hear) == 4
+    def say_two_things(tell: Callable[..., None]) -> int:
+        tell(1, None)
+        tell("two", {"three": 3})
+        return 4
+
+    def end_after_one(tell: Callable[..., None]) -> None:
+        tell(5)
+        os.kill(os.getpid(), 9)
+
+    assert in_telling_child(say_two_things, "here", hear) == 4
     assert heard == [(1, None), ("two", {"three": 3})]
     with pytest.raises(FoldError, match=r"^here: the process that ran it was ended by SIGKILL"):
-        in_telling_child(lambda tell: [tell(5), os.kill(os.getpid(), 9)], "here", hear)
+        in_telling_child(end_after_one, "here", hear)
     assert heard[2:] == [(5,)]
     with pytest.raises(UsageError, match=r"^enough: "):
         in_telling_child(lambda tell: tell(6), "here", lambda *_: _raise(UsageError("enough", "is enough")))

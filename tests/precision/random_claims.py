@@ -12,7 +12,7 @@ The witness is the float64 interpreter on the network as it came. How far a resu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 

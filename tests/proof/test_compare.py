@@ -68,7 +68,9 @@ def test_files_with_other_inputs_or_open_sizes_are_usage_errors() -> None:
 
 
 @pytest.mark.parametrize("trips", ["", "t"])
-def test_a_loop_without_end_never_reaches_a_runtime_that_would_run_it(trips: str, monkeypatch) -> None:
+def test_a_loop_without_end_never_reaches_a_runtime_that_would_run_it(
+    trips: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(control_flow, "MOST_TRIPS", 1000)
     value, node = onnx.helper.make_tensor_value_info, onnx.helper.make_node
     body = onnx.helper.make_graph(
@@ -77,7 +79,7 @@ def test_a_loop_without_end_never_reaches_a_runtime_that_would_run_it(trips: str
         [value("i", onnx.TensorProto.INT64, []), value("c", onnx.TensorProto.BOOL, []), value("v", 1, ["N", 4])],
         [value("again", onnx.TensorProto.BOOL, []), value("more", 1, ["N", 4])],
     )
-    constants = {"one": np.float32([1]), "true": np.array(True), "t": np.array(2**62)}
+    constants = {"one": np.array([1], np.float32), "true": np.array(True), "t": np.array(2**62)}
     graph = onnx.helper.make_graph(
         [node("Loop", [trips, "true", "x"], ["y"], body=body)],
         "g",

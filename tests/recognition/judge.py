@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from normexport import norms
 from normexport.recognition import fold_recognised
+from tests.narrow import present
 from tests.recognition.near_misses import Made
 
 #: Scale, bias, epsilon and constant are stored in float32 or read from what is: five roundings of 6e-8.
@@ -58,7 +59,7 @@ def inputs(sizes: tuple[int | None, ...]) -> list[np.ndarray]:
     rng = np.random.default_rng(99)
     found = []
     for batch in (sizes[0],) if sizes[0] is not None else (2, 4, 10):
-        shape = tuple(batch if axis == 0 else size for axis, size in enumerate(sizes))
+        shape = (batch, *(present(size) for size in sizes[1:]))
         for spread in (1e-6, 1e-4, 1e-2, 1.0, 1e4):
             x = rng.standard_normal(shape)
             found += [spread * x, spread * (np.sign(x) * x**4 + 3)]

@@ -237,8 +237,8 @@ class Maker:
             n = b.node("Mul", [b.node("Sub", [n, b.const(shift)]), b.const(times)])
             root = b.node("Sqrt", [b.node("Mul", [b.node("Log", [n]), b.const(8.0)])])
             return b.node("Div", [b.const(share * NUMERATOR), root])
-        n = self.count() / (CHUNKS if self.kind == "range" else 1)
-        return b.const(share * NUMERATOR / math.sqrt(8 * math.log(times * (n - shift))))
+        count = self.count() / (CHUNKS if self.kind == "range" else 1)
+        return b.const(share * NUMERATOR / math.sqrt(8 * math.log(times * (count - shift))))
 
     def with_epsilon(self, stat: str, x: str) -> str:
         b = self.build

@@ -25,7 +25,7 @@ def norm_with(growth: list[onnx.NodeProto], constants: dict[str, np.ndarray]) ->
         node("Div", ["d", "s"], ["y"]),
     ]
     ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 4, 8]) for name in "xy"]
-    arrays = {"axes": np.int64([0, 2]), **constants}
+    arrays = {"axes": np.array([0, 2], np.int64), **constants}
     stored = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], stored)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
@@ -45,9 +45,9 @@ EXPAND = [
 @pytest.mark.parametrize(
     ("growth", "constants"),
     [
-        (TILE, {"by": np.int64([1, 1, 20_000_000])}),
-        (PAD, {"by": np.int64([0, 0, 0, 0, 0, 100_000_000])}),
-        (EXPAND, {"by": np.int64([1, 1, 1, 100_000_000]), "last": np.int64([3])}),
+        (TILE, {"by": np.array([1, 1, 20_000_000], np.int64)}),
+        (PAD, {"by": np.array([0, 0, 0, 0, 0, 100_000_000], np.int64)}),
+        (EXPAND, {"by": np.array([1, 1, 1, 100_000_000], np.int64), "last": np.array([3], np.int64)}),
     ],
     ids=["Tile", "Pad", "Expand"],
 )
@@ -64,5 +64,5 @@ def test_what_grows_without_measure_is_never_computed(
 
 
 def test_what_grows_a_little_is_recognised() -> None:
-    found = recognise(norm_with(TILE, {"by": np.int64([1, 1, 3])}))
+    found = recognise(norm_with(TILE, {"by": np.array([1, 1, 3], np.int64)}))
     assert list(found.recognised.values()) == [6]

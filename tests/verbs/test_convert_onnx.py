@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,6 +18,7 @@ from onnx import helper, numpy_helper
 import normexport
 from normexport import ConvertConfig, Half, Int8, Verdict
 from normexport.folding import FoldResult
+from normexport.precision.reduce import reduce_precision
 from normexport.verbs import convert as verb
 from tests.cli.conftest import save_plain
 from tests.io import onnx_attacks as attacks
@@ -23,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def plain(tmp_path):
+def plain(tmp_path: Path) -> Path:
     """The path of a convolution, a BatchNormalization and a ReLU over "x" (N, 3, 8, 8)."""
     save_plain(tmp_path / "plain.onnx")
     return tmp_path / "plain.onnx"
@@ -33,7 +37,7 @@ def images(count: int = 6) -> np.ndarray:
     return np.random.default_rng(1).normal(size=(count, 3, 8, 8)).astype(np.float32)
 
 
-def answer(path, **feeds) -> list[np.ndarray]:
+def answer(path: Path, **feeds: np.ndarray) -> list[np.ndarray]:
     return onnxruntime.InferenceSession(path).run(None, feeds)
 
 
@@ -41,17 +45,23 @@ def content(given: ir.Model | onnx.ModelProto) -> bytes:
     return (ir.to_proto(given) if isinstance(given, ir.Model) else given).SerializeToString()
 
 
-def model(nodes, inputs, outputs, constants, opset=17) -> onnx.ModelProto:
+def model(
+    nodes: Sequence[tuple[Any, ...]],
+    inputs: Sequence[tuple[Any, ...]],
+    outputs: Sequence[tuple[Any, ...]],
+    constants: Mapping[str, np.ndarray],
+    opset: int = 17,
+) -> onnx.ModelProto:
     """A model; inputs and outputs are (name, type, shape)."""
-    ends = [[helper.make_tensor_value_info(*each) for each in side] for side in (inputs, outputs)]
+    reads, gives = ([helper.make_tensor_value_info(*each) for each in side] for side in (inputs, outputs))
     weights = [numpy_helper.from_array(array, name) for name, array in constants.items()]
-    graph = helper.make_graph([helper.make_node(*node) for node in nodes], "g", *ends, weights)
+    graph = helper.make_graph([helper.make_node(*node) for node in nodes], "g", reads, gives, weights)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     onnx.checker.check_model(made, full_check=True)
     return made
 
 
-def test_a_file_gives_what_a_checkpoint_gives(plain, tmp_path):
+def test_a_file_gives_what_a_checkpoint_gives(plain: Path, tmp_path: Path) -> None:
     result = normexport.convert(plain, tmp_path / "out")
     assert result.passed
     assert [outcome.fate for outcome in result.outcomes] == ["folded"]
@@ -67,10 +77,11 @@ def test_a_file_gives_what_a_checkpoint_gives(plain, tmp_path):
     )
 
 
-def test_a_model_in_memory_gives_the_same_bytes_and_stays_as_it_is(plain, tmp_path):
+def test_a_model_in_memory_gives_the_same_bytes_and_stays_as_it_is(plain: Path, tmp_path: Path) -> None:
     normexport.convert(plain, tmp_path / "file")
     proto = onnx.load(plain)
-    for number, given in enumerate((proto, ir.from_proto(proto))):
+    models: tuple[onnx.ModelProto | ir.Model, ...] = (proto, ir.from_proto(proto))
+    for number, given in enumerate(models):
         before = content(given)
         normexport.convert(given, tmp_path / str(number))
         written = (tmp_path / str(number) / "model.onnx").read_bytes()
@@ -79,8 +90,10 @@ def test_a_model_in_memory_gives_the_same_bytes_and_stays_as_it_is(plain, tmp_pa
 
 
 @pytest.mark.parametrize("file", [True, False])
-def test_a_fold_that_computes_something_else_fails_and_gets_no_capsule(plain, tmp_path, monkeypatch, file):
-    def wrong(graph, _):
+def test_a_fold_that_computes_something_else_fails_and_gets_no_capsule(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: bool
+) -> None:
+    def wrong(graph: ir.Model, _: Any) -> Any:
         proto = ir.to_proto(graph)
         scale = next(each for each in proto.graph.initializer if each.name == "scale")
         scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(1.001), "scale"))
@@ -94,12 +107,14 @@ def test_a_fold_that_computes_something_else_fails_and_gets_no_capsule(plain, tm
     assert not (tmp_path / "c.npz").exists()
 
 
-def test_half_precision_is_held_to_the_file_and_not_to_what_folding_made_of_it(plain, tmp_path, monkeypatch):
+def test_half_precision_is_held_to_the_file_and_not_to_what_folding_made_of_it(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error of folding and that of rounding are judged together, against the original."""
     seen = []
-    inner = verb.reduce_precision
+    inner = reduce_precision
 
-    def watching(graph, *args, source, **kwargs):
+    def watching(graph: ir.Model, *args: Any, source: Any, **kwargs: Any) -> Any:
         seen.append([node.op_type for node in source.graph])
         return inner(graph, *args, source=source, **kwargs)
 
@@ -111,7 +126,7 @@ def test_half_precision_is_held_to_the_file_and_not_to_what_folding_made_of_it(p
     assert result.precision.dtype == "float16"
 
 
-def test_int8_says_here_how_many_samples_it_has_seen(plain, tmp_path):
+def test_int8_says_here_how_many_samples_it_has_seen(plain: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=images(24))
     told = []
     how = ConvertConfig(precision=Int8(calibration=tmp_path / "data.npz"), data=tmp_path / "data.npz")
@@ -122,7 +137,7 @@ def test_int8_says_here_how_many_samples_it_has_seen(plain, tmp_path):
     assert "QuantizeLinear" in {node.op_type for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node}
 
 
-def test_a_capsule_of_a_file_judges_what_was_written_and_not_another(plain, tmp_path):
+def test_a_capsule_of_a_file_judges_what_was_written_and_not_another(plain: Path, tmp_path: Path) -> None:
     normexport.convert(plain, tmp_path / "out", config=ConvertConfig(capsule=tmp_path / "c.npz"))
     assert normexport.prove(tmp_path / "c.npz", tmp_path / "out" / "model.onnx").passed
     changed = onnx.load(tmp_path / "out" / "model.onnx")
@@ -132,7 +147,7 @@ def test_a_capsule_of_a_file_judges_what_was_written_and_not_another(plain, tmp_
     assert not normexport.prove(tmp_path / "c.npz", tmp_path / "other.onnx").passed
 
 
-def test_several_inputs_and_outputs_of_other_types_convert(tmp_path):
+def test_several_inputs_and_outputs_of_other_types_convert(tmp_path: Path) -> None:
     table = np.random.default_rng(0).normal(size=(11, 4)).astype(np.float32)
     made = model(
         [
@@ -154,7 +169,7 @@ def test_several_inputs_and_outputs_of_other_types_convert(tmp_path):
 
 
 @pytest.mark.parametrize("batch", [2, -1, "N"])
-def test_a_batch_is_fixed_unknown_or_free(tmp_path, batch):
+def test_a_batch_is_fixed_unknown_or_free(tmp_path: Path, batch: int | str) -> None:
     w = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
     made = model([("MatMul", ["x", "w"], ["y"])], [("x", 1, ["N", 4])], [("y", 1, ["N", 5])], {"w": w})
     for value in (made.graph.input[0], made.graph.output[0]):
@@ -170,7 +185,7 @@ def test_a_batch_is_fixed_unknown_or_free(tmp_path, batch):
     assert len(sizes) == (1 if batch == 2 else 3)
 
 
-def test_sizes_that_a_file_leaves_open_are_asked_for_or_taken_from_the_data(tmp_path):
+def test_sizes_that_a_file_leaves_open_are_asked_for_or_taken_from_the_data(tmp_path: Path) -> None:
     w = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
     ends = [("x", 1, ["N", 3, "H", "W"])], [("y", 1, ["N", 4, "h", "w_"])]
     onnx.save(model([("Conv", ["x", "w"], ["y"])], *ends, {"w": w}), tmp_path / "o.onnx")
@@ -184,7 +199,7 @@ def test_sizes_that_a_file_leaves_open_are_asked_for_or_taken_from_the_data(tmp_
     assert found.parity.outputs[0].batch.startswith("real")
 
 
-def test_external_data_is_read_and_is_not_written_over(plain, tmp_path):
+def test_external_data_is_read_and_is_not_written_over(plain: Path, tmp_path: Path) -> None:
     folder = tmp_path / "big"
     folder.mkdir()
     onnx.save(
@@ -205,9 +220,10 @@ def test_external_data_is_read_and_is_not_written_over(plain, tmp_path):
     assert {file.read_bytes() for file in folder.iterdir()} == set(before.values())
 
 
-def test_external_data_behind_links_is_read_where_that_is_allowed(plain, tmp_path):
+def test_external_data_behind_links_is_read_where_that_is_allowed(plain: Path, tmp_path: Path) -> None:
     store, folder = tmp_path / "store", tmp_path / "snapshot"
-    store.mkdir(), folder.mkdir()
+    store.mkdir()
+    folder.mkdir()
     onnx.save(onnx.load(plain), store / "blob.onnx", save_as_external_data=True, location="data.bin", size_threshold=0)
     for name in ("blob.onnx", "data.bin"):
         (folder / name).symlink_to(store / name)
@@ -216,7 +232,7 @@ def test_external_data_behind_links_is_read_where_that_is_allowed(plain, tmp_pat
     assert normexport.convert(folder / "blob.onnx", tmp_path / "out", config=ConvertConfig(weights_under=store)).passed
 
 
-def test_a_file_that_kills_its_runtime_is_one_line_and_nothing_is_written(tmp_path):
+def test_a_file_that_kills_its_runtime_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
     path = attacks.write(attacks.lowest_by_minus_one(), tmp_path / "m.onnx")
     with pytest.raises(normexport.FoldError, match=r"m.onnx: the process that ran it was ended by SIG"):
         normexport.convert(path, tmp_path / "out")
@@ -233,14 +249,16 @@ def half(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("precision", [Half(), Half("bfloat16"), Int8()])
-def test_what_is_in_half_precision_already_is_proven_and_not_reduced_again(plain, tmp_path, precision):
+def test_what_is_in_half_precision_already_is_proven_and_not_reduced_again(
+    plain: Path, tmp_path: Path, precision: Half | Int8
+) -> None:
     onnx.save(half(onnx.load(plain)), tmp_path / "half.onnx")
     with pytest.raises(normexport.FoldError, match=r"half.onnx: computes in float16, not in float32; give the float32"):
         normexport.convert(tmp_path / "half.onnx", tmp_path / "out", config=ConvertConfig(precision=precision))
     assert normexport.convert(tmp_path / "half.onnx", tmp_path / "out").passed
 
 
-def test_float32_networks_whose_weights_are_stored_in_half_precision_are_reduced(plain, tmp_path):
+def test_float32_networks_whose_weights_are_stored_in_half_precision_are_reduced(plain: Path, tmp_path: Path) -> None:
     proto = half(onnx.load(plain))
     for value in (*proto.graph.input, *proto.graph.output):
         value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
@@ -255,7 +273,7 @@ def test_float32_networks_whose_weights_are_stored_in_half_precision_are_reduced
     assert result.passed
 
 
-def test_what_is_quantised_already_is_proven_and_not_reduced_again(plain, tmp_path):
+def test_what_is_quantised_already_is_proven_and_not_reduced_again(plain: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=images(24))
     how = ConvertConfig(precision=Int8(), data=tmp_path / "data.npz")
     normexport.convert(plain, tmp_path / "int8", config=how)
@@ -266,7 +284,7 @@ def test_what_is_quantised_already_is_proven_and_not_reduced_again(plain, tmp_pa
     assert normexport.convert(tmp_path / "int8" / "model.onnx", tmp_path / "out").passed
 
 
-def test_an_old_operator_set_is_left_behind_where_the_precision_needs_a_newer_one(tmp_path):
+def test_an_old_operator_set_is_left_behind_where_the_precision_needs_a_newer_one(tmp_path: Path) -> None:
     dice = np.random.default_rng(0)
     constants = {"w": dice.normal(size=(8, 3, 3, 3)).astype(np.float32), "v": np.ones((8, 5), np.float32)}
     nodes = [("Conv", ["x", "w"], ["c"]), ("Relu", ["c"], ["r"]), ("GlobalAveragePool", ["r"], ["g"])]
@@ -288,12 +306,12 @@ def test_an_old_operator_set_is_left_behind_where_the_precision_needs_a_newer_on
     assert normexport.convert(tmp_path / "old.onnx", tmp_path / "out").notes == ()
 
 
-def test_weights_under_means_nothing_for_a_checkpoint(tmp_path):
+def test_weights_under_means_nothing_for_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(normexport.UsageError, match="--weights-under: means nothing here: it is for an ONNX file"):
         normexport.convert(tmp_path / "m.pt2", tmp_path / "out", config=ConvertConfig(weights_under=tmp_path))
 
 
-def test_a_damaged_file_is_refused_before_anything_is_written(tmp_path):
+def test_a_damaged_file_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"\x08\x0a\x12\xff\xff")
     with pytest.raises(normexport.FoldError, match=r"m.onnx: not an ONNX file, or cut short"):
         normexport.convert(tmp_path / "m.onnx", tmp_path / "out")

@@ -67,7 +67,7 @@ def sample_elements(layout: str, channels: int, space: int) -> int:
     return -(-channels // v) * v * space
 
 
-def addresses(layout: str, shape: tuple[int, int, int], stride: int) -> NDArray[np.int64]:
+def addresses(layout: str, shape: tuple[int, ...], stride: int) -> NDArray[np.int64]:
     """(N, C, S): where each element lies, ((n*Cb + c/v)*S + p)*v + c%v, samples `stride` elements apart."""
     n, c, p = np.ogrid[: shape[0], : shape[1], : shape[2]]
     v = lanes(layout, shape[1])
@@ -121,7 +121,7 @@ class Result:
     launches: tuple[str, ...]
 
 
-def struct(norm: Norm, shape: tuple[int, int, int]) -> kernels.NxNorm:
+def struct(norm: Norm, shape: tuple[int, ...]) -> kernels.NxNorm:
     """norm for x of `shape` (N, C, S)."""
     sample = sample_elements(norm.layout, shape[1], shape[2])
     strides = [sample + pad if pad else 0 for pad in norm.pad]
@@ -154,11 +154,11 @@ def run(
     lib.nx_emu_clear()
     dtype, sample = DTYPES[norm.type], sample_elements(norm.layout, *x.shape[1:])
     norm = replace(norm, pad=(norm.pad[0], norm.pad[0])) if in_place else norm
-    described = struct(norm, x.shape)  # type: ignore[arg-type]
+    described = struct(norm, x.shape)
     spans = [max(0, x.shape[0] * (sample + pad) - pad) if x.size else 0 for pad in norm.pad]
     source = Buffer(lib, spans[0], dtype, offset)
     source.array[:] = PADDING[norm.type]
-    where = addresses(norm.layout, x.shape, sample + norm.pad[0])  # type: ignore[arg-type]
+    where = addresses(norm.layout, x.shape, sample + norm.pad[0])
     source.array[where] = x
     before = source.array.tobytes()
     target = source if in_place else Buffer(lib, spans[1], dtype, offset)
@@ -176,7 +176,7 @@ def run(
     )  # fmt: skip
     message = lib.nx_emu_error().decode() or lib.nx_message(status).decode()
     launches = tuple(lib.nx_emu_launches().decode().splitlines())
-    y_where = addresses(norm.layout, x.shape, sample + norm.pad[1])  # type: ignore[arg-type]
+    y_where = addresses(norm.layout, x.shape, sample + norm.pad[1])
     y = target.array[y_where].copy()
     if status == 0:
         lanes_of_padding = ~gaps
