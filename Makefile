@@ -19,8 +19,10 @@ lint: $(STAMP)
 	find plugins tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' -o -name '*.c' | \
 		xargs $(BIN)/clang-format --dry-run -Werror
 
+# The library and its tests, then the benchmarks, which are scripts.
 types: $(STAMP)
 	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases benchmarks
 
 # The site, into build/site; a broken link or a name that is not there ends it.
 docs: $(STAMP)

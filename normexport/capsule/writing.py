@@ -41,7 +41,7 @@ def write(capsule: Capsule, path: str | Path) -> None:
         cause = f"describes its arrays in {len(text) >> 20} MiB, and {MOST_BYTES >> 20} are the most"
         raise UsageError(str(path), cause, "make it of a model with fewer modules")
     with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **{TEXT: np.frombuffer(text, np.uint8)}, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(file, **{TEXT: np.frombuffer(text, np.uint8)}, **arrays)  # type: ignore[arg-type]  # all names are ours
     _LOG.info("%s: capsule written, runs: %d", path, len(capsule.runs))
 
 

@@ -103,7 +103,7 @@ def _with_hook_options(module: nn.Module, stored: StoredWeight) -> StoredWeight:
     for key in _hooks(module, stored.name):
         hook = module._forward_pre_hooks[key]
         if stored.layout.name in _WITH_P and isinstance(getattr(hook, "p", None), (int, float)):
-            stored = replace(stored, p=float(hook.p))  # type: ignore[attr-defined]
+            stored = replace(stored, p=float(hook.p))  # type: ignore[attr-defined]  # getattr above found it
         if hasattr(hook, "dim"):
             whole = hook.dim is None or (hook.dim == -1 and stored.layout.name == "torch-weight-norm")
             stored = replace(stored, axis=-1 if whole else int(hook.dim) % stored.v.dim())

@@ -55,7 +55,7 @@ class State:
         """As `nn.Module.load_state_dict` wants it, with `_metadata` where there is any."""
         mapping: OrderedDict[str, Any] = OrderedDict({**self.tensors, **self.extras})
         if self.metadata:
-            mapping._metadata = OrderedDict(self.metadata)  # type: ignore[attr-defined]
+            mapping._metadata = OrderedDict(self.metadata)  # type: ignore[attr-defined]  # torch reads it there
         return mapping
 
 

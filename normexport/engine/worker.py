@@ -179,7 +179,7 @@ class Worker:
 
 
 def _monitor(trt: Any, begun: Any) -> Any:
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # trt is Any: TensorRT may be missing
         """Names the builder's phases as they begin."""
 
         def __init__(self) -> None:

@@ -21,7 +21,7 @@ from normexport.io.interrupts import hold_back_signals
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # asked for before every use
 
 _PATIENCE, _PAUSE = 1.0, 0.01  # seconds
 _NAME = re.compile(r"\.normexport-[0-9a-f]{32}")  # nobody calls a folder of his own so, and nobody can guess it

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
+from google.protobuf.message import EncodeError
 
 from normexport.errors import FoldError, UsageError
 from normexport.io.atomic import real_target, replacing_all

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from normexport.dtypes import FLOATS, onnx_numbers
 from normexport.errors import FoldError, UsageError

@@ -116,7 +116,7 @@ class ZipArchive:
         self._file.seek(member.begin)
         for at in range(0, member.size, _BLOCK):
             block = buffer[at : at + _BLOCK]
-            if self._file.readinto(block) != len(block):  # type: ignore[attr-defined]
+            if self._file.readinto(block) != len(block):  # type: ignore[attr-defined]  # BinaryIO lacks it
                 raise BadArchive(f"{member.name} is cut short")
             crc = zlib.crc32(block, crc)
         if crc != member.crc and not self._without_checksums:

@@ -102,7 +102,7 @@ def convert_norms(
 def _refuse_lazy(model: nn.Module) -> None:
     """A lazy module can't be copied, and a lazy norm has no channels."""
     for path, module in model.named_modules():
-        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():  # type: ignore[misc]
+        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():  # type: ignore[misc]  # a mixin types its self as another class
             place = path or type(module).__name__
             raise UsageError(place, "is lazy and has no size yet", "run the model on one batch first")
 

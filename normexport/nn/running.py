@@ -88,7 +88,7 @@ class RunningNorm(nn.Module):
             moved = fn(value)
             return value.to(moved.device) if moved.dtype in torch_dtypes(HALVES) else moved
 
-        super()._apply(keep_precision, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(keep_precision, recurse)  # type: ignore[no-untyped-call]  # torch says no types there
         return self
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:

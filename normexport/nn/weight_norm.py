@@ -103,7 +103,7 @@ def remove_bounded_weight_norm(module: nn.Module, name: str = "weight") -> nn.Mo
     place = f"{type(module).__name__}.{name}"
     found: list[Any] = []
     if parametrize.is_parametrized(module, name):
-        found = list(module.parametrizations[name])  # type: ignore[index]
+        found = list(module.parametrizations[name])  # type: ignore[index]  # a ModuleDict, which is said of no attribute
     if not any(isinstance(each, BoundedWeightNorm) for each in found):
         raise UsageError(place, "has no bounded weight norm", "apply bounded_weight_norm first")
     if len(found) > 1:

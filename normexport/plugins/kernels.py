@@ -157,7 +157,7 @@ def _load_library(path: Path) -> ctypes.CDLL:
         library = ctypes.CDLL(str(path))
         version = library.nx_abi_version()
         size: Callable[[], int] = library.nx_norm_size
-        size.restype = c_size_t  # type: ignore[attr-defined]
+        size.restype = c_size_t  # type: ignore[attr-defined]  # ctypes gives functions this attribute
         if version != ABI_VERSION or size() != ctypes.sizeof(NxNorm):
             raise MissingComponent(
                 str(path), f"speaks version {version} of the C interface, normexport version {ABI_VERSION}", remedy

@@ -132,7 +132,7 @@ class Folding:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, without the model."""
-        plain = _plain(dataclasses.replace(self, model=None))  # type: ignore[arg-type]
+        plain = _plain(dataclasses.replace(self, model=None))  # type: ignore[arg-type]  # the copy lives for one line
         return {name: item for name, item in plain.items() if name != "model"}
 
 

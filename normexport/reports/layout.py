@@ -48,7 +48,7 @@ def show_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim underline")
     for index in used:
         right = "right" if columns[index] == "C" else "left"
-        table.add_column(columns[index], justify=right, no_wrap=index != used[-1], overflow="fold")  # type: ignore[arg-type]
+        table.add_column(columns[index], justify=right, no_wrap=index != used[-1], overflow="fold")  # type: ignore[arg-type]  # Rich takes the words as a Literal
     for row in rows:
         table.add_row(*(row[index] for index in used))
     show(console, table)

@@ -18,7 +18,7 @@ from normexport.runtime.control_flow import ThroughControlFlow
 _LONG = 64  # elements; below that cascades and plain sums differ by less than 1.5 u
 
 
-class StraightSums(ThroughControlFlow):  # type: ignore[no-untyped-call]
+class StraightSums(ThroughControlFlow):
     """While active, float32 `mean` and `sum` over `_LONG` elements or more are added one after the other.
 
     adaptive_avg_pool to size 1 arrives here as `mean`.

@@ -48,7 +48,7 @@ def jitter_module(model: nn.Module, seed: int) -> None:
         finite = torch.isfinite(moved)
         return moved if bool(finite.all()) else torch.where(finite, moved, tensor)
 
-    model._apply(moved)  # type: ignore[no-untyped-call]
+    model._apply(moved)
 
 
 def jitter_model(model: ir.Model, seed: int, halved: Mapping[str, str] | None = None) -> ir.Model:

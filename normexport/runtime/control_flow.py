@@ -15,7 +15,7 @@ from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class ThroughControlFlow(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class ThroughControlFlow(TorchDispatchMode):
     """A dispatch mode that is active in branches and bodies of loops too."""
 
     supports_higher_order_operators = True

@@ -26,7 +26,7 @@ _WIDE = {
 }
 
 
-class InFloat64(ThroughControlFlow):  # type: ignore[no-untyped-call]
+class InFloat64(ThroughControlFlow):
     """While active, every operator reads float64 where it was given, or told, a narrower type."""
 
     def __torch_dispatch__(
@@ -50,7 +50,7 @@ def shared_copy(model: nn.Module) -> nn.Module:
 
 def convert_small(model: nn.Module) -> None:
     """Convert the parameters and buffers below `LARGE` elements to float64, in place of `model`'s own."""
-    model._apply(lambda tensor: _widen(tensor) if tensor.numel() < LARGE else tensor)  # type: ignore[no-untyped-call]
+    model._apply(lambda tensor: _widen(tensor) if tensor.numel() < LARGE else tensor)
 
 
 def _widen(value: Any) -> Any:

@@ -99,7 +99,7 @@ def array_at(address: int, shape: tuple[int, ...], dtype: str, stream: int, memo
 
 
 def _listener(trt: Any, take: _Take) -> Any:
-    class Listener(trt.IDebugListener):  # type: ignore[misc]
+    class Listener(trt.IDebugListener):  # type: ignore[misc]  # trt is Any: TensorRT may be missing
         """Hands every call on."""
 
         def __init__(self) -> None:

@@ -240,7 +240,7 @@ def _convert(model: nn.Module, dtype: torch.dtype) -> None:
             torch.complex64 if tensor.is_complex() else dtype if tensor.is_floating_point() else tensor.dtype
         )
 
-    model._apply(converted)  # type: ignore[no-untyped-call]
+    model._apply(converted)
 
 
 def _has_narrow(model: nn.Module) -> bool:

@@ -38,7 +38,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         else:
             hint = hints[parameter.name]
             parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
-    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    flat.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # inspect.signature reads it there
     flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return flat
 

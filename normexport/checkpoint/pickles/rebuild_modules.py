@@ -106,7 +106,7 @@ def _set_state(module: nn.Module, label: str, state: dict[str, Any]) -> None:
     require_shapes(type(module), label, state)
     if isinstance(module, nn.RNNBase):
         state["_all_weights"] = [[None]]  # makes torch list the weights itself, from the numbers that were checked
-    module.__setstate__(state)  # type: ignore[no-untyped-call]
+    module.__setstate__(state)
     missing = [name for name in getattr(type(module), "__constants__", ()) if not hasattr(module, name)]
     if missing:
         raise BadPickle(f"{label} lacks {missing[0]}", "save it with the PyTorch that made it, or give a state_dict")

@@ -187,7 +187,7 @@ def device(rebuilder: Rebuilder, call: Call) -> torch.device:
     """`torch.device("cuda", 0)`, which need not be there: everything is loaded onto the CPU."""
     _no_more(call)
     try:
-        return torch.device(*[each if whole(each) else text_of(each) for each in call.args])  # type: ignore[arg-type]
+        return torch.device(*[each if whole(each) else text_of(each) for each in call.args])  # type: ignore[arg-type]  # torch refuses other numbers of arguments itself
     except (RuntimeError, TypeError, ValueError, OverflowError):
         raise BadPickle("a device in it is of an unknown kind") from None
 

@@ -197,7 +197,7 @@ def _set_conjugate(rebuilder: Rebuilder, tensor: Tensor, said: Any) -> None:
     if any(marks.values()):
         if not (tensor.is_complex() or (tensor.is_floating_point() and not marks.get("conj"))):
             raise BadPickle("a tensor in it is the conjugate of real numbers")
-        torch._utils.set_tensor_metadata(tensor, marks)  # type: ignore[no-untyped-call]
+        torch._utils.set_tensor_metadata(tensor, marks)
 
 
 def _may_have_gradient(tensor: Tensor) -> bool:

@@ -97,7 +97,7 @@ class Storages:
             raise BadPickle(f"storage {key[:40]} should have {size} bytes and has {there}")
         memory = torch.empty(size, dtype=torch.uint8)
         if size:
-            self._data.read_into(key, memoryview(memory.numpy()))  # type: ignore[arg-type]
+            self._data.read_into(key, memoryview(memory.numpy()))  # type: ignore[arg-type]  # an array is a buffer
         if self._swapped and dtype is not None:
             _swap_bytes(memory, dtype)
         return memory
@@ -191,7 +191,7 @@ class AppendedData:
 
     def read_into(self, key: str, buffer: memoryview) -> None:
         self._file.seek(self._places[key][0])
-        if self._file.readinto(buffer) != len(buffer):  # type: ignore[attr-defined]
+        if self._file.readinto(buffer) != len(buffer):  # type: ignore[attr-defined]  # BinaryIO lacks it
             raise BadPickle("it is cut short")
 
 

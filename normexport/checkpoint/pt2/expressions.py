@@ -226,7 +226,7 @@ def _size_call(node: ast.expr, depth: int) -> int:
 def _require_keywords(keywords: list[ast.keyword]) -> None:
     for each in keywords:
         plain = isinstance(each.value, ast.Constant) and isinstance(each.value.value, (bool, int))
-        if each.arg not in _KEYWORDS or not plain or abs(each.value.value) > 64:  # type: ignore[attr-defined]
+        if each.arg not in _KEYWORDS or not plain or abs(each.value.value) > 64:  # type: ignore[attr-defined]  # plain
             raise _NotPlain
 
 

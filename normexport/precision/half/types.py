@@ -172,7 +172,7 @@ def schema_of(node: ir.Node, opset: int) -> onnx.defs.OpSchema | None:
 
 def formal_of(formals: object, index: int) -> onnx.defs.OpSchema.FormalParameter:
     """The parameter of that index; the last one may stand for any number."""
-    listed = list(formals)  # type: ignore[call-overload]
+    listed = list(formals)  # type: ignore[call-overload]  # a sequence by the schema, of no type in onnx
     found: onnx.defs.OpSchema.FormalParameter = listed[min(index, len(listed) - 1)]
     return found
 

@@ -75,7 +75,7 @@ def _texts(x: Any) -> Any:
 
 def to_small_float(x: Any, dtype: Any, saturate: bool) -> Any:
     """float64 -> float8 or float4, to nearest even; what is too large is the largest, or infinite, or NaN."""
-    largest = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
+    largest = float(ml_dtypes.finfo(dtype).max)
     if saturate or dtype.name == "float4_e2m1fn":
         x = np.clip(x, -largest, largest)
     with np.errstate(all="ignore"):
@@ -133,7 +133,7 @@ def quantize_linear(call: Call, x: Any, scale: Any, zero: Any = None) -> Any:
 
 
 def _saturate(y: Any, dtype: Any) -> Any:
-    ends = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
+    ends = ml_dtypes.iinfo(dtype)
     y = np.clip(y, float(ends.min), float(ends.max))
     return y.astype(np.int8).astype(dtype) if dtype.name == "int4" else y.astype(dtype)
 

@@ -157,7 +157,7 @@ def _pad(x: Any, pads: Any, mode: str, value: Any, axes: Any) -> Any:
     if mode == "constant":
         fill = value if value is not None else "" if x.dtype == object else 0
         return np.pad(x, around, constant_values=fill)
-    return np.pad(x, around, mode={"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode])  # type: ignore[call-overload]
+    return np.pad(x, around, mode={"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode])  # type: ignore[call-overload]  # a Literal each
 
 
 @operator("ConstantOfShape")
