@@ -20,7 +20,7 @@ from normexport.folding.graph import Draft
 from normexport.graphs.node_metadata import module_path
 from normexport.graphs.nodes import name_of, op
 from normexport.graphs.refusal import Refuse
-from normexport.norms import DOMAIN
+from normexport.norms import DOMAIN, Scope
 from normexport.norms.bodies import attach_bodies
 from normexport.recognition.examine import examine
 from normexport.recognition.flow import Flow, Region
@@ -56,13 +56,17 @@ class Recognition:
     refused: tuple[NormOutcome, ...]
 
 
-def fold_recognised(model: ir.Model, config: FoldConfig | None = None) -> FoldResult:
-    """`fold`, after live norms in ordinary operators were made operators of this library.
+def fold_recognised(model: ir.Model, config: FoldConfig | None = None, *, live_operators: bool = False) -> FoldResult:
+    """`fold`, with an outcome for each live norm that ordinary operators compute.
+
+    live_operators: make each of them one operator, for native kernels, integer norms and TensorRT's plugin. Else they
+    stay: without the native library, ONNX Runtime takes 1.02 to 1.13 times as long for the operators' bodies in a small
+    convolutional network as for the nodes that they replace (`benchmarks/recognised_norms.py`).
 
     Raises:
         FoldError: as `fold` does.
     """
-    found = recognise(model)
+    found = recognise(model, live_operators=live_operators)
     result = fold(found.model, config)
     told = [_tell(outcome, found.recognised) for outcome in result.norms]
     return FoldResult(
@@ -77,8 +81,11 @@ def _tell(outcome: NormOutcome, recognised: dict[str, int]) -> NormOutcome:
     return replace(outcome, reason=f"{outcome.reason}; recognised in {count} nodes of ordinary operators")
 
 
-def recognise(model: ir.Model) -> Recognition:
-    """Make an operator of every live norm that the main graph computes with ordinary ones; `model` is not changed."""
+def recognise(model: ir.Model, *, live_operators: bool = True) -> Recognition:
+    """Find every live norm that the main graph computes with ordinary operators; `model` is not changed.
+
+    live_operators: make an operator of each; else they are told among those that stay.
+    """
     standard = _standard_norms(model.graph)
     if sum(op(node) in REDUCTIONS for node in model.graph) < _LEAST_REDUCTIONS:
         return Recognition(model, {}, standard)
@@ -90,18 +97,28 @@ def recognise(model: ir.Model) -> Recognition:
     with np.errstate(all="ignore"):
         search = _Search(Draft(model, copy, FoldConfig()))
         search.run()
+    refused = (*standard, *search.outcomes())
+    if not search.norms or not live_operators:
+        return Recognition(model, {}, (*refused, *(_kept(region, reading) for region, reading in search.norms)))
     names: dict[str, int] = {}
     handed_over: dict[ir.Value, ir.Value] = {}  # what a norm made before it became an operator -> what that makes
     for region, reading in search.norms:
         node = _replace(search.draft, region, handed_over.get(region.input, region.input), reading)
         handed_over[region.output] = node.outputs[0]
         names[name_of(node)] = len(region.steps)
-    refused = (*standard, *search.outcomes())
-    if not names:
-        return Recognition(model, {}, refused)
     attach_bodies(copy)
     copy.ir_version = max(copy.ir_version, _FUNCTIONS_FROM)
     return Recognition(copy, names, refused)
+
+
+def _kept(region: Region, reading: Reading) -> NormOutcome:
+    node = region.steps[-1]
+    reason = (
+        f"{len(region.steps)} nodes of ordinary operators compute {reading.kind.title} with the statistics of "
+        f"{'each sample' if reading.scope is Scope.INSTANCE else 'the batch'} at inference; recognised as "
+        f"{reading.kind.op(reading.scope)}, which is for int8, native kernels and TensorRT"
+    )
+    return NormOutcome(name_of(node), module_path(node), reading.kind.name, "live", "", (), reason)
 
 
 class _Search:

@@ -99,7 +99,7 @@ def _convert(
         require_float32(graph)
     judged = _data_to_judge_on(config, network.data) if config.precision is not None else None
     with clock.stage("fold"):
-        folded = fold_recognised(graph, FOLDING) if config.fold else FoldResult(graph, (), (), False)
+        folded = _fold(graph, config)
         operators = Operators.of(graph, folded.model)
         made, raised = _prepared(folded.model, config.precision)
     before = written_with(output / "model.onnx")
@@ -148,6 +148,14 @@ def _convert(
         write_text(folder / "report.json", json.dumps(conversion.as_dict(), indent=1, allow_nan=False) + "\n")
     remove_unread(before)
     return conversion
+
+
+def _fold(model: ir.Model, config: ConvertConfig) -> FoldResult:
+    """Live norms become operators where something serves these: integer norms, or the plugin."""
+    if not config.fold:
+        return FoldResult(model, (), (), False)
+    served = config.engine is not None or isinstance(config.precision, Int8)
+    return fold_recognised(model, FOLDING, live_operators=served)
 
 
 def _read(given: Given, inputs: Inputs, config: ConvertConfig) -> tuple[Network, ir.Model]:

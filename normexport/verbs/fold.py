@@ -26,6 +26,7 @@ def fold(
     output: str | Path | None = None,
     *,
     weights_under: str | Path | None = None,
+    live_operators: bool = False,
 ) -> Folding:
     """Fold the norms of an ONNX model, whoever exported it.
 
@@ -33,6 +34,8 @@ def fold(
     the source file itself.
 
     Args:
+        live_operators: make one operator of each live norm that ordinary operators compute, for native kernels, int8
+            and TensorRT; else they are listed, and stay.
         weights_under: a folder in which external data may lie too, as `normexport.io.onnx_model.open_onnx` takes it.
 
     Raises:
@@ -46,7 +49,7 @@ def fold(
     model = opened_model(source, weights_under)
     if written is not None:
         _check_output(written, path, model)
-    result = fold_recognised(model, FOLDING)
+    result = fold_recognised(model, FOLDING, live_operators=live_operators)
     files: tuple[Path, ...] = ()
     if written is not None:
         unchanged = path if not result.changed else None

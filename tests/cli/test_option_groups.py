@@ -29,7 +29,7 @@ FLAGS = {
     "--calibration-batch --max-drop --min-snr --symmetric --labels-for --sensitivity --engine --flavor --target "
     "--no-plugins --debug-tensors --capsule --capsule-size",
     "export": "--output --input --model --model-kwargs --dialect --trust",
-    "fold": "--output --weights-under",
+    "fold": "--output --live-operators --weights-under",
     "build": "--output --flavor --target --minShapes --optShapes --maxShapes --no-plugins --require --plugin-library "
     "--no-embed --timing-cache --workspace --optimization-level --version-compatible --hardware-compatible "
     "--weight-streaming --refit --tf32 --debug-tensors --timeout --weights-under --log",

@@ -29,7 +29,7 @@ class Judged:
 
 def judge(made: Made) -> Judged:
     """Recognise, and compare on inputs of many scales, means and batches; infinite where a channel is not a number."""
-    result = fold_recognised(ir.from_proto(made.model))
+    result = fold_recognised(ir.from_proto(made.model), live_operators=True)
     reasons = tuple(outcome.reason for outcome in result.norms if outcome.kind not in ("chain", "batchnorm"))
     after = ir.to_proto(result.model)
     replaced = any(node.domain == norms.DOMAIN for node in after.graph.node)

@@ -15,12 +15,21 @@ from normexport_cli.screen import print_json, result_console, working
 Source = Annotated[Path, typer.Argument(metavar="IN.onnx", help="Any ONNX file.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT.onnx", help="The ONNX file to write.")]
 
+LiveOperators = Annotated[
+    bool,
+    typer.Option(
+        "--live-operators",
+        help="Make one operator of each live norm that ordinary operators compute: for native kernels, int8, TensorRT.",
+    ),
+]
+
 
 @grouped
 def fold(
     source: Source,
     *,
     output: Output,
+    live_operators: LiveOperators = False,
     weights_under: options.WeightsUnder = None,
     shown: OutputOptions,
 ) -> None:
@@ -35,7 +44,7 @@ def fold(
         options.require_file_name(output)
         import normexport
 
-        result = normexport.fold(source, output, weights_under=weights_under)
+        result = normexport.fold(source, output, weights_under=weights_under, live_operators=live_operators)
     if shown.json:
         print_json(result.as_dict())
         return
