@@ -8,6 +8,7 @@ from normexport.io.limits import memory_allowance
 _NUMBER = 8  # bytes of a float64 or int64
 _COMPUTED = 128 << 20  # bytes beyond what is stored; numpy needs up to three more of an array while it makes it
 _READ = 512 << 20  # bytes beyond what is stored; a weight, scaled, is there twice
+_HELD = 128 << 20  # bytes kept of what may be wanted again; more is had again in no time, or never asked for
 _ROUNDS = 8  # times that all that may be held can be computed anew: 2 GiB for a small model, some seconds
 
 
@@ -15,14 +16,15 @@ class Allowance:
     """What may be made of `stored` bytes of tensors.
 
     One computed array has at most `stored` + 128 MiB; one that is stored, widened to 8 bytes a number, `stored` +
-    512 MiB; all that are kept `held` = 2 * stored + 256 MiB, and twice that while one needs them all; and all that is
-    ever made has 8 times that.
+    512 MiB; all that are kept `held` = stored / 4 + 128 MiB, those used last, and 4 * stored + 512 MiB while one needs
+    them all; and all that is ever made has 16 * stored + 2 GiB.
     """
 
     def __init__(self, stored: int) -> None:
-        self.held = memory_allowance(stored)
+        self.held = stored // 4 + _HELD
+        self._at_once = 2 * memory_allowance(stored)
         self._stored = stored
-        self._left = _ROUNDS * self.held
+        self._left = _ROUNDS * memory_allowance(stored)
 
     def compute(self, count: int, what: str) -> None:
         """Take `count` numbers to be computed.
@@ -46,8 +48,8 @@ class Allowance:
         Raises:
             Refuse: they may not.
         """
-        if size > 2 * self.held:
-            raise TooLarge(f"evaluating it takes {size >> 20} MiB at once, {self._limit(2 * self.held)}")
+        if size > self._at_once:
+            raise TooLarge(f"evaluating it takes {size >> 20} MiB at once, {self._limit(self._at_once)}")
 
     def _take(self, count: int, most: int, what: str) -> None:
         size, most = count * _NUMBER, min(most, self._left)

@@ -21,9 +21,11 @@ from normexport.errors import FoldError, UsageError
 from normexport.io.atomic import real_target, replacing_all
 from normexport.io.checked_tensor import CheckedTensor, checked_tensor
 from normexport.io.external_data import ExternalFiles, quote, weights_folder
+from normexport.io.held_weights import hold_weights, is_numpys
 from normexport.io.model_tensors import graphs_of_model, replace_tensors, tensors_of_model
 from normexport.io.onnx_graphs import UNKNOWN, check_model
-from normexport.io.onnx_read import damaged_file_error, read_onnx
+from normexport.io.onnx_read import damaged_file_error, read_holding
+from normexport.io.onnx_write import Piece, bytes_of, pieces_of, size_of, write_pieces
 from normexport.io.weight_files import WRITTEN, free_name, remove_unread, written_with
 from normexport.logs import logger
 from normexport.text import first_line, innermost
@@ -37,7 +39,7 @@ _ALIGNMENT = 4096  # bytes; external data starts on a page, so that readers can 
 
 
 def open_onnx(path: str | Path, weights_under: str | Path | None = None) -> ir.Model:
-    """The model in an ONNX file; external data stays on disk until a tensor is used.
+    """The model in an ONNX file; its large weights, and external data, stay on disk until they are used.
 
     Args:
         weights_under: a folder in which external data may lie too, also behind symbolic links. Without it, external
@@ -49,7 +51,10 @@ def open_onnx(path: str | Path, weights_under: str | Path | None = None) -> ir.M
             folder.
     """
     under = weights_folder(weights_under)
-    model = model_from_proto(read_onnx(path, weights_under=under), Path(path), under)
+    path = Path(path)
+    proto, file, places = read_holding(path, weights_under=under)
+    model = model_from_proto(proto, path, under)
+    hold_weights(model, file, zip(proto.graph.initializer, places, strict=True))
     _LOG.debug("%s: opened, nodes: %d", path, len(model.graph))
     return model
 
@@ -132,21 +137,19 @@ def save_onnx(
     model = opened_model(model)
     target = real_target(path)
     before = written_with(target)
-    data: tuple[Path, ...] = ()
-    arrays: dict[str, Array] = {}
-    if weight_bytes(model) < limit * 0.9:  # the rest is for names, shapes and nodes
-        proto = ir.to_proto(with_weights_inside(model))
-    else:
-        data = (_data_beside(path, target, home),)
-        proto, arrays = split_weights(model, data[0].name)
+    inside = weight_bytes(model) < limit * 0.9  # the rest is for names, shapes and nodes
+    data: tuple[Path, ...] = () if inside else (_data_beside(path, target, home),)
+    proto, weights = part_weights(model, "" if inside else data[0].name)
+    if not inside:
         proto.metadata_props.add(key=WRITTEN, value=data[0].name)
+    pieces = _pieces(proto, weights if inside else {}, path)
     with replacing_all(*data, *texts, path) as (*others, temporary):
         for file in others[: len(data)]:
-            _write_arrays(file, arrays)
+            _write_data(file, weights)
         for file, text in zip(others[len(data) :], texts.values(), strict=True):
             file.write_text(text)
-        del arrays
-        temporary.write_bytes(_serialize(proto, path))
+        with temporary.open("wb") as stream:
+            write_pieces(pieces, stream)
     remove_unread(before)
     return path, *data, *texts
 
@@ -158,13 +161,16 @@ def _data_beside(path: Path, target: Path, home: Path | None) -> Path:
     return path.with_name(free_name(target, target.parent, home or target.parent))
 
 
-def _serialize(proto: onnx.ModelProto, path: Path) -> bytes:
+def _pieces(proto: onnx.ModelProto, weights: Mapping[str, ir.TensorProtocol], path: Path) -> list[Piece]:
+    cause = "has more than 2 GB in constants and types that have to be in the file itself"
+    too_large = FoldError(str(path), cause, "export it with its weights as initializers")
     try:
-        content: bytes = proto.SerializeToString()
+        pieces = pieces_of(proto, weights)
     except (EncodeError, ValueError) as error:
-        cause = "has more than 2 GB in constants and types that have to be in the file itself"
-        raise FoldError(str(path), cause, "export it with its weights as initializers") from error
-    return content
+        raise too_large from error
+    if size_of(pieces) > PROTOBUF_LIMIT:
+        raise too_large
+    return pieces
 
 
 def weight_bytes(model: ir.Model) -> int:
@@ -175,22 +181,28 @@ def weight_bytes(model: ir.Model) -> int:
 def split_weights(model: ir.Model, location: str) -> tuple[onnx.ModelProto, dict[str, Array]]:
     """The model as a proto whose large initializers only point at `location`, and those initializers' arrays.
 
-    Arrays share memory with the model's tensors. Types numpy lacks (bfloat16, float8, 4 bit) stay in the proto.
-    Offsets are page-aligned, in the order of the mapping.
+    Arrays share memory with the model's tensors where these are in memory, and are aligned. Types numpy lacks
+    (bfloat16, float8, 4 bit) stay in the proto. Offsets are page-aligned, in the order of the mapping.
     """
+    proto, weights = part_weights(model, location)
+    return proto, {name: np.require(tensor.numpy(), requirements=["C", "A"]) for name, tensor in weights.items()}
+
+
+def part_weights(model: ir.Model, location: str) -> tuple[onnx.ModelProto, dict[str, ir.TensorProtocol]]:
+    """As `split_weights`, with the tensors themselves in place of arrays: their numbers are not read."""
     copy = with_weights_inside(model, at_least=SMALL)
-    arrays: dict[str, Array] = {}
+    weights: dict[str, ir.TensorProtocol] = {}
     offset = 0
     for name, value in copy.graph.initializers.items():
         tensor = value.const_value
-        if tensor is None or tensor.nbytes < SMALL or not _is_native(tensor.dtype):
+        if tensor is None or tensor.nbytes < SMALL or not is_numpys(tensor.dtype):
             continue
-        arrays[name] = np.ascontiguousarray(tensor.numpy())
+        weights[name] = tensor
         value.const_value = ir.ExternalTensor(
             location, offset, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
         )
         offset = _align(offset + tensor.nbytes)
-    return ir.to_proto(copy), arrays
+    return ir.to_proto(copy), weights
 
 
 def with_weights_inside(model: ir.Model, *, at_least: int | None = None) -> ir.Model:
@@ -206,7 +218,7 @@ def with_weights_inside(model: ir.Model, *, at_least: int | None = None) -> ir.M
         if not isinstance(tensor, ir.ExternalTensor):
             return tensor
         large = at_least is not None and tensor.nbytes >= at_least
-        return tensor if large and id(tensor) in main and _is_native(tensor.dtype) else _as_array(tensor)
+        return tensor if large and id(tensor) in main and is_numpys(tensor.dtype) else _as_array(tensor)
 
     replace_tensors(copy, inside)
     copy.metadata_props.pop(WRITTEN, None)
@@ -234,17 +246,12 @@ def _copy_into_memory(
     return _as_array(tensor) if isinstance(tensor, ir.TensorProtoTensor) else tensor
 
 
-def _write_arrays(path: Path, arrays: dict[str, Array]) -> None:
+def _write_data(path: Path, weights: Mapping[str, ir.TensorProtocol]) -> None:
     with path.open("wb") as file:
-        for array in arrays.values():
+        for tensor in weights.values():
             file.seek(_align(file.tell()))
-            file.write(array.reshape(-1).view(np.uint8).data)  # tofile() says of a full disk how much it wrote, not why
+            file.write(bytes_of(tensor))
 
 
 def _align(offset: int) -> int:
     return -(-offset // _ALIGNMENT) * _ALIGNMENT
-
-
-def _is_native(dtype: ir.DataType) -> bool:
-    """Whether numpy itself has this type; ml_dtypes' additions register as void kind."""
-    return dtype != ir.DataType.STRING and dtype.numpy().kind in "fiub" and dtype.numpy().isbuiltin == 1

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from normexport.dtypes import FLOATS, onnx_numbers
 from normexport.errors import FoldError, UsageError
 from normexport.io.external_data import ExternalFiles
+from normexport.io.held_weights import HeldFile, Place, may_stay
 from normexport.io.onnx_graphs import check_model
 from normexport.io.onnx_tensors import AGAIN
 from normexport.io.onnx_weight import check_weight
@@ -34,8 +35,10 @@ from normexport.io.onnx_wire import (
 )
 from normexport.io.opening import open_regular
 
-#: A model, and for each of its main initializers the bytes of raw data that were left out; None where none were.
-Parsed: TypeAlias = tuple[onnx.ModelProto, list[int | None]]
+#: A model, and for each of its main initializers where the raw data stand that were left out; None where none were.
+Parsed: TypeAlias = tuple[onnx.ModelProto, list[Place]]
+#: Whether the raw data of a tensor are left out, by its type and their size.
+Leaves: TypeAlias = Callable[[int, int], bool]
 
 #: Types whose values nothing asks for that only looks at a model.
 _FLOATS = onnx_numbers(FLOATS)
@@ -55,9 +58,36 @@ def read_onnx(path: str | Path, *, floats: bool = True, weights_under: Path | No
             short or outside the folder.
     """
     path = Path(path)
-    proto, left_out = _parse(path, _whole if floats else _without_floats)
-    check_model(proto, str(path), ExternalFiles(path.parent, weights_under), left_out)
+    proto, places = _parse(path, _whole if floats else _without_floats)
+    _check(proto, places, path, weights_under)
     return proto
+
+
+def read_holding(
+    path: str | Path, *, weights_under: Path | None = None
+) -> tuple[onnx.ModelProto, HeldFile, list[Place]]:
+    """As `read_onnx`, but large raw data of initializers stay in the file: that, held open, and where they stand.
+
+    Raises:
+        UsageError, FoldError: see `read_onnx`.
+    """
+    path = Path(path)
+    held: list[HeldFile] = []
+
+    def parse(path: Path) -> Parsed:
+        held.append(HeldFile(path))
+        with map_file(path) as content:
+            check_weight(content)
+            return _put_together(content, may_stay)
+
+    proto, places = _parse(path, parse)
+    _check(proto, places, path, weights_under)
+    return proto, held[-1], places
+
+
+def _check(proto: onnx.ModelProto, places: list[Place], path: Path, weights_under: Path | None) -> None:
+    sizes = [None if place is None else place[1] for place in places]
+    check_model(proto, str(path), ExternalFiles(path.parent, weights_under), sizes)
 
 
 def damaged_file_error(path: Path, cause: str) -> FoldError:
@@ -95,13 +125,13 @@ def _whole(path: Path) -> Parsed:
 def _without_floats(path: Path) -> Parsed:
     with map_file(path) as content:
         check_weight(content)
-        return _put_together(content)
+        return _put_together(content, lambda kind, size: kind in _FLOATS)
 
 
-def _put_together(content: Content) -> Parsed:
+def _put_together(content: Content, leaves: Leaves) -> Parsed:
     """Field by field: that is how protobuf defines the meaning of a message."""
     proto = onnx.ModelProto()
-    left_out: list[int | None] = []
+    places: list[Place] = []
     for field in fields(content, 0, len(content)):
         if (field.number, field.kind) != (GRAPH_OF_MODEL, BYTES):
             proto.MergeFromString(content[field.begin : field.end])
@@ -109,19 +139,19 @@ def _put_together(content: Content) -> Parsed:
         proto.graph.SetInParent()
         for inner in fields(content, field.start, field.end):
             if (inner.number, inner.kind) == (INITIALIZER_OF_GRAPH, BYTES):
-                tensor, size = _tensor_without_floats(content, inner)
+                tensor, place = _tensor(content, inner, leaves)
                 proto.graph.initializer.add().MergeFromString(tensor)
-                left_out.append(size)
+                places.append(place)
             else:
                 proto.graph.MergeFromString(content[inner.begin : inner.end])
-    return proto, left_out
+    return proto, places
 
 
-def _tensor_without_floats(content: Content, tensor: Field) -> tuple[bytes, int | None]:
+def _tensor(content: Content, tensor: Field, leaves: Leaves) -> tuple[bytes, Place]:
     parts = list(fields(content, tensor.start, tensor.end))
     types = [varint(content, part) for part in parts if (part.number, part.kind) == (TYPE_OF_TENSOR, VARINT)]
     raw = [part for part in parts if (part.number, part.kind) == (RAW_DATA_OF_TENSOR, BYTES)]
-    if not raw or not types or types[-1] not in _FLOATS:
+    if not raw or not types or not leaves(types[-1], raw[-1].end - raw[-1].start):
         return content[tensor.start : tensor.end], None
     kept = b"".join(content[part.begin : part.end] for part in parts if part not in raw)
-    return kept, raw[-1].end - raw[-1].start
+    return kept, (raw[-1].start, raw[-1].end - raw[-1].start)

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from normexport.errors import UsageError
 from normexport.graphs.shapes import few_values
-from normexport.io.onnx_model import split_weights
+from normexport.io.onnx_model import part_weights
 from normexport.proof.inputs.batches import Batch
 from normexport.runtime.guarded import bound_memory
 from normexport.runtime.memory import available_memory
@@ -83,7 +83,7 @@ def _shapes(model: ir.Model) -> list[tuple[str, tuple[int | None, ...]]]:
     known = [(value.name, value.shape) for value in values if value.shape is not None]
     if len(known) == len(values):
         return [(str(name), tuple(_size(size) for size in shape)) for name, shape in known]
-    proto, _ = split_weights(model, "weights")
+    proto, _ = part_weights(model, "weights")
     try:
         proto = onnx.shape_inference.infer_shapes(proto, data_prop=few_values(model.graph))
     except Exception:  # operators that it does not know, a contradiction: the runtime has the last word

@@ -1,0 +1,102 @@
+"""Large weights of an ONNX file that stay in the file: read when they are used, and as often as they are.
+
+A model whose weights are all in memory, as protobuf and then as arrays, takes a multiple of its file. Folding needs one
+weight at a time. The file is opened once, so that a path that changes its meaning changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from normexport.errors import FoldError
+from normexport.io.opening import open_regular
+
+#: Bytes from which on a weight stays in its file; below, one read for all is quicker.
+HELD_FROM = 16 << 10
+
+#: Where the raw data of an initializer stands in its file, first byte and length; None: it was read.
+Place: TypeAlias = tuple[int, int] | None
+
+
+class HeldFile:
+    """A file that is open as long as something reads from it.
+
+    Raises:
+        OSError: it can't be opened, or is no regular file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with open_regular(path) as file:
+            self._handle = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._handle)
+        self._state = self._now()
+
+    def read(self, start: int, size: int) -> bytearray:
+        """`size` bytes from `start` on.
+
+        Raises:
+            FoldError: the file was written to, or can't be read any more.
+        """
+        content = bytearray(size)
+        view, done = memoryview(content), 0
+        try:
+            while done < size and (count := os.preadv(self._handle, [view[done:]], start + done)):
+                done += count
+            same = done == size and self._now() == self._state
+        except OSError as error:
+            raise FoldError(str(self.path), f"can't be read ({error.strerror or error})", "check the disk") from error
+        if not same:
+            raise FoldError(str(self.path), "was changed while it was in use", "run it again")
+        return content
+
+    def _now(self) -> tuple[int, int]:
+        state = os.fstat(self._handle)
+        return state.st_size, state.st_mtime_ns
+
+
+def may_stay(kind: int, size: int) -> bool:
+    """Whether a weight of this ONNX type and of `size` bytes stays in its file: those that numpy has the type of."""
+    return size >= HELD_FROM and kind in _NATIVE
+
+
+def hold_weights(model: ir.Model, file: HeldFile, weights: Iterable[tuple[onnx.TensorProto, Place]]) -> None:
+    """Give the initializers of a model whose data were not read a tensor that reads them.
+
+    Args:
+        weights: the initializers of its file, and where the data of each stand.
+    """
+    for proto, place in weights:
+        if place is not None:
+            model.graph.initializers[proto.name].const_value = _held(proto, file, *place)
+
+
+def _held(proto: onnx.TensorProto, file: HeldFile, start: int, size: int) -> ir.LazyTensor:
+    kind, shape, name = ir.DataType(proto.data_type), tuple(proto.dims), proto.name
+
+    def read() -> ir.TensorProtocol:
+        array = np.frombuffer(file.read(start, size), kind.numpy().newbyteorder("<")).reshape(shape)
+        return ir.Tensor(array, name=name)
+
+    return ir.LazyTensor(read, kind, ir.Shape(shape), cache=False, name=name, doc_string=proto.doc_string or None)
+
+
+def _native() -> frozenset[int]:
+    kinds = [kind for kind in ir.DataType if kind not in (ir.DataType.UNDEFINED, ir.DataType.STRING)]
+    return frozenset(int(kind) for kind in kinds if is_numpys(kind))
+
+
+def is_numpys(kind: ir.DataType) -> bool:
+    """Whether numpy itself has this type; ml_dtypes' additions register as void kind."""
+    return kind != ir.DataType.STRING and kind.numpy().kind in "fiub" and kind.numpy().isbuiltin == 1
+
+
+_NATIVE = _native()
