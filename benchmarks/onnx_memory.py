@@ -2,8 +2,8 @@
 
     PYTHONPATH=. python benchmarks/onnx_memory.py [--megabytes 400] [--external] [verb ...]
 
-The network is convolutions with a BatchNormalization each, on images so small that activations are nothing. Memory is the
-largest resident set of a process and those that it starts, less that of the same command on a network of a few kilobytes.
+The network is convolutions with a BatchNormalization each, on images so small that activations are nothing. Memory is
+the largest resident set of a process and those that it starts, less that of the same command on a small network.
 """
 
 from __future__ import annotations

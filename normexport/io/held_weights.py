@@ -86,7 +86,15 @@ def _held(proto: onnx.TensorProto, file: HeldFile, start: int, size: int) -> ir.
         array = np.frombuffer(file.read(start, size), kind.numpy().newbyteorder("<")).reshape(shape)
         return ir.Tensor(array, name=name)
 
-    return ir.LazyTensor(read, kind, ir.Shape(shape), cache=False, name=name, doc_string=proto.doc_string or None)
+    return ir.LazyTensor(
+        read,
+        kind,
+        ir.Shape(shape),
+        cache=False,
+        name=name,
+        doc_string=proto.doc_string or None,
+        metadata_props={entry.key: entry.value for entry in proto.metadata_props},
+    )
 
 
 def _native() -> frozenset[int]:

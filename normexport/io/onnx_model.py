@@ -199,7 +199,14 @@ def part_weights(model: ir.Model, location: str) -> tuple[onnx.ModelProto, dict[
             continue
         weights[name] = tensor
         value.const_value = ir.ExternalTensor(
-            location, offset, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
+            location,
+            offset,
+            tensor.nbytes,
+            tensor.dtype,
+            shape=ir.Shape(tensor.shape.numpy()),
+            name=name,
+            doc_string=tensor.doc_string,
+            metadata_props=dict(tensor.metadata_props),
         )
         offset = _align(offset + tensor.nbytes)
     return ir.to_proto(copy), weights

@@ -24,6 +24,7 @@ from normexport.io.onnx_wire import (
     BYTES,
     GRAPH_OF_MODEL,
     INITIALIZER_OF_GRAPH,
+    LOCATION_OF_TENSOR,
     RAW_DATA_OF_TENSOR,
     TYPE_OF_TENSOR,
     VARINT,
@@ -151,7 +152,8 @@ def _tensor(content: Content, tensor: Field, leaves: Leaves) -> tuple[bytes, Pla
     parts = list(fields(content, tensor.start, tensor.end))
     types = [varint(content, part) for part in parts if (part.number, part.kind) == (TYPE_OF_TENSOR, VARINT)]
     raw = [part for part in parts if (part.number, part.kind) == (RAW_DATA_OF_TENSOR, BYTES)]
-    if not raw or not types or not leaves(types[-1], raw[-1].end - raw[-1].start):
+    external = any(part.number == LOCATION_OF_TENSOR for part in parts)
+    if not raw or not types or external or not leaves(types[-1], raw[-1].end - raw[-1].start):
         return content[tensor.start : tensor.end], None
     kept = b"".join(content[part.begin : part.end] for part in parts if part not in raw)
     return kept, (raw[-1].start, raw[-1].end - raw[-1].start)

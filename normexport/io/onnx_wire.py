@@ -11,7 +11,8 @@ from typing import NamedTuple, TypeAlias
 from normexport.io.opening import open_regular
 
 #: Field numbers of onnx.proto.
-GRAPH_OF_MODEL, INITIALIZER_OF_GRAPH, DOMAIN_OF_NODE, TYPE_OF_TENSOR, RAW_DATA_OF_TENSOR = 7, 5, 7, 2, 9
+GRAPH_OF_MODEL, INITIALIZER_OF_GRAPH, DOMAIN_OF_NODE = 7, 5, 7
+TYPE_OF_TENSOR, RAW_DATA_OF_TENSOR, LOCATION_OF_TENSOR = 2, 9, 14
 
 #: Wire types of protobuf, and the bytes of those of one size.
 VARINT, BYTES = 0, 2

@@ -10,6 +10,7 @@ import torch
 from onnx import TensorProto, helper
 
 from normexport.errors import FoldError, UsageError
+from normexport.onnx_export import parse_inputs
 from normexport.proof import compare, input_specs
 from normexport.runtime.float64.operators import control_flow
 from tests.proof.nets import Writer, plain, tiny_model
@@ -90,3 +91,12 @@ def test_a_loop_without_end_never_reaches_a_runtime_that_would_run_it(
     proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
     with pytest.raises(FoldError, match=r"Loop y: has not ended after 1,000 trips"):
         compare(ir.from_proto(proto), ir.from_proto(proto))
+
+
+def test_two_sizes_that_an_exporter_calls_by_a_question_mark_are_two():
+    """Paddle2ONNX and others write "?" for every size without a name."""
+    ends = [helper.make_tensor_value_info(name, 1, [-1, 3, "?", "?"]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    (found,) = input_specs(model, parse_inputs(["x=3x48x192"]))
+    assert (found.shape, found.batched) == ((3, 48, 192), True)

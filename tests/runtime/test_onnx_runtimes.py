@@ -216,3 +216,15 @@ def test_an_operator_without_a_float64_meaning_is_one_line() -> None:
     broken.opset_import.append(helper.make_opsetid("elsewhere", 1))
     with pytest.raises(FoldError, match=r"no float64 reference: operator elsewhere\.NoSuchOp"):
         Float64Runtime(broken)
+
+
+@pytest.mark.parametrize("is_input", [False, True])
+def test_a_large_weight_that_nothing_reads_is_no_hindrance(is_input):
+    """Exporters leave such weights behind, and ONNX Runtime drops them while it loads."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 40]) for name in "xy")
+    spare = numpy_helper.from_array(np.ones((40, 40), np.float32), "spare")
+    inputs = [x, helper.make_tensor_value_info("spare", TensorProto.FLOAT, [40, 40])][: 1 + is_input]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", inputs, [y], [spare])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    given = np.linspace(-1, 1, 40, dtype=np.float32)[None]
+    np.testing.assert_array_equal(OnnxRuntime(proto).run({"x": given})["y"], np.maximum(given, 0))
