@@ -7,6 +7,7 @@ part of it, with constants of the shape that the place asks for.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ class Parameters:
     def number(self, value: float) -> str:
         return self.b.const(np.array(value))
 
-    def __call__(self, op: str, *inputs: str, **attrs: object) -> str:
+    def __call__(self, op: str, *inputs: str, **attrs: Any) -> str:
         return self.b.node(op, inputs, **attrs)
 
     def deviation(self) -> str:

@@ -19,7 +19,7 @@ from normexport.io.onnx_write import pieces_of, size_of, write_pieces
 
 DICE = np.random.default_rng(0)
 #: By name: below the limit and above it, of whole numbers, of 8 and 16 bits, and of a type that numpy lacks.
-ARRAYS = {
+ARRAYS: dict[str, np.ndarray] = {
     "small": DICE.normal(size=(3, 5)).astype(np.float32),
     "large": DICE.normal(size=(70, 70)).astype(np.float32),
     "double": DICE.normal(size=(50, 60)),
@@ -47,13 +47,13 @@ def model() -> onnx.ModelProto:
 
 
 @pytest.fixture
-def path(tmp_path) -> Path:
+def path(tmp_path: Path) -> Path:
     (tmp_path / "m.onnx").write_bytes(model().SerializeToString())
     return tmp_path / "m.onnx"
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-def test_a_weight_has_the_numbers_type_and_shape_of_the_file(path, name):
+def test_a_weight_has_the_numbers_type_and_shape_of_the_file(path: Path, name: str) -> None:
     tensor = open_onnx(path).graph.initializers[name].const_value
     assert tensor is not None
     for _ in range(2):
@@ -64,7 +64,7 @@ def test_a_weight_has_the_numbers_type_and_shape_of_the_file(path, name):
     assert isinstance(tensor, ir.LazyTensor) == (ARRAYS[name].nbytes >= HELD_FROM)
 
 
-def test_a_model_that_is_read_and_written_is_the_same(path, tmp_path):
+def test_a_model_that_is_read_and_written_is_the_same(path: Path, tmp_path: Path) -> None:
     save_onnx(open_onnx(path), tmp_path / "again.onnx")
     again = onnx.load(tmp_path / "again.onnx")
     onnx.checker.check_model(again, full_check=True)
@@ -72,7 +72,7 @@ def test_a_model_that_is_read_and_written_is_the_same(path, tmp_path):
     assert again.SerializeToString() == (tmp_path / "again.onnx").read_bytes()
 
 
-def test_the_pieces_are_the_bytes_that_protobuf_writes(tmp_path):
+def test_the_pieces_are_the_bytes_that_protobuf_writes(tmp_path: Path) -> None:
     whole = model().SerializeToString()
     bare = model()
     for tensor in bare.graph.initializer:
@@ -90,14 +90,14 @@ def test_the_pieces_are_the_bytes_that_protobuf_writes(tmp_path):
     assert (tmp_path / "m").read_bytes() == whole
 
 
-def test_a_file_that_takes_another_ones_place_changes_nothing(path):
+def test_a_file_that_takes_another_ones_place_changes_nothing(path: Path) -> None:
     opened = open_onnx(path)
     (path.parent / "other").write_bytes(b"another file")
     os.replace(path.parent / "other", path)
     np.testing.assert_array_equal(opened.graph.initializers["large"].const_value.numpy(), ARRAYS["large"])
 
 
-def test_a_file_that_is_written_to_is_not_read_any_further(path):
+def test_a_file_that_is_written_to_is_not_read_any_further(path: Path) -> None:
     opened = open_onnx(path)
     content = bytearray(path.read_bytes())
     os.utime(path, ns=(1, 1))
@@ -110,7 +110,7 @@ def test_a_file_that_is_written_to_is_not_read_any_further(path):
         opened.graph.initializers["large"].const_value.numpy()
 
 
-def test_the_file_is_closed_with_the_last_model_that_reads_from_it(path):
+def test_the_file_is_closed_with_the_last_model_that_reads_from_it(path: Path) -> None:
     gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     opened = [open_onnx(path) for _ in range(5)]
@@ -120,7 +120,7 @@ def test_the_file_is_closed_with_the_last_model_that_reads_from_it(path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_raw_data_written_twice_means_the_last_as_protobuf_has_it(tmp_path):
+def test_raw_data_written_twice_means_the_last_as_protobuf_has_it(tmp_path: Path) -> None:
     """A message may hold a field twice; the last one counts."""
     tensor = numpy_helper.from_array(ARRAYS["large"], "large")
     first = TensorProto(raw_data=bytes(len(tensor.raw_data))).SerializeToString()
@@ -136,7 +136,7 @@ def test_raw_data_written_twice_means_the_last_as_protobuf_has_it(tmp_path):
     np.testing.assert_array_equal(found, ARRAYS["large"])
 
 
-def test_a_weight_that_is_said_to_lie_inside_and_outside_is_refused(path):
+def test_a_weight_that_is_said_to_lie_inside_and_outside_is_refused(path: Path) -> None:
     proto = model()
     large = next(tensor for tensor in proto.graph.initializer if tensor.name == "large")
     large.data_location = TensorProto.EXTERNAL

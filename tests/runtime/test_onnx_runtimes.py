@@ -219,7 +219,7 @@ def test_an_operator_without_a_float64_meaning_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("is_input", [False, True])
-def test_a_large_weight_that_nothing_reads_is_no_hindrance(is_input):
+def test_a_large_weight_that_nothing_reads_is_no_hindrance(is_input: bool) -> None:
     """Exporters leave such weights behind, and ONNX Runtime drops them while it loads."""
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 40]) for name in "xy")
     spare = numpy_helper.from_array(np.ones((40, 40), np.float32), "spare")
