@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-def refusal(call: type[Float64Runtime | OnnxRuntime] | Callable[..., Any], *arguments: Any, **options: Any) -> str:
+def refusal(call: Callable[..., Any], *arguments: Any, **options: Any) -> str:
     """The one line that a call is refused with."""
     with pytest.raises(FoldError) as caught:
         call(*arguments, **options)
