@@ -81,7 +81,7 @@ def _merged(p: Parameters, x: str) -> str:
     return p("Add", p("Mul", x, scale), p("Sub", p.const(BETA), p("Mul", p.const(MEAN), scale)))
 
 
-def _interrupted(op: str, *more: Callable[[Parameters], str], **attrs: object) -> Form:
+def _interrupted(op: str, *more: Callable[[Parameters], str], **attrs: Any) -> Form:
     """A chain with a node after every step that changes nothing."""
 
     def write(p: Parameters, x: str) -> str:
