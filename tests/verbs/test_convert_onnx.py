@@ -93,13 +93,13 @@ def test_a_model_in_memory_gives_the_same_bytes_and_stays_as_it_is(plain: Path, 
 def test_a_fold_that_computes_something_else_fails_and_gets_no_capsule(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: bool
 ) -> None:
-    def wrong(graph: ir.Model, _: Any) -> Any:
+    def wrong(graph: ir.Model, _: Any, **options: Any) -> Any:
         proto = ir.to_proto(graph)
         scale = next(each for each in proto.graph.initializer if each.name == "scale")
         scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(1.001), "scale"))
         return FoldResult(ir.from_proto(proto), (), (), True)
 
-    monkeypatch.setattr(verb, "fold_model", wrong)
+    monkeypatch.setattr(verb, "fold_recognised", wrong)
     how = ConvertConfig(capsule=tmp_path / "c.npz", precision=Half())
     result = normexport.convert(plain if file else onnx.load(plain), tmp_path / "out", config=how)
     assert result.judgement.verdict is Verdict.FAILED
