@@ -21,13 +21,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.real]
 
 
 @pytest.fixture(scope="session")
-def wheels(tmp_path_factory):
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """A folder to download to, and the wheels that could not be had: each is tried once."""
     return tmp_path_factory.mktemp("wheels"), dict[str, str]()
 
 
 @pytest.fixture
-def path(request, wheels, tmp_path) -> Path:
+def path(request: pytest.FixtureRequest, wheels: tuple[Path, dict[str, str]], tmp_path: Path) -> Path:
     """The file of a model."""
     model: Model = request.param
     folder, missing = wheels
@@ -58,7 +58,7 @@ both = pytest.mark.parametrize(
 
 
 @both
-def test_inspecting_and_folding_say_the_same_and_the_result_is_whole(path, inputs):
+def test_inspecting_and_folding_say_the_same_and_the_result_is_whole(path: Path, inputs: tuple[str, ...]) -> None:
     folded = normexport.fold(path, path.with_name("folded.onnx"))
     assert normexport.inspect(path).outcomes == folded.outcomes
     onnx.checker.check_model(path.with_name("folded.onnx"))
@@ -68,7 +68,9 @@ def test_inspecting_and_folding_say_the_same_and_the_result_is_whole(path, input
 
 @both
 @pytest.mark.parametrize("precision", [None, Half()], ids=["fp32", "fp16"])
-def test_converting_ends_in_a_verdict_that_is_not_failed_or_in_one_line(path, inputs, precision):
+def test_converting_ends_in_a_verdict_that_is_not_failed_or_in_one_line(
+    path: Path, inputs: tuple[str, ...], precision: Half | None
+) -> None:
     found = converted(path, inputs, ConvertConfig(precision=precision, batches=(1,)))
     if isinstance(found, str):  # what runs in float32 is proven; a half type may be refused
         assert precision is not None, found

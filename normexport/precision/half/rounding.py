@@ -62,8 +62,9 @@ def _round(value: ir.Value, graph: ir.Graph, node: ir.Node | None, names: Names)
         "", "Cast", [narrow.outputs[0]], [ir.AttrInt64("to", int(ir.DataType.FLOAT))], name=names.fresh(f"{name}/widen")
     )
     rounded, result = narrow.outputs[0], wide.outputs[0]
-    rounded.name, rounded.type, rounded.shape = names.fresh(f"{name}/half"), ir.TensorType(half), value.shape
-    result.name, result.type, result.shape = names.fresh(f"{name}/wide"), ir.TensorType(ir.DataType.FLOAT), value.shape
+    # Without shapes: one that is declared for another batch than the input's would bind these, too.
+    rounded.name, rounded.type = names.fresh(f"{name}/half"), ir.TensorType(half)
+    result.name, result.type = names.fresh(f"{name}/wide"), ir.TensorType(ir.DataType.FLOAT)
     value.type = ir.TensorType(ir.DataType.FLOAT)
     for use in uses:
         use.node.replace_input_with(use.idx, result)
@@ -73,6 +74,7 @@ def _round(value: ir.Value, graph: ir.Graph, node: ir.Node | None, names: Names)
         return
     graph.insert_after(node, [narrow, wide])
     value.name, result.name = names.fresh(f"{name}/raw"), name
+    value.shape, result.shape = None, value.shape
     for index, output in enumerate(graph.outputs):
         if output is value:
             graph.outputs[index] = result
