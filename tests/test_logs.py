@@ -44,9 +44,10 @@ def test_every_stage_of_a_conversion_says_what_it_did(tmp_path: Path, caplog: py
     folding = _said(caplog, "normexport.folding.fold")
     assert folding == ["'1': folded, scaled into Conv '0'", "norms: 1 folded, 0 lowered, 0 live"]
     assert _said(caplog, "normexport.precision.reduce") == ["float16, modules kept in float32: 0; PASSED"]
-    verbs = _said(caplog, "normexport.verbs.convert")
-    assert [text.split()[0] for text in verbs[:-1]] == ["load", "export", "fold", "write", "parity", "precision"]
-    assert verbs[-1] == f"{checkpoint}: written to {tmp_path / 'out'}; {conversion.judgement.verdict.word}"
+    stages = [text.split()[0] for text in _said(caplog, "normexport.verbs.clock")]
+    assert stages == ["load", "export", "fold", "write", "parity", "precision"]
+    (written,) = _said(caplog, "normexport.verbs.convert")
+    assert written == f"{checkpoint}: written to {tmp_path / 'out'}; {conversion.judgement.verdict.word}"
 
 
 def test_a_verdict_is_logged_with_its_reasons(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
