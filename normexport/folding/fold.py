@@ -19,6 +19,7 @@ from normexport.errors import FoldError
 from normexport.folding import inner_graphs, layout, standalone, weight_norm
 from normexport.folding.edits import Overflow, Rewrite
 from normexport.folding.graph import Draft
+from normexport.folding.layer_norm import check_apart
 from normexport.folding.operators import check_operators
 from normexport.folding.outcomes import Log
 from normexport.folding.result import Fate, FoldConfig, FoldResult, NormOutcome
@@ -171,6 +172,7 @@ class _Folding:
         self._decide(site, "folded", rewrite.rule, rewrite.reason, nodes)
 
     def _fold_downward(self, site: Site) -> None:
+        check_apart(site.input, site.map, self.draft)
         rewrite = push(site.output, site.map, self.draft)
         self._check_worth(site, rewrite)
         nodes = self._apply(site, rewrite)
