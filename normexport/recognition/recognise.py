@@ -138,12 +138,12 @@ class _Search:
                 self._look_at(place)
 
     def outcomes(self) -> list[NormOutcome]:
-        """What was refused, but for parts of what was recognised after all or of a larger refusal."""
+        """What was refused, but for parts of what was recognised after all, and for more around a refusal."""
         found = []
         for index, (region, reason) in enumerate(self.refused):
-            others = [other for other, _ in self.refused[index + 1 :]]
+            earlier = [other for other, _ in self.refused[:index]]
             steps = set(region.steps)
-            if steps & self._taken or any(steps <= set(other.steps) for other in others):
+            if steps & self._taken or any(steps >= set(other.steps) for other in earlier):
                 continue
             node = region.steps[-1]
             found.append(NormOutcome(name_of(node), module_path(node), UNKNOWN, "live", "", (), reason))

@@ -110,7 +110,7 @@ class Maker:
         if self.miss == "a little of the mean":
             y = b.node("Add", [y, b.node("Mul", [mean, b.const(self.choices.one_of((1e-2, 1e-6)))])])
         if self.choices.chance(30):
-            y = b.node("LeakyRelu", [y], alpha=0.5)
+            y = b.node("Max", [y, b.node("Mul", [y, b.const(0.5)])])  # a leaky ReLU
         b.output(y)
         return Made(b.model(), self.kind, self.scope, self.miss, self.sizes)
 
