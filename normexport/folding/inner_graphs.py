@@ -19,19 +19,25 @@ _STEPS = ("Div", "Mul", "Sub")
 
 
 def tell(model: ir.Model, log: Log) -> None:
-    """An outcome for every norm that stands in a graph within the main one, or in a function that is not ours."""
+    """An outcome for every norm that stands in a graph within the main one, or in a function that is not ours.
+
+    Branches often call their nodes alike: those of one name have one outcome.
+    """
+    told: set[str] = set()
     for node in model.graph.all_nodes():
         if node.graph is not model.graph:
-            _tell(node, "inside a branch or a loop", log)
+            _tell(node, "inside a branch or a loop", told, log)
     for function in model.functions.values():
         if function.domain != DOMAIN:
             for node in function.all_nodes():
-                _tell(node, f"inside the function {function.name}", log)
+                _tell(node, f"inside the function {function.name}", told, log)
 
 
-def _tell(node: ir.Node, where: str, log: Log) -> None:
+def _tell(node: ir.Node, where: str, told: set[str], log: Log) -> None:
     is_norm = op(node) in (RUNNING, "BatchNormalization") or (node.domain == DOMAIN and node.op_type in live_ops())
-    if is_norm or (_is_step(node) and not any(_is_step(before) for before in _producers(node.inputs))):
+    begins = is_norm or (_is_step(node) and not any(_is_step(before) for before in _producers(node.inputs)))
+    if begins and name_of(node) not in told:
+        told.add(name_of(node))
         norm = OriginalNorm(name_of(node), module_path(node), kind_of(node))
         log.decide(norm, "live", "", f"stands {where}, which is left as it is")
 

@@ -10,14 +10,17 @@ import os
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx.helper
 
 from normexport.errors import FoldError
 from normexport.io.opening import open_regular
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 #: Bytes from which on a weight stays in its file; below, one read for all is quicker.
 HELD_FROM = 16 << 10
@@ -80,6 +83,8 @@ def hold_weights(model: ir.Model, file: HeldFile, weights: Iterable[tuple[onnx.T
 
 
 def _held(proto: onnx.TensorProto, file: HeldFile, start: int, size: int) -> ir.LazyTensor:
+    import onnx_ir as ir  # not at the top: checking a file needs none of it
+
     kind, shape, name = ir.DataType(proto.data_type), tuple(proto.dims), proto.name
 
     def read() -> ir.TensorProtocol:
@@ -97,14 +102,12 @@ def _held(proto: onnx.TensorProto, file: HeldFile, start: int, size: int) -> ir.
     )
 
 
-def _native() -> frozenset[int]:
-    kinds = [kind for kind in ir.DataType if kind not in (ir.DataType.UNDEFINED, ir.DataType.STRING)]
-    return frozenset(int(kind) for kind in kinds if is_numpys(kind))
+def is_numpys(kind: int) -> bool:
+    """Whether numpy itself has this ONNX type; ml_dtypes' additions register as void kind."""
+    if kind in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
+        return False
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+    return dtype.kind in "fiub" and dtype.isbuiltin == 1
 
 
-def is_numpys(kind: ir.DataType) -> bool:
-    """Whether numpy itself has this type; ml_dtypes' additions register as void kind."""
-    return kind != ir.DataType.STRING and kind.numpy().kind in "fiub" and kind.numpy().isbuiltin == 1
-
-
-_NATIVE = _native()
+_NATIVE = frozenset(kind for kind in onnx.TensorProto.DataType.values() if is_numpys(kind))

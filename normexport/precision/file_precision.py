@@ -66,7 +66,7 @@ def _is_quantized(node: ir.Node) -> bool:
 
 
 def _weights(model: ir.Model) -> Iterator[tuple[DType, int]]:
-    """The type in which each floating constant is read, and how many numbers it has."""
+    """The type in which each floating constant is read, and how many numbers it has; scalars are no weights."""
     for graph in model.graphs():
         constants = [(value, value.const_value) for value in graph.initializers.values()]
         for node in graph:
@@ -75,7 +75,7 @@ def _weights(model: ir.Model) -> Iterator[tuple[DType, int]]:
                 constants.append((node.outputs[0], tensor.as_tensor()))
         for value, held in constants:
             kind = of_onnx(held.dtype) if held is not None else None
-            if held is not None and kind is not None:
+            if held is not None and kind is not None and held.size > 1:
                 yield (FLOAT32 if kind.is_half and _is_widened(value) else kind), held.size
 
 

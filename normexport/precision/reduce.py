@@ -20,6 +20,8 @@ from normexport.precision.collected import collect
 from normexport.precision.config import Half, Int8, Limits
 from normexport.precision.file_precision import require_float32
 from normexport.precision.half.search import halve
+from normexport.precision.half.types import first_opset
+from normexport.precision.int8.insert import CHANNELS_FROM
 from normexport.precision.int8.search import lower_to_int8
 from normexport.precision.reduced import Judged, OnBatch, Precision, Reduced
 from normexport.runtime import OnnxRuntime
@@ -35,16 +37,12 @@ _LOG = logger(__name__)
 _FINITE = Limits(-math.inf, math.inf)
 
 
-#: The operator set from which on a precision is whole: scales per channel in int8, Cast to bfloat16.
-_OPSETS = {"int8": 13, "bfloat16": 13}
-
-
 def prepared(model: ir.Model, config: Half | Int8) -> ir.Model:
     """The model in an operator set that the precision needs, where ONNX's converter can take it there; else itself.
 
-    Whether it still computes the same is for parity to say.
+    int8 needs scales per channel, a half type a Cast to it. Whether it still computes the same is for parity to say.
     """
-    return upgraded(model, _OPSETS.get(config.dtype if isinstance(config, Half) else "int8", 0))
+    return upgraded(model, first_opset(config.dtype) if isinstance(config, Half) else CHANNELS_FROM)
 
 
 def reduce_precision(

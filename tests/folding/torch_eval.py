@@ -191,12 +191,13 @@ def _space(x: Tensor) -> tuple[int, ...]:
     return tuple(range(2, x.dim()))
 
 
+_TYPES = {10: torch.float16, 1: torch.float32, 11: torch.float64, 6: torch.int32}
 OPERATORS: dict[str, Callable[..., Tensor]] = {
     "Add": lambda _, a, b: a + b,
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_normalization,
     "BoundedWeightNorm": _bounded_weight_norm,
-    "Cast": lambda attributes, x: x.to({10: torch.float16, 1: torch.float32, 11: torch.float64}[attributes["to"]]),
+    "Cast": lambda attributes, x: x.to(_TYPES[attributes["to"]]),
     "Concat": lambda attributes, *parts: torch.cat(parts, attributes["axis"]),
     "Constant": lambda attributes: torch.from_numpy(numpy_helper.to_array(attributes["value"]).copy()),
     "Conv": _conv,

@@ -24,9 +24,9 @@ pytestmark = pytest.mark.slow
 
 
 def model(change: Callable[..., Any] = lambda function: None, op: str = "L1BatchNorm") -> ir.Model:
-    """One node of ours on (N, 4, 3), its body changed by `change`."""
+    """One node of ours on (N, 4, S), its body changed by `change`."""
     value = onnx.helper.make_tensor_value_info
-    ends = [value(name, onnx.TensorProto.FLOAT, ["N", 4, 3]) for name in "xy"]
+    ends = [value(name, onnx.TensorProto.FLOAT, ["N", 4, "S"]) for name in "xy"]
     vectors = [onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, [4], [1.0] * 4) for name in ("scale", "bias")]
     node = onnx.helper.make_node(op, ["x", "scale", "bias"], ["y"], domain=norms.DOMAIN)
     graph = onnx.helper.make_graph([node], "g", ends[:1], ends[1:], vectors)
@@ -125,7 +125,7 @@ def as_before(function: onnx.FunctionProto) -> None:
 def test_files_of_earlier_versions_are_taken_as_they_are(op: str) -> None:
     before = model(as_before, op=op)
     require_own_bodies(before)
-    x = np.random.default_rng(0).standard_normal((2, 4, 3)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((2, 4, 16)).astype(np.float32)
     (old,), (new,) = (OnnxRuntime(each).run({"x": x}).values() for each in (before, model(op=op)))
     np.testing.assert_allclose(old, new, rtol=1e-5, atol=1e-6)
 

@@ -80,10 +80,15 @@ def refuse_subgraphs(model: ir.Model) -> None:
             raise FoldError(place, "holds a subgraph", remedy)
 
 
+def first_opset(dtype: str) -> int:
+    """The operator set from which on Cast knows the half type; 0: every one does."""
+    return _FIRST_BFLOAT16_OPSET if dtype == "bfloat16" else 0
+
+
 def opset_for(model: ir.Model, dtype: str) -> int:
     """The operator set of the converted model: Conv and the pools take bfloat16 from opset 22 on, float16 always."""
     own = model.graph.opset_imports.get("", norms.OPSET)
-    if dtype == "bfloat16" and own < _FIRST_BFLOAT16_OPSET:
+    if own < first_opset(dtype):
         cause = f"is of operator set {own}, and bfloat16 came with {_FIRST_BFLOAT16_OPSET}"
         raise FoldError(model.graph.name or "model", cause, "export it again with a later one, or take float16")
     stays = any(op(node) in _NOT_LATER for graph in model.graphs() for node in graph)

@@ -34,7 +34,7 @@ from normexport.precision.int8.pairs import LAYERS
 DIRECT = ("MaxPool", "AveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
 
 # QuantizeLinear came with 10, but ONNX Runtime 1.32 rewrites such models into ones that need Round, of 11.
-_FIRST_OPSET, _CHANNELS_FROM, _MAX_POOL_FROM = 11, 13, 12
+_FIRST_OPSET, CHANNELS_FROM, _MAX_POOL_FROM = 11, 13, 12
 # Behind these, and a Reshape that it puts before a MatMul in float32, ONNX Runtime 1.32 repeats an int8 pair and makes
 # it uint8; from 21 on QuantizeLinear says its type in an attribute too, which stays int8, and it refuses the model.
 # Where the body of an If reads what is behind them, repeating any pair ends the process.
@@ -235,7 +235,7 @@ class _Insertion:
         assert weight is not None
         assert weight.const_value is not None
         array = weight.const_value.numpy().astype(np.float64)
-        axis = _channel_axis(node, array.ndim) if self.opset >= _CHANNELS_FROM else None
+        axis = _channel_axis(node, array.ndim) if self.opset >= CHANNELS_FROM else None
         others = None if axis is None else tuple(i for i in range(array.ndim) if i != axis)
         scale = np.abs(array).max(axis=others) / _WEIGHT
         scale = np.where(scale.astype(np.float32) >= FLOAT32.smallest_normal, scale, 1.0)

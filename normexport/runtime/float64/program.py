@@ -90,7 +90,7 @@ class Program:
 
         Raises:
             UsageError: the node that can't compute, and why.
-            EndlessLoop: one that does not end.
+            FoldError: the Loop that does not end.
         """
         frame = Frame(self, outer, store)
         frame.values.update(zip(self.inputs, inputs, strict=True))
@@ -112,10 +112,6 @@ class Program:
         return _constant(self.constants[value])
 
 
-class EndlessLoop(FoldError):
-    """A Loop of the model does not end on these inputs."""
-
-
 def _results(step: Step, frame: Frame) -> tuple[Value, ...]:
     call = step.call
     if step.subgraphs:
@@ -126,7 +122,7 @@ def _results(step: Step, frame: Frame) -> tuple[Value, ...]:
     except NormExportError:
         raise
     except Endless as error:
-        raise EndlessLoop(step.place, str(error), "check its condition") from error
+        raise FoldError(step.place, str(error), "check its condition") from error
     except Exception as error:  # numpy, torch and the functions raise many kinds; all concern these inputs
         cause = f"can't compute this ({first_line(error)})"
         raise UsageError(step.place, cause, "check the input shapes") from error

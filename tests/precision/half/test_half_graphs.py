@@ -61,7 +61,6 @@ ODD = {
         [node("Add", ["x", "k"], ["y"])], {"k": np.arange(4)}, {"x": INT64}, outputs={"y": INT64}
     ),
     "classes": lambda: graph([PRODUCT, node("ArgMax", ["y"], ["c"], axis=1)], outputs={"c": INT64}),
-    "float16 in the file": lambda: graph([PRODUCT], {"w": W.astype(np.float16)}, {"x": HALF}, {"y": HALF}),
     "a float16 input": lambda: graph(
         [node("Cast", ["x"], ["f"], to=FLOAT), node("MatMul", ["f", "w"], ["y"])], None, {"x": HALF}
     ),
@@ -184,3 +183,9 @@ def test_weights_in_constant_nodes_are_stored_in_half() -> None:
     reduced = reduce_precision(model, Half(), input_specs(model)).model
     assert [value.dtype for value in reduced.graph.initializers.values()] == [ir.DataType.FLOAT16]
     assert [each.op_type for each in reduced.graph].count("Cast") == 2
+
+
+def test_a_file_in_float16_is_refused_in_words() -> None:
+    model = graph([PRODUCT], {"w": W.astype(np.float16)}, {"x": HALF}, {"y": HALF})
+    with pytest.raises(FoldError, match=r"g: computes in float16, not in float32; give the float32 model"):
+        reduce_precision(model, Half(), input_specs(model))
