@@ -62,6 +62,18 @@ def test_a_result_that_is_an_output_and_read_as_well_keeps_its_name() -> None:
     assert [value.name for value in result.graph.outputs] == [value.name for value in model.graph.output]
 
 
+def test_a_layer_norm_of_rows_is_called_what_it_is() -> None:
+    b = GraphBuilder()
+    x, over = b.input((4, 3, 6)), b.const(np.array([2]), keep_type=True)
+    d = b.node("Sub", [x, b.node("ReduceMean", [x, over])])
+    variance = b.node("ReduceMean", [b.node("Mul", [d, d]), over])
+    z = b.node("Div", [d, b.node("Sqrt", [b.node("Add", [variance, b.const(1e-5)])])])
+    scaled = b.node("Mul", [z, b.const(np.linspace(0.5, 2, 6))])
+    b.output(b.node("Add", [scaled, b.const(np.linspace(-1, 1, 6))]))
+    reason = "its bias runs along the last axis, as a layer norm's does; the operators' along axis 1"
+    assert recognised(b.model(), (4, 3, 6)) == ([], [reason])
+
+
 def test_a_mean_that_is_an_output_too_stays() -> None:
     b = GraphBuilder()
     y = l1(b, b.input(SIZES))
