@@ -134,6 +134,7 @@ def test_whole_networks_need_no_factory(tmp_path: Path) -> None:
         load(save(tmp_path / "m.pt", l1_net().state_dict()), model=l1_factory)
 
 
+@pytest.mark.slow
 def test_a_model_made_in_double_computes_in_what_its_file_has(tmp_path: Path) -> None:
     net = l1_trained()
     checkpoint = load(save(tmp_path / "m.pt", net.state_dict()), model=lambda: l1_factory().double())

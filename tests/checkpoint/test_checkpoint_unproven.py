@@ -64,6 +64,7 @@ def test_a_hook_on_a_norm_that_the_file_has_in_another_dialect_is_not_lost_in_si
     assert checkpoint.unproven == ("bn: its hooks are left out with the norm that it replaces",)
 
 
+@pytest.mark.slow
 def test_fake_quantisation_that_is_left_out_is_inconclusive(tmp_path: Path) -> None:
     net = Net(trained(layouts.ConvNetRangeBN(6)))
     checkpoint = load(save(tmp_path / "m.pt", net), trust=True)

@@ -75,6 +75,7 @@ def test_parity_compares_at_the_batch_sizes_asked_for(scores: Path, run: Run) ->
     assert batches(result) == ["1", "8"]
 
 
+@pytest.mark.slow
 def test_convert_compares_at_the_batch_sizes_asked_for(made: Path, run: Run) -> None:
     result = run("convert", made / "model.pt2", "-o", "out", "--json", "--batches", "3")
     assert result.exit_code == ExitCode.GOOD, result.stderr

@@ -121,6 +121,7 @@ def mutated(value: dict[str, Any], rng: random.Random) -> dict[str, Any]:
     return value
 
 
+@pytest.mark.slow
 def test_mutated_manifests_are_read_or_refused(tmp_path: Path) -> None:
     rng, outcomes, whole = random.Random(0), set(), json.loads(manifest_text(MANIFEST))
     for _ in range(400):

@@ -159,6 +159,7 @@ def write_files(folder: Path, text: str) -> None:
             temporary.write_text(text)
 
 
+@pytest.mark.slow
 def test_a_lock_that_somebody_else_holds_for_long_is_not_waited_for(tmp_path: Path) -> None:
     """As in `flock out normexport convert model.pt2 -o out`."""
     lock = hidden_folder._lock(tmp_path)

@@ -129,6 +129,7 @@ def test_wrong_inputs_are_named(x: torch.Tensor, kind: str, words: str) -> None:
         running_norm(x, *[torch.ones(3)] * 4, kind)
 
 
+@pytest.mark.slow
 def test_compiles_and_exports_as_one_operator() -> None:
     module, x = RunningNorm(params(), "l1"), torch.randn(4, 3, 5)
     torch.testing.assert_close(torch.compile(module, fullgraph=True, backend="aot_eager")(x), module(x))

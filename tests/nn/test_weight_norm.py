@@ -180,6 +180,7 @@ def test_wrong_operator_arguments_are_named(rho: torch.Tensor, axis: int, p: flo
         ops.bounded_weight_norm(torch.ones(2, 3), rho, axis, p)
 
 
+@pytest.mark.slow
 def test_compiles_and_exports_as_one_operator() -> None:
     module: Any = bounded_weight_norm(nn.Conv2d(3, 4, 3))
     x = torch.randn(2, 3, 5, 5)

@@ -28,6 +28,7 @@ def test_emulated_kernels_pass_the_judgement_of_the_device() -> None:
 
 
 @emulated
+@pytest.mark.slow
 def test_processes_side_by_side_judge_what_one_does() -> None:
     cases = list(itertools.islice(odd_cases(), 0, None, 197))
     path = emulation_build.build("normexport_emulated")

@@ -261,6 +261,7 @@ def test_constants_notes_and_what_hooks_compute_anew_are_left_alone(kind: type[N
     assert not checkpoint.model.training
 
 
+@pytest.mark.slow
 def test_verbs_refuse_it_and_write_nothing(tmp_path: Path) -> None:
     checkpoint = loaded(PlainMean, tmp_path)
     for verb in (

@@ -103,6 +103,7 @@ def test_erf_and_gelu_are_torchs(with_torch: bool) -> None:
     np.testing.assert_allclose(run("Gelu(x)", x, with_torch=with_torch), want, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_process_that_torch_computed_in_does_not_wait_for_its_threads() -> None:
     code = """
 import numpy as np, onnx.parser, torch

@@ -294,6 +294,7 @@ def test_integers_wrap_around_as_their_type(dtype: type[np.integer]) -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_comes_from_onnx_reference_is_not_written_here_and_agrees_with_onnx_runtime() -> None:
     compared = set()
     for shipped in backend_models.node_models():
