@@ -10,7 +10,9 @@ A norm of this library is y = scale * d / (statistic(d) + epsilon) + bias with d
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +26,18 @@ _SAME = 1e-9  # relative; a few hundred roundings of 1e-16 in well conditioned s
 _LARGE = 1e6  # times the spread of 1: epsilons up to 100 no longer count to 1e-4
 _HUGE = 1e30  # float32 ends at 3e38
 _COUNTS = 1e-4
+_FEW_ELEMENTS = 1 << 20  # 8 MB
 
 
 def draw(shape: tuple[int, ...], seed: int = 0, form: int = 0) -> Array:
-    """Random numbers of spread 1 around a few means: 0 normal, 1 with heavy tails, 2 flat, 3 to one side."""
+    """Random numbers of spread 1 around a few means: 0 normal, 1 with heavy tails, 2 flat, 3 to one side.
+
+    The same arguments give the same numbers; they can't be written to.
+    """
+    return (_remember if math.prod(shape) <= _FEW_ELEMENTS else _draw)(shape, seed, form)
+
+
+def _draw(shape: tuple[int, ...], seed: int, form: int) -> Array:
     rng = np.random.default_rng([seed, form, *shape])
     x = rng.standard_normal(shape)
     if form == 1:
@@ -36,7 +46,11 @@ def draw(shape: tuple[int, ...], seed: int = 0, form: int = 0) -> Array:
         x = rng.uniform(-1.7, 1.7, shape)
     elif form == 3:
         x = rng.exponential(1.0, shape)
+    x.setflags(write=False)
     return np.asarray(x)
+
+
+_remember = lru_cache(maxsize=8)(_draw)  # the places of a network have few shapes, and drawing costs as a trial does
 
 
 def is_normalising(trial: Trial, shape: tuple[int, ...]) -> bool:

@@ -42,10 +42,11 @@ def examine(region: Region, opsets: Mapping[str, int], shapes: Shapes) -> Readin
     except Refuse:
         return None  # what can't be computed here is not known to be a norm
     # Large sizes are looked at only once it is a norm on small ones, unless it is written for these sizes alone.
-    few = math.prod(next(true_shapes(sizes, channels))) <= _FEW_ELEMENTS
+    elements = math.prod(next(true_shapes(sizes, channels)))
+    small = small_shapes(sizes, channels, elements) if elements > _FEW_ELEMENTS else iter(())
     refusal: Refuse | None = None
-    for way in [true_shapes] if few else [small_shapes, true_shapes]:
-        tried = working_shapes(trial, way(sizes, channels), draw, _WANTED)
+    for shapes_tried in (small, true_shapes(sizes, channels)):
+        tried = working_shapes(trial, shapes_tried, draw, _WANTED)
         if not tried:
             continue
         try:

@@ -55,7 +55,7 @@ def _various(shape: tuple[int, ...], epsilon: float, seed: int, turn: int) -> Ar
     channels = shape[1]
     least = max(epsilon, 1e-12) if epsilon > 0 else 1e-3
     spreads = np.geomspace(least / 10, max(least * 1e3, 1e3), channels)[::turn]
-    x = draw(shape, 10 + seed)
+    x = draw(shape, 10 + seed).copy()
     for channel in range(channels):
         x[:, channel] = _FORMS[(channel + seed) % len(_FORMS)](x[:, channel])
     column = (channels,) + (1,) * (len(shape) - 2)

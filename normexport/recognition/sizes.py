@@ -33,11 +33,13 @@ def are_open(sizes: Sizes) -> bool:
     return not all(_is_known(size) for size in sizes)
 
 
-def small_shapes(sizes: Sizes, channels: int) -> Iterator[tuple[int, ...]]:
-    """Shapes of few elements, whatever the file says of sizes other than channels."""
+def small_shapes(sizes: Sizes, channels: int, most: int) -> Iterator[tuple[int, ...]]:
+    """Shapes of at most `most` elements, whatever the file says of sizes other than channels."""
     space = len(sizes) - 2
     for batch, elements in _SMALL:
-        yield (batch if space else batch * 16, channels, *_split(elements, space))
+        shape = (batch if space else batch * 16, channels, *_split(elements, space))
+        if math.prod(shape) <= most:
+            yield shape
 
 
 def true_shapes(sizes: Sizes, channels: int) -> Iterator[tuple[int, ...]]:
@@ -64,10 +66,13 @@ def working_shapes(
         if math.prod(shape) > _MOST_ELEMENTS:
             break
         try:
-            if trial.run(draw(shape)).shape == shape:
-                found.append(shape)
+            result = trial.run(draw(shape))
         except Refuse:
             continue
+        if result.ndim != len(shape):
+            break  # no size changes that
+        if result.shape == shape:
+            found.append(shape)
         if len(found) == wanted:
             break
     return found

