@@ -145,7 +145,7 @@ def save_onnx(
     pieces = _pieces(proto, weights if inside else {}, path)
     with replacing_all(*data, *texts, path) as (*others, temporary):
         for file in others[: len(data)]:
-            _write_data(file, weights)
+            write_data(file, weights)
         for file, text in zip(others[len(data) :], texts.values(), strict=True):
             file.write_text(text)
         with temporary.open("wb") as stream:
@@ -253,7 +253,8 @@ def _copy_into_memory(
     return _as_array(tensor) if isinstance(tensor, ir.TensorProtoTensor) else tensor
 
 
-def _write_data(path: Path, weights: Mapping[str, ir.TensorProtocol]) -> None:
+def write_data(path: Path, weights: Mapping[str, ir.TensorProtocol]) -> None:
+    """Write the file that `part_weights` points at."""
     with path.open("wb") as file:
         for tensor in weights.values():
             file.seek(_align(file.tell()))

@@ -105,6 +105,12 @@ def collect(
     return Collected(runtime.name, tuple(runtime.output_names), found, known, axes, done, size, seconds)
 
 
+def first_run(runtime: Runtime, data: Data) -> Feeds:
+    """What one run takes of these samples: as many as a fixed batch has, else all of them."""
+    feeds: Feeds = next(_runs(runtime, data, max(_total(runtime, data, ()), 1), ()))
+    return feeds
+
+
 def _from_behind(decision: Decision, parts: _Parts, declared: Mapping[str, ir.Value]) -> Decision:
     """With the axis of a choice counted from the end, which stacking does not change; moved samples have none."""
     choice = decision.choice

@@ -8,7 +8,7 @@ from pathlib import Path
 from normexport.errors import UsageError
 from normexport.io.numpy_files import StoredArray, opened_arrays
 from normexport.onnx_export import InputSpec
-from normexport.proof.inputs.batches import arrays_of, check_shape, fitting
+from normexport.proof.inputs.batches import arrays_of, check_shape, fitting, repeats
 from normexport.runtime import Feeds
 
 
@@ -26,6 +26,7 @@ def slices_of(path: Path, specs: Sequence[InputSpec], size: int) -> Iterator[Fee
     """Batches of at most `size` samples, arrays by input name; other arrays of the file are not read.
 
     A file of one array serves a model of one input, whatever the array's name. Arrays in column order are read whole.
+    A model of a fixed batch gets that many at a time, from arrays that hold several of them.
 
     Raises:
         UsageError: unreadable or broken, missing names, wrong shape or dtype, different numbers of samples, NaN.
@@ -33,19 +34,33 @@ def slices_of(path: Path, specs: Sequence[InputSpec], size: int) -> Iterator[Fee
     with opened_arrays(path) as stored:
         arrays = arrays_of(str(path), stored, specs)
         total = _count(path, specs, arrays)
-        fixed = {spec.name: fitting(str(path), spec, arrays[spec.name].read()) for spec in specs if not spec.batched}
+        is_open = any(spec.batched for spec in specs)
+        size = size if is_open else 1
+        taken = {spec.name: 1 if spec.batched else spec.shape[0] for spec in specs if _varies(spec, arrays, is_open)}
+        fixed = {
+            spec.name: fitting(str(path), spec, arrays[spec.name].read()) for spec in specs if spec.name not in taken
+        }
         for first in range(0, total, size):
             feeds = dict(fixed)
             for spec in specs:
-                if spec.batched:
-                    feeds[spec.name] = fitting(str(path), spec, arrays[spec.name].take(min(size, total - first)), first)
+                if spec.name in taken:
+                    rows = taken[spec.name] * min(size, total - first)
+                    feeds[spec.name] = fitting(str(path), spec, arrays[spec.name].take(rows), first)
             yield {spec.name: feeds[spec.name] for spec in specs}
 
 
+def _varies(spec: InputSpec, arrays: Mapping[str, StoredArray], is_open: bool) -> bool:
+    """Whether the input is fed other numbers at each batch; `is_open`: some input's batch is."""
+    return spec.batched or (not is_open and repeats(spec, arrays[spec.name].shape) > 1)
+
+
 def _count(path: Path, specs: Sequence[InputSpec], arrays: Mapping[str, StoredArray]) -> int:
+    is_open = any(spec.batched for spec in specs)
     for spec in specs:
-        check_shape(str(path), spec, arrays[spec.name].shape)
-    counts = {arrays[spec.name].shape[0] for spec in specs if spec.batched} or {1}
+        check_shape(str(path), spec, arrays[spec.name].shape, repeated=not is_open)
+    counts = {arrays[spec.name].shape[0] for spec in specs if spec.batched}
+    if not is_open:
+        counts = {repeats(spec, arrays[spec.name].shape) for spec in specs} - {1} or {1}
     if len(counts) > 1:
         raise UsageError(str(path), f"its arrays hold {sorted(counts)} samples", "save as many of each input")
     return counts.pop()

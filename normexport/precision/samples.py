@@ -20,7 +20,7 @@ from normexport.io.numpy_files import opened_arrays
 from normexport.onnx_export import InputSpec
 from normexport.precision.config import Int8
 from normexport.precision.npz_stream import count_in, slices_of
-from normexport.proof.inputs.batches import arrays_of, check_shape, fitting
+from normexport.proof.inputs.batches import arrays_of, check_shape, fitting, fixed_batches_in, slice_batches
 from normexport.runtime import Array, Feeds
 
 
@@ -65,9 +65,14 @@ def batches_of(source: str | Path | Iterable[Any], specs: Sequence[InputSpec], b
 
 
 def batches_in(arrays: Mapping[str, Array], specs: Sequence[InputSpec], batch: int = Int8.batch) -> Batches:
-    """Batches of arrays that are in memory, by input name, checked already."""
+    """Batches of arrays that are in memory, by input name, checked already.
+
+    A model of a fixed batch is fed that many at a time, and a sample is what it is fed.
+    """
     counts = [len(arrays[spec.name]) for spec in specs if spec.batched]
-    count = min(counts) if counts else 1
+    if not counts:
+        return Batches(lambda: slice_batches(specs, arrays, batch), fixed_batches_in(specs, arrays))
+    count = min(counts)
 
     def stream() -> Iterator[Feeds]:
         for start in range(0, count, batch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import onnx_ir as ir
 
 from normexport.dtypes import FLOATS
 from normexport.errors import FoldError, MissingComponent, UsageError
-from normexport.io.onnx_model import opened_model, split_weights
+from normexport.io.atomic import scratch
+from normexport.io.onnx_model import opened_model, part_weights, split_weights, weight_bytes, write_data
 from normexport.norms.own_bodies import require_own_bodies
 from normexport.runtime import ort_library
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked_feeds, port
@@ -23,12 +25,16 @@ from normexport.text import first_line
 _DTYPES = {each.onnx_name.lower(): name for name, each in FLOATS.items()}
 _CHECK = "check it with onnx.checker"
 _FATAL = 4  # ONNX Runtime's log level: what it has to say arrives as an exception, once
+_LARGE = 1 << 28  # bytes of weights from which no copies of them are made
+_WEIGHTS = "weights"
 
 
 class OnnxRuntime:
     """An ONNX model on ONNX Runtime's CPU kernels.
 
-    Weights are handed over as arrays, not serialised: half the memory of loading bytes, and no 2 GB limit.
+    Weights are handed over as arrays, not serialised: half the memory of loading bytes, and no 2 GB limit. From 256 MB
+    of them on, ONNX Runtime maps a temporary file of them and optimises at its level EXTENDED; at the highest it keeps
+    the weights of convolutions three times.
     Inner values are captured by adding them as outputs to a shallow copy of the model.
 
     Args:
@@ -101,23 +107,43 @@ class OnnxRuntime:
             ort_library.register(options, self._library)
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
-        proto, weights = split_weights(self._model, "weights")
-        _put_back_unread(self._model.graph, proto, weights)
-        if extra:
-            # Without the blocked weight layouts of the highest level: 150 MB less for ResNet-50, whose outputs have
-            # been computed by the plain session already.
+        large = weight_bytes(self._model) >= _LARGE
+        if extra or large:
+            # Without the blocked weight layouts of the highest level: 150 MB less for ResNet-50 where values are
+            # captured, whose outputs have been computed by the plain session already.
             options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-            proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra)
-        values = [self._ort.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
-        if values:
-            options.add_external_initializers(list(weights), values)
         try:
-            return self._ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            if large:
+                with contextlib.suppress(OSError, UsageError):  # no room for temporary files: by memory, then
+                    return self._open_mapped(options, extra)
+            return self._open_held(options, extra)
         except Exception as error:  # as above
             cause = f"ONNX Runtime can't load it ({first_line(error, 300)})"
             lacks = "NOT_IMPLEMENTED" in str(error) or "bfloat16" in str(error)
             remedy = "it lacks that operator for this type: convert the model to float32" if lacks else _CHECK
             raise FoldError(self._model.graph.name or "model", cause, remedy) from error
+
+    def _open_held(self, options: Any, extra: Collection[str]) -> Any:
+        """A session of weights in memory: theirs, and ONNX Runtime's own copies."""
+        proto, weights = split_weights(self._model, _WEIGHTS)
+        _put_back_unread(self._model.graph, proto, weights)
+        values = [self._ort.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+        if values:
+            options.add_external_initializers(list(weights), values)
+        return self._session_of(proto, options, extra)
+
+    def _open_mapped(self, options: Any, extra: Collection[str]) -> Any:
+        """A session that maps a file of the weights, which is gone when this returns."""
+        with scratch() as folder:
+            proto, weights = part_weights(self._model, _WEIGHTS)
+            write_data(folder / _WEIGHTS, weights)
+            _put_back_unread(self._model.graph, proto, weights)
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+            return self._session_of(proto, options, extra)
+
+    def _session_of(self, proto: onnx.ModelProto, options: Any, extra: Collection[str]) -> Any:
+        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra)
+        return self._ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _import() -> Any:
@@ -129,7 +155,7 @@ def _import() -> Any:
     return onnxruntime
 
 
-def _put_back_unread(graph: ir.Graph, proto: onnx.ModelProto, weights: dict[str, Array]) -> None:
+def _put_back_unread(graph: ir.Graph, proto: onnx.ModelProto, weights: dict[str, Any]) -> None:
     """Let the proto hold the weights that no node reads: ONNX Runtime drops them first, and then misses them."""
     for tensor in proto.graph.initializer:
         value = graph.initializers[tensor.name]

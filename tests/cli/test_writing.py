@@ -23,7 +23,7 @@ WRITERS = {
     "normexport/io/hidden_folder.py": "the home of hidden folders",
     "normexport/io/weight_files.py remove_unread": "removes what the model before was written with",
     "normexport/io/onnx_model.py save_onnx": "into temporary paths of replacing_all",
-    "normexport/io/onnx_model.py _write_data": "into a temporary path of save_onnx",
+    "normexport/io/onnx_model.py write_data": "into a temporary path of its callers",
     "normexport/verbs/fold.py _write": "into a temporary path of replacing",
     "normexport/capsule/writing.py write": "into a temporary path of replacing",
     "normexport/verbs/run.py run": "into a temporary path of replacing",

@@ -16,6 +16,7 @@ import numpy as np
 from normexport.onnx_export import InputSpec
 from normexport.precision.collected import Data
 from normexport.precision.samples import Batches, batches_in
+from normexport.proof.inputs.batches import slice_batches
 from normexport.runtime import Array, Feeds
 
 EVERY = 4  # this one of as many samples judges
@@ -65,8 +66,8 @@ def part_arrays(data: Mapping[str, Array], specs: Sequence[InputSpec], batch: in
     kept = np.arange(EVERY - 1, total, EVERY)
     rest = np.setdiff1d(np.arange(total), kept)
     note = f"calibrated on {len(rest)} samples and judged on {len(kept)} others, of {total}"
-    calibration = batches_in(_chosen(data, specs, rest), specs, batch)
-    return Parted(calibration, _chosen(data, specs, kept), tuple(int(index) for index in kept), note=note)
+    calibration = batches_in(choose_samples(data, specs, rest), specs, batch)
+    return Parted(calibration, choose_samples(data, specs, kept), tuple(int(index) for index in kept), note=note)
 
 
 def without_known(parted: Parted, seen: Collection[str], specs: Sequence[InputSpec]) -> Parted:
@@ -79,7 +80,7 @@ def without_known(parted: Parted, seen: Collection[str], specs: Sequence[InputSp
         return replace(parted, reason=f"judged on the samples that calibrated; {_REMEDY}")
     chosen = np.array(fresh)
     data = parted.judging
-    judging = _chosen(data, specs, chosen) if isinstance(data, Mapping) else [data[index] for index in fresh]
+    judging = choose_samples(data, specs, chosen) if isinstance(data, Mapping) else [data[index] for index in fresh]
     kept = parted.kept if parted.kept is not None else tuple(range(len(digests)))
     known = f"{len(digests) - len(fresh)} of {len(digests)} samples calibrated too, and do not judge"
     note = f"{parted.note}; {known}" if parted.note else known
@@ -90,10 +91,11 @@ def digests_of(data: Data, specs: Sequence[InputSpec]) -> list[str]:
     """One for each sample, of all that the model reads of it."""
     if not isinstance(data, Mapping):
         return [digest for feeds in data for digest in digests_of(feeds, specs)]
-    batched = [spec for spec in specs if spec.batched] or list(specs)
-    arrays = [_as_read(data[spec.name], spec) for spec in batched]
-    rows = zip(*arrays, strict=False) if batched[0].batched else [tuple(arrays)]
-    return [_digest(row) for row in rows]
+    batched = [spec for spec in specs if spec.batched]
+    if not batched:
+        runs = slice_batches(specs, data, 1)
+        return [_digest([_as_read(feeds[spec.name], spec) for spec in specs]) for feeds in runs]
+    return [_digest(row) for row in zip(*(_as_read(data[spec.name], spec) for spec in batched), strict=False)]
 
 
 def watch(batches: Batches, specs: Sequence[InputSpec], seen: set[str]) -> Iterator[Feeds]:
@@ -127,7 +129,13 @@ def _count(feeds: Feeds, specs: Sequence[InputSpec]) -> int:
     return min((len(feeds[spec.name]) for spec in specs if spec.batched), default=1)
 
 
-def _chosen(data: Mapping[str, Array], specs: Sequence[InputSpec], indices: Array) -> dict[str, Array]:
+def choose_samples(data: Mapping[str, Array], specs: Sequence[InputSpec], indices: Array) -> dict[str, Array]:
+    """Samples by their numbers; of a model of a fixed batch, whose samples are runs, the rows of these."""
+    if not any(spec.batched for spec in specs):
+        runs = list(slice_batches(specs, data, 1))
+        varying = [spec.name for spec in specs if runs[0][spec.name].shape != data[spec.name].shape]
+        chosen = {name: np.concatenate([runs[index][name] for index in indices]) for name in varying}
+        return {spec.name: chosen.get(spec.name, data[spec.name]) for spec in specs}
     return {spec.name: data[spec.name][indices] if spec.batched else data[spec.name] for spec in specs}
 
 
@@ -135,7 +143,7 @@ def _without(batches: Batches, kept: Collection[int], specs: Sequence[InputSpec]
     for feeds, numbers in _number_samples(batches, specs):
         rest = np.array([place for place, number in enumerate(numbers) if number not in kept])
         if rest.size:
-            yield _chosen(feeds, specs, rest)
+            yield choose_samples(feeds, specs, rest)
 
 
 def _gather(batches: Batches, kept: Collection[int], specs: Sequence[InputSpec]) -> Data:
@@ -144,7 +152,7 @@ def _gather(batches: Batches, kept: Collection[int], specs: Sequence[InputSpec])
     for feeds, numbers in _number_samples(batches, specs):
         places = np.array([place for place, number in enumerate(numbers) if number in kept])
         if places.size:
-            parts.append(_chosen(feeds, specs, places))
+            parts.append(choose_samples(feeds, specs, places))
         if numbers.stop > max(kept, default=0):
             break
     if not parts or not any(spec.batched for spec in specs):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
+import numpy as np
 import onnx_ir as ir
 
 from normexport.errors import UsageError
@@ -14,12 +15,13 @@ from normexport.precision.collected import Collected, Data, collect
 from normexport.precision.config import Int8, Limits
 from normexport.precision.half.search import KeptModule, group_of, matches
 from normexport.precision.int8.calibration import Calibration, calibrate, read_calibration
-from normexport.precision.int8.held_out import Parted, part_arrays, part_stream, watch, without_known
+from normexport.precision.int8.held_out import Parted, choose_samples, part_arrays, part_stream, watch, without_known
 from normexport.precision.int8.pairs import is_quantized
 from normexport.precision.int8.quantise import modules_of
 from normexport.precision.int8.sensitivity import rescue, sensitivities
 from normexport.precision.reduced import Judged, OnBatch, Precision, Reduced
 from normexport.precision.samples import Batches, batches_of, digest_of
+from normexport.proof.inputs.batches import fixed_batches_in
 from normexport.runtime import OnnxRuntime
 from normexport.verdicts import Verdict, failed, inconclusive, passed, together
 
@@ -38,7 +40,7 @@ def lower_to_int8(
     calibration = _calibrate(model, config, inputs, parted, notes, on_batch)
     fresh = without_known(parted, calibration.seen, inputs)
     notes += [fresh.note] if fresh.note and fresh.note != parted.note else []
-    labelled = _labels_of_judging(judged, fresh)
+    labelled = _labels_of_judging(judged, inputs, fresh)
     exact = collect(OnnxRuntime(model), fresh.judging, model=model)
     limits = Limits(config.min_snr, config.max_drop)
 
@@ -95,7 +97,9 @@ def _check_labels(model: ir.Model, judged: Judged, labels: Labels, inputs: Seque
     """Labels that do not fit are told before the long part."""
     few = collect(OnnxRuntime(model), _few(judged.data, inputs, 2), model=model)
     samples = [len(judged.data[spec.name]) for spec in inputs if spec.batched]
-    check_labels(labels, few.values[labelled_output(few, judged.output)], min(samples, default=few.samples))
+    runs = fixed_batches_in(inputs, judged.data)
+    total = min(samples) if samples else few.samples // min(2, runs) * runs
+    check_labels(labels, few.values[labelled_output(few, judged.output)], total)
 
 
 def _part_samples(config: Int8, inputs: Sequence[InputSpec], judged: Judged | None) -> Parted:
@@ -114,12 +118,15 @@ def _is_cached(config: Int8) -> bool:
     return config.cache is not None and config.cache.exists()
 
 
-def _labels_of_judging(judged: Judged | None, parted: Parted) -> Labelled | None:
-    """The labels of the samples that judge."""
+def _labels_of_judging(judged: Judged | None, inputs: Sequence[InputSpec], parted: Parted) -> Labelled | None:
+    """The labels of the samples that judge; of a model of a fixed batch, of all samples of the runs that do."""
     if judged is None or judged.labels is None:
         return None
-    labels = judged.labels if parted.kept is None else judged.labels[list(parted.kept)]
-    return Labelled(labels, judged.output)
+    if parted.kept is None:
+        return Labelled(judged.labels, judged.output)
+    each = 1 if any(spec.batched for spec in inputs) else len(judged.labels) // fixed_batches_in(inputs, judged.data)
+    rows = [number * each + place for number in parted.kept for place in range(each)]
+    return Labelled(judged.labels[rows], judged.output)
 
 
 def _calibrate(
@@ -156,4 +163,6 @@ def _against(exact: Collected, candidate: ir.Model, data: Data, labelled: Labell
 def _few(data: Data, inputs: Sequence[InputSpec], most: int) -> Data:
     if not isinstance(data, Mapping):
         return data[:most]
+    if not any(spec.batched for spec in inputs):
+        return choose_samples(data, inputs, np.arange(min(most, fixed_batches_in(inputs, data))))
     return {spec.name: data[spec.name][:most] if spec.batched else data[spec.name] for spec in inputs}

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from normexport.precision.collected import Data, collect
+from normexport.precision.collected import Data, collect, first_run
 from normexport.precision.int8.quantise import Quantized, modules_of, quantize
 from normexport.precision.int8.ranges import Range
 from normexport.precision.output_errors import output_errors
-from normexport.runtime import Feeds, OnnxRuntime
+from normexport.runtime import OnnxRuntime
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def rescue(
         excluded = [*exclude, *order[:count]]
         quantised = quantize(model, ranges, symmetric=symmetric, exclude=excluded)
         snr, drop, good = judge(quantised.model)
-        steps[count] = TradeOff(tuple(excluded), snr, drop, latency_ms(quantised.model, _first(data)))
+        steps[count] = TradeOff(tuple(excluded), snr, drop, latency_ms(quantised.model, data))
         return quantised, good
 
     best, holds = try_first(0)
@@ -124,9 +124,10 @@ def _snr(
     return snr
 
 
-def latency_ms(model: ir.Model, feeds: Feeds, repeat: int = 5) -> float:
-    """Milliseconds that ONNX Runtime takes for this batch: the best of `repeat` runs after a first."""
+def latency_ms(model: ir.Model, data: Data, repeat: int = 5) -> float:
+    """Milliseconds that ONNX Runtime takes for a run of these samples: the best of `repeat` runs after a first."""
     runtime = OnnxRuntime(model)
+    feeds = first_run(runtime, data)
     runtime.run(feeds)
     times = []
     for _ in range(repeat):
@@ -134,8 +135,3 @@ def latency_ms(model: ir.Model, feeds: Feeds, repeat: int = 5) -> float:
         runtime.run(feeds)
         times.append(time.perf_counter() - start)
     return round(1000 * min(times), 3)
-
-
-def _first(data: Data) -> Feeds:
-    """What one run takes."""
-    return data if isinstance(data, Mapping) else data[0]

@@ -119,7 +119,7 @@ def load_arrays(path: str | Path, specs: Sequence[InputSpec]) -> dict[str, Array
         chosen = arrays_of(str(path), stored, specs)
         checked = {spec.name: _whole(str(path), spec, chosen[spec.name]) for spec in specs}
     counts = {samples_in(spec, checked[spec.name].shape) for spec in specs if spec.batched}
-    counts |= {_repeats(spec, checked[spec.name].shape) for spec in specs if not spec.batched} - {1}
+    counts |= {repeats(spec, checked[spec.name].shape) for spec in specs if not spec.batched} - {1}
     if len(counts) > 1:
         raise UsageError(str(path), f"its arrays hold {sorted(counts)} samples", "save as many of each input")
     least = smallest_batch(specs)
@@ -174,7 +174,7 @@ def slice_batches(specs: Sequence[InputSpec], data: Mapping[str, Array], most: i
     """
     ranges = [spec.batch for spec in specs if spec.batched]
     if not ranges:
-        for index in range(max((_repeats(spec, data[spec.name].shape) for spec in specs), default=1)):
+        for index in range(fixed_batches_in(specs, data)):
             yield {spec.name: _repeat(spec, data[spec.name], index) for spec in specs}
         return
     least = max(each.least for each in ranges)
@@ -184,6 +184,11 @@ def slice_batches(specs: Sequence[InputSpec], data: Mapping[str, Array], most: i
         size = min(top, total - start)
         if size >= least:
             yield {spec.name: _part(spec, data[spec.name], start, size) for spec in specs}
+
+
+def fixed_batches_in(specs: Sequence[InputSpec], data: Mapping[str, Array]) -> int:
+    """How many batches arrays hold for a model whose batch is fixed; an input that is the same at each holds one."""
+    return max((repeats(spec, data[spec.name].shape) for spec in specs), default=1)
 
 
 def samples_in(spec: InputSpec, shape: Sequence[int]) -> int:
@@ -198,13 +203,13 @@ def _part(spec: InputSpec, array: Array, start: int, size: int) -> Array:
     return array
 
 
-def _repeats(spec: InputSpec, shape: Sequence[int]) -> int:
+def repeats(spec: InputSpec, shape: Sequence[int]) -> int:
     """How often the fixed batch of an input fits into an array: 1 for an input that is the same at each."""
     return shape[0] // spec.shape[0] if spec.shape and spec.shape[0] else 1
 
 
 def _repeat(spec: InputSpec, array: Array, index: int) -> Array:
-    if _repeats(spec, array.shape) == 1:
+    if repeats(spec, array.shape) == 1:
         return array
     return array[index * spec.shape[0] : (index + 1) * spec.shape[0]]
 
