@@ -49,6 +49,7 @@ class Dialect:
         version: version in `_metadata` from which on the layout is certainly this one.
         initial: what the statistic holds before training.
         quantised: the layer's own forward rounds its parameters, so it is matched only within that rounding.
+        inherits: classes that inherit torch's BatchNorm write it too, so that no module version excludes it.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Dialect:
     version: int | None = None
     initial: float = 0.0
     quantised: bool = False
+    inherits: bool = False
 
     @property
     def meaning(self) -> str:

@@ -108,6 +108,17 @@ _ROWS = (
         reading=MULTIPLIER,
         stat="running_var",
     ),
+    # What people write for themselves: BatchNorm's names, and the average of the statistic under `running_var`.
+    Dialect(
+        name="own-divisor",
+        source="own classes under the names of torch BatchNorm",
+        kind=UNKNOWN,
+        reading=DIVISOR_EPS,
+        stat="running_var",
+        also=_set("num_batches_tracked"),
+        initial=1.0,
+        inherits=True,
+    ),
     # The two RangeBNs differ in keys only by what their input observer is called, and store reciprocals.
     Dialect(
         name="range-quantized",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from normexport.checkpoint.dialect import Dialect
 from normexport.checkpoint.finite import require_finite, require_finite_norm
 from normexport.checkpoint.health import health
-from normexport.checkpoint.recognise import Stored, stored_norms
+from normexport.checkpoint.recognise import Stored, may_be, stored_norms
 from normexport.checkpoint.records import UNKNOWN, NormRecord, WeightNormRecord
 from normexport.checkpoint.replace_norms import kind_label
 from normexport.checkpoint.state import State
@@ -38,7 +38,8 @@ def _record(stored: Stored, named: Dialect | None) -> NormRecord:
     first = options[0]
     params = first.decode(stored.arrays(), stored.eps)
     if len(options) > 1:
-        words = f"may be {', '.join(each.name for each in options)}: pass --dialect"
+        names = "|".join(each.name for each in options)
+        words = f"{may_be(options)}: give its code with --model, or pass --dialect {names}"
         return NormRecord(stored.path, UNKNOWN, AMBIGUOUS, params.channels, "running", (words,))
     kind = kind_label(first, None, stored)
     return NormRecord(stored.path, kind, first.name, params.channels, "running", health(first, stored.arrays(), params))

@@ -32,6 +32,12 @@ from normexport.logs import logger
 
 _LOG = logger(__name__)
 
+#: Of a state_dict alone; whose class only inherits BatchNorm's names, its file does not say.
+_BY_NAME = (
+    "running_var is read as a variance, as BatchNorm's; an own class under its names may mean the divisor: "
+    "give its code with --model, or pass --dialect own-divisor"
+)
+
 #: Wrappers around the network: DataParallel and DDP, AveragedModel, torch.compile.
 _WRAPPERS = {
     "DataParallel": "module",
@@ -110,6 +116,8 @@ def _bare(path: Path, state: State, named: Dialect | None) -> Checkpoint:
     require_used(named, {record.dialect for record in norms}, str(path))
     unknown = [stored.path for stored in stored_norms(state) if not stored.readings()]
     notes = [f"{each}: running statistics of no known dialect" for each in unknown]
+    if named is None and any(record.dialect == "batchnorm" for record in norms):
+        notes.append(_BY_NAME)
     return Checkpoint(path, "state_dict", None, None, norms, weights, (*state.notes, *notes))
 
 

@@ -15,7 +15,7 @@ from normexport.checkpoint.finite import require_finite, require_finite_norm
 from normexport.checkpoint.prefix import prefixes, without_common_prefix
 from normexport.checkpoint.recognise import Stored, choose, stored_norms
 from normexport.checkpoint.records import WeightNormRecord
-from normexport.checkpoint.replace_norms import Settled, has_hooks, is_leaf, own_tensors
+from normexport.checkpoint.replace_norms import Settled, has_hooks, inherits_forward, is_leaf, own_tensors
 from normexport.checkpoint.state import EXTRA_STATE, State, unwrap
 from normexport.checkpoint.weight_norm import stored_weights
 from normexport.dtypes import HALVES, torch_dtypes
@@ -23,6 +23,7 @@ from normexport.errors import CheckpointError
 from normexport.nn import Norm, RunningNorm
 from normexport.text import first_line, shortened
 
+_COUNTER = "num_batches_tracked"
 _FACTORY = "make the model as it was when it was trained (--model, --model-kwargs)"
 
 
@@ -85,8 +86,9 @@ def _plain_weights(model: nn.Module, state: State) -> tuple[State, list[WeightNo
 def _other_dialect(module: nn.Module, stored: Stored, named: Dialect | None) -> Dialect | None:
     """The dialect to decode `stored` by, or None where the module itself loads it with the right meaning."""
     own = Stored(stored.path, own_tensors(module))
-    is_norm = isinstance(module, (Norm, RunningNorm, _BatchNorm))
-    if not is_norm and (own.keys == stored.keys or not own.readings() or not is_leaf(module)):
+    is_norm = isinstance(module, (Norm, RunningNorm)) or (isinstance(module, _BatchNorm) and inherits_forward(module))
+    loads_it = own.keys - {_COUNTER} == stored.keys - {_COUNTER} and stored.keys <= own.keys
+    if not is_norm and (loads_it or not own.readings() or not is_leaf(module)):
         return None
     ours = isinstance(module, (Norm, RunningNorm)) and named not in stored.readings(named)
     if ours and set(own.readings()) & set(stored.readings()):
@@ -172,9 +174,7 @@ def _load(model: nn.Module, state: State, replaced: tuple[str, ...], place: str)
         raise CheckpointError(place, f"the model does not take it ({first_line(error, 160)})", _FACTORY) from error
     _require_ties(model, state, place)
     missing = [
-        key
-        for key in found.missing_keys
-        if not key.endswith("num_batches_tracked") and not (replaced and key.startswith(replaced))
+        key for key in found.missing_keys if not key.endswith(_COUNTER) and not (replaced and key.startswith(replaced))
     ]
     if missing or found.unexpected_keys:
         raise CheckpointError(

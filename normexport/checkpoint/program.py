@@ -11,13 +11,18 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 
 from normexport.checkpoint.dialect import Dialect
-from normexport.checkpoint.inspect_state import inspect_state
+from normexport.checkpoint.inspect_state import AMBIGUOUS, inspect_state
+from normexport.checkpoint.program_part import class_of, module_path, part_of
 from normexport.checkpoint.pt2 import open_program
-from normexport.checkpoint.records import Checkpoint, NormRecord
+from normexport.checkpoint.recognise import Stored, stored_norms
+from normexport.checkpoint.records import UNKNOWN, Checkpoint, NormRecord
+from normexport.checkpoint.replace_norms import computes, kind_in_name, likeliest, record_of
 from normexport.checkpoint.state import State
 from normexport.dtypes import HALVES, torch_dtypes
 from normexport.norms import Scope
 
+#: The dialect of norms whose arithmetic the program has, and no dialect.
+_GRAPH = "graph"
 _LIVE_SCHEMA = ("x", "scale", "bias", "kind", "instance")
 
 
@@ -31,7 +36,11 @@ def load_program(path: Path, dialect: Dialect | None, trust: bool) -> Checkpoint
     state, live = State.of({**program.state_dict, **_constants(program)}), tuple(_live_norms(program))
     norms, weights = inspect_state(state, dialect)
     kinds = _kinds(program)
-    stored = [_as_in_graph(record, kinds) for record in norms]
+    foreign = {each.path: each for each in stored_norms(state) if each.path not in kinds}
+    stored = [
+        _as_computed(program, foreign[record.path], record) if record.path in foreign else _as_in_graph(record, kinds)
+        for record in norms
+    ]
     notes = tuple(_notes(program, state))
     return Checkpoint(path, "program", None, program, (*stored, *live), weights, notes)
 
@@ -46,9 +55,7 @@ def _calls(program: ExportedProgram, *names: str) -> Iterator[tuple[Node, str]]:
     for node in program.graph.nodes:
         target = str(node.target)
         if node.op == "call_function" and target.startswith(tuple(f"{name}." for name in names)):
-            stack = node.meta.get("nn_module_stack") or {}
-            path = list(stack.values())[-1][0] if stack else ""
-            yield node, str(path)
+            yield node, module_path(node)
 
 
 def _kinds(program: ExportedProgram) -> dict[str, str]:
@@ -60,12 +67,25 @@ def _kinds(program: ExportedProgram) -> dict[str, str]:
 
 def _as_in_graph(record: NormRecord, kinds: dict[str, str]) -> NormRecord:
     """A program carries its arithmetic, so nothing is ambiguous in it; what the graph names is the kind."""
-    kind = kinds.get(record.path, record.kind)
-    if record.dialect != "ambiguous":
+    kind = kinds[record.path]
+    if record.dialect != AMBIGUOUS:
         return replace(record, kind=kind)
-    if kind == "batchnorm":
-        return replace(record, kind=kind, dialect=kind, health=())
-    return replace(record, dialect="graph", health=())
+    return replace(record, kind=kind, dialect=kind if kind == "batchnorm" else _GRAPH, health=())
+
+
+def _as_computed(program: ExportedProgram, stored: Stored, record: NormRecord) -> NormRecord:
+    """A norm in ordinary operators: the reading that its part of the program computes, "graph" where that is none."""
+    part = part_of(program, record.path)
+    if part is None:
+        return record if len(stored.fitting()) == 1 else replace(record, kind=UNKNOWN, dialect=_GRAPH, health=())
+    name = class_of(program, record.path)
+    for eps in (stored.eps, *part.small_numbers()):
+        fitting = [each for each in stored.fitting() if computes(part, stored, each, eps)]
+        if fitting:
+            dialect = likeliest(fitting, name, None)
+            kind = dialect.kind if dialect.kind != UNKNOWN else kind_in_name(name)
+            return record_of(stored, dialect, dialect.decode(stored.arrays(), eps), kind)
+    return replace(record, kind=UNKNOWN, dialect=_GRAPH, health=())
 
 
 def _live_norms(program: ExportedProgram) -> Iterator[NormRecord]:

@@ -17,6 +17,9 @@ from normexport.errors import CheckpointError
 #: An observer of fake quantisation that norms own as a child; its keys count as the norm's.
 OBSERVER = "quantize_input"
 
+#: The version that PyTorch notes of a class that says none: BatchNorm and what inherits it have 2.
+_OF_OWN_CLASSES = 1
+
 _SOUNDS_LIKE_A_NORM = ("running_mean", "running_var", "running_scale", "inv_scale")
 
 
@@ -59,17 +62,24 @@ class Stored:
 
         `named` by the user is one of them where notes of the file only make it unlikely: a script may have cut them.
         """
-        if any(value.is_complex() for value in self.values.values()):
-            return ()
-        shapes = {key: tuple(value.shape) for key, value in self.values.items()}
-        fitting = tuple(each for each in DIALECTS.values() if each.fits(shapes))
+        # With a counter it is BatchNorm itself, nearly always, unless the version is that of another class.
+        counted = "num_batches_tracked" in self.values and self.version != _OF_OWN_CLASSES
+        fitting = tuple(each for each in self.fitting() if not (each.inherits and counted) or each is named)
         if self.metadata and "num_batches_tracked" not in self.values:
             # normexport's modules note their kind; where there are notes without one, others wrote it.
             noted = self.kind is not None
             likely = tuple(each for each in fitting if (each.name == "normexport") == noted)
             fitting = tuple(each for each in fitting if each in likely or (each is named and not noted)) or fitting
-        proven = tuple(each for each in fitting if each.proven(self.version))
-        return proven or fitting
+        if any(each.proven(self.version) for each in fitting):
+            return tuple(each for each in fitting if each.proven(self.version) or (each.inherits and each is named))
+        return fitting
+
+    def fitting(self) -> tuple[Dialect, ...]:
+        """Every dialect that has these keys and shapes, whatever the notes of the file make of it."""
+        if any(value.is_complex() for value in self.values.values()):
+            return ()
+        shapes = {key: tuple(value.shape) for key, value in self.values.items()}
+        return tuple(each for each in DIALECTS.values() if each.fits(shapes))
 
     def looks_like_a_norm(self) -> bool:
         """Whether the keys sound like running statistics, known or not."""
@@ -111,15 +121,20 @@ def choose(stored: Stored, named: Dialect | None) -> Dialect | None:
 
 def ambiguous(stored: Stored, options: Sequence[Dialect]) -> CheckpointError:
     """The refusal that names the readings and the option that decides."""
+    return CheckpointError(
+        stored.path or "the norm",
+        f"{may_be(options)}, and neither keys nor module version tell which",
+        f"pass --dialect {'|'.join(each.name for each in options)}",
+    )
+
+
+def may_be(options: Sequence[Dialect]) -> str:
+    """ "running_var may be a variance (batchnorm) or the average of d (own-divisor)"."""
     readings: dict[str, list[str]] = {}
     for each in options:
         readings.setdefault(each.reading.words.partition(":")[0], []).append(each.name)
     words = " or ".join(f"{reading} ({', '.join(names)})" for reading, names in readings.items())
-    return CheckpointError(
-        stored.path or "the norm",
-        f"{options[0].stat} may be {words}, and neither keys nor module version tell which",
-        f"pass --dialect {'|'.join(each.name for each in options)}",
-    )
+    return f"{options[0].stat} may be {words}"
 
 
 def require_used(named: Dialect | None, used: set[str], place: str) -> None:

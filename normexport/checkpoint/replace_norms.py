@@ -16,6 +16,7 @@ from normexport.checkpoint.finite import require_finite_norm
 from normexport.checkpoint.health import health, never_updated
 from normexport.checkpoint.recognise import OBSERVER, Stored
 from normexport.checkpoint.records import UNKNOWN, NormRecord
+from normexport.checkpoint.trained_kind import trained_kind
 from normexport.checkpoint.verify import Verdict, verdict
 from normexport.errors import CheckpointError
 from normexport.nn import Norm, RunningNorm
@@ -56,10 +57,14 @@ class Settled:
         """The doubts with the first few of their paths."""
         return tuple(f"{shortened(self.remarks[words])}: {words}" for words in self.doubts)
 
-    def replace(self, old: nn.Module, stored: Stored, dialect: Dialect, eps: float) -> None:
-        """Put a RunningNorm decoded from `stored` wherever `old` is; refuse what divides by zero."""
+    def replace(self, old: nn.Module, stored: Stored, dialect: Dialect, eps: float, trained: str | None = None) -> None:
+        """Put a RunningNorm decoded from `stored` wherever `old` is; refuse what divides by zero.
+
+        `trained` is the kind where the code of `old` was seen to train it.
+        """
         params = decoded(stored, dialect, eps)
-        record = record_of(stored, dialect, params, kind_label(dialect, old, stored))
+        label = kind_label(dialect, old, stored)
+        record = record_of(stored, dialect, params, trained if trained and dialect.kind == UNKNOWN else label)
         dtype = torch.float64 if stored.values[dialect.mean].dtype == torch.float64 else torch.float32
         new = RunningNorm(params, record.kind, dtype).eval()
         if old is self.model:
@@ -116,8 +121,12 @@ def kind_label(dialect: Dialect, module: nn.Module | None, stored: Stored) -> st
         return "linf" if k == 1 else "topk"
     if isinstance(p, (int, float)):
         return next((kind.name for kind in KINDS.values() if kind.order == p), UNKNOWN)
-    name = type(module).__name__.lower()
-    return next((kind.name for kind in KINDS.values() if kind.hint and kind.hint in name), UNKNOWN)
+    return kind_in_name(type(module).__name__)
+
+
+def kind_in_name(name: str) -> str:
+    """The kind that the name of a class speaks of, which is only a hint."""
+    return next((kind.name for kind in KINDS.values() if kind.hint and kind.hint in name.lower()), UNKNOWN)
 
 
 def replace_norms(settled: Settled, named: Dialect | None) -> None:
@@ -190,7 +199,7 @@ def _record_native(settled: Settled, path: str, module: nn.Module, name: str, ep
 def _foreign(settled: Settled, path: str, module: nn.Module, named: Dialect | None) -> None:
     # A class of somebody else's: the version of any module shows that it is not one that lost its notes.
     stored = Stored(path, own_tensors(module), {"version": module._version})
-    options = stored.readings() if is_leaf(module) else ()
+    options = _options(stored) if is_leaf(module) else ()
     if not options:
         if stored.looks_like_a_norm():
             settled.remark(stored.path, "running statistics of no known dialect; its own forward is exported")
@@ -208,8 +217,9 @@ def _foreign(settled: Settled, path: str, module: nn.Module, named: Dialect | No
     if not fitting:
         _none_fits(settled, module, stored, options, verdicts, named)
         return
-    chosen = _likeliest(exact or fitting, module)
-    settled.replace(module, stored, chosen, eps)
+    trained = trained_kind(module, fitting[0].stat)
+    chosen = likeliest(exact or fitting, type(module).__name__, trained)
+    settled.replace(module, stored, chosen, eps, trained)
     if not verdicts[chosen.name].steady:
         settled.doubt(path, "its forward rounds at random; its parameters are exported unrounded, which is the mean")
     elif verdicts[chosen.name].agrees == "rounded":
@@ -224,10 +234,22 @@ def _verdict(module: nn.Module, stored: Stored, dialect: Dialect, eps: float) ->
     return verdict(module, params, rounds)
 
 
-def _likeliest(dialects: list[Dialect], module: nn.Module) -> Dialect:
-    """Of dialects with the same arithmetic here, the one whose kind the class name speaks of."""
-    name = type(module).__name__.lower()
-    return next((each for each in dialects if each.kind in name), dialects[0])
+def _options(stored: Stored) -> tuple[Dialect, ...]:
+    """What the tensors of a module can mean whose code is at hand, and decides: an own class can inherit BatchNorm."""
+    likely = stored.readings()
+    return (*likely, *(each for each in stored.fitting() if each.inherits and each not in likely))
+
+
+def likeliest(dialects: list[Dialect], class_name: str, trained: str | None) -> Dialect:
+    """Of dialects with the same arithmetic here, the one whose kind was trained, or else the class name speaks of."""
+    said = class_name.lower()
+    by_kind = [each for each in dialects if each.kind == trained or (trained is None and each.kind in said)]
+    return next(iter([*by_kind, *(each for each in dialects if each.kind == UNKNOWN), *dialects]))
+
+
+def computes(part: nn.Module, stored: Stored, dialect: Dialect, eps: float) -> bool:
+    """Whether code that has these tensors computes this reading of them."""
+    return _verdict(part, stored, dialect, eps).agrees == "exactly"
 
 
 def _none_fits(
@@ -238,7 +260,7 @@ def _none_fits(
     verdicts: dict[str, Verdict],
     named: Dialect | None,
 ) -> None:
-    """No reading agrees with the module's forward: keep that forward, which is right, or refuse a contradiction."""
+    """No reading agrees with the module's forward: keep that forward, which is right, or refuse a wrong --dialect."""
     only = options[0]
     if named is only and verdicts[only.name].agrees == "unknown":
         settled.replace(module, stored, only, float(getattr(module, "eps", EPS)))
@@ -247,13 +269,14 @@ def _none_fits(
     if any(each.agrees == "unknown" for each in verdicts.values()):
         settled.remark(stored.path, "its forward could not be run alone to confirm a dialect; it is exported")
         return
-    if len(options) > 1 or (isinstance(module, _BatchNorm) and named is None):
+    if len(options) == 1:
+        decoded(stored, only, float(getattr(module, "eps", EPS)))  # a division by zero has its own words
+    if named is not only:
         settled.remark(stored.path, "computes more than a norm of its keys; its own forward is exported")
         return
-    decoded(stored, only, float(getattr(module, "eps", EPS)))  # a division by zero has its own words
     raise CheckpointError(
         stored.path or "the norm",
         f"has the keys of {only.name} but its forward computes something else "
         f"(relative error {verdicts[only.name].error:.1e})",
-        "export the model with torch.export.save and give the .pt2 file",
+        "leave --dialect out, so that its own forward decides",
     )

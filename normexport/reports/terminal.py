@@ -98,17 +98,19 @@ def _header(
 ) -> None:
     words = [SOURCES.get(source, source)]
     if norms or outcomes or source != "onnx":
-        words.append(_norm_words(norms, outcomes or ()))
+        words.append(_norm_words(norms, outcomes))
     if weight_norms:
         layouts = tally(record.layout for record in weight_norms)
         words.append(f"{count(len(weight_norms), 'weight')} under weight norm ({layouts})")
     show_title(console, _name(path), *words)
 
 
-def _norm_words(norms: Sequence[NormRecord], outcomes: Sequence[NormOutcome] = ()) -> str:
+def _norm_words(norms: Sequence[NormRecord], outcomes: Sequence[NormOutcome] | None) -> str:
     """ "53 norms (l1)", with those that only the graph shows: "no norms" only where there are none at all."""
     paths = {record.path for record in norms}
-    others = sum(outcome.path not in paths and outcome.kind != "weight" for outcome in outcomes)
+    others = sum(outcome.path not in paths and outcome.kind != "weight" for outcome in outcomes or ())
+    if not norms and outcomes is None:
+        return "no norms known without the graph"
     if not norms:
         return f"{count(others, 'norm')} found in the graph" if others else "no norms"
     kinds, dialects = tally(record.kind for record in norms), tally(record.dialect for record in norms)

@@ -88,7 +88,7 @@ def test_float64_decode_agrees_with_the_layer_to_1e_9(
     torch.testing.assert_close(a * x + b, expected, rtol=1e-9, atol=1e-9 * float(expected.abs().max()))
 
 
-def test_a_layout_that_changes_where_eps_enters_is_refused(tmp_path: Path) -> None:
+def test_a_layer_that_changes_where_eps_enters_keeps_its_own_forward(tmp_path: Path) -> None:
     """sigma = 1e-3 with eps = 1e-5: the place of eps changes the answer; the layer's forward is the judge."""
 
     class Moved(layouts.RunningMad):
@@ -97,7 +97,11 @@ def test_a_layout_that_changes_where_eps_enters_is_refused(tmp_path: Path) -> No
 
     net = Net(trained(Moved(6)))
     net.bn.running_mad.fill_(1e-3)
-    message = refused(save(tmp_path / "m.pt", net.state_dict()), model=lambda: Net(Moved(6)))
+    file = save(tmp_path / "m.pt", net.state_dict())
+    checkpoint = load(file, model=lambda: Net(Moved(6)))
+    assert type(checkpoint.model.bn).__name__ == "Moved"
+    assert_same(forward(checkpoint.model), own_forward(net))
+    message = refused(file, model=lambda: Net(Moved(6)), dialect="running-mad")
     assert message.startswith("bn: has the keys of running-mad but its forward computes something else")
 
 

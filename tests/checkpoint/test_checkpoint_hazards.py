@@ -48,7 +48,7 @@ def test_silent_misload_into_batch_norm_is_refused(tmp_path: Path) -> None:
     assert wrong > 0.3 * own_forward(net).abs().max()
     message = refused(save(tmp_path / "m.pt", net.state_dict()), model=batch_norm_net)
     assert message.startswith("bn: running_var may be a variance (batchnorm) or the average of 1/d (convnet-lp")
-    assert message.endswith("pass --dialect batchnorm|convnet-lp|range-quantized|range-convnet")
+    assert message.endswith("pass --dialect batchnorm|convnet-lp|own-divisor|range-quantized|range-convnet")
 
 
 @pytest.mark.parametrize("keep_metadata", [True, False])

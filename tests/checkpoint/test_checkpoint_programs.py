@@ -39,7 +39,7 @@ def test_program_records_live_statistics_and_batch_norm(tmp_path: Path) -> None:
     records = {record.path: record for record in load(exported(tmp_path / "m.pt2", net)).norms}
     assert (records["0"].kind, records["0"].statistics, records["0"].channels) == ("topk", "instance", 3)
     assert (records["1"].kind, records["1"].dialect) == ("batchnorm", "batchnorm")
-    assert records["2"].dialect == "graph", "a program carries its arithmetic: nothing to ask"
+    assert records["2"].dialect == "convnet-lp", "a program carries its arithmetic: nothing to ask"
 
 
 def test_nan_in_a_program_is_refused(tmp_path: Path) -> None:

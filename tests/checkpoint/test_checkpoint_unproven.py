@@ -36,7 +36,13 @@ class Leaking(layouts.LpNormL1):
 def test_a_layer_that_is_a_norm_for_usual_inputs_alone_is_not_taken_for_one(
     kind: type[layouts.LpNormL1], tmp_path: Path
 ) -> None:
-    message = refused(save(tmp_path / "m.pt", Net(trained(kind(6)))), trust=True)
+    net = Net(trained(kind(6)))
+    checkpoint = load(save(tmp_path / "m.pt", net), trust=True)
+    assert isinstance(checkpoint.model.bn, kind)
+    strong = 1e4 * IMAGES
+    torch.testing.assert_close(checkpoint.model.double()(strong.double()), own_forward(net, strong))
+    assert "bn: computes more than a norm of its keys; its own forward is exported" in checkpoint.notes
+    message = refused(tmp_path / "m.pt", trust=True, dialect="lp-norm")
     assert "bn: has the keys of lp-norm but its forward computes something else" in message
 
 
