@@ -25,7 +25,7 @@ from normexport.folding.outcomes import Log
 from normexport.folding.result import Fate, FoldConfig, FoldResult, NormOutcome
 from normexport.folding.runs import OriginalNorm, Site, kind_of, read_site
 from normexport.folding.toward_input import absorb, takes_in
-from normexport.folding.toward_output import all_take_in, push
+from normexport.folding.toward_output import all_take_in, check_not_dequantised, push
 from normexport.graphs.node_metadata import module_path
 from normexport.graphs.nodes import name_of, op
 from normexport.graphs.refusal import Refuse
@@ -173,6 +173,7 @@ class _Folding:
 
     def _fold_downward(self, site: Site) -> None:
         check_apart(site.input, site.map, self.draft)
+        check_not_dequantised(site.input)
         rewrite = push(site.output, site.map, self.draft)
         self._check_worth(site, rewrite)
         nodes = self._apply(site, rewrite)

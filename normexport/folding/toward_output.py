@@ -43,6 +43,19 @@ def push(value: ir.Value, norm: PerChannel, draft: Draft, depth: int = 0) -> Rew
     return together(into_consumer.RULE, "; ".join(rewrite.reason for rewrite in rewrites), rewrites)
 
 
+def check_not_dequantised(value: ir.Value) -> None:
+    """Refuse to bring a layer right behind a DequantizeLinear.
+
+    Where a QuantizeLinear reads the layer, ONNX Runtime 1.32 rounds its float weights to int8, one scale for all of
+    them, without being asked: a small MobileNet was 1.6e-2 off by that.
+    """
+    node = value.producer()
+    if node is not None and op(node) == "DequantizeLinear":
+        raise Refuse(
+            f"{label(node)} stands before the norm: ONNX Runtime rounds the weights of a layer right behind it"
+        )
+
+
 def all_take_in(value: ir.Value) -> bool:
     """Whether layers alone read the value."""
     uses = readers(value)

@@ -169,3 +169,17 @@ def test_constant_that_widens_a_single_channel_does_not_go_forward() -> None:
     result = folded(b, b.node("Conv", [wide, b.const(array(2, 3, 1, 1))]))
     assert not result.result.norms
     assert operators(result) == ["Mul", "Conv"]
+
+
+def test_a_norm_right_behind_a_dequantize_linear_stays_before_a_conv() -> None:
+    """Between the two, ONNX Runtime takes the Conv for a quantised one and rounds its float weights to int8."""
+    b = GraphBuilder(np.float32)
+    zero, step = b.const(np.array(0, np.int8), keep_type=True), b.const(0.05)
+    q = b.node("QuantizeLinear", [b.input((1, 3, 4, 4)), step, zero])
+    norm = running(b, b.node("DequantizeLinear", [q, step, zero]), 3)
+    y = b.node("Conv", [norm, b.const(array(2, 3, 1, 1)), b.const(array(2))])
+    result = folded(b, b.node("DequantizeLinear", [b.node("QuantizeLinear", [y, step, zero]), step, zero]))
+    (conv,) = [node for node in result.after.graph.node if node.op_type == "Conv"]
+    made_by = {name: node.op_type for node in result.after.graph.node for name in node.output}
+    assert made_by[conv.input[0]] != "DequantizeLinear"
+    np.testing.assert_array_equal(operand(result, "Conv", 1), array(2, 3, 1, 1).astype(np.float32))
