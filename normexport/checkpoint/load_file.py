@@ -13,17 +13,19 @@ from torch import nn
 from normexport.checkpoint.container import container
 from normexport.checkpoint.dialect import Dialect
 from normexport.checkpoint.dialects import dialect_named
+from normexport.checkpoint.fake_quantisation import observers
 from normexport.checkpoint.finite import require_finite
 from normexport.checkpoint.holders import find_weights
 from normexport.checkpoint.imports import Factory, build_model
 from normexport.checkpoint.inspect_state import inspect_state
 from normexport.checkpoint.load_state import fit
-from normexport.checkpoint.loose import is_drawn, loose_numbers, same_number
+from normexport.checkpoint.loose import copy_of_model, is_drawn, loose_numbers, same_number
 from normexport.checkpoint.pickles.unpickle import unpickle
 from normexport.checkpoint.plain_weights import resolve_weight_norms
 from normexport.checkpoint.program import load_program
 from normexport.checkpoint.recognise import require_used, stored_norms
 from normexport.checkpoint.records import Checkpoint, Source, WeightNormRecord
+from normexport.checkpoint.replace_layers import replace_quantised
 from normexport.checkpoint.replace_norms import Settled, has_hooks, replace_norms
 from normexport.checkpoint.state import State, unwrap
 from normexport.dtypes import HALVES, torch_dtypes
@@ -54,6 +56,7 @@ def load(
     model_kwargs: Mapping[str, Any] | None = None,
     dialect: str | None = None,
     trust: bool = False,
+    unquantised: bool = False,
 ) -> Checkpoint:
     """Read a trained network: a `.pt2` program, a pickled module, or a state_dict (alone or in a training checkpoint).
 
@@ -64,22 +67,31 @@ def load(
         model_kwargs: arguments of the factory.
         dialect: decides where a layout has several readings; see `dialects()`.
         trust: allow the file to run code while it is loaded.
+        unquantised: leave out the fake quantisation that a network was trained with; what that costs is measured, and
+            the network is not proven to be that of the file.
 
     Returns:
         The network in evaluation mode on the CPU, in float32 (float64 where it was), without gradients; norms of
         other projects replaced by `nn.RunningNorm`, weights under weight norm made plain.
 
     Raises:
-        UsageError: no such file, a factory that does not work, an unknown dialect.
+        UsageError: no such file, a factory that does not work, an unknown dialect, nothing to be `unquantised`.
         CheckpointError: damaged, would run code, other keys or shapes than the model's, NaN, or ambiguous.
     """
-    checkpoint = _loaded(Path(path), model, model_kwargs, dialect, trust)
+    checkpoint = _loaded(Path(path), model, model_kwargs, dialect, trust, unquantised)
+    if unquantised and not checkpoint.unquantised:
+        raise UsageError(str(path), "has no fake quantisation that is known", "leave --unquantised out")
     _LOG.info("%s: %s, norms: %d", path, checkpoint.source, len(checkpoint.norms))
     return checkpoint
 
 
 def _loaded(
-    path: Path, model: Factory | None, model_kwargs: Mapping[str, Any] | None, dialect: str | None, trust: bool
+    path: Path,
+    model: Factory | None,
+    model_kwargs: Mapping[str, Any] | None,
+    dialect: str | None,
+    trust: bool,
+    unquantised: bool,
 ) -> Checkpoint:
     named = None if dialect is None else dialect_named(dialect)
     if container(path, trust) == "program":
@@ -88,12 +100,12 @@ def _loaded(
         return _with_notes(checkpoint, model)
     weights = find_weights(unpickle(path, trust), path)
     if isinstance(weights, nn.Module):
-        return _with_notes(_from_module(path, weights, named), model)
+        return _with_notes(_from_module(path, weights, named, unquantised), model)
     if model is None:
         return _bare(path, weights, named)
     built = build_model(model, model_kwargs)
     redrawn = _redrawn(built, model, model_kwargs)
-    return replace(_from_state(path, weights, built, named), redrawn=redrawn)
+    return replace(_from_state(path, weights, built, named, unquantised), redrawn=redrawn)
 
 
 def read_state(path: str | Path, trust: bool = False) -> State:
@@ -121,25 +133,29 @@ def _bare(path: Path, state: State, named: Dialect | None) -> Checkpoint:
     return Checkpoint(path, "state_dict", None, None, norms, weights, (*state.notes, *notes))
 
 
-def _from_module(path: Path, model: nn.Module, named: Dialect | None) -> Checkpoint:
-    settled = Settled(_unwrapped_module(model))
+def _from_module(path: Path, model: nn.Module, named: Dialect | None, unquantised: bool) -> Checkpoint:
+    settled = Settled(_unwrapped_module(model), unquantised=unquantised)
     settled.notes.extend(_prepare(settled.model))
     return _finish(path, "module", settled, [], named)
 
 
-def _from_state(path: Path, state: State, model: nn.Module, named: Dialect | None) -> Checkpoint:
+def _from_state(path: Path, state: State, model: nn.Module, named: Dialect | None, unquantised: bool) -> Checkpoint:
     model = _unwrapped_module(model)
     notes = [*_prepare(model), *_narrow_to_float32(model, state)]
     settled, weights = fit(model, state, named, str(path))
     settled.notes.extend(notes)
+    settled.unquantised = unquantised
     return _finish(path, "state_dict", settled, weights, named)
 
 
 def _finish(
     path: Path, source: Source, settled: Settled, weights: list[WeightNormRecord], named: Dialect | None
 ) -> Checkpoint:
-    """Settle norms and weight norms of a model that holds its weights."""
+    """Settle fake quantisation, norms and weight norms of a model that holds its weights."""
+    quantises = any(observers(settled.model))
+    original = _copy_with_own_code(settled) if quantises else None
     replace_norms(settled, named)
+    replace_quantised(settled)
     require_used(named, settled.used, str(path))
     buffers = {name for name, _ in settled.model.named_buffers()}
     require_finite(_numbers(settled.model), may_be_infinite=buffers)
@@ -148,8 +164,34 @@ def _finish(
     model = settled.model.eval().requires_grad_(False)
     norms = tuple(settled.records.values())
     return Checkpoint(
-        path, source, model, None, norms, (*weights, *resolved), settled.all_notes(), unproven=settled.unproven()
+        path,
+        source,
+        model,
+        None,
+        norms,
+        (*weights, *resolved),
+        settled.all_notes(),
+        unproven=settled.unproven(),
+        original=original,
+        unquantised=settled.unquantised and quantises,
     )
+
+
+def settle_quantisation(model: nn.Module, unquantised: bool) -> nn.Module:
+    """`model`, with layers of ours for its own that quantise, in place and in its own precision."""
+    settled = Settled(model, unquantised=unquantised)
+    replace_norms(settled, None)
+    replace_quantised(settled)
+    return settled.model
+
+
+def _copy_with_own_code(settled: Settled) -> nn.Module | None:
+    """The network as its own code computes it; None where it can't be copied."""
+    try:
+        return copy_of_model(settled.model)
+    except Exception:  # of whatever kind: some hold what can't be copied
+        settled.doubt("", "could not be copied, and is not compared with its own code that quantises")
+        return None
 
 
 def _redrawn(built: nn.Module, model: Factory, model_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:

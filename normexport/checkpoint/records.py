@@ -71,6 +71,9 @@ class Checkpoint:
             not shown: what is proven of `model` is then not proven of the file.
         redrawn: numbers that no state_dict holds, by path, as a second call of the factory made them, where they
             differ from the first's: whichever the network was trained with, it was others.
+        original: the network with its own code, where that quantises while it computes and `model` has layers of ours
+            instead.
+        unquantised: whether fake quantisation was left out, as asked.
     """
 
     path: Path
@@ -82,3 +85,5 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     unproven: tuple[str, ...] = ()
     redrawn: Mapping[str, Any] = field(default_factory=dict)
+    original: nn.Module | None = None
+    unquantised: bool = False

@@ -12,16 +12,33 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from normexport.checkpoint.dialect import EPS, Dialect
 from normexport.checkpoint.dialects import DIALECTS
+from normexport.checkpoint.fake_quantisation import module_dtype, quantizer_of
 from normexport.checkpoint.finite import require_finite_norm
 from normexport.checkpoint.health import health, never_updated
 from normexport.checkpoint.recognise import OBSERVER, Stored
 from normexport.checkpoint.records import UNKNOWN, NormRecord
 from normexport.checkpoint.trained_kind import trained_kind
-from normexport.checkpoint.verify import Verdict, verdict
+from normexport.checkpoint.verify import Verdict, measured, verdict
 from normexport.errors import CheckpointError
 from normexport.nn import Norm, RunningNorm
+from normexport.nn.uniform_quantizer import QuantizedRunningNorm
 from normexport.norms import KINDS, AffineParams
 from normexport.text import channels, shortened
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What the code of a norm shows, beyond its tensors.
+
+    Attributes:
+        kind: the kind that it trains; None where that was not seen.
+        params: the map that it computes, where it rounds its parameters.
+        quantizer: what stands for the observer of its input, where that is kept.
+    """
+
+    kind: str | None = None
+    params: AffineParams | None = None
+    quantizer: nn.Module | None = None
 
 
 @dataclass
@@ -29,7 +46,8 @@ class Settled:
     """The model as it is being settled: `records` by module path, `used` names of the dialects met.
 
     `notes` are of the whole file, `remarks` of single norms: what is remarked -> the paths it holds for. `doubts` are
-    the remarks on parts that may compute something else than the part of the file that they stand for.
+    the remarks on parts that may compute something else than the part of the file that they stand for. `unquantised` is
+    asked for: fake quantisation is then left out, as one of the doubts.
     """
 
     model: nn.Module
@@ -38,6 +56,7 @@ class Settled:
     remarks: dict[str, list[str]] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
+    unquantised: bool = False
 
     def remark(self, path: str, words: str) -> None:
         """Remark `words` on the norm at `path`; a network of fifty such norms gets one note."""
@@ -57,26 +76,35 @@ class Settled:
         """The doubts with the first few of their paths."""
         return tuple(f"{shortened(self.remarks[words])}: {words}" for words in self.doubts)
 
-    def replace(self, old: nn.Module, stored: Stored, dialect: Dialect, eps: float, trained: str | None = None) -> None:
+    def replace(
+        self, old: nn.Module, stored: Stored, dialect: Dialect, eps: float, computed: Computed | None = None
+    ) -> None:
         """Put a RunningNorm decoded from `stored` wherever `old` is; refuse what divides by zero.
 
-        `trained` is the kind where the code of `old` was seen to train it.
+        `computed` is what the code of `old` shows, where that wrote `stored`.
         """
+        computed = computed or Computed()
         params = decoded(stored, dialect, eps)
-        label = kind_label(dialect, old, stored)
-        record = record_of(stored, dialect, params, trained if trained and dialect.kind == UNKNOWN else label)
+        trained = computed.kind if dialect.kind == UNKNOWN else None
+        record = record_of(stored, dialect, params, trained or kind_label(dialect, old, stored))
         dtype = torch.float64 if stored.values[dialect.mean].dtype == torch.float64 else torch.float32
-        new = RunningNorm(params, record.kind, dtype).eval()
+        new: nn.Module = RunningNorm(params, record.kind, dtype)
+        if computed.quantizer is not None:
+            new = QuantizedRunningNorm(computed.quantizer, computed.params or params, record.kind, dtype)
+        elif any(key.startswith(f"{OBSERVER}.") for key in stored.values):
+            self.doubt(stored.path, "fake quantisation of its input is left out")
+        self.put(old, new.eval())
+        self.records[stored.path] = record
+        self.used.add(dialect.name)
+
+    def put(self, old: nn.Module, new: nn.Module) -> None:
+        """Put `new` wherever `old` is."""
         if old is self.model:
             self.model = new
         for parent in list(self.model.modules()):
             for name, child in list(parent._modules.items()):
                 if child is old:
                     parent._modules[name] = new
-        self.records[stored.path] = record
-        self.used.add(dialect.name)
-        if any(key.startswith(f"{OBSERVER}.") for key in stored.values):
-            self.doubt(stored.path, "fake quantisation of its input is left out")
 
 
 def decoded(stored: Stored, dialect: Dialect, eps: float = EPS) -> AffineParams:
@@ -213,13 +241,21 @@ def _foreign(settled: Settled, path: str, module: nn.Module, named: Dialect | No
     eps = float(getattr(module, "eps", EPS))
     verdicts = {each.name: _verdict(module, stored, each, eps) for each in options}
     fitting = [each for each in options if verdicts[each.name].agrees in ("exactly", "rounded")]
-    exact = [each for each in fitting if verdicts[each.name].agrees == "exactly"]
+    exactly = [each for each in fitting if verdicts[each.name].agrees == "exactly"]
     if not fitting:
         _none_fits(settled, module, stored, options, verdicts, named)
         return
     trained = trained_kind(module, fitting[0].stat)
-    chosen = likeliest(exact or fitting, type(module).__name__, trained)
-    settled.replace(module, stored, chosen, eps, trained)
+    chosen = likeliest(exactly or fitting, type(module).__name__, trained)
+    observer = module._modules.get(OBSERVER)
+    quantizer = None if observer is None or settled.unquantised else quantizer_of(observer, module_dtype(module))
+    params = None if quantizer is None or exactly else measured(module, stored.arrays()[chosen.mean])
+    kept = quantizer is not None and (params is not None or bool(exactly))
+    settled.replace(module, stored, chosen, eps, Computed(trained, params, quantizer if kept else None))
+    if kept:
+        if not verdicts[chosen.name].steady:
+            settled.remark(path, "its forward rounds at random; it is taken without its noise")
+        return
     if not verdicts[chosen.name].steady:
         settled.doubt(path, "its forward rounds at random; its parameters are exported unrounded, which is the mean")
     elif verdicts[chosen.name].agrees == "rounded":

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from normexport.checkpoint.dialect import Vector
 from normexport.checkpoint.recognise import OBSERVER
+from normexport.checkpoint.without_noise import WithoutNoise
 from normexport.norms import AffineParams
 
 #: Both sides are float64; what remains is an epsilon placed elsewhere, from 1e-5 on, or float32 inside the layer.
@@ -55,6 +57,27 @@ def verdict(module: nn.Module, params: AffineParams, quantised: bool) -> Verdict
         if verdicts[0] is not None:  # else another number of dimensions may do
             return max((each or Verdict("unknown") for each in verdicts), key=_badness)
     return Verdict("unknown")
+
+
+def measured(module: nn.Module, mean: Vector) -> AffineParams | None:
+    """The affine map per channel that `module` computes without its observer and its noise; None where it is none."""
+    probe = _probe_copy(module)
+    with WithoutNoise(), torch.no_grad():
+        for space in _SPACES:
+            try:
+                shape = (2, len(mean), *space)
+                at_mean = torch.as_tensor(mean, dtype=torch.float64).reshape(1, -1, *([1] * len(space))).expand(shape)
+                low, high = (_first_row(probe(at_mean + shift)) for shift in (0.0, 1.0))
+            except Exception:  # a layer's own code can raise anything
+                continue
+            params = AffineParams.of(mean, high - low, None, low)
+            return params if verdict(module, params, False).agrees == "exactly" else None
+    return None
+
+
+def _first_row(y: Tensor) -> Vector:
+    row: Vector = y.transpose(0, 1).flatten(1)[:, 0].numpy()
+    return row
 
 
 def _at_scale(

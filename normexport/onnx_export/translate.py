@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from onnxscript.values import Opset
@@ -21,6 +22,7 @@ from normexport.errors import ExportError
 
 _OPSET = Opset(norms.DOMAIN, norms.VERSION)
 _STANDARD = Opset("", norms.OPSET)
+_BITS = 8  # of QuantizeLinear in opset 20
 _HALF = onnx_numbers(HALVES)
 
 
@@ -57,6 +59,25 @@ def _bounded_weight_norm(v: Any, rho: Any, axis: int, p: float) -> Any:
     return _OPSET.BoundedWeightNorm(v, rho, axis=axis, p=p)
 
 
+def _uniform_quantize(x: Any, centre: Any, step: Any, bits: int) -> Any:
+    """The grid of int8 with zero point 0, which every runtime takes: the centre is taken off before and put back.
+
+    Coarser grids are cut from it; finer ones, for which opset 20 has no QuantizeLinear, are written out.
+    """
+    half = 2 ** (bits - 1)
+    centred = _STANDARD.Sub(x, centre)
+    if bits > _BITS:
+        levels = _STANDARD.Round(_STANDARD.Div(centred, step))
+        low, high = (_STANDARD.Constant(value_float=float(each)) for each in (-half, half - 1))
+        return _STANDARD.Add(_STANDARD.Mul(_STANDARD.Clip(levels, low, high), step), centre)
+    zero = _STANDARD.Constant(value=ir.tensor(np.zeros((), np.int8)))
+    rounded = _STANDARD.DequantizeLinear(_STANDARD.QuantizeLinear(centred, step, zero), step, zero)
+    if bits < _BITS:
+        ends = (_STANDARD.Mul(_STANDARD.Constant(value_float=float(each)), step) for each in (-half, half - 1))
+        rounded = _STANDARD.Clip(rounded, *ends)
+    return _STANDARD.Add(rounded, centre)
+
+
 def _weight_norm(v: Any, g: Any, dim: int = 0) -> tuple[Any, Any]:
     """torch's weight norm g * v / ||v||, the norm over all axes but `dim`.
 
@@ -76,6 +97,7 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         ops.running_norm.default: _running_norm,
         ops.live_norm.default: _live_norm,
         ops.bounded_weight_norm.default: _bounded_weight_norm,
+        ops.uniform_quantize.default: _uniform_quantize,
         torch.ops.aten._weight_norm_interface.default: _weight_norm,
     }
 

@@ -139,6 +139,7 @@ def read_checkpoint(checkpoint: Checkpoint, inputs: Inputs, data: str | Path | N
         UsageError: a shape contradicts the program's own, or a size stays open; it reads numbers that its file lacks.
     """
     from normexport.proof.doubts.lost_state import require_no_lost_state  # needs torch, which ONNX files do not
+    from normexport.proof.doubts.substituted import substitution_doubts
 
     exported = onnx_export.export(checkpoint, export_inputs(checkpoint, inputs, data))
     arrays = proof.load_arrays(data, exported.inputs) if data is not None else None
@@ -152,7 +153,7 @@ def read_checkpoint(checkpoint: Checkpoint, inputs: Inputs, data: str | Path | N
         checkpoint.norms,
         checkpoint.weight_norms,
         checkpoint.notes,
-        (*checkpoint.unproven, *exported.unproven),
+        (*checkpoint.unproven, *substitution_doubts(checkpoint, exported.inputs, arrays), *exported.unproven),
         arrays,
     )
     return network, exported.model

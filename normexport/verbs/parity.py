@@ -30,6 +30,7 @@ from normexport.verbs.fold import FOLDING
 from normexport.verbs.subjects import (
     Inputs,
     agreed_inputs,
+    doubts_of_layers,
     guarded_if_files,
     open_subject,
     refuse_lost_state,
@@ -100,7 +101,9 @@ def _judge(
     checkpoints = [side for side in (first, second) if isinstance(side, Checkpoint)]
     for side in checkpoints:
         refuse_lost_state(side, specs, arrays)
-    unproven = tuple(reason for side in checkpoints for reason in side.unproven)
+    unproven = tuple(
+        doubt for side in checkpoints for doubt in (*side.unproven, *doubts_of_layers(side, specs, arrays))
+    )
     if isinstance(second, ir.Model) and (precision := precision_of(second)) not in ("float32", _precision(first)):
         known = _boundaries(first, second, candidate, specs) if layers else ()
         if precision == "int8":
@@ -195,7 +198,8 @@ def _check_plan(
     report = check_plan(model, plan, specs, data=arrays, sizes=batches)
     names = [row.tensor for row in report.outputs]
     doubts = doubts_of(model, known, list(dict.fromkeys(names)), "float32", proof.standard_batches(known, arrays))
-    return replace(report, unproven=(*report.unproven, *reference.unproven, *doubts))
+    unproven = (*reference.unproven, *doubts_of_layers(reference, known, arrays))
+    return replace(report, unproven=(*report.unproven, *unproven, *doubts))
 
 
 def _layers_for(

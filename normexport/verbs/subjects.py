@@ -69,6 +69,15 @@ def refuse_lost_state(side: Checkpoint, specs: Sequence[InputSpec], arrays: Mapp
     require_no_lost_state(side, specs, arrays)
 
 
+def doubts_of_layers(
+    side: Checkpoint, specs: Sequence[InputSpec], arrays: Mapping[str, Array] | None = None
+) -> tuple[str, ...]:
+    """What it costs that layers of ours stand for quantising ones of a checkpoint (`proof.doubts.substituted`)."""
+    from normexport.proof.doubts.substituted import substitution_doubts  # needs torch, which ONNX files do not
+
+    return substitution_doubts(side, specs, arrays)
+
+
 def declared_inputs(side: Side, given: Sequence[InputSpec] = ()) -> tuple[Declared, ...] | None:
     """What it says of its inputs; None where it says nothing, as a checkpoint of weights and code does.
 

@@ -78,6 +78,14 @@ class LoadOptions:
         ),
     ] = None
     trust: Trust = False
+    unquantised: Annotated[
+        bool,
+        typer.Option(
+            "--unquantised",
+            metavar="",
+            help="Leave out the fake quantisation of training; what that costs is measured.",
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         if self.model_kwargs is not None and self.model is None:
@@ -98,7 +106,14 @@ class LoadOptions:
         """
         from normexport.checkpoint import load
 
-        return load(path, model=self.model, model_kwargs=self.arguments, dialect=self.dialect, trust=self.trust)
+        return load(
+            path,
+            model=self.model,
+            model_kwargs=self.arguments,
+            dialect=self.dialect,
+            trust=self.trust,
+            unquantised=self.unquantised,
+        )
 
 
 @dataclass(frozen=True)
@@ -123,6 +138,7 @@ class ReadOptions(LoadOptions):
             ("--model", self.model, checkpoints, "a checkpoint"),
             ("--dialect", self.dialect, checkpoints, "a checkpoint"),
             ("--trust", self.trust, checkpoints or plans, "a checkpoint or a plan"),
+            ("--unquantised", self.unquantised, checkpoints, "a checkpoint"),
             ("--weights-under", self.weights_under, models, "an ONNX file"),
         ]
         for option, given, serves, kind in asked:

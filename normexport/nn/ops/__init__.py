@@ -6,7 +6,8 @@ float64 for float64 inputs and float32 for every other; results have the input's
 """
 
 from normexport.nn.ops.live import live_norm
+from normexport.nn.ops.quantizer import uniform_quantize
 from normexport.nn.ops.running import running_norm
 from normexport.nn.ops.weight import bounded_weight_norm, slice_norms
 
-__all__ = ["bounded_weight_norm", "live_norm", "running_norm", "slice_norms"]
+__all__ = ["bounded_weight_norm", "live_norm", "running_norm", "slice_norms", "uniform_quantize"]
