@@ -92,11 +92,11 @@ class NormKind:
             raise ValueError(f"kind {self.name!r}: nothing passes {unknown} on, only {', '.join(PARAMETERS)}")
 
     def op(self, scope: Scope) -> str:
-        """The ONNX operator of live statistics, also the plugin's name: L1BatchNorm or L1InstanceNorm."""
+        """The ONNX operator of live statistics, also the plugin's name: L1BatchNorm, L1GroupNorm."""
         return f"{self.title}{scope.title}Norm"
 
     def quantized_op(self, scope: Scope) -> str:
-        """The same norm from int8 to int8: QL1BatchNorm or QL1InstanceNorm."""
+        """The same norm from int8 to int8: QL1BatchNorm, QL1GroupNorm."""
         return f"Q{self.op(scope)}"
 
 
@@ -108,23 +108,24 @@ def reference(
     *,
     epsilon: float = EPSILON_DEFAULT,
     scope: Scope = Scope.BATCH,
+    num_groups: int = 1,
     k: int = K_DEFAULT,
     chunks: int = CHUNKS_DEFAULT,
     correction: float = 0.0,
 ) -> Array:
     """The norm computed live, in float64 numpy.
 
-    x (N, C, *space); scale and bias (C,). Statistics over what `scope` says.
+    x (N, C, *space); scale and bias (C,). Statistics over what `scope` says; `num_groups` is read by `Scope.GROUP`.
     n = 1 and constant channels give bias, NaN gives NaN, an empty batch an empty result.
 
     Raises:
-        UsageError: k exceeds the number of elements reduced.
+        UsageError: k exceeds the number of elements reduced, or `num_groups` does not divide C.
     """
     x = np.asarray(x, dtype=np.float64)
     if x.size == 0:
         return np.zeros(x.shape)
     n, c = x.shape[:2]
-    rows = scope.rows(x.reshape(n, c, -1))
+    rows = scope.rows(x.reshape(n, c, -1), num_groups)
     with np.errstate(invalid="ignore"):  # Inf - Inf is NaN, as it should be
         d = rows - rows.mean(axis=1, keepdims=True)
         z = d / (kind.statistic(d, k=k, chunks=chunks, correction=correction)[:, None] + epsilon)

@@ -17,6 +17,9 @@ from normexport.norms import KINDS, NormKind, functions
 from normexport.norms.function import DOMAIN, OPSET, earlier_live_function
 from normexport.norms.scope import Scope
 
+#: What versions up to 0.2 had operators for.
+_EARLIER_SCOPES = (Scope.BATCH, Scope.INSTANCE)
+
 
 def require_own_bodies(model: ir.Model) -> None:
     """Refuse a model in which a function of domain `normexport` is not the operator's own body, of any version.
@@ -41,7 +44,7 @@ def require_own_bodies(model: ir.Model) -> None:
 @cache
 def _own_bodies(kinds: tuple[NormKind, ...]) -> dict[str, tuple[bytes, ...]]:
     """The bodies by operator, as `onnx_ir` writes them, those of earlier versions too; `kinds` are the registered."""
-    earlier = {kind.op(scope): earlier_live_function(kind, scope) for kind in kinds for scope in Scope}
+    earlier = {kind.op(scope): earlier_live_function(kind, scope) for kind in kinds for scope in _EARLIER_SCOPES}
     return {
         name: tuple(
             _meaning(ir.serde.serialize_function(ir.serde.deserialize_function(each)))

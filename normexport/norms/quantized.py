@@ -26,6 +26,7 @@ def quantized_reference(
     *,
     epsilon: float = EPSILON_DEFAULT,
     scope: Scope = Scope.BATCH,
+    num_groups: int = 1,
     k: int = K_DEFAULT,
     chunks: int = CHUNKS_DEFAULT,
     correction: float = 0.0,
@@ -38,23 +39,25 @@ def quantized_reference(
     are float32 with every operation rounded; y is rounded half to even and saturates; NaN gives 0.
 
     Raises:
-        UsageError: k exceeds the number of elements reduced.
+        UsageError: k exceeds the number of elements reduced, or `num_groups` does not divide C.
     """
     if q.size == 0:
         return np.array(q, dtype=np.int8)
     batch, channels = q.shape[:2]
-    rows = scope.rows(q.reshape(batch, channels, -1).astype(np.int64))
+    cube = q.reshape(batch, channels, -1).astype(np.int64)
+    rows = scope.rows(cube, num_groups)
     n = rows.shape[1]
     total = rows.sum(axis=1)
     pivot = np.rint(total / n).astype(np.int64)
     e = n * pivot - total
     statistic = kind.integer_statistic(rows - pivot[:, None], e, k=k, chunks=chunks)
     factor = np.float32(correction) if correction else np.float32(kind.factor(n, chunks))
-    repeats = len(rows) // channels
     with np.errstate(all="ignore"):
         divisor = factor * statistic.astype(np.float32) + np.float32(epsilon)
-        a = np.tile(scale.astype(np.float32), repeats) / divisor
-        deviation = (rows - pivot[:, None]).astype(np.float32) + (e / n).astype(np.float32)[:, None]
-        y = deviation * a[:, None] + np.tile(bias.astype(np.float32), repeats)[:, None]
+        a = scale.astype(np.float32) / scope.per_channel(divisor, channels, num_groups)
+        offset = scope.per_channel((e / n).astype(np.float32), channels, num_groups)
+        pivots = scope.per_channel(pivot, channels, num_groups)
+        deviation = (cube - pivots[:, :, None]).astype(np.float32) + offset[:, :, None]
+        y = deviation * a[:, :, None] + bias.astype(np.float32)[:, None]
         whole = np.rint(np.clip(np.where(np.isnan(y), np.float32(0), y), -128, 127)).astype(np.int8)
-    return np.array(scope.unrows(whole, batch, channels), dtype=np.int8, order="C").reshape(q.shape)
+    return np.asarray(whole.reshape(q.shape))

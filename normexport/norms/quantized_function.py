@@ -13,30 +13,20 @@ from functools import cache
 
 import onnx
 
-from normexport.norms.function import INSTANCE_ROWS, parse, signature
+from normexport.norms.function import GROUP_COUNT, GROUP_ROWS, GROUP_SHAPE, INSTANCE_ROWS, VIEWS, parse, signature
 from normexport.norms.kind import NormKind
 from normexport.norms.scope import Scope
-
-_AS_NCS = """
-    shape = Shape(X)
-    space = Shape <start = 2>(X)
-    spread_out = ReduceProd <keepdims = 1>(space)
-    two_before = Constant <value = int64[2] {2, 0}>()
-    ncs = Pad(spread_out, two_before)
-    bytes3 = Reshape(X, ncs)
-    X3 = Cast <to = 7>(bytes3)
-    per_channel = Constant <value = int64[3] {1, -1, 1}>()
-"""
 
 _BATCH_ROWS = """
     everything = Size(X)
     channel_list = Shape <start = 1, end = 2>(X)
     channels = Squeeze(channel_list)
     n = Div(everything, channels)
-    by_channel = Transpose <perm = [1, 0, 2]>(X3)
+    by_channel = Transpose <perm = [1, 0, 2]>(Xi)
     rows = Flatten <axis = 1>(by_channel)
 """
-_INSTANCE_ROWS = "n = Squeeze(spread_out)" + INSTANCE_ROWS.format(of="X3")
+_INSTANCE_ROWS = "n = Squeeze(spread_out)" + INSTANCE_ROWS.format(of="Xi")
+_GROUP_ROWS = GROUP_COUNT + GROUP_ROWS.format(of="Xi")
 
 _PIVOT = """
     along = Constant <value = int64[1] {1}>()
@@ -60,24 +50,36 @@ _MEAN_DEVIATION = """
     stat = Div(sum64, count64)
 """
 
-# From one row per statistic to (1, C, 1) or (N, C, 1).
+# From one row per statistic to (1, C, 1), (N, C, 1) or (N, G, 1, 1).
 _BATCH_SPREAD = """
     front_axis = Constant <value = int64[1] {0}>()
-    stat3 = Unsqueeze(stat, front_axis)
-    pivot3 = Unsqueeze(pivot, front_axis)
-    e3 = Unsqueeze(e, front_axis)
+    stat_v = Unsqueeze(stat, front_axis)
+    pivot_v = Unsqueeze(pivot, front_axis)
+    e_v = Unsqueeze(e, front_axis)
 """
 _INSTANCE_SPREAD = """
     one_after = Constant <value = int64[2] {0, 1}>()
     unit = Constant <value = int64 {1}>()
     nc1 = Pad(sample_channel, one_after, unit)
-    stat3 = Reshape(stat, nc1)
-    pivot3 = Reshape(pivot, nc1)
-    e3 = Reshape(e, nc1)
+    stat_v = Reshape(stat, nc1)
+    pivot_v = Reshape(pivot, nc1)
+    e_v = Reshape(e, nc1)
 """
+_GROUP_SPREAD = (
+    GROUP_SHAPE
+    + """
+    stat_v = Reshape(stat, per_row)
+    pivot_v = Reshape(pivot, per_row)
+    e_v = Reshape(e, per_row)
+"""
+)
 
 #: The text that finds n and rows, and that which spreads what belongs to a row over its elements, by scope.
-_SCOPES = {Scope.BATCH: (_BATCH_ROWS, _BATCH_SPREAD), Scope.INSTANCE: (_INSTANCE_ROWS, _INSTANCE_SPREAD)}
+_SCOPES = {
+    Scope.BATCH: (_BATCH_ROWS, _BATCH_SPREAD),
+    Scope.INSTANCE: (_INSTANCE_ROWS, _INSTANCE_SPREAD),
+    Scope.GROUP: (_GROUP_ROWS, _GROUP_SPREAD),
+}
 
 _EPILOGUE = """
     own32 = Cast <to = 1>(own)
@@ -85,21 +87,21 @@ _EPILOGUE = """
     nothing = Constant <value = float {0.0}>()
     is_own = Equal(given, nothing)
     factor = Where(is_own, own32, given)
-    stat32 = Cast <to = 1>(stat3)
+    stat32 = Cast <to = 1>(stat_v)
     sized = Mul(factor, stat32)
     tiny = Constant <value_float: float = @epsilon>()
     divisor = Add(sized, tiny)
-    scale3 = Reshape(scale, per_channel)
-    bias3 = Reshape(bias, per_channel)
-    a = Div(scale3, divisor)
-    r3 = Sub(X3, pivot3)
-    steps = Cast <to = 1>(r3)
-    e64 = Cast <to = 11>(e3)
+    scale_v = Reshape(scale, per_channel)
+    bias_v = Reshape(bias, per_channel)
+    a = Div(scale_v, divisor)
+    r_v = Sub(Xi, pivot_v)
+    steps = Cast <to = 1>(r_v)
+    e64 = Cast <to = 11>(e_v)
     offset64 = Div(e64, n64)
     offset = Cast <to = 1>(offset64)
     deviation = Add(steps, offset)
     scaled = Mul(deviation, a)
-    shifted = Add(scaled, bias3)
+    shifted = Add(scaled, bias_v)
     is_nan = IsNaN(shifted)
     told = Where(is_nan, nothing, shifted)
     least = Constant <value = float {-128.0}>()
@@ -116,10 +118,19 @@ def quantized_function(kind: NormKind, scope: Scope) -> onnx.FunctionProto:
     """Body of `kind.quantized_op(scope)`: (X int8 (N, C, *), scale float32 (C), bias float32 (C)) -> Y int8."""
     rows, spread = _SCOPES[scope]
     statistic = kind.onnx_integer_statistic
-    steps = [_AS_NCS, rows, _PIVOT, _in_float64(kind.onnx_constant), statistic]
+    view, per_channel = VIEWS[scope]
+    steps = [
+        view.format(of="X"),
+        "Xi = Cast <to = 7>(Xv)",
+        per_channel,
+        rows,
+        _PIVOT,
+        _in_float64(kind.onnx_constant),
+        statistic,
+    ]
     if "stat = " not in statistic:
         steps.append(_MEAN_DEVIATION)
-    return parse(signature(kind, kind.quantized_op(scope)), "\n".join([*steps, spread, _EPILOGUE]))
+    return parse(signature(kind, scope, kind.quantized_op(scope)), "\n".join([*steps, spread, _EPILOGUE]))
 
 
 def _in_float64(constant: str) -> str:

@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from normexport.errors import UsageError
-from normexport.norms import CHUNKS_DEFAULT, EPSILON_DEFAULT, K_DEFAULT, Scope
+from normexport.errors import MissingComponent, UsageError
+from normexport.norms import CHUNKS_DEFAULT, EPSILON_DEFAULT, K_DEFAULT, NATIVE_SCOPES, Scope
 from normexport.plugins.kernels import TYPES, NxNorm, default_threads, load, number_of
 
 _T = TypeVar("_T")
@@ -58,6 +58,9 @@ def norm(
         MissingComponent: no kernel computes that kind, or the library is not built or of another version.
     """
     number = number_of(kind)
+    if scope not in NATIVE_SCOPES:
+        remedy = "compute it by its module or its ONNX body"
+        raise MissingComponent(f"{scope.value} norm", "has no compiled kernel", remedy)
     source = _memory("x", x)
     if len(source.shape) < 2:
         raise UsageError(_PLACE, f"x has shape {source.shape} and so no channel axis", "pass (N, C, *space)")

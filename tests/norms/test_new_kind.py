@@ -211,7 +211,7 @@ def test_between_quantised_tensors_it_is_an_integer_operator(scope: Scope) -> No
     x = images(3, 2, 6, 6)
     q = np.clip(np.rint(x / np.float32(0.05)) + 3, -128, 127)
     weight, bias = (own[name][:, None, None].astype(np.float64) for name in ("scale", "bias"))
-    axes = (2, 3) if scope.is_instance else (0, 2, 3)
+    axes = {Scope.BATCH: (0, 2, 3), Scope.INSTANCE: (2, 3), Scope.GROUP: (1, 2, 3)}[scope]
     steps = formula((q - 3) * 0.05, axes, weight, bias, 0.02) / 0.05 + 3
     found = np.rint(OnnxRuntime(model).run({"x": x})["y"].astype(np.float64) / 0.05) + 3
     assert (np.abs(found - np.clip(steps, -128, 127)) <= 0.5 + 1e-3).all()

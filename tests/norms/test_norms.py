@@ -117,26 +117,29 @@ def session(model: onnx.ModelProto) -> ort.InferenceSession:
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def attributes_of(kind: norms.NormKind) -> dict[str, int]:
-    return {name: {"k": 4, "chunks": 5}[name] for name in kind.parameters}
+def scope_of(op: str) -> Scope:
+    return next(scope for scope in Scope if op.endswith(f"{scope.title}Norm"))
+
+
+def attributes_of(op: str) -> dict[str, int]:
+    names = {*norms.live_ops()[op].parameters, *scope_of(op).parameters}
+    return {name: {"k": 4, "chunks": 5, "num_groups": 1}[name] for name in sorted(names)}
 
 
 @pytest.mark.parametrize("op", norms.live_ops())
 @pytest.mark.parametrize("rank", [2, 3, 4, 5])
 def test_body_computes_the_formula_at_every_rank(op: str, rank: int) -> None:
     kind = norms.live_ops()[op]
-    instance = op.endswith("InstanceNorm")
-    if instance and rank == 2:
-        attributes = attributes_of(kind) | ({"k": 1} if "k" in kind.parameters else {})
-    else:
-        attributes = attributes_of(kind)
+    scope, attributes = scope_of(op), attributes_of(op)
+    if "k" in attributes and rank == 2:
+        attributes["k"] = {Scope.BATCH: 4, Scope.INSTANCE: 1, Scope.GROUP: 3}[scope]
     model = live_model(op, rank, onnx.TensorProto.FLOAT, epsilon=1e-3, correction=0.0, **attributes)
     norms.register_schemas()
     onnx.checker.check_model(model, full_check=True)
     rng = np.random.default_rng(rank)
     for batch in (1, 6, 0):
         x = (rng.standard_normal((batch, 3, 4, 5, 3)[:rank]) + 3).astype(np.float32)
-        if not instance and rank == 2 and batch == 1 and "k" in attributes:
+        if scope is Scope.BATCH and rank == 2 and batch == 1 and "k" in attributes:
             continue  # k = 4 of 1 element: an error, tested below
         want = norms.reference(
             kind,
@@ -144,7 +147,7 @@ def test_body_computes_the_formula_at_every_rank(op: str, rank: int) -> None:
             np.array([1.0, 2.0, -0.5]),
             np.array([0.5, 0.0, 1.0]),
             epsilon=1e-3,
-            scope=Scope.of(instance),
+            scope=scope,
             **attributes,
         )
         for evaluator in (session(model), ReferenceEvaluator(model)):
@@ -158,10 +161,11 @@ def test_body_computes_the_formula_at_every_rank(op: str, rank: int) -> None:
 @pytest.mark.parametrize("op", norms.live_ops())
 def test_body_in_double_is_exact_and_in_half_keeps_float32_statistics(op: str) -> None:
     kind = norms.live_ops()[op]
-    arguments: dict[str, Any] = {"scope": Scope.of(op.endswith("InstanceNorm")), **attributes_of(kind)}
+    own = attributes_of(op)
+    arguments: dict[str, Any] = {"scope": scope_of(op), **own}
     scale, bias = np.array([1.0, 2.0, -0.5]), np.array([0.5, 0.0, 1.0])
     x = np.random.default_rng(1).standard_normal((4, 3, 6, 7)) + 3
-    double = live_model(op, 4, onnx.TensorProto.DOUBLE, epsilon=0.5, **attributes_of(kind))
+    double = live_model(op, 4, onnx.TensorProto.DOUBLE, epsilon=0.5, **own)
     np.testing.assert_allclose(
         session(double).run(None, {"X": x})[0],
         norms.reference(kind, x, scale, bias, epsilon=0.5, **arguments),
@@ -169,7 +173,7 @@ def test_body_in_double_is_exact_and_in_half_keeps_float32_statistics(op: str) -
     )
     # 70,000 values of mean 3 sum to 210,000: beyond float16's 65,504, and no trouble in float32.
     big = (np.random.default_rng(2).standard_normal((1, 3, 250, 280)) + 3).astype(np.float16)
-    half = live_model(op, 4, onnx.TensorProto.FLOAT16, epsilon=1e-5, **attributes_of(kind))
+    half = live_model(op, 4, onnx.TensorProto.FLOAT16, epsilon=1e-5, **own)
     want = norms.reference(kind, big.astype(np.float64), scale, bias, epsilon=1e-5, **arguments)
     got = session(half).run(None, {"X": big})[0]
     assert got.dtype == np.float16

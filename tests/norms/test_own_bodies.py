@@ -121,7 +121,7 @@ def as_before(function: onnx.FunctionProto) -> None:
     function.node.extend(nodes)
 
 
-@pytest.mark.parametrize("op", sorted(norms.live_ops()))
+@pytest.mark.parametrize("op", sorted(op for op in norms.live_ops() if "Group" not in op))
 def test_files_of_earlier_versions_are_taken_as_they_are(op: str) -> None:
     before = model(as_before, op=op)
     require_own_bodies(before)
