@@ -109,8 +109,9 @@ def build_and_run(folder: Path, flavor: normexport.Flavor) -> None:
 
 def main() -> int:
     norm = nn.L1BatchNorm2d(16)
+    others = nn.TopKGroupNorm(4, 16, k=3), nn.L1LayerNorm((16, 8), bias=False)
     try:
-        print(norm, convert_everything(Path("out")))
+        print(norm, others, convert_everything(Path("out")))
         judge_everything(Path("out"))
     except normexport.CheckpointError as error:
         print("the checkpoint:", error.remedy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.export import ExportedProgram
@@ -23,7 +24,8 @@ from normexport.norms import Scope
 
 #: The dialect of norms whose arithmetic the program has, and no dialect.
 _GRAPH = "graph"
-_LIVE_SCHEMA = ("x", "scale", "bias", "kind", "instance")
+#: Programs of versions up to 0.2 lack the last one.
+_LIVE_SCHEMA = ("x", "scale", "bias", "kind", "instance", "epsilon", "correction", "k", "chunks", "num_groups")
 
 
 def load_program(path: Path, dialect: Dialect | None, trust: bool) -> Checkpoint:
@@ -94,8 +96,8 @@ def _live_norms(program: ExportedProgram) -> Iterator[NormRecord]:
         if path in seen:
             continue
         seen.add(path)
-        arguments = {**dict(zip(_LIVE_SCHEMA, node.args, strict=False)), **node.kwargs}
-        scope = Scope.of(bool(arguments["instance"]))
+        arguments: dict[str, Any] = {**dict(zip(_LIVE_SCHEMA, node.args, strict=False)), **node.kwargs}
+        scope = Scope.of(bool(arguments["instance"]), int(arguments.get("num_groups", 0)))
         x = node.args[0]
         channels = int(x.meta["val"].shape[1]) if isinstance(x, Node) else 0
         yield NormRecord(path, str(arguments["kind"]), "normexport", channels, scope.value)

@@ -15,7 +15,7 @@ from normexport.folding.readers import Link, read_batchnorm, read_chain, read_ru
 from normexport.graphs.node_metadata import module_path
 from normexport.graphs.nodes import label, name_of, op, readers
 from normexport.graphs.refusal import Refuse
-from normexport.norms import DOMAIN, live_ops
+from normexport.norms import DOMAIN, Scope, live_ops
 
 RUNNING = f"{DOMAIN}::RunningNorm"
 
@@ -91,8 +91,8 @@ def read_link(node: ir.Node, draft: Draft) -> Link | None:
     if op(node) == "BatchNormalization":
         return read_batchnorm(node, draft)
     if node.domain == DOMAIN and node.op_type in live_ops():
-        of = "each sample" if "Instance" in node.op_type else "the batch"
-        raise Refuse(f"{label(node)} computes the statistics of {of} at inference")
+        owner = Scope.of_op(node.op_type).owner
+        raise Refuse(f"{label(node)} computes the statistics of {owner} at inference")
     return None if node.outputs and node.outputs[0] in draft.constants else read_chain(node, draft)
 
 

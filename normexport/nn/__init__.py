@@ -1,12 +1,13 @@
 """Torch modules that train with these norms, and the custom operators they are built on.
 
-There is a class for every registered kind, scope and number of spatial axes, `L1BatchNorm2d`: see `derived.py`.
+There is a class for every registered kind, scope and number of spatial axes, `L1BatchNorm2d`, `L1GroupNorm`: see
+`derived.py`.
 Importing this package registers `torch.ops.normexport.*`.
 """
 
 from typing import TYPE_CHECKING
 
-from normexport.nn import batch, instance, ops
+from normexport.nn import batch, group, instance, ops
 from normexport.nn.base import Norm
 from normexport.nn.convert import convert_norms
 from normexport.nn.derived import class_named, class_names
@@ -17,7 +18,7 @@ from normexport.nn.weight_norm import BoundedWeightNorm, bounded_weight_norm, re
 if TYPE_CHECKING:
     from normexport.nn.kinds import *  # noqa: F403
 
-_BASES: tuple[type[Norm], ...] = (*batch.BASES, *instance.BASES)
+_BASES: tuple[type[Norm], ...] = (*batch.BASES, *instance.BASES, *group.BASES)
 
 __all__ = [
     "BoundedWeightNorm",

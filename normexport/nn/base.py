@@ -1,4 +1,4 @@
-"""What batch and instance norms share: parameters, running statistics, and how they are stored."""
+"""What batch, instance and group norms share: parameters, running statistics, and how they are stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def _float64(values: Tensor) -> NDArray[np.float64]:
 
 
 class Norm(nn.Module):
-    """Base of every `{kind}{Batch,Instance}Norm{1,2,3}d`: `y = weight * (x - mean) / (stat + eps) + bias`.
+    """Base of every `{kind}{Batch,Instance}Norm{1,2,3}d` and `{kind}{Group,Layer}Norm`:
+
+    `y = weight * (x - mean) / (stat + eps) + bias`.
 
     In training, and in evaluation without running statistics, mean and stat are those of x. Otherwise they are
     the buffers `running_mean` and `running_scale`, which training updates as torch.nn.BatchNorm does:
@@ -62,6 +64,8 @@ class Norm(nn.Module):
     num_batches_tracked: Tensor | None
     k: int
     chunks: int
+    #: Of channels with statistics in common; 0 where the scope is no group.
+    num_groups: int = 0
 
     def __init_subclass__(cls, kind: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -138,7 +142,7 @@ class Norm(nn.Module):
         """x (N, C, *space) of any floating type -> y like x."""
         self._check_input(x)
         if self.training or self.running_mean is None or self.running_scale is None:
-            if not self.training and native.serves(self.kind, x, self.weight, self.bias):
+            if not self.training and native.serves(self, x, self.weight, self.bias):
                 return native.live(self, x, *self._affine(x))
             y, mean, stat = self.live(x)
             if self.training:
@@ -154,7 +158,7 @@ class Norm(nn.Module):
     def live(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(y, mean, stat) with the statistics of x (N, C, *space), no checks and no update; see `ops.live_norm`."""
         k, chunks = (getattr(self, name, 1) for name in PARAMETERS)
-        how = (self.kind, self.scope.is_instance, self.eps, self.correction, k, chunks)
+        how = (self.kind, self.scope.is_instance, self.eps, self.correction, k, chunks, self.num_groups)
         y, mean, stat = live_norm(x, *self._affine(x), *how)
         return y, mean, stat
 

@@ -29,7 +29,7 @@ def _class_of(kind: NormKind, base: Any) -> Any:
     words = (base.__doc__ or "").strip()
     namespace = {
         "__module__": base.__module__,
-        "__doc__": f"{kind.title} {base.scope.value} norm {words[:1].lower()}{words[1:]}",
+        "__doc__": f"{kind.title}: {words[:1].lower()}{words[1:]}",
     }
     return types.new_class(name_of(kind, base), (base,), {"kind": kind.name}, lambda made: made.update(namespace))
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from normexport.nn.ops.support import work_dtype
-from normexport.norms import Scope
+from normexport.norms import NATIVE_SCOPES, Scope
 from normexport.norms import kind as kind_of
 from normexport.plugins.kernels import TYPES, Kernels, load, number_of
 from normexport.plugins.kernels import NxNorm as Description
@@ -56,9 +56,11 @@ def use_native_kernels() -> Iterator[None]:
         _active.reset(token)
 
 
-def serves(kind: str, x: Tensor, *parameters: Tensor | None) -> bool:
-    """Whether the compiled kernels take a call of that kind of norm."""
-    if torch.compiler.is_compiling() or _active.get() is None or kind_of(kind).native is None:
+def serves(norm: LiveNorm, x: Tensor, *parameters: Tensor | None) -> bool:
+    """Whether the compiled kernels take a call of that norm."""
+    if torch.compiler.is_compiling() or _active.get() is None or kind_of(norm.kind).native is None:
+        return False
+    if norm.scope not in NATIVE_SCOPES:
         return False
     tensors = [x, *(each for each in parameters if each is not None)]
     return (

@@ -30,7 +30,7 @@ from normexport.norms.linf import LINF
 from normexport.norms.quantized import quantized_reference
 from normexport.norms.quantized_function import quantized_function
 from normexport.norms.range import RANGE
-from normexport.norms.scope import Scope
+from normexport.norms.scope import Scope, require_groups
 from normexport.norms.topk import TOPK
 from normexport.norms.weight import weight_function
 
@@ -57,6 +57,7 @@ __all__ = [
     "quantized_reference",
     "reference",
     "register_schemas",
+    "require_groups",
     "running_kind",
 ]
 

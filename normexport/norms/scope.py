@@ -29,6 +29,11 @@ class Scope(Enum):
         """The scope by the arguments of the C interface and of the torch operator; num_groups 0: not in groups."""
         return cls.GROUP if num_groups else cls.INSTANCE if instance else cls.BATCH
 
+    @classmethod
+    def of_op(cls, op_type: str) -> Scope:
+        """The scope of one of the operators of live statistics, L1GroupNorm or QL1GroupNorm."""
+        return next(scope for scope in cls if op_type.endswith(f"{scope.title}Norm"))
+
     @property
     def is_instance(self) -> bool:
         """The flag of the C interface and of the torch operator."""
@@ -53,6 +58,13 @@ class Scope(Enum):
     def source(self) -> str:
         """What its statistics come from, in words."""
         return "sample" if self.is_per_sample else "batch"
+
+    @property
+    def owner(self) -> str:
+        """Whose statistics they are, in words."""
+        return {"batch": "the batch", "instance": "each sample", "group": "each sample's groups of channels"}[
+            self.value
+        ]
 
     def rows(self, x: NDArray[_T], num_groups: int = 1) -> NDArray[_T]:
         """x (N, C, S) -> (R, n), one row per statistic: R is C, N*C for each sample's own, or N*num_groups.

@@ -45,10 +45,11 @@ def _live_norm(
     correction: float,
     k: int,
     chunks: int,
+    num_groups: int = 0,
 ) -> tuple[Any, Any, Any]:
-    given = {"k": k, "chunks": chunks}
-    parameters = {name: given[name] for name in norms.kind(kind).parameters}
-    op = getattr(_OPSET, norms.kind(kind).op(norms.Scope.of(instance)))
+    given, scope = {"k": k, "chunks": chunks, "num_groups": num_groups}, norms.Scope.of(instance, num_groups)
+    parameters = {name: given[name] for name in (*norms.kind(kind).parameters, *scope.parameters)}
+    op = getattr(_OPSET, norms.kind(kind).op(scope))
     y = op(x, _wide(scale), _wide(bias), epsilon=epsilon, correction=correction, **parameters)
     # The mean and the statistic are for training. The exporter wants a value for each: these are read by nothing
     # (`require_inference`) and tidied away.

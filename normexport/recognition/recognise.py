@@ -20,7 +20,7 @@ from normexport.folding.graph import Draft
 from normexport.graphs.node_metadata import module_path
 from normexport.graphs.nodes import name_of, op
 from normexport.graphs.refusal import Refuse
-from normexport.norms import DOMAIN, Scope
+from normexport.norms import DOMAIN
 from normexport.norms.bodies import attach_bodies
 from normexport.recognition.examine import examine
 from normexport.recognition.flow import Flow, Region
@@ -115,7 +115,7 @@ def _kept(region: Region, reading: Reading) -> NormOutcome:
     node = region.steps[-1]
     reason = (
         f"{len(region.steps)} nodes of ordinary operators compute {reading.kind.title} with the statistics of "
-        f"{'each sample' if reading.scope is Scope.INSTANCE else 'the batch'} at inference; recognised as "
+        f"{reading.scope.owner} at inference; recognised as "
         f"{reading.kind.op(reading.scope)}, which is for int8, native kernels and TensorRT"
     )
     return NormOutcome(name_of(node), module_path(node), reading.kind.name, "live", "", (), reason)

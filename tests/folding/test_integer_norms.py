@@ -25,15 +25,16 @@ BIAS = np.array([0.25, -0.5, 0.0, 3.0], np.float32)
 
 
 def quantized_norm(
-    op: str, *, x_scale: Any = S_X, zero_type: type[np.integer] = np.int8, also_read: bool = False
+    op: str, *, x_scale: Any = S_X, zero_type: type[np.integer] = np.int8, also_read: bool = False, num_groups: int = 0
 ) -> ir.Model:
     """x -> Q -> DQ -> norm -> Q -> DQ -> y; with `also_read` the norm's float result is an output too."""
+    grouped: dict[str, Any] = {"num_groups": num_groups} if num_groups else {}
     weights: dict[str, Any] = {"s_x": np.float32(x_scale), "z_x": zero_type(abs(Z_X) if zero_type == np.uint8 else Z_X)}
     weights |= {"s_y": np.float32(S_Y), "z_y": np.int8(Z_Y), "scale": SCALE, "bias": BIAS}
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "s_x", "z_x"], ["x_q"], "q_x", axis=1),
         helper.make_node("DequantizeLinear", ["x_q", "s_x", "z_x"], ["x_d"], "d_x", axis=1),
-        helper.make_node(op, ["x_d", "scale", "bias"], ["n"], "norm", domain=norms.DOMAIN, epsilon=EPSILON),
+        helper.make_node(op, ["x_d", "scale", "bias"], ["n"], "norm", domain=norms.DOMAIN, epsilon=EPSILON, **grouped),
         helper.make_node("QuantizeLinear", ["n", "s_y", "z_y"], ["n_q"], "q_n"),
         helper.make_node("DequantizeLinear", ["n_q", "s_y", "z_y"], ["y"], "d_n"),
     ]
@@ -52,20 +53,20 @@ def operators(model: ir.Model) -> list[str]:
     return [node.op_type for node in model.graph]
 
 
-@pytest.mark.parametrize("instance", [False, True])
+@pytest.mark.parametrize("scope", Scope)
 @pytest.mark.parametrize("name", KINDS)
-def test_the_absorbed_norm_rounds_the_float64_result(name: str, instance: bool) -> None:
-    kind = norms.KINDS[name]
-    model, outcomes = absorb_norms(quantized_norm(kind.op(Scope.of(instance))))
+def test_the_absorbed_norm_rounds_the_float64_result(name: str, scope: Scope) -> None:
+    kind, groups = norms.KINDS[name], int(scope is Scope.GROUP) * 2
+    model, outcomes = absorb_norms(quantized_norm(kind.op(scope), num_groups=groups))
     attach_bodies(model)
-    assert operators(model) == ["QuantizeLinear", kind.quantized_op(Scope.of(instance)), "DequantizeLinear"]
+    assert operators(model) == ["QuantizeLinear", kind.quantized_op(scope), "DequantizeLinear"]
     assert [(each.node, each.reason) for each in outcomes] == [("norm", "")]
     x = np.random.default_rng(2).normal(1.5, 1.2, SHAPE).astype(np.float32)
     got = OnnxRuntime(model).run({"x": x})["y"].astype(np.float64)
     q = np.clip(np.rint(x.astype(np.float32) / np.float32(S_X)) + Z_X, -128, 127)
     values = np.float64(np.float32(S_X)) * (q - Z_X)
     scale, bias = SCALE.astype(np.float64), BIAS.astype(np.float64)
-    exact = norms.reference(kind, values, scale, bias, epsilon=EPSILON, scope=Scope.of(instance))
+    exact = norms.reference(kind, values, scale, bias, epsilon=EPSILON, scope=scope, num_groups=groups)
     steps = exact / np.float64(np.float32(S_Y)) + Z_Y
     # float32 may fall on the other side of a half only next to it: ten roundings of values up to 200.
     low, high = (np.clip(np.rint(steps + side * 200 * 6e-7), -128, 127) for side in (-1, 1))

@@ -117,12 +117,8 @@ def session(model: onnx.ModelProto) -> ort.InferenceSession:
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def scope_of(op: str) -> Scope:
-    return next(scope for scope in Scope if op.endswith(f"{scope.title}Norm"))
-
-
 def attributes_of(op: str) -> dict[str, int]:
-    names = {*norms.live_ops()[op].parameters, *scope_of(op).parameters}
+    names = {*norms.live_ops()[op].parameters, *Scope.of_op(op).parameters}
     return {name: {"k": 4, "chunks": 5, "num_groups": 1}[name] for name in sorted(names)}
 
 
@@ -130,7 +126,7 @@ def attributes_of(op: str) -> dict[str, int]:
 @pytest.mark.parametrize("rank", [2, 3, 4, 5])
 def test_body_computes_the_formula_at_every_rank(op: str, rank: int) -> None:
     kind = norms.live_ops()[op]
-    scope, attributes = scope_of(op), attributes_of(op)
+    scope, attributes = Scope.of_op(op), attributes_of(op)
     if "k" in attributes and rank == 2:
         attributes["k"] = {Scope.BATCH: 4, Scope.INSTANCE: 1, Scope.GROUP: 3}[scope]
     model = live_model(op, rank, onnx.TensorProto.FLOAT, epsilon=1e-3, correction=0.0, **attributes)
@@ -162,7 +158,7 @@ def test_body_computes_the_formula_at_every_rank(op: str, rank: int) -> None:
 def test_body_in_double_is_exact_and_in_half_keeps_float32_statistics(op: str) -> None:
     kind = norms.live_ops()[op]
     own = attributes_of(op)
-    arguments: dict[str, Any] = {"scope": scope_of(op), **own}
+    arguments: dict[str, Any] = {"scope": Scope.of_op(op), **own}
     scale, bias = np.array([1.0, 2.0, -0.5]), np.array([0.5, 0.0, 1.0])
     x = np.random.default_rng(1).standard_normal((4, 3, 6, 7)) + 3
     double = live_model(op, 4, onnx.TensorProto.DOUBLE, epsilon=0.5, **own)

@@ -13,7 +13,7 @@ from torch.nn.modules.rnn import RNNCellBase
 
 from normexport.checkpoint.pickles.inert import BadPickle
 from normexport.nn import BoundedWeightNorm, Norm, RunningNorm
-from normexport.norms import KINDS, OTHER_RUNNING
+from normexport.norms import KINDS, OTHER_RUNNING, Scope
 
 State = dict[str, Any]
 Shape = tuple[int, ...]
@@ -102,7 +102,7 @@ def _bilinear(kind: type[nn.Module], state: State) -> Iterator[tuple[str, Any]]:
 
 def _batch_norm(kind: type[nn.Module], state: State) -> Iterator[tuple[str, Any]]:
     """Of torch and of normexport, whose statistic is called running_scale."""
-    vector = [(state["num_features"],), None]
+    vector: list[Any] = [(state["num_features"],), None]
     missing = {"momentum", "affine", "track_running_stats"} - state.keys()
     if missing:
         raise KeyError(min(missing))
@@ -111,6 +111,8 @@ def _batch_norm(kind: type[nn.Module], state: State) -> Iterator[tuple[str, Any]
     if issubclass(kind, Norm):
         _require(type(state["correction"]) in (int, float), "correction")
         _require(all(type(state[name]) is int for name in KINDS[kind.kind].parameters), "its parameters")
+        _require_groups(kind, state)
+        vector[0] = tuple(state.get("normalized_shape", vector[0]))
     statistics = ("running_mean", spread)
     both = {name: state["_buffers"].get(name) is None for name in statistics}
     _require(len(set(both.values())) == 1, "one of its running statistics is missing")
@@ -118,6 +120,13 @@ def _batch_norm(kind: type[nn.Module], state: State) -> Iterator[tuple[str, Any]
         yield name, vector
     if "num_batches_tracked" in state["_buffers"]:
         yield "num_batches_tracked", [(), None]
+
+
+def _require_groups(kind: type[Norm], state: State) -> None:
+    channels, groups = state["num_features"], state.get("num_groups", 0)
+    _require((groups > 0) is (kind.scope is Scope.GROUP), f"{groups} groups")
+    _require(groups == 0 or channels % groups == 0, f"{groups} groups of {channels} channels")
+    _require(math.prod(state.get("normalized_shape", (channels,))) == channels, f"{channels} numbers of its shape")
 
 
 def _running_norm(kind: type[nn.Module], state: State) -> Iterator[tuple[str, Any]]:

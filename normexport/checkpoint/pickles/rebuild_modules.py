@@ -23,7 +23,7 @@ from normexport.checkpoint.pickles.layer_attributes import ATTRIBUTES, describe_
 from normexport.checkpoint.pickles.layer_shapes import require_shapes
 from normexport.checkpoint.pickles.rebuild_tensors import NoNumbers
 from normexport.checkpoint.pickles.rebuilder import Rebuilder
-from normexport.nn import BoundedWeightNorm, Norm, RunningNorm, batch, instance
+from normexport.nn import BoundedWeightNorm, Norm, RunningNorm, batch, group, instance
 from normexport.nn.derived import class_of
 from normexport.norms import KINDS
 
@@ -262,7 +262,7 @@ def module_classes() -> Iterator[type[nn.Module]]:
 
 def norm_builders() -> dict[str, Any]:
     """Builders of the norms of every kind that is registered by now."""
-    bases: tuple[type[Norm], ...] = (*batch.BASES, *instance.BASES)
+    bases: tuple[type[Norm], ...] = (*batch.BASES, *instance.BASES, *group.BASES)
     return _builders(class_of(kind, base) for kind in KINDS.values() for base in bases)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from normexport.errors import UsageError
 from normexport.nn.ops.support import check_channels, on_axis_1, vjp, work_dtype
 from normexport.norms import kind as kind_of
+from normexport.norms import require_groups
 
 _Three = tuple[Tensor, Tensor, Tensor]
 
@@ -24,43 +25,58 @@ def _formula(
     correction: float,
     k: int,
     chunks: int,
+    num_groups: int = 0,
 ) -> _Three:
     values = x.to(work_dtype(x))
     n, c = values.shape[:2]
-    rows = values.reshape(n, c, -1) if instance else values.transpose(0, 1).reshape(c, -1)
+    per_sample = num_groups or (c if instance else 0)
+    rows = values.reshape(n, per_sample, -1) if per_sample else values.transpose(0, 1).reshape(c, -1)
     mean = rows.mean(-1)
     stat = kind_of(kind).torch_statistic(rows - mean.unsqueeze(-1), k=k, chunks=chunks, correction=correction)
-    a = scale.to(values.dtype) / (stat + epsilon)
+    a = scale.to(values.dtype) / _per_channel(stat + epsilon, c)
     # The mean leaves before anything is scaled: an offset then costs one rounding of the mean, none of y.
-    y = (values - on_axis_1(mean, x)) * on_axis_1(a, x) + on_axis_1(bias.to(values.dtype), x)
+    centred = values - on_axis_1(_per_channel(mean, c), x)
+    y = centred * on_axis_1(a, x) + on_axis_1(bias.to(values.dtype), x)
     return y.to(x.dtype), mean, stat
 
 
+def _per_channel(statistics: Tensor, channels: int) -> Tensor:
+    """(C,) or (N, C) as it is; (N, G), one per group, as (N, C)."""
+    if statistics.dim() == 1 or statistics.shape[1] == channels:
+        return statistics
+    n, groups = statistics.shape
+    return statistics.unsqueeze(-1).expand(n, groups, channels // groups).reshape(n, channels)
+
+
 def _check(x: Tensor, scale: Tensor, bias: Tensor, kind: str, instance: bool, *how: Any) -> None:
-    _, _, k, chunks = how
+    k, chunks, num_groups = (*how, 0)[2:5]
     parameters = kind_of(kind).parameters
     check_channels("live_norm", x, scale=scale, bias=bias)
+    if num_groups:
+        require_groups(x.shape[1], num_groups)
+    if num_groups and instance:
+        raise UsageError("live_norm", f"num_groups = {num_groups} of an instance norm", "ask for one of the two")
     if "chunks" in parameters and chunks < 1:
         raise UsageError("live_norm", f"chunks = {chunks}", "choose at least 1 chunk")
     if "k" in parameters:
-        _check_k(k, x, instance)
+        _check_k(k, x, instance, num_groups)
 
 
-def _check_k(k: int, x: Tensor, instance: bool) -> None:
-    n: Any = 1 if instance else x.shape[0]
+def _check_k(k: int, x: Tensor, instance: bool, num_groups: int) -> None:
+    n: Any = x.shape[1] // num_groups if num_groups else 1 if instance else x.shape[0]
     for size in x.shape[2:]:
         n = n * size
     # A symbolic size is left to the run: comparing it here would write k <= n into an exported program.
     if k < 1 or (isinstance(n, int) and x.numel() > 0 and n < k):
         raise UsageError(
             "live_norm",
-            f"Top-k asks for the {k} largest of the {n} elements that each channel reduces",
+            f"Top-k asks for the {k} largest of the {n} elements that each statistic reduces",
             "choose 1 <= k <= elements, or a larger batch or input",
         )
 
 
-def _empty_statistics(x: Tensor, instance: bool) -> tuple[Tensor, Tensor]:
-    shape = x.shape[:2] if instance else x.shape[1:2]
+def _empty_statistics(x: Tensor, instance: bool, num_groups: int) -> tuple[Tensor, Tensor]:
+    shape = (x.shape[0], num_groups) if num_groups else x.shape[:2] if instance else x.shape[1:2]
     return x.new_zeros(shape, dtype=work_dtype(x)), x.new_zeros(shape, dtype=work_dtype(x))
 
 
@@ -75,11 +91,13 @@ def live_norm(
     correction: float,
     k: int,
     chunks: int,
+    num_groups: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`y = scale * d / (stat + epsilon) + bias` with `d = x - mean` and the statistics of x: (y, mean, stat).
 
     x (N, C, *space) of any floating type; scale, bias (C,). mean and stat reduce N and space and are (C,), or
-    reduce space alone where `instance` and are (N, C); they are float32 (float64 for float64 x), y is like x.
+    reduce space alone where `instance` and are (N, C), or are those of each sample's `num_groups` groups of channels
+    and are (N, num_groups) where that is not 0; they are float32 (float64 for float64 x), y is like x.
     `correction` 0.0 is the kind's own constant, any other value replaces it; `k` and `chunks` matter to
     the kinds that have such a parameter. All three results are differentiable, twice.
 
@@ -87,18 +105,19 @@ def live_norm(
     and stat 0.
 
     Raises:
-        UsageError: unknown kind, x not floating, scale or bias not (C,), k > n, chunks < 1.
+        UsageError: unknown kind, x not floating, scale or bias not (C,), k > n, chunks < 1, a num_groups that
+            does not divide C.
     """
-    _check(x, scale, bias, kind, instance, epsilon, correction, k, chunks)
+    _check(x, scale, bias, kind, instance, epsilon, correction, k, chunks, num_groups)
     if x.numel() == 0:
-        return torch.empty_like(x), *_empty_statistics(x, instance)
-    return _formula(x, scale, bias, kind, instance, epsilon, correction, k, chunks)
+        return torch.empty_like(x), *_empty_statistics(x, instance, num_groups)
+    return _formula(x, scale, bias, kind, instance, epsilon, correction, k, chunks, num_groups)
 
 
 @live_norm.register_fake
 def _fake(x: Tensor, scale: Tensor, bias: Tensor, kind: str, instance: bool, *how: Any) -> _Three:
     _check(x, scale, bias, kind, instance, *how)
-    return torch.empty_like(x), *_empty_statistics(x, instance)
+    return torch.empty_like(x), *_empty_statistics(x, instance, (*how, 0)[4])
 
 
 def _pullback(
@@ -125,12 +144,13 @@ def live_norm_backward(
     correction: float,
     k: int,
     chunks: int,
+    num_groups: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of `live_norm` for x, scale and bias, each like its tensor; itself differentiable."""
     like = (x, scale, bias)
     if x.numel() == 0:
         return torch.empty_like(x), torch.zeros_like(scale), torch.zeros_like(bias)
-    how = (kind, instance, epsilon, correction, k, chunks)
+    how = (kind, instance, epsilon, correction, k, chunks, num_groups)
     grads = _pullback(grad_y, grad_mean, grad_stat, *like, *how)
     # A gradient may be expanded or share memory with another; an operator's results may not.
     dx, dscale, dbias = (torch.empty_like(t).copy_(g) for t, g in zip(like, grads, strict=True))
