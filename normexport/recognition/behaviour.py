@@ -18,15 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normexport.graphs.refusal import Refuse
-from normexport.norms import Scope
 from normexport.norms.kind import Array
-from normexport.recognition.trial import Trial
+from normexport.recognition.extent import Extent
+from normexport.recognition.trial import Runner
 
 _SAME = 1e-9  # relative; a few hundred roundings of 1e-16 in well conditioned sums
 _LARGE = 1e6  # times the spread of 1: epsilons up to 100 no longer count to 1e-4
 _HUGE = 1e30  # float32 ends at 3e38
 _COUNTS = 1e-4
 _FEW_ELEMENTS = 1 << 20  # 8 MB
+#: How a refusal of the bias begins.
+BIAS = "its bias"
 
 
 def draw(shape: tuple[int, ...], seed: int = 0, form: int = 0) -> Array:
@@ -53,7 +55,7 @@ def _draw(shape: tuple[int, ...], seed: int, form: int) -> Array:
 _remember = lru_cache(maxsize=8)(_draw)  # the places of a network have few shapes, and drawing costs as a trial does
 
 
-def is_normalising(trial: Trial, shape: tuple[int, ...]) -> bool:
+def is_normalising(trial: Runner, shape: tuple[int, ...]) -> bool:
     """Whether shifts and large scales of the input do not matter, and its other differences do."""
     x = draw(shape)
     y = trial.run(x)
@@ -63,55 +65,6 @@ def is_normalising(trial: Trial, shape: tuple[int, ...]) -> bool:
         return False
     large, larger = trial.run(_LARGE * x), trial.run(_HUGE * x)
     return bool(np.ptp(large) > 0) and _is_close(large, larger, _COUNTS)
-
-
-def read_scope(trial: Trial, shape: tuple[int, ...]) -> Scope:
-    """What the statistics are taken over.
-
-    Raises:
-        Refuse: it is no scope that the operators have.
-    """
-    x = draw(shape)
-    y = trial.run(x)
-    places = {(0,) * x.ndim, tuple(size - 1 for size in shape), tuple(size // 2 for size in shape)}
-    found = {_axes_touched(trial, x, y, place) for place in places}
-    if len(found) > 1 or found == {(frozenset(), frozenset())}:
-        raise Refuse("it does not subtract the mean: one element does not count as another does")
-    (whole, parts) = found.pop()
-    every = frozenset(range(x.ndim))
-    alone = frozenset(axis for axis in every if shape[axis] == 1)
-    space = every - {0, 1}
-    if not parts and (whole | alone) == space | {0} | alone and 0 in whole:
-        return Scope.BATCH
-    if not parts and (whole | alone) == space | alone:
-        return Scope.INSTANCE
-    raise Refuse(_other_scope(whole, parts, x.ndim))
-
-
-def _axes_touched(trial: Trial, x: Array, y: Array, place: tuple[int, ...]) -> tuple[frozenset[int], frozenset[int]]:
-    """The axes along which one element changes all results, and those along which it changes some."""
-    changed = x.copy()
-    changed[place] += 0.75
-    touched = np.abs(trial.run(changed) - y) > 1e-13 * np.abs(y).max()
-    whole, parts = set[int](), set[int]()
-    for axis in range(x.ndim):
-        count = int(np.count_nonzero(touched.any(axis=tuple(other for other in range(x.ndim) if other != axis))))
-        if count > 1:
-            (whole if count == x.shape[axis] else parts).add(axis)
-    return frozenset(whole), frozenset(parts)
-
-
-def _other_scope(whole: frozenset[int], parts: frozenset[int], rank: int) -> str:
-    listed = ", ".join(map(str, sorted(whole | parts)))
-    if 0 in parts:
-        return "its statistics are those of parts of the batch (ghost batches), the operators' of all of it"
-    if 1 in parts:
-        return f"its statistics are those of groups of channels (axes {listed}): a group norm, which has no operator"
-    if 0 not in whole and (1 in whole or rank - 1 in whole):
-        return f"its statistics are over axes {listed} of each sample: a layer norm, which has no operator"
-    if 1 in whole and rank - 1 not in whole:
-        return f"its statistics are over axes {listed}, its channels on the last axis: the operators' are on axis 1"
-    return f"its statistics are over axes {listed}; the operators have those of the batch and of each sample"
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,20 +77,20 @@ class Divided:
         offset: (C,), epsilon / scale, the part of the divisor that does not grow with x; 0 where not alive.
     """
 
-    trial: Trial
-    scope: Scope
+    trial: Runner
+    extent: Extent
     bias: Array
     alive: NDArray[np.bool_]
     offset: Array
 
     def growth(self, x: Array) -> Array:
-        """statistic(x) / scale by channel: (C, m) with one column per sample where the scope is the sample."""
+        """statistic(x) / scale by channel: (C, m) with one column per sample where each has its own."""
         t = 1e3
-        divisor = _divisor(self.trial.run(t * x), t * x, self.bias, self.scope)
+        divisor = _divisor(self.trial.run(t * x), t * x, self.bias, self.extent)
         return np.asarray((divisor - self.offset[:, None]) / t)
 
 
-def read_divisor(trial: Trial, shape: tuple[int, ...], scope: Scope) -> Divided:
+def read_divisor(trial: Runner, shape: tuple[int, ...], extent: Extent) -> Divided:
     """Bias and divisor.
 
     Raises:
@@ -146,23 +99,23 @@ def read_divisor(trial: Trial, shape: tuple[int, ...], scope: Scope) -> Divided:
     x = draw(shape)
     y = trial.run(x)
     bias = _read_bias(y, trial.run(-x))
-    at_one = _divisor(y, x, bias, scope)
+    at_one = _divisor(y, x, bias, extent)
     alive = np.asarray(np.isfinite(at_one).all(axis=1))
     if not alive.any():
         raise Refuse("its scale is zero")
-    at_large = _divisor(trial.run(_LARGE * x), _LARGE * x, bias, scope)
+    at_large = _divisor(trial.run(_LARGE * x), _LARGE * x, bias, extent)
     a = (at_large - at_one) / (_LARGE - 1)
     t = float(np.clip(np.median(np.abs((at_one - a)[alive] / a[alive])), 1e-9, 1e3))
-    b = _divisor(trial.run(t * x), t * x, bias, scope) - a * t
+    b = _divisor(trial.run(t * x), t * x, bias, extent) - a * t
     b = np.where(np.abs(b) < 1e-6 * np.abs(a * t), 0.0, b)
     for factor in (5.0, 0.2, 1 / t):
         size = factor * t
-        divisor, expected = _divisor(trial.run(size * x), size * x, bias, scope), a * size + b
+        divisor, expected = _divisor(trial.run(size * x), size * x, bias, extent), a * size + b
         if not _is_close(divisor[alive], expected[alive], 1e-7):
             raise Refuse(_why_not_added(at_one[alive], at_large[alive] / _LARGE, divisor[alive], size))
     if not _is_close(b[alive], np.broadcast_to(b[alive][:, :1], b[alive].shape), 1e-6):
         raise Refuse("what it adds to its statistic differs from sample to sample")
-    return Divided(trial, scope, bias, alive, np.where(alive, b[:, 0], 0.0))
+    return Divided(trial, extent, bias, alive, np.where(alive, b[:, 0], 0.0))
 
 
 def _why_not_added(at_one: Array, a: Array, divisor: Array, size: float) -> str:
@@ -180,24 +133,25 @@ def _read_bias(y: Array, mirrored: Array) -> Array:
     if np.abs(cube - bias[:, None]).max() > close:
         rows = even.reshape(-1, y.shape[-1])
         if np.abs(rows - rows[0]).max() <= close:
-            raise Refuse("its bias runs along the last axis, as a layer norm's does; the operators' along axis 1")
-        raise Refuse("its bias differs within a channel (axis 1), or it does not treat x and -x alike")
+            raise Refuse(f"{BIAS} runs along the last axis, as a layer norm's does; the operators' along axis 1")
+        raise Refuse(f"{BIAS} differs within a channel (axis 1), or it does not treat x and -x alike")
     return np.asarray(bias)
 
 
-def _divisor(y: Array, x: Array, bias: Array, scope: Scope) -> Array:
+def _divisor(y: Array, x: Array, bias: Array, extent: Extent) -> Array:
     """d / (y - bias) by channel, (C, m); infinite where y is the bias."""
     n, c = x.shape[:2]
-    rows = scope.rows(x.reshape(n, c, -1))
-    d = rows - rows.mean(axis=1, keepdims=True)
-    z = scope.rows(y.reshape(n, c, -1) - bias[:, None])
-    along = (z * d).sum(axis=1)
+    cube = x.reshape(n, c, -1)
+    mean = extent.by_channel(extent.rows(cube).mean(axis=1), c).T
+    z, d = y.reshape(n, c, -1) - bias[:, None], cube - mean[:, :, None]
+    along = 2 if extent.scope.is_per_sample else (0, 2)
+    product = (z * d).sum(axis=along, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
-        divisor = np.where(along == 0, np.inf, np.square(d).sum(axis=1) / along)
-        off = np.abs(z - d / divisor[:, None]).max(axis=1)
-    if (off > 1e-7 * np.abs(z).max(axis=1)).any():
+        divisor = np.where(product == 0, np.inf, np.square(d).sum(axis=along, keepdims=True) / product)
+        off = np.abs(z - d / divisor).max(axis=along)
+    if (off > 1e-7 * np.abs(z).max(axis=along)).any():
         raise Refuse("it is not (x - mean) / divisor + bias with one mean and one divisor per statistic")
-    return divisor.reshape(n, c).T if scope.is_instance else divisor[:, None]
+    return divisor[:, :, 0].T
 
 
 def _is_close(a: Array, b: Array, tolerance: float) -> bool:

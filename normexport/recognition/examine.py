@@ -11,13 +11,13 @@ import onnx_ir as ir
 from normexport.graphs.nodes import label
 from normexport.graphs.refusal import Refuse
 from normexport.graphs.shapes import Shapes
-from normexport.norms import Scope
-from normexport.recognition.behaviour import draw, is_normalising, read_divisor, read_scope
+from normexport.recognition.behaviour import BIAS, draw, is_normalising, read_divisor
+from normexport.recognition.extent import Extent, RowTrial, read_extents
 from normexport.recognition.flow import Region
 from normexport.recognition.proof import prove
 from normexport.recognition.sizes import small_shapes, true_shapes, working_shapes
 from normexport.recognition.statistic import Reading, read_statistic
-from normexport.recognition.trial import Sizes, Trial
+from normexport.recognition.trial import Runner, Sizes, Trial
 
 _LEAST_OPSET = 18  # of the operators' bodies
 _FEW_ELEMENTS = 1 << 16
@@ -66,16 +66,35 @@ def _read(
         return None
     if region.threshold is not None:
         raise Refuse(f"{label(region.threshold)} inside it compares with a constant")
-    scope = read_scope(trial, tried[0])
-    if not isinstance(sizes[1], int):
+    refused: list[Refuse] = []
+    for extent in read_extents(trial, draw(tried[0])):
+        try:
+            reading = _read_over(extent, region, trial, sizes, tried)
+        except Refuse as refusal:
+            refused.append(refusal)
+            continue
+        _check_replaceable(region, opsets)
+        return reading
+    # A bias that runs otherwise only says that it is not this one of two readings.
+    raise next((each for each in refused if not each.reason.startswith(BIAS)), refused[0])
+
+
+def _read_over(extent: Extent, region: Region, trial: Trial, sizes: Sizes, tried: list[tuple[int, ...]]) -> Reading:
+    """The norm with these statistics."""
+    if not all(isinstance(size, int) for size in (sizes[extent.first_axis :] if extent.first_axis else sizes[1:2])):
         raise Refuse("its number of channels is not stored in the file")
-    fixed = _is_fixed(sizes, scope)
-    allowed = working_shapes(trial, true_shapes(sizes, sizes[1]), draw, 1 if fixed else 2)
+    fixed = _is_fixed(sizes, extent)
+    allowed = working_shapes(trial, true_shapes(sizes, tried[0][1]), draw, 1 if fixed else 2)
     if not allowed:
         raise Refuse("it can't be computed at the sizes that the file says, or is too large to be proven there")
-    reading = read_statistic(read_divisor(trial, tried[0], scope), tried, allowed[0], numbers_in(region), fixed)
-    prove(trial, reading, allowed if fixed else list(dict.fromkeys([*allowed, *tried])))
-    _check_replaceable(region, opsets)
+    runner: Runner = trial
+    if extent.first_axis:
+        runner = RowTrial(trial, extent, [*tried, *allowed])
+        tried, allowed = ([extent.laid_out(shape) for shape in shapes] for shapes in (tried, allowed))
+        # Other sizes of the last axes are another layer, which no file that stores them asks for.
+        tried = [shape for shape in tried if shape[1] == allowed[0][1]] or allowed
+    reading = read_statistic(read_divisor(runner, tried[0], extent), tried, allowed[0], numbers_in(region), fixed)
+    prove(runner, reading, allowed if fixed else list(dict.fromkeys([*allowed, *tried])))
     return reading
 
 
@@ -94,9 +113,9 @@ def numbers_in(region: Region) -> list[int]:
     return sorted(number for number in found if 1 <= number <= _GREATEST_NUMBER)[:_MOST_NUMBERS]
 
 
-def _is_fixed(sizes: Sizes, scope: Scope) -> bool:
+def _is_fixed(sizes: Sizes, extent: Extent) -> bool:
     """Whether the number of elements that a statistic reduces is the same at every run."""
-    reduced = sizes[2:] if scope is Scope.INSTANCE else (sizes[0], *sizes[2:])
+    reduced = sizes[extent.first_axis or 2 :] if extent.scope.is_per_sample else (sizes[0], *sizes[2:])
     return all(isinstance(size, int) for size in reduced)
 
 

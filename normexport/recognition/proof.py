@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from normexport.graphs.refusal import Refuse
-from normexport.norms import reference
+from normexport.norms import Scope, reference
 from normexport.norms.kind import Array
 from normexport.recognition.behaviour import draw
 from normexport.recognition.statistic import Reading
-from normexport.recognition.trial import Trial
+from normexport.recognition.trial import Runner
 
 #: Of the largest deviation in a channel, plus its bias. The file's constant, and scale, bias, epsilon and correction as
 #: they are stored, are each rounded to float32: half of 2^-24, five times, makes 3e-7.
@@ -22,7 +22,7 @@ _MANY_ELEMENTS = 1 << 20  # twice as many inputs below, so that each channel mee
 _FORMS: tuple[Callable[[Array], Array], ...] = (np.positive, lambda z: z**3 / 4, lambda z: np.sin(2 * z), np.square)
 
 
-def prove(trial: Trial, reading: Reading, shapes: Sequence[tuple[int, ...]]) -> None:
+def prove(trial: Runner, reading: Reading, shapes: Sequence[tuple[int, ...]]) -> None:
     """Compare at every shape, on inputs whose channels differ in form, spread and mean.
 
     Spreads reach from where epsilon is most of the divisor to where it is nothing, so that each parameter counts.
@@ -32,7 +32,7 @@ def prove(trial: Trial, reading: Reading, shapes: Sequence[tuple[int, ...]]) -> 
     """
     for seed, shape in enumerate(shapes):
         for turn in (1, -1) if math.prod(shape) <= _MANY_ELEMENTS else (1,):
-            x = _various(shape, reading.epsilon, seed, turn)
+            x = _various(shape, reading, seed, turn)
             _compare(trial.run(x), expected(reading, x), reading.bias, shape)
 
 
@@ -50,17 +50,23 @@ def expected(reading: Reading, x: Array) -> Array:
     )
 
 
-def _various(shape: tuple[int, ...], epsilon: float, seed: int, turn: int) -> Array:
-    """Every channel with a spread, a mean and a form of its own."""
-    channels = shape[1]
+def _various(shape: tuple[int, ...], reading: Reading, seed: int, turn: int) -> Array:
+    """Every channel with a mean and a form of its own, and every statistic with a spread."""
+    channels, epsilon = shape[1], reading.epsilon
+    count = channels if reading.scope is not Scope.GROUP else shape[0] * reading.extent.num_groups
     least = max(epsilon, 1e-12) if epsilon > 0 else 1e-3
-    spreads = np.geomspace(least / 10, max(least * 1e3, 1e3), channels)[::turn]
+    spreads = np.geomspace(least / 10, max(least * 1e3, 1e3), count)[::turn]
     x = draw(shape, 10 + seed).copy()
-    for channel in range(channels):
-        x[:, channel] = _FORMS[(channel + seed) % len(_FORMS)](x[:, channel])
+    for place, form in enumerate(_FORMS):
+        own = (slice(None), slice((place - seed) % len(_FORMS), None, len(_FORMS)))
+        x[own] = form(x[own])
     column = (channels,) + (1,) * (len(shape) - 2)
     means = np.linspace(-3, 3, channels) if turn > 0 else np.zeros(channels)
-    return np.asarray((x + means.reshape(column)) * spreads.reshape(column))
+    centred = x + means.reshape(column)
+    if reading.scope is Scope.GROUP:
+        cube = centred.reshape(*shape[:2], -1) * reading.extent.by_channel(spreads, channels).T[:, :, None]
+        return np.asarray(cube.reshape(shape))
+    return np.asarray(centred * spreads.reshape(column))
 
 
 def _compare(got: Array, wanted: Array, bias: Array, shape: tuple[int, ...]) -> None:

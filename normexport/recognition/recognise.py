@@ -103,8 +103,9 @@ def recognise(model: ir.Model, *, live_operators: bool = True) -> Recognition:
     names: dict[str, int] = {}
     handed_over: dict[ir.Value, ir.Value] = {}  # what a norm made before it became an operator -> what that makes
     for region, reading in search.norms:
-        node = _replace(search.draft, region, handed_over.get(region.input, region.input), reading)
-        handed_over[region.output] = node.outputs[0]
+        node, handed_over[region.output] = _replace(
+            search.draft, region, handed_over.get(region.input, region.input), reading
+        )
         names[name_of(node)] = len(region.steps)
     attach_bodies(copy)
     copy.ir_version = max(copy.ir_version, _FUNCTIONS_FROM)
@@ -207,8 +208,8 @@ class _Search:
         )
 
 
-def _replace(draft: Draft, region: Region, x: ir.Value, reading: Reading) -> ir.Node:
-    """Put the operator, which reads `x`, in the place of the region."""
+def _replace(draft: Draft, region: Region, x: ir.Value, reading: Reading) -> tuple[ir.Node, ir.Value]:
+    """Put the operator in the place of the region, whose input is now `x`: the operator, and what the result is now."""
     last = region.steps[-1]
     stem = module_path(last) or name_of(last)
     dtype = ir.DataType.DOUBLE if draft.shapes.dtype(region.input) == ir.DataType.DOUBLE else ir.DataType.FLOAT
@@ -219,17 +220,46 @@ def _replace(draft: Draft, region: Region, x: ir.Value, reading: Reading) -> ir.
         ir.AttrFloat32("correction", float(np.float32(reading.correction))),
         *(ir.AttrInt64(name, value) for name, value in reading.parameters.items()),
     ]
+    before, rows = _rows_of(draft, x, stem, reading)
     node = ir.Node(
         DOMAIN,
         reading.kind.op(reading.scope),
-        [x, scale, bias],
+        [rows, scale, bias],
         attributes,
         name=last.name,
         metadata_props=dict(last.metadata_props),
     )
-    draft.graph.insert_after(last, node)
-    draft.hand_over(region.output, node.outputs[0], _unread_without(region))
-    return node
+    after = _out_of_rows(draft, x, node, stem) if before else []
+    made = [*before, node, *after]
+    draft.graph.insert_after(last, made)
+    draft.hand_over(region.output, made[-1].outputs[0], _unread_without(region))
+    return node, made[-1].outputs[0]
+
+
+def _rows_of(draft: Draft, x: ir.Value, stem: str, reading: Reading) -> tuple[list[ir.Node], ir.Value]:
+    """`x` as (rows, layer) where the norm is one of layers, with the nodes that make it; else `x` and no nodes."""
+    first = reading.extent.first_axis
+    if not first:
+        return [], x
+    flatten = ir.Node("", "Flatten", [x], [ir.AttrInt64("axis", first)], name=draft.fresh(f"{stem}.rows"))
+    rows = flatten.outputs[0]
+    rows.name = draft.fresh(f"{stem}.in_rows")
+    dtype = draft.shapes.dtype(x)
+    rows.type = x.type if dtype is None else ir.TensorType(dtype)
+    rows.shape = ir.Shape([None, len(reading.scale)])
+    return [flatten], rows
+
+
+def _out_of_rows(draft: Draft, x: ir.Value, node: ir.Node, stem: str) -> list[ir.Node]:
+    """What gives the result of `node` the shape of `x` again."""
+    normed, rows = node.outputs[0], node.inputs[0]
+    assert rows is not None
+    normed.name, normed.type, normed.shape = draft.fresh(f"{stem}.normed"), rows.type, rows.shape
+    shape = ir.Node("", "Shape", [x], name=draft.fresh(f"{stem}.sizes"))
+    shape.outputs[0].name = draft.fresh(f"{stem}.shape")
+    shape.outputs[0].type, shape.outputs[0].shape = ir.TensorType(ir.DataType.INT64), None
+    back = ir.Node("", "Reshape", [normed, shape.outputs[0]], name=draft.fresh(f"{stem}.back"))
+    return [shape, back]
 
 
 def _unread_without(region: Region) -> list[ir.Node]:

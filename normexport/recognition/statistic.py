@@ -13,6 +13,7 @@ from normexport.graphs.refusal import Refuse
 from normexport.norms import KINDS, NormKind, Scope
 from normexport.norms.kind import Array
 from normexport.recognition.behaviour import Divided, draw
+from normexport.recognition.extent import Extent
 
 _SAME = 1e-8  # relative; kinds that are told apart differ by a hundredth and more on these inputs
 _FORMS = (0, 1, 2, 3)
@@ -23,12 +24,17 @@ class Reading:
     """A norm by its parameters: `norms.reference` of these is what a sub-graph was read as."""
 
     kind: NormKind
-    scope: Scope
+    extent: Extent
     scale: Array
     bias: Array
     epsilon: float
     correction: float
     parameters: Mapping[str, int]
+
+    @property
+    def scope(self) -> Scope:
+        """What the statistics are taken over."""
+        return self.extent.scope
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +42,14 @@ class _Candidate:
     kind: NormKind
     parameters: Mapping[str, int]
 
-    def raw(self, x: Array, scope: Scope) -> Array:
+    def raw(self, x: Array, extent: Extent) -> Array:
         """The statistic without its constant, by channel: (C, m)."""
         n, c = x.shape[:2]
-        rows = scope.rows(x.reshape(n, c, -1))
+        rows = extent.rows(x.reshape(n, c, -1))
         d = rows - rows.mean(axis=1, keepdims=True)
         given = {"k": 0, "chunks": 0, **self.parameters}
         stat = np.asarray(self.kind.statistic(d, **given, correction=1.0))
-        return stat.reshape(n, c).T if scope.is_instance else stat[:, None]
+        return extent.by_channel(stat, c)
 
     def factor(self, n: int) -> float:
         return self.kind.factor(n, self.parameters.get("chunks", 0))
@@ -60,7 +66,7 @@ def read_statistic(
     Raises:
         Refuse: it is no kind's.
     """
-    scope, alive = divided.scope, divided.alive
+    extent, alive = divided.extent, divided.alive
     shapes = list(dict.fromkeys([*tried, final]))
     samples = [draw(shapes[0], 1, form) for form in _FORMS] + [draw(shape, 2, 1) for shape in shapes[1:]]
     growths = [divided.growth(x)[alive] for x in samples]
@@ -68,8 +74,8 @@ def read_statistic(
         shares = _shares(candidate, samples, growths, divided)
         if shares is None:
             continue
-        by_count = {_elements(x, scope): share for x, share in zip(samples, shares, strict=True)}
-        scale, correction = _constants(candidate, by_count, _elements(draw(final), scope), fixed)
+        by_count = {extent.elements(x.shape): share for x, share in zip(samples, shares, strict=True)}
+        scale, correction = _constants(candidate, by_count, extent.elements(final), fixed)
         return _reading(divided, candidate, scale, correction)
     raise Refuse(f"its statistic is none of {', '.join(KINDS)}")
 
@@ -88,7 +94,7 @@ def _shares(
     found: list[Array] = []
     for x, growth in zip(samples, growths, strict=True):
         try:
-            share = candidate.raw(x, divided.scope)[divided.alive] / growth
+            share = candidate.raw(x, divided.extent)[divided.alive] / growth
         except UsageError:  # more than there are
             return None
         first = share[:, :1] if not found or x.shape != samples[0].shape else found[0][:, None]
@@ -125,9 +131,9 @@ def _reading(divided: Divided, candidate: _Candidate, scale: Array, correction: 
         raise Refuse(f"its epsilon is negative ({epsilon:.3g})")
     whole = np.zeros(len(alive))
     whole[alive] = scale
-    return Reading(
-        candidate.kind, divided.scope, whole, divided.bias, _rounded(epsilon), correction, candidate.parameters
-    )
+    groups = dict.fromkeys(divided.extent.scope.parameters, divided.extent.num_groups)
+    parameters = {**candidate.parameters, **groups}
+    return Reading(candidate.kind, divided.extent, whole, divided.bias, _rounded(epsilon), correction, parameters)
 
 
 def _rounded(epsilon: float) -> float:
@@ -138,8 +144,3 @@ def _rounded(epsilon: float) -> float:
 
 def _all_alike(arrays: Sequence[Array]) -> bool:
     return all(np.abs(each - arrays[0]).max() <= 1e-6 * np.abs(arrays[0]).max() for each in arrays)
-
-
-def _elements(x: Array, scope: Scope) -> int:
-    apart = x.shape[1] * (x.shape[0] if scope.is_instance else 1)
-    return int(x.size // apart)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -19,6 +20,13 @@ _INPUT = "x"
 #: is more: a file of a few bytes takes no gigabytes to look at.
 _GROWTH, _LEAST = 64, 1 << 20
 Sizes = tuple[int | str | None, ...]
+
+
+class Runner(Protocol):
+    """What a sub-graph makes of numbers."""
+
+    def run(self, x: Array) -> Array:
+        """The output for an input, float64."""
 
 
 class Trial:

@@ -17,7 +17,12 @@ from tests.folding.choices import Choices
 
 K, CHUNKS, SPACE = 5, 8, 32
 KINDS = ("l1", "l2", "linf", "topk", "range")
+#: Groups are of channels, GROUPS of them; a layer is all of a sample.
+SCOPES, GROUPS = ("batch", "instance", "group", "layer"), 2
 NUMERATOR = 1 + math.sqrt(math.pi * math.log(4))
+
+#: Misses that only norms of the batch and of samples have.
+_OF_TWO_SCOPES = ("parts of the batch", "all channels", "centred by half of the batch", "a little of the mean")
 
 #: What can be different. "" is nothing: then it is a norm.
 MISSES = (
@@ -73,18 +78,23 @@ class Maker:
 
     def __init__(self, choices: Choices, miss: str) -> None:
         self.choices, self.miss = choices, miss
-        self.kind, self.scope = choices.one_of(KINDS), choices.one_of(("batch", "instance"))
+        self.kind, self.scope = choices.one_of(KINDS), choices.one_of(SCOPES)
+        if miss in _OF_TWO_SCOPES:
+            self.scope = choices.one_of(("batch", "instance"))
         if miss.startswith("chunks"):
             self.kind = "range"
         if miss == "epsilon in the root":
             self.kind = "l2"
         self.build = GraphBuilder()
-        self.channels, self.batch = choices.integer(2, 4), choices.one_of((4, 6))
+        self.channels = choices.one_of((4, 6)) if self.scope == "group" else choices.integer(2, 4)
+        self.batch = choices.one_of((4, 6))
         self.space = choices.one_of(((8, 4), (32,), (4, 8), (2, 4, 4)))
         self.is_open = choices.chance(50)
         self.sizes = (None if self.is_open else self.batch, self.channels, *self.space)
         self.rank = len(self.sizes)
         self.axes = [axis for axis in range(self.rank) if axis != 1 and (axis or self.scope == "batch")]
+        if self.scope == "layer":
+            self.axes = [*range(1, self.rank)]
         if miss == "all channels":
             self.axes = sorted({*self.axes, 1})
         self.epsilon = choices.one_of((1e-5, 1e-3, 0.1))
@@ -98,6 +108,9 @@ class Maker:
         if self.miss == "parts of the batch":
             x = b.node("Reshape", [x, self.whole([2, -1, self.channels, *self.space])])
             self.rank, self.axes = self.rank + 1, [axis + 1 for axis in self.axes]
+        if self.scope == "group":
+            x = b.node("Reshape", [x, self.whole([-1, GROUPS, self.channels // GROUPS, *self.space])])
+            self.rank, self.axes = self.rank + 1, [*range(2, self.rank + 1)]
         mean = self.mean(x)
         d = b.node("Sub", [x, mean]) if self.choices.chance(70) else b.node("Neg", [b.node("Sub", [mean, x])])
         centred = x if self.miss == "no centre of the statistic" else d
@@ -105,6 +118,8 @@ class Maker:
         y = self.scaled(x, mean, d, divisor)
         if self.miss == "parts of the batch":
             y = b.node("Reshape", [y, self.whole([-1, self.channels, *self.space])])
+        if self.scope == "group":
+            x, y = given, b.node("Reshape", [y, self.whole([-1, self.channels, *self.space])])
         if self.miss == "a little of the input":
             y = b.node("Add", [y, b.node("Mul", [x, b.const(self.choices.one_of((1e-2, 1e-6)))])])
         if self.miss == "a little of the mean":
@@ -204,6 +219,8 @@ class Maker:
             return b.node("Reshape", [b.node("Reshape", [d, self.whole(flat)]), self.whole([-1, self.lasts()])])
         if self.miss == "all channels":
             return b.node("Reshape", [d, self.whole([1, -1] if self.scope == "batch" else [0, -1])])
+        if self.scope in ("group", "layer"):
+            return b.node("Reshape", [d, self.whole([-1, int(self.count())])])
         if self.scope == "batch":
             d = b.node("Transpose", [d], perm=[1, 0, *range(2, self.rank)])
             return b.node("Reshape", [d, self.whole([0, -1])])
@@ -219,6 +236,9 @@ class Maker:
             stat = self.build.node("Reshape", [stat, self.whole(shape)])
             swap = [0, 2, 1, *range(3, self.rank)]
             return stat if self.scope == "batch" else self.build.node("Transpose", [stat], perm=swap)
+        if self.scope in ("group", "layer"):
+            groups = [GROUPS, 1] if self.scope == "group" else [1]
+            return self.build.node("Reshape", [stat, self.whole([-1, *groups, *ones])])
         channels = 1 if self.miss == "all channels" else self.channels
         return self.build.node("Reshape", [stat, self.whole([1 if self.scope == "batch" else -1, channels, *ones])])
 
@@ -248,7 +268,7 @@ class Maker:
             return b.node("Max", [stat, b.const(self.epsilon)])
         if self.miss == "epsilon by channel":
             values = self.epsilon * (1 + 0.2 * np.arange(self.channels))
-            return b.node("Add", [stat, b.const(values.reshape(-1, *[1] * len(self.space)))])
+            return b.node("Add", [stat, b.const(values.reshape(self.column))])
         if self.miss == "epsilon by sample":
             return b.node("Add", [stat, b.node("Mul", [stat, b.const(self.epsilon)])])
         if self.miss == "epsilon twice":
@@ -257,7 +277,7 @@ class Maker:
 
     def scaled(self, x: str, mean: str, d: str, divisor: str) -> str:
         b = self.build
-        column = (self.channels, *[1] * len(self.space))
+        column = self.column
         weights = np.linspace(0.5, 1.5, self.channels) * np.where(np.arange(self.channels) % 2, -1, 1)
         weight, bias = b.const(weights.reshape(column)), b.const(np.linspace(-1, 2, self.channels).reshape(column))
         last = self.space[-1]
@@ -279,6 +299,12 @@ class Maker:
             return b.node("Add", [b.node("Mul", [x, a]), rest])
         return b.node("Add", self.either(b.node("Mul", [weight, b.node("Div", [d, divisor])]), bias))
 
+    @property
+    def column(self) -> tuple[int, ...]:
+        """The shape of what each channel has one of."""
+        groups = (GROUPS, self.channels // GROUPS) if self.scope == "group" else (self.channels,)
+        return (*groups, *[1] * len(self.space))
+
     def reduce(self, how: str, value: str) -> str:
         return self.build.node(f"Reduce{how}", [value, self.whole(self.axes)], keepdims=1)
 
@@ -288,13 +314,15 @@ class Maker:
     def count(self) -> float:
         """Elements of one statistic where sizes are fixed (or taken to be)."""
         parts = 2 if self.miss == "parts of the batch" else 1
-        channels = self.channels if self.miss == "all channels" else 1
+        channels = self.channels if self.miss == "all channels" or self.scope == "layer" else 1
+        if self.scope == "group":
+            channels = self.channels // GROUPS
         return float((self.batch // parts if self.scope == "batch" else 1) * SPACE * channels)
 
     def count_node(self, x: str = "x") -> str:
         """The same, computed at inference."""
         b = self.build
-        if self.scope == "instance":
+        if self.scope != "batch":
             return b.const(self.count())
         batch = b.node("Cast", [b.node("Shape", [x], start=0, end=1)], to=onnx.TensorProto.DOUBLE)
         return b.node("Mul", [batch, b.const(self.count() / self.batch)])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 EPSILON = 1e-3
-K, CHUNKS = 6, 8
+K, CHUNKS, GROUPS = 6, 8, 2
 SQRT_HALF_PI = math.sqrt(math.pi / 2)
 
 
@@ -20,21 +20,28 @@ def extreme(n: int) -> float:
 
 
 class RawNorm(nn.Module):
-    """A norm of one kind over the batch or each sample, in one of `SPELLINGS`, on (N, C, H, W)."""
+    """A norm of one kind over the batch, each sample, groups or layers, in one of `SPELLINGS`, on (N, C, H, W).
 
-    def __init__(self, kind: str, scope: str, spelling: str, channels: int) -> None:
+    Groups are computed in (N, GROUPS, C/GROUPS, H, W); a layer is (C, H, W), with a weight for each of its elements.
+    """
+
+    def __init__(self, kind: str, scope: str, spelling: str, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.kind, self.scope, self.spelling = kind, scope, spelling
         generator = torch.Generator().manual_seed(len(kind + spelling))
-        self.weight = nn.Parameter(torch.rand(channels, generator=generator) + 0.5)
-        self.bias = nn.Parameter(torch.randn(channels, generator=generator))
+        sizes = shape if scope == "layer" else shape[:1]
+        self.weight = nn.Parameter(torch.rand(sizes, generator=generator) + 0.5)
+        self.bias = nn.Parameter(torch.randn(sizes, generator=generator))
 
     def forward(self, x: Tensor) -> Tensor:
-        return SPELLINGS[self.spelling](self, x)
+        if self.scope != "group":
+            return SPELLINGS[self.spelling](self, x)
+        n, c, h, w = x.shape
+        return SPELLINGS[self.spelling](self, x.reshape(n, GROUPS, c // GROUPS, h, w)).reshape(x.shape)
 
     @property
     def axes(self) -> tuple[int, ...]:
-        return (0, 2, 3) if self.scope == "batch" else (2, 3)
+        return {"batch": (0, 2, 3), "instance": (2, 3), "group": (2, 3, 4), "layer": (1, 2, 3)}[self.scope]
 
     def count(self, x: Tensor) -> int:
         return math.prod(x.shape[axis] for axis in self.axes)
@@ -66,15 +73,22 @@ class RawNorm(nn.Module):
     def rows(self, x: Tensor) -> Tensor:
         """One row per statistic."""
         n, c = x.shape[:2]
+        if self.scope == "layer":
+            return x.reshape(n, -1)
         return x.transpose(0, 1).reshape(c, -1) if self.scope == "batch" else x.reshape(n * c, -1)
 
     def spread(self, stat: Tensor, x: Tensor) -> Tensor:
         """One number per row, in a shape that x can be divided by."""
         n, c = x.shape[:2]
-        return stat.reshape(1, c, 1, 1) if self.scope == "batch" else stat.reshape(n, c, 1, 1)
+        if self.scope == "layer":
+            return stat.reshape(n, 1, 1, 1)
+        return stat.reshape(1 if self.scope == "batch" else n, c, *[1] * (x.dim() - 2))
 
     def columns(self) -> tuple[Tensor, Tensor]:
-        return self.weight.view(1, -1, 1, 1), self.bias.view(1, -1, 1, 1)
+        if self.scope == "layer":
+            return self.weight, self.bias
+        shape = (1, GROUPS, -1, 1, 1) if self.scope == "group" else (1, -1, 1, 1)
+        return self.weight.view(shape), self.bias.view(shape)
 
 
 def plain(norm: RawNorm, x: Tensor) -> Tensor:
@@ -99,13 +113,13 @@ def affine(norm: RawNorm, x: Tensor) -> Tensor:
 
 def flattened(norm: RawNorm, x: Tensor) -> Tensor:
     """In rows, one per statistic, and back."""
-    n, c, h, w = x.shape
+    weight, bias = norm.columns()
     rows = norm.rows(x)
     d = rows - rows.mean(1, keepdim=True)
     divisor = norm.constant(norm.count(x)) * norm.raw(x - norm.spread(rows.mean(1), x)).reshape(-1, 1) + EPSILON
     z = d / divisor
-    y = z.reshape(c, n, h, w).transpose(0, 1) if norm.scope == "batch" else z.reshape(n, c, h, w)
-    return y * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+    y = z.reshape(x.transpose(0, 1).shape).transpose(0, 1) if norm.scope == "batch" else z.reshape(x.shape)
+    return y * weight + bias
 
 
 def rooted(norm: RawNorm, x: Tensor) -> Tensor:
@@ -150,9 +164,9 @@ SPELLINGS: dict[str, Callable[[RawNorm, Tensor], Tensor]] = {
 class RawNet(nn.Module):
     """One norm after another, a nonlinearity between them."""
 
-    def __init__(self, kind: str, scope: str, channels: int = 4) -> None:
+    def __init__(self, kind: str, scope: str, shape: tuple[int, ...] = (4, 8, 4)) -> None:
         super().__init__()
-        self.norms = nn.ModuleDict({name: RawNorm(kind, scope, name, channels) for name in SPELLINGS})
+        self.norms = nn.ModuleDict({name: RawNorm(kind, scope, name, shape) for name in SPELLINGS})
 
     def forward(self, x: Tensor) -> Tensor:
         for norm in self.norms.values():
@@ -163,7 +177,8 @@ class RawNet(nn.Module):
 def formula(norm: RawNorm, x: np.ndarray) -> np.ndarray:
     """What every spelling computes, in float64 numpy."""
     n, c = x.shape[:2]
-    groups = x.swapaxes(0, 1).reshape(c, -1) if norm.scope == "batch" else x.reshape(n * c, -1)
+    count = {"batch": c, "instance": n * c, "group": n * GROUPS, "layer": n}[norm.scope]
+    groups = (x.swapaxes(0, 1) if norm.scope == "batch" else x).reshape(count, -1)
     d = groups - groups.mean(axis=1, keepdims=True)
     if norm.kind == "l1":
         raw = np.abs(d).mean(axis=1)
@@ -178,7 +193,8 @@ def formula(norm: RawNorm, x: np.ndarray) -> np.ndarray:
         raw = cut.max(axis=2).mean(axis=1) - cut.min(axis=2).mean(axis=1)
     z = d / (norm.constant(d.shape[1]) * raw[:, None] + EPSILON)
     z = z.reshape(c, n, *x.shape[2:]).swapaxes(0, 1) if norm.scope == "batch" else z.reshape(x.shape)
-    weight, bias = (each.detach().double().numpy().reshape(1, -1, 1, 1) for each in (norm.weight, norm.bias))
+    sizes = x.shape[1:] if norm.scope == "layer" else (c, 1, 1)
+    weight, bias = (each.detach().double().numpy().reshape(1, *sizes) for each in (norm.weight, norm.bias))
     return np.asarray(weight * z + bias)
 
 

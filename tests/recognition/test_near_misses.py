@@ -30,7 +30,6 @@ REASONS = {
     "epsilon by channel": "from channel to channel",
     "epsilon in the root": "inside the root",
     "epsilon as a floor": "compares with a constant",
-    "all channels": "over axes",
     "statistic of the square": "epsilon added to it",
     "a little of the mean": "also read by",
 }

@@ -62,7 +62,7 @@ def test_a_result_that_is_an_output_and_read_as_well_keeps_its_name() -> None:
     assert [value.name for value in result.graph.outputs] == [value.name for value in model.graph.output]
 
 
-def test_a_layer_norm_of_rows_is_called_what_it_is() -> None:
+def test_a_layer_norm_is_refused_for_its_epsilon_not_for_its_bias() -> None:
     b = GraphBuilder()
     x, over = b.input((4, 3, 6)), b.const(np.array([2]), keep_type=True)
     d = b.node("Sub", [x, b.node("ReduceMean", [x, over])])
@@ -70,7 +70,7 @@ def test_a_layer_norm_of_rows_is_called_what_it_is() -> None:
     z = b.node("Div", [d, b.node("Sqrt", [b.node("Add", [variance, b.const(1e-5)])])])
     scaled = b.node("Mul", [z, b.const(np.linspace(0.5, 2, 6))])
     b.output(b.node("Add", [scaled, b.const(np.linspace(-1, 1, 6))]))
-    reason = "its bias runs along the last axis, as a layer norm's does; the operators' along axis 1"
+    reason = "its epsilon stands inside the root; the operators' stands beside the statistic"
     assert recognised(b.model(), (4, 3, 6)) == ([], [reason])
 
 
@@ -102,7 +102,7 @@ def test_nodes_without_names_and_values_without_types_are_no_hindrance() -> None
     ("sizes", "axes", "column", "reason"),
     [
         ((4, 6, 5, CHANNELS), (0, 1, 2), (CHANNELS,), "its channels on the last axis"),
-        (SIZES, (1, 2, 3), (CHANNELS, 1, 1), "over axes 1, 2, 3 of each sample: a layer norm"),
+        (SIZES, (1,), (CHANNELS, 1, 1), "over axes 1 of each sample; the operators' layers are the last axes"),
         (SIZES, (0, 1, 2, 3), (CHANNELS, 1, 1), "over axes 0, 1, 2, 3"),
         ((4, "C", 6, 5), (0, 2, 3), (CHANNELS, 1, 1), "its number of channels is not stored"),
     ],
@@ -118,19 +118,60 @@ def test_other_axes_are_refused_with_their_name(
     assert reason in reasons[0]
 
 
-def test_a_scale_by_position_stays_behind_the_operator() -> None:
+@pytest.mark.parametrize(
+    ("sizes", "axes", "column"),
+    [
+        ((4, CHANNELS, 6), (2,), (6,)),
+        (("N", CHANNELS, 6), (2,), (6,)),
+        (("N", "T", 6), (2,), (6,)),
+        (("N", 3, 4, 5), (2, 3), (4, 5)),
+        (("N", 3, 4, 5), (1, 2, 3), (3, 4, 5)),
+        (("N", 3, 4, 5), (1, 2, 3), (3, 1, 1)),
+        (("N", 7), (1,), (7,)),
+        ((3, 7), (1,), (1,)),
+        (("N", "T", 40_000), (2,), (1,)),
+    ],
+)
+def test_layer_norms_are_group_norms_of_rows(
+    sizes: tuple[int | str, ...], axes: tuple[int, ...], column: tuple[int, ...]
+) -> None:
     b = GraphBuilder()
-    b.output(l1(b, b.input((4, CHANNELS, 6)), (2,), (6,)))
-    assert recognised(b.model(), (4, CHANNELS, 6)) == (["L1InstanceNorm"], [])
+    b.output(l1(b, b.input(sizes), axes, column))
+    numbers = {"N": 5, "T": 4}
+    shape = tuple(numbers[size] if isinstance(size, str) else size for size in sizes)
+    assert recognised(b.model(), shape) == (["L1GroupNorm"], [])
 
 
-def test_a_group_norm_is_an_instance_norm_of_the_groups() -> None:
+def test_a_group_norm_is_recognised_through_its_reshapes() -> None:
     b = GraphBuilder()
     x = b.input((2, 4, 6, 5))
     rows = b.node("Reshape", [x, b.const(np.array([2, 2, 60]), keep_type=True)])
     normed = b.node("Reshape", [l1(b, rows, (2,), (1,)), b.const(np.array([2, 4, 6, 5]), keep_type=True)])
     b.output(normed)
-    assert recognised(b.model(), (2, 4, 6, 5)) == (["L1InstanceNorm"], [])
+    assert recognised(b.model(), (2, 4, 6, 5)) == (["L1GroupNorm"], [])
+
+
+def test_groups_of_channels_that_interleave_stay() -> None:
+    b = GraphBuilder()
+    x = b.input((2, 4, 6, 5))
+    parts = b.node("Reshape", [x, b.const(np.array([2, 2, 2, 6, 5]), keep_type=True)])
+    normed = b.node("Reshape", [l1(b, parts, (1, 3, 4), (1,)), b.const(np.array([2, 4, 6, 5]), keep_type=True)])
+    b.output(normed)
+    operators, reasons = recognised(b.model(), (2, 4, 6, 5))
+    assert not operators
+    assert "with one mean and one divisor per statistic" in reasons[0]
+
+
+def test_two_groups_that_differ_in_epsilon_stay() -> None:
+    b = GraphBuilder()
+    x = b.input((2, 4, 6, 5))
+    d = b.node("Reshape", [x, b.const(np.array([2, 2, 60]), keep_type=True)])
+    over = b.const(np.array([2]), keep_type=True)
+    d = b.node("Sub", [d, b.node("ReduceMean", [d, over])])
+    epsilon = b.const(np.array([[[1e-3], [1e-2]]]))
+    z = b.node("Div", [d, b.node("Add", [b.node("ReduceMean", [b.node("Abs", [d]), over]), epsilon])])
+    b.output(b.node("Reshape", [z, b.const(np.array([2, 4, 6, 5]), keep_type=True)]))
+    assert recognised(b.model(), (2, 4, 6, 5)) == ([], ["its epsilon differs from channel to channel"])
 
 
 def test_files_of_an_operator_set_that_has_no_bodies_are_told_to_convert() -> None:

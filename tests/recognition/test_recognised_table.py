@@ -18,7 +18,7 @@ import torch
 from normexport import export, load, norms
 from normexport.recognition import fold_recognised
 from normexport.runtime import Float64Runtime
-from tests.recognition.raw_norms import SPELLINGS, RawNet, net_formula
+from tests.recognition.raw_norms import GROUPS, SPELLINGS, RawNet, net_formula
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ EXPORTERS: dict[str, Callable[[RawNet, Path], None]] = {
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("exporter", EXPORTERS)
-@pytest.mark.parametrize("scope", ["batch", "instance"])
+@pytest.mark.parametrize("scope", ["batch", "instance", "group", "layer"])
 @pytest.mark.parametrize("kind", list(norms.KINDS))
 def test_every_spelling_is_recognised_and_computes_the_same(
     kind: str, scope: str, exporter: str, tmp_path: Path
@@ -58,7 +58,10 @@ def test_every_spelling_is_recognised_and_computes_the_same(
     EXPORTERS[exporter](net, path)
     result = fold_recognised(ir.load(path), live_operators=True)
     live = [node for node in result.model.graph if node.domain == norms.DOMAIN]
-    assert [node.op_type for node in live] == [norms.kind(kind).op(norms.Scope(scope))] * len(SPELLINGS)
+    op = norms.kind(kind).op(norms.Scope("group" if scope == "layer" else scope))
+    assert [node.op_type for node in live] == [op] * len(SPELLINGS)
+    groups = {"group": GROUPS, "layer": 1}.get(scope, 0)
+    assert {node.attributes.get_int("num_groups", 0) for node in live} == {groups}
     assert len(result.norms) == len(SPELLINGS)
     assert all(outcome.fate == "live" and "recognised in" in outcome.reason for outcome in result.norms)
 
