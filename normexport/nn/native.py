@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from normexport.nn.ops.support import work_dtype
-from normexport.norms import NATIVE_SCOPES, Scope
+from normexport.norms import Scope
 from normexport.norms import kind as kind_of
 from normexport.plugins.kernels import TYPES, Kernels, load, number_of
 from normexport.plugins.kernels import NxNorm as Description
@@ -29,6 +29,7 @@ class LiveNorm(Protocol):
 
     kind: ClassVar[str]
     scope: ClassVar[Scope]
+    num_groups: int
     eps: float
 
     correction: float
@@ -59,8 +60,6 @@ def use_native_kernels() -> Iterator[None]:
 def serves(norm: LiveNorm, x: Tensor, *parameters: Tensor | None) -> bool:
     """Whether the compiled kernels take a call of that norm."""
     if torch.compiler.is_compiling() or _active.get() is None or kind_of(norm.kind).native is None:
-        return False
-    if norm.scope not in NATIVE_SCOPES:
         return False
     tensors = [x, *(each for each in parameters if each is not None)]
     return (
@@ -97,6 +96,7 @@ def live(norm: LiveNorm, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         chunks=getattr(norm, "chunks", 1),
         epsilon=norm.eps,
         correction=norm.correction,
+        num_groups=norm.num_groups,
     )
     vectors = scale.data_ptr(), shift.data_ptr()
     kernels.run(description, x.data_ptr(), vectors[0], vectors[1], y.data_ptr(), torch.get_num_threads())

@@ -41,7 +41,6 @@ __all__ = [
     "IR_VERSION",
     "KINDS",
     "K_DEFAULT",
-    "NATIVE_SCOPES",
     "OPSET",
     "OTHER_RUNNING",
     "PARAMETERS",
@@ -60,9 +59,6 @@ __all__ = [
     "require_groups",
     "running_kind",
 ]
-
-#: What the compiled kernels take statistics over.
-NATIVE_SCOPES = (Scope.BATCH, Scope.INSTANCE)
 
 KINDS: dict[str, NormKind] = {each.name: each for each in (L1, LINF, TOPK, RANGE, L2)}
 
@@ -110,8 +106,8 @@ def quantized_ops() -> Mapping[str, NormKind]:
 
 def native_ops() -> frozenset[str]:
     """Operators, of either sort, that compiled kernels compute."""
-    served = [(each, scope) for each in KINDS.values() if each.native is not None for scope in NATIVE_SCOPES]
-    return frozenset(name(scope) for each, scope in served for name in (each.op, each.quantized_op))
+    served = {**live_ops(), **quantized_ops()}
+    return frozenset(op for op, each in served.items() if each.native is not None)
 
 
 # By the kinds there are: a kind that is registered later, or taken out again, is never missed.

@@ -17,13 +17,13 @@ from normexport.errors import MissingComponent, UsageError
 from normexport.plugins.locate import require
 
 #: NX_ABI_VERSION of the header that this file mirrors.
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 #: Numbers of the element types in the C interface, by name.
 TYPES = {"float32": 0, "float16": 1, "bfloat16": 2, "int8": 3, "float64": 4}
 
-#: The statuses that say the call is wrong, as opposed to the library: a null pointer, k, chunks, type, size.
-_CALLERS_FAULT = {1, 2, 3, 4, 6}
+#: The statuses that say the call is wrong, as opposed to the library: a null pointer, k, chunks, type, size, groups.
+_CALLERS_FAULT = {1, 2, 3, 4, 6, 9}
 
 
 class NxNorm(ctypes.Structure):
@@ -43,6 +43,7 @@ class NxNorm(ctypes.Structure):
         ("chunks", c_int64),
         ("epsilon", c_float),
         ("correction", c_float),
+        ("num_groups", c_int64),
     )
 
 

@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from normexport.errors import MissingComponent, UsageError
-from normexport.norms import CHUNKS_DEFAULT, EPSILON_DEFAULT, K_DEFAULT, NATIVE_SCOPES, Scope
+from normexport.errors import UsageError
+from normexport.norms import CHUNKS_DEFAULT, EPSILON_DEFAULT, K_DEFAULT, Scope, require_groups
 from normexport.plugins.kernels import TYPES, NxNorm, default_threads, load, number_of
 
 _T = TypeVar("_T")
@@ -31,6 +31,7 @@ def norm(
     *,
     epsilon: float = EPSILON_DEFAULT,
     scope: Scope = Scope.BATCH,
+    num_groups: int = 1,
     k: int = K_DEFAULT,
     chunks: int = CHUNKS_DEFAULT,
     correction: float = 0.0,
@@ -41,7 +42,8 @@ def norm(
 
     x (N, C, *space): a numpy array or a torch tensor on the CPU, float32, float16, bfloat16 (numpy: of ml_dtypes) or
     float64; every sample contiguous, samples any distance apart. scale, bias (C,), converted to float32 (float64 for
-    float64 x). Statistics over what `scope` says; `correction` 0.0 is the kind's own constant. No gradient is recorded.
+    float64 x). Statistics over what `scope` says, of `num_groups` groups where that is the group; `correction` 0.0 is
+    the kind's own constant. No gradient is recorded.
 
     int8 x is the integer norm, `norms.quantized_reference`: scale, bias and epsilon in units of the quantised
     tensors.
@@ -54,16 +56,16 @@ def norm(
         y, of the shape, type and library of x; `out` where given.
 
     Raises:
-        UsageError: an unknown kind, a type, shape or memory layout that the kernels do not take, k > elements.
+        UsageError: an unknown kind, a type, shape or memory layout that the kernels do not take, k > elements,
+            a `num_groups` that does not divide C.
         MissingComponent: no kernel computes that kind, or the library is not built or of another version.
     """
     number = number_of(kind)
-    if scope not in NATIVE_SCOPES:
-        remedy = "compute it by its module or its ONNX body"
-        raise MissingComponent(f"{scope.value} norm", "has no compiled kernel", remedy)
     source = _memory("x", x)
     if len(source.shape) < 2:
         raise UsageError(_PLACE, f"x has shape {source.shape} and so no channel axis", "pass (N, C, *space)")
+    if scope is Scope.GROUP:
+        require_groups(source.shape[1], num_groups)
     factors, shifts = _vector("scale", scale, source), _vector("bias", bias, source)
     y = cast(Any, x).new_empty(source.shape) if source.torch else np.empty(source.shape, cast(Any, x).dtype)
     result = y if out is None else out
@@ -85,6 +87,7 @@ def norm(
         chunks=chunks,
         epsilon=epsilon,
         correction=correction,
+        num_groups=num_groups if scope is Scope.GROUP else 0,
     )
     if threads is None:
         threads = sys.modules["torch"].get_num_threads() if source.torch else default_threads()

@@ -7,7 +7,7 @@ namespace {
 
 // Defaults of the operators' attributes.
 constexpr float kEpsilon = 1e-5f;
-constexpr int64_t kK = 10, kChunks = 16;
+constexpr int64_t kK = 10, kChunks = 16, kNumGroups = 1;
 
 std::string words_of(const std::vector<int64_t>& shape) {
   std::string words = "(";
@@ -37,11 +37,15 @@ NormKernel::NormKernel(const NormOp& op, const OrtApi& api, const OrtKernelInfo&
   norm_.kind = op.kind;
   norm_.type = op.type;
   norm_.layout = NX_LINEAR;
-  norm_.instance = op.instance;
+  norm_.instance = op.scope == Scope::kInstance;
   norm_.epsilon = float_attribute(info, "epsilon", kEpsilon);
   norm_.correction = float_attribute(info, "correction", 0);
   norm_.k = integer_attribute(info, "k", kK);
   norm_.chunks = integer_attribute(info, "chunks", kChunks);
+  if (op.scope == Scope::kGroup) {
+    norm_.num_groups = integer_attribute(info, "num_groups", kNumGroups);
+    if (norm_.num_groups < 1) fail("num_groups = " + std::to_string(norm_.num_groups) + "; choose at least 1");
+  }
   require(nx_check(&norm_));  // empty as yet: what fails now fails for every input
   check(api_, api_.KernelInfoGetAllocator(&info, OrtMemTypeDefault, &allocator_));
 }
@@ -95,10 +99,15 @@ NxNorm NormKernel::shaped(const std::vector<int64_t>& x) const {
   for (size_t i = 2; i < x.size(); ++i) norm.space *= x[i];
   int32_t status = nx_check(&norm);
   if (status == NX_BAD_K) {
-    int64_t n = norm.instance ? norm.space : norm.batch * norm.space;
+    int64_t n = norm.num_groups ? norm.channels / norm.num_groups * norm.space
+                : norm.instance ? norm.space
+                                : norm.batch * norm.space;
     fail("k = " + std::to_string(norm.k) + " of only " + std::to_string(n) + " elements reduced; " +
          nx_message(status));
   }
+  if (status == NX_BAD_GROUPS)
+    fail(std::to_string(norm.channels) +
+         " channels can't be shared out among num_groups = " + std::to_string(norm.num_groups));
   require(status);
   return norm;
 }

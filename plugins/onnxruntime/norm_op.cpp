@@ -21,6 +21,14 @@ const char* title(NxKind kind) {
   }
 }
 
+const char* title(Scope scope) {
+  switch (scope) {
+    case Scope::kBatch: return "BatchNorm";
+    case Scope::kInstance: return "InstanceNorm";
+    default: return "GroupNorm";
+  }
+}
+
 ONNXTensorElementDataType element_type(NxType type) {
   switch (type) {
     case NX_FLOAT32: return kFloat;
@@ -63,21 +71,22 @@ void release_pair(int* input, int* output) {
 template <typename Visit>
 void for_each_norm(Visit visit) {
   for (NxKind kind : {NX_L1, NX_LINF, NX_TOPK, NX_RANGE, NX_L2})
-    for (bool instance : {false, true}) visit(kind, instance);
+    for (Scope scope : {Scope::kBatch, Scope::kInstance, Scope::kGroup}) visit(kind, scope);
 }
 
 std::vector<NormOp> make_ops() {
   std::vector<NormOp> ops;
-  for_each_norm([&](NxKind kind, bool instance) {
+  for_each_norm([&](NxKind kind, Scope scope) {
     // Once the library is registered, a type that is missing here is an error: the bodies no longer serve it.
     for (NxType type : {NX_FLOAT32, NX_FLOAT16, NX_BFLOAT16, NX_FLOAT64})
       for (ONNXTensorElementDataType parameter : {kFloat, kDouble})
-        ops.emplace_back(kind, instance, type, parameter, Provider::kCpu);
-    ops.emplace_back(kind, instance, NX_INT8, kFloat, Provider::kCpu);
+        ops.emplace_back(kind, scope, type, parameter, Provider::kCpu);
+    ops.emplace_back(kind, scope, NX_INT8, kFloat, Provider::kCpu);
 #ifdef NORMEXPORT_WITH_CUDA
     // What is missing here, ONNX Runtime places on the CPU.
+    if (scope == Scope::kGroup) return;
     for (NxType type : {NX_FLOAT32, NX_FLOAT16, NX_BFLOAT16, NX_INT8})
-      ops.emplace_back(kind, instance, type, kFloat, Provider::kCuda);
+      ops.emplace_back(kind, scope, type, kFloat, Provider::kCuda);
 #endif
   });
   return ops;
@@ -85,11 +94,11 @@ std::vector<NormOp> make_ops() {
 
 }  // namespace
 
-NormOp::NormOp(NxKind kind, bool instance, NxType type, ONNXTensorElementDataType parameter, Provider provider)
+NormOp::NormOp(NxKind kind, Scope scope, NxType type, ONNXTensorElementDataType parameter, Provider provider)
     : OrtCustomOp{},
-      name(std::string(type == NX_INT8 ? "Q" : "") + title(kind) + (instance ? "InstanceNorm" : "BatchNorm")),
+      name(std::string(type == NX_INT8 ? "Q" : "") + title(kind) + title(scope)),
       kind(kind),
-      instance(instance),
+      scope(scope),
       type(type),
       parameter(parameter),
       provider(provider) {

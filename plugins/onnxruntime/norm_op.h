@@ -12,13 +12,16 @@ namespace nxort {
 
 enum class Provider { kCpu, kCuda };
 
+// Statistics over batch and space, over space, or over space and groups of channels.
+enum class Scope { kBatch, kInstance, kGroup };
+
 // One operator for one combination of types; ONNX Runtime merges those of one name into one schema.
 struct NormOp : OrtCustomOp {
-  NormOp(NxKind kind, bool instance, NxType type, ONNXTensorElementDataType parameter, Provider provider);
+  NormOp(NxKind kind, Scope scope, NxType type, ONNXTensorElementDataType parameter, Provider provider);
 
   std::string name;                     // L1BatchNorm, QTopKInstanceNorm, ...
   NxKind kind;                          // L1, ...
-  bool instance;                        // statistics per sample
+  Scope scope;                          // what the statistics are taken over
   NxType type;                          // of X and Y
   ONNXTensorElementDataType parameter;  // of scale and bias
   Provider provider;                    // where it runs

@@ -27,7 +27,7 @@ extern "C" int32_t nx_check(const void*) {{ return 0; }}
 extern "C" int32_t nx_cpu_norm(...) {{ return 0; }}
 extern "C" size_t nx_cpu_workspace(const void*) {{ return 0; }}
 extern "C" const char* nx_message(int32_t) {{ return ""; }}
-extern "C" size_t nx_norm_size() {{ return 80; }}
+extern "C" size_t nx_norm_size() {{ return 88; }}
 extern "C" const char* nx_cpu_target() {{ return "NONE"; }}
 extern "C" void* nx_pool_create(int32_t) {{ static int pool; return &pool; }}
 extern "C" const void* nx_pool_threads(void* pool) {{ return pool; }}

@@ -84,6 +84,7 @@ const char* nx_message(int32_t status) {
     case NX_TOO_LARGE: return "the tensor is too large: int8 takes fewer than 2^31 elements per statistic";
     case NX_NO_DEVICE: return "no usable CUDA device: check the driver and that this build covers the GPU";
     case NX_LAUNCH: return "CUDA refused the launch; cudaGetLastError says why";
+    case NX_BAD_GROUPS: return "num_groups must divide the channels, and stands beside no instance flag";
     default: return "unknown status";
   }
 }
@@ -92,8 +93,10 @@ int32_t nx_check(const NxNorm* norm) {
   using namespace nx;
   if (!norm || !is_enumerator(norm->kind, NX_L2) || !is_enumerator(norm->type, NX_FLOAT64) ||
       !is_enumerator(norm->layout, NX_HWC16) || !is_enumerator(norm->instance, 1) || norm->batch < 0 ||
-      norm->channels < 0 || norm->space < 0 || norm->x_stride < 0 || norm->y_stride < 0)
+      norm->channels < 0 || norm->space < 0 || norm->x_stride < 0 || norm->y_stride < 0 || norm->num_groups < 0)
     return NX_BAD_ARGUMENT;
+  if (norm->num_groups && (norm->instance || norm->channels % norm->num_groups)) return NX_BAD_GROUPS;
+  if (norm->num_groups && norm->layout != NX_LINEAR) return NX_UNSUPPORTED;
   if (norm->kind == NX_RANGE && norm->chunks < 1) return NX_BAD_CHUNKS;
   if (norm->kind == NX_TOPK && norm->k < 1) return NX_BAD_K;
   if (is_empty(*norm)) return NX_OK;

@@ -8,10 +8,16 @@
 namespace nx {
 
 // n: elements that one statistic reduces.
-inline int64_t reduced_elements(const NxNorm& norm) { return norm.instance ? norm.space : norm.batch * norm.space; }
+inline int64_t reduced_elements(const NxNorm& norm) {
+  if (norm.num_groups) return norm.channels / norm.num_groups * norm.space;
+  return norm.instance ? norm.space : norm.batch * norm.space;
+}
 
-// Statistics that one call computes: channels, or samples times channels.
-inline int64_t groups(const NxNorm& norm) { return norm.instance ? norm.batch * norm.channels : norm.channels; }
+// Statistics that one call computes: channels, samples times channels, or samples times groups.
+inline int64_t groups(const NxNorm& norm) {
+  if (norm.num_groups) return norm.batch * norm.num_groups;
+  return norm.instance ? norm.batch * norm.channels : norm.channels;
+}
 
 inline bool is_empty(const NxNorm& norm) { return norm.batch == 0 || norm.channels == 0 || norm.space == 0; }
 

@@ -20,6 +20,12 @@ class ByteMap {
         slope_(hn::Set(FloatTag(), to.slope)),
         bias_(hn::Set(FloatTag(), to.bias)) {}
 
+  // The mean of `to`, and a slope and a bias for each lane.
+  ByteMap(const ByteAffine& to, Vector<float> slope, Vector<float> bias) : ByteMap(to) {
+    slope_ = slope;
+    bias_ = bias;
+  }
+
   HWY_INLINE hn::Vec<QuarterTag> operator()(hn::Vec<QuarterTag> q) const {
     const FloatTag d;
     const hn::RebindToSigned<FloatTag> whole;
@@ -41,6 +47,27 @@ inline void map_bytes(const ByteAffine& to, const int8_t* x, int8_t* y, int64_t 
   int64_t i = 0;
   for (; i + n <= count; i += n) hn::StoreU(map(hn::LoadU(d, x + i)), d, y + i);
   if (i < count) hn::StoreN(map(hn::LoadN(d, x + i, size_t(count - i))), d, y + i, size_t(count - i));
+}
+
+// Elements each of a channel of its own.
+inline void byte_each(const Each& elements, const ByteAffine& mean, float divisor) {
+  const QuarterTag d;
+  const FloatTag f;
+  const int64_t n = int64_t(hn::Lanes(d));
+  const auto by = hn::Set(f, divisor);
+  const auto* x = static_cast<const int8_t*>(elements.x);
+  auto* y = static_cast<int8_t*>(elements.y);
+  const auto* scale = static_cast<const float*>(elements.scale);
+  const auto* bias = static_cast<const float*>(elements.bias);
+  int64_t i = 0;
+  for (; i + n <= elements.count; i += n) {
+    const ByteMap map(mean, hn::Div(hn::LoadU(f, scale + i), by), hn::LoadU(f, bias + i));
+    hn::StoreU(map(hn::LoadU(d, x + i)), d, y + i);
+  }
+  if (i == elements.count) return;
+  const size_t rest = size_t(elements.count - i);
+  const ByteMap map(mean, hn::Div(hn::LoadN(f, scale + i, rest), by), hn::LoadN(f, bias + i, rest));
+  hn::StoreN(map(hn::LoadN(d, x + i, rest)), d, y + i, rest);
 }
 
 inline void apply_bytes_plain(const int8_t* x, int8_t* y, const Rows& rows, const ByteAffine* channels) {

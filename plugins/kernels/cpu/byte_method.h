@@ -24,6 +24,7 @@ class ByteMethod {
   };
   using Second = ByteSecond;
   using Affine = ByteAffine;
+  using Divisor = float;
   static constexpr int64_t kMaxChannels = kMaxByteChannels;
   static constexpr int64_t kElement = 1;
 
@@ -83,12 +84,22 @@ class ByteMethod {
     for (int i = 0; i < 256; ++i) all->counts[i] += next.counts[i];
   }
 
-  Affine affine(const First& all, const Center& center, Second* second, int64_t channel) const {
-    const float slope = scale_[channel] / (factor_ * float(statistic(all, center, *second)) + norm_.epsilon);
-    return {float(center.p), float(double(center.e) / double(n_)), slope, bias_[channel]};
+  // factor*statistic + epsilon.
+  Divisor divisor(const First& all, const Center& center, Second* second) const {
+    return factor_ * float(statistic(all, center, *second)) + norm_.epsilon;
+  }
+
+  Affine affine(const Center& center, Divisor divisor, int64_t channel) const {
+    return {float(center.p), float(double(center.e) / double(n_)), scale_[channel] / divisor, bias_[channel]};
   }
 
   void apply(const Rows& rows, const Affine* channels) const { table_.apply(rows, channels); }
+
+  // Elements each of a channel of its own, from `channel` on.
+  void each(const void* x, void* y, int64_t count, int64_t channel, const Center& center, Divisor divisor) const {
+    const ByteAffine mean{float(center.p), float(double(center.e) / double(n_)), 0, 0};
+    table_.each({x, y, count, scale_ + channel, bias_ + channel}, mean, divisor);
+  }
 
  private:
   // A walk over the bytes from both ends inwards, the larger deviation first; without branches, which nobody could

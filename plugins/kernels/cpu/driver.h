@@ -40,6 +40,7 @@ class Driver {
   using Second = typename Method::Second;
   using Affine = typename Method::Affine;
   using Center = typename Method::Center;
+  using Divisor = typename Method::Divisor;
 
   Driver(const Method& method, const NxNorm& norm, const Geometry& geometry, const void* x, void* y, void* workspace,
          const NxThreads* threads)
@@ -68,6 +69,12 @@ class Driver {
   }
 
  private:
+  // What the elements of a group share.
+  struct Statistic {
+    Center center;    // where their mean lies
+    Divisor divisor;  // of their deviations
+  };
+
   static size_t split_bytes(const NxNorm& norm, const Geometry& g, int64_t wave) {
     const size_t parts = size_t(wave * g.parts);
     return rounded(parts * sizeof(First)) + rounded(parts * sizeof(Second)) +
@@ -109,11 +116,18 @@ class Driver {
   void one_tile(int64_t first, int64_t groups, ptrdiff_t ahead, int64_t task) const {
     Affine channels[Method::kMaxChannels];
     void* buffer = workspace_ + task * group_capacity_ * Method::kElement;
-    for (int64_t i = 0; i < groups; ++i) channels[i] = one_group(first + i, ahead, buffer);
+    for (int64_t i = 0; i < groups; ++i) {
+      const Statistic found = one_group(first + i, ahead, buffer);
+      if (g_.members > 1)
+        apply_members(first + i, 0, g_.space, found);
+      else
+        channels[i] = method_.affine(found.center, found.divisor, (first + i) % g_.channels);
+    }
+    if (g_.members > 1) return;
     method_.apply({x_of(first), y_of(first), g_.runs, g_.x_stride, g_.y_stride, groups, g_.space, stream_}, channels);
   }
 
-  Affine one_group(int64_t group, ptrdiff_t ahead, void* buffer) const {
+  Statistic one_group(int64_t group, ptrdiff_t ahead, void* buffer) const {
     const Fetch one{ahead, method_.passes() == 2 ? Fetch::kFirstHalf : Fetch::kAll}, two{ahead, Fetch::kSecondHalf};
     First all;
     method_.first(stretch(group, g_.part(0), one), 0, &all);
@@ -128,7 +142,27 @@ class Driver {
     Method::begin(&second, buffer, group_capacity_);
     if (method_.second_needed(all, &center, &second))
       for (int64_t i = 0; i < g_.parts; ++i) method_.second(stretch(group, g_.part(i), two), center, &second);
-    return method_.affine(all, center, &second, group % g_.channels);
+    return {center, method_.divisor(all, center, &second)};
+  }
+
+  // y of `length` elements of a group of several channels, from `offset` on: cut at the channels.
+  void apply_members(int64_t group, int64_t offset, int64_t length, const Statistic& found) const {
+    const int64_t space = g_.space / g_.members, first = group % g_.channels * g_.members, end = offset + length;
+    const char* x = x_of(group);
+    char* y = y_of(group);
+    if (space == 1) {
+      method_.each(x + offset * g_.size, y + offset * g_.size, length, first + offset, found.center, found.divisor);
+      return;
+    }
+    Affine channels[Method::kMaxChannels];
+    for (int64_t at = offset; at < end;) {
+      const int64_t member = at / space, left = std::min(end, (member + 1) * space) - at;
+      const int64_t whole = at % space ? 0 : std::min((end - at) / space, Method::kMaxChannels);
+      const int64_t count = std::max<int64_t>(whole, 1), each = whole ? space : left;
+      for (int64_t i = 0; i < count; ++i) channels[i] = method_.affine(found.center, found.divisor, first + member + i);
+      method_.apply({x + at * g_.size, y + at * g_.size, 1, 0, 0, count, each, stream_}, channels);
+      at += count * each;
+    }
   }
 
   // Split: every pass is a parallel loop over the parts of a wave of groups.
@@ -150,7 +184,7 @@ class Driver {
       Method::begin(seconds + i, buffers + i * part_capacity_ * Method::kElement, part_capacity_);
     });
     Center centers[kWave];
-    Affine channels[kWave];
+    Divisor divisors[kWave];
     bool again = false;
     for (int64_t i = 0; i < groups; ++i) again |= center(firsts + i * g_.parts, centers + i, seconds + i * g_.parts);
     if (again)
@@ -160,10 +194,12 @@ class Driver {
     for (int64_t i = 0; i < groups; ++i) {
       Second* all = seconds + i * g_.parts;
       for (int64_t k = 1; k < g_.parts; ++k) method_.merge(all, all[k]);
-      channels[i] = method_.affine(firsts[i * g_.parts], centers[i], all, (group + i) % g_.channels);
+      divisors[i] = method_.divisor(firsts[i * g_.parts], centers[i], all);
     }
-    parallel(threads_, int64_t(parts),
-             [&](int64_t i) { apply(group + i / g_.parts, i % g_.parts, channels + i / g_.parts); });
+    parallel(threads_, int64_t(parts), [&](int64_t i) {
+      const int64_t of = i / g_.parts;
+      apply(group + of, i % g_.parts, {centers[of], divisors[of]});
+    });
   }
 
   // The centre of one group from its parts; whether it needs the second pass.
@@ -174,11 +210,13 @@ class Driver {
     return again;
   }
 
-  void apply(int64_t group, int64_t index, const Affine* channel) const {
+  void apply(int64_t group, int64_t index, const Statistic& found) const {
     const Part part = g_.part(index);
+    if (g_.members > 1) return apply_members(group, part.offset, part.length, found);
+    const Affine channel = method_.affine(found.center, found.divisor, group % g_.channels);
     char* y = y_of(group) + (part.row * g_.y_stride + part.offset) * g_.size;
     const char* x = static_cast<const char*>(stretch(group, part).x);
-    method_.apply({x, y, part.rows, g_.x_stride, g_.y_stride, 1, part.length, stream_}, channel);
+    method_.apply({x, y, part.rows, g_.x_stride, g_.y_stride, 1, part.length, stream_}, &channel);
   }
 
   const Method& method_;

@@ -67,6 +67,28 @@ void apply_stream(const T* x, T* y, const Rows& rows, const FloatAffine* channel
   }
 }
 
+// Elements each of a channel of its own: y = ((x - mean) - low) * scale/divisor + bias.
+template <class T>
+void float_each(const Each& elements, const Center& center, double divisor) {
+  using Work = typename Element<T>::Work;
+  const Tag<T> d;
+  const int64_t n = int64_t(hn::Lanes(d));
+  const auto mean = hn::Set(d, Work(center.high)), low = hn::Set(d, Work(center.low)), by = hn::Set(d, Work(divisor));
+  const T* x = static_cast<const T*>(elements.x);
+  T* y = static_cast<T*>(elements.y);
+  const auto* scale = static_cast<const Work*>(elements.scale);
+  const auto* bias = static_cast<const Work*>(elements.bias);
+  auto map = [&](Vector<T> v, Vector<T> s, Vector<T> b) {
+    return hn::MulAdd(hn::Sub(hn::Sub(v, mean), low), hn::Div(s, by), b);
+  };
+  int64_t i = 0;
+  for (; i + n <= elements.count; i += n)
+    store(map(load(x + i), hn::LoadU(d, scale + i), hn::LoadU(d, bias + i)), y + i);
+  if (i == elements.count) return;
+  const size_t rest = size_t(elements.count - i);
+  store_some(map(load_some(x + i, rest), hn::LoadN(d, scale + i, rest), hn::LoadN(d, bias + i, rest)), y + i, rest);
+}
+
 template <class T>
 void float_apply(const Rows& rows, const FloatAffine* channels) {
   const int64_t n = int64_t(hn::Lanes(Tag<T>()));

@@ -18,6 +18,7 @@ class FloatMethod {
   using Center = cpu::Center;
   using Second = FloatSecond;
   using Affine = FloatAffine;
+  using Divisor = double;
   static constexpr int64_t kMaxChannels = kMaxFloatChannels;
   static constexpr int64_t kElement = sizeof(W);  // of the buffer of Top-k
 
@@ -82,14 +83,25 @@ class FloatMethod {
     all->count += next.count;
   }
 
-  Affine affine(const First& all, const Center& center, Second* second, int64_t channel) const {
+  // factor*statistic + epsilon; NaN where the mean is not finite.
+  Divisor divisor(const First& all, const Center& center, Second* second) const {
+    if (!std::isfinite(center.high)) return std::numeric_limits<double>::quiet_NaN();
+    return factor_ * statistic(all, center, second) + norm_.epsilon;
+  }
+
+  Affine affine(const Center& center, Divisor divisor, int64_t channel) const {
     const double nan = std::numeric_limits<double>::quiet_NaN();
     if (!std::isfinite(center.high)) return {nan, nan, nan};
-    const double slope = scale_[channel] / (factor_ * statistic(all, center, second) + norm_.epsilon);
+    const double slope = scale_[channel] / divisor;
     return {center.high, slope, bias_[channel] - center.low * slope};
   }
 
   void apply(const Rows& rows, const Affine* channels) const { table_.apply(rows, channels); }
+
+  // Elements each of a channel of its own, from `channel` on.
+  void each(const void* x, void* y, int64_t count, int64_t channel, const Center& center, Divisor divisor) const {
+    table_.each({x, y, count, scale_ + channel, bias_ + channel}, center, divisor);
+  }
 
  private:
   static void widen(Ends* ends, const Ends& by) {

@@ -21,14 +21,16 @@ struct Part {
   int64_t start;   // elements of the group before it, in the order of batch and then space
 };
 
-// A group is one statistic: a channel, or a channel of one sample. It is `runs` runs of `space` elements.
+// A group is one statistic: a channel, a channel of one sample, or some channels of one sample, its members, which lie
+// one after the other. It is `runs` runs of `space` elements.
 struct Geometry {
   int64_t size;         // bytes of an element
   int64_t n;            // elements of a group
   int64_t groups;       // of the tensor
   int64_t runs;         // of a group
   int64_t space;        // elements of a run
-  int64_t channels;     // of a sample
+  int64_t channels;     // groups that lie side by side in a sample
+  int64_t members;      // channels of a group
   int64_t x_stride;     // elements from sample to sample of x
   int64_t y_stride;     // the same of y
   int64_t part_rows;    // runs of a part
@@ -40,9 +42,10 @@ struct Geometry {
       : size(element_size(norm.type)),
         n(reduced_elements(norm)),
         groups(nx::groups(norm)),
-        runs(norm.instance ? 1 : norm.batch),
-        space(norm.space),
-        channels(norm.channels),
+        runs(norm.instance || norm.num_groups ? 1 : norm.batch),
+        space(norm.num_groups ? n : norm.space),
+        channels(norm.num_groups ? norm.num_groups : norm.channels),
+        members(norm.channels / channels),
         x_stride(norm.x_stride ? norm.x_stride : channels * space),
         y_stride(norm.y_stride ? norm.y_stride : channels * space) {
     int64_t elements = kPartBytes / size;

@@ -114,6 +114,15 @@ struct ByteAffine {
   float bias;   // of the channel
 };
 
+// `count` contiguous elements, each of a channel of its own.
+struct Each {
+  const void* x;      // the first element
+  void* y;            // the same of y
+  int64_t count;      // of elements
+  const void* scale;  // of the first one's channel, in the working precision
+  const void* bias;   // the same of bias
+};
+
 // `rows` rows of `channels` x `space` contiguous elements.
 struct Rows {
   const void* x;     // the first element
@@ -134,6 +143,8 @@ struct FloatTable {
   void (*second)(int32_t kind, const Stretch& part, const Center& center, FloatSecond* out);
   // y of rows, with an affine map for each of their channels.
   void (*apply)(const Rows& rows, const FloatAffine* channels);
+  // y of elements that share a statistic; divisor: factor*statistic + epsilon.
+  void (*each)(const Each& elements, const Center& center, double divisor);
 };
 
 // The passes over int8.
@@ -144,6 +155,8 @@ struct ByteTable {
   void (*second)(int32_t kind, const Stretch& part, const ByteCenter& center, ByteSecond* out);
   // y of rows, with an affine map for each of their channels.
   void (*apply)(const Rows& rows, const ByteAffine* channels);
+  // y of elements that share a statistic; mean: slope and bias are not read. divisor: factor*statistic + epsilon.
+  void (*each)(const Each& elements, const ByteAffine& mean, float divisor);
 };
 
 // Everything that one instruction set offers.

@@ -20,14 +20,14 @@ namespace nx::cpu {
 namespace {
 
 template <class T>
-constexpr FloatTable kFloats = {float_first<T>, float_second<T>, float_apply<T>};
+constexpr FloatTable kFloats = {float_first<T>, float_second<T>, float_apply<T>, float_each<T>};
 
 }  // namespace
 
 extern const Kernels NX_JOIN(kernels_, NX_TARGET);
 const Kernels NX_JOIN(kernels_, NX_TARGET) = {
     NX_TEXT(NX_TARGET),       kFloats<float>,  kFloats<hwy::float16_t>,
-    kFloats<hwy::bfloat16_t>, kFloats<double>, {byte_first, byte_second, byte_apply},
+    kFloats<hwy::bfloat16_t>, kFloats<double>, {byte_first, byte_second, byte_apply, byte_each},
 };
 
 }  // namespace nx::cpu

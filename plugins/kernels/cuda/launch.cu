@@ -32,13 +32,13 @@ cudaError_t compute(const NxNorm& norm, const Strategy& strategy, cudaStream_t s
 extern "C" {
 
 size_t nx_cuda_workspace(const NxNorm* norm) {
-  if (nx_check(norm) != NX_OK || norm->type == NX_FLOAT64 || is_empty(*norm)) return 0;
+  if (nx_check(norm) != NX_OK || norm->type == NX_FLOAT64 || norm->num_groups || is_empty(*norm)) return 0;
   return strategy_of(*norm, 16, Device(), nullptr).workspace;
 }
 
 int32_t nx_cuda_norm(const NxNorm* norm, const void* x, const void* scale, const void* bias, void* y, void* workspace,
                      size_t workspace_bytes, void* queue) {
-  const int32_t status = nx_check(norm);
+  const int32_t status = norm && norm->num_groups ? int32_t(NX_UNSUPPORTED) : nx_check(norm);
   if (status != NX_OK) return status;
   if (norm->type == NX_FLOAT64) return NX_UNSUPPORTED;
   if (is_empty(*norm)) return NX_OK;

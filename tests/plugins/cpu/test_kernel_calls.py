@@ -93,7 +93,7 @@ def test_an_empty_tensor_needs_no_pointers() -> None:
 
 def test_the_struct_is_that_of_the_header() -> None:
     library = ctypes.CDLL(str(plugins.require("kernels")))
-    assert library.nx_norm_size() == ctypes.sizeof(kernels.NxNorm) == 80
+    assert library.nx_norm_size() == ctypes.sizeof(kernels.NxNorm) == 88
 
 
 @pytest.mark.parametrize(
@@ -159,9 +159,9 @@ def test_a_missing_or_foreign_library_names_the_remedy(tmp_path: Path, monkeypat
         (tmp_path / "libnormexport_kernels.so").write_text("not a library")
         with pytest.raises(MissingComponent, match=r"can't be loaded.*normexport plugins build"):
             norm_call.target()
-        monkeypatch.setattr(kernels, "ABI_VERSION", 2)
+        monkeypatch.setattr(kernels, "ABI_VERSION", 3)
         monkeypatch.setenv("NORMEXPORT_PLUGIN_DIR", str(good))
-        with pytest.raises(MissingComponent, match=r"speaks version 1.*normexport plugins build"):
+        with pytest.raises(MissingComponent, match=r"speaks version 2.*normexport plugins build"):
             norm_call.target()
     finally:
         kernels.load.cache_clear()

@@ -14,11 +14,17 @@ from normexport.norms import Scope
 from tests.plugins.onnxruntime.one_node import TYPES, bound, int8_model, live_model, rounded, session
 
 SHAPES = [(3, 4, 5, 5), (2, 3, 7), (12, 3), (2, 2, 2, 3, 4), (1, 1, 64, 33)]
-SETTINGS = {"k": 3, "chunks": 4}
+SETTINGS = {"k": 3, "chunks": 4, "num_groups": 1}
 
 
-def attributes_of(kind: norms.NormKind) -> dict[str, Any]:
-    return {name: SETTINGS[name] for name in kind.parameters}
+def attributes_of(op: str, groups: int = 1) -> dict[str, Any]:
+    names = {*norms.live_ops()[op.removeprefix("Q")].parameters, *Scope.of_op(op).parameters}
+    return {name: {**SETTINGS, "num_groups": groups}[name] for name in sorted(names)}
+
+
+def groups_of(shape: tuple[int, ...]) -> list[int]:
+    """Numbers of groups that its channels can be shared out among."""
+    return [groups for groups in range(1, shape[1] + 1) if shape[1] % groups == 0]
 
 
 def feeds_of(shape: tuple[int, ...], x_type: str, parameters: str) -> dict[str, np.ndarray]:
@@ -30,19 +36,17 @@ def feeds_of(shape: tuple[int, ...], x_type: str, parameters: str) -> dict[str, 
 
 @pytest.mark.parametrize("parameters", ["float32", "float64"])
 @pytest.mark.parametrize("x_type", TYPES)
-@pytest.mark.parametrize("op", sorted(norms.native_ops() & norms.live_ops().keys()))
+@pytest.mark.parametrize("op", norms.live_ops())
 def test_operator_is_the_reference_and_the_body(op: str, x_type: str, parameters: str, ort_library: Path) -> None:
     kind, instance = norms.live_ops()[op], "Instance" in op
-    own = attributes_of(kind)
+    own = attributes_of(op)
     native = session(live_model(op, x_type, parameters, epsilon=1e-3, **own), ort_library)
     body = session(live_model(op, x_type, parameters, epsilon=1e-3, bodies=True, **own))
     for shape in SHAPES:
         if instance and kind.name == "topk" and np.prod(shape[2:]) < SETTINGS["k"]:
             continue
         feeds = feeds_of(shape, x_type, parameters)
-        expected = norms.reference(
-            kind, *feeds.values(), epsilon=float(np.float32(1e-3)), scope=Scope.of(instance), **own
-        )
+        expected = norms.reference(kind, *feeds.values(), epsilon=float(np.float32(1e-3)), scope=Scope.of_op(op), **own)
         y = native.run(None, feeds)[0]
         limit = bound(expected, x_type)
         np.testing.assert_allclose(y, expected, rtol=0, atol=limit, err_msg=str(shape))
@@ -51,26 +55,50 @@ def test_operator_is_the_reference_and_the_body(op: str, x_type: str, parameters
         np.testing.assert_allclose(y, body.run(None, feeds)[0], rtol=0, atol=limit + loosest, err_msg=str(shape))
 
 
-@pytest.mark.parametrize("op", sorted(norms.native_ops() & norms.quantized_ops().keys()))
+@pytest.mark.parametrize("op", norms.quantized_ops())
 def test_integer_operator_gives_the_bytes_of_the_reference(op: str, ort_library: Path) -> None:
-    kind, instance = norms.quantized_ops()[op], "Instance" in op
-    own = attributes_of(kind)
+    kind, own = norms.quantized_ops()[op], attributes_of(op)
     native = session(int8_model(op, epsilon=0.25, **own), ort_library)
     rng = np.random.default_rng(7)
     for shape in [(3, 4, 5, 5), (2, 3, 7), (2, 2, 2, 3, 4), (8, 3, 28, 28)]:
         q = rng.integers(-128, 128, shape).astype(np.int8)
         scale, bias = rng.uniform(10, 60, shape[1]).astype(np.float32), rng.normal(0, 9, shape[1]).astype(np.float32)
-        expected = norms.quantized_reference(kind, q, scale, bias, epsilon=0.25, scope=Scope.of(instance), **own)
+        expected = norms.quantized_reference(kind, q, scale, bias, epsilon=0.25, scope=Scope.of_op(op), **own)
         np.testing.assert_array_equal(native.run(None, {"q": q, "scale": scale, "bias": bias})[0], expected)
 
 
-@pytest.mark.parametrize("op", sorted(norms.native_ops() & norms.live_ops().keys()))
+@pytest.mark.parametrize("op", norms.live_ops())
 def test_attributes_left_out_have_the_defaults_of_the_operator(op: str, ort_library: Path) -> None:
     kind = norms.live_ops()[op]
     feeds = feeds_of((3, 4, 5, 5), "float64", "float64")
     y = session(live_model(op, "float64", "float64"), ort_library).run(None, feeds)[0]
-    expected = norms.reference(kind, *feeds.values(), epsilon=float(np.float32(1e-5)), scope=Scope.of("Instance" in op))
+    expected = norms.reference(kind, *feeds.values(), epsilon=float(np.float32(1e-5)), scope=Scope.of_op(op))
     np.testing.assert_allclose(y, expected, rtol=0, atol=bound(expected, "float64"))
+
+
+@pytest.mark.parametrize("x_type", TYPES)
+@pytest.mark.parametrize("kind", norms.KINDS)
+def test_every_number_of_groups_is_the_reference(kind: str, x_type: str, ort_library: Path) -> None:
+    op = norms.kind(kind).op(Scope.GROUP)
+    for shape in [(3, 6, 5, 5), (2, 4, 7), (5, 96), (2, 2, 2, 3, 4)]:
+        for groups in groups_of(shape):
+            if np.prod(shape[1:]) // groups < SETTINGS["k"]:
+                continue
+            own = attributes_of(op, groups)
+            feeds = feeds_of(shape, x_type, "float32")
+            y = session(live_model(op, x_type, "float32", epsilon=1e-3, **own), ort_library).run(None, feeds)[0]
+            expected = norms.reference(
+                norms.kind(kind), *feeds.values(), epsilon=float(np.float32(1e-3)), scope=Scope.GROUP, **own
+            )
+            np.testing.assert_allclose(y, expected, rtol=0, atol=bound(expected, x_type), err_msg=f"{shape} {groups}")
+
+
+@pytest.mark.parametrize(("groups", "words"), [(4, "6 channels can't be shared out among num_groups = 4"),
+                                               (0, "num_groups = 0; choose at least 1")])  # fmt: skip
+def test_groups_of_unequal_size_are_refused_by_name(groups: int, words: str, ort_library: Path) -> None:
+    model = live_model("L1GroupNorm", num_groups=groups)
+    with pytest.raises(Exception, match=words):
+        session(model, ort_library).run(None, feeds_of((2, 6, 5), "float64", "float64"))
 
 
 def test_correction_replaces_the_factor_of_the_kind(ort_library: Path) -> None:
@@ -89,7 +117,7 @@ def test_number_of_threads_changes_no_bit(op: str, threads: int, ort_library: Pa
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 5, 5), (2, 4, 0), (2, 0, 3)])
-@pytest.mark.parametrize("op", sorted(norms.native_ops() & norms.live_ops().keys()))
+@pytest.mark.parametrize("op", norms.live_ops())
 def test_empty_tensor_gives_an_empty_tensor(op: str, shape: tuple[int, ...], ort_library: Path) -> None:
     channels = np.ones(shape[1])
     feeds = {"x": np.zeros(shape), "scale": channels, "bias": channels}

@@ -3,7 +3,8 @@
  *   y = scale * d / (statistic + epsilon) + bias,  d = x - mean
  *
  * mean and statistic are those of the tensor at hand: per channel over batch and space, or per sample and channel
- * over space where `instance`. n is the number of elements reduced, C(n) = (1 + sqrt(pi ln 4)) / sqrt(8 ln max(n, 2)):
+ * over space where `instance`, or per sample and group of channels over these and space where `num_groups`. n is the
+ * number of elements reduced, C(n) = (1 + sqrt(pi ln 4)) / sqrt(8 ln max(n, 2)):
  *
  *   L1     sqrt(pi/2) * mean |d|
  *   Linf   C(n) * max |d|
@@ -43,7 +44,7 @@ extern "C" {
 #endif
 
 /* Raised when a struct, an enumerator or a signature changes. */
-#define NX_ABI_VERSION 1
+#define NX_ABI_VERSION 2
 
 typedef enum NxKind { NX_L1 = 0, NX_LINF = 1, NX_TOPK = 2, NX_RANGE = 3, NX_L2 = 4 } NxKind;
 
@@ -72,7 +73,8 @@ typedef enum NxStatus {
   NX_WORKSPACE = 5,    /* the workspace is null, too small or not aligned to 256 bytes */
   NX_TOO_LARGE = 6,    /* n >= 2^31 for int8, or more than 2^62 elements */
   NX_NO_DEVICE = 7,    /* no CUDA device, or a driver too old for this build */
-  NX_LAUNCH = 8        /* CUDA refused the launch; ask cudaGetLastError */
+  NX_LAUNCH = 8,       /* CUDA refused the launch; ask cudaGetLastError */
+  NX_BAD_GROUPS = 9    /* num_groups does not divide the channels, or instance is set beside it */
 } NxStatus;
 
 typedef struct NxNorm {
@@ -89,6 +91,9 @@ typedef struct NxNorm {
   int64_t chunks;   /* Range only */
   float epsilon;    /* added to the statistic */
   float correction; /* its factor; 0: the kind's own */
+  /* 0, or into how many groups of channels that follow each other a sample is cut, each with statistics of its own.
+   * `instance` is 0 then, `layout` NX_LINEAR. The CPU alone has it. */
+  int64_t num_groups;
 } NxNorm;
 
 /* One task of a parallel loop; tasks of a loop are independent of each other. */
