@@ -19,14 +19,15 @@ RULE = "add"
 
 def into_branches(node: ir.Node, norm: PerChannel, draft: Draft, onward: Absorb) -> Rewrite:
     """The rewrites of both branches; the first carries the shift."""
+    constant = next((each for each in node.inputs if each is not None and each in draft.constants), None)
+    if constant is not None:
+        form = f"one value per channel (axis {norm.axis})"
+        raise Refuse(f"{label(node)} reads the constant '{constant.name}', which is not {form}")
     if node.op_type != "Add":
         raise Refuse(f"{label(node)} stands before the norm, and a map per channel does not pass through it")
     branches = [required(node, 0), required(node, 1)]
     rank = draft.shapes.rank(node.outputs[0])
     for branch in branches:
-        if branch in draft.constants:
-            form = f"one value per channel (axis {norm.axis})"
-            raise Refuse(f"{label(node)} adds the constant '{branch.name}', which is not {form}")
         if rank is None or draft.shapes.rank(branch) != rank:
             raise Refuse(f"the ranks of '{branch.name}' and of the output of {label(node)} differ or are unknown")
         channels = draft.shapes.size(branch, norm.axis)

@@ -5,11 +5,14 @@ With z = concat(x_1, x_2, ...) on the norm's axis and branch i holding channels 
 One value for all channels goes into every branch, whatever the axis.
 All branches or none: a norm that only some of them could take would still have to stand there for the rest.
 
+In the other direction the norm of one branch is, behind the concatenation, the identity for the channels of the others.
+
 Refuses: another axis, a branch of unknown channel count, a branch that can't take its slice.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from normexport.folding.edits import Absorb, Rewrite, together
@@ -23,11 +26,7 @@ RULE = "concat"
 
 def into_branches(node: ir.Node, norm: PerChannel, draft: Draft, onward: Absorb) -> Rewrite:
     """The rewrite of every branch with its slice."""
-    branches = [required(node, i) for i in range(len(node.inputs))]
-    rank = draft.shapes.rank(node.outputs[0]) or draft.shapes.rank(branches[0])
-    if rank is None:
-        raise Refuse(f"the rank of '{node.outputs[0].name}' ({label(node)}) is unknown")
-    axis = node.attributes.get_int("axis", 1) % rank
+    branches, axis = _branches(node, draft)
     if norm.channels == 1:
         every = [onward(branch, norm) for branch in branches]
         return together(RULE, f"taken by every branch of {label(node)}", every)
@@ -35,11 +34,43 @@ def into_branches(node: ir.Node, norm: PerChannel, draft: Draft, onward: Absorb)
         raise Refuse(f"{label(node)} joins axis {axis}, the norm is on axis {norm.axis}")
     rewrites, start = [], 0
     for branch in branches:
-        size = draft.shapes.size(branch, axis)
-        if size is None:
-            raise Refuse(f"the channel count of '{branch.name}' ({label(node)}) is unknown")
+        size = _size(node, branch, axis, draft)
         rewrites.append(onward(branch, norm.part(start, start + size)))
         start += size
     if start != norm.channels:
         raise Refuse(f"{label(node)} joins {start} channels where the norm has {norm.channels}")
     return together(RULE, f"sliced over the branches of {label(node)}", rewrites)
+
+
+def map_behind(node: ir.Node, index: int, norm: PerChannel, draft: Draft) -> PerChannel:
+    """What the map `norm` of branch `index` is of the node's output.
+
+    Raises:
+        Refuse: the node joins another axis than the norm's.
+    """
+    branches, axis = _branches(node, draft)
+    if norm.channels > 1 and axis != norm.axis:
+        raise Refuse(f"{label(node)} joins axis {axis}, the norm is on axis {norm.axis}")
+    sizes = [_size(node, branch, axis, draft) for branch in branches]
+    if norm.channels not in (1, sizes[index]):
+        raise Refuse(f"branch {index} of {label(node)} has {sizes[index]} channels, the norm {norm.channels}")
+    draft.constants.check_room(2 * sum(sizes), label(node))
+    parts = slice(sum(sizes[:index]), sum(sizes[: index + 1]))
+    a, b = np.ones(sum(sizes)), np.zeros(sum(sizes))
+    a[parts], b[parts] = norm.a, norm.b
+    return PerChannel.of(a, b, axis)
+
+
+def _branches(node: ir.Node, draft: Draft) -> tuple[list[ir.Value], int]:
+    branches = [required(node, i) for i in range(len(node.inputs))]
+    rank = draft.shapes.rank(node.outputs[0]) or draft.shapes.rank(branches[0])
+    if rank is None:
+        raise Refuse(f"the rank of '{node.outputs[0].name}' ({label(node)}) is unknown")
+    return branches, node.attributes.get_int("axis", 1) % rank
+
+
+def _size(node: ir.Node, branch: ir.Value, axis: int, draft: Draft) -> int:
+    size = draft.shapes.size(branch, axis)
+    if size is None:
+        raise Refuse(f"the channel count of '{branch.name}' ({label(node)}) is unknown")
+    return size

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from normexport.dtypes import of_onnx
 from normexport.errors import FoldError
-from normexport.folding import reference_ops
+from normexport.folding import constant_norms, reference_ops
 from normexport.folding.allowance import Allowance
 from normexport.folding.constant_ops import OPERATORS, elements, widen
 from normexport.folding.per_channel import Array
@@ -18,6 +18,7 @@ from normexport.graphs.nodes import label, op
 from normexport.graphs.refusal import Refuse
 
 _RANDOM = ("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomUniform")
+_EVALUATED = {*OPERATORS, *reference_ops.OPERATORS, *constant_norms.OPERATORS}
 _WHOLE = 1 << 8  # bfloat16 holds all whole numbers up to here
 _CONSTANT_FIELDS = ("value", "value_float", "value_floats", "value_int", "value_ints")
 
@@ -50,7 +51,7 @@ class Constants:
 
     def _classify(self, node: ir.Node) -> None:
         stored = op(node) == "Constant" and any(field in node.attributes for field in _CONSTANT_FIELDS)
-        computed = (op(node) in OPERATORS or op(node) in reference_ops.OPERATORS) and bool(node.inputs)
+        computed = op(node) in _EVALUATED and bool(node.inputs)
         if stored or (computed and all(i is None or i in self._constant for i in _read_by(node))):
             self._constant.update(node.outputs)
         if (
@@ -227,6 +228,9 @@ class Constants:
             if op(node) in OPERATORS:
                 self._allowance.compute(elements(node, inputs), label(node))
                 return (OPERATORS[op(node)](node, inputs),)
+            if op(node) in constant_norms.OPERATORS:
+                self._allowance.compute(constant_norms.elements(inputs), label(node))
+                return (constant_norms.OPERATORS[op(node)](node, inputs),)
             self._allowance.compute(reference_ops.cost(node, inputs), label(node))
             return tuple(widen(each) for each in reference_ops.evaluate(node, inputs, self._opset))
 

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.errors import FoldError
-from normexport.folding import inner_graphs, layout, standalone, weight_norm
+from normexport.folding import inner_graphs, layout, standalone, unrolled, weight_norm
 from normexport.folding.edits import Overflow, Rewrite
 from normexport.folding.graph import Draft
 from normexport.folding.layer_norm import check_apart
@@ -97,6 +97,7 @@ class _Folding:
         changed = weight_norm.resolve(self.draft, self.log)
         if changed:
             self.draft.infer_shapes_again()
+        changed |= unrolled.resolve(self.draft)
         while self._round():
             changed = True
             layout.cancel_pairs(self.draft)

@@ -16,7 +16,7 @@ from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
 
 _SUFFIX = "_folded"
-_SHAPING = ("Concat", "Expand", "Gather", "Shape", "Slice", "Squeeze", "Unsqueeze")
+_SHAPING = ("Concat", "Expand", "Gather", "Shape", "Slice", "Squeeze", "Tile", "Unsqueeze")
 
 
 class Draft:

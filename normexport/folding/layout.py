@@ -1,10 +1,12 @@
-"""Through nodes that move numbers about: Transpose, Reshape, Flatten, Squeeze, Unsqueeze.
+"""Through nodes that move numbers about: Transpose, Reshape, Flatten, Squeeze, Unsqueeze, DepthToSpace, SpaceToDepth.
 
 No number changes, so a map changes places with such a node; what changes is the axis on which its channels lie.
 - Transpose: output axis i is input axis perm[i].
 - Reshape and its kin keep the row-major order. Where |S| numbers lie behind one step of the channel axis, flat position
   f holds channel f // |S| mod C. An axis that holds whole channels holds each of them |S|/|S'| times in a row, and so
   (N, C, *S) to (N, C*|S|) repeats A and B |S| times, (N, *S, C) to (N, |S|*C) lays them out |S| times.
+- DepthToSpace makes one channel of b*b, SpaceToDepth b*b of one: they lie b*b times one after another (DCR, and always
+  in SpaceToDepth) or each b*b times in a row (CRD).
 - The channels themselves may be taken apart only where A and B are the same in every part: (N, G*K) to (N, G, K).
 
 Refuses: sizes that are not static where they matter, channels that are taken apart otherwise.
@@ -20,12 +22,13 @@ import onnx_ir as ir
 
 from normexport.folding import targets
 from normexport.folding.graph import Draft
+from normexport.folding.no_ops import keeps_shape
 from normexport.folding.per_channel import Array, PerChannel
 from normexport.graphs.nodes import label, op, required
 from normexport.graphs.refusal import Refuse
 
 RULE = "layout"
-OPERATORS = ("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+OPERATORS = ("DepthToSpace", "Flatten", "Reshape", "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze")
 
 Sizes = Sequence[int | None]
 
@@ -43,6 +46,8 @@ def map_before(node: ir.Node, norm: PerChannel, draft: Draft) -> PerChannel:
 def _moved(node: ir.Node, norm: PerChannel, draft: Draft, forward: bool) -> PerChannel:
     if norm.channels == 1:
         return norm
+    if op(node) in ("DepthToSpace", "SpaceToDepth"):
+        return _shuffled(node, norm, draft, wider=forward == (op(node) == "SpaceToDepth"))
     if op(node) == "Transpose":
         order = permutation(node, draft)
         return norm.along(order.index(norm.axis) if forward else order[norm.axis])
@@ -62,6 +67,28 @@ def _moved(node: ir.Node, norm: PerChannel, draft: Draft, forward: bool) -> PerC
             if here == norm.axis:
                 return norm.along(there)
         raise Refuse(lost.args[0]) from lost
+
+
+def _shuffled(node: ir.Node, norm: PerChannel, draft: Draft, wider: bool) -> PerChannel:
+    """The map on the side of a pixel shuffle that has more channels (`wider`), or on that with fewer."""
+    if norm.axis != 1:
+        raise Refuse(f"{label(node)} moves numbers along axis {norm.axis}, on which the norm's channels are")
+    parts = node.attributes.get_int("blocksize", 1) ** 2
+    if parts < 1:
+        raise Refuse(f"{label(node)} has blocks of {parts} numbers")
+    draft.constants.check_room(2 * norm.channels * parts, label(node))
+    in_a_row = node.attributes.get_string("mode", "DCR") == "CRD"
+    if wider:
+        every = np.arange(norm.channels)
+        return norm.pick(np.repeat(every, parts) if in_a_row else np.tile(every, parts), 1)
+    if norm.channels % parts:
+        raise Refuse(f"{label(node)} makes one channel of {parts}, of {norm.channels} in all")
+    places = np.arange(norm.channels).reshape((-1, parts) if in_a_row else (parts, -1))
+    places = places.T if in_a_row else places
+    for values in (norm.a, norm.b):
+        if np.any(values[places] != values[places[:1]]):
+            raise Refuse(f"{label(node)} makes one channel of {parts}, which the norm scales differently")
+    return norm.pick(places[0], 1)
 
 
 class _Lost(Exception):
@@ -173,20 +200,26 @@ def _product(sizes: Sizes) -> int | None:
 
 
 def cancel_pairs(draft: Draft) -> None:
-    """Drop a Transpose that undoes the one before it: folding a norm between them brings such pairs together."""
+    """Drop a Transpose or Reshape that undoes the one before it: folding a norm between brings such pairs together."""
     for node in list(draft.graph):
-        first = node.inputs[0].producer() if op(node) == "Transpose" and node.inputs[0] is not None else None
-        if node.graph is not draft.graph or first is None or op(first) != "Transpose":
+        paired = op(node) in ("Reshape", "Transpose") and node.inputs[0] is not None
+        first = node.inputs[0].producer() if paired and node.inputs[0] is not None else None
+        if node.graph is not draft.graph or first is None or op(first) != op(node):
             continue
-        try:
-            inner, outer = permutation(first, draft), permutation(node, draft)
-        except Refuse:
-            continue
-        undone = len(inner) == len(outer) and [inner[axis] for axis in outer] == list(range(len(inner)))
         value, output = first.inputs[0], node.outputs[0]
-        if not undone or value is None or output.is_graph_output() or first.graph is not draft.graph:
+        if value is None or output.is_graph_output() or first.graph is not draft.graph:
+            continue
+        if not (_turns_back(first, node, draft) if op(node) == "Transpose" else keeps_shape(node, value, draft)):
             continue
         output.replace_all_uses_with(value)
         draft.remove([node])
         if not first.outputs[0].uses() and not first.outputs[0].is_graph_output():
             draft.remove([first])
+
+
+def _turns_back(first: ir.Node, second: ir.Node, draft: Draft) -> bool:
+    try:
+        inner, outer = permutation(first, draft), permutation(second, draft)
+    except Refuse:
+        return False
+    return len(inner) == len(outer) and [inner[axis] for axis in outer] == list(range(len(inner)))

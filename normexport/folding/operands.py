@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import FLOATS
 from normexport.folding import targets
 from normexport.folding.allowance import TooLarge
 from normexport.folding.graph import Draft
-from normexport.folding.per_channel import Vector
+from normexport.folding.per_channel import Array, Vector
 from normexport.graphs.nodes import label, op
 from normexport.graphs.refusal import Refuse
 
@@ -54,10 +56,18 @@ def operands(node: ir.Node, draft: Draft) -> Operands | None:
     return _read(node, index, value, data, draft)
 
 
+def read_operand(node: ir.Node, index: int, data: int, draft: Draft) -> Operands | None:
+    """Input `index`, a constant, beside input `data`; as `operands` where a node has more than two."""
+    value, tensor = node.inputs[index], node.inputs[data]
+    return None if value is None or tensor is None else _read(node, index, value, tensor, draft)
+
+
 def _read(node: ir.Node, index: int, value: ir.Value, data: ir.Value, draft: Draft) -> Operands | None:
     shape = _constant_shape(value, draft)
-    if shape is None or 0 in shape or sum(size != 1 for size in shape) > 1:
+    if shape is None or 0 in shape:
         return None
+    if sum(size != 1 for size in shape) > 1:
+        return _read_spread(index, value, data, shape, draft)
     rank = draft.shapes.rank(data)
     if rank is None:
         _refuse_unknown(node, data, value, shape, "rank")
@@ -77,6 +87,39 @@ def _read(node: ir.Node, index: int, value: ir.Value, data: ir.Value, draft: Dra
         return None
     counts = aligned[axis] > 1 or (channels == 1 and len(shape) >= rank - 1)
     return Operands(1 - index, index, values.reshape(-1), axis, counts)
+
+
+def _read_spread(index: int, value: ir.Value, data: ir.Value, shape: tuple[int, ...], draft: Draft) -> Operands | None:
+    """The operands where a constant that is stored for every position is the same at all those of a channel."""
+    sizes = draft.shapes.of(data)
+    front = len(sizes) - len(shape) if sizes is not None else -1
+    if sizes is None or front < 0 or len(sizes) < 2:
+        return None
+    if any(size not in (1, known) for size, known in zip(shape, sizes[front:], strict=True)):
+        return None
+    tensor = value.const_value if value.is_initializer() else None
+    stored = draft.constants.array(value) if tensor is None else np.asarray(tensor.numpy())
+    place = _only_axis(stored)
+    if place is None or (stored.dtype.kind != "f" and stored.dtype.name not in FLOATS):
+        return None
+    vector = np.asarray(stored[tuple(slice(None) if i == place else 0 for i in range(len(shape)))], np.float64)
+    per_channel = len(vector) > 1 and bool(np.any(vector != vector[0]))
+    return Operands(1 - index, index, vector, front + place, per_channel)
+
+
+def _only_axis(stored: Array) -> int | None:
+    """The axis along which the numbers differ, the first one where they do not; None where it is not the only one."""
+    first = stored[(0,) * stored.ndim]
+    found = None
+    for axis, size in enumerate(stored.shape):
+        line = stored[tuple(slice(None) if i == axis else 0 for i in range(stored.ndim))]
+        if size > 1 and np.any(line != first):
+            if found is not None:
+                return None  # seen without reading the whole of a large one
+            found = axis
+    axis = 0 if found is None else found
+    line = stored[tuple(slice(None) if i == axis else slice(1) for i in range(stored.ndim))]
+    return axis if np.array_equal(np.broadcast_to(line, stored.shape), stored) else None
 
 
 def _constant(value: ir.Value, data: ir.Value, draft: Draft) -> ir.Value | None:
@@ -101,7 +144,7 @@ def _constant_shape(value: ir.Value, draft: Draft) -> tuple[int, ...] | None:
     # A stored constant tells its shape without being read: this also meets large weights.
     if value.is_initializer() and value.const_value is not None:
         return tuple(size if isinstance(size, int) else 0 for size in value.const_value.shape)
-    if value.shape is not None and sum(size != 1 for size in value.shape) > 1:
+    if value.shape is not None and sum(size != 1 for size in value.shape) > 1 and not _is_spread(value):
         return None  # no vector, and so not worth computing
     try:
         return draft.constants.array(value).shape
@@ -111,6 +154,11 @@ def _constant_shape(value: ir.Value, draft: Draft) -> tuple[int, ...] | None:
         if _looks_per_channel(draft.shapes.of(value)):
             raise
         return None
+
+
+def _is_spread(value: ir.Value) -> bool:
+    node = value.producer()
+    return node is not None and op(node) in ("Constant", "Expand", "Tile")
 
 
 def _looks_per_channel(sizes: Sequence[int | None] | None) -> bool:

@@ -2,9 +2,9 @@
 
 `BatchNormalization` at inference: y = (x - mean)/sqrt(var + epsilon)*scale + B, channels on axis 1.
 `normexport::RunningNorm`: (X, mean, inv_scale, scale, bias) with constant statistics, each (C,).
-Raw steps: Sub, Mul, Div, Add of a tensor and a constant, either way round (but not c / x), Neg, and Einsum with a
-vector. A constant is per
-channel if it has only one axis longer than 1, and its channels lie where broadcasting puts that axis: (C, 1, 1) beside
+Raw steps: Sub, Mul, Div, Add of a tensor and a constant, either way round (but not c / x), Neg, Sum of a
+tensor and constants, and Einsum with a vector. A constant is per channel if its numbers differ along one axis only, and
+its channels lie where broadcasting puts that axis: (C, 1, 1) beside
 (N, C, H, W) on axis 1, (C,) beside (N, H, W, C) on axis 3. The axis decides, never the size: (C,) beside (N, C, H, W)
 runs along W, also where W happens to equal C.
 Nodes that change nothing (`no_ops`) are steps of scale 1 and shift 0.
@@ -18,9 +18,10 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.dtypes import of_onnx
+from normexport.folding.einsum import read_scale
 from normexport.folding.graph import Draft
 from normexport.folding.no_ops import is_no_op
-from normexport.folding.operands import operands
+from normexport.folding.operands import operands, read_operand
 from normexport.folding.per_channel import PerChannel
 from normexport.graphs.nodes import label, op, required
 from normexport.graphs.refusal import Refuse
@@ -101,7 +102,13 @@ def read_chain(node: ir.Node, draft: Draft) -> Link | None:
     if op(node) == "Neg" and _is_float(required(node, 0), draft):
         return Link(node, 0, PerChannel.of(-1.0, 0.0), "chain", counts=False)
     if op(node) == "Einsum":
-        return _read_einsum(node, draft)
+        scale = read_scale(node, draft)
+        if scale is None:
+            return None
+        counts = len(scale.values) > 1
+        return Link(node, scale.data, PerChannel.of(scale.values, 0.0, scale.axis), "chain", counts)
+    if op(node) == "Sum" and len(node.inputs) > 2:
+        return _read_sum(node, draft)
     found = operands(node, draft)
     if found is None:
         return None
@@ -119,23 +126,20 @@ def read_chain(node: ir.Node, draft: Draft) -> Link | None:
     return Link(node, found.data, PerChannel.of(a, b, found.axis), "chain", counts)
 
 
-def _read_einsum(node: ir.Node, draft: Draft) -> Link | None:
-    """An Einsum of a tensor and a vector of constants, "nchw,c->nchw", is a Mul along the vector's axis."""
-    terms, _, result = node.attributes.get_string("equation", "").replace(" ", "").partition("->")
-    names = terms.split(",")
-    constant = [value in draft.constants for value in node.inputs]
-    if len(names) != 2 or len(constant) != 2 or constant[0] == constant[1]:
+def _read_sum(node: ir.Node, draft: Draft) -> Link | None:
+    """A Sum of one tensor and several constants."""
+    places = [place for place, value in enumerate(node.inputs) if value not in draft.constants]
+    if len(places) != 1:
         return None
-    data = 0 if constant[1] else 1
-    letters, letter = names[data], names[1 - data]
-    distinct = letters.isalpha() and len(set(letters)) == len(letters)
-    if not distinct or letters != result or len(letter) != 1 or letter not in letters:
-        return None
-    values, axis = draft.constants.array(node.inputs[1 - data]), letters.index(letter)
-    tensor = node.inputs[data]
-    if values.dtype.kind != "f" or tensor is None or draft.shapes.size(tensor, axis) != values.size:
-        return None
-    return Link(node, data, PerChannel.of(values, 0.0, axis), "chain")
+    data, map = places[0], PerChannel.of(1.0, 0.0)
+    for place in range(len(node.inputs)):
+        if place == data:
+            continue
+        found = read_operand(node, place, data, draft)
+        if found is None or not (found.lies_on(map.axis) or map.channels == 1):
+            return None
+        map = map.then(PerChannel.of(1.0, found.values, found.axis))
+    return Link(node, data, map, "chain", counts=False)
 
 
 def _is_float(value: ir.Value, draft: Draft) -> bool:

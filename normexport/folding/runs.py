@@ -86,6 +86,8 @@ def read_link(node: ir.Node, draft: Draft) -> Link | None:
     Raises:
         Refuse: it is a norm, but its map is not known at this time (live or unreadable).
     """
+    if node.outputs and node.outputs[0] in draft.constants:
+        return None
     if op(node) == RUNNING:
         return read_running(node, draft)
     if op(node) == "BatchNormalization":
@@ -93,7 +95,7 @@ def read_link(node: ir.Node, draft: Draft) -> Link | None:
     if node.domain == DOMAIN and node.op_type in live_ops():
         owner = Scope.of_op(node.op_type).owner
         raise Refuse(f"{label(node)} computes the statistics of {owner} at inference")
-    return None if node.outputs and node.outputs[0] in draft.constants else read_chain(node, draft)
+    return read_chain(node, draft)
 
 
 def kind_of(node: ir.Node) -> str:

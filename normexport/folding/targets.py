@@ -18,6 +18,9 @@ _DEPTH = 40
 _KEEP_SIZES = frozenset(
     ("Cast", "Clip", "Dropout", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Neg", "Relu", "Sigmoid", "Tanh")
 )
+_KEEP_BATCH = frozenset(
+    ("AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "GlobalAveragePool", "GlobalMaxPool", "MaxPool")
+)
 _OF_TWO = frozenset(("Add", "Div", "Mul", "Sub"))
 
 
@@ -105,6 +108,8 @@ def _before(node: ir.Node, axis: int, draft: Draft) -> Axis | None:
     if data is None:
         return None
     if op(node) in _KEEP_SIZES:
+        return Axis(data, axis)
+    if op(node) in _KEEP_BATCH and axis == 0:
         return Axis(data, axis)
     if op(node) in _OF_TWO and node.inputs[1] is not None:
         first, second = node.inputs[0] in draft.constants, node.inputs[1] in draft.constants

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from normexport.folding import concat, into_neighbour, into_producer, layout, passthrough, pool
+from normexport.folding import concat, copies, into_neighbour, into_producer, layout, passthrough, pool
 from normexport.folding.edits import Absorb, RetireInput, Rewrite
 from normexport.folding.graph import Draft
 from normexport.folding.no_ops import is_no_op
@@ -61,8 +61,13 @@ def absorb(value: ir.Value, norm: PerChannel, draft: Draft, depth: int = 0) -> R
 
 
 def takes_in(value: ir.Value) -> bool:
-    """Whether a layer, or a norm that had to stay, makes the value."""
+    """Whether a layer, or a norm that had to stay, makes the value, be it laid out or copied otherwise."""
     node = value.producer()
+    for _ in range(_DEPTH):
+        if node is None or op(node) not in (*layout.OPERATORS, *copies.OPERATORS):
+            break
+        before = node.inputs[0]
+        node = before.producer() if before is not None else None
     return node is not None and op(node) in _PRODUCERS
 
 
@@ -92,6 +97,8 @@ def _passed(node: ir.Node, norm: PerChannel, draft: Draft) -> tuple[str, PerChan
         return layout.RULE, layout.map_before(node, norm, draft)
     if is_no_op(node, draft):
         return passthrough.RULE, norm
+    if name in copies.OPERATORS:
+        return copies.RULE, copies.map_before(node, norm, draft)
     if name in passthrough.OPERATORS:
         passthrough.check_commutes(node, norm, draft)
         return passthrough.RULE, norm

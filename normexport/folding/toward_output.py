@@ -6,12 +6,13 @@ places with it and hand it on. One reader that refuses refuses for all, for the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import onnx_ir as ir
 
-from normexport.folding import into_consumer, layout, passthrough, pool
-from normexport.folding.edits import Retire, Rewrite, together
+from normexport.folding import concat, copies, into_consumer, layout, passthrough, pool
+from normexport.folding.edits import Retire, Rewrite, SetConstant, together
 from normexport.folding.graph import Draft
 from normexport.folding.no_ops import is_no_op
 from normexport.folding.per_channel import PerChannel
@@ -40,7 +41,17 @@ def push(value: ir.Value, norm: PerChannel, draft: Draft, depth: int = 0) -> Rew
     if not uses:
         raise Refuse(f"nothing reads '{value.name}'")
     rewrites = [_reader(use.node, use.idx, norm, draft, depth) for use in uses]
-    return together(into_consumer.RULE, "; ".join(rewrite.reason for rewrite in rewrites), rewrites)
+    rewrite = together(into_consumer.RULE, "; ".join(rewrite.reason for rewrite in rewrites), rewrites)
+    _check_apart(rewrite)
+    return rewrite
+
+
+def _check_apart(rewrite: Rewrite) -> None:
+    """Whether no layer is reached by several ways that meet in a Concat before it: each would forget the others."""
+    taken = Counter((edit.node, edit.index) for edit in rewrite.edits if isinstance(edit, SetConstant))
+    for (node, _), count in taken.items():
+        if count > 1:
+            raise Refuse(f"several ways lead from it to {label(node)}")
 
 
 def check_not_dequantised(value: ir.Value) -> None:
@@ -68,21 +79,23 @@ def _reader(node: ir.Node, index: int, norm: PerChannel, draft: Draft, depth: in
     if depth > _DEPTH:
         raise Refuse(f"more than {_DEPTH} nodes lie between the norm and {label(node)}")
     name = op(node)
-    if index != 0:
+    if index != 0 and name != "Concat":
         raise Refuse(f"{label(node)} reads it as operand {index}")
     if name in _CONSUMERS:
         return _CONSUMERS[name](node, norm, draft)
-    rewrite = push(node.outputs[0], _passed(node, norm, draft), draft, depth + 1)
+    rewrite = push(node.outputs[0], _passed(node, index, norm, draft), draft, depth + 1)
     return rewrite.under(into_consumer.RULE, f"{rewrite.reason}, through {label(node)}", Retire(node.outputs[0]))
 
 
-def _passed(node: ir.Node, norm: PerChannel, draft: Draft) -> PerChannel:
+def _passed(node: ir.Node, index: int, norm: PerChannel, draft: Draft) -> PerChannel:
     """What the map of the node's input is of its output.
 
     Raises:
         Refuse: the node does not let it pass.
     """
     name = op(node)
+    if name == "Concat":
+        return concat.map_behind(node, index, norm, draft)
     if name in layout.OPERATORS:
         return layout.map_behind(node, norm, draft)
     if name in pool.OPERATORS:
@@ -90,6 +103,8 @@ def _passed(node: ir.Node, norm: PerChannel, draft: Draft) -> PerChannel:
         return pool.map_behind(node, norm, draft)
     if is_no_op(node, draft):
         return norm
+    if name in copies.OPERATORS:
+        return copies.map_behind(node, norm, draft)
     if name in passthrough.OPERATORS:
         passthrough.check_commutes(node, norm, draft)
         return norm

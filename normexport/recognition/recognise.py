@@ -16,6 +16,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from normexport.dtypes import FLOATS
 from normexport.folding import FoldConfig, FoldResult, NormOutcome, fold
+from normexport.folding.constants import Constants
 from normexport.folding.graph import Draft
 from normexport.graphs.node_metadata import module_path
 from normexport.graphs.nodes import name_of, op
@@ -274,9 +275,11 @@ def _unread_without(region: Region) -> list[ir.Node]:
 
 def _standard_norms(graph: ir.Graph) -> tuple[NormOutcome, ...]:
     """ONNX's own operators of live L2 norms."""
+    nodes = [node for node in graph if op(node) in _STANDARD]
+    constants = Constants(graph) if nodes else ()
     found = []
-    for node in graph:
-        if op(node) in _STANDARD:
+    for node in nodes:
+        if node.outputs[0] not in constants:  # a standardised weight is none of the network's norms
             reason = (
                 f"{node.op_type} '{name_of(node)}' computes the statistics of {_STANDARD[op(node)]} at inference, "
                 "with its epsilon inside the root"

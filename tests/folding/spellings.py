@@ -208,7 +208,7 @@ def _behind_split_columns(b: GraphBuilder, form: Form) -> str:
 PLACES: dict[str, tuple[Callable[[GraphBuilder, Form], str], dict[str, int]]] = {
     "behind a convolution": (_behind_conv, {"Conv": 1, "Relu": 1}),
     "channels last": (_channels_last, {"Conv": 1, "Relu": 1}),
-    "in rows": (_rows, {"Conv": 1, "Reshape": 2, "Relu": 1}),
+    "in rows": (_rows, {"Conv": 1, "Relu": 1}),
     "with an axis more": (_unsqueezed, {"Conv": 1, "Unsqueeze": 1, "Squeeze": 1, "Relu": 1}),
     "behind a MatMul": (_behind_matmul, {"MatMul": 1, "Add": 1, "Relu": 1}),
     "before a convolution": (_before_conv, {"Conv": 1}),
