@@ -16,8 +16,8 @@ from normexport import norms
 class GraphBuilder:
     """Collects nodes and constants under fresh names; `model()` is the finished ModelProto."""
 
-    def __init__(self, dtype: Any = np.float64) -> None:
-        self.dtype = np.dtype(dtype)
+    def __init__(self, dtype: Any = np.float64, opset: int = norms.OPSET) -> None:
+        self.dtype, self.opset = np.dtype(dtype), opset
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
         self.inputs: list[onnx.ValueInfoProto] = []
@@ -58,7 +58,7 @@ class GraphBuilder:
         self.outputs.extend(names)
 
     def model(self, *, infer: bool = True) -> onnx.ModelProto:
-        """The checked model, opset 20, IR 10, the bodies of the project's operators attached.
+        """The checked model, IR 10, the bodies of the project's operators attached.
 
         `infer=False` leaves out the types and shapes of intermediate values, as some exporters do.
         """
@@ -71,7 +71,7 @@ class GraphBuilder:
             [numpy_helper.from_array(value, name) for name, value in self.constants.items()],
         )
         used = {node.op_type for node in self.nodes if node.domain == norms.DOMAIN}
-        opsets = [helper.make_opsetid("", norms.OPSET)]
+        opsets = [helper.make_opsetid("", self.opset)]
         if used:
             opsets.append(helper.make_opsetid(norms.DOMAIN, norms.VERSION))
         bodies = [body for name, body in norms.functions().items() if name in used] if used else []

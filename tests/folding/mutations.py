@@ -376,4 +376,50 @@ MUTATIONS = (
         "for each in range(rank) if each != 0)",
     ),
     Mutation("a bounded weight's norm is a p-norm", "norms/weight.py", "** (1.0 / p)", "** 0.5"),
+    # ---- spellings
+    Mutation(
+        "no norm passes a Slice of its channels",
+        "folding/copies.py",
+        "return [None if axis in cut else axis for axis in every]",
+        "return every",
+    ),
+    Mutation(
+        "no norm passes a Gather of its channels",
+        "folding/copies.py",
+        "return [*every[:axis], *[None] * places, *every[axis + 1 :]]",
+        "return every",
+    ),
+    Mutation(
+        "behind a concat a branch's norm lies on its own channels",
+        "folding/concat.py",
+        "parts = slice(sum(sizes[:index]), sum(sizes[: index + 1]))",
+        "parts = slice(0, sizes[index])",
+    ),
+    Mutation(
+        "a layer takes a norm in by one way", "folding/toward_output.py", "        if count > 1:", "        if False:"
+    ),
+    Mutation(
+        "statistics that are repeated by another number than the batch stay",
+        "folding/unrolled.py",
+        "return targets.is_same(repeats[0], x, 0, draft) and shape",
+        "return shape",
+    ),
+    Mutation(
+        "a constant for every position is per channel where all positions agree",
+        "folding/operands.py",
+        "return axis if np.array_equal(np.broadcast_to(line, stored.shape), stored) else None",
+        "return axis",
+    ),
+    Mutation(
+        "a pixel shuffle takes its channels one after another",
+        "folding/layout.py",
+        "np.repeat(every, parts) if in_a_row else np.tile(every, parts)",
+        "np.repeat(every, parts)",
+    ),
+    Mutation(
+        "a weight is standardised by its own mean",
+        "folding/constant_norms.py",
+        "deviation = x - np.mean(x, axis=axes, keepdims=True)",
+        "deviation = x",
+    ),
 )
