@@ -31,7 +31,7 @@ def network(kind: str, scope: str, spelling: str, channels: int) -> nn.Module:
     layers: list[nn.Module] = []
     for _ in range(4):
         convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        layers += [convolution, RawNorm(kind, scope, spelling, channels), nn.ReLU()]
+        layers += [convolution, RawNorm(kind, scope, spelling, (channels,)), nn.ReLU()]
     return nn.Sequential(*layers).eval()
 
 
