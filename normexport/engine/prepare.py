@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from normexport import norms
+from normexport.engine.group_norms import spell_groups_as_instances
 from normexport.engine.integer_norms import spell_out_integer_norms
 from normexport.errors import EngineError
 from normexport.folding import fold
@@ -62,7 +63,7 @@ def prepare(model: ir.Model, served: Collection[str]) -> Prepared:
         model = fold(model).model
     if not any(True for _ in _ours(model)):
         return Prepared(model, (), ())
-    copy = spell_out_integer_norms(model, served).clone()
+    copy = spell_groups_as_instances(spell_out_integer_norms(model, served), served).clone()
     ours = list(_ours(copy))
     taken = [node for node in ours if node.op_type in served]
     kept = sorted({node.op_type for node in ours} - set(served))

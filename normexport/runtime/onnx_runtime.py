@@ -25,14 +25,14 @@ from normexport.text import first_line
 _DTYPES = {each.onnx_name.lower(): name for name, each in FLOATS.items()}
 _CHECK = "check it with onnx.checker"
 _FATAL = 4  # ONNX Runtime's log level: what it has to say arrives as an exception, once
-_LARGE = 1 << 28  # bytes of weights from which no copies of them are made
+_LARGE = 1 << 27  # bytes of weights from which no copies of them are made
 _WEIGHTS = "weights"
 
 
 class OnnxRuntime:
     """An ONNX model on ONNX Runtime's CPU kernels.
 
-    Weights are handed over as arrays, not serialised: half the memory of loading bytes, and no 2 GB limit. From 256 MB
+    Weights are handed over as arrays, not serialised: half the memory of loading bytes, and no 2 GB limit. From 128 MB
     of them on, ONNX Runtime maps a temporary file of them and optimises at its level EXTENDED; at the highest it keeps
     the weights of convolutions three times.
     Inner values are captured by adding them as outputs to a shallow copy of the model.
