@@ -212,8 +212,8 @@ MUTATIONS = (
     Mutation(
         "only a Transpose that undoes the other goes with it",
         "folding/layout.py",
-        "if not undone or value is None",
-        "if value is None",
+        "return len(inner) == len(outer) and [inner[axis] for axis in outer] == list(range(len(inner)))",
+        "return len(inner) == len(outer)",
     ),
     Mutation(
         "a mean that drops axes moves the channels",
@@ -262,8 +262,8 @@ MUTATIONS = (
     Mutation(
         "a Tile that repeats is no no-op",
         "folding/no_ops.py",
-        "return _only(draft, optional(node, 1), 1)",
-        "return True",
+        'if name == "Tile":\n            return _only(draft, optional(node, 1), 1)',
+        'if name == "Tile":\n            return True',
     ),
     Mutation("steps of two axes are two runs", "folding/runs.py", "> 1}) < 2", "> 1}) < 99"),
     Mutation("Neg turns the sign", "folding/readers.py", "PerChannel.of(-1.0, 0.0)", "PerChannel.of(1.0, 0.0)"),
