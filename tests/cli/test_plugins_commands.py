@@ -11,6 +11,7 @@ import pytest
 from normexport import plugins
 from normexport.errors import ExitCode
 from normexport.plugins.doctor import ENTRY_POINTS
+from normexport.plugins.kernels import ABI_VERSION
 from tests.cli.conftest import Run
 
 
@@ -94,7 +95,7 @@ def test_build_refuses_nonsense_in_one_line(run: Run) -> None:
 
 def test_doctor_loads_a_file_from_elsewhere_on_trust_alone(tmp_path: Path, run: Run) -> None:
     marker = tmp_path / "marker"
-    entries = "\n".join(f'extern "C" int {name}() {{ return 1; }}' for name in ENTRY_POINTS["onnxruntime"])
+    entries = "\n".join(f'extern "C" int {name}() {{ return {ABI_VERSION}; }}' for name in ENTRY_POINTS["onnxruntime"])
     mark = f'#include <fstream>\n__attribute__((constructor)) static void mark() {{ std::ofstream("{marker}"); }}'
     library = tmp_path / "library.so"
     command = ["c++", "-shared", "-fPIC", "-x", "c++", "-", "-o", str(library)]
