@@ -26,7 +26,7 @@ _SAME = 1e-9  # relative; a few hundred roundings of 1e-16 in well conditioned s
 _LARGE = 1e6  # times the spread of 1: epsilons up to 100 no longer count to 1e-4
 _HUGE = 1e30  # float32 ends at 3e38
 _COUNTS = 1e-4
-_FEW_ELEMENTS = 1 << 20  # 8 MB
+_FEW_ELEMENTS = 1 << 17  # 1 MB
 #: How a refusal of the bias begins.
 BIAS = "its bias"
 
@@ -52,7 +52,7 @@ def _draw(shape: tuple[int, ...], seed: int, form: int) -> Array:
     return np.asarray(x)
 
 
-_remember = lru_cache(maxsize=8)(_draw)  # the places of a network have few shapes, and drawing costs as a trial does
+_remember = lru_cache(maxsize=64)(_draw)  # the places of a network have few shapes, and drawing costs as a trial does
 
 
 def is_normalising(trial: Runner, shape: tuple[int, ...]) -> bool:
