@@ -88,17 +88,19 @@ _INSTANCE = """
     axes = Constant <value = int64[1] {2}>()
     n = Squeeze(spread_out)
 """
+#: `rows` (row_count, LENGTH) of the view {of}.
+_ROWS = """    zero_after = Constant <value = int64[2] {{0, 1}}>()
+    zero_before = Constant <value = int64[2] {{1, 0}}>()
+    count_zero = Pad(row_count, zero_after)
+    zero_length = Pad(LENGTH, zero_before)
+    row_shape = Add(count_zero, zero_length)
+    rows = Reshape({of}, row_shape)
+"""
 #: X's statistics one per row: `rows` (N*C, S) of the (N, C, S) tensor {of}.
 INSTANCE_ROWS = """
     sample_channel = Shape <start = 0, end = 2>(X)
     row_count = ReduceProd <keepdims = 1>(sample_channel)
-    zero_after = Constant <value = int64[2] {{0, 1}}>()
-    zero_before = Constant <value = int64[2] {{1, 0}}>()
-    count_zero = Pad(row_count, zero_after)
-    zero_length = Pad(spread_out, zero_before)
-    row_shape = Add(count_zero, zero_length)
-    rows = Reshape({of}, row_shape)
-"""
+""" + _ROWS.replace("LENGTH", "spread_out")
 # TensorRT pads shapes with zeros only: the one is added.
 _INSTANCE_STAT = """
     one_after = Constant <value = int64[2] {0, 1}>()
@@ -118,13 +120,7 @@ _GROUP = f"axes = Constant <value = int64[2] {{2, 3}}>() {GROUP_COUNT}"
 GROUP_ROWS = """
     samples = Shape <start = 0, end = 1>(X)
     row_count = Mul(samples, groups)
-    zero_after = Constant <value = int64[2] {{0, 1}}>()
-    zero_before = Constant <value = int64[2] {{1, 0}}>()
-    count_zero = Pad(row_count, zero_after)
-    zero_length = Pad(group_elements, zero_before)
-    row_shape = Add(count_zero, zero_length)
-    rows = Reshape({of}, row_shape)
-"""
+""" + _ROWS.replace("LENGTH", "group_elements")
 #: `per_row`, the shape (N, G, 1, 1) of what a group has one of.
 GROUP_SHAPE = """
     samples_at = Constant <value = int64[2] {0, 3}>()
