@@ -7,8 +7,8 @@ Only a compiled kernel is written by hand; until there is one (`NormKind.native`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 
 import onnx
 
@@ -114,9 +114,28 @@ def native_ops() -> frozenset[str]:
 @cache
 def _functions(kinds: tuple[NormKind, ...]) -> Mapping[str, onnx.FunctionProto]:
     cases = [(each, scope) for each in kinds for scope in Scope]
-    live = [live_function(*case) for case in cases]
-    quantized = [quantized_function(*case) for case in cases]
-    return {function.name: function for function in [*live, *quantized, running_function(), weight_function()]}
+    makers: dict[str, Callable[[], onnx.FunctionProto]] = {
+        **{each.op(scope): partial(live_function, each, scope) for each, scope in cases},
+        **{each.quantized_op(scope): partial(quantized_function, each, scope) for each, scope in cases},
+        **{maker().name: maker for maker in (running_function, weight_function)},
+    }
+    return _ParsedWhenRead(makers)
+
+
+class _ParsedWhenRead(Mapping[str, onnx.FunctionProto]):
+    """Functions by name, each parsed from its text when it is first asked for: a model has a few of them."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], onnx.FunctionProto]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> onnx.FunctionProto:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 @cache

@@ -32,7 +32,7 @@ def require_own_bodies(model: ir.Model) -> None:
     for (domain, name, overload), function in model.functions.items():
         if domain != DOMAIN:
             continue
-        own = _own_bodies(tuple(KINDS.values())).get(name, ()) if not overload else ()
+        own = _own_bodies(name, tuple(KINDS.values())) if not overload else ()
         if _meaning(ir.serde.serialize_function(function)) not in own:
             raise FoldError(
                 f"function {DOMAIN}.{name}",
@@ -42,16 +42,15 @@ def require_own_bodies(model: ir.Model) -> None:
 
 
 @cache
-def _own_bodies(kinds: tuple[NormKind, ...]) -> dict[str, tuple[bytes, ...]]:
-    """The bodies by operator, as `onnx_ir` writes them, those of earlier versions too; `kinds` are the registered."""
-    earlier = {kind.op(scope): earlier_live_function(kind, scope) for kind in kinds for scope in _EARLIER_SCOPES}
-    return {
-        name: tuple(
-            _meaning(ir.serde.serialize_function(ir.serde.deserialize_function(each)))
-            for each in (function, earlier.get(name, function))
-        )
-        for name, function in functions().items()
-    }
+def _own_bodies(name: str, kinds: tuple[NormKind, ...]) -> tuple[bytes, ...]:
+    """The operator's body as `onnx_ir` writes it, that of earlier versions too; `kinds` are the registered ones.
+
+    Empty where there is no such operator.
+    """
+    now = functions().get(name)
+    before = [earlier_live_function(k, scope) for k in kinds for scope in _EARLIER_SCOPES if k.op(scope) == name]
+    bodies = [*([now] if now is not None else []), *before]
+    return tuple(_meaning(ir.serde.serialize_function(ir.serde.deserialize_function(body))) for body in bodies)
 
 
 def _meaning(function: onnx.FunctionProto) -> bytes:
