@@ -7,6 +7,7 @@ from pathlib import Path
 
 from normexport.capsule.size import MOST_BYTES
 from normexport.engine.config import EngineConfig
+from normexport.errors import UsageError
 from normexport.precision.config import Half, Int8
 
 
@@ -24,6 +25,9 @@ class ConvertConfig:
         capsule_bytes: most bytes of the arrays in it.
         labels_for: the output that the labels of `data` belong to; None: the only one that they fit.
         weights_under: a folder in which external data of an ONNX file may lie too, as `open_onnx` takes it.
+
+    Raises:
+        UsageError: `precision` or `engine` is something else, such as a name.
     """
 
     fold: bool = True
@@ -35,3 +39,11 @@ class ConvertConfig:
     capsule_bytes: int = MOST_BYTES
     labels_for: str | None = None
     weights_under: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.precision, Half | Int8 | None):
+            raise UsageError(
+                f"precision={self.precision!r}", "is not a precision", "give Half(), Half('bfloat16') or Int8(...)"
+            )
+        if not isinstance(self.engine, EngineConfig | None):
+            raise UsageError(f"engine={self.engine!r}", "is not an engine's config", "give EngineConfig(...)")

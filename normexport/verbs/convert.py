@@ -28,7 +28,7 @@ from normexport.precision.accuracy import labels_in
 from normexport.precision.file_precision import require_float32
 from normexport.recognition import fold_recognised
 from normexport.reports import Conversion, Operators
-from normexport.runtime import Array
+from normexport.runtime import Array, release_memory
 from normexport.runtime.guarded import Tell
 from normexport.verbs.clock import Clock, OnStage
 from normexport.verbs.config import ConvertConfig
@@ -109,6 +109,7 @@ def _convert(
             write_model(made, network.layers, model, output)
         norms, warnings = folded.norms, folded.warnings
         del graph, folded, made  # the file is what is judged, and the float32 copies in memory are not small
+        release_memory()
         with clock.stage("parity"):
             report = given.guarded(partial(_judge, network, model, config), _silent)
         precision = None

@@ -34,7 +34,7 @@ from normexport.precision.half.search import Halved
 from normexport.proof import Batch, ParityReport, Row, check, choose_batches
 from normexport.proof.judge import JITTER, fixed_outputs
 from normexport.proof.tolerance import FEW
-from normexport.runtime import Array, Feeds, Float64Runtime, OnnxRuntime, Port, Runtime, Sink
+from normexport.runtime import Array, Feeds, Float64Runtime, OnnxRuntime, Port, Runtime, Sink, release_memory
 from normexport.runtime.baseline_weights import jitter_model
 from normexport.runtime.exact import Reference, exact_runtime
 
@@ -160,6 +160,7 @@ class HalfParity:
 
         Boundaries that hold the stand-in of a mask's number (`masks`) are not compared.
         """
+        release_memory()
         emulated = rounding_in_float32(candidate.model)
         layers = [layer for layer in layers if layer.tensor not in {*candidate.stand_ins, *self._choices}]
         name = f"ONNX Runtime, rounded to {self._dtype}"

@@ -28,7 +28,7 @@ from normexport.precision.half.losses import (
 from normexport.precision.half.masks import Masks, out_of_range, with_stand_ins
 from normexport.precision.half.rounding import rounding_in_float32
 from normexport.precision.half.types import halved_values, nodes_in_half, opset_for, refuse_subgraphs
-from normexport.runtime import Array, Feeds, OnnxRuntime
+from normexport.runtime import Array, Feeds, OnnxRuntime, release_memory
 
 __all__ = ["Halved", "Judge", "KeptModule", "WeightLoss", "group_of", "halve", "matches", "weight_losses"]
 
@@ -91,6 +91,7 @@ def halve(model: ir.Model, config: Half, feeds: Sequence[Feeds] = (), judge: Jud
         kept.setdefault(path, reason)
 
     def convert(kept: Mapping[str, str]) -> Halved:
+        release_memory()
         return _convert_to_half(masks, config, kept, losses)
 
     found = convert(kept)
