@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from normexport.engine.manifest import FileId, NetworkLayer, PlanTensor
     from normexport.folding import FoldWarning, NormOutcome
     from normexport.folding.integer_norms import IntegerNormOutcome
-    from normexport.onnx_export import BatchRange, Exported, InputSpec, Layer
+    from normexport.onnx_export import BatchRange, Exported, InputSpec, Layer, OpenAxis
     from normexport.precision import Accuracy, Half, Int8, Limits, Precision
     from normexport.precision.half.losses import WeightLoss
     from normexport.precision.half.search import KeptModule
@@ -90,6 +90,7 @@ _HOMES = {
     "NetworkLayer": "engine.manifest",
     "NormOutcome": "folding",
     "NormRecord": "checkpoint",
+    "OpenAxis": "onnx_export",
     "Operators": "reports",
     "OutputError": "precision.snr",
     "ParityReport": "proof",
@@ -158,6 +159,7 @@ __all__ = [
     "NormExportError",
     "NormOutcome",
     "NormRecord",
+    "OpenAxis",
     "Operators",
     "OutputError",
     "ParityReport",

@@ -59,7 +59,8 @@ def show_fate(outcomes: tuple[normexport.NormOutcome, ...], warnings: tuple[norm
 def convert_everything(folder: Path) -> int:
     checkpoint = assert_type(normexport.load("model.pt2"), normexport.Checkpoint)
     show_checkpoint(checkpoint)
-    image = normexport.InputSpec("image", (3, 32, 32), batch=normexport.BatchRange(1, 8))
+    height = normexport.OpenAxis(1, "H", normexport.BatchRange(4, 64, 8))
+    image = normexport.InputSpec("image", (3, 32, 32), batch=normexport.BatchRange(1, 8), open=(height,))
     engine = normexport.EngineConfig(
         targets=("sm89",),
         shapes=normexport.ShapeRange(smallest={"image": (1, 3, 32, 32)}, largest={"image": (8, 3, 32, 32)}),

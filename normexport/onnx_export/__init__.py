@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from normexport.errors import needing_torch
 from normexport.norms.bodies import attach_bodies
-from normexport.onnx_export.inputs import DTYPES, BatchRange, InputSpec, parse_inputs, smallest_batch
+from normexport.onnx_export.input_texts import parse_inputs
+from normexport.onnx_export.inputs import DTYPES, BatchRange, InputSpec, OpenAxis, smallest_batch
 from normexport.onnx_export.layers import Layer, layers_of, present
 from normexport.onnx_export.open_sizes import Declared, Open, close_sizes, narrow, symbol_for
 from normexport.onnx_export.program_inputs import declared_by_program, inputs_of_program
@@ -28,6 +29,7 @@ __all__ = [
     "InputSpec",
     "Layer",
     "Open",
+    "OpenAxis",
     "attach_bodies",
     "bound",
     "close_sizes",

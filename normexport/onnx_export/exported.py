@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from normexport.checkpoint import Checkpoint
 
 _LOG = logger(__name__)
+
+_SYMBOL = re.compile(r"[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def export(source: Checkpoint | nn.Module | ExportedProgram, inputs: Sequence[In
     name_nodes(model.graph)
     for value, spec in zip(model.graph.inputs, specs, strict=True):
         value.name = spec.name  # an input that is also an output has lost it
-    _name_batch(model, specs)
+    _name_sizes(model, specs)
     name_outputs(model, output_names(program), place)
     attach_bodies(model)
     model.ir_version = norms.IR_VERSION
@@ -116,15 +119,29 @@ def _is_kept(layer: Layer, traced: Mapping[tuple[str, int], frozenset[str]]) -> 
     return layer.tensor in traced.get((layer.path, layer.call), ())
 
 
-def _name_batch(model: ir.Model, specs: Sequence[InputSpec]) -> None:
-    """Call the exporter's anonymous batch symbol "batch" wherever it stands; 2*k and its like keep their names."""
-    symbols = {
-        str(value.shape[axis])
-        for value, spec in zip(model.graph.inputs, specs, strict=True)
-        for axis in (spec.axes if spec.batched else ())
-        if value.shape is not None and axis < len(value.shape) and (spec.batch.multiple, spec.batch.plus) == (1, 0)
-    }
+def _name_sizes(model: ir.Model, specs: Sequence[InputSpec]) -> None:
+    """Give the exporter's anonymous symbols the names of what they are, wherever they stand.
+
+    The batch is "batch", where the axis is no multiple of it; an open size H is "H", or 8*_H where it goes by 8.
+    """
+    names: dict[str, str] = {}
+    for value, spec in zip(model.graph.inputs, specs, strict=True):
+        sizes = [] if value.shape is None else [str(size) for size in value.shape]
+        if len(sizes) != len(spec.declared()):
+            continue
+        simple = {axis for axis in spec.axes if spec.batched and (spec.batch.multiple, spec.batch.plus) == (1, 0)}
+        names |= dict.fromkeys((sizes[axis] for axis in simple), "batch")
+        for size, symbol in zip(sizes, spec.declared(), strict=True):
+            found = _SYMBOL.search(size)
+            if isinstance(symbol, str) and found:
+                names[found[0]] = symbol if found[0] == size else f"_{symbol}"
     values = [*model.graph.inputs, *(value for node in model.graph.all_nodes() for value in node.outputs)]
     for value in values:
-        if value.shape is not None and any(str(size) in symbols for size in value.shape):
-            value.shape = ir.Shape(["batch" if str(size) in symbols else size for size in value.shape])
+        if value.shape is not None and any(isinstance(size, ir.SymbolicDim) for size in value.shape):
+            value.shape = ir.Shape([_renamed(size, names) for size in value.shape])
+
+
+def _renamed(size: int | ir.SymbolicDim, names: Mapping[str, str]) -> int | str | None:
+    if isinstance(size, int) or size.value is None:
+        return size if isinstance(size, int) else None
+    return _SYMBOL.sub(lambda found: names.get(found[0], found[0]), size.value)

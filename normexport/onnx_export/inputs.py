@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from normexport.dtypes import FLOATS
-from normexport.errors import UsageError
 
-_TEXT = re.compile(
-    r"(?:(?P<name>.+)=)?(?P<shape>\d+(?:x\d+)*|scalar)?(?::(?P<dtype>\w+)(?:\[(?P<bounds>[^\[\]]*)\])?)?", re.DOTALL
-)
-_WHOLE = re.compile(r"\s*[+-]?\d{1,30}\s*")
-_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?\s*")
-_INTEGERS = ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8")
-DTYPES = (*FLOATS, *_INTEGERS, "bool")
+_USUAL = 64  # of a size without an end
+
+INTEGERS = ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8")
+DTYPES = (*FLOATS, *INTEGERS, "bool")
 
 
 @dataclass(frozen=True)
 class BatchRange:
-    """The batch sizes a model takes: k from `least` to `most` (None: any), on an axis of `multiple * k + plus`."""
+    """The numbers that a free size takes: k from `least` to `most` (None: any), on an axis of `multiple * k + plus`."""
 
     least: int = 1
     most: int | None = None
@@ -42,6 +37,18 @@ class BatchRange:
     def holds(self, batch: int) -> bool:
         return batch >= self.least and (self.most is None or batch <= self.most)
 
+    def usual(self) -> int:
+        """The number in the middle, by ratio; without an end that of the length 64, or the least."""
+        if self.most is not None:
+            return min(self.most, max(self.least, math.isqrt(self.least * self.most)))
+        return max(self.least, (_USUAL - self.plus) // self.multiple)
+
+    def lengths(self) -> str:
+        """In words, the lengths that it gives: "32 to 512 by 8"."""
+        step = f" by {self.multiple}" if self.multiple != 1 else ""
+        end = "or more" if self.most is None else f"to {self.length(self.most)}"
+        return f"{self.length(self.least)} {end}{step}"
+
     def within(self, other: BatchRange) -> BatchRange:
         """This axis, at sizes that `other` takes too."""
         ends = [most for most in (self.most, other.most) if most is not None]
@@ -57,17 +64,33 @@ ANY_BATCH = BatchRange()
 
 
 @dataclass(frozen=True)
+class OpenAxis:
+    """A size other than the batch that is free at run time: "H" of 3xHxW.
+
+    Attributes:
+        axis: in the shape without the batch.
+        symbol: one symbol is one size, wherever it stands.
+        range: its numbers k, and the lengths that they give.
+    """
+
+    axis: int
+    symbol: str
+    range: BatchRange = ANY_BATCH
+
+
+@dataclass(frozen=True)
 class InputSpec:
     """One input of a model.
 
     Attributes:
         name: name in the ONNX file and the keyword of arrays fed to it.
-        shape: without the batch dimension where `batched`, else whole.
+        shape: without the batch dimension where `batched`, else whole; of open sizes one that is usual.
         dtype: one of `DTYPES`.
         batched: whether the batch, not in `shape`, is free to vary at run time.
         axes: where the batch stands in the whole shape: axis 0, axis 1 of a recurrent state, both of (n, n).
         batch: the sizes it may take.
         bounds: least and largest value to try, both included; None: what the model allows.
+        open: the sizes of `shape` that are free.
     """
 
     name: str
@@ -77,6 +100,29 @@ class InputSpec:
     axes: tuple[int, ...] = (0,)
     batch: BatchRange = ANY_BATCH
     bounds: tuple[float, float] | None = None
+    open: tuple[OpenAxis, ...] = ()
+
+    def at(self, numbers: Mapping[str, int]) -> InputSpec:
+        """The same input at these numbers of its open sizes, by symbol."""
+        shape = list(self.shape)
+        for each in self.open:
+            if each.symbol in numbers:
+                shape[each.axis] = each.range.length(numbers[each.symbol])
+        return replace(self, shape=tuple(shape))
+
+    def declared(self) -> tuple[int | str | None, ...]:
+        """The whole shape: None for the batch, the symbol of an open size."""
+        sizes: list[int | str | None] = list(self.shape)
+        for each in self.open:
+            sizes[each.axis] = each.symbol
+        for axis in self.axes if self.batched else ():
+            sizes.insert(axis, None)
+        return tuple(sizes)
+
+    def sample(self) -> str:
+        """The shape of one sample in words: "3xHxW", of batch alone "scalar"."""
+        sizes = [str(size) for axis, size in enumerate(self.declared()) if not (self.batched and axis in self.axes)]
+        return "x".join(sizes) or "scalar"
 
     def sized(self, batch: int) -> tuple[int, ...]:
         """The whole shape at this batch size."""
@@ -103,7 +149,7 @@ class InputSpec:
 
     def __str__(self) -> str:
         """As `--input` takes it, the batch as N: "ids=Nx128:int64"."""
-        sizes = ["N" if self.batched and axis in self.axes else str(n) for axis, n in enumerate(self.sized(1))]
+        sizes = ["N" if size is None else str(size) for size in self.declared()]
         return f"{self.name}={'x'.join(sizes) or 'scalar'}:{self.dtype}"
 
 
@@ -117,67 +163,7 @@ def default_names(count: int) -> tuple[str, ...]:
     return ("input",) if count == 1 else tuple(f"input_{position}" for position in range(count))
 
 
-def parse_inputs(texts: Sequence[str]) -> tuple[InputSpec, ...]:
-    """Specs from `[NAME=]3x28x28[:dtype[low..high]]`, one text per input, shapes without the batch dimension.
-
-    Inputs without names are called as `default_names` says. `scalar` is a shape of batch alone. Bounds are included.
-
-    Raises:
-        UsageError: a text that is not of this form, a dimension of 0, an unknown dtype, bounds that the type does
-            not hold, or a name twice.
-    """
-    specs = []
-    for unnamed, text in zip(default_names(len(texts)), texts, strict=True):
-        place = f"--input {text}"
-        match = _TEXT.fullmatch(text.strip())
-        if not match or not match["shape"]:
-            raise UsageError(place, "is not a shape", "write it as 3x28x28, name=3x28x28:int64 or ids=16:int64[0..999]")
-        try:
-            shape = () if match["shape"] == "scalar" else tuple(int(size) for size in match["shape"].split("x"))
-        except ValueError as error:  # more digits than Python reads
-            raise UsageError(place, "has a dimension beyond all arrays", "give the shape of one sample") from error
-        if 0 in shape:
-            raise UsageError(place, "has a dimension of 0", "give the shape of one sample")
-        if math.prod(shape) >= 1 << 62:
-            raise UsageError(place, "has more numbers than any memory holds", "give the shape of one sample")
-        dtype = match["dtype"] or "float32"
-        if dtype not in DTYPES:
-            raise UsageError(place, f"{dtype} is not a known dtype", f"choose one of {', '.join(DTYPES)}")
-        bounds = None if match["bounds"] is None else _bounds(place, match["bounds"], dtype)
-        specs.append(InputSpec(match["name"] or unnamed, shape, dtype, bounds=bounds))
-    names = [spec.name for spec in specs]
-    if len(set(names)) != len(names):
-        raise UsageError("--input", f"a name is given twice: {', '.join(names)}", "name each input once")
-    return tuple(specs)
-
-
 def type_range(dtype: str) -> tuple[int, int]:
     """The least and the largest number of an integer type."""
     limits = np.iinfo(dtype)
     return int(limits.min), int(limits.max)
-
-
-def _bounds(place: str, text: str, dtype: str) -> tuple[float, float]:
-    """ "0..1000" as numbers of the type."""
-    if dtype == "bool":
-        raise UsageError(place, "bounds a bool, which is false or true", "leave the bounds out")
-    whole = dtype in _INTEGERS
-    ends = text.split("..")
-    form = _WHOLE if whole else _NUMBER
-    if len(ends) != 2 or not all(form.fullmatch(end) for end in ends):
-        what, example = ("whole numbers", "[0..1000]") if whole else ("numbers", "[0..1]")
-        raise UsageError(place, f"[{text}] is not a range of {what}", f"write it as {dtype}{example}")
-    low, high = (int(end) if whole else float(end) for end in ends)
-    if low > high:
-        raise UsageError(place, f"the range [{text}] ends before it begins", "give the smaller end first")
-    least, most = type_range(dtype) if whole else _float_range(dtype)
-    if low < least or high > most:
-        ends_of_type = f"{least} to {most}" if whole else f"{least:.6g} to {most:.6g}"
-        cause = f"{dtype} holds {ends_of_type} only, not [{text}]"
-        raise UsageError(place, cause, "give numbers of that type")
-    return low, high
-
-
-def _float_range(dtype: str) -> tuple[float, float]:
-    most = FLOATS[dtype].largest
-    return -most, most

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from normexport.errors import UsageError
-from normexport.onnx_export.inputs import ANY_BATCH, BatchRange, InputSpec, default_names
+from normexport.onnx_export.inputs import ANY_BATCH, BatchRange, InputSpec, OpenAxis, default_names
 
 _BATCH_NAME = re.compile(r"(?i).*batch.*|n|b|bs")
 
@@ -92,6 +92,9 @@ def close_sizes(
             _bind_given(each, wanted[each.name], known)
     for each in declared:
         _bind_array(each, (arrays or {}).get(each.name, ()), known)
+    for each in declared:
+        if each.name in wanted:
+            _bind_open(each, wanted[each.name], known)
     return tuple(_close_sizes_of(each, wanted.get(each.name), known) for each in declared)
 
 
@@ -108,7 +111,7 @@ def narrow(specs: Sequence[InputSpec], declared: Sequence[Declared]) -> tuple[In
     asked = [replace(spec, name=each.name, dtype=each.dtype) for spec, each in zip(specs, declared, strict=True)]
     found = close_sizes(declared, [replace(spec, bounds=None) for spec in asked])
     return tuple(
-        replace(spec, shape=one.shape, batched=one.batched, axes=one.axes, batch=_common(spec, one))
+        replace(spec, shape=one.shape, batched=one.batched, axes=one.axes, batch=_common(spec, one), open=one.open)
         for spec, one in zip(specs, found, strict=True)
     )
 
@@ -152,9 +155,11 @@ def _bind_given(declared: Declared, spec: InputSpec, known: _Known) -> None:
     if spec.dtype != declared.dtype and not unsaid:
         cause = f"is given as {spec.dtype}, and the model reads {declared.dtype}"
         raise UsageError(f"--input {declared.name}", cause, "leave the type out")
-    if len(spec.shape) == len(declared.sizes) and _fits(declared.sizes, spec.shape, known):
-        batch = {axis: spec.shape[axis] for axis in known.axes(declared)}
-        _bind(declared, dict(enumerate(spec.shape)), known)
+    given = _numbers(spec)
+    batch = known.axes(declared)
+    whole = len(given) == len(declared.sizes) and all(given[axis] is not None for axis in batch)
+    if whole and _fits(declared.sizes, given, known):
+        _bind(declared, dict(enumerate(given)), known)
         for axis in batch:  # the batch is one number, whatever its names
             size = declared.sizes[axis]
             assert isinstance(size, Open)
@@ -163,11 +168,11 @@ def _bind_given(declared: Declared, spec: InputSpec, known: _Known) -> None:
         return
     for axes in _places_of_batch(declared, spec, known):
         rest = {axis: size for axis, size in enumerate(declared.sizes) if axis not in axes}
-        if len(rest) == len(spec.shape) and _fits(list(rest.values()), spec.shape, known):
+        if len(rest) == len(given) and _fits(list(rest.values()), given, known):
             known.batch |= {size.symbol for axis in axes if isinstance(size := declared.sizes[axis], Open)}
-            _bind(declared, dict(zip(rest, spec.shape, strict=True)), known)
+            _bind(declared, dict(zip(rest, given, strict=True)), known)
             return
-    shape = "x".join(map(str, spec.shape)) or "scalar"
+    shape = spec.sample()
     cause = f"does not fit the model, which reads {declared.words(known.axes(declared))}"
     raise UsageError(f"--input {declared.name}={shape}", cause, "leave it out, or give its own sizes")
 
@@ -184,15 +189,21 @@ def _places_of_batch(declared: Declared, spec: InputSpec, known: _Known) -> list
     return [*asked, *free, (0,)] if declared.sizes else []
 
 
-def _fits(sizes: Sequence[int | Open], shape: Sequence[int], known: _Known) -> bool:
+def _numbers(spec: InputSpec) -> list[int | None]:
+    """The sizes that were given as numbers; None for those that stay open."""
+    free = {each.axis for each in spec.open}
+    return [None if axis in free else size for axis, size in enumerate(spec.shape)]
+
+
+def _fits(sizes: Sequence[int | Open], shape: Sequence[int | None], known: _Known) -> bool:
     """Whether numbers agree; symbols may still be bound otherwise."""
-    return all(known.size(size) in (None, given) for size, given in zip(sizes, shape, strict=True))
+    return all(given is None or known.size(size) in (None, given) for size, given in zip(sizes, shape, strict=True))
 
 
-def _bind(declared: Declared, lengths: Mapping[int, int], known: _Known) -> None:
+def _bind(declared: Declared, lengths: Mapping[int, int | None], known: _Known) -> None:
     for axis, length in lengths.items():
         size = declared.sizes[axis]
-        if not isinstance(size, Open):
+        if not isinstance(size, Open) or length is None:
             continue
         value = size.batch.batch_of(length)
         if value is None:
@@ -218,14 +229,18 @@ def _bind_array(declared: Declared, shape: tuple[int, ...], known: _Known) -> No
 
 def _close_sizes_of(declared: Declared, given: InputSpec | None, known: _Known) -> InputSpec:
     bounds = None if given is None else given.bounds
-    axes = tuple(axis for axis in known.axes(declared) if known.size(declared.sizes[axis]) is None)
+    axes = _free_batch(declared, known)
+    left_open = () if given is None else _left_open(declared, given, known)
     shape = [known.size(size) for axis, size in enumerate(declared.sizes) if axis not in axes]
     if None in shape:
         rest = [str(size) if axis not in axes else "batch" for axis, size in enumerate(declared.sizes)]
-        example = "x".join("16" if isinstance(size, Open) else str(size) for size in declared.sizes[bool(axes) :])
-        remedy = f"give its shape with --input {declared.name}={example}, or real inputs with --data"
+        sample, letters = declared.sizes[bool(axes) :], iter("HWDLT" * len(declared.sizes))
+        example = "x".join("16" if isinstance(size, Open) else str(size) for size in sample)
+        free = "x".join(next(letters) if isinstance(size, Open) else str(size) for size in sample)
+        remedy = f"give its shape with --input {declared.name}={example} ({free}: any), or real inputs with --data"
         raise UsageError(f"input {declared.name}", f"has open sizes ({', '.join(rest)})", remedy)
     whole = InputSpec(declared.name, tuple(size for size in shape if size is not None), declared.dtype, bool(axes))
+    whole = replace(whole, open=left_open)
     if not axes:
         return replace(whole, bounds=bounds)
     ranges = [size.batch for axis in axes if isinstance(size := declared.sizes[axis], Open)]
@@ -233,3 +248,51 @@ def _close_sizes_of(declared: Declared, given: InputSpec | None, known: _Known) 
     for other in ranges[1:]:
         batch = batch.within(other)
     return replace(whole, axes=axes, batch=batch, bounds=bounds)
+
+
+def _bind_open(declared: Declared, given: InputSpec, known: _Known) -> None:
+    """Take a usual length for the sizes that the user leaves open, and no array has told."""
+    for each, axis in _places_of_open(declared, given, known):
+        size = declared.sizes[axis]
+        if isinstance(size, Open) and size.symbol not in known.values:
+            length = given.shape[each.axis]
+            value = size.batch.usual() if each.range == ANY_BATCH else size.batch.batch_of(length)
+            if value is not None:
+                known.values[size.symbol] = value
+
+
+def _places_of_open(declared: Declared, given: InputSpec, known: _Known) -> list[tuple[OpenAxis, int]]:
+    """The sizes that the user leaves open, and on which axis of the model's input each one is."""
+    batch = _free_batch(declared, known)
+    rest = [axis for axis in range(len(declared.sizes)) if axis not in batch]
+    missing = len(rest) - len(given.shape)  # of a batch that the model fixes
+    return [(each, rest[each.axis + missing]) for each in given.open]
+
+
+def _left_open(declared: Declared, given: InputSpec, known: _Known) -> tuple[OpenAxis, ...]:
+    """The sizes that the user leaves open, counted without the batch, with the model's range or one within.
+
+    Raises:
+        UsageError: the model fixes such a size, or does not take all of its range.
+    """
+    found = []
+    missing = len(declared.sizes) - len(given.shape) - len(_free_batch(declared, known))
+    for each, axis in _places_of_open(declared, given, known):
+        size = declared.sizes[axis]
+        if not isinstance(size, Open):
+            cause = f"leaves {each.symbol} open, and the model fixes it at {size}"
+            raise UsageError(f"--input {declared.name}", cause, f"write {size} in its place")
+        ours = size.batch if each.range == ANY_BATCH else each.range
+        ends = [ours.length(ours.least), *([] if ours.most is None else [ours.length(ours.most)])]
+        if ours.multiple % size.batch.multiple or any(size.batch.batch_of(end) is None for end in ends):
+            cause = f"lets {each.symbol} be {ours.lengths()}, and the model takes {size.batch.lengths()}"
+            raise UsageError(f"--input {declared.name}", cause, f"give a range within: --input {each.symbol}=..")
+        if ours.most is None and size.batch.most is not None:
+            ours = replace(ours, most=(size.batch.length(size.batch.most) - ours.plus) // ours.multiple)
+        found.append(OpenAxis(each.axis + missing, each.symbol, ours))
+    return tuple(found)
+
+
+def _free_batch(declared: Declared, known: _Known) -> tuple[int, ...]:
+    """The axes of the batch, where that is free."""
+    return tuple(axis for axis in known.axes(declared) if known.size(declared.sizes[axis]) is None)

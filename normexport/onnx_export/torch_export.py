@@ -21,11 +21,14 @@ from normexport.errors import ExportError, NormExportError, UsageError
 from normexport.garbage import without_collection
 from normexport.io.quiet import silence
 from normexport.onnx_export.inputs import InputSpec
+from normexport.onnx_export.recurrent import recurrent_layers_whole
 from normexport.onnx_export.translate import require_inference, require_lstm_forms, translation_table
 from normexport.text import first_line
 
 #: Batch size the graph is traced at: 0 and 1 would be taken for constants.
 TRACE_BATCH = 2
+
+_BY_A_STEP = "--input H=32..512:32"
 
 
 def program_of(model: nn.Module, inputs: Sequence[InputSpec], place: str = "model") -> ExportedProgram:
@@ -38,8 +41,7 @@ def program_of(model: nn.Module, inputs: Sequence[InputSpec], place: str = "mode
     if model.training:
         raise ExportError(place, "is in training mode", "call model.eval() before exporting")
     samples = tuple(_sample(spec) for spec in inputs)
-    batch = torch.export.Dim("batch")
-    dynamic = _as_taken(model, tuple(dict.fromkeys(spec.axes, batch) if spec.batched else None for spec in inputs))
+    dynamic = _as_taken(model, _free_sizes(inputs))
     try:
         with torch.no_grad(), _quiet():
             program = torch.export.export(model, samples, dynamic_shapes=dynamic, strict=False)
@@ -51,6 +53,31 @@ def program_of(model: nn.Module, inputs: Sequence[InputSpec], place: str = "mode
                 place, f"makes {name} in its forward", "make it in its constructor, or run it once before"
             )
     return program
+
+
+def _free_sizes(inputs: Sequence[InputSpec]) -> tuple[dict[int, Any] | None, ...]:
+    """Per input its free sizes as torch declares them, by axis of the whole shape; None where there are none."""
+    batch = torch.export.Dim("batch")
+    symbols: dict[str, Any] = {}
+    found = []
+    for spec in inputs:
+        free: dict[int, Any] = dict.fromkeys(spec.axes, batch) if spec.batched else {}
+        ranges = {each.symbol: each.range for each in spec.open}
+        for axis, symbol in enumerate(spec.declared()):
+            if not isinstance(symbol, str):
+                continue
+            sizes = ranges[symbol]
+            if symbol not in symbols:
+                simple = (sizes.multiple, sizes.plus) == (1, 0)
+                name = symbol if simple else f"_{symbol}"
+                symbols[symbol] = torch.export.Dim(name, min=sizes.least, max=sizes.most)
+            free[axis] = symbols[symbol]
+            if sizes.multiple != 1:
+                free[axis] = sizes.multiple * free[axis]
+            if sizes.plus:
+                free[axis] = free[axis] + sizes.plus
+        found.append(free or None)
+    return tuple(found)
 
 
 def _as_taken(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -75,9 +102,16 @@ def _explain_failure(
             model(*samples)
     except Exception as plain:
         shapes = ", ".join(f"{spec.name} {list(spec.sized(TRACE_BATCH))} {spec.dtype}" for spec in inputs)
-        return UsageError(place, f"fails on {shapes}: {first_line(plain)}", "check --input")
+        remedy = "check --input" + (f"; sizes that go by a step are {_BY_A_STEP}" if _open(inputs) else "")
+        return UsageError(place, f"fails on {shapes}: {first_line(plain)}", remedy)
     remedy = "make forward free of data-dependent Python and fixed batch sizes"
+    if symbols := _open(inputs):
+        remedy = f"give {' and '.join(symbols)} as numbers, or within what the network takes: {_BY_A_STEP}"
     return ExportError(place, f"can't be traced: {first_line(error)}", remedy)
+
+
+def _open(inputs: Sequence[InputSpec]) -> list[str]:
+    return list(dict.fromkeys(each.symbol for spec in inputs for each in spec.open))
 
 
 def onnx_of(program: ExportedProgram, input_names: Sequence[str], place: str = "model") -> ir.Model:
@@ -154,5 +188,5 @@ def _sample(spec: InputSpec) -> torch.Tensor:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep what the exporter and the model print out of the user's terminal; failures still raise."""
-    with without_collection(), silence():
+    with without_collection(), silence(), recurrent_layers_whole():
         yield

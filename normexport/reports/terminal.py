@@ -123,7 +123,7 @@ def _number_of_norms(outcomes: Sequence[NormOutcome]) -> str:
 
 
 def _inputs(console: Console, inputs: Sequence[InputSpec]) -> None:
-    shapes = (f"{spec.name} {'x'.join(map(str, spec.shape)) or 'scalar'} {spec.dtype}" for spec in inputs)
+    shapes = (f"{spec.name} {spec.sample()} {spec.dtype}" for spec in inputs)
     words_line(console, f"reads {', '.join(shapes)}" + (", any batch" if all(spec.batched for spec in inputs) else ""))
 
 

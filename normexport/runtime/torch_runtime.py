@@ -195,8 +195,7 @@ def flat_module(program: ExportedProgram) -> nn.Module:
 def _port(spec: InputSpec, dtype: str) -> Port:
     floating = spec.dtype in FLOATS
     own = array_name(dtype)  # types that numpy lacks travel as float32 and are rounded by torch
-    whole = enumerate(spec.sized(spec.batch.least))
-    sizes = tuple(None if spec.batched and axis in spec.axes else size for axis, size in whole)
+    sizes = tuple(size if isinstance(size, int) else None for size in spec.declared())
     return Port(spec.name, own if floating else spec.dtype, sizes)
 
 

@@ -15,7 +15,8 @@ from normexport import capsule as capsules
 from normexport import proof
 from normexport.capsule.conversion import capsule_of
 from normexport.checkpoint import Checkpoint
-from normexport.engine import EngineConfig, build_engine, check_engine
+from normexport.engine import EngineConfig, ShapeRange, build_engine, check_engine
+from normexport.engine.shapes_of_inputs import shapes_over
 from normexport.errors import UsageError
 from normexport.folding import FoldResult
 from normexport.io.atomic import check_writable, replacing_all, staging, write_text
@@ -23,6 +24,7 @@ from normexport.io.onnx_model import open_onnx
 from normexport.io.overwriting import check_outputs
 from normexport.io.weight_files import remove_unread, written_with
 from normexport.logs import in_words, logger
+from normexport.onnx_export import InputSpec
 from normexport.precision import Half, Int8, Judged, Precision, prepared, reduce_precision
 from normexport.precision.accuracy import labels_in
 from normexport.precision.file_precision import require_float32
@@ -30,6 +32,7 @@ from normexport.recognition import fold_recognised
 from normexport.reports import Conversion, Operators
 from normexport.runtime import Array, release_memory
 from normexport.runtime.guarded import Tell
+from normexport.runtime.loading import crash_on_loading
 from normexport.verbs.clock import Clock, OnStage
 from normexport.verbs.config import ConvertConfig
 from normexport.verbs.fold import FOLDING
@@ -125,7 +128,8 @@ def _convert(
                 given.guarded(partial(_seal, network, model, report, config, file), _silent)
         if config.engine is not None and not _has_failed(report, precision):
             with clock.stage("engine"):
-                engine = build_engine(model, folder / "model.plan", _demanding(config.engine, config.precision))
+                asked = _demanding(_spanning(config.engine, network.inputs), config.precision)
+                engine = build_engine(model, folder / "model.plan", asked)
         conversion = Conversion(
             path=network.path,
             source=network.source,
@@ -203,7 +207,9 @@ def _reduce(
         on_batch=tell,
     )
     write_model(reduced.model, network.layers, model, output)
-    return reduced.precision, reduced.parity
+    crash = crash_on_loading(model)  # what was judged is its arithmetic; of the file itself this is the first use
+    done = reduced.precision if crash is None else replace(reduced.precision, notes=(*reduced.precision.notes, crash))
+    return done, reduced.parity
 
 
 def _seal(
@@ -216,6 +222,13 @@ def _seal(
 
 def _silent(*words: object) -> None:
     """Nobody listens."""
+
+
+def _spanning(engine: EngineConfig, inputs: Sequence[InputSpec]) -> EngineConfig:
+    """An engine's profile goes over the ranges of the open sizes, where no shapes are asked for."""
+    if engine.shapes != ShapeRange() or not any(spec.open for spec in inputs):
+        return engine
+    return replace(engine, shapes=shapes_over(inputs))
 
 
 def _demanding(engine: EngineConfig, precision: Half | Int8 | None) -> EngineConfig:

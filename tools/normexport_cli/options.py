@@ -26,7 +26,7 @@ Inputs = Annotated[
         "--input",
         metavar="SHAPE",
         help="Shape of one sample, once per input: 3x28x28, or ids=128:int64, ids=128:int64[0..999] with the numbers"
-        " to try. Files know their own.",
+        " to try; 3xHxW leaves sizes open, over a range with --input H=32..512:8 beside it. Files know their own.",
     ),
 ]
 Trust = Annotated[bool, typer.Option("--trust", metavar="", help="Load files that run code, from authors you trust.")]

@@ -16,6 +16,7 @@ import numpy as np
 from normexport.errors import UsageError
 from normexport.io.numpy_files import StoredArray, opened_arrays
 from normexport.onnx_export import InputSpec, smallest_batch
+from normexport.proof.inputs.lengths import open_numbers
 from normexport.proof.inputs.random import LOWEST, Range, as_read, is_half, random_array, rungs_of
 from normexport.runtime import Array
 
@@ -63,12 +64,14 @@ def standard_batches(
     within = {spec.name: (ranges or {}).get(spec.name) or rungs_of(spec)[:1] for spec in specs if spec.integer}
     levels = max((len(each) for each in within.values()), default=1)
     chosen = batch_sizes(specs, sizes, large)
-    count = max(levels, len(chosen))
+    lengths = open_numbers(specs)
+    count = max(levels, len(chosen), len(lengths))
     batches = [_real_batch(specs, data, 2 if large else 16, seed)] if data is not None else []
     for index in range(count):
         at = {name: each[min(index, len(each) - 1)] for name, each in within.items()}
         size, scale = chosen[index % len(chosen)], SCALES[index % len(SCALES)]
-        batches.append(_random_batch(specs, size, scale, seed + index, at, min(index, levels - 1)))
+        sized = [spec.at(lengths[index % len(lengths)]) for spec in specs]
+        batches.append(_random_batch(sized, size, scale, seed + index, at, min(index, levels - 1)))
     return tuple(batches)
 
 
@@ -164,7 +167,9 @@ def _random_batch(
     fixed = "" if any(spec.batched for spec in specs) else " (fixed by the model)"
     most = max((high for _, high in within.values()), default=0)
     step = f", integers to {most}" if level else ""
-    return Batch(f"random x{scale:g}, batch {size}{fixed}{step}", size, feeds, level)
+    lengths = {each.symbol: spec.shape[each.axis] for spec in specs for each in spec.open}
+    sizes = "".join(f", {symbol} {length}" for symbol, length in lengths.items())
+    return Batch(f"random x{scale:g}, batch {size}{fixed}{sizes}{step}", size, feeds, level)
 
 
 def slice_batches(specs: Sequence[InputSpec], data: Mapping[str, Array], most: int) -> Iterator[dict[str, Array]]:
@@ -250,10 +255,22 @@ def check_shape(path: str, spec: InputSpec, shape: tuple[int, ...], *, repeated:
     if repeated and not spec.batched and shape and wanted and wanted[0] and shape[0] % wanted[0] == 0:
         rest = (wanted[0], *shape[1:])
     lengths = {shape[axis] for axis in axes if axis < len(shape)}
+    if len(rest) == len(wanted):
+        wanted = tuple(rest[axis] if axis in _open_at(spec, rest) else size for axis, size in enumerate(wanted))
     if len(shape) != len(wanted) + len(axes) or rest != wanted or len(lengths) > 1 or (0 in shape and 0 not in wanted):
-        sizes = ["N" if axis in axes else str(size) for axis, size in enumerate(spec.sized(spec.batch.least))]
-        cause = f"has shape {shape}, expected ({', '.join(sizes)})"
+        sizes = ["N" if size is None else str(size) for size in spec.declared()]
+        ranges = "".join(f", {symbol} {lengths}" for symbol, lengths in _open_lengths(spec).items())
+        cause = f"has shape {shape}, expected ({', '.join(sizes)}){ranges}"
         raise UsageError(_place(path, spec), cause, "give samples of the shape the model reads")
+
+
+def _open_lengths(spec: InputSpec) -> dict[str, str]:
+    return {each.symbol: each.range.lengths() for each in spec.open}
+
+
+def _open_at(spec: InputSpec, sizes: Sequence[int]) -> set[int]:
+    """The axes that are open, and whose range holds the length there."""
+    return {each.axis for each in spec.open if each.range.batch_of(sizes[each.axis]) is not None}
 
 
 def fitting(path: str, spec: InputSpec, array: Array, first: int = 0) -> Array:

@@ -19,6 +19,7 @@ from normexport.errors import NormExportError
 from normexport.onnx_export import InputSpec, smallest_batch
 from normexport.proof.inputs.batches import Batch, are_large, standard_batches
 from normexport.proof.inputs.integer_bounds import Bounds, integer_bounds
+from normexport.proof.inputs.lengths import lengths_left_out
 from normexport.proof.inputs.random import LOWEST, Range, clip_range, random_array, rungs_of
 from normexport.proof.metrics import measure
 from normexport.runtime import Array, Runtime, release_memory
@@ -96,7 +97,8 @@ def choose_batches(
             if name in {spec.name for spec, _ in free}:
                 notes[name] = f"{_words(each[-1])}; in more, all together, the reference itself breaks"
         batches = standard_batches(specs, data, sizes=sizes, seed=seed, ranges=ranges)
-    return Tried(batches, tuple(f"{name}: whole numbers tried: {words}" for name, words in notes.items()))
+    words = [f"{name}: whole numbers tried: {tried}" for name, tried in notes.items()]
+    return Tried(batches, (*words, *lengths_left_out(specs)))
 
 
 def _allowed_ranges(spec: InputSpec, bound: Bounds | None) -> tuple[Range, ...]:
