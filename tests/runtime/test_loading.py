@@ -20,10 +20,8 @@ from normexport.runtime.loading import crash_on_loading
 
 def save_transposed_product(path: Path) -> None:
     """MatMul behind a Transpose that moves the batch: in float16 ONNX Runtime 1.32 dies of it."""
-    ends = [
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
-        for name, shape in (("x", ["batch", 4, 4]), ("y", [4, "batch", 4]))
-    ]
+    shapes: dict[str, list[int | str | None]] = {"x": ["batch", 4, 4], "y": [4, "batch", 4]}
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
     nodes = [helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]), helper.make_node("MatMul", ["t", "W"], ["y"])]
     weights = [numpy_helper.from_array(np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32), "W")]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
