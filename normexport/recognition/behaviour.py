@@ -31,6 +31,13 @@ _FEW_ELEMENTS = 1 << 17  # 1 MB
 BIAS = "its bias"
 
 
+class OtherDivisor(Refuse):
+    """It divides by something that is no kind's statistic with an epsilon added to it.
+
+    That stays so however the result is scaled and laid out: where a region is refused for this, its parts need no look.
+    """
+
+
 def draw(shape: tuple[int, ...], seed: int = 0, form: int = 0) -> Array:
     """Random numbers of spread 1 around a few means: 0 normal, 1 with heavy tails, 2 flat, 3 to one side.
 
@@ -112,7 +119,7 @@ def read_divisor(trial: Runner, shape: tuple[int, ...], extent: Extent) -> Divid
         size = factor * t
         divisor, expected = _divisor(trial.run(size * x), size * x, bias, extent), a * size + b
         if not _is_close(divisor[alive], expected[alive], 1e-7):
-            raise Refuse(_why_not_added(at_one[alive], at_large[alive] / _LARGE, divisor[alive], size))
+            raise OtherDivisor(_why_not_added(at_one[alive], at_large[alive] / _LARGE, divisor[alive], size))
     if not _is_close(b[alive], np.broadcast_to(b[alive][:, :1], b[alive].shape), 1e-6):
         raise Refuse("what it adds to its statistic differs from sample to sample")
     return Divided(trial, extent, bias, alive, np.where(alive, b[:, 0], 0.0))

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from normexport.graphs.nodes import label
 from normexport.graphs.refusal import Refuse
 from normexport.graphs.shapes import Shapes
-from normexport.recognition.behaviour import BIAS, draw, is_normalising, read_divisor
+from normexport.recognition.behaviour import BIAS, OtherDivisor, draw, is_normalising, read_divisor
 from normexport.recognition.extent import Extent, RowTrial, read_extents
 from normexport.recognition.flow import Region
 from normexport.recognition.proof import prove
@@ -70,6 +70,8 @@ def _read(
     for extent in read_extents(trial, draw(tried[0])):
         try:
             reading = _read_over(extent, region, trial, sizes, tried)
+        except OtherDivisor:
+            raise
         except Refuse as refusal:
             refused.append(refusal)
             continue

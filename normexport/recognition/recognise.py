@@ -23,6 +23,7 @@ from normexport.graphs.nodes import name_of, op
 from normexport.graphs.refusal import Refuse
 from normexport.norms import DOMAIN
 from normexport.norms.bodies import attach_bodies
+from normexport.recognition.behaviour import OtherDivisor
 from normexport.recognition.examine import examine
 from normexport.recognition.flow import Flow, Region
 from normexport.recognition.operators import LAYOUT, REDUCTIONS
@@ -160,6 +161,9 @@ class _Search:
                 reading = examine(region, self.draft.graph.opset_imports, self.draft.shapes)
             except Refuse as refusal:
                 first = first or (region, refusal.reason)
+                if isinstance(refusal, OtherDivisor):
+                    first = region, refusal.reason
+                    break
                 continue
             if reading is not None:
                 self.norms.append((region, reading))

@@ -12,7 +12,7 @@ from normexport.errors import UsageError
 from normexport.graphs.refusal import Refuse
 from normexport.norms import KINDS, NormKind, Scope
 from normexport.norms.kind import Array
-from normexport.recognition.behaviour import Divided, draw
+from normexport.recognition.behaviour import Divided, OtherDivisor, draw
 from normexport.recognition.extent import Extent
 
 _SAME = 1e-8  # relative; kinds that are told apart differ by a hundredth and more on these inputs
@@ -77,7 +77,7 @@ def read_statistic(
         by_count = {extent.elements(x.shape): share for x, share in zip(samples, shares, strict=True)}
         scale, correction = _constants(candidate, by_count, extent.elements(final), fixed)
         return _reading(divided, candidate, scale, correction)
-    raise Refuse(f"its statistic is none of {', '.join(KINDS)}")
+    raise OtherDivisor(f"its statistic is none of {', '.join(KINDS)}")
 
 
 def _candidates(numbers: Sequence[int]) -> Iterator[_Candidate]:

@@ -62,9 +62,10 @@ def test_a_result_that_is_an_output_and_read_as_well_keeps_its_name() -> None:
     assert [value.name for value in result.graph.outputs] == [value.name for value in model.graph.output]
 
 
-def test_a_layer_norm_is_refused_for_its_epsilon_not_for_its_bias() -> None:
+@pytest.mark.parametrize("sizes", [(4, 3, 6), ("N", "T", 6)])
+def test_a_layer_norm_is_refused_for_its_epsilon_not_for_its_bias_or_sizes(sizes: tuple[int | str, ...]) -> None:
     b = GraphBuilder()
-    x, over = b.input((4, 3, 6)), b.const(np.array([2]), keep_type=True)
+    x, over = b.input(sizes), b.const(np.array([2]), keep_type=True)
     d = b.node("Sub", [x, b.node("ReduceMean", [x, over])])
     variance = b.node("ReduceMean", [b.node("Mul", [d, d]), over])
     z = b.node("Div", [d, b.node("Sqrt", [b.node("Add", [variance, b.const(1e-5)])])])
