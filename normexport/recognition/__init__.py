@@ -3,7 +3,8 @@
 `fold_recognised(model)` is what the verbs call in place of `folding.fold`. It stands above the runtimes because the
 float64 interpreter is its witness: `operators.py` says what a norm may be written with, `flow.py` cuts the sub-graphs
 out, `trial.py` runs one on numbers, `behaviour.py` and `statistic.py` read a norm from what comes out, `proof.py` holds
-it against `norms.reference`, and `recognise.py` puts the operator in the graph.
+it against `norms.reference`, `places.py` looks for what trials seldom meet, and `recognise.py` puts the operator in the
+graph.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from normexport.graphs.shapes import Shapes
 from normexport.recognition.behaviour import BIAS, OtherDivisor, draw, is_normalising, read_divisor
 from normexport.recognition.extent import Extent, RowTrial, read_extents
 from normexport.recognition.flow import Region
-from normexport.recognition.proof import prove
+from normexport.recognition.places import check_sizes, uneven_step
+from normexport.recognition.proof import prove, prove_places
 from normexport.recognition.sizes import small_shapes, true_shapes, working_shapes
 from normexport.recognition.statistic import Reading, read_statistic
 from normexport.recognition.trial import Runner, Sizes, Trial
@@ -50,7 +51,7 @@ def examine(region: Region, opsets: Mapping[str, int], shapes: Shapes) -> Readin
         if not tried:
             continue
         try:
-            return _read(region, trial, sizes, tried, opsets)
+            return _read(region, trial, sizes, tried, opsets, shapes)
         except Refuse as found:
             refusal = refusal or found
     if refusal is not None:
@@ -59,13 +60,19 @@ def examine(region: Region, opsets: Mapping[str, int], shapes: Shapes) -> Readin
 
 
 def _read(
-    region: Region, trial: Trial, sizes: Sizes, tried: list[tuple[int, ...]], opsets: Mapping[str, int]
+    region: Region,
+    trial: Trial,
+    sizes: Sizes,
+    tried: list[tuple[int, ...]],
+    opsets: Mapping[str, int],
+    shapes: Shapes,
 ) -> Reading | None:
     """The norm as it shows at the shapes `tried`, proven at those that the file says."""
     if not is_normalising(trial, tried[0]):
         return None
     if region.threshold is not None:
         raise Refuse(f"{label(region.threshold)} inside it compares with a constant")
+    check_sizes(region, shapes)
     refused: list[Refuse] = []
     for extent in read_extents(trial, draw(tried[0])):
         try:
@@ -97,6 +104,8 @@ def _read_over(extent: Extent, region: Region, trial: Trial, sizes: Sizes, tried
         tried = [shape for shape in tried if shape[1] == allowed[0][1]] or allowed
     reading = read_statistic(read_divisor(runner, tried[0], extent), tried, allowed[0], numbers_in(region), fixed)
     prove(runner, reading, allowed if fixed else list(dict.fromkeys([*allowed, *tried])))
+    if (uneven := uneven_step(region)) is not None:
+        prove_places(runner, reading, min(tried, key=math.prod), f"{label(uneven)} stands before its statistic")
     return reading
 
 

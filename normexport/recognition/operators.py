@@ -25,7 +25,11 @@ REDUCTIONS = _names(
 _ELEMENTWISE = _names("Abs Add CastLike Div Identity Mul Neg Pow Reciprocal Relu Sign Sqrt Sub Sum")
 #: Operators that only lay numbers out otherwise.
 LAYOUT = _names("Concat Expand Flatten Pad Reshape Slice Split Squeeze Tile Transpose Unsqueeze")
+#: Those of them that leave elements out, repeat them or put others beside them.
+SELECTING = _names("Concat Pad Slice Split Tile")
 _COMPARING = _names("Clip Equal Greater GreaterOrEqual Less LessOrEqual Max Min Where")
+#: Of sizes: something happens from some size on. `Equal` and `Where` are how exporters write shapes with -1.
+COMPARING_SIZES = _names("Clip Greater GreaterOrEqual Less LessOrEqual Max Min")
 _CAST_TO = frozenset({*(each.ir for each in FLOATS.values()), ir.DataType.BOOL})
 
 #: What may follow a norm and become part of its scale and bias.

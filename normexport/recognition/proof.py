@@ -18,6 +18,8 @@ from normexport.recognition.trial import Runner
 #: they are stored, are each rounded to float32: half of 2^-24, five times, makes 3e-7.
 TOLERANCE = 5e-7
 _MANY_ELEMENTS = 1 << 20  # twice as many inputs below, so that each channel meets two spreads
+_MOST_PLACES = 1 << 26  # numbers: half a second to two
+_FAR = 30.0  # beside a spread of 1: the largest of any random row
 #: Forms of a distribution, from a normal one: with heavy tails, with two humps, to one side.
 _FORMS: tuple[Callable[[Array], Array], ...] = (np.positive, lambda z: z**3 / 4, lambda z: np.sin(2 * z), np.square)
 
@@ -34,6 +36,30 @@ def prove(trial: Runner, reading: Reading, shapes: Sequence[tuple[int, ...]]) ->
         for turn in (1, -1) if math.prod(shape) <= _MANY_ELEMENTS else (1,):
             x = _various(shape, reading, seed, turn)
             _compare(trial.run(x), expected(reading, x), reading.bias, shape)
+
+
+def prove_places(trial: Runner, reading: Reading, shape: tuple[int, ...], why: str) -> None:
+    """Compare on inputs in which one element of each statistic is far from the others, for each of them.
+
+    why: what may leave elements out, in words.
+
+    Raises:
+        Refuse: one of them does not count as the others, or they are too many to see.
+    """
+    count = reading.extent.elements(shape)
+    if count * math.prod(shape) > _MOST_PLACES:
+        raise Refuse(f"{why}, and there are too many elements to see that all of them count")
+    n, c = shape[:2]
+    rows = reading.extent.rows(draw(shape, 3).reshape(n, c, -1))
+    spread = max(100 * reading.epsilon, 1.0)
+    for place in range(count):
+        one_far = spread * rows
+        one_far[:, place] *= _FAR / np.abs(rows[:, place])
+        x = reading.scope.unrows(one_far, n, c).reshape(shape)
+        try:
+            _compare(trial.run(x), expected(reading, x), reading.bias, shape)
+        except Refuse as refusal:
+            raise Refuse(f"{why}: not all elements count alike in its statistic") from refusal
 
 
 def expected(reading: Reading, x: Array) -> Array:

@@ -32,6 +32,8 @@ REASONS = {
     "epsilon as a floor": "compares with a constant",
     "statistic of the square": "epsilon added to it",
     "a little of the mean": "also read by",
+    "groups that interleave": "one mean and one divisor per statistic",
+    "at most eight samples": "cuts an axis of any length at a fixed place",
 }
 
 
