@@ -15,6 +15,7 @@ from normexport.errors import UsageError
 from normexport.onnx_export import Layer
 from normexport.proof.inputs.batches import Batch
 from normexport.proof.rows import OutputFindings, Pair, output_notes, output_rows, pair_of, pooled, row_of
+from normexport.proof.ties import settle_ties
 from normexport.proof.verdict import ParityReport, Row
 from normexport.runtime import Array, Runtime, release_memory
 
@@ -64,6 +65,7 @@ def check(
     capture_bytes: int = CAPTURE_BYTES,
     fixed: Collection[str] = (),
     unproven: Sequence[str] = (),
+    others: Sequence[Factory] = (),
 ) -> ParityReport:
     """Compare outputs under every batch and module boundaries under one.
 
@@ -77,6 +79,7 @@ def check(
         capture_bytes: most bytes of captured values held per side.
         fixed: outputs that the reference's graph computes from no input: that they never vary is as it should be.
         unproven: what stands between the user's model and `reference`, in words: nothing here can prove that.
+        others: of a graph with quantisers, more baselines with weights moved otherwise (`proof.ties`).
 
     Raises:
         UsageError: no batches, or inputs that a runtime does not accept.
@@ -97,7 +100,7 @@ def check(
         _judge(reference(), batches if index == 0 else (), comparison.batch, theirs, ours, found)
         release_memory()
     reasons = {**comparison.absent, **found.dropped}
-    return ParityReport(
+    report = ParityReport(
         *found.names,
         precision,
         tuple(output_rows(found.outputs, found.names, precision, fixed)),
@@ -108,6 +111,7 @@ def check(
         tuple(batches),
         {name: output.channels.channels() for name, output in found.outputs.items()},
     )
+    return settle_ties(report, reference, candidate, others) if others and not report.passed else report
 
 
 def _choose_comparison(runtime: Runtime, names: Sequence[str], batches: Sequence[Batch], most: int) -> _Comparison:

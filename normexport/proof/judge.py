@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -18,6 +19,7 @@ from normexport.proof.inputs.batches import Batch, standard_batches
 from normexport.proof.inputs.declared import declared_by_file, input_specs
 from normexport.proof.inputs.ladder import choose_batches
 from normexport.proof.room import require_room
+from normexport.proof.ties import SEEDS, has_quantisers
 from normexport.proof.verdict import ParityReport
 from normexport.runtime import Array, Float64Runtime, OnnxRuntime, Runtime
 from normexport.runtime.exact import Reference
@@ -83,6 +85,7 @@ def check_model(
         tried.batches,
         layers,
         precision=precision,
+        others=_other_baselines(candidate, lambda seed: torch_runtime(precision, seed)),
         unproven=without_repeats(
             *unproven,
             *doubts_of(model, inputs, outputs, precision, tried.batches),
@@ -194,7 +197,15 @@ def _compare(
     baseline = lambda: OnnxRuntime(first, jitter=JITTER)  # noqa: E731
     fixed = fixed_outputs(first)
     unproven = (*random_nodes(first), *random_nodes(second), *untaken_branches(second, batches))
-    return check(reference, baseline, lambda: OnnxRuntime(second), batches, layers, fixed=fixed, unproven=unproven)
+    others = _other_baselines(second, lambda seed: OnnxRuntime(first, jitter=seed))
+    return check(
+        reference, baseline, lambda: OnnxRuntime(second), batches, layers, fixed=fixed, unproven=unproven, others=others
+    )
+
+
+def _other_baselines(candidate: ir.Model, make: Callable[[int], Runtime]) -> tuple[Callable[[], Runtime], ...]:
+    """More baselines for the ties of a graph with quantisers; none for others."""
+    return tuple(partial(make, seed) for seed in SEEDS) if has_quantisers(candidate) else ()
 
 
 def fixed_outputs(model: ir.Model) -> frozenset[str]:

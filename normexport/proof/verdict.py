@@ -26,6 +26,8 @@ class Row:
         budget: the largest errors allowed; None with a fault.
         excess: share of the budget used; above 1 fails.
         doubt: why a tensor within its budget proves nothing all the same, or None.
+
+    Where ties at quantisers are settled (`proof.ties`), `excess` is that of the other elements.
     """
 
     tensor: str
@@ -45,7 +47,8 @@ class Row:
         if not self.within:
             how = self.fault or f"is out of its budget ({self.batch})"
             return failed(f"{self.path or f'output {self.tensor}'}: {how}")
-        return passed() if self.doubt is None else inconclusive(f"output {self.tensor}: {self.doubt}")
+        place = self.path or f"output {self.tensor}"
+        return passed() if self.doubt is None else inconclusive(f"{place}: {self.doubt}")
 
     @property
     def within(self) -> bool:

@@ -98,6 +98,7 @@ def test_a_published_quantised_network_keeps_its_grids_or_is_never_passed(
     observers = sum("running_range" in m._buffers or "running_max" in m._buffers for m in net.modules())
     assert operators.count("QuantizeLinear") == observers > 0
     conversion = normexport.convert(checkpoint, tmp_path / "out", ["3x12x12"])
+    assert conversion.judgement.verdict is not Verdict.FAILED  # a number at a half of a step is no error
     got, exact = run_onnx(tmp_path / "out" / "model.onnx", X), _noiseless(net)
     off = np.median(np.abs(got - exact)) / np.abs(exact).max()
     substituted = [reason for reason in conversion.judgement.reasons if "layers of ours" in reason]
