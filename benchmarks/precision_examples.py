@@ -26,6 +26,7 @@ from normexport.onnx_export import parse_inputs  # noqa: E402
 from normexport.precision import Half, Int8  # noqa: E402
 from normexport.precision.int8.sensitivity import latency_ms  # noqa: E402
 from normexport.precision.reduce import Judged, Reduced, reduce_precision  # noqa: E402
+from normexport.runtime import OnnxRuntime  # noqa: E402
 from normexport.verbs.fold import FOLDING  # noqa: E402
 
 CONFIGS = {"float16": Half(), "bfloat16": Half("bfloat16"), "int8": None, "int8 symmetric": None}
@@ -51,7 +52,9 @@ def main() -> int:
         judged = Judged({key: test.input}, test.labels)
         feeds = {key: test.input[:64]}
         source = checkpoint.program if checkpoint.program is not None else checkpoint.model
-        print(row(name, "float32", f"{entry['accuracy']:.1%}", "", "", folded, latency_ms(folded, feeds), ""))
+        print(
+            row(name, "float32", f"{entry['accuracy']:.1%}", "", "", folded, latency_ms(OnnxRuntime(folded), feeds), "")
+        )
         for words, half in CONFIGS.items():
             symmetric = words.endswith("symmetric")
             samples = list(train.input[:512])
@@ -79,7 +82,7 @@ def described(name: str, words: str, reduced: Reduced, feeds: dict[str, np.ndarr
     accuracy = reduced.precision.accuracy
     assert accuracy is not None
     kept = ", ".join(each.path for each in reduced.precision.kept)
-    latency = latency_ms(reduced.model, feeds) if reduced.precision.dtype == "int8" else None
+    latency = latency_ms(OnnxRuntime(reduced.model), feeds) if reduced.precision.dtype == "int8" else None
     share, drop, snr = f"{accuracy.accuracy:.1%}", f"{accuracy.drop:+.1f}", f"{accuracy.snr_db:.1f}"
     return row(name, words, share, drop, snr, reduced.model, latency, kept)
 

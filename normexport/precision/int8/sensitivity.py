@@ -39,8 +39,10 @@ class TradeOff:
     latency_ms: float
 
 
-#: Judges an int8 model: (SNR in dB, accuracy drop in points or None, whether that is good enough).
-Judge = Callable[[ir.Model], tuple[float, float | None, bool]]
+#: Judges an int8 model and the runtime that has it open: (SNR in dB, accuracy drop in points or None, whether that is
+#: good enough).
+Judge = Callable[[ir.Model, OnnxRuntime], tuple[float, float | None, bool]]
+_TIMED_FOR = 1.0  # seconds, that a model is timed for at most: a detector takes as much for a few images
 
 
 def sensitivities(
@@ -58,6 +60,7 @@ def rescue(
     data: Data,
     judge: Judge,
     *,
+    ranked_on: Data | None = None,
     symmetric: bool = False,
     exclude: Sequence[str] = (),
 ) -> tuple[Quantized, tuple[TradeOff, ...]]:
@@ -68,7 +71,8 @@ def rescue(
     last model tried is returned: the caller judges.
 
     Args:
-        data: a few samples on which modules are ranked and models are timed.
+        data: a few samples on which models are timed.
+        ranked_on: those on which modules are ranked, each in a run of its own; None: the same.
         exclude: modules left out from the start.
     """
     steps: dict[int, TradeOff] = {}
@@ -77,14 +81,15 @@ def rescue(
     def try_first(count: int) -> tuple[Quantized, bool]:
         excluded = [*exclude, *order[:count]]
         quantised = quantize(model, ranges, symmetric=symmetric, exclude=excluded)
-        snr, drop, good = judge(quantised.model)
-        steps[count] = TradeOff(tuple(excluded), snr, drop, latency_ms(quantised.model, data))
+        runtime = OnnxRuntime(quantised.model)
+        snr, drop, good = judge(quantised.model, runtime)
+        steps[count] = TradeOff(tuple(excluded), snr, drop, latency_ms(runtime, data))
         return quantised, good
 
     best, holds = try_first(0)
     if holds:
         return best, tuple(steps.values())
-    order += _worst_first(model, ranges, data, symmetric, exclude)
+    order += _worst_first(model, ranges, data if ranked_on is None else ranked_on, symmetric, exclude)
     short = enough = 0  # as many do not suffice, as many do
     while not holds and short < len(order):
         short, enough = enough, min(max(enough + 1, enough * 3 // 2), len(order))
@@ -124,13 +129,12 @@ def _snr(
     return snr
 
 
-def latency_ms(model: ir.Model, data: Data, repeat: int = 5) -> float:
-    """Milliseconds that ONNX Runtime takes for a run of these samples: the best of `repeat` runs after a first."""
-    runtime = OnnxRuntime(model)
+def latency_ms(runtime: OnnxRuntime, data: Data, repeat: int = 5) -> float:
+    """Milliseconds for a run of these samples: the best of `repeat` after a first, of fewer where runs are long."""
     feeds = first_run(runtime, data)
     runtime.run(feeds)
-    times = []
-    for _ in range(repeat):
+    times: list[float] = []
+    while len(times) < repeat and sum(times) < _TIMED_FOR:
         start = time.perf_counter()
         runtime.run(feeds)
         times.append(time.perf_counter() - start)
