@@ -1,10 +1,10 @@
-"""`convert_norms`: turn a network trained with BatchNorm into one of another kind that still works."""
+"""`convert_norms`: turn a network trained with torch's norms into one of another kind that still works."""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -16,6 +16,7 @@ from normexport.nn.base import Norm
 from normexport.nn.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from normexport.nn.derived import class_of
 from normexport.nn.estimate import Estimator, Forward, call_on_batch, estimate
+from normexport.nn.group import GroupNorm, LayerNorm
 from normexport.nn.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from normexport.norms import NormKind
 from normexport.norms import kind as kind_of
@@ -31,6 +32,8 @@ _INSTANCE: dict[type[nn.Module], type[Norm]] = {
     nn.InstanceNorm2d: InstanceNorm2d,
     nn.InstanceNorm3d: InstanceNorm3d,
 }
+_GROUP: dict[type[nn.Module], type[Norm]] = {nn.GroupNorm: GroupNorm}
+_LAYER: dict[type[nn.Module], type[Norm]] = {nn.LayerNorm: LayerNorm}
 
 
 def convert_norms(
@@ -44,17 +47,22 @@ def convert_norms(
     eps: float | None = None,
     match_scale: bool = True,
     instance_norms: bool = False,
+    group_norms: bool = False,
+    layer_norms: bool = False,
     forward: Forward = call_on_batch,
 ) -> nn.Module:
     """A copy of `model` in which every torch BatchNorm is a norm of `kind`; `model` itself is not touched.
 
     Weight, bias, eps, momentum, train or eval mode, dtype and device are kept. With `data`, one pass over it, in
-    which every norm uses batch statistics and all else is in evaluation, gives the running statistics (plain
+    which every norm uses the statistics of its input and all else is in evaluation, gives the running statistics (plain
     averages over the batches). With `match_scale` the weight is also multiplied, per channel, by
     `(stat + eps) / sqrt(var + eps)`, the new statistic over the old one on the same batches, so that the
     converted network computes what the old one did, up to the noise of the estimates: L-infinity and Top-k are
     1.2 to 1.5 sigma, and the network was trained with sigma. A norm without a weight gets a frozen one for
     that. Take batches of the training size: a maximum grows with the number of elements.
+
+    Group and layer norms have no running statistics: with `data` their weights are matched, by one ratio for all
+    channels of a group, or for all of a layer (averages over samples and batches).
 
     Args:
         model: its BatchNorm1d to 3d are converted.
@@ -65,6 +73,8 @@ def convert_norms(
         eps: of the new norms; None keeps each layer's own.
         match_scale: False keeps the weights, for a network that will be trained on.
         instance_norms: convert InstanceNorm1d to 3d too.
+        group_norms: convert GroupNorm too.
+        layer_norms: convert LayerNorm too.
         forward: `forward(model, batch)` runs the model, where a batch looks otherwise.
 
     Warns:
@@ -78,17 +88,19 @@ def convert_norms(
     """
     _refuse_lazy(model)
     converted = copy.deepcopy(model)
-    classes = _BATCH | (_INSTANCE if instance_norms else {})
+    classes = dict(_BATCH)
+    for asked, more in ((instance_norms, _INSTANCE), (group_norms, _GROUP), (layer_norms, _LAYER)):
+        classes |= more if asked else {}
     settings = {"k": k, "chunks": chunks, "correction": correction}
     estimators: dict[nn.Module, Estimator] = {}
     for path, old in _norms_of(converted, classes):
         new = _successor(old, kind_of(kind), classes, eps, settings)
         estimators[old] = Estimator(path or type(old).__name__, old, new, match_scale)
     if not estimators:
-        remedy = "pass a model with torch.nn.BatchNorm1d, 2d or 3d in it"
-        raise UsageError(type(model).__name__, "has no BatchNorm to convert", remedy)
+        remedy = "pass a model with torch.nn.BatchNorm1d, 2d or 3d in it, or say which other norms: group_norms=True"
+        raise UsageError(type(model).__name__, "has no norm to convert", remedy)
     if data is None:
-        _warn_unestimated(kind, len(estimators))
+        _warn_unestimated(kind, [each.new for each in estimators.values()])
     else:
         converted = _replace(converted, estimators)
         estimate(converted, data, forward)
@@ -135,18 +147,19 @@ def _successor(
     """The new norm with the old one's size, weight, bias and mode; its running statistics are at 0 and 1."""
     base = _base(old, classes)
     assert base is not None
-    like = old.running_mean if old.running_mean is not None else old.weight
-    new = class_of(kind, classes[base])(
-        old.num_features,
-        old.eps if eps is None else eps,
-        old.momentum,
-        old.affine,
-        old.running_mean is not None,
-        None if like is None else like.device,
-        None if like is None else like.dtype,
-        bias=old.bias is not None,
-        **settings,
-    )
+    own: dict[str, Any] = dict(settings, eps=old.eps if eps is None else eps, bias=old.bias is not None)
+    if base is nn.GroupNorm:
+        own |= {"num_groups": old.num_groups, "num_channels": old.num_channels, "affine": old.affine}
+    elif base is nn.LayerNorm:
+        own |= {"normalized_shape": old.normalized_shape, "elementwise_affine": old.elementwise_affine}
+    else:
+        own |= {name: getattr(old, name) for name in ("num_features", "momentum", "affine")}
+        own["track_running_stats"] = old.running_mean is not None
+    like = getattr(old, "running_mean", None)
+    like = old.weight if like is None else like
+    if like is not None:
+        own |= {"device": like.device, "dtype": like.dtype}
+    new = class_of(kind, classes[base])(**own)
     for name in ("weight", "bias"):
         value = getattr(old, name)
         if value is not None:
@@ -163,9 +176,11 @@ def _replace(model: nn.Module, substitutes: Mapping[nn.Module, nn.Module]) -> nn
     return substitutes.get(model, model)
 
 
-def _warn_unestimated(kind: str, count: int) -> None:
+def _warn_unestimated(kind: str, made: Sequence[Norm]) -> None:
+    running = sum(norm.running_mean is not None for norm in made)
+    what = f"the running statistics of {running} {kind} norms stay at mean 0 and scale 1, and " if running else ""
     warnings.warn(
-        f"without data the running statistics of {count} {kind} norms stay at mean 0 and scale 1, and their "
-        "weights stay those of BatchNorm: train the network, or pass data=, before evaluating it",
+        f"without data {what}the weights of {len(made)} {kind} norms stay those of torch's norms: train the network, "
+        "or pass data=, before evaluating it",
         stacklevel=3,
     )

@@ -13,7 +13,9 @@ from torch.nn import functional
 
 from normexport.errors import UsageError
 from normexport.nn.base import Norm
+from normexport.nn.group import LayerNorm
 from normexport.nn.ops import live_norm
+from normexport.norms import Scope
 from normexport.norms.l2 import L2
 
 Forward = Callable[[nn.Module, Any], object]
@@ -22,7 +24,7 @@ Forward = Callable[[nn.Module, Any], object]
 class Estimator(nn.Module):
     """Stands in for a torch norm during the pass: observes, and passes on what the network expects.
 
-    Its output is the old norm's on batch statistics where scales are matched (what the finished norm will
+    Its output is the old norm's on the statistics of x where scales are matched (what the finished norm will
     compute), else the new norm's.
     """
 
@@ -37,26 +39,33 @@ class Estimator(nn.Module):
             return self.forward(x.unsqueeze(0)).squeeze(0)
         if x.numel() == 0:
             return torch.empty_like(x)
-        y = self._observe(x)
-        return self._old(x) if self.match_scale else y
+        y = self._observe(self.new.rows_of(x) if isinstance(self.new, LayerNorm) else x)
+        return self._old(x) if self.match_scale else y.reshape(x.shape)
 
     def _observe(self, x: Tensor) -> Tensor:
-        if x.numel() == x.shape[1] * (x.shape[0] if self.new.scope.is_instance else 1):
-            raise UsageError(self.path, "a batch has one element per channel", "pass larger batches")
+        n, c = x.shape[:2]
+        if x.numel() == {Scope.BATCH: c, Scope.INSTANCE: n * c, Scope.GROUP: n * self.new.num_groups}[self.new.scope]:
+            of = "channel" if self.new.scope is not Scope.GROUP else "group"
+            raise UsageError(self.path, f"a batch has one element per {of}", "pass larger batches")
         try:
             y, mean, stat = self.new.live(x)
         except UsageError as error:
             raise UsageError(self.path, error.cause, error.remedy) from None
         zeros = mean.new_zeros(x.shape[1])
-        _, _, sigma = live_norm(x, zeros, zeros, L2.name, self.new.scope.is_instance, 0.0, 0.0, 1, 1)
+        own = (self.new.scope.is_instance, 0.0, 0.0, 1, 1, self.new.num_groups)
+        _, _, sigma = live_norm(x, zeros, zeros, L2.name, *own)
         observed = [each.double() for each in (mean, stat, sigma.square())]
-        if self.new.scope.is_instance:
+        if self.new.scope.is_per_sample:
             observed = [each.mean(0) for each in observed]
+        if self.new.scope is Scope.GROUP:  # as each channel has it
+            observed = [each.repeat_interleave(c // self.new.num_groups) for each in observed]
         self.sums = [a + b for a, b in zip(self.sums, observed, strict=True)] if self.sums else observed
         self.count += 1
         return y
 
     def _old(self, x: Tensor) -> Tensor:
+        if self.new.scope is Scope.GROUP:
+            return torch.as_tensor(self.old(x))
         compute: Any = functional.instance_norm if self.new.scope.is_instance else functional.batch_norm
         y: Tensor = compute(x, None, None, self.old.weight, self.old.bias, True, 0.0, self.old.eps)
         return y
@@ -89,8 +98,10 @@ class Estimator(nn.Module):
     def _scale(self, ratio: Tensor) -> None:
         if self.new.weight is None:
             self.new.affine = True
-            self.new.weight = nn.Parameter(torch.ones_like(ratio, dtype=torch.float32), requires_grad=False)
-        self.new.weight.mul_(ratio)
+            shape = self.new.normalized_shape if isinstance(self.new, LayerNorm) else ratio.shape
+            ones = torch.ones(shape, dtype=torch.float32, device=ratio.device)
+            self.new.weight = nn.Parameter(ones, requires_grad=False)
+        self.new.weight.mul_(ratio.reshape(self.new.weight.shape))
 
 
 def estimate(model: nn.Module, data: Iterable[Any], forward: Forward) -> None:

@@ -107,12 +107,19 @@ class LayerNorm(GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (*, *normalized_shape) of any floating type -> y like x."""
+        return super().forward(self.rows_of(x)).reshape(x.shape)
+
+    def rows_of(self, x: Tensor) -> Tensor:
+        """x (*, *normalized_shape) as (rows, L), one statistic a row.
+
+        Raises:
+            ValueError: the last axes have other sizes.
+        """
         axes = len(self.normalized_shape)
         if x.dim() < axes or tuple(x.shape[x.dim() - axes :]) != self.normalized_shape:
             raise ValueError(f"expected input (*, {str(self.normalized_shape)[1:-1]}), got {tuple(x.shape)}")
         # Written out: -1 can't be told from an empty batch.
-        rows = x.reshape(math.prod(x.shape[: x.dim() - axes]), self.num_features)
-        return super().forward(rows).reshape(x.shape)
+        return x.reshape(math.prod(x.shape[: x.dim() - axes]), self.num_features)
 
     def _affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
         weight, bias = super()._affine(x)

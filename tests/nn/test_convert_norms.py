@@ -249,7 +249,7 @@ def test_data_that_is_one_tensor_is_refused_instead_of_being_read_row_by_row() -
 
 
 def test_models_without_batchnorm_and_lazy_ones_are_refused() -> None:
-    with pytest.raises(UsageError, match="Sequential: has no BatchNorm"):
+    with pytest.raises(UsageError, match="Sequential: has no norm to convert"):
         convert_norms(nn.Sequential(nn.Linear(2, 2), nn.InstanceNorm1d(2)), "l1")
     with pytest.raises(UsageError, match="1: is lazy"):
         convert_norms(nn.Sequential(nn.ReLU(), nn.LazyBatchNorm2d()), "l1")
