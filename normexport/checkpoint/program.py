@@ -77,17 +77,18 @@ def _as_in_graph(record: NormRecord, kinds: dict[str, str]) -> NormRecord:
 
 def _as_computed(program: ExportedProgram, stored: Stored, record: NormRecord) -> NormRecord:
     """A norm in ordinary operators: the reading that its part of the program computes, "graph" where that is none."""
-    part = part_of(program, record.path)
+    part, name = part_of(program, record.path), class_of(program, record.path)
+    unread = replace(record, kind=UNKNOWN, dialect=_GRAPH, health=(), class_name=name)
     if part is None:
-        return record if len(stored.fitting()) == 1 else replace(record, kind=UNKNOWN, dialect=_GRAPH, health=())
-    name = class_of(program, record.path)
+        return record if len(stored.fitting()) == 1 else unread
     for eps in (stored.eps, *part.small_numbers()):
         fitting = [each for each in stored.fitting() if computes(part, stored, each, eps)]
         if fitting:
             dialect = likeliest(fitting, name, None)
             kind = dialect.kind if dialect.kind != UNKNOWN else kind_in_name(name)
-            return record_of(stored, dialect, dialect.decode(stored.arrays(), eps), kind)
-    return replace(record, kind=UNKNOWN, dialect=_GRAPH, health=())
+            found = record_of(stored, dialect, dialect.decode(stored.arrays(), eps), kind)
+            return replace(found, class_name=name) if kind == UNKNOWN else found
+    return unread
 
 
 def _live_norms(program: ExportedProgram) -> Iterator[NormRecord]:

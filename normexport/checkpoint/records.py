@@ -28,6 +28,7 @@ class NormRecord:
         channels: C.
         statistics: "running" averages, or by the value of a `norms.Scope`: of the "batch" or "instance" at inference.
         health: what is odd about the stored numbers, in words, by channel; empty is healthy.
+        class_name: of an "unknown" kind in an exported program, the module's class, which is all that it says of it.
     """
 
     path: str
@@ -36,6 +37,12 @@ class NormRecord:
     channels: int
     statistics: str
     health: tuple[str, ...] = ()
+    class_name: str = ""
+
+    @property
+    def called(self) -> str:
+        """The kind, or "class OwnNorm" where only the class is known: how reports name it."""
+        return f"class {self.class_name}" if self.kind == UNKNOWN and self.class_name else self.kind
 
 
 @dataclass(frozen=True)

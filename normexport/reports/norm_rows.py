@@ -78,7 +78,7 @@ def _nameless(why: str) -> str:
 def _join(record: NormRecord | None, outcome: NormOutcome) -> Row:
     kind = outcome.kind
     if record is not None and kind in ("chain", "unknown", ""):
-        kind = record.kind
+        kind = record.called
     channels = "" if record is None else str(record.channels)
     return Row(outcome.path or outcome.node, kind, channels, outcome.fate, outcome.reason)
 
@@ -88,4 +88,4 @@ def _row_without_outcome(record: NormRecord) -> Row:
 
     live = record.statistics != "running"
     why = f"statistics come from the {Scope(record.statistics).source} at inference" if live else ""
-    return Row(record.path, record.kind, str(record.channels), "", why)
+    return Row(record.path, record.called, str(record.channels), "", why)

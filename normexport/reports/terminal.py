@@ -113,7 +113,7 @@ def _norm_words(norms: Sequence[NormRecord], outcomes: Sequence[NormOutcome] | N
         return "no norms known without the graph"
     if not norms:
         return f"{count(others, 'norm')} found in the graph" if others else "no norms"
-    kinds, dialects = tally(record.kind for record in norms), tally(record.dialect for record in norms)
+    kinds, dialects = tally(one_line(record.called) for record in norms), tally(record.dialect for record in norms)
     words = f"{count(len(norms), 'norm')} ({kinds if kinds == dialects else f'{kinds}; stored as {dialects}'})"
     return f"{words} and {count(others, 'norm')} found in the graph" if others else words
 
@@ -157,7 +157,7 @@ def _record_table(console: Console, norms: Sequence[NormRecord]) -> None:
     cells = [
         (
             path_cell(record.path, width),
-            *map(Text, (record.kind, str(record.channels), record.dialect, record.statistics)),
+            *map(Text, (one_line(record.called), str(record.channels), record.dialect, record.statistics)),
         )
         for record in norms
     ]

@@ -56,6 +56,7 @@ def test_the_code_of_a_program_decides_alike(tmp_path: Path, kind: Any, trained:
     assert record.dialect == (dialect or "graph")
     assert record.kind in (trained, "unknown")
     assert (record.kind == "batchnorm") == (trained == "batchnorm")
+    assert record.called == (f"class {kind.__name__}" if record.kind == "unknown" else record.kind)
 
 
 @by_class

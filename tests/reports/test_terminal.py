@@ -137,6 +137,14 @@ def test_names_out_of_a_file_cannot_steer_the_terminal() -> None:
     assert "\\x1b[2J" in text
 
 
+@pytest.mark.parametrize("outcomes", [None, ()])
+def test_a_norm_of_unknown_kind_goes_by_its_class_which_cannot_steer_the_terminal(outcomes: Any) -> None:
+    own = NormRecord("bn", "unknown", "own-divisor", 4, "running", class_name="Own\x1b[2JNorm")
+    text = shown(show_inspection, inspection(norms=(own,), outcomes=outcomes))
+    assert "1 norm (class Own\\x1b[2JNorm; stored as own-divisor)" in text
+    assert "\x1b" not in text
+
+
 def test_square_brackets_in_names_are_text_not_markup() -> None:
     text = shown(show_folding, folding(outcomes=(samples.folded("blocks[bold]0.bn"),)), Path("in.onnx"))
     assert "blocks[bold]0.bn" in text
