@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from onnx import helper, numpy_helper
 from normexport import norms
 from normexport.errors import NormExportError
 from normexport.runtime import OnnxRuntime
+from normexport.runtime.guarded import in_child
 from tests.folding.choices import Choices
 from tests.precision import random_control, random_elementwise, random_heavy, random_oddities, random_shaping
 from tests.precision.random_growth import Growth, Unfit, Value, stored
@@ -61,14 +63,21 @@ def _grown(choices: Choices) -> Network:
 
 
 def _is_sound(network: Network) -> bool:
-    """Sizes on which checker, interpreter and ONNX Runtime differ (rare ones of ceil_mode, SAME) prove nothing here."""
+    """Sizes on which checker, interpreter and ONNX Runtime differ (rare ones of ceil_mode, SAME) prove nothing here.
+
+    ONNX Runtime runs in a process of its own: it dies of 1 network in some thousands.
+    """
     try:
         onnx.checker.check_model(network.model, full_check=True)
-        runtime = OnnxRuntime(network.model)
-        runtime.run({port.name: network.sample[port.name] for port in runtime.inputs})
+        in_child(partial(_run, network), "network")
     except (NormExportError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
         return False
     return True
+
+
+def _run(network: Network) -> None:
+    runtime = OnnxRuntime(network.model)
+    runtime.run({port.name: network.sample[port.name] for port in runtime.inputs})
 
 
 def _made(g: Growth) -> list[Value]:
