@@ -28,7 +28,7 @@ from normexport.errors import (
 
 if TYPE_CHECKING:
     from normexport.capsule import Capsule
-    from normexport.checkpoint import Checkpoint, NormRecord, WeightNormRecord
+    from normexport.checkpoint import Checkpoint, NormRecord, Part, WeightNormRecord
     from normexport.checkpoint.load_file import load
     from normexport.engine import BuilderProcess, EngineConfig, Flavor, Manifest, ShapeRange
     from normexport.engine.manifest import FileId, NetworkLayer, PlanTensor
@@ -94,6 +94,7 @@ _HOMES = {
     "Operators": "reports",
     "OutputError": "precision.snr",
     "ParityReport": "proof",
+    "Part": "checkpoint",
     "Plan": "runtime.tensorrt_runtime",
     "PlanTensor": "engine.manifest",
     "Precision": "precision",
@@ -163,6 +164,7 @@ __all__ = [
     "Operators",
     "OutputError",
     "ParityReport",
+    "Part",
     "Plan",
     "PlanTensor",
     "Precision",

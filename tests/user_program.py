@@ -82,6 +82,11 @@ def convert_everything(folder: Path) -> int:
     return len(layers)
 
 
+def load_one_of_several(path: str) -> normexport.Checkpoint:
+    part = normexport.Part("ema", prefix="model.", ignored=("criterion.",))
+    return assert_type(normexport.load(path, part=part), normexport.Checkpoint)
+
+
 def judge_everything(folder: Path) -> None:
     model = folder / "model.onnx"
     limits = normexport.Limits(min_snr=30.0)

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from normexport.checkpoint.dialects import DIALECTS, dialects
+from normexport.checkpoint.part import Part
 from normexport.checkpoint.records import Checkpoint, NormRecord, WeightNormRecord
 from normexport.errors import needing_torch
 
@@ -22,6 +23,7 @@ __all__ = [
     "LAYOUTS",
     "Checkpoint",
     "NormRecord",
+    "Part",
     "State",
     "WeightNormRecord",
     "dialects",

@@ -6,10 +6,11 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
+from normexport.checkpoint.shards import is_index
 from normexport.errors import CheckpointError, UsageError
 from normexport.io.zip_archive import BadArchive, ZipArchive
 
-Container = Literal["program", "pickle"]
+Container = Literal["program", "pickle", "torchscript", "safetensors", "index"]
 
 _AGAIN = "copy or download it again"
 _HEADS = (
@@ -23,9 +24,11 @@ _HEADS = (
 
 
 def container(path: Path, trust: bool = False) -> Container:
-    """Tell an exported program (`.pt2`) from what `torch.save` writes (zip, or the pickle of old versions).
+    """Tell kinds of files with weights apart, by their content and not by their suffix.
 
-    With `trust` an archive may have any form that PyTorch opens; else it must have one reading only.
+    They are exported programs (`.pt2`), what `torch.save` writes (zip, or the pickle of old versions), TorchScript
+    archives, safetensors files, and indexes of several files, which alone are known by their names. With `trust` an
+    archive may have any form that PyTorch opens; else it must have one reading only.
 
     Raises:
         UsageError: there is no such file.
@@ -34,17 +37,24 @@ def container(path: Path, trust: bool = False) -> Container:
     head = _head(path)
     if head.startswith(b"PK"):
         return _zip_container(path, trust)
+    if head[4:9] == b"\0\0\0\0{":  # eight bytes of length, of which no header needs the upper four, and JSON
+        return "safetensors"
     for start, cause, remedy in _HEADS:
         if head.startswith(start):
             raise CheckpointError(str(path), cause, remedy)
+    if is_index(path):
+        return "index"
     if path.suffix == ".onnx" or _looks_like_onnx(head):
         remedy = "name it .onnx for normexport convert, fold and parity"
         raise CheckpointError(str(path), "is an ONNX model, not a checkpoint", remedy)
-    if head[8:9] == b"{":  # eight bytes of length, then a JSON header
-        raise CheckpointError(str(path), "is a safetensors file", "load it and write the tensors with torch.save")
+    if head.lstrip().startswith(b"{"):
+        remedy = "give the file with the weights, or an index with a name that ends in .index.json"
+        raise CheckpointError(str(path), "is a JSON document, not a checkpoint", remedy)
     if head[0] == 0x80:  # pickle protocol 2 and later: torch.save before 1.6
         return "pickle"
-    raise CheckpointError(str(path), "is not a file that PyTorch wrote", "give a .pt2, .pt or .pth file")
+    if path.suffix == ".safetensors":  # whose reader says what is wrong with it
+        return "safetensors"
+    raise CheckpointError(str(path), "is not a file that PyTorch wrote", "give a .pt2, .pt, .pth or .safetensors file")
 
 
 def _head(path: Path) -> bytes:
@@ -76,11 +86,7 @@ def _zip_container(path: Path, trust: bool) -> Container:
             str(path), "is an exported program of PyTorch 2.7 or older", "load it there and export it again"
         )
     if "constants.pkl" in files and any(name.startswith("code/") for name in files):
-        raise CheckpointError(
-            str(path),
-            "is a TorchScript archive, which has no modules to read norms from",
-            "save the model before scripting (its state_dict, or torch.export.save)",
-        )
+        return "torchscript"
     if "data.pkl" not in files:
         raise CheckpointError(str(path), "is a zip archive that PyTorch did not write", "give a .pt2, .pt or .pth file")
     return "pickle"

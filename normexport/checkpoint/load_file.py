@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from normexport.checkpoint.container import container
+from normexport.checkpoint.contents import open_container, read_weights
 from normexport.checkpoint.dialect import Dialect
 from normexport.checkpoint.dialects import dialect_named
 from normexport.checkpoint.fake_quantisation import observers
 from normexport.checkpoint.finite import require_finite
-from normexport.checkpoint.holders import find_weights
+from normexport.checkpoint.holders import refuse_keys
 from normexport.checkpoint.imports import Factory, build_model
 from normexport.checkpoint.inspect_state import inspect_state
 from normexport.checkpoint.load_state import fit
 from normexport.checkpoint.loose import copy_of_model, is_drawn, loose_numbers, same_number
-from normexport.checkpoint.pickles.unpickle import unpickle
+from normexport.checkpoint.part import WHOLE, Part
 from normexport.checkpoint.plain_weights import resolve_weight_norms
 from normexport.checkpoint.program import load_program
 from normexport.checkpoint.recognise import require_used, stored_norms
@@ -57,11 +57,15 @@ def load(
     dialect: str | None = None,
     trust: bool = False,
     unquantised: bool = False,
+    part: Part = WHOLE,
 ) -> Checkpoint:
-    """Read a trained network: a `.pt2` program, a pickled module, or a state_dict (alone or in a training checkpoint).
+    """Read a trained network: a `.pt2` program, a pickled module, or weights by name.
+
+    Weights stand in a state_dict (alone or in a training checkpoint), a safetensors file, a TorchScript archive, or in
+    several files, by their index or the folder that they lie in.
 
     Args:
-        path: the file; its content decides what it is, not its suffix.
+        path: the file; its content decides what it is, not its suffix. Or a folder as Hugging Face lays it out.
         model: for a state_dict: "package.module:factory", a callable, or a module. Naming code is consent to import
             that module and call the factory. Without it a state_dict yields records only.
         model_kwargs: arguments of the factory.
@@ -69,16 +73,18 @@ def load(
         trust: allow the file to run code while it is loaded.
         unquantised: leave out the fake quantisation that a network was trained with; what that costs is measured, and
             the network is not proven to be that of the file.
+        part: which of several networks in a file is meant, and which of its keys.
 
     Returns:
         The network in evaluation mode on the CPU, in float32 (float64 where it was), without gradients; norms of
         other projects replaced by `nn.RunningNorm`, weights under weight norm made plain.
 
     Raises:
-        UsageError: no such file, a factory that does not work, an unknown dialect, nothing to be `unquantised`.
+        UsageError: no such file, a factory that does not work, an unknown dialect, nothing to be `unquantised`, a
+            `part` that is not there.
         CheckpointError: damaged, would run code, other keys or shapes than the model's, NaN, or ambiguous.
     """
-    checkpoint = _loaded(Path(path), model, model_kwargs, dialect, trust, unquantised)
+    checkpoint = _loaded(Path(path), model, model_kwargs, dialect, trust, unquantised, part)
     if unquantised and not checkpoint.unquantised:
         raise UsageError(str(path), "has no fake quantisation that is known", "leave --unquantised out")
     _LOG.info("%s: %s, norms: %d", path, checkpoint.source, len(checkpoint.norms))
@@ -92,34 +98,45 @@ def _loaded(
     dialect: str | None,
     trust: bool,
     unquantised: bool,
+    part: Part,
 ) -> Checkpoint:
     named = None if dialect is None else dialect_named(dialect)
-    if container(path, trust) == "program":
-        checkpoint = load_program(path, named, trust)
+    opened = open_container(path, trust)
+    if opened.kind == "program":
+        _refuse_part(opened.path, part)
+        checkpoint = load_program(opened.path, named, trust)
         require_used(named, {record.dialect for record in checkpoint.norms}, str(path))
         return _with_notes(checkpoint, model)
-    weights = find_weights(unpickle(path, trust), path)
+    weights = read_weights(opened, trust, part)
     if isinstance(weights, nn.Module):
         return _with_notes(_from_module(path, weights, named, unquantised), model)
     if model is None:
         return _bare(path, weights, named)
     built = build_model(model, model_kwargs)
     redrawn = _redrawn(built, model, model_kwargs)
-    return replace(_from_state(path, weights, built, named, unquantised), redrawn=redrawn)
+    checkpoint, held = _from_state(path, weights, built, named, unquantised)
+    lost = {name: value for name, value in redrawn.items() if name not in held}
+    return replace(checkpoint, redrawn=lost, shards=opened.shards())
 
 
-def read_state(path: str | Path, trust: bool = False) -> State:
-    """The weights in `path`, found in whatever holds them, prefixes of wrappers taken off.
+def read_state(path: str | Path, trust: bool = False, part: Part = WHOLE) -> State:
+    """The weights in `path`, found in whatever holds them, prefixes of wrappers taken off; see `load`.
 
     Raises:
         UsageError: no such file, or it holds a program.
         CheckpointError: damaged, would run code, or holds no weights.
     """
-    path = Path(path)
-    if container(path, trust) == "program":
+    opened = open_container(Path(path), trust)
+    if opened.kind == "program":
         raise UsageError(str(path), "is an exported program, not a state_dict", "use load")
-    weights = find_weights(unpickle(path, trust), path)
-    return unwrap(State.of(weights.state_dict()) if isinstance(weights, nn.Module) else weights)
+    found = read_weights(opened, trust, part)
+    return unwrap(State.of(found.state_dict()) if isinstance(found, nn.Module) else found)
+
+
+def _refuse_part(path: Path, part: Part) -> None:
+    if part.entry is not None:
+        raise UsageError("--weights", f"means nothing here: {path} is an exported program", "leave it out")
+    refuse_keys(part, path)
 
 
 def _bare(path: Path, state: State, named: Dialect | None) -> Checkpoint:
@@ -139,13 +156,16 @@ def _from_module(path: Path, model: nn.Module, named: Dialect | None, unquantise
     return _finish(path, "module", settled, [], named)
 
 
-def _from_state(path: Path, state: State, model: nn.Module, named: Dialect | None, unquantised: bool) -> Checkpoint:
+def _from_state(
+    path: Path, state: State, model: nn.Module, named: Dialect | None, unquantised: bool
+) -> tuple[Checkpoint, set[str]]:
+    """The checkpoint, and the paths of numbers that the file had beside the model's state_dict."""
     model = _unwrapped_module(model)
     notes = [*_prepare(model), *_narrow_to_float32(model, state)]
     settled, weights = fit(model, state, named, str(path))
     settled.notes.extend(notes)
     settled.unquantised = unquantised
-    return _finish(path, "state_dict", settled, weights, named)
+    return _finish(path, "state_dict", settled, weights, named), settled.held
 
 
 def _finish(

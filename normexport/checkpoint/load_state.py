@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,13 +12,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from normexport.checkpoint.dialect import EPS, Dialect
 from normexport.checkpoint.finite import require_finite, require_finite_norm
-from normexport.checkpoint.prefix import prefixes, without_common_prefix
+from normexport.checkpoint.loose import loose_numbers, set_number
+from normexport.checkpoint.prefix import prefixes, what_keeps, without_common_prefix
 from normexport.checkpoint.recognise import Stored, choose, stored_norms
 from normexport.checkpoint.records import WeightNormRecord
 from normexport.checkpoint.replace_norms import Settled, has_hooks, inherits_forward, is_leaf, own_tensors
-from normexport.checkpoint.state import EXTRA_STATE, State, unwrap
+from normexport.checkpoint.state import EXTRA_STATE, State, is_same, unwrap
 from normexport.checkpoint.weight_norm import stored_weights
-from normexport.dtypes import HALVES, torch_dtypes
 from normexport.errors import CheckpointError
 from normexport.nn import Norm, RunningNorm
 from normexport.text import first_line, shortened
@@ -61,13 +61,35 @@ def fit(model: nn.Module, state: State, named: Dialect | None, place: str) -> tu
                 settled.remark(path, f"epsilon {eps:g} is the model's; the file does not store it")
             replaced |= {f"{each}." if each else "" for each in places[module]}
             state = state.without({prefix + key for prefix in replaced for key in norms[path].values})
-    _load(settled.model, state, tuple(replaced), place)
+    _load(settled.model, _without_loose(settled, state), tuple(replaced), place)
     return settled, weights
 
 
+def _without_loose(settled: Settled, state: State) -> State:
+    """Numbers of the file that the model keeps outside its state_dict are put there: no buffer, or not persistent.
+
+    Older versions of a model saved what newer ones do not, and TorchScript saves all of them.
+    """
+    extra = state.tensors.keys() - settled.model.state_dict().keys()
+    loose = loose_numbers(settled.model) if extra else {}
+    for key in [key for key in state.tensors if key in extra and _fits(loose.get(key), state.tensors[key])]:
+        set_number(settled.model, key, state.tensors[key].to(loose[key].dtype))
+        settled.remark(key, "is no part of the model's state_dict; the file's numbers stand in it")
+        settled.held.add(key)
+    return state.without(settled.held)
+
+
+def _fits(own: Any, value: torch.Tensor) -> bool:
+    return (
+        isinstance(own, torch.Tensor)
+        and own.shape == value.shape
+        and own.is_floating_point() == value.is_floating_point()
+    )
+
+
 def _note_types(settled: Settled, state: State) -> None:
-    half = {value.dtype for value in state.tensors.values()} & torch_dtypes(HALVES)
-    for dtype in sorted(half, key=str):
+    narrow = {value.dtype for value in state.tensors.values() if value.is_floating_point() and value.itemsize < 4}
+    for dtype in sorted(narrow, key=str):
         settled.notes.append(f"weights stored as {str(dtype).removeprefix('torch.')} are computed in float32")
 
 
@@ -122,7 +144,7 @@ def _require_ties(model: nn.Module, state: State, place: str) -> None:
     for name in named.keys() & state.tensors.keys():
         sharing.setdefault(named[name].untyped_storage().data_ptr(), []).append(name)
     for names in (each for each in sharing.values() if len(each) > 1):
-        kept = {name: _is_same(named[name], state.tensors[name]) for name in sorted(names)}
+        kept = {name: is_same(named[name], state.tensors[name]) for name in sorted(names)}
         if len(set(kept.values())) == 2:  # where none is, the model's own code makes other values of them
             lost, won = (next(name for name, is_kept in kept.items() if is_kept == each) for each in (False, True))
             raise _two_values(place, *sorted((lost, won)))
@@ -133,13 +155,8 @@ def _require_one_norm(stored: Mapping[str, Stored], path: str, places: Sequence[
     for other in places:
         values = stored[path].values, stored[other].values if other in stored else {}
         for key in values[0].keys() & values[1].keys():
-            if not _is_same(values[0][key], values[1][key]):
+            if not is_same(values[0][key], values[1][key]):
                 raise _two_values(path, *sorted(f"{each}.{key}".lstrip(".") for each in (path, other)))
-
-
-def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Number by number, NaN with NaN, in the type of the first."""
-    return one.shape == other.shape and torch.equal(one.detach().nan_to_num(), other.to(one.dtype).nan_to_num())
 
 
 def _two_values(place: str, one: str, other: str) -> CheckpointError:
@@ -180,7 +197,7 @@ def _load(model: nn.Module, state: State, replaced: tuple[str, ...], place: str)
         raise CheckpointError(
             place,
             _differences(missing, found.unexpected_keys),
-            _hint(missing, found.unexpected_keys, prefixes(own, state)),
+            _hint(missing, found.unexpected_keys, own, state),
         )
 
 
@@ -208,15 +225,21 @@ def _differences(missing: list[str], extra: list[str]) -> str:
     return ", and ".join(parts)
 
 
-def _hint(missing: list[str], extra: list[str], found_under: Sequence[str]) -> str:
+def _hint(missing: list[str], extra: list[str], own: Collection[str], state: State) -> str:
     """What explains the difference, where a prefix, a weight norm or missing buffers do."""
+    found_under = prefixes(own, state)
     if len(found_under) > 1:
-        return f"the file has the model under each of {', '.join(found_under)}: save the one that is meant by itself"
+        choice = " or ".join(f"--prefix {prefix}" for prefix in found_under[:4])
+        return f"the file has the model under each of {', '.join(found_under)}: choose with {choice}"
     if found_under:
+        why = what_keeps(found_under[0], state)
+        beside = f", and {why}" if why else ""
         return (
-            f"the file has the model under {found_under[0]}: save that part by itself, "
-            "or let the factory return the whole"
+            f"the file has the model under {found_under[0]}{beside}: pass --prefix {found_under[0]} to read that alone"
         )
+    copies = [] if missing else prefixes(own, state.without(state.tensors.keys() - set(extra)))
+    if copies:
+        return f"the model stands there by itself and under {copies[0]}: pass --ignore-keys or --prefix {copies[0]}"
     for key in missing[:1]:
         prefix = next((key.removesuffix(each) for each in extra if key.endswith(f".{each}")), "")
         if prefix and all(each.startswith(prefix) for each in missing):
@@ -227,4 +250,8 @@ def _hint(missing: list[str], extra: list[str], found_under: Sequence[str]) -> s
         return "the file has weight norms that no layer of the model matches; " + _FACTORY
     if any(key.rpartition(".")[2].startswith("running_") for key in [*missing, *extra]):
         return "norms are of another dialect or place than the model's; " + _FACTORY
-    return _FACTORY
+    if missing:
+        return _FACTORY
+    starts = dict.fromkeys(f"{head}." if rest else head for head, _, rest in (key.partition(".") for key in extra))
+    ignoring = shortened([f"--ignore-keys {start}" for start in starts], 4)
+    return f"pass {ignoring}, if they are no part of the network, or {_FACTORY}"

@@ -80,6 +80,7 @@ class Checkpoint:
             differ from the first's: whichever the network was trained with, it was others.
         original: the network with its own code, where that quantises while it computes and `model` has layers of ours
             instead.
+        shards: the files that weights were read from, where `path` is an index of them.
         unquantised: whether fake quantisation was left out, as asked.
     """
 
@@ -94,3 +95,9 @@ class Checkpoint:
     redrawn: Mapping[str, Any] = field(default_factory=dict)
     original: nn.Module | None = None
     unquantised: bool = False
+    shards: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[tuple[Path, str], ...]:
+        """Every file that it was read from, in words."""
+        return (self.path, "the checkpoint"), *((shard, "a part of the checkpoint") for shard in self.shards)

@@ -47,7 +47,8 @@ class Settled:
 
     `notes` are of the whole file, `remarks` of single norms: what is remarked -> the paths it holds for. `doubts` are
     the remarks on parts that may compute something else than the part of the file that they stand for. `unquantised` is
-    asked for: fake quantisation is then left out, as one of the doubts.
+    asked for: fake quantisation is then left out, as one of the doubts. `held` are paths of numbers that no
+    state_dict of the model has and the file had.
     """
 
     model: nn.Module
@@ -57,6 +58,7 @@ class Settled:
     doubts: list[str] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     unquantised: bool = False
+    held: set[str] = field(default_factory=set)
 
     def remark(self, path: str, words: str) -> None:
         """Remark `words` on the norm at `path`; a network of fifty such norms gets one note."""

@@ -18,6 +18,8 @@ from normexport.errors import CheckpointError
 #: The key under which PyTorch stores what `get_extra_state` of a module returned.
 EXTRA_STATE = "_extra_state"
 _COMPILED, _PARALLEL, _AVERAGED = "_orig_mod", "module", "n_averaged"
+#: Parts of keys that wrappers add.
+WRAPPING = (_COMPILED, _PARALLEL)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ class State:
         if self.metadata:
             mapping._metadata = OrderedDict(self.metadata)  # type: ignore[attr-defined]  # torch reads it there
         return mapping
+
+
+def is_same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal, number by number, NaN with NaN, in the type of the first."""
+    return one.shape == other.shape and torch.equal(one.detach().nan_to_num(), other.to(one.dtype).nan_to_num())
 
 
 def _has_numbers(value: Any) -> bool:

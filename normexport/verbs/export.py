@@ -32,7 +32,7 @@ def export(
     if isinstance(source, (str, Path)):
         source = load(source)
     if output is not None:
-        read = [(source.path, "the checkpoint")] if isinstance(source, Checkpoint) else []
+        read = source.files if isinstance(source, Checkpoint) else ()
         check_outputs(model_outputs(Path(output)), conversion_inputs(read))
     exported = onnx_export.export(source, specs_of(inputs))
     if isinstance(source, Checkpoint):

@@ -47,7 +47,7 @@ class Given:
     def files(self) -> list[tuple[Path, str]]:
         """The files that it lies in, in words."""
         if isinstance(self.subject, Checkpoint):
-            return [(self.path, "the checkpoint")]
+            return list(self.subject.files)
         data = [(file, f"the data of {self.path.name}") for file in data_of_model(self.subject)]
         return [(self.path, "the model to convert"), *data] if self.is_onnx_file else data
 

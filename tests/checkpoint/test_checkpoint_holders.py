@@ -69,16 +69,18 @@ def test_a_prefix_comes_off_where_norms_and_weights_have_other_keys_than_the_mod
     assert_same(forward(checkpoint.model), expected)
 
 
-def test_keys_beside_the_prefix_are_refused_with_the_prefix_named(tmp_path: Path) -> None:
-    state = {**_under("model.", l1_trained().state_dict()), "criterion.weight": torch.ones(10)}
-    message = refused(save(tmp_path / "m.pt", state), model=l1_factory)
-    assert "the file has the model under model.: save that part by itself, or let the factory return" in message
+def test_keys_beside_the_prefix_are_left_out_and_noted(tmp_path: Path) -> None:
+    net = l1_trained()
+    state = {**_under("model.", net.state_dict()), "criterion.weight": torch.ones(10)}
+    checkpoint = load(save(tmp_path / "m.pt", state), model=l1_factory)
+    assert checkpoint.notes == ("prefix model. taken off", "left out, as it is not under model.: criterion.weight")
+    assert_same(forward(checkpoint.model), own_forward(net))
 
 
 def test_two_copies_of_the_model_are_refused_with_both_prefixes(tmp_path: Path) -> None:
     state = l1_trained().state_dict()
     message = refused(save(tmp_path / "m.pt", {**_under("m.", state), **_under("ema.", state)}), model=l1_factory)
-    assert "under each of ema., m.: save the one that is meant by itself" in message
+    assert "under each of ema., m.: choose with --prefix ema. or --prefix m." in message
 
 
 def test_a_model_that_has_the_prefix_too_keeps_it(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from normexport.checkpoint import load
 from normexport.errors import ExitCode, UsageError
 from tests.checkpoint import layouts
 from tests.checkpoint.layouts import Net, trained
-from tests.checkpoint.support import IMAGES, batch_norm_net, exported, l1_trained, refused, save
+from tests.checkpoint.support import batch_norm_net, exported, l1_trained, refused, save
 
 
 def test_missing_file_is_a_usage_error(tmp_path: Path) -> None:
@@ -40,7 +40,8 @@ def test_folder_is_refused(tmp_path: Path) -> None:
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 9, "is HDF5"),
         (b"\x1f\x8b\x08\0" + b"\0" * 9, "is gzip"),
         (b"\x08\x0a\x12\x07pytorch", "is an ONNX model"),
-        (b'\x40\0\0\0\0\0\0\0{"a":1}', "is a safetensors file"),
+        (b'\x40\0\0\0\0\0\0\0{"a":1}', "is damaged (it is cut short"),
+        (b'{"weight_map": {}}', "is a JSON document"),
         (b"\x80\x02}q\x00.", "can't be read"),
         (b"\x80\x05garbage", "can't be read"),
         (b"PK\x03\x04 not really", "is truncated or damaged"),
@@ -96,14 +97,6 @@ def test_other_zip_is_refused(tmp_path: Path) -> None:
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "m.pt")
     assert "is a pipe or a device, not a file" in refused(tmp_path / "m.pt")
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_torchscript_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    torch.jit.trace(batch_norm_net().eval(), IMAGES).save(tmp_path / "m.pt")
-    message = refused(tmp_path / "m.pt", trust=True)
-    assert "is a TorchScript archive" in message
-    assert "save the model before scripting" in message
 
 
 @pytest.mark.parametrize("thing", [{}, [1, 2], 3, {"epoch": 3, "config": "x"}, {"state_dict": {}}, torch.ones(3)])

@@ -21,24 +21,23 @@ from normexport.errors import UsageError
 
 FOLDER = Path(__file__).parents[2] / "tools" / "normexport_cli"
 
+LOAD = "--model --model-kwargs --dialect --trust --unquantised --weights --prefix --ignore-keys"
 #: The options of every command in the order of its help: scripts of users depend on them.
 FLAGS = {
-    "inspect": "--input --model --model-kwargs --dialect --trust --unquantised --weights-under",
-    "convert": "--output --input --model --model-kwargs --dialect --trust --unquantised --weights-under --no-fold "
+    "inspect": f"--input {LOAD} --weights-under",
+    "convert": f"--output --input {LOAD} --weights-under --no-fold "
     "--data --batches --precision --io-dtype --keep-fp32 --calibration-data --calibration --calibration-cache "
     "--calibration-batch --max-drop --min-snr --symmetric --labels-for --sensitivity --engine --flavor --target "
     "--no-plugins --debug-tensors --capsule --capsule-size",
-    "export": "--output --input --model --model-kwargs --dialect --trust --unquantised",
+    "export": f"--output --input {LOAD}",
     "fold": "--output --live-operators --weights-under",
     "build": "--output --flavor --target --minShapes --optShapes --maxShapes --no-plugins --require --plugin-library "
     "--no-embed --timing-cache --workspace --optimization-level --version-compatible --hardware-compatible "
     "--weight-streaming --refit --tf32 --debug-tensors --timeout --weights-under --log",
     "run": "--inputs --output --trust --plugin-library --weights-under",
-    "parity": "--layers --input --data --batches --min-snr --model --model-kwargs --dialect --trust --unquantised "
-    "--weights-under",
+    "parity": f"--layers --input --data --batches --min-snr {LOAD} --weights-under",
     "prove": "--layers --trust --weights-under",
-    "evaluate": "--data --reference --labels-for --max-drop --min-snr --input --model --model-kwargs --dialect --trust "
-    "--unquantised --weights-under",
+    "evaluate": f"--data --reference --labels-for --max-drop --min-snr --input {LOAD} --weights-under",
     "plugins list": "",
     "plugins build": "--cuda --tensorrt --onnxruntime --arch --jobs",
     "plugins doctor": "--quick --trust",

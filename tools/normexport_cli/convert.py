@@ -29,6 +29,13 @@ NoFold = Annotated[bool, typer.Option("--no-fold", metavar="", help="Keep every 
 _MB = 1 << 20
 
 
+def _folder_of(source: Path) -> Path:
+    """What to write to where nothing is said: for the folder weights it is weights-onnx, never itself."""
+    if source.is_dir():
+        return Path(f"{source.resolve().name}-onnx")
+    return Path(Path(source.name.removesuffix(".index.json")).stem)
+
+
 @dataclass(frozen=True)
 class CapsuleOptions:
     """The capsule that `convert` seals.
@@ -95,7 +102,7 @@ def convert(
         on_stage("load")  # importing torch is most of it
         import normexport
 
-        folder = output if output is not None else Path(source.stem)
+        folder = output if output is not None else _folder_of(source)
         given = source if options.is_onnx(source) else lambda: how.load(source)
         result = normexport.convert(given, folder, inputs, config, on_stage, on_stage.samples)
     if shown.json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 Checkpoint = Annotated[
     Path,
-    typer.Argument(metavar="CKPT", help="An exported program (.pt2), a pickled module or a state_dict."),
+    typer.Argument(
+        metavar="CKPT",
+        help="An exported program (.pt2), a pickled module, or weights: .pt, .safetensors, an index, a folder.",
+    ),
 ]
 Inputs = Annotated[
     list[str],
@@ -87,6 +90,21 @@ class LoadOptions:
         ),
     ] = False
 
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights", metavar="KEY", help="Of several networks in a checkpoint: the entry that is meant; ema, model."
+        ),
+    ] = None
+    prefix: Annotated[
+        str | None,
+        typer.Option("--prefix", metavar="P.", help="Read only the keys that start with it, and take it off."),
+    ] = None
+    ignore_keys: Annotated[
+        list[str],
+        typer.Option("--ignore-keys", metavar="P.", help="Leave out the keys that start with it; repeatable."),
+    ] = field(default_factory=list)
+
     def __post_init__(self) -> None:
         if self.model_kwargs is not None and self.model is None:
             raise UsageError("--model-kwargs", "has no --model to go to", "name the factory with --model")
@@ -104,7 +122,7 @@ class LoadOptions:
             UsageError: there is no such file, or its code can't be built.
             CheckpointError: it is not understood.
         """
-        from normexport.checkpoint import load
+        from normexport.checkpoint import Part, load
 
         return load(
             path,
@@ -113,6 +131,7 @@ class LoadOptions:
             dialect=self.dialect,
             trust=self.trust,
             unquantised=self.unquantised,
+            part=Part(self.weights, self.prefix, tuple(self.ignore_keys)),
         )
 
 
@@ -139,6 +158,9 @@ class ReadOptions(LoadOptions):
             ("--dialect", self.dialect, checkpoints, "a checkpoint"),
             ("--trust", self.trust, checkpoints or plans, "a checkpoint or a plan"),
             ("--unquantised", self.unquantised, checkpoints, "a checkpoint"),
+            ("--weights", self.weights, checkpoints, "a checkpoint"),
+            ("--prefix", self.prefix, checkpoints, "a checkpoint"),
+            ("--ignore-keys", self.ignore_keys, checkpoints, "a checkpoint"),
             ("--weights-under", self.weights_under, models, "an ONNX file"),
         ]
         for option, given, serves, kind in asked:

@@ -6,6 +6,8 @@ stands in several places of the file stands in several places of the result.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from normexport.checkpoint.pickles.rebuild_modules import MODULE_BUILDERS, norm_builders
@@ -33,10 +35,13 @@ def unknown_names(names: frozenset[str]) -> list[str]:
     return sorted(names - _KNOWN - norm_builders().keys())
 
 
-def rebuilt(root: Any, storages: Storages, most: int) -> Any:
+def rebuilt(root: Any, storages: Storages, most: int, own: Mapping[str, Builder] = MappingProxyType({})) -> Any:
     """The object that the record `root` of a pickle stands for; its tensors have at most `most` bytes in all.
+
+    Args:
+        own: what this kind of file may call beside, by name.
 
     Raises:
         BadPickle: something in it is malformed, holds itself, is nested too deeply or is too large.
     """
-    return Rebuilder(storages, Room(most), BUILDERS | norm_builders(), VALUES).value(root)
+    return Rebuilder(storages, Room(most), {**BUILDERS, **norm_builders(), **own}, VALUES).value(root)

@@ -12,6 +12,7 @@ from torch import nn
 from normexport.checkpoint.names import DEEPEST_PATH
 from normexport.checkpoint.pickles.inert import DEEPEST, BadPickle, Call, Dict, Name, Persistent, Set, whole
 from normexport.checkpoint.pickles.storages import Storages
+from normexport.checkpoint.pickles.unread import Unread
 
 Builder = Callable[["Rebuilder", Call], Any]
 
@@ -90,6 +91,8 @@ class Rebuilder:
             return self._values.get(record.dotted, record.dotted)
         if isinstance(record, bytearray):
             return bytearray(record)
+        if isinstance(record, Unread):
+            return record
         if isinstance(record, Persistent):
             raise BadPickle("it holds the data of a tensor without the tensor")
         raise BadPickle("it holds something of an unknown kind")

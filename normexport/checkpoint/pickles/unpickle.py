@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
+from normexport.checkpoint.entry_names import HOLDERS
 from normexport.checkpoint.imports import working_folder_importable
-from normexport.checkpoint.pickles.inert import BadPickle, text_of
+from normexport.checkpoint.pickles.inert import BadPickle, Call, Dict, text_of
 from normexport.checkpoint.pickles.machine import Pickle, read_pickle
 from normexport.checkpoint.pickles.rebuild import rebuilt, unknown_names
 from normexport.checkpoint.pickles.storages import (
@@ -20,6 +23,7 @@ from normexport.checkpoint.pickles.storages import (
     declaration,
     is_swapped,
 )
+from normexport.checkpoint.pickles.unread import Unread, without_unknown
 from normexport.errors import CheckpointError
 from normexport.garbage import without_collection
 from normexport.io.limits import memory_allowance
@@ -43,20 +47,29 @@ _MAGIC, _OLD_VERSION = 0x1950A86A20F9469CFC6C, 1001
 _FIRST = 16 << 20
 
 
-def unpickle(path: Path, trust: bool) -> Any:
+def unpickle(path: Path, trust: bool, in_part: bool = False) -> Any:
     """The object in `path`, tensors on the CPU.
 
     Without `trust` only tensors, plain data and layers of torch.nn and normexport.nn are rebuilt, by code of ours.
+
+    Args:
+        in_part: an entry of the file that holds something else becomes an `Unread`, instead of a refusal.
 
     Raises:
         CheckpointError: the file would run other code (named), is damaged, too large, or needs a missing module.
     """
     if trust:
         return _load_trusted(path)
+    with in_one_line(path), without_collection(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of types that PyTorch calls experimental
+        return _read_file(path, in_part)
+
+
+@contextlib.contextmanager
+def in_one_line(path: Path) -> Iterator[None]:
+    """Whatever is wrong with the archive or pickle at `path` that is read in here becomes one CheckpointError."""
     try:
-        with without_collection(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of types that PyTorch calls experimental
-            return _read_file(path)
+        yield
     except BadArchive as error:
         raise CheckpointError(str(path), f"is truncated or damaged ({error})", "copy or download it again") from error
     except BadPickle as error:
@@ -88,23 +101,26 @@ def _load_trusted(path: Path) -> Any:
         ) from error
 
 
-def _read_file(path: Path) -> Any:
+def _read_file(path: Path, in_part: bool) -> Any:
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
         file.seek(0)
-        return _read_zipped(path, file) if zipped else _read_old(path, file)
+        return _read_zipped(path, file, in_part) if zipped else _read_old(path, file, in_part)
 
 
-def _read_zipped(path: Path, file: BinaryIO) -> Any:
+def _read_zipped(path: Path, file: BinaryIO, in_part: bool) -> Any:
     """`<folder>/data.pkl` and the storages `<folder>/data/<key>`."""
     with ZipArchive(file) as archive:
         folder = folder_of(archive)
         pickle = read_pickle(archive.read(f"{folder}/data.pkl"))
-        _refuse_unknown(path, pickle)
-        order = f"{folder}/byteorder"
-        swapped = order in archive.members and is_swapped(archive.read(order, 16))
-        storages = Storages(ZippedData(archive, folder), swapped)
-        return rebuilt(pickle.root, storages, memory_allowance(archive.size))
+        root = _known(path, pickle, in_part)
+        return rebuilt(root, zipped_storages(archive, folder), memory_allowance(archive.size))
+
+
+def zipped_storages(archive: ZipArchive, folder: str) -> Storages:
+    """The storages of an archive that PyTorch wrote, in the byte order that it says."""
+    order = f"{folder}/byteorder"
+    return Storages(ZippedData(archive, folder), order in archive.members and is_swapped(archive.read(order, 16)))
 
 
 def folder_of(archive: ZipArchive) -> str:
@@ -116,7 +132,7 @@ def folder_of(archive: ZipArchive) -> str:
     return folder
 
 
-def _read_old(path: Path, file: BinaryIO) -> Any:
+def _read_old(path: Path, file: BinaryIO, in_part: bool) -> Any:
     """The format before PyTorch 1.6: five pickles, then the storages."""
     size = file.seek(0, 2)
     length = min(size, _FIRST)
@@ -129,6 +145,7 @@ def _read_old(path: Path, file: BinaryIO) -> Any:
             if length == size:
                 raise
             length = min(size, 4 * length)
+    root = _known(path, pickle, in_part)
     declared: dict[str, Declaration] = {}
     for reference in pickle.references:
         if isinstance(reference.key, tuple) and reference.key and text_of(reference.key[0]) == "module":
@@ -139,7 +156,7 @@ def _read_old(path: Path, file: BinaryIO) -> Any:
         found = declaration(reference)
         declared.setdefault(found.key, found)
     storages = Storages(AppendedData(file, size, end, keys, declared))
-    return rebuilt(pickle.root, storages, memory_allowance(size))
+    return rebuilt(root, storages, memory_allowance(size))
 
 
 def _old_pickles(path: Path, data: bytes) -> tuple[Pickle, list[Any], int]:
@@ -153,7 +170,7 @@ def _old_pickles(path: Path, data: bytes) -> tuple[Pickle, list[Any], int]:
     version = _next_pickle(path, data, first.end)
     if type(version.root) is not int or version.root != _OLD_VERSION:
         raise BadPickle("its format is of an unknown version")
-    pickle = _next_pickle(path, data, _next_pickle(path, data, version.end).end)
+    pickle = read_pickle(data, _next_pickle(path, data, version.end).end)
     keys = _next_pickle(path, data, pickle.end)
     if not isinstance(keys.root, list):
         raise BadPickle("it has no list of storages")
@@ -162,21 +179,32 @@ def _old_pickles(path: Path, data: bytes) -> tuple[Pickle, list[Any], int]:
 
 def _next_pickle(path: Path, data: bytes, at: int) -> Pickle:
     pickle = read_pickle(data, at)
-    _refuse_unknown(path, pickle)
+    _known(path, pickle, in_part=False)
     return pickle
 
 
-def _refuse_unknown(path: Path, pickle: Pickle) -> None:
-    """Name everything that is not on the list of what is rebuilt at once."""
+def _known(path: Path, pickle: Pickle, in_part: bool) -> Any:
+    """The root of a pickle of which everything can be rebuilt; with `in_part`, without what can't."""
     unknown = unknown_names(pickle.names)
     if not unknown:
-        return
+        return pickle.root
     for name in unknown:
         for start, (words, remedy) in _IN_WORDS.items():
             if name.startswith(start):
                 raise CheckpointError(str(path), f"{words} ({printable(name, 80)})", remedy)
+    rest = without_unknown(pickle.root, unknown)
+    if in_part and not isinstance(rest, Unread):
+        return rest
     named = shortened([printable(name, 80) for name in unknown], 4)
-    raise CheckpointError(str(path), f"would run code to be loaded: {named}", _TRUST)
+    entry = _entry_of_weights(rest)
+    remedy = _TRUST if entry is None else f"pass --weights {entry} to read nothing else of it, or {_TRUST}"
+    raise CheckpointError(str(path), f"would run code to be loaded: {named}", remedy)
+
+
+def _entry_of_weights(root: Any) -> str | None:
+    """The usual name of an entry with weights that can be read."""
+    entries = dict(root.entries()) if isinstance(root, Dict) and all(map(text_of, root.pairs[::2])) else {}
+    return next((name for name in HOLDERS if isinstance(entries.get(name), (Dict, Call))), None)
 
 
 def _describe_error(error: BaseException) -> str:
