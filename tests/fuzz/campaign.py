@@ -13,8 +13,9 @@ from pathlib import Path
 
 from normexport.errors import ExitCode
 from tests.fuzz import hostile, verdict
+from tests.fuzz.cases import Case
 from tests.fuzz.child import Command, Limits, Observation, observe
-from tests.fuzz.formats import Case, case
+from tests.fuzz.formats import case
 
 SECONDS = 60.0
 BASE_MEMORY, TIMES_FILE = 1536 * 2**20, 4

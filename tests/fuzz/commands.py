@@ -15,8 +15,8 @@ from normexport_cli.app import app
 from normexport_cli.failures import report
 
 from tests.fuzz import seeds
+from tests.fuzz.cases import INPUT, NETWORK
 from tests.fuzz.child import Command
-from tests.fuzz.formats import INPUT, NETWORK
 
 #: One thread: a pool of threads does not survive a fork.
 torch.set_num_threads(1)

@@ -5,64 +5,25 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from tests.fuzz import arrays, hostile, modules, pickles, pictures, programs, protos, raw, seeds, trees, zips
+from tests.fuzz import (
+    arrays,
+    containers,
+    hostile,
+    modules,
+    pickles,
+    pictures,
+    programs,
+    protos,
+    raw,
+    seeds,
+    trees,
+    zips,
+)
+from tests.fuzz.cases import INPUT, NETWORK, Case, Content, checkpoint_records, zip_of
 from tests.fuzz.dice import Dice
 from tests.fuzz.zips import Layout, Record
-
-#: Content of a file; a symbolic link to that path; None: a pipe that nobody writes to.
-Content = bytes | str | None
-
-NETWORK = ("--model", seeds.FACTORY)
-INPUT = ("--input", seeds.SHAPE)
-
-
-@dataclass(frozen=True)
-class Case:
-    """Files in an otherwise empty folder, the command that runs there, and what was done to the files."""
-
-    files: dict[str, Content]
-    words: tuple[str, ...]
-    steps: tuple[str, ...] = ()
-
-    @property
-    def size(self) -> int:
-        """Bytes in all files."""
-        return sum(len(content) for content in self.files.values() if isinstance(content, bytes))
-
-
-def _zip_of(
-    data: bytes, dice: Dice, change: Callable[[list[Record], Dice], tuple[list[Record], str]]
-) -> tuple[bytes, list[str]]:
-    """An archive with a few changes of its records, and at times of the archive itself."""
-    records, steps, layout = zips.read(data), [], Layout()
-    if dice.chance(8):
-        layout, words = zips.lying_layout(records, dice)
-        steps.append(words)
-    for _ in range(0 if steps and dice.chance(60) else dice.few()):
-        try:
-            records, words = change(records, dice)
-        except Exception:  # of an earlier change
-            records, words = zips.mutate(records, dice)
-        steps.append(words)
-    packed = zips.write(records, layout)
-    if dice.chance(4):
-        packed, words = raw.mutate(packed, dice)
-        steps.append(words)
-    return packed, steps
-
-
-def _checkpoint_records(records: list[Record], dice: Dice) -> tuple[list[Record], str]:
-    at = next((at for at, record in enumerate(records) if record.name.endswith(b"data.pkl")), 0)
-    if dice.chance(75):
-        data, words = raw.unless(pickles.mutate, records[at].data, dice)
-        return zips.with_data(records, at, data), words
-    if dice.chance(25):
-        at = dice.randrange(len(records))
-        data, words = raw.mutate(records[at].data, dice)
-        return zips.with_data(records, at, data), f"{records[at].name[-20:]!r} {words}"
-    return zips.mutate(records, dice)
 
 
 def checkpoint(dice: Dice) -> Case:
@@ -77,7 +38,7 @@ def checkpoint(dice: Dice) -> Case:
             data, change = raw.unless(pickles.mutate, data, dice) if dice.chance(90) else raw.mutate(data, dice)
             more.append(change)
     else:
-        data, more = _zip_of(data, dice, _checkpoint_records)
+        data, more = zip_of(data, dice, checkpoint_records)
     words = dice.choices((
         ("inspect", "model.pt"), ("inspect", "model.pt", *INPUT), ("inspect", "model.pt", *NETWORK, *INPUT),
         ("convert", "model.pt", *NETWORK, *INPUT, "-o", "out"), ("convert", "model.pt", *INPUT, "-o", "out"),
@@ -94,7 +55,7 @@ _DEEP = ("node", "model.json plausibly", "model_weights_config.json plausibly")
 def program(dice: Dice) -> Case:
     """`.pt2`: archives of exported programs."""
     name = dice.one_of(sorted(seeds.programs()))
-    data, steps = _zip_of(seeds.programs()[name], dice, programs.mutate)
+    data, steps = zip_of(seeds.programs()[name], dice, programs.mutate)
     words = dice.choices((
         ("inspect", "model.pt2"), ("convert", "model.pt2", "-o", "out"), ("export", "model.pt2", "-o", "out.onnx"),
         ("inspect", "model.pt2", "--json"),
@@ -274,7 +235,8 @@ def image(dice: Dice) -> Case:
 
 FORMATS: dict[str, Callable[[Dice], Case]] = {
     "pt": checkpoint, "pt2": program, "onnx": graph, "npz": array, "json": document, "image": image,
-    "capsule": capsule,
+    "capsule": capsule, "safetensors": containers.safetensors, "index": containers.index, "folder": containers.folder,
+    "lightning": containers.lightning, "torchscript": containers.torchscript,
 }  # fmt: skip
 
 

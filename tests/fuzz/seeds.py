@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from normexport.nn import L1BatchNorm2d, TopKInstanceNorm2d
+from tests.checkpoint import weight_files
 from tests.cli import small_nets
 
 #: Names of files -> their content; a case starts from one of these.
@@ -64,6 +66,49 @@ def checkpoints() -> dict[str, bytes]:
         "old_module": saved(model, _use_new_zipfile_serialization=False),
         "half": saved({name: value.half() if value.is_floating_point() else value for name, value in state.items()}),
     }
+
+
+@cache
+def lightning() -> bytes:
+    """What a Trainer of Lightning writes: weights under a prefix, a loss's beside them, an average, settings."""
+    state = {f"model.{name}": value for name, value in small_nets.trained().state_dict().items()}
+    content = {
+        "epoch": 1, "global_step": 7, "pytorch-lightning_version": "2.6.1", "loops": {"fit_loop": {"state_dict": {}}},
+        "state_dict": {**state, "criterion.weight": torch.ones(4)}, "hparams_name": "kwargs", "lr_schedulers": [],
+        "callbacks": {"EMA{'every': 1}": {"ema": {name: value * 1 for name, value in state.items()}}},
+        "optimizer_states": [{"state": {}, "param_groups": [{"lr": 0.1}]}],
+        "hyper_parameters": {"lr": 0.1, "depth": 3, "name": "run", "sizes": [1, 2]},
+    }  # fmt: skip
+    return saved(content)
+
+
+@cache
+def torchscript() -> dict[str, bytes]:
+    """Archives of TorchScript: traced, and scripted."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.1)).eval()
+    made = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what PyTorch calls deprecated
+        traced: Any = torch.jit.trace(small_nets.trained(), torch.randn(1, 3, 8, 8))
+        for name, module in (("traced", traced), ("scripted", torch.jit.script(plain))):
+            out = io.BytesIO()
+            torch.jit.save(module, out)
+            made[name] = out.getvalue()
+    return made
+
+
+@cache
+def safetensors() -> dict[str, bytes]:
+    """A network in one safetensors file, and in two files with their index."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        state = small_nets.trained().state_dict()
+        weight_files.write_safetensors(folder / "model.safetensors", state)
+        half = {key: value.bfloat16() if value.is_floating_point() else value for key, value in state.items()}
+        weight_files.write_safetensors(folder / "half.safetensors", half)
+        weight_files.write_shards(folder, state, weight_files.write_safetensors, "safetensors")
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 class Structured(nn.Module):

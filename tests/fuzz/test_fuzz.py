@@ -20,8 +20,8 @@ import pytest
 
 from normexport.errors import ExitCode
 from tests.fuzz import campaign, formats, hostile, verdict, zips
+from tests.fuzz.cases import Case
 from tests.fuzz.child import Limits, Observation
-from tests.fuzz.formats import Case
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,9 @@ if sys.platform != "linux":
 ROOT = Path(__file__).parents[2]
 
 #: Cases of each format: those whose honest files take a second are few.
-COUNTS = {"pt": 25, "pt2": 8, "onnx": 25, "npz": 25, "json": 25, "image": 20, "capsule": 25}
+COUNTS = {"pt": 25, "pt2": 8, "onnx": 25, "npz": 25, "json": 25, "image": 20, "capsule": 25,
+    "safetensors": 20, "index": 20, "folder": 10, "lightning": 20, "torchscript": 20,
+}  # fmt: skip
 
 
 def test_mutated_files_do_no_harm_and_are_neither_all_taken_nor_all_refused_for_one_reason(tmp_path: Path) -> None:
