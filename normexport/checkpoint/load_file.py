@@ -28,6 +28,7 @@ from normexport.checkpoint.records import Checkpoint, Source, WeightNormRecord
 from normexport.checkpoint.replace_layers import replace_quantised
 from normexport.checkpoint.replace_norms import Settled, has_hooks, replace_norms
 from normexport.checkpoint.state import State, unwrap
+from normexport.checkpoint.trained_ranges import refuse_fake_quantisers
 from normexport.dtypes import HALVES, torch_dtypes
 from normexport.errors import UsageError
 from normexport.logs import logger
@@ -161,10 +162,10 @@ def _from_state(
 ) -> tuple[Checkpoint, set[str]]:
     """The checkpoint, and the paths of numbers that the file had beside the model's state_dict."""
     model = _unwrapped_module(model)
+    refuse_fake_quantisers(model, str(path))
     notes = [*_prepare(model), *_narrow_to_float32(model, state)]
-    settled, weights = fit(model, state, named, str(path))
+    settled, weights = fit(model, state, named, str(path), unquantised)
     settled.notes.extend(notes)
-    settled.unquantised = unquantised
     return _finish(path, "state_dict", settled, weights, named), settled.held
 
 
@@ -193,7 +194,7 @@ def _finish(
         settled.all_notes(),
         unproven=settled.unproven(),
         original=original,
-        unquantised=settled.unquantised and quantises,
+        unquantised=settled.unquantised and (quantises or settled.has_ranges),
     )
 
 

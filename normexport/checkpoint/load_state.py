@@ -18,6 +18,7 @@ from normexport.checkpoint.recognise import Stored, choose, stored_norms
 from normexport.checkpoint.records import WeightNormRecord
 from normexport.checkpoint.replace_norms import Settled, has_hooks, inherits_forward, is_leaf, own_tensors
 from normexport.checkpoint.state import EXTRA_STATE, State, is_same, unwrap
+from normexport.checkpoint.trained_ranges import without_ranges
 from normexport.checkpoint.weight_norm import stored_weights
 from normexport.errors import CheckpointError
 from normexport.nn import Norm, RunningNorm
@@ -27,7 +28,9 @@ _COUNTER = "num_batches_tracked"
 _FACTORY = "make the model as it was when it was trained (--model, --model-kwargs)"
 
 
-def fit(model: nn.Module, state: State, named: Dialect | None, place: str) -> tuple[Settled, list[WeightNormRecord]]:
+def fit(
+    model: nn.Module, state: State, named: Dialect | None, place: str, unquantised: bool = False
+) -> tuple[Settled, list[WeightNormRecord]]:
     """Load `state` into `model`.
 
     Norms that `state` stores in another dialect than their module's become `nn.RunningNorm`; weights stored
@@ -41,7 +44,10 @@ def fit(model: nn.Module, state: State, named: Dialect | None, place: str) -> tu
     """
     own_keys = [key for key in model.state_dict() if not key.endswith(EXTRA_STATE)]
     state = without_common_prefix(own_keys, unwrap(state, own_keys))
-    settled = Settled(model, notes=list(state.notes))
+    state, ranges = without_ranges(state, own_keys, unquantised, place)
+    settled = Settled(model, notes=list(state.notes), unquantised=unquantised, has_ranges=bool(ranges))
+    for path in ranges:
+        settled.doubt(path, "fake quantisation of torch.ao is left out")
     _note_types(settled, state)
     norms = {stored.path: stored for stored in stored_norms(state)}
     for stored in norms.values():
@@ -252,6 +258,9 @@ def _hint(missing: list[str], extra: list[str], own: Collection[str], state: Sta
         return "norms are of another dialect or place than the model's; " + _FACTORY
     if missing:
         return _FACTORY
-    starts = dict.fromkeys(f"{head}." if rest else head for head, _, rest in (key.partition(".") for key in extra))
-    ignoring = shortened([f"--ignore-keys {start}" for start in starts], 4)
+    inside = {key.partition(".")[0] for key in own}
+    heads = {key.partition(".")[0]: f"{key.partition('.')[0]}{'.' if '.' in key else ''}" for key in extra}
+    if inside & heads.keys():
+        return _FACTORY
+    ignoring = shortened([f"--ignore-keys {start}" for start in heads.values()], 4)
     return f"pass {ignoring}, if they are no part of the network, or {_FACTORY}"

@@ -48,7 +48,7 @@ class Settled:
     `notes` are of the whole file, `remarks` of single norms: what is remarked -> the paths it holds for. `doubts` are
     the remarks on parts that may compute something else than the part of the file that they stand for. `unquantised` is
     asked for: fake quantisation is then left out, as one of the doubts. `held` are paths of numbers that no
-    state_dict of the model has and the file had.
+    state_dict of the model has and the file had; `has_ranges` says that the file had ranges of fake quantisation.
     """
 
     model: nn.Module
@@ -59,6 +59,7 @@ class Settled:
     used: set[str] = field(default_factory=set)
     unquantised: bool = False
     held: set[str] = field(default_factory=set)
+    has_ranges: bool = False
 
     def remark(self, path: str, words: str) -> None:
         """Remark `words` on the norm at `path`; a network of fifty such norms gets one note."""
