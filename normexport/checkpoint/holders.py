@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from normexport.checkpoint.entry_names import HOLDERS, names_average
@@ -15,7 +16,7 @@ from normexport.checkpoint.part import WHOLE, Part
 from normexport.checkpoint.pickles.rebuild_tensors import NoNumbers
 from normexport.checkpoint.pickles.unread import Unread
 from normexport.checkpoint.prefix import only_under, without_ignored
-from normexport.checkpoint.state import WRAPPING, State, is_same
+from normexport.checkpoint.state import WRAPPING, State
 from normexport.errors import CheckpointError, UsageError
 from normexport.text import printable, shortened
 
@@ -178,12 +179,25 @@ def _is_copy(other: _Found, first: _Found) -> bool:
 def _tensors_of(found: _Found) -> dict[str, Tensor]:
     """Tensors by their names without those of wrappers."""
     weights = found.weights.state_dict() if isinstance(found.weights, nn.Module) else found.weights
-    tensors = {name: value for name, value in weights.items() if isinstance(value, Tensor) and not value.is_quantized}
+    tensors = {name: value for name, value in weights.items() if _is_dense(value)}
     return {".".join(part for part in name.split(".") if part not in WRAPPING): tensors[name] for name in tensors}
 
 
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized and not value.is_meta
+
+
 def _is_equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(is_same(value, other[name]) for name, value in one.items())
+    return one.keys() == other.keys() and all(_is_same(value, other[name]) for name, value in one.items())
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are equal to the bit, of one type: half precision of the other is another network."""
+    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(_bytes(one), _bytes(other))
+
+
+def _bytes(value: Tensor) -> Tensor:
+    return value.detach().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
 
 
 def _tell_entry(found: _Found) -> Iterator[str]:

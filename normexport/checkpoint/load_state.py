@@ -17,7 +17,7 @@ from normexport.checkpoint.prefix import prefixes, what_keeps, without_common_pr
 from normexport.checkpoint.recognise import Stored, choose, stored_norms
 from normexport.checkpoint.records import WeightNormRecord
 from normexport.checkpoint.replace_norms import Settled, has_hooks, inherits_forward, is_leaf, own_tensors
-from normexport.checkpoint.state import EXTRA_STATE, State, is_same, unwrap
+from normexport.checkpoint.state import EXTRA_STATE, State, unwrap
 from normexport.checkpoint.trained_ranges import without_ranges
 from normexport.checkpoint.weight_norm import stored_weights
 from normexport.errors import CheckpointError
@@ -150,7 +150,7 @@ def _require_ties(model: nn.Module, state: State, place: str) -> None:
     for name in named.keys() & state.tensors.keys():
         sharing.setdefault(named[name].untyped_storage().data_ptr(), []).append(name)
     for names in (each for each in sharing.values() if len(each) > 1):
-        kept = {name: is_same(named[name], state.tensors[name]) for name in sorted(names)}
+        kept = {name: _is_same(named[name], state.tensors[name]) for name in sorted(names)}
         if len(set(kept.values())) == 2:  # where none is, the model's own code makes other values of them
             lost, won = (next(name for name, is_kept in kept.items() if is_kept == each) for each in (False, True))
             raise _two_values(place, *sorted((lost, won)))
@@ -161,8 +161,13 @@ def _require_one_norm(stored: Mapping[str, Stored], path: str, places: Sequence[
     for other in places:
         values = stored[path].values, stored[other].values if other in stored else {}
         for key in values[0].keys() & values[1].keys():
-            if not is_same(values[0][key], values[1][key]):
+            if not _is_same(values[0][key], values[1][key]):
                 raise _two_values(path, *sorted(f"{each}.{key}".lstrip(".") for each in (path, other)))
+
+
+def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Number by number, NaN with NaN, in the type of the first."""
+    return one.shape == other.shape and torch.equal(one.detach().nan_to_num(), other.to(one.dtype).nan_to_num())
 
 
 def _two_values(place: str, one: str, other: str) -> CheckpointError:

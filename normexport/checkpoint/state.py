@@ -61,11 +61,6 @@ class State:
         return mapping
 
 
-def is_same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are equal, number by number, NaN with NaN, in the type of the first."""
-    return one.shape == other.shape and torch.equal(one.detach().nan_to_num(), other.to(one.dtype).nan_to_num())
-
-
 def _has_numbers(value: Any) -> bool:
     """Whether it is a tensor, or an array that can be one."""
     return isinstance(value, Tensor) or (

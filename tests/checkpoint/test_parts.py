@@ -112,6 +112,28 @@ def test_what_is_no_other_network_leaves_no_choice_and_is_listed(tmp_path: Path,
     assert notes == ("weights are under 'model' of the file", f"left out of the file: {next(iter(beside))}")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value.half(),
+        lambda value: value.to(torch.float8_e4m3fn),
+        lambda value: value * torch.nan,
+        lambda value: value + 1e-7 * value.abs().max(),
+        lambda value: value.to(torch.complex64).conj(),
+    ],
+)
+def test_what_differs_in_type_or_in_a_bit_is_another_network(tmp_path: Path, change: Callable[..., Any]) -> None:
+    other = {key: change(value) if key.startswith("0.") else value for key, value in _state().items()}
+    assert "holds several networks (model, ema)" in refused(save(tmp_path / "m.pt", {"model": _state(), "ema": other}))
+
+
+@pytest.mark.parametrize("change", [lambda value: value.to(torch.float8_e4m3fn), lambda value: value * torch.nan])
+def test_two_names_of_the_same_bits_are_one_network(tmp_path: Path, change: Callable[..., Any]) -> None:
+    states = [{key: change(value) for key, value in _state().items()} for _ in range(2)]
+    file = save(tmp_path / "m.pt", dict(zip(("model", "ema"), states, strict=True)))
+    assert read_state(file).tensors.keys() == _state().keys()
+
+
 def test_two_networks_of_other_names_are_chosen_by_name(tmp_path: Path) -> None:
     file = save(tmp_path / "m.pt", {"netG": _state(), "netD": _state(2), "step": 3})
     assert "holds several networks (netG, netD); choose with --weights netG or --weights netD" in refused(file)
