@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from normexport.dtypes import FLOATS
 from normexport.errors import UsageError
@@ -28,6 +29,7 @@ _TEXT = re.compile(
 _RANGE = re.compile(rf"(?P<symbol>{_SYMBOL})=(?P<least>\d{{1,9}})\.\.(?P<most>\d{{1,9}})?(?::(?P<step>\d{{1,9}}))?")
 _BATCH = re.compile(r"(?i)n|b|bs|.*batch.*")
 _WHOLE = re.compile(r"\s*[+-]?\d{1,30}\s*")
+_LARGE = 1 << 22  # numbers in a sample
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?\s*")
 
 
@@ -106,13 +108,21 @@ def _range(text: str, found: re.Match[str]) -> BatchRange:
 def _with_usual_sizes(specs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
     """Lengths for the open sizes: the middle of their ranges, and no two alike where they can differ.
 
-    A trace could not tell sizes apart that are equal.
+    A trace could not tell sizes apart that are equal. Ranges whose middle makes large samples are taken at 64, or near.
     """
+    sized = _at_numbers(specs, BatchRange.usual)
+    if all(math.prod(spec.shape) <= _LARGE for spec in sized):
+        return sized
+    return _at_numbers(specs, lambda sizes: min(sizes.usual(), replace(sizes, most=None).usual()))
+
+
+def _at_numbers(specs: Sequence[InputSpec], choose: Callable[[BatchRange], int]) -> tuple[InputSpec, ...]:
     numbers: dict[str, int] = {}
     for each in (each for spec in specs for each in spec.open):
         if each.symbol not in numbers:
-            number = each.range.usual() + len(numbers)
-            numbers[each.symbol] = number if each.range.holds(number) else each.range.usual()
+            number = choose(each.range)
+            other = number + len(numbers)
+            numbers[each.symbol] = other if each.range.holds(other) else number
     return tuple(spec.at(numbers) for spec in specs)
 
 

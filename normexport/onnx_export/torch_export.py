@@ -40,7 +40,11 @@ def program_of(model: nn.Module, inputs: Sequence[InputSpec], place: str = "mode
     """
     if model.training:
         raise ExportError(place, "is in training mode", "call model.eval() before exporting")
-    samples = tuple(_sample(spec) for spec in inputs)
+    try:
+        samples = tuple(_sample(spec) for spec in inputs)
+    except (RuntimeError, MemoryError) as error:  # how torch and Python say so
+        shapes = ", ".join(f"{spec.name} {list(spec.sized(TRACE_BATCH))}" for spec in inputs)
+        raise UsageError(place, f"this machine has not the memory for {shapes}", "give smaller sizes") from error
     dynamic = _as_taken(model, _free_sizes(inputs))
     try:
         with torch.no_grad(), _quiet():

@@ -16,9 +16,9 @@ from torch import nn
 
 from normexport import nn as nxn
 from normexport.checkpoint import load
-from normexport.errors import ExportError
+from normexport.errors import ExportError, UsageError
 from normexport.folding import fold
-from normexport.onnx_export import InputSpec, export
+from normexport.onnx_export import InputSpec, export, parse_inputs
 from normexport.proof import check_model
 from normexport.verdicts import Verdict
 from tests.narrow import present
@@ -131,3 +131,9 @@ def test_complex_outputs_are_refused_and_their_two_parts_are_not() -> None:
     net = Net(lambda net, x: torch.view_as_real(torch.complex(net.y(x), x)))
     exported = export(net, [X])
     assert check_model(net, fold(exported.model).model, exported.layers, exported.inputs).passed
+
+
+def test_shapes_beyond_the_memory_are_refused_in_one_line() -> None:
+    with pytest.raises(UsageError, match="has not the memory for input") as refused:
+        export(nn.Conv2d(3, 4, 3).eval(), parse_inputs(["3x9999999x9999999"]))
+    assert "\n" not in str(refused.value)

@@ -113,3 +113,11 @@ def test_what_the_file_does_not_take_is_refused_in_one_line(texts: list[str], wh
         close_sizes(declared(by_fours("_H"), 8), parse_inputs(texts))
     assert why in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_range_whose_middle_is_large_is_taken_at_small_sizes() -> None:
+    (image,) = parse_inputs(["3xHxW", "H=4..999999996:4", "W=32..9999"])
+    assert image.shape[1] in lengths(image, "H")
+    assert image.shape[1] * image.shape[2] < 1 << 16
+    (wave,) = parse_inputs(["1xL", "L=16000..480000"])
+    assert 16000 < wave.shape[1] < 480000
