@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer.main
 from normexport_cli.app import app
 
@@ -54,7 +55,7 @@ def own_classes(annotation: Any) -> Iterator[type]:
 def hints(thing: Any) -> dict[str, Any]:
     """Annotations, evaluated with what their module imports for type checkers alone."""
     module = sys.modules[thing.__module__]
-    names = dict(vars(module))
+    names = {"torch": torch, **vars(module)}
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             exec("\n".join(map(ast.unparse, node.body)), names)

@@ -14,7 +14,7 @@ from normexport.checkpoint.records import Checkpoint, NormRecord, WeightNormReco
 from normexport.errors import needing_torch
 
 if TYPE_CHECKING:
-    from normexport.checkpoint.load_file import load, read_state
+    from normexport.checkpoint.load_file import checkpoint_of, load, read_state
     from normexport.checkpoint.state import State
     from normexport.checkpoint.weight_norm import LAYOUTS
 
@@ -26,12 +26,19 @@ __all__ = [
     "Part",
     "State",
     "WeightNormRecord",
+    "checkpoint_of",
     "dialects",
     "load",
     "read_state",
 ]
 
-_WITH_TORCH = {"LAYOUTS": "weight_norm", "State": "state", "load": "load_file", "read_state": "load_file"}
+_WITH_TORCH = {
+    "LAYOUTS": "weight_norm",
+    "State": "state",
+    "checkpoint_of": "load_file",
+    "load": "load_file",
+    "read_state": "load_file",
+}
 
 
 if not TYPE_CHECKING:  # a type checker that saw it would take a misspelled name for Any

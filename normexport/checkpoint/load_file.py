@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.export import ExportedProgram
 
 from normexport.checkpoint.contents import open_container, read_weights
 from normexport.checkpoint.dialect import Dialect
@@ -22,7 +23,7 @@ from normexport.checkpoint.load_state import fit
 from normexport.checkpoint.loose import copy_of_model, is_drawn, loose_numbers, same_number
 from normexport.checkpoint.part import WHOLE, Part
 from normexport.checkpoint.plain_weights import resolve_weight_norms
-from normexport.checkpoint.program import load_program
+from normexport.checkpoint.program import checkpoint_of_program, load_program
 from normexport.checkpoint.recognise import require_used, stored_norms
 from normexport.checkpoint.records import Checkpoint, Source, WeightNormRecord
 from normexport.checkpoint.replace_layers import replace_quantised
@@ -32,6 +33,7 @@ from normexport.checkpoint.trained_ranges import refuse_fake_quantisers
 from normexport.dtypes import HALVES, torch_dtypes
 from normexport.errors import UsageError
 from normexport.logs import logger
+from normexport.text import first_line
 
 _LOG = logger(__name__)
 
@@ -90,6 +92,25 @@ def load(
         raise UsageError(str(path), "has no fake quantisation that is known", "leave --unquantised out")
     _LOG.info("%s: %s, norms: %d", path, checkpoint.source, len(checkpoint.norms))
     return checkpoint
+
+
+def checkpoint_of(model: nn.Module | ExportedProgram) -> Checkpoint:
+    """A network in memory as `load` gives one from a file, under the name of its class; `model` is not changed.
+
+    Raises:
+        UsageError: it can't be copied.
+        CheckpointError: NaN, or a norm of unclear meaning.
+    """
+    path = Path(type(model).__name__)
+    if isinstance(model, ExportedProgram):
+        return checkpoint_of_program(model, path)
+    try:
+        copied = copy_of_model(model)
+    except Exception as error:  # of whatever kind: some hold what can't be copied
+        raise UsageError(
+            str(path), f"can't be copied ({first_line(error)})", "save it with torch.save first"
+        ) from error
+    return _from_module(path, copied, None, False)
 
 
 def _loaded(

@@ -34,7 +34,15 @@ def load_program(path: Path, dialect: Dialect | None, trust: bool) -> Checkpoint
     Raises:
         CheckpointError: it would run code and `trust` is not given, can't be read, or holds NaN.
     """
-    program = open_program(path, trust)
+    return checkpoint_of_program(open_program(path, trust), path, dialect)
+
+
+def checkpoint_of_program(program: ExportedProgram, path: Path, dialect: Dialect | None = None) -> Checkpoint:
+    """A program, and what its state and graph say of its norms; `path` names it.
+
+    Raises:
+        CheckpointError: it holds NaN.
+    """
     state, live = State.of({**program.state_dict, **_constants(program)}), tuple(_live_norms(program))
     norms, weights = inspect_state(state, dialect)
     kinds = _kinds(program)

@@ -17,6 +17,7 @@ from normexport.precision.collected import Collected, named_as
 from normexport.runtime.tensorrt_runtime import Plan
 from normexport.verbs.subjects import (
     Inputs,
+    TorchSource,
     agreed_inputs,
     guarded_if_files,
     open_subject,
@@ -28,9 +29,9 @@ _LOG = logger(__name__)
 
 
 def evaluate(
-    model: Checkpoint | ir.Model | Plan | str | Path,
+    model: TorchSource | ir.Model | Plan,
     data: str | Path,
-    reference: Checkpoint | ir.Model | str | Path | None = None,
+    reference: TorchSource | ir.Model | None = None,
     inputs: Inputs = (),
     *,
     labels_for: str | None = None,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from normexport import checkpoint as checkpoints
 from normexport import onnx_export
-from normexport.checkpoint import Checkpoint
 from normexport.engine import Manifest, read_manifest, require_same_plan
 from normexport.io.onnx_model import open_onnx
 from normexport.recognition import fold_recognised
 from normexport.reports import Inspection
 from normexport.verbs.fold import FOLDING
-from normexport.verbs.subjects import Inputs, is_onnx, specs_of
+from normexport.verbs.subjects import Inputs, TorchSource, is_onnx, opened_checkpoint, specs_of
 
 
 def inspect_plan(path: str | Path) -> Manifest:
@@ -26,9 +24,7 @@ def inspect_plan(path: str | Path) -> Manifest:
     return manifest
 
 
-def inspect(
-    source: Checkpoint | str | Path, inputs: Inputs = (), *, weights_under: str | Path | None = None
-) -> Inspection:
+def inspect(source: TorchSource, inputs: Inputs = (), *, weights_under: str | Path | None = None) -> Inspection:
     """What a checkpoint or ONNX file holds, and what `fold` would do with it; writes nothing.
 
     What would fold is known only where the graph is: for ONNX files and exported programs always, for modules
@@ -37,7 +33,7 @@ def inspect(
     if isinstance(source, (str, Path)) and is_onnx(source):
         result = fold_recognised(open_onnx(source, weights_under), FOLDING)
         return Inspection(Path(source), "onnx", (), (), (), result.norms, result.warnings)
-    checkpoint = source if isinstance(source, Checkpoint) else checkpoints.load(source)
+    checkpoint = opened_checkpoint(source)
     known = checkpoint.path, checkpoint.source, checkpoint.norms, checkpoint.weight_norms, checkpoint.notes
     if checkpoint.program is None and checkpoint.model is None:
         return Inspection(*known, None, outcomes_note="give --model and --input to see what would fold")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from typing import TypeAlias, TypeVar
 import onnx
 import onnx_ir as ir
 
-from normexport import checkpoint as checkpoints
 from normexport import onnx_export, proof
 from normexport.checkpoint import Checkpoint, NormRecord, WeightNormRecord
 from normexport.errors import FoldError, UsageError
@@ -22,12 +20,21 @@ from normexport.onnx_export import InputSpec, Layer, layers_of
 from normexport.runtime import Array
 from normexport.runtime.exact import Reference
 from normexport.runtime.guarded import Tell, in_telling_child
-from normexport.verbs.subjects import Inputs, export_inputs, is_onnx, specs_of, torch_of
+from normexport.verbs.subjects import (
+    Inputs,
+    TorchSource,
+    export_inputs,
+    is_of_torch,
+    is_onnx,
+    opened_checkpoint,
+    specs_of,
+    torch_of,
+)
 
 T = TypeVar("T")
 
 #: What a network can be read from.
-Source: TypeAlias = Checkpoint | Callable[[], Checkpoint] | ir.Model | onnx.ModelProto | str | Path
+Source: TypeAlias = TorchSource | Callable[[], Checkpoint] | ir.Model | onnx.ModelProto
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ def open_given(source: Source, weights_under: str | Path | None = None) -> Given
         UsageError: neither a checkpoint nor an ONNX model, or `weights_under` for a checkpoint.
         CheckpointError, FoldError: see `normexport.load` and `normexport.fold`.
     """
-    if callable(source) and not _is_module(source):
+    if callable(source) and not is_of_torch(source):
         source = source()
     if isinstance(source, (ir.Model, onnx.ModelProto)):
         model = opened_model(source, weights_under)
@@ -112,9 +119,7 @@ def open_given(source: Source, weights_under: str | Path | None = None) -> Given
         return Given(opened_model(source, weights_under), Path(source), is_onnx_file=True)
     if weights_under is not None:
         raise UsageError("--weights-under", "means nothing here: it is for an ONNX file", "leave it out")
-    if not isinstance(source, (Checkpoint, str, Path)):
-        raise UsageError(type(source).__name__, "is a module, not a checkpoint", "save it with torch.save first")
-    checkpoint = source if isinstance(source, Checkpoint) else checkpoints.load(source)
+    checkpoint = opened_checkpoint(source)
     return Given(checkpoint, checkpoint.path)
 
 
@@ -157,9 +162,3 @@ def read_checkpoint(checkpoint: Checkpoint, inputs: Inputs, data: str | Path | N
         arrays,
     )
     return network, exported.model
-
-
-def _is_module(source: object) -> bool:
-    """Whether it is a module of torch, which can be called too; who has one has imported torch."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(source, torch.nn.Module)

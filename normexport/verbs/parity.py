@@ -29,6 +29,7 @@ from normexport.runtime.tensorrt_runtime import Plan
 from normexport.verbs.fold import FOLDING
 from normexport.verbs.subjects import (
     Inputs,
+    TorchSource,
     agreed_inputs,
     doubts_of_layers,
     guarded_if_files,
@@ -44,8 +45,8 @@ _LOG = logger(__name__)
 
 
 def parity(
-    reference: Checkpoint | ir.Model | str | Path,
-    candidate: Checkpoint | ir.Model | Plan | str | Path,
+    reference: TorchSource | ir.Model,
+    candidate: TorchSource | ir.Model | Plan,
     inputs: Inputs = (),
     *,
     data: str | Path | None = None,
@@ -77,8 +78,8 @@ def parity(
 
 
 def _judge(
-    reference: Checkpoint | ir.Model | str | Path,
-    candidate: Checkpoint | ir.Model | Plan | str | Path,
+    reference: TorchSource | ir.Model,
+    candidate: TorchSource | ir.Model | Plan,
     inputs: Inputs,
     data: str | Path | None,
     layers: bool,
@@ -168,7 +169,7 @@ def _check_by_snr(
 def _boundaries(
     first: Checkpoint | ir.Model,
     second: ir.Model,
-    candidate: Checkpoint | ir.Model | str | Path,
+    candidate: TorchSource | ir.Model,
     specs: Sequence[InputSpec],
 ) -> tuple[onnx_export.Layer, ...]:
     """What both sides have under one name."""
@@ -203,7 +204,7 @@ def _check_plan(
 
 
 def _layers_for(
-    reference: Checkpoint, candidate: Checkpoint | ir.Model | str | Path, specs: Sequence[InputSpec]
+    reference: Checkpoint, candidate: TorchSource | ir.Model, specs: Sequence[InputSpec]
 ) -> tuple[onnx_export.Layer, ...]:
     """The layer map beside the candidate's file; without one, that of exporting the reference anew."""
     if isinstance(candidate, (str, Path)):

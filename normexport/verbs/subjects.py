@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard, TypeVar, Union
 
 import onnx_ir as ir
 
@@ -25,12 +26,16 @@ from normexport.runtime.guarded import in_child
 from normexport.runtime.tensorrt_runtime import Plan
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
     from torch.export import ExportedProgram
 
 T = TypeVar("T")
 
 Side: TypeAlias = Checkpoint | ir.Model | Plan
+
+#: A network of PyTorch, in a file or in memory.
+TorchSource: TypeAlias = Union[Checkpoint, "torch.nn.Module", "torch.export.ExportedProgram", str, Path]
 Inputs: TypeAlias = Sequence[str | InputSpec]
 
 
@@ -39,15 +44,35 @@ def is_onnx(path: str | Path) -> bool:
     return Path(path).suffix.lower() == ".onnx"
 
 
-def open_subject(
-    source: Checkpoint | ir.Model | str | Path, weights_under: str | Path | None = None
-) -> Checkpoint | ir.Model:
-    """Opened, where it is a path; external data of an ONNX file may lie under `weights_under` too."""
+def is_of_torch(source: object) -> TypeGuard[nn.Module | ExportedProgram]:
+    """Whether it is a module or an exported program; who has one has imported torch."""
+    loaded = sys.modules.get("torch")
+    if loaded is None:
+        return False
+    return isinstance(source, loaded.nn.Module) or type(source).__name__ == "ExportedProgram"
+
+
+def opened_checkpoint(source: TorchSource) -> Checkpoint:
+    """A network of PyTorch with one meaning, whether it is in a file or in memory.
+
+    Raises:
+        CheckpointError, UsageError: see `normexport.load`.
+    """
     if isinstance(source, Checkpoint):
         return source
-    if isinstance(source, ir.Model) or is_onnx(source):
-        return opened_model(source, weights_under)
+    if is_of_torch(source):
+        return checkpoints.checkpoint_of(source)
+    if not isinstance(source, str | Path):
+        remedy = "give a path, a module, an exported program or an ONNX model"
+        raise UsageError(type(source).__name__, "is no network", remedy)
     return checkpoints.load(source)
+
+
+def open_subject(source: TorchSource | ir.Model, weights_under: str | Path | None = None) -> Checkpoint | ir.Model:
+    """Opened, where it is a path; external data of an ONNX file may lie under `weights_under` too."""
+    if isinstance(source, ir.Model) or (isinstance(source, str | Path) and is_onnx(source)):
+        return opened_model(source, weights_under)
+    return opened_checkpoint(source)
 
 
 def torch_of(side: Checkpoint) -> nn.Module | ExportedProgram:

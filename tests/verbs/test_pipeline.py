@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -173,9 +174,38 @@ def test_metadata_that_can_not_be_read_is_no_module_path(
     assert normexport.fold(tmp_path / "odd.onnx").outcomes[0].path == ""
 
 
-def test_convert_of_a_module_says_to_save_it(tmp_path: Path) -> None:
-    with pytest.raises(normexport.UsageError, match="Net: is a module, not a checkpoint; save it"):
-        normexport.convert(Net().eval(), tmp_path / "out", ["3x6x6"])
+def test_a_module_in_memory_is_converted_as_its_file_is(
+    conversion: normexport.Conversion, folder: Path, tmp_path: Path
+) -> None:
+    model = torch.load(folder / "net.pt", weights_only=False).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    done = normexport.convert(model, tmp_path / "out", ["3x6x6"])
+    assert done.passed
+    assert conversion.passed
+    assert (done.path, done.source) == (Path("Net"), "module")
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    image = np.random.default_rng(3).normal(size=(2, 3, 6, 6)).astype(np.float32)
+    session, other = (
+        onnxruntime.InferenceSession(file) for file in (tmp_path / "out" / "model.onnx", folder / "out" / "model.onnx")
+    )
+    ours, theirs = (each.run(None, {each.get_inputs()[0].name: image})[0] for each in (session, other))
+    np.testing.assert_array_equal(ours, theirs)
+    assert normexport.parity(model, tmp_path / "out" / "model.onnx", ["3x6x6"]).passed
+    assert [norm.kind for norm in normexport.inspect(model).norms] == ["l1", "linf", "range"]
+
+
+def test_an_exported_program_in_memory_is_converted(folder: Path, tmp_path: Path) -> None:
+    model = torch.load(folder / "net.pt", weights_only=False)
+    program = torch.export.export(model, (torch.zeros(2, 3, 6, 6),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    done = normexport.convert(program, tmp_path / "out")
+    assert done.passed
+    assert done.source == "program"
+
+
+def test_what_is_no_network_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(normexport.UsageError, match="int: is no network; give a path"):
+        normexport.convert(3, tmp_path / "out", ["3x6x6"])  # type: ignore[arg-type]
 
 
 def test_outputs_that_are_links_are_written_through_and_devices_refused(
