@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -23,8 +24,8 @@ from normexport.precision.half.search import halve
 from normexport.precision.half.types import first_opset
 from normexport.precision.int8.insert import CHANNELS_FROM
 from normexport.precision.int8.search import lower_to_int8
-from normexport.precision.reduced import Judged, OnBatch, Precision, Reduced
-from normexport.runtime import OnnxRuntime
+from normexport.precision.reduced import Finish, Judged, OnBatch, Precision, Reduced
+from normexport.runtime import OnnxRuntime, Opener
 from normexport.runtime.exact import Reference
 from normexport.text import one_line
 from normexport.verdicts import Verdict, together
@@ -35,6 +36,10 @@ _LOG = logger(__name__)
 
 # Parity has judged the outputs by the error of the half type itself; what is asked here is whether they are numbers.
 _FINITE = Limits(-math.inf, math.inf)
+
+
+def _unchanged(model: ir.Model) -> ir.Model:
+    return model
 
 
 def prepared(model: ir.Model, config: Half | Int8) -> ir.Model:
@@ -54,6 +59,8 @@ def reduce_precision(
     source: Reference | None = None,
     layers: Sequence[Layer] = (),
     on_batch: OnBatch | None = None,
+    on: Opener = OnnxRuntime,
+    finish: Finish = _unchanged,
 ) -> Reduced:
     """Convert a folded float32 model, which is not changed. Weights in Constant nodes count as initializers.
 
@@ -64,6 +71,8 @@ def reduce_precision(
         layers: module boundaries for half precision's report.
         on_batch: called after each batch of calibration with the samples seen, and how many there will be (None: not
             known).
+        on: the runtime that the result is judged on.
+        finish: what the file is made of the result by; that is judged, and returned.
 
     Raises:
         UsageError: no calibration data, or unfit data; patterns that match nothing.
@@ -72,9 +81,9 @@ def reduce_precision(
     require_float32(model)
     model = store_constants(model)
     if isinstance(config, Half):
-        reduced = _half(model, config, inputs, judged, source, layers)
+        reduced = _half(model, config, inputs, judged, source, layers, on, finish)
     else:
-        reduced = lower_to_int8(model, config, inputs, judged, on_batch)
+        reduced = lower_to_int8(model, config, inputs, judged, on_batch, on, finish)
     done = reduced.precision
     for module in done.kept:
         _LOG.debug("%r: kept in float32, %s", module.path, one_line(module.reason))
@@ -89,13 +98,16 @@ def _half(
     judged: Judged | None,
     source: Reference | None,
     layers: Sequence[Layer],
+    on: Opener,
+    finish: Finish,
 ) -> Reduced:
     from normexport.precision.half.baseline import HalfParity, InFloat32
     from normexport.precision.half.rounding import rounding_in_float32
 
     rule = HalfParity(source, inputs, config.dtype, model, judged.data if judged else None)
     result = halve(model, config, [batch.feeds for batch in rule.batches], rule.accepts)
-    parity = rule.report(result, layers)
+    result = replace(result, model=finish(result.model))
+    parity = rule.report(result, layers, on)
     accuracy = None
     if judged is not None:
         runtime = InFloat32(OnnxRuntime(rounding_in_float32(result.model)), f"ONNX Runtime, rounded to {config.dtype}")

@@ -18,6 +18,8 @@ from normexport.verdicts import Judgement, passed
 
 #: Called after each batch of calibration with the samples seen, and how many there will be (None: not known).
 OnBatch = Callable[[int, int | None], None]
+#: What the file to write is made of a reduced model by.
+Finish = Callable[[ir.Model], ir.Model]
 
 
 @dataclass(frozen=True)

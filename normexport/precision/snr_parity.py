@@ -25,7 +25,7 @@ from normexport.precision.snr import OutputError, measure_output
 from normexport.proof import choose_batches
 from normexport.proof.check import CAPTURE_BYTES
 from normexport.proof.inputs.batches import LARGE_SAMPLE
-from normexport.runtime import Array, Feeds, OnnxRuntime, Runtime, release_memory
+from normexport.runtime import Array, Feeds, OnnxRuntime, Opener, Runtime, release_memory
 from normexport.verdicts import Judgement, Verdict, inconclusive, together
 
 SAMPLES, LARGE_SAMPLES = 64, 8  # random ones; of images of 224x224 the fewer
@@ -105,6 +105,7 @@ def check_by_snr(
     *,
     data: Mapping[str, Array] | None = None,
     limits: Limits = DEFAULT,
+    on: Opener = OnnxRuntime,
 ) -> SnrReport:
     """Judge an int8 ONNX model, on ONNX Runtime.
 
@@ -116,16 +117,17 @@ def check_by_snr(
         layers: boundaries whose SNR is wanted.
         data: real inputs (samples, *shape) by name; None: random ones.
         limits: what an output may lose.
+        on: the runtime that the candidate is judged on.
     """
     judged: Data = data if data is not None else random_data(inputs, candidate, model)
-    found = collect(OnnxRuntime(candidate), judged, model=candidate)
+    found = collect(on(candidate), judged, model=candidate)
     release_memory()
     exact = collect(reference(), judged, model=model, batch=found.batch)
     release_memory()
     found = named_as(found, exact)
     errors = output_errors(exact, found, limits.min_snr, limits.max_drop)
     judgement = _judgement(errors, exact, found, limits, data is not None)
-    boundaries = _boundaries(reference, candidate, _few(judged, inputs), layers) if layers else ()
+    boundaries = _boundaries(reference, candidate, _few(judged, inputs), layers, on) if layers else ()
     return SnrReport(
         exact.name, found.name, found.samples, data is not None, limits.min_snr, errors, tuple(boundaries), judgement
     )
@@ -167,7 +169,9 @@ def _judgement(
     return Judgement(Verdict.INCONCLUSIVE, (*whole.reasons, cause))
 
 
-def _boundaries(reference: Factory, candidate: ir.Model, feeds: Feeds, layers: Sequence[Layer]) -> list[Boundary]:
+def _boundaries(
+    reference: Factory, candidate: ir.Model, feeds: Feeds, layers: Sequence[Layer], on: Opener
+) -> list[Boundary]:
     """SNR of values that both sides have, in the reference's order; as many samples as fit the memory."""
     stored = stored_as(candidate)
     outputs = {str(value.name) for value in candidate.graph.outputs}
@@ -175,7 +179,7 @@ def _boundaries(reference: Factory, candidate: ir.Model, feeds: Feeds, layers: S
         layer.tensor: layer.tensor if layer.tensor in outputs else stored.get(layer.tensor, layer.tensor)
         for layer in layers
     }
-    runtime = OnnxRuntime(candidate)
+    runtime = on(candidate)
     sizes: dict[str, int] = {}
     smallest = {name: array[:2] if _is_cut(array, feeds) else array for name, array in feeds.items()}
     runtime.run(smallest, list(names.values()), lambda name, value: sizes.__setitem__(name, value.nbytes))

@@ -21,7 +21,7 @@ from normexport.proof.inputs.ladder import choose_batches
 from normexport.proof.room import require_room
 from normexport.proof.ties import SEEDS, has_quantisers
 from normexport.proof.verdict import ParityReport
-from normexport.runtime import Array, Float64Runtime, OnnxRuntime, Runtime
+from normexport.runtime import Array, Float64Runtime, OnnxRuntime, Opener, Runtime
 from normexport.runtime.exact import Reference
 from normexport.runtime.float64.registry import Endless
 
@@ -42,6 +42,7 @@ def check_model(
     sizes: Sequence[int] | None = None,
     seed: int = 0,
     unproven: Sequence[str] = (),
+    on: Opener = OnnxRuntime,
 ) -> ParityReport:
     """Judge an ONNX model, on ONNX Runtime, against the torch model or the ONNX model it came from.
 
@@ -55,9 +56,10 @@ def check_model(
         seed: of the random inputs.
         unproven: what stands between the user's model and `model`, in words. What makes it no function of its inputs
             (numbers that it draws, buffers that it changes) is found here.
+        on: the runtime that the candidate is judged on.
     """
     if isinstance(model, ir.Model):
-        report = compare(model, candidate, inputs=inputs, data=data, sizes=sizes, seed=seed, layers=layers)
+        report = compare(model, candidate, inputs=inputs, data=data, sizes=sizes, seed=seed, layers=layers, on=on)
         return replace(report, unproven=without_repeats(*unproven, *report.unproven))
     from normexport.proof.doubts.steady import doubts_of
     from normexport.runtime import TorchRuntime
@@ -81,7 +83,7 @@ def check_model(
     report = check(
         lambda: torch_runtime("float64"),
         lambda: torch_runtime(precision, JITTER),
-        lambda: OnnxRuntime(candidate),
+        lambda: on(candidate),
         tried.batches,
         layers,
         precision=precision,
@@ -111,6 +113,7 @@ def compare(
     sizes: Sequence[int] | None = None,
     seed: int = 0,
     layers: Sequence[Layer] | None = None,
+    on: Opener = OnnxRuntime,
 ) -> ParityReport:
     """Judge the ONNX model `second` against `first`, both on ONNX Runtime, with `first` in float64 as the reference.
 
@@ -120,6 +123,7 @@ def compare(
     Args:
         inputs: needed only where the file leaves a size other than the batch open.
         layers: boundaries to compare beside the outputs; None: every value that both hold under one name.
+        on: the runtime that `second` is judged on.
 
     Raises:
         UsageError: the inputs of the two differ, or have open sizes and `inputs` is not given.
@@ -150,9 +154,9 @@ def compare(
     boundaries = common_values(first, second) if layers is None else layers
     notes = (*tried.notes, *_fixed_batch(specs, tried.batches))
     try:
-        report = _compare(first, second, tried.batches, boundaries, double=True)
+        report = _compare(first, second, tried.batches, boundaries, on, double=True)
     except (FoldError, UsageError) as error:  # not the reference's fault? then it is raised again
-        report = _compare(first, second, tried.batches, boundaries, double=False)
+        report = _compare(first, second, tried.batches, boundaries, on, double=False)
         cause = error.cause.removeprefix("no float64 reference: ")
         notes = (*notes, f"no float64 reference, float32 on ONNX Runtime stands in: {cause}")
     return _with_notes(report, notes)
@@ -189,7 +193,7 @@ def common_values(first: ir.Model, second: ir.Model) -> tuple[Layer, ...]:
 
 
 def _compare(
-    first: ir.Model, second: ir.Model, batches: Sequence[Batch], layers: Sequence[Layer], *, double: bool
+    first: ir.Model, second: ir.Model, batches: Sequence[Batch], layers: Sequence[Layer], on: Opener, *, double: bool
 ) -> ParityReport:
     def reference() -> Runtime:
         return Float64Runtime(first) if double else OnnxRuntime(first)
@@ -199,7 +203,7 @@ def _compare(
     unproven = (*random_nodes(first), *random_nodes(second), *untaken_branches(second, batches))
     others = _other_baselines(second, lambda seed: OnnxRuntime(first, jitter=seed))
     return check(
-        reference, baseline, lambda: OnnxRuntime(second), batches, layers, fixed=fixed, unproven=unproven, others=others
+        reference, baseline, lambda: on(second), batches, layers, fixed=fixed, unproven=unproven, others=others
     )
 
 

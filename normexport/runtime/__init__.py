@@ -1,4 +1,4 @@
-"""One small protocol, `Runtime`, over PyTorch, ONNX Runtime, a float64 interpreter and TensorRT.
+"""One small protocol, `Runtime`, over PyTorch, ONNX Runtime, OpenVINO, a float64 interpreter and TensorRT.
 
 Torch is imported only when `TorchRuntime` is asked for.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from normexport.errors import needing_torch
-from normexport.runtime.base import Array, Feeds, Port, Runtime, Sink
+from normexport.runtime.base import Array, Feeds, Opener, Port, Runtime, Sink
 from normexport.runtime.float64 import Float64Runtime
 from normexport.runtime.memory import release_memory
 from normexport.runtime.onnx_runtime import OnnxRuntime
+from normexport.runtime.openvino_runtime import OpenVinoRuntime
 
 if TYPE_CHECKING:
     from normexport.runtime.tensorrt_runtime import TensorRTRuntime
@@ -22,6 +23,8 @@ __all__ = [
     "Feeds",
     "Float64Runtime",
     "OnnxRuntime",
+    "OpenVinoRuntime",
+    "Opener",
     "Port",
     "Runtime",
     "Sink",

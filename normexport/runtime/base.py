@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 from normexport.errors import UsageError
 
@@ -69,6 +70,10 @@ class Runtime(Protocol):
             UsageError: an input is missing, unknown or of the wrong rank, shape or dtype.
         """
         ...
+
+
+#: What opens an ONNX model: `OnnxRuntime`, or another runtime that its class stands for.
+Opener: TypeAlias = Callable[[ir.Model], Runtime]
 
 
 def checked_feeds(place: str, ports: Sequence[Port], feeds: Feeds) -> dict[str, Array]:

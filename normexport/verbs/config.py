@@ -10,6 +10,9 @@ from normexport.engine.config import EngineConfig
 from normexport.errors import UsageError
 from normexport.precision.config import Half, Int8
 
+#: What an ONNX file can be proven on, on this machine's CPU.
+RUNTIMES = ("onnxruntime", "openvino")
+
 
 @dataclass(frozen=True)
 class ConvertConfig:
@@ -24,6 +27,9 @@ class ConvertConfig:
         capsule: the file to write a capsule to, for `normexport prove` elsewhere; unless something failed.
         capsule_bytes: most bytes of the arrays in it.
         labels_for: the output that the labels of `data` belong to; None: the only one that they fit.
+        runtime: what the file is proven on, "onnxruntime" or "openvino"; int8 is calibrated on the former all the same.
+        openvino: write the model as OpenVINO's own files too, model.xml and model.bin.
+        inline: write a file without functions, for runtimes that know none.
         weights_under: a folder in which external data of an ONNX file may lie too, as `open_onnx` takes it.
 
     Raises:
@@ -38,6 +44,9 @@ class ConvertConfig:
     capsule: str | Path | None = None
     capsule_bytes: int = MOST_BYTES
     labels_for: str | None = None
+    runtime: str = RUNTIMES[0]
+    openvino: bool = False
+    inline: bool = False
     weights_under: str | Path | None = None
 
     def __post_init__(self) -> None:

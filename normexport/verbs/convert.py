@@ -19,6 +19,7 @@ from normexport.engine import EngineConfig, ShapeRange, build_engine, check_engi
 from normexport.engine.shapes_of_inputs import shapes_over
 from normexport.errors import UsageError
 from normexport.folding import FoldResult
+from normexport.graphs.inline import inline_functions
 from normexport.io.atomic import check_writable, replacing_all, staging, write_text
 from normexport.io.onnx_model import open_onnx
 from normexport.io.overwriting import check_outputs
@@ -28,17 +29,19 @@ from normexport.onnx_export import InputSpec
 from normexport.precision import Half, Int8, Judged, Precision, prepared, reduce_precision
 from normexport.precision.accuracy import labels_in
 from normexport.precision.file_precision import require_float32
+from normexport.precision.reduced import Finish
 from normexport.recognition import fold_recognised
 from normexport.reports import Conversion, Operators
 from normexport.runtime import Array, release_memory
 from normexport.runtime.guarded import Tell
 from normexport.runtime.loading import crash_on_loading
+from normexport.runtime.openvino_runtime import require_openvino, save_openvino
 from normexport.verbs.clock import Clock, OnStage
 from normexport.verbs.config import ConvertConfig
 from normexport.verbs.fold import FOLDING
 from normexport.verbs.networks import Given, Network, Source, open_given, read_checkpoint, read_onnx
 from normexport.verbs.outputs import conversion_inputs, conversion_outputs, write_model
-from normexport.verbs.subjects import Inputs
+from normexport.verbs.subjects import Inputs, opener_of
 from normexport.verdicts import Verdict
 
 _LOG = logger(__name__)
@@ -58,17 +61,17 @@ def convert(
 ) -> Conversion:
     """Checkpoint or ONNX model -> folded ONNX file, proven against what it came from in float64.
 
-    Writes `model.onnx`, `model.layers.json` and `report.json`, and with `engine` `model.plan` and its manifest, into
-    the folder `output`, and with `capsule` that file; together, and only when all stages are through. A model that
-    fails parity is written too, with its verdict in the report, without a plan and without a capsule; one that is
-    neither proven nor wrong gets both.
+    Writes `model.onnx`, `model.layers.json` and `report.json`, with `engine` `model.plan` and its manifest, and with
+    `openvino` `model.xml` and `model.bin`, into the folder `output`, and with `capsule` that file; together, and only
+    when all stages are through. A model that fails parity is written too, with its verdict in the report, without a
+    plan, OpenVINO's files and a capsule; one that is neither proven nor wrong gets them all.
 
     Args:
         source: a checkpoint, an ONNX model, the path of either (of an ONNX file, it ends in .onnx) where it needs no
             further options, or a function that loads one. An ONNX model needs no torch.
         output: the folder to write to.
         inputs: shapes of one sample, "3x28x28" or InputSpecs; exported programs and ONNX models know their own.
-        config: folding, data, precision, engine, capsule.
+        config: folding, data, precision, runtime, engine, capsule.
         on_stage: called with the name of each stage as it begins.
         on_samples: called during calibration with the samples seen, and how many there will be (None: not known).
 
@@ -77,8 +80,7 @@ def convert(
     """
     output = Path(output)
     check_writable(output)
-    if config.engine is not None:
-        check_engine(config.engine)
+    _check(config)
     clock = Clock(on_stage)
     with clock.stage("load"):
         given = open_given(source, config.weights_under)
@@ -92,7 +94,7 @@ def _convert(
     given: Given, output: Path, inputs: Inputs, config: ConvertConfig, clock: Clock, on_samples: OnSamples
 ) -> Conversion:
     beside = () if config.capsule is None else (Path(config.capsule),)
-    outputs = conversion_outputs(output, config.engine, config.precision, *beside)
+    outputs = conversion_outputs(output, config.engine, config.precision, *beside, openvino=config.openvino)
     check_outputs(outputs, conversion_inputs(given.files(), config.data, config.engine, config.precision))
     for folder in {path.parent for path, _ in outputs} - {output}:
         check_writable(folder)
@@ -109,7 +111,7 @@ def _convert(
     with replacing_all(*beside) as capsule_files, staging(output, last="model.onnx") as folder:
         with clock.stage("write"):
             model = folder / "model.onnx"
-            write_model(made, network.layers, model, output)
+            write_model(made if config.precision is not None else _finish(config)(made), network.layers, model, output)
         norms, warnings = folded.norms, folded.warnings
         del graph, folded, made  # the file is what is judged, and the float32 copies in memory are not small
         release_memory()
@@ -126,6 +128,9 @@ def _convert(
         for file in sealed:
             with clock.stage("capsule"):
                 given.guarded(partial(_seal, network, model, report, config, file), _silent)
+        if config.openvino and not _has_failed(report, precision):
+            with clock.stage("openvino"):
+                given.guarded(partial(_write_openvino, network, model), _silent)
         if config.engine is not None and not _has_failed(report, precision):
             with clock.stage("engine"):
                 asked = _demanding(_spanning(config.engine, network.inputs), config.precision)
@@ -153,6 +158,26 @@ def _convert(
         write_text(folder / "report.json", json.dumps(conversion.as_dict(), indent=1, allow_nan=False) + "\n")
     remove_unread(before)
     return conversion
+
+
+def _check(config: ConvertConfig) -> None:
+    """What is missing, or means nothing together, is told before anything is loaded."""
+    opener_of(config.runtime)
+    if config.openvino:
+        require_openvino()
+    if config.engine is not None:
+        if config.inline:
+            raise UsageError("--inline", "takes the operators that the engine's plugins compute", "leave one out")
+        check_engine(config.engine)
+
+
+def _finish(config: ConvertConfig) -> Finish:
+    """What makes the file of the model that was made."""
+    return inline_functions if config.inline else _as_it_is
+
+
+def _as_it_is(model: ir.Model) -> ir.Model:
+    return model
 
 
 def _fold(model: ir.Model, config: ConvertConfig) -> FoldResult:
@@ -186,6 +211,7 @@ def _judge(network: Network, model: Path, config: ConvertConfig, _: Tell) -> pro
         data=network.data,
         sizes=config.batches,
         unproven=network.unproven,
+        on=opener_of(config.runtime),
     )
 
 
@@ -205,11 +231,19 @@ def _reduce(
         source=network.reference,
         layers=network.layers,
         on_batch=tell,
+        on=opener_of(config.runtime),
+        finish=_finish(config),
     )
     write_model(reduced.model, network.layers, model, output)
     crash = crash_on_loading(model)  # what was judged is its arithmetic; of the file itself this is the first use
     done = reduced.precision if crash is None else replace(reduced.precision, notes=(*reduced.precision.notes, crash))
     return done, reduced.parity
+
+
+def _write_openvino(network: Network, model: Path, _: Tell) -> None:
+    """Write OpenVINO's files beside the written one, seen to give the same bytes."""
+    batches = proof.standard_batches(network.inputs, network.data)
+    save_openvino(open_onnx(model), model.with_suffix(".xml"), min(batches, key=lambda batch: batch.size).feeds)
 
 
 def _seal(

@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 
 from normexport import onnx_export
 from normexport.checkpoint import Checkpoint, load
+from normexport.graphs.inline import inline_functions
 from normexport.io.overwriting import check_outputs
 from normexport.onnx_export import Exported
 from normexport.proof.doubts.lost_state import require_no_lost_state
@@ -18,13 +19,18 @@ from normexport.verbs.subjects import Inputs, specs_of
 
 
 def export(
-    source: Checkpoint | nn.Module | ExportedProgram | str | Path, inputs: Inputs = (), output: str | Path | None = None
+    source: Checkpoint | nn.Module | ExportedProgram | str | Path,
+    inputs: Inputs = (),
+    output: str | Path | None = None,
+    *,
+    inline: bool = False,
 ) -> Exported:
     """Export to one ONNX model, norms as operators with bodies; `output` writes it with its layer map.
 
     Args:
         source: a checkpoint (or the path of one), a module in eval mode, or an exported program.
         inputs: shapes of one sample, "3x28x28" or InputSpecs; an exported program knows its own.
+        inline: put the bodies of operators in their place, for runtimes that know no functions.
 
     Raises:
         CheckpointError, ExportError, UsageError: see `load` and `onnx_export.export`.
@@ -35,6 +41,8 @@ def export(
         read = source.files if isinstance(source, Checkpoint) else ()
         check_outputs(model_outputs(Path(output)), conversion_inputs(read))
     exported = onnx_export.export(source, specs_of(inputs))
+    if inline:
+        exported = replace(exported, model=inline_functions(exported.model))
     if isinstance(source, Checkpoint):
         require_no_lost_state(source, exported.inputs)
     if output is None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
 from normexport.folding import FoldConfig
+from normexport.graphs.inline import inline_functions
 from normexport.io.atomic import check_writable, replacing
 from normexport.io.onnx_model import opened_model, save_onnx
 from normexport.io.overwriting import check_outputs
@@ -27,6 +29,7 @@ def fold(
     *,
     weights_under: str | Path | None = None,
     live_operators: bool = False,
+    inline: bool = False,
 ) -> Folding:
     """Fold the norms of an ONNX model, whoever exported it.
 
@@ -36,6 +39,7 @@ def fold(
     Args:
         live_operators: make one operator of each live norm that ordinary operators compute, for native kernels, int8
             and TensorRT; else they are listed, and stay.
+        inline: put the bodies of functions in the place of their calls, for runtimes that know none.
         weights_under: a folder in which external data may lie too, as `normexport.io.onnx_model.open_onnx` takes it.
 
     Raises:
@@ -50,6 +54,8 @@ def fold(
     if written is not None:
         _check_output(written, path, model)
     result = fold_recognised(model, FOLDING, live_operators=live_operators)
+    if inline and result.model.functions:
+        result = replace(result, model=inline_functions(result.model), changed=True)
     files: tuple[Path, ...] = ()
     if written is not None:
         unchanged = path if not result.changed else None

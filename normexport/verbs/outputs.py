@@ -32,13 +32,19 @@ def model_outputs(path: Path) -> list[tuple[Path, str]]:
 
 
 def conversion_outputs(
-    folder: Path, engine: EngineConfig | None, precision: Half | Int8 | None, *capsule: Path
+    folder: Path,
+    engine: EngineConfig | None,
+    precision: Half | Int8 | None,
+    *capsule: Path,
+    openvino: bool = False,
 ) -> list[tuple[Path, str]]:
     """What `convert` may write."""
     files = [*model_outputs(folder / "model.onnx"), (folder / "report.json", "the report")]
     if engine is not None:
         plan = folder / "model.plan"
         files += [(plan, "the plan"), (manifest_path(plan), "the plan's manifest"), *engine.side_files()]
+    if openvino:
+        files += [(folder / name, "OpenVINO's files") for name in ("model.xml", "model.bin")]
     files += [(path, "the capsule") for path in capsule]
     cache = _cache(precision)
     return files + ([(cache, "the calibration cache")] if cache is not None and not cache.exists() else [])

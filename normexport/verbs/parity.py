@@ -24,8 +24,9 @@ from normexport.precision.half.file import check_half
 from normexport.precision.snr_parity import SnrReport, check_by_snr
 from normexport.proof.judge import precision_of_torch
 from normexport.proof.plan_candidate import check_plan
-from normexport.runtime import Array
+from normexport.runtime import Array, Opener
 from normexport.runtime.tensorrt_runtime import Plan
+from normexport.verbs.config import RUNTIMES
 from normexport.verbs.fold import FOLDING
 from normexport.verbs.subjects import (
     Inputs,
@@ -34,7 +35,9 @@ from normexport.verbs.subjects import (
     doubts_of_layers,
     guarded_if_files,
     open_subject,
+    opener_of,
     refuse_lost_state,
+    require_onnx_for,
     runtime_of,
     specs_of,
     torch_of,
@@ -53,6 +56,7 @@ def parity(
     layers: bool = False,
     batches: tuple[int, ...] | None = None,
     limits: Limits = DEFAULT,
+    runtime: str = RUNTIMES[0],
     weights_under: str | Path | None = None,
 ) -> proof.ParityReport | SnrReport:
     """Judge whether `candidate` computes what `reference` computes; each a checkpoint or an ONNX model or file.
@@ -67,12 +71,13 @@ def parity(
         layers: judge every module boundary too (between ONNX files: every value both hold under one name).
         batches: batch sizes; None: 1, 2 and 7, fewer for large inputs.
         limits: what an int8 candidate may lose.
+        runtime: what an ONNX candidate runs on, "onnxruntime" or "openvino".
         weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
 
     Raises:
         UsageError: the two read different inputs, or nothing says what they read.
     """
-    report = _judge(reference, candidate, inputs, data, layers, batches, limits, weights_under)
+    report = _judge(reference, candidate, inputs, data, layers, batches, limits, runtime, weights_under)
     _LOG.info("%s against %s: %s", report.candidate, report.reference, in_words(report.judgement))
     return report
 
@@ -85,11 +90,15 @@ def _judge(
     layers: bool,
     batches: tuple[int, ...] | None,
     limits: Limits,
+    runtime: str,
     weights_under: str | Path | None,
 ) -> proof.ParityReport | SnrReport:
+    on = opener_of(runtime)
     if isinstance(candidate, Plan):
+        require_onnx_for(runtime, candidate)
         return _check_plan(open_subject(reference, weights_under), candidate, specs_of(inputs), data, batches)
     first, second = open_subject(reference, weights_under), open_subject(candidate, weights_under)
+    require_onnx_for(runtime, second)
     # ONNX sides first: they bind by name, torch by position.
     sides = sorted((first, second), key=lambda side: not isinstance(side, ir.Model))
     specs = agreed_inputs(sides, inputs, data)
@@ -108,20 +117,22 @@ def _judge(
     if isinstance(second, ir.Model) and (precision := precision_of(second)) not in ("float32", _precision(first)):
         known = _boundaries(first, second, candidate, specs) if layers else ()
         if precision == "int8":
-            by_snr = partial(_check_by_snr, first, second, specs, known, arrays, limits, unproven)
+            by_snr = partial(_check_by_snr, first, second, specs, known, arrays, limits, unproven, on)
             return guarded_if_files(by_snr, reference, candidate)
-        in_half = partial(_check_half, first, second, precision, specs, known, arrays, batches, unproven)
+        in_half = partial(_check_half, first, second, precision, specs, known, arrays, batches, unproven, on)
         return guarded_if_files(in_half, reference, candidate)
     if isinstance(first, ir.Model):
         if isinstance(second, ir.Model):
             values = None if layers else ()
-            compare = partial(proof.compare, first, second, inputs=specs, data=arrays, sizes=batches, layers=values)
+            compare = partial(
+                proof.compare, first, second, inputs=specs, data=arrays, sizes=batches, layers=values, on=on
+            )
             return guarded_if_files(compare, reference, candidate)
         return proof.check_torch(first, torch_of(second), specs, data=arrays, sizes=batches, unproven=unproven)
     if isinstance(second, ir.Model):
         known = _layers_for(first, candidate, specs) if layers else ()
         model = torch_of(first)
-        return proof.check_model(model, second, known, specs, data=arrays, sizes=batches, unproven=unproven)
+        return proof.check_model(model, second, known, specs, data=arrays, sizes=batches, unproven=unproven, on=on)
     torch_sides = torch_of(first), torch_of(second)
     return proof.check_torch(*torch_sides, specs, data=arrays, sizes=batches, unproven=unproven)
 
@@ -139,13 +150,14 @@ def _check_half(
     data: Mapping[str, Array] | None,
     batches: tuple[int, ...] | None,
     unproven: Sequence[str],
+    on: Opener,
 ) -> proof.ParityReport:
     """By the rule of half precision; the float32 graph of a checkpoint is made anew, as conversion makes it."""
     specs = tuple(replace(spec, dtype="float32") if spec.dtype == dtype else spec for spec in specs)
     proof.require_room(second, ())
     model = first if isinstance(first, ir.Model) else fold(onnx_export.export(first, specs).model, FOLDING).model
     source = None if isinstance(first, ir.Model) else torch_of(first)
-    report = check_half(source, model, second, dtype, specs, layers, data=data, sizes=batches)
+    report = check_half(source, model, second, dtype, specs, layers, data=data, sizes=batches, on=on)
     return replace(report, unproven=(*report.unproven, *unproven))
 
 
@@ -157,12 +169,13 @@ def _check_by_snr(
     data: Mapping[str, Array] | None,
     limits: Limits,
     unproven: Sequence[str],
+    on: Opener,
 ) -> SnrReport:
     proof.require_room(second, ())
     model = first if isinstance(first, ir.Model) else None
     names = [str(value.name) for value in second.graph.outputs]
     reference = partial(runtime_of, first, specs, names, layers)
-    report = check_by_snr(reference, model, second, specs, layers, data=data, limits=limits)
+    report = check_by_snr(reference, model, second, specs, layers, data=data, limits=limits, on=on)
     return replace(report, judgement=together([report.judgement, *map(inconclusive, unproven)]))
 
 

@@ -21,9 +21,11 @@ from normexport.onnx_export import DTYPES, Declared, InputSpec, parse_inputs
 from normexport.onnx_export.inputs import default_names
 from normexport.precision.accuracy import LABELS
 from normexport.proof.torch_candidate import count_outputs
-from normexport.runtime import Array, OnnxRuntime, Runtime
+from normexport.runtime import Array, OnnxRuntime, Opener, OpenVinoRuntime, Runtime
 from normexport.runtime.guarded import in_child
+from normexport.runtime.openvino_runtime import require_openvino
 from normexport.runtime.tensorrt_runtime import Plan
+from normexport.verbs.config import RUNTIMES
 
 if TYPE_CHECKING:
     import torch
@@ -191,12 +193,14 @@ def runtime_of(
     specs: Sequence[InputSpec],
     outputs: Sequence[str] | None = None,
     layers: Sequence[onnx_export.Layer] = (),
+    on: Opener = OnnxRuntime,
 ) -> Runtime:
     """Ready to run: torch in float32, an ONNX model on ONNX Runtime, a plan on this machine's GPU.
 
     Args:
         outputs: names for what a torch model returns; None: output_0 and so on.
         layers: module boundaries that a torch model can give.
+        on: the runtime of an ONNX model.
 
     Raises:
         UsageError: this machine has not the memory that one sample takes.
@@ -205,12 +209,37 @@ def runtime_of(
         return side.runtime()
     if isinstance(side, ir.Model):
         proof.require_room(side, ())
-        return OnnxRuntime(side)
+        return on(side)
     from normexport.runtime.torch_runtime import TorchRuntime
 
     model = torch_of(side)
     names = outputs if outputs is not None else [f"output_{i}" for i in range(count_outputs(model, specs))]
     return TorchRuntime(model, specs, names, layers=layers)
+
+
+def opener_of(runtime: str) -> Opener:
+    """What opens ONNX models, by the word for it; that it is installed is checked, and nothing is imported.
+
+    Raises:
+        UsageError: no such runtime.
+        MissingComponent: it is not installed.
+    """
+    if runtime not in RUNTIMES:
+        raise UsageError(f"--runtime {runtime}", "is no runtime", f"choose {' or '.join(RUNTIMES)}")
+    if runtime == RUNTIMES[0]:
+        return OnnxRuntime
+    require_openvino()
+    return OpenVinoRuntime
+
+
+def require_onnx_for(runtime: str, side: Side) -> None:
+    """Refuse a runtime of ONNX models for what is none.
+
+    Raises:
+        UsageError: it is a checkpoint or a plan.
+    """
+    if runtime != RUNTIMES[0] and not isinstance(side, ir.Model):
+        raise UsageError(f"--runtime {runtime}", "means nothing here: it is for an ONNX file", "leave it out")
 
 
 def guarded_if_files(work: Callable[[], T], *sides: object) -> T:

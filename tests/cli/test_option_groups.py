@@ -26,18 +26,18 @@ LOAD = "--model --model-kwargs --dialect --trust --unquantised --weights --prefi
 FLAGS = {
     "inspect": f"--input {LOAD} --weights-under",
     "convert": f"--output --input {LOAD} --weights-under --no-fold "
-    "--data --batches --precision --io-dtype --keep-fp32 --calibration-data --calibration --calibration-cache "
-    "--calibration-batch --max-drop --min-snr --symmetric --labels-for --sensitivity --engine --flavor --target "
-    "--no-plugins --debug-tensors --capsule --capsule-size",
-    "export": f"--output --input {LOAD}",
-    "fold": "--output --live-operators --weights-under",
+    "--inline --openvino --data --batches --runtime --precision --io-dtype --keep-fp32 --calibration-data "
+    "--calibration --calibration-cache --calibration-batch --max-drop --min-snr --symmetric --labels-for "
+    "--sensitivity --engine --flavor --target --no-plugins --debug-tensors --capsule --capsule-size",
+    "export": f"--output --input --inline {LOAD}",
+    "fold": "--output --live-operators --inline --weights-under",
     "build": "--output --flavor --target --minShapes --optShapes --maxShapes --no-plugins --require --plugin-library "
     "--no-embed --timing-cache --workspace --optimization-level --version-compatible --hardware-compatible "
     "--weight-streaming --refit --tf32 --debug-tensors --timeout --weights-under --log",
     "run": "--inputs --output --trust --plugin-library --weights-under",
-    "parity": f"--layers --input --data --batches --min-snr {LOAD} --weights-under",
+    "parity": f"--layers --input --data --batches --runtime --min-snr {LOAD} --weights-under",
     "prove": "--layers --trust --weights-under",
-    "evaluate": f"--data --reference --labels-for --max-drop --min-snr --input {LOAD} --weights-under",
+    "evaluate": f"--data --reference --labels-for --max-drop --min-snr --runtime --input {LOAD} --weights-under",
     "plugins list": "",
     "plugins build": "--cuda --tensorrt --onnxruntime --arch --jobs",
     "plugins doctor": "--quick --trust",

@@ -19,7 +19,7 @@ from normexport.precision.accuracy import labels_in, wilson
 from normexport.precision.int8.calibration import calibrate
 from normexport.precision.int8.pairs import is_quantized
 from normexport.precision.int8.sensitivity import rescue, sensitivities
-from normexport.runtime import OnnxRuntime
+from normexport.runtime import OnnxRuntime, Runtime
 from tests.narrow import present
 from tests.precision import nets
 
@@ -123,7 +123,7 @@ def test_of_many_modules_the_fewest_are_found_without_trying_every_number(enough
     model, _ = nets.folded(deep)
     ranges = calibrate(model, [{"input": samples(8)}], "minmax").ranges
 
-    def excluded(candidate: ir.Model, _: OnnxRuntime) -> tuple[float, None, bool]:
+    def excluded(candidate: ir.Model, _: Runtime) -> tuple[float, None, bool]:
         count = sum(node.op_type == "Conv" and not is_quantized(node) for node in candidate.graph)
         return float(count), None, count >= enough
 

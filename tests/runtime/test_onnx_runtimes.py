@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from normexport import norms
 from normexport.errors import ExitCode, FoldError, MissingComponent, UsageError
 from normexport.norms import Scope
-from normexport.runtime import Float64Runtime, OnnxRuntime
+from normexport.runtime import Float64Runtime, OnnxRuntime, OpenVinoRuntime, Runtime
+from tests.foreign import needs_openvino
 
 RNG = np.random.default_rng(0)
 WEIGHT = RNG.standard_normal((40, 30)).astype(np.float32)  # 4.8 kB: handed over outside the proto
@@ -52,12 +53,15 @@ def feeds(n: int = 3) -> dict[str, np.ndarray]:
     return {"x": RNG.standard_normal((n, 30)), "shift": RNG.integers(0, 5, (n, 1))}
 
 
-@pytest.fixture(params=[OnnxRuntime, Float64Runtime], ids=["onnxruntime", "float64"])
-def runtime(request: pytest.FixtureRequest) -> Float64Runtime | OnnxRuntime:
+@pytest.fixture(
+    params=[OnnxRuntime, Float64Runtime, pytest.param(OpenVinoRuntime, marks=needs_openvino)],
+    ids=["onnxruntime", "float64", "openvino"],
+)
+def runtime(request: pytest.FixtureRequest) -> Runtime:
     return request.param(model())
 
 
-def test_outputs_and_captured_values_are_right_and_named(runtime: Float64Runtime | OnnxRuntime) -> None:
+def test_outputs_and_captured_values_are_right_and_named(runtime: Runtime) -> None:
     given = feeds()
     linear = given["x"].astype(np.float32) @ WEIGHT.T + BIAS
     values = runtime.run(given, ["linear", "relu", "gone"])
@@ -71,7 +75,7 @@ def test_outputs_and_captured_values_are_right_and_named(runtime: Float64Runtime
     assert runtime.output_names == ("y", "best")
 
 
-def test_streaming_gives_captured_values_and_keeps_only_outputs(runtime: Float64Runtime | OnnxRuntime) -> None:
+def test_streaming_gives_captured_values_and_keeps_only_outputs(runtime: Runtime) -> None:
     seen = {}
     result = runtime.run(feeds(), ["linear", "y"], lambda name, value: seen.update({name: value.copy()}))
     assert set(seen) == {"linear", "y"}
@@ -79,7 +83,7 @@ def test_streaming_gives_captured_values_and_keeps_only_outputs(runtime: Float64
     np.testing.assert_array_equal(seen["y"], result["y"])
 
 
-def test_capturing_changes_neither_the_model_nor_later_runs(runtime: Float64Runtime | OnnxRuntime) -> None:
+def test_capturing_changes_neither_the_model_nor_later_runs(runtime: Runtime) -> None:
     given = feeds()
     before = runtime.run(given)
     runtime.run(given, ["linear"])
@@ -102,7 +106,7 @@ def test_capturing_changes_neither_the_model_nor_later_runs(runtime: Float64Runt
     ids=["missing", "extra", "rank", "shape", "narrow_int", "float_for_int", "int_for_float"],
 )
 def test_wrong_feeds_name_the_input_and_what_was_expected(
-    runtime: Float64Runtime | OnnxRuntime, change: Callable[..., Any], message: str
+    runtime: Runtime, change: Callable[..., Any], message: str
 ) -> None:
     given = feeds()
     change(given)

@@ -24,7 +24,6 @@ Source = Annotated[
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder to write to; by default named after FILE.")
 ]
-NoFold = Annotated[bool, typer.Option("--no-fold", metavar="", help="Keep every norm as an operator of its own.")]
 
 _MB = 1 << 20
 
@@ -34,6 +33,19 @@ def _folder_of(source: Path) -> Path:
     if source.is_dir():
         return Path(f"{source.resolve().name}-onnx")
     return Path(Path(source.name.removesuffix(".index.json")).stem)
+
+
+@dataclass(frozen=True)
+class FormOptions:
+    """In which form `convert` writes the network."""
+
+    no_fold: Annotated[
+        bool, typer.Option("--no-fold", metavar="", help="Keep every norm as an operator of its own.")
+    ] = not ConvertConfig.fold
+    inline: options.Inline = ConvertConfig.inline
+    openvino: Annotated[
+        bool, typer.Option("--openvino", metavar="", help="Write OpenVINO's own files too, model.xml and model.bin.")
+    ] = ConvertConfig.openvino
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,7 @@ def convert(
     output: Output = None,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     how: ReadOptions,
-    no_fold: NoFold = not ConvertConfig.fold,
+    form: FormOptions,
     compared: CompareOptions,
     reduced: PrecisionOptions,
     built: EngineOptions,
@@ -88,7 +100,7 @@ def convert(
     """
     with working("Converting", shown) as on_stage:
         config = ConvertConfig(
-            fold=not no_fold,
+            fold=not form.no_fold,
             data=compared.data,
             batches=compared.sizes,
             engine=built.config(),
@@ -96,6 +108,9 @@ def convert(
             capsule=sealed.capsule,
             capsule_bytes=int(sealed.capsule_size * _MB),
             labels_for=reduced.labels_for,
+            runtime=compared.runtime,
+            openvino=form.openvino,
+            inline=form.inline,
             weights_under=how.weights_under,
         )
         how.require_reader(source)

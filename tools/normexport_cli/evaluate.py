@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from normexport.errors import ExitCode
+from normexport.verbs.config import RUNTIMES
 from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.options import OutputOptions, ReadOptions, is_plan
@@ -41,6 +42,7 @@ def evaluate(
     reference: Reference = None,
     labels_for: LabelsFor = None,
     lost: LimitOptions,
+    runtime: options.Runtime = RUNTIMES[0],
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     how: ReadOptions,
     shown: OutputOptions,
@@ -59,7 +61,14 @@ def evaluate(
         side = options.load_plan(model, how.trust) if is_plan(model) else how.load_unless_onnx(model)
         against = None if reference is None else how.load_unless_onnx(reference)
         result = normexport.evaluate(
-            side, data, against, inputs, labels_for=labels_for, limits=lost.limits(), weights_under=how.weights_under
+            side,
+            data,
+            against,
+            inputs,
+            labels_for=labels_for,
+            limits=lost.limits(),
+            runtime=runtime,
+            weights_under=how.weights_under,
         )
     if shown.json:
         print_json(result.as_dict())

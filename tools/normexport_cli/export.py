@@ -25,6 +25,7 @@ def export(
     *,
     output: Output,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
+    inline: options.Inline = False,
     how: LoadOptions,
     shown: OutputOptions,
 ) -> None:
@@ -40,7 +41,7 @@ def export(
 
         loaded = how.load(checkpoint)
         on_stage("export")
-        result = normexport.export(loaded, inputs, output)
+        result = normexport.export(loaded, inputs, output, inline=inline)
     if shown.json:
         print_json(_as_dict(result))
         return

@@ -30,6 +30,7 @@ def fold(
     *,
     output: Output,
     live_operators: LiveOperators = False,
+    inline: options.Inline = False,
     weights_under: options.WeightsUnder = None,
     shown: OutputOptions,
 ) -> None:
@@ -44,7 +45,9 @@ def fold(
         options.require_file_name(output)
         import normexport
 
-        result = normexport.fold(source, output, weights_under=weights_under, live_operators=live_operators)
+        result = normexport.fold(
+            source, output, weights_under=weights_under, live_operators=live_operators, inline=inline
+        )
     if shown.json:
         print_json(result.as_dict())
         return

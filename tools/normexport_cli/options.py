@@ -10,6 +10,7 @@ import typer
 
 from normexport.errors import UsageError
 from normexport.io.json_files import BadJson, parse_json
+from normexport.verbs.config import RUNTIMES
 from normexport_cli.help import complete_dialect
 
 if TYPE_CHECKING:
@@ -40,6 +41,16 @@ WeightsUnder = Annotated[
         metavar="FOLDER",
         help="Let external data of ONNX files lie in this folder too, behind links: a cache of Hugging Face.",
     ),
+]
+
+
+Runtime = Annotated[
+    str,
+    typer.Option("--runtime", metavar="RUNTIME", help=f"What runs the ONNX file: {' or '.join(RUNTIMES)}, on the CPU."),
+]
+Inline = Annotated[
+    bool,
+    typer.Option("--inline", metavar="", help="Write no functions, for runtimes that know none: OpenVINO, IREE."),
 ]
 
 
@@ -188,6 +199,8 @@ class CompareOptions:
             "--batches", metavar="SIZES", help="Batch sizes to compare at: 1,8. By default 1, 2 and 7, or fitting."
         ),
     ] = None
+
+    runtime: Runtime = RUNTIMES[0]
 
     def __post_init__(self) -> None:
         _ = self.sizes

@@ -55,6 +55,7 @@ def parity(
             layers=layers,
             batches=compared.sizes,
             limits=lost.limits(),
+            runtime=compared.runtime,
             weights_under=how.weights_under,
         )
     if shown.json:

@@ -34,9 +34,10 @@ from normexport.precision.half.search import Halved
 from normexport.proof import Batch, ParityReport, Row, check, choose_batches
 from normexport.proof.judge import JITTER, fixed_outputs
 from normexport.proof.tolerance import FEW
-from normexport.runtime import Array, Feeds, Float64Runtime, OnnxRuntime, Port, Runtime, Sink, release_memory
+from normexport.runtime import Array, Feeds, Float64Runtime, OnnxRuntime, Opener, Port, Runtime, Sink, release_memory
 from normexport.runtime.baseline_weights import jitter_model
 from normexport.runtime.exact import Reference, exact_runtime
+from normexport.verdicts import Verdict
 
 # Error of the yardstick, in roundoffs, beyond which more is kept in float32: 0.8 % of the output in float16, 6 % in
 # bfloat16. The budget is six times that. The example networks' outputs are off by at most 7 and 6.
@@ -155,20 +156,30 @@ class HalfParity:
         rows = self.report(candidate).outputs
         return all(row.within for row in rows) and _near(rows, self._dtype)
 
-    def report(self, candidate: Halved, layers: Sequence[Layer] = ()) -> ParityReport:
-        """The parity report, with module boundaries where `layers` are given.
+    def report(self, candidate: Halved, layers: Sequence[Layer] = (), on: Opener = OnnxRuntime) -> ParityReport:
+        """The parity report of ONNX Runtime rounding as the file says, with module boundaries where `layers` are given.
+
+        On another runtime the file itself is run, in the precision that it is set to, and must pass beside.
 
         Boundaries that hold the stand-in of a mask's number (`masks`) are not compared.
         """
         release_memory()
-        emulated = rounding_in_float32(candidate.model)
-        layers = [layer for layer in layers if layer.tensor not in {*candidate.stand_ins, *self._choices}]
         name = f"ONNX Runtime, rounded to {self._dtype}"
-        theirs = choices_of(emulated, self._choices)
+        rounded = self._report(candidate, rounding_in_float32(candidate.model), layers, OnnxRuntime, name)
+        if on is OnnxRuntime or rounded.judgement.verdict is Verdict.FAILED:
+            return rounded
+        return self._report(candidate, candidate.model, layers, on)
+
+    def _report(
+        self, candidate: Halved, model: ir.Model, layers: Sequence[Layer], on: Opener, name: str = ""
+    ) -> ParityReport:
+        """The report of `model`, the candidate's or one that computes as it does, on a runtime."""
+        layers = [layer for layer in layers if layer.tensor not in {*candidate.stand_ins, *self._choices}]
+        theirs = choices_of(model, self._choices)
         report = check(
             lambda: _Remembered(self._reference(layers), self._exact),
             lambda: AsScores(_AsStored(self._model, self._dtype, candidate.halved, candidate.stand_ins), self._choices),
-            lambda: AsScores(InFloat32(OnnxRuntime(emulated), name), theirs),
+            lambda: AsScores(InFloat32(on(model), name), theirs),
             self.batches,
             layers,
             precision=self._dtype,

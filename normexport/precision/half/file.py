@@ -16,7 +16,7 @@ from normexport.precision.config import Half
 from normexport.precision.half.baseline import HalfParity
 from normexport.precision.half.search import Halved, halve
 from normexport.proof import ParityReport
-from normexport.runtime import Array
+from normexport.runtime import Array, OnnxRuntime, Opener
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,6 +33,7 @@ def check_half(
     *,
     data: Mapping[str, Array] | None = None,
     sizes: Sequence[int] | None = None,
+    on: Opener = OnnxRuntime,
 ) -> ParityReport:
     """Judge a half-precision file, made by whomever.
 
@@ -41,11 +42,11 @@ def check_half(
         model: the float32 graph; the yardstick is it, rounded where the candidate stores a half type.
         candidate: the model that is judged.
         dtype: "float16" or "bfloat16".
-        inputs, layers, data, sizes: as in `normexport.proof.check_model`.
+        inputs, layers, data, sizes, on: as in `normexport.proof.check_model`.
     """
     rule = HalfParity(source, inputs, dtype, model, data, sizes)
     stored = halved_values(model, candidate, dtype)
-    return rule.report(Halved(candidate, (), (), stored, _stand_ins(model, dtype)), layers)
+    return rule.report(Halved(candidate, (), (), stored, _stand_ins(model, dtype)), layers, on)
 
 
 def halved_values(model: ir.Model, candidate: ir.Model, dtype: str) -> frozenset[str]:

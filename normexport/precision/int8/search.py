@@ -19,10 +19,10 @@ from normexport.precision.int8.held_out import Parted, choose_samples, part_arra
 from normexport.precision.int8.pairs import is_quantized
 from normexport.precision.int8.quantise import modules_of
 from normexport.precision.int8.sensitivity import rescue, sensitivities
-from normexport.precision.reduced import Judged, OnBatch, Precision, Reduced
+from normexport.precision.reduced import Finish, Judged, OnBatch, Precision, Reduced
 from normexport.precision.samples import Batches, batches_of, digest_of
 from normexport.proof.inputs.batches import fixed_batches_in
-from normexport.runtime import OnnxRuntime
+from normexport.runtime import OnnxRuntime, Opener, Runtime
 from normexport.verdicts import Verdict, failed, inconclusive, passed, together
 
 RANKED_ON = 16  # samples at least, on which models are timed
@@ -32,7 +32,13 @@ _MOST_NUMBERS = 1 << 21
 
 
 def lower_to_int8(
-    model: ir.Model, config: Int8, inputs: Sequence[InputSpec], judged: Judged | None, on_batch: OnBatch | None
+    model: ir.Model,
+    config: Int8,
+    inputs: Sequence[InputSpec],
+    judged: Judged | None,
+    on_batch: OnBatch | None,
+    on: Opener,
+    finish: Finish,
 ) -> Reduced:
     """See `normexport.precision.reduce`."""
     kept = _asked_for(model, config)
@@ -47,11 +53,11 @@ def lower_to_int8(
     exact = collect(OnnxRuntime(model), fresh.judging, model=model)
     limits = Limits(config.min_snr, config.max_drop)
 
-    def measure(candidate: ir.Model, runtime: OnnxRuntime) -> Accuracy:
+    def measure(candidate: ir.Model, runtime: Runtime) -> Accuracy:
         found = collect(runtime, fresh.judging, model=candidate, batch=exact.batch)
         return measure_accuracy(found, labelled, exact, limits)
 
-    def judge(candidate: ir.Model, runtime: OnnxRuntime) -> tuple[float, float | None, bool]:
+    def judge(candidate: ir.Model, runtime: Runtime) -> tuple[float, float | None, bool]:
         found = measure(candidate, runtime)
         assert found.snr_db is not None
         assert found.judgement is not None
@@ -60,9 +66,12 @@ def lower_to_int8(
     few = _few(fresh.judging, inputs, max(config.batch, RANKED_ON))
     ranked_on = _few(few, inputs, _most_ranked(few, inputs))
     how = {"symmetric": config.symmetric}
-    result, curve = rescue(model, calibration.ranges, few, judge, ranked_on=ranked_on, exclude=tuple(kept), **how)
+    result, curve = rescue(
+        model, calibration.ranges, few, judge, ranked_on=ranked_on, exclude=tuple(kept), on=on, **how
+    )
     table = sensitivities(model, calibration.ranges, ranked_on, **how) if config.table else ()
-    accuracy = measure(result.model, OnnxRuntime(result.model))
+    finished = finish(result.model)
+    accuracy = measure(finished, on(finished))
     reasons = {path: f"asked for by {pattern}" for path, pattern in kept.items()}
     listing = tuple(
         KeptModule(path, reasons.get(path, "left out so that the limit holds"))
@@ -85,7 +94,7 @@ def lower_to_int8(
         judgement=together(shown),
         notes=tuple(notes),
     )
-    return Reduced(result.model, summary)
+    return Reduced(finished, summary)
 
 
 def _asked_for(model: ir.Model, config: Int8) -> dict[str, str]:

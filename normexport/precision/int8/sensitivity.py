@@ -13,7 +13,7 @@ from normexport.precision.collected import Data, collect, first_run
 from normexport.precision.int8.quantise import Quantized, modules_of, quantize
 from normexport.precision.int8.ranges import Range
 from normexport.precision.output_errors import output_errors
-from normexport.runtime import OnnxRuntime
+from normexport.runtime import OnnxRuntime, Opener, Runtime
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class TradeOff:
 
 #: Judges an int8 model and the runtime that has it open: (SNR in dB, accuracy drop in points or None, whether that is
 #: good enough).
-Judge = Callable[[ir.Model, OnnxRuntime], tuple[float, float | None, bool]]
+Judge = Callable[[ir.Model, Runtime], tuple[float, float | None, bool]]
 _TIMED_FOR = 1.0  # seconds, that a model is timed for at most: a detector takes as much for a few images
 
 
@@ -63,6 +63,7 @@ def rescue(
     ranked_on: Data | None = None,
     symmetric: bool = False,
     exclude: Sequence[str] = (),
+    on: Opener = OnnxRuntime,
 ) -> tuple[Quantized, tuple[TradeOff, ...]]:
     """The int8 model that is good enough with the fewest modules excluded, worst first, and the way there.
 
@@ -74,6 +75,7 @@ def rescue(
         data: a few samples on which models are timed.
         ranked_on: those on which modules are ranked, each in a run of its own; None: the same.
         exclude: modules left out from the start.
+        on: the runtime that models are judged and timed on.
     """
     steps: dict[int, TradeOff] = {}
     order: list[str] = []
@@ -81,7 +83,7 @@ def rescue(
     def try_first(count: int) -> tuple[Quantized, bool]:
         excluded = [*exclude, *order[:count]]
         quantised = quantize(model, ranges, symmetric=symmetric, exclude=excluded)
-        runtime = OnnxRuntime(quantised.model)
+        runtime = on(quantised.model)
         snr, drop, good = judge(quantised.model, runtime)
         steps[count] = TradeOff(tuple(excluded), snr, drop, latency_ms(runtime, data))
         return quantised, good
@@ -129,7 +131,7 @@ def _snr(
     return snr
 
 
-def latency_ms(runtime: OnnxRuntime, data: Data, repeat: int = 5) -> float:
+def latency_ms(runtime: Runtime, data: Data, repeat: int = 5) -> float:
     """Milliseconds for a run of these samples: the best of `repeat` after a first, of fewer where runs are long."""
     feeds = first_run(runtime, data)
     runtime.run(feeds)

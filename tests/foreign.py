@@ -1,0 +1,18 @@
+"""Exporters and runtimes of others that a test needs: where one is not installed, it is skipped with the reason."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+
+def needs(module: str, command: str) -> pytest.MarkDecorator:
+    """Skip where a module is not installed, and say what installs it; nothing is imported for that."""
+    return pytest.mark.skipif(find_spec(module) is None, reason=f"{module} is not installed: {command}")
+
+
+needs_openvino = needs("openvino", "pip install 'normexport[openvino]'")
+needs_executorch = needs("executorch", "pip install executorch")
+needs_iree = needs("iree", "pip install iree-base-compiler iree-base-runtime")
+needs_onnxslim = needs("onnxslim", "pip install onnxslim")
