@@ -110,7 +110,7 @@ class OpenVinoRuntime:
             request.set_input_tensor(index, self._openvino.Tensor(np.require(array, requirements=["C", "A"])))
         request.infer()
         names = (*self.output_names, *self._extra)
-        return {name: np.array(request.get_output_tensor(index).data) for index, name in enumerate(names)}
+        return {name: _array(request.get_output_tensor(index)) for index, name in enumerate(names)}
 
     def _compile(self, extra: tuple[str, ...]) -> Any:
         model = self._read(extra)
@@ -191,6 +191,14 @@ def _import() -> Any:
         del sys.modules[_TELEMETRY]
         sys.modules.update({name: module for name, module in held.items() if module is not None})
     return openvino
+
+
+def _array(tensor: Any) -> Array:
+    """A copy of what a tensor holds; of bfloat16, which OpenVINO hands out as another type's bits, as float32."""
+    data = np.array(tensor.data)
+    if tensor.element_type.get_type_name() != "bf16":
+        return data
+    return (data.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
 def _place(model: ir.Model) -> str:
