@@ -16,3 +16,7 @@ needs_openvino = needs("openvino", "pip install 'normexport[openvino]'")
 needs_executorch = needs("executorch", "pip install executorch")
 needs_iree = needs("iree", "pip install iree-base-compiler iree-base-runtime")
 needs_onnxslim = needs("onnxslim", "pip install onnxslim")
+
+#: Where files run, as tests have seen it, and of what else people ask.
+RUNS_IN = {"ONNX Runtime", "onnx.reference", "OpenVINO", "IREE"}
+ASKED_FOR = RUNS_IN | {"onnx-mlir", "NNCF", "ModelOpt", "TVM", "ncnn"}

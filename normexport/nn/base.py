@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from normexport.errors import UsageError
 from normexport.nn import native
-from normexport.nn.ops import live_norm, running_norm
+from normexport.nn.ops import call, live_norm, running_norm
 from normexport.nn.ops.support import work_dtype
 from normexport.norms import EPSILON_DEFAULT, KINDS, PARAMETERS, AffineParams, Scope
 
@@ -152,14 +152,14 @@ class Norm(nn.Module):
         # float16 has no 1e-5 to add, nor a 1e5 to hold.
         wide = scale if scale.dtype == work_dtype(scale) else scale.float()
         inv_scale = torch.reciprocal(wide + self.eps)
-        normed: Tensor = running_norm(x, self.running_mean, inv_scale, *self._affine(x), self.kind)
+        normed: Tensor = call(running_norm, x, self.running_mean, inv_scale, *self._affine(x), self.kind)
         return normed
 
     def live(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(y, mean, stat) with the statistics of x (N, C, *space), no checks and no update; see `ops.live_norm`."""
         k, chunks = (getattr(self, name, 1) for name in PARAMETERS)
         how = (self.kind, self.scope.is_instance, self.eps, self.correction, k, chunks, self.num_groups)
-        y, mean, stat = live_norm(x, *self._affine(x), *how)
+        y, mean, stat = call(live_norm, x, *self._affine(x), *how)
         return y, mean, stat
 
     def affine_params(self) -> AffineParams:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from normexport.dtypes import HALVES, torch_dtypes
 from normexport.errors import CheckpointError
-from normexport.nn.ops import running_norm
+from normexport.nn.ops import call, running_norm
 from normexport.norms import AffineParams, running_kind
 
 _BUFFERS = ("mean", "inv_scale", "weight", "bias")
@@ -51,7 +51,7 @@ class RunningNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, C, *space) -> y like x. Raises UsageError where axis 1 is not C or x is not floating."""
-        y: Tensor = running_norm(x, self.mean, self.inv_scale, self.weight, self.bias, self.kind)
+        y: Tensor = call(running_norm, x, self.mean, self.inv_scale, self.weight, self.bias, self.kind)
         return y
 
     def affine_params(self) -> AffineParams:

@@ -35,7 +35,7 @@ class BoundedWeightNorm(nn.Module):
 
     def forward(self, v: Tensor) -> Tensor:
         """v of the weight's shape -> w like v."""
-        w: Tensor = ops.bounded_weight_norm(v, self.rho, self.axis, self.p)
+        w: Tensor = ops.call(ops.bounded_weight_norm, v, self.rho, self.axis, self.p)
         return w
 
     def right_inverse(self, w: Tensor) -> Tensor:

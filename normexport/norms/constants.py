@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 #: sqrt(pi/2): a Gaussian's standard deviation over its mean absolute deviation (Hoffer et al. 2018, section 3.1).
 L1_CONSTANT = math.sqrt(math.pi / 2)
@@ -32,6 +33,13 @@ def chunk_layout(n: int, chunks: int) -> tuple[int, int]:
     """
     length = max(2, -(-n // chunks))
     return length, max(1, -(-n // length))
+
+
+def torch_extreme_constant(like: Any, n: Any) -> Any:
+    """`extreme_constant`; of a size that is open while a network is traced, a scalar tensor of `like`'s type."""
+    if isinstance(n, int):
+        return extreme_constant(n)
+    return EXTREME_NUMERATOR / (8 * like.new_full((), n).clamp(min=2).log()).sqrt()
 
 
 def extreme_text(count: str, result: str) -> str:

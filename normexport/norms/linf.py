@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from normexport.norms.constants import extreme_constant, extreme_text
+from normexport.norms.constants import extreme_constant, extreme_text, torch_extreme_constant
 from normexport.norms.kind import Array, Integers, NormKind, mean_deviation
 
 
@@ -31,7 +31,7 @@ def factor(n: int, chunks: int = 0) -> float:
 
 def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
     """(..., n) -> (...)."""
-    return d.abs().amax(-1) * (correction or extreme_constant(d.shape[-1]))
+    return d.abs().amax(-1) * (correction or torch_extreme_constant(d, d.shape[-1]))
 
 
 LINF = NormKind(

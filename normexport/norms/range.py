@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from normexport.norms.constants import RANGE_SHARE, chunk_layout, extreme_constant, extreme_text
+from normexport.norms.constants import EXTREME_NUMERATOR, RANGE_SHARE, chunk_layout, extreme_constant, extreme_text
 from normexport.norms.kind import CHUNKS_DEFAULT, Array, Integers, NormKind, mean_deviation
 
 
@@ -39,12 +39,47 @@ def factor(n: int, chunks: int = CHUNKS_DEFAULT) -> float:
 
 def torch_statistic(d: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0) -> Any:
     """(..., n) -> (...)."""
+    if not isinstance(d.shape[-1], int):
+        return _open_statistic(d, d.shape[-1], chunks) * (correction or _open_factor(d, d.shape[-1], chunks))
     length, count = chunk_layout(d.shape[-1], chunks)
     whole = d[..., : (count - 1) * length].unflatten(-1, (count - 1, length))
     last = d[..., (count - 1) * length :]
     tops = whole.amax(-1).sum(-1) + last.amax(-1)
     bottoms = whole.amin(-1).sum(-1) + last.amin(-1)
     return (tops - bottoms) / count * (correction or RANGE_SHARE * extreme_constant(length))
+
+
+def _open_length(d: Any, n: Any, chunks: int) -> Any:
+    """The chunk length of an open number of elements, a scalar tensor of whole numbers."""
+    return ((d.new_full((), n, dtype=_int64(d)) + (chunks - 1)) // chunks).clamp(min=2)
+
+
+def _open_factor(d: Any, n: Any, chunks: int) -> Any:
+    length = _open_length(d, n, chunks).to(d.dtype)
+    return RANGE_SHARE * EXTREME_NUMERATOR / (8 * length.log()).sqrt()
+
+
+def _open_statistic(d: Any, n: Any, chunks: int) -> Any:
+    """Mean range of the chunks of an open number of elements, (..., n) -> (...).
+
+    There are at most `chunks` of them, each in a row of one element more than the longest has: what is beyond its end
+    is its last element again.
+    """
+    length = _open_length(d, n, chunks)
+    row = d.new_ones((chunks, 1), dtype=length.dtype).cumsum(0) - 1
+    width = (n + (chunks - 1)) // chunks + 1
+    column = d.new_ones((1, width), dtype=length.dtype).cumsum(1) - 1
+    place = (row * length + column.minimum(length - 1)).clamp(max=n - 1)
+    cut = d.index_select(-1, place.reshape(-1)).reshape(*d.shape[:-1], chunks, width)
+    spans = cut.amax(-1) - cut.amin(-1)
+    count = (length + (n - 1)) // length
+    there = (row.reshape(-1) < count).to(d.dtype)
+    return (spans * there).sum(-1) / count.to(d.dtype)
+
+
+def _int64(like: Any) -> Any:
+    """Torch's int64, by a tensor: this module does not import torch."""
+    return like.new_zeros(()).long().dtype
 
 
 # `chunk_layout` in ONNX text: length = max(2, ceil(n / chunks)), number = ceil(n / length), each of shape (1).

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from normexport.norms.constants import extreme_constant, extreme_text
+from normexport.norms.constants import extreme_constant, extreme_text, torch_extreme_constant
 from normexport.norms.kind import K_DEFAULT, Array, Integers, NormKind, mean_deviation, require_k
 
 
@@ -42,8 +42,9 @@ def factor(n: int, chunks: int = 0) -> float:
 def torch_statistic(d: Any, *, k: int = K_DEFAULT, chunks: int = 0, correction: float = 0.0) -> Any:
     """(..., n) -> (...). Raises UsageError where k > n."""
     n = d.shape[-1]
-    require_k(k, n)
-    return d.abs().topk(k, dim=-1, sorted=False).values.mean(-1) * (correction or extreme_constant(n))
+    if isinstance(n, int):  # of an open size nothing is asked while a network is traced: the answer would fix it
+        require_k(k, n)
+    return d.abs().topk(k, dim=-1, sorted=False).values.mean(-1) * (correction or torch_extreme_constant(d, n))
 
 
 TOPK = NormKind(

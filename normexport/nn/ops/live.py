@@ -30,9 +30,12 @@ def _formula(
     values = x.to(work_dtype(x))
     n, c = values.shape[:2]
     per_sample = num_groups or (c if instance else 0)
-    rows = values.reshape(n, per_sample, -1) if per_sample else values.transpose(0, 1).reshape(c, -1)
+    # One row a statistic, in two axes: OpenVINO 2026.4 gets amax of three, with what follows it, wrong.
+    rows = values.reshape(n * per_sample, -1) if per_sample else values.transpose(0, 1).reshape(c, -1)
     mean = rows.mean(-1)
     stat = kind_of(kind).torch_statistic(rows - mean.unsqueeze(-1), k=k, chunks=chunks, correction=correction)
+    if per_sample:
+        mean, stat = mean.reshape(n, per_sample), stat.reshape(n, per_sample)
     a = scale.to(values.dtype) / _per_channel(stat + epsilon, c)
     # The mean leaves before anything is scaled: an offset then costs one rounding of the mean, none of y.
     centred = values - on_axis_1(_per_channel(mean, c), x)

@@ -10,16 +10,20 @@ from torch import Tensor
 from normexport.nn.ops.support import work_dtype
 
 
+def _formula(x: Tensor, centre: Tensor, step: Tensor, bits: int) -> Tensor:
+    half, work = 2 ** (bits - 1), work_dtype(x)
+    centre, step = centre.to(work), step.to(work)
+    levels = ((x.to(work) - centre) / step).round().clamp(-half, half - 1)
+    return (levels * step + centre).to(x.dtype)
+
+
 @torch.library.custom_op("normexport::uniform_quantize", mutates_args=())
 def uniform_quantize(x: Tensor, centre: Tensor, step: Tensor, bits: int) -> Tensor:
     """`y = clamp(round((x - centre)/step), -h, h - 1)*step + centre` with h = 2^(bits-1); halves round to even.
 
     x of any shape and floating type; centre and step of one element; y like x. Its gradient is that of y = x.
     """
-    half, work = 2 ** (bits - 1), work_dtype(x)
-    centre, step = centre.to(work), step.to(work)
-    levels = ((x.to(work) - centre) / step).round().clamp(-half, half - 1)
-    return (levels * step + centre).to(x.dtype)
+    return _formula(x, centre, step, bits)
 
 
 @uniform_quantize.register_fake
