@@ -34,7 +34,7 @@ _FORMULAS: dict[Any, Callable[..., Any]] = {
 
 def call(operator: CustomOpDef, *arguments: Any) -> Any:
     """What an operator gives; while TorchScript traces, what it is composed of, so that the trace needs no library."""
-    if torch._C._is_tracing():
+    if not torch.compiler.is_compiling() and torch.jit.is_tracing():  # type: ignore[no-untyped-call, attr-defined]
         return _FORMULAS[operator._opoverload](*arguments)
     return operator(*arguments)
 
