@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from normexport.engine.manifest import FileId, NetworkLayer, PlanTensor
     from normexport.folding import FoldWarning, NormOutcome
     from normexport.folding.integer_norms import IntegerNormOutcome
+    from normexport.graphs.export_config import ExportConfig
     from normexport.onnx_export import BatchRange, Exported, InputSpec, Layer, OpenAxis
     from normexport.precision import Accuracy, Half, Int8, Limits, Precision
     from normexport.precision.half.losses import WeightLoss
@@ -72,6 +73,7 @@ _HOMES = {
     "ConvertConfig": "verbs.config",
     "Deviation": "proof",
     "EngineConfig": "engine",
+    "ExportConfig": "graphs.export_config",
     "Exported": "onnx_export",
     "FileId": "engine.manifest",
     "Flavor": "engine",
@@ -138,6 +140,7 @@ __all__ = [
     "EngineConfig",
     "EngineError",
     "ExitCode",
+    "ExportConfig",
     "ExportError",
     "Exported",
     "FileId",

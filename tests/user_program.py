@@ -66,7 +66,9 @@ def convert_everything(folder: Path) -> int:
         shapes=normexport.ShapeRange(smallest={"image": (1, 3, 32, 32)}, largest={"image": (8, 3, 32, 32)}),
     )
     for precision in (normexport.Half("bfloat16", keep=("head",)), normexport.Int8(calibration="images.npz")):
-        config = normexport.ConvertConfig(data="images.npz", engine=engine, precision=precision)
+        config = normexport.ConvertConfig(
+            data="images.npz", engine=engine, precision=precision, export=normexport.ExportConfig(batch="dynamic")
+        )
         conversion = assert_type(normexport.convert(checkpoint, folder, [image], config), normexport.Conversion)
         print(show_report(conversion.parity))
         if conversion.precision is not None:

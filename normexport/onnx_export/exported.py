@@ -13,10 +13,12 @@ from torch import nn
 
 from normexport import norms
 from normexport.errors import UsageError
+from normexport.graphs.export_config import ExportConfig
 from normexport.io.quiet import silence
 from normexport.logs import logger
 from normexport.norms.bodies import attach_bodies
 from normexport.onnx_export.binding import bound
+from normexport.onnx_export.fixed_batch import fix_batch, with_batch
 from normexport.onnx_export.inputs import InputSpec
 from normexport.onnx_export.layers import Layer, handed_on, layers_of
 from normexport.onnx_export.program_inputs import declared_by_program, inputs_of_program, renames
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 _LOG = logger(__name__)
 
+_DEFAULT = ExportConfig()
 _SYMBOL = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -40,7 +43,7 @@ class Exported:
     """An ONNX model and what links it to its source.
 
     Attributes:
-        model: opset 20, IR 10, batch dimension "batch", bodies attached; passes the full ONNX checker.
+        model: opset 20, IR 10, a free batch called "batch", bodies attached; passes the full ONNX checker.
         layers: module boundaries, in execution order.
         inputs: what the model reads.
         files: what was written, the model first; empty where no output was asked for.
@@ -54,10 +57,14 @@ class Exported:
     unproven: tuple[str, ...] = ()
 
 
-def export(source: Checkpoint | nn.Module | ExportedProgram, inputs: Sequence[InputSpec] = ()) -> Exported:
+def export(
+    source: Checkpoint | nn.Module | ExportedProgram,
+    inputs: Sequence[InputSpec] = (),
+    config: ExportConfig = _DEFAULT,
+) -> Exported:
     """Export a checkpoint, a module in eval mode or an exported program.
 
-    `inputs` may stay empty for an exported program, which knows its own.
+    `inputs` may stay empty for an exported program, which knows its own; `config` says what the file shall be.
 
     Raises:
         ExportError: the model can't be traced or translated; the message names the checkpoint.
@@ -71,11 +78,14 @@ def export(source: Checkpoint | nn.Module | ExportedProgram, inputs: Sequence[In
             raise UsageError(place, "holds weights but no model", "name its code with --model package.module:factory")
         if not inputs:
             raise UsageError(place, "does not say what it reads", "give the shape of one sample: --input 3x224x224")
-        specs = bound(module, inputs, place)
+        free = specs = with_batch(bound(module, inputs, place), config, place)
         program = program_of(module, specs, place)
     else:
-        specs = _agree_on_inputs(program, inputs)
+        free = _agree_on_inputs(program, inputs)
+        specs = with_batch(free, config, place)
     model = onnx_of(program, [spec.name for spec in specs], place)
+    if isinstance(config.batch, int):
+        fix_batch(model, free, config.batch)
     traced = handed_on(model)
     with silence():  # of constants that it does not compute, the optimizer speaks
         clean(model)

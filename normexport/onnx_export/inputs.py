@@ -110,6 +110,14 @@ class InputSpec:
                 shape[each.axis] = each.range.length(numbers[each.symbol])
         return replace(self, shape=tuple(shape))
 
+    def fixed(self, batch: int) -> InputSpec:
+        """The same input at this one batch size, which is then a part of its shape."""
+        if not self.batched:
+            return self
+        places = [axis for axis in range(len(self.shape) + len(self.axes)) if axis not in self.axes]
+        free = tuple(replace(each, axis=places[each.axis]) for each in self.open)
+        return replace(self, shape=self.sized(batch), batched=False, axes=(0,), batch=ANY_BATCH, open=free)
+
     def declared(self) -> tuple[int | str | None, ...]:
         """The whole shape: None for the batch, the symbol of an open size."""
         sizes: list[int | str | None] = list(self.shape)

@@ -32,7 +32,7 @@ _BY_A_STEP = "--input H=32..512:32"
 
 
 def program_of(model: nn.Module, inputs: Sequence[InputSpec], place: str = "model") -> ExportedProgram:
-    """Trace `model` (eval mode, float32) at these inputs, the batch free; `place` names it in errors.
+    """Trace `model` (eval mode, float32) at these inputs, the batch of `batched` ones free; `place` names it in errors.
 
     Raises:
         UsageError: the model fails on such inputs.
@@ -100,18 +100,37 @@ def _explain_failure(
     error: Exception,
     place: str,
 ) -> NormExportError:
-    """Whether the model fails on such inputs anyway, or only when it is traced."""
+    """Whether the model fails on such inputs anyway, or only when it is traced, or traced with a free batch."""
     try:
         with torch.no_grad(), _quiet():
             model(*samples)
     except Exception as plain:
+        if _can_be_traced_alone(model, inputs):
+            cause = f"fails on a batch of {TRACE_BATCH}: {first_line(plain)}"
+            return ExportError(place, cause, "fix the batch: --batch 1")
         shapes = ", ".join(f"{spec.name} {list(spec.sized(TRACE_BATCH))} {spec.dtype}" for spec in inputs)
         remedy = "check --input" + (f"; sizes that go by a step are {_BY_A_STEP}" if _open(inputs) else "")
         return UsageError(place, f"fails on {shapes}: {first_line(plain)}", remedy)
-    remedy = "make forward free of data-dependent Python and fixed batch sizes"
+    remedy = "make forward free of data-dependent Python"
+    if _can_be_traced_alone(model, inputs):
+        remedy = "make forward free of fixed batch sizes, or fix the batch: --batch 1"
     if symbols := _open(inputs):
         remedy = f"give {' and '.join(symbols)} as numbers, or within what the network takes: {_BY_A_STEP}"
     return ExportError(place, f"can't be traced: {first_line(error)}", remedy)
+
+
+def _can_be_traced_alone(model: nn.Module, inputs: Sequence[InputSpec]) -> bool:
+    """Whether a batch of 1, fixed, is what it takes: `export` of the same inputs would go through."""
+    fixed = [spec.fixed(1) for spec in inputs]
+    if not any(spec.batched and spec.batch.holds(1) for spec in inputs):
+        return False
+    samples, dynamic = tuple(map(_sample, fixed)), _as_taken(model, _free_sizes(fixed))
+    try:
+        with torch.no_grad(), _quiet():
+            torch.export.export(model, samples, dynamic_shapes=dynamic, strict=False)
+    except Exception:  # of any kind: then it is no remedy
+        return False
+    return True
 
 
 def _open(inputs: Sequence[InputSpec]) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from normexport.capsule.size import MOST_BYTES
 from normexport.engine.config import EngineConfig
 from normexport.errors import UsageError
+from normexport.graphs.export_config import ExportConfig
 from normexport.precision.config import Half, Int8
 
 #: What an ONNX file can be proven on, on this machine's CPU.
@@ -31,9 +32,10 @@ class ConvertConfig:
         openvino: write the model as OpenVINO's own files too, model.xml and model.bin.
         inline: write a file without functions, for runtimes that know none.
         weights_under: a folder in which external data of an ONNX file may lie too, as `open_onnx` takes it.
+        export: what the ONNX file shall be: a fixed batch, at which it is proven.
 
     Raises:
-        UsageError: `precision` or `engine` is something else, such as a name.
+        UsageError: `precision`, `engine` or `export` is something else, such as a name; `batches` beside a fixed batch.
     """
 
     fold: bool = True
@@ -48,6 +50,7 @@ class ConvertConfig:
     openvino: bool = False
     inline: bool = False
     weights_under: str | Path | None = None
+    export: ExportConfig = field(default_factory=ExportConfig)
 
     def __post_init__(self) -> None:
         if not isinstance(self.precision, Half | Int8 | None):
@@ -56,3 +59,9 @@ class ConvertConfig:
             )
         if not isinstance(self.engine, EngineConfig | None):
             raise UsageError(f"engine={self.engine!r}", "is not an engine's config", "give EngineConfig(...)")
+        if not isinstance(self.export, ExportConfig):
+            raise UsageError(f"export={self.export!r}", "is not an export's config", "give ExportConfig(...)")
+        if isinstance(self.export.batch, int) and self.batches not in (None, (self.export.batch,)):
+            sizes = ",".join(map(str, self.batches or ()))
+            cause = f"is more than the one batch of the file, which --batch {self.export.batch} fixes"
+            raise UsageError(f"--batches {sizes}", cause, "leave it out")

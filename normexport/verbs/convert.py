@@ -190,8 +190,8 @@ def _fold(model: ir.Model, config: ConvertConfig) -> FoldResult:
 
 def _read(given: Given, inputs: Inputs, config: ConvertConfig) -> tuple[Network, ir.Model]:
     if isinstance(given.subject, Checkpoint):
-        return read_checkpoint(given.subject, inputs, config.data)
-    return read_onnx(given.subject, given.path, inputs, config.data), given.subject
+        return read_checkpoint(given.subject, inputs, config.data, config.export)
+    return read_onnx(given.subject, given.path, inputs, config.data, config.export)
 
 
 def _prepared(model: ir.Model, precision: Half | Int8 | None) -> tuple[ir.Model, tuple[str, ...]]:

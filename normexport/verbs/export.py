@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 
 from normexport import onnx_export
 from normexport.checkpoint import Checkpoint, load
+from normexport.graphs.export_config import ExportConfig
 from normexport.graphs.inline import inline_functions
 from normexport.io.overwriting import check_outputs
 from normexport.onnx_export import Exported
@@ -17,11 +18,14 @@ from normexport.proof.doubts.lost_state import require_no_lost_state
 from normexport.verbs.outputs import conversion_inputs, model_outputs, write_model
 from normexport.verbs.subjects import Inputs, specs_of
 
+_DEFAULT = ExportConfig()
+
 
 def export(
     source: Checkpoint | nn.Module | ExportedProgram | str | Path,
     inputs: Inputs = (),
     output: str | Path | None = None,
+    config: ExportConfig = _DEFAULT,
     *,
     inline: bool = False,
 ) -> Exported:
@@ -30,6 +34,7 @@ def export(
     Args:
         source: a checkpoint (or the path of one), a module in eval mode, or an exported program.
         inputs: shapes of one sample, "3x28x28" or InputSpecs; an exported program knows its own.
+        config: what the file shall be: a fixed batch.
         inline: put the bodies of operators in their place, for runtimes that know no functions.
 
     Raises:
@@ -40,7 +45,7 @@ def export(
     if output is not None:
         read = source.files if isinstance(source, Checkpoint) else ()
         check_outputs(model_outputs(Path(output)), conversion_inputs(read))
-    exported = onnx_export.export(source, specs_of(inputs))
+    exported = onnx_export.export(source, specs_of(inputs), config)
     if inline:
         exported = replace(exported, model=inline_functions(exported.model))
     if isinstance(source, Checkpoint):

@@ -14,9 +14,11 @@ import onnx_ir as ir
 from normexport import onnx_export, proof
 from normexport.checkpoint import Checkpoint, NormRecord, WeightNormRecord
 from normexport.errors import FoldError, UsageError
+from normexport.graphs.export_config import ExportConfig
 from normexport.io.onnx_model import opened_model
 from normexport.io.weight_files import data_of_model
 from normexport.onnx_export import InputSpec, Layer, layers_of
+from normexport.onnx_export.fixed_batch import fix_batch, with_batch
 from normexport.runtime import Array
 from normexport.runtime.exact import Reference
 from normexport.runtime.guarded import Tell, in_telling_child
@@ -123,20 +125,30 @@ def open_given(source: Source, weights_under: str | Path | None = None) -> Given
     return Given(checkpoint, checkpoint.path)
 
 
-def read_onnx(model: ir.Model, path: Path, inputs: Inputs, data: str | Path | None) -> Network:
-    """An ONNX model as a network to convert; of open sizes the data tell those that `inputs` leave out.
+def read_onnx(
+    model: ir.Model, path: Path, inputs: Inputs, data: str | Path | None, config: ExportConfig
+) -> tuple[Network, ir.Model]:
+    """An ONNX model as a network to convert, and the graph to convert: itself, or a copy that `config` asks for.
+
+    Of open sizes the data tell those that `inputs` leave out.
 
     Raises:
         UsageError: a size stays open, or a shape does not fit.
     """
     given = specs_of(inputs)
     names = [each.name for each in proof.declared_by_file(model, given)] if data is not None else []
-    specs = proof.input_specs(model, given, proof.shapes_in(data, names) if data is not None else {})
+    free = proof.input_specs(model, given, proof.shapes_in(data, names) if data is not None else {})
+    specs, graph = with_batch(free, config, str(path)), model
+    if isinstance(config.batch, int):
+        graph = model.clone()
+        fix_batch(graph, free, config.batch)
     arrays = proof.load_arrays(data, specs) if data is not None else None
-    return Network(path, "onnx", model, specs, layers_of(model), data=arrays)
+    return Network(path, "onnx", model, specs, layers_of(model), data=arrays), graph
 
 
-def read_checkpoint(checkpoint: Checkpoint, inputs: Inputs, data: str | Path | None) -> tuple[Network, ir.Model]:
+def read_checkpoint(
+    checkpoint: Checkpoint, inputs: Inputs, data: str | Path | None, config: ExportConfig
+) -> tuple[Network, ir.Model]:
     """A checkpoint as a network to convert, and the graph that exporting it gave.
 
     Raises:
@@ -146,7 +158,7 @@ def read_checkpoint(checkpoint: Checkpoint, inputs: Inputs, data: str | Path | N
     from normexport.proof.doubts.lost_state import require_no_lost_state  # needs torch, which ONNX files do not
     from normexport.proof.doubts.substituted import substitution_doubts
 
-    exported = onnx_export.export(checkpoint, export_inputs(checkpoint, inputs, data))
+    exported = onnx_export.export(checkpoint, export_inputs(checkpoint, inputs, data), config)
     arrays = proof.load_arrays(data, exported.inputs) if data is not None else None
     require_no_lost_state(checkpoint, exported.inputs, arrays)
     network = Network(

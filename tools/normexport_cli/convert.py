@@ -13,7 +13,7 @@ from normexport.verbs.config import ConvertConfig
 from normexport_cli import options
 from normexport_cli.engine_options import EngineOptions
 from normexport_cli.groups import grouped
-from normexport_cli.options import CompareOptions, OutputOptions, ReadOptions
+from normexport_cli.options import CompareOptions, ExportOptions, OutputOptions, ReadOptions
 from normexport_cli.precision_options import PrecisionOptions
 from normexport_cli.screen import print_json, result_console, working
 
@@ -36,7 +36,7 @@ def _folder_of(source: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class FormOptions:
+class FormOptions(ExportOptions):
     """In which form `convert` writes the network."""
 
     no_fold: Annotated[
@@ -112,6 +112,7 @@ def convert(
             openvino=form.openvino,
             inline=form.inline,
             weights_under=how.weights_under,
+            export=form.config(),
         )
         how.require_reader(source)
         on_stage("load")  # importing torch is most of it

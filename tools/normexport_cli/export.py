@@ -10,7 +10,7 @@ import typer
 
 from normexport_cli import options
 from normexport_cli.groups import grouped
-from normexport_cli.options import LoadOptions, OutputOptions
+from normexport_cli.options import ExportOptions, LoadOptions, OutputOptions
 from normexport_cli.screen import print_json, result_console, working
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def export(
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     inline: options.Inline = False,
     how: LoadOptions,
+    asked: ExportOptions,
     shown: OutputOptions,
 ) -> None:
     """Export a checkpoint to ONNX with its norms as operators, neither folded nor compared.
@@ -41,7 +42,7 @@ def export(
 
         loaded = how.load(checkpoint)
         on_stage("export")
-        result = normexport.export(loaded, inputs, output, inline=inline)
+        result = normexport.export(loaded, inputs, output, asked.config(), inline=inline)
     if shown.json:
         print_json(_as_dict(result))
         return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from normexport.errors import UsageError
+from normexport.graphs.export_config import ExportConfig
 from normexport.io.json_files import BadJson, parse_json
 from normexport.verbs.config import RUNTIMES
 from normexport_cli.help import complete_dialect
@@ -177,6 +178,34 @@ class ReadOptions(LoadOptions):
         for option, given, serves, kind in asked:
             if given and not serves:
                 raise UsageError(option, f"means nothing here: it is for {kind}", "leave it out")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the ONNX file that is written shall be.
+
+    Raises:
+        UsageError: a batch that is neither a size nor "dynamic".
+    """
+
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            "--batch",
+            metavar="N",
+            help="Fix the file's batch size, where network or runtime need it; dynamic: refuse one.",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        _ = self.config()
+
+    def config(self) -> ExportConfig:
+        """As the library takes it."""
+        batch: Any = self.batch
+        if batch is not None and batch.isascii() and batch.isdigit() and len(batch) < 10:
+            batch = int(batch)
+        return ExportConfig(batch=batch)
 
 
 @dataclass(frozen=True)
