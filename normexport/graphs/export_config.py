@@ -7,6 +7,10 @@ from typing import Literal
 
 from normexport.errors import UsageError
 
+#: The operator sets that a file can be asked for: 17 is that of TensorRT 8.6 and ONNX Runtime 1.12.
+LOWEST, HIGHEST = 17, 23
+#: The first in which convolutions and pools take bfloat16.
+BFLOAT16_OPSET = 22
 _MOST = 1 << 20  # of any batch that a machine has room for
 
 
@@ -17,15 +21,20 @@ class ExportConfig:
     Attributes:
         batch: the one batch size that it takes, for networks and runtimes that need it fixed; "dynamic": any, and what
             fixes it is refused; None: any where the source lets it be.
+        opset: the operator set, 17 to 23, with the oldest file format that it goes with, for runtimes that know no
+            newer one; None: 20, or that of the ONNX file.
 
     Raises:
-        UsageError: a batch that is neither a size nor "dynamic".
+        UsageError: a batch that is neither a size nor "dynamic", an operator set that is not among these.
     """
 
     batch: int | Literal["dynamic"] | None = None
+    opset: int | None = None
 
     def __post_init__(self) -> None:
         if self.batch not in (None, "dynamic"):
             is_size = isinstance(self.batch, int) and not isinstance(self.batch, bool)
             if not is_size or not 0 < int(self.batch) <= _MOST:
                 raise UsageError(f"--batch {self.batch}", "is not a batch size", "give one, such as 1, or dynamic")
+        if self.opset is not None and (type(self.opset) is not int or not LOWEST <= self.opset <= HIGHEST):
+            raise UsageError(f"--opset {self.opset}", "is not one to write", f"give {LOWEST} to {HIGHEST}")

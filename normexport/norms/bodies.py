@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from normexport.norms import DOMAIN, VERSION, functions
+from normexport.graphs.opsets import LOWEST, body_in_opset
+from normexport.norms import DOMAIN, OPSET, VERSION, functions
 
 
 def attach_bodies(model: ir.Model) -> None:
@@ -13,8 +14,13 @@ def attach_bodies(model: ir.Model) -> None:
     used = {node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN}
     for key in [key for key in model.functions if key[0] == DOMAIN and key[1] not in used]:
         del model.functions[key]
+    opset = min(OPSET, model.graph.opset_imports.get("", OPSET))
     for name in sorted(used & bodies.keys()):
-        model.functions.setdefault((DOMAIN, name, ""), ir.serde.deserialize_function(bodies[name]))
+        if (DOMAIN, name, "") not in model.functions:
+            body = ir.serde.deserialize_function(bodies[name])
+            if opset >= LOWEST:
+                body_in_opset(body, opset, f"{DOMAIN}.{name}")
+            model.functions[DOMAIN, name, ""] = body
     if used:
         model.graph.opset_imports[DOMAIN] = VERSION
     else:

@@ -6,13 +6,16 @@ that computes something else would be proven on the kernels and served as itself
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
+from itertools import product
 
 import onnx
 import onnx.numpy_helper
 import onnx_ir as ir
 
 from normexport.errors import FoldError
+from normexport.graphs.opsets import LOWEST, body_in_opset
 from normexport.norms import KINDS, NormKind, functions
 from normexport.norms.function import DOMAIN, OPSET, earlier_live_function
 from normexport.norms.scope import Scope
@@ -22,7 +25,7 @@ _EARLIER_SCOPES = (Scope.BATCH, Scope.INSTANCE)
 
 
 def require_own_bodies(model: ir.Model) -> None:
-    """Refuse a model in which a function of domain `normexport` is not the operator's own body, of any version.
+    """Refuse a model in which a function of domain `normexport` is not the operator's own body, of any version or set.
 
     Names of values, nodes and documentation do not count.
 
@@ -49,8 +52,13 @@ def _own_bodies(name: str, kinds: tuple[NormKind, ...]) -> tuple[bytes, ...]:
     """
     now = functions().get(name)
     before = [earlier_live_function(k, scope) for k in kinds for scope in _EARLIER_SCOPES if k.op(scope) == name]
-    bodies = [*([now] if now is not None else []), *before]
-    return tuple(_meaning(ir.serde.serialize_function(ir.serde.deserialize_function(body))) for body in bodies)
+    written = [ir.serde.deserialize_function(body) for body in (*([now] if now is not None else []), *before)]
+    for opset, body in product(range(LOWEST, OPSET), [now] if now is not None else []):
+        older = ir.serde.deserialize_function(body)
+        with suppress(FoldError):  # one that is not to be had there
+            body_in_opset(older, opset, name)
+            written.append(older)
+    return tuple(_meaning(ir.serde.serialize_function(body)) for body in written)
 
 
 def _meaning(function: onnx.FunctionProto) -> bytes:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _LOG = logger(__name__)
 
+_FIRST_OPSET = 18  # of torch's exporter
 _DEFAULT = ExportConfig()
 _SYMBOL = re.compile(r"[A-Za-z_]\w*")
 
@@ -43,7 +44,8 @@ class Exported:
     """An ONNX model and what links it to its source.
 
     Attributes:
-        model: opset 20, IR 10, a free batch called "batch", bodies attached; passes the full ONNX checker.
+        model: opset 20 and IR 10 where nothing else is asked for, a free batch called "batch", bodies attached; passes
+            the full ONNX checker.
         layers: module boundaries, in execution order.
         inputs: what the model reads.
         files: what was written, the model first; empty where no output was asked for.
@@ -83,7 +85,7 @@ def export(
     else:
         free = _agree_on_inputs(program, inputs)
         specs = with_batch(free, config, place)
-    model = onnx_of(program, [spec.name for spec in specs], place)
+    model = onnx_of(program, [spec.name for spec in specs], place, _traced_opset(config))
     if isinstance(config.batch, int):
         fix_batch(model, free, config.batch)
     traced = handed_on(model)
@@ -101,6 +103,11 @@ def export(
     layers = tuple(layer for layer in layers_of(model) if (layer.path, layer.call) in whole)
     _LOG.info("%s: exported, nodes: %d, module boundaries: %d", place, len(model.graph), len(layers))
     return Exported(model, layers, specs, unproven=doubts_of_program(program))
+
+
+def _traced_opset(config: ExportConfig) -> int:
+    """The operator set that torch's exporter is asked for: it writes newer operators in the words of older ones."""
+    return min(norms.OPSET, max(_FIRST_OPSET, config.opset or norms.OPSET))
 
 
 def _program(source: object) -> ExportedProgram | None:

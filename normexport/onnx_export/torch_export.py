@@ -137,8 +137,10 @@ def _open(inputs: Sequence[InputSpec]) -> list[str]:
     return list(dict.fromkeys(each.symbol for spec in inputs for each in spec.open))
 
 
-def onnx_of(program: ExportedProgram, input_names: Sequence[str], place: str = "model") -> ir.Model:
-    """Translate a traced program to ONNX (opset 20, IR 10), norms as nodes of domain `normexport`, untidied.
+def onnx_of(
+    program: ExportedProgram, input_names: Sequence[str], place: str = "model", opset: int = norms.OPSET
+) -> ir.Model:
+    """Translate a traced program to ONNX (opset 18 to 20, IR 10), norms as nodes of domain `normexport`, untidied.
 
     Raises:
         ExportError: an operator has no ONNX translation, or an output is neither a tensor nor None.
@@ -151,7 +153,7 @@ def onnx_of(program: ExportedProgram, input_names: Sequence[str], place: str = "
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
-                opset_version=norms.OPSET,
+                opset_version=opset,
                 optimize=False,
                 verbose=False,
                 input_names=list(input_names),

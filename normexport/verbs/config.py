@@ -8,7 +8,7 @@ from pathlib import Path
 from normexport.capsule.size import MOST_BYTES
 from normexport.engine.config import EngineConfig
 from normexport.errors import UsageError
-from normexport.graphs.export_config import ExportConfig
+from normexport.graphs.export_config import BFLOAT16_OPSET, ExportConfig
 from normexport.precision.config import Half, Int8
 
 #: What an ONNX file can be proven on, on this machine's CPU.
@@ -32,10 +32,11 @@ class ConvertConfig:
         openvino: write the model as OpenVINO's own files too, model.xml and model.bin.
         inline: write a file without functions, for runtimes that know none.
         weights_under: a folder in which external data of an ONNX file may lie too, as `open_onnx` takes it.
-        export: what the ONNX file shall be: a fixed batch, at which it is proven.
+        export: what the ONNX file shall be: a fixed batch, at which it is proven, and its operator set.
 
     Raises:
-        UsageError: `precision`, `engine` or `export` is something else, such as a name; `batches` beside a fixed batch.
+        UsageError: `precision`, `engine` or `export` is something else, such as a name; `batches` beside a fixed batch,
+            bfloat16 in an operator set that does not have it.
     """
 
     fold: bool = True
@@ -61,6 +62,10 @@ class ConvertConfig:
             raise UsageError(f"engine={self.engine!r}", "is not an engine's config", "give EngineConfig(...)")
         if not isinstance(self.export, ExportConfig):
             raise UsageError(f"export={self.export!r}", "is not an export's config", "give ExportConfig(...)")
+        half = self.precision.dtype if isinstance(self.precision, Half) else None
+        if half == "bfloat16" and (self.export.opset or BFLOAT16_OPSET) < BFLOAT16_OPSET:
+            cause = f"has no bfloat16 convolutions, which came with {BFLOAT16_OPSET}"
+            raise UsageError(f"--opset {self.export.opset}", cause, "take --precision fp16, or leave it out")
         if isinstance(self.export.batch, int) and self.batches not in (None, (self.export.batch,)):
             sizes = ",".join(map(str, self.batches or ()))
             cause = f"is more than the one batch of the file, which --batch {self.export.batch} fixes"

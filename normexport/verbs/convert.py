@@ -20,6 +20,7 @@ from normexport.engine.shapes_of_inputs import shapes_over
 from normexport.errors import UsageError
 from normexport.folding import FoldResult
 from normexport.graphs.inline import inline_functions
+from normexport.graphs.opsets import in_opset
 from normexport.io.atomic import check_writable, replacing_all, staging, write_text
 from normexport.io.onnx_model import open_onnx
 from normexport.io.overwriting import check_outputs
@@ -106,7 +107,7 @@ def _convert(
     with clock.stage("fold"):
         folded = _fold(graph, config)
         operators = Operators.of(graph, folded.model)
-        made, raised = _prepared(folded.model, config.precision)
+        made, raised = _prepared(folded.model, config)
     before = written_with(output / "model.onnx")
     with replacing_all(*beside) as capsule_files, staging(output, last="model.onnx") as folder:
         with clock.stage("write"):
@@ -194,8 +195,11 @@ def _read(given: Given, inputs: Inputs, config: ConvertConfig) -> tuple[Network,
     return read_onnx(given.subject, given.path, inputs, config.data, config.export)
 
 
-def _prepared(model: ir.Model, precision: Half | Int8 | None) -> tuple[ir.Model, tuple[str, ...]]:
-    """The model in the operator set that its precision needs, and the note that says so."""
+def _prepared(model: ir.Model, config: ConvertConfig) -> tuple[ir.Model, tuple[str, ...]]:
+    """The model in the operator set that is asked for, or that its precision needs, and the note that says so."""
+    if config.export.opset is not None:
+        return in_opset(model, config.export.opset), ()
+    precision = config.precision
     made = model if precision is None else prepared(model, precision)
     before, after = (each.graph.opset_imports.get("", 0) for each in (model, made))
     return made, () if made is model else (f"taken from operator set {before} to {after}, as the precision needs",)

@@ -12,6 +12,7 @@ from normexport import onnx_export
 from normexport.checkpoint import Checkpoint, load
 from normexport.graphs.export_config import ExportConfig
 from normexport.graphs.inline import inline_functions
+from normexport.graphs.opsets import in_opset
 from normexport.io.overwriting import check_outputs
 from normexport.onnx_export import Exported
 from normexport.proof.doubts.lost_state import require_no_lost_state
@@ -34,7 +35,7 @@ def export(
     Args:
         source: a checkpoint (or the path of one), a module in eval mode, or an exported program.
         inputs: shapes of one sample, "3x28x28" or InputSpecs; an exported program knows its own.
-        config: what the file shall be: a fixed batch.
+        config: what the file shall be: a fixed batch, its operator set.
         inline: put the bodies of operators in their place, for runtimes that know no functions.
 
     Raises:
@@ -50,6 +51,8 @@ def export(
         exported = replace(exported, model=inline_functions(exported.model))
     if isinstance(source, Checkpoint):
         require_no_lost_state(source, exported.inputs)
+    if config.opset is not None:
+        exported = replace(exported, model=in_opset(exported.model, config.opset))
     if output is None:
         return exported
     return replace(exported, files=write_model(exported.model, exported.layers, Path(output)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from normexport.errors import UsageError
-from normexport.graphs.export_config import ExportConfig
+from normexport.graphs.export_config import HIGHEST, LOWEST, ExportConfig
 from normexport.io.json_files import BadJson, parse_json
 from normexport.verbs.config import RUNTIMES
 from normexport_cli.help import complete_dialect
@@ -197,6 +197,13 @@ class ExportOptions:
         ),
     ] = None
 
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            "--opset", metavar="N", help=f"The file's operator set, {LOWEST} to {HIGHEST}: 17 for TensorRT 8."
+        ),
+    ] = None
+
     def __post_init__(self) -> None:
         _ = self.config()
 
@@ -205,7 +212,7 @@ class ExportOptions:
         batch: Any = self.batch
         if batch is not None and batch.isascii() and batch.isdigit() and len(batch) < 10:
             batch = int(batch)
-        return ExportConfig(batch=batch)
+        return ExportConfig(batch=batch, opset=self.opset)
 
 
 @dataclass(frozen=True)

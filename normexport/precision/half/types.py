@@ -11,6 +11,7 @@ import onnx_ir as ir
 from normexport import norms
 from normexport.dtypes import HALVES
 from normexport.errors import FoldError
+from normexport.graphs.export_config import BFLOAT16_OPSET
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
 from normexport.precision.half.angles import float32_nodes
@@ -44,7 +45,6 @@ FLOAT32_OPS = frozenset(
 _SOURCES = frozenset(["Constant", "ConstantOfShape", "RandomNormal", "RandomUniform", "EyeLike", "RandomNormalLike"])
 
 #: Opsets 21 and 22 add types to operators and change no meaning that these graphs use.
-_BFLOAT16_OPSET = 22
 _FIRST_BFLOAT16_OPSET = 13
 # From 21 on the scale of the first is one per channel; ONNX Runtime 1.32 has none of 22 of the second.
 _NOT_LATER = ("GroupNormalization", "GlobalLpPool")
@@ -92,8 +92,8 @@ def opset_for(model: ir.Model, dtype: str) -> int:
         cause = f"is of operator set {own}, and bfloat16 came with {_FIRST_BFLOAT16_OPSET}"
         raise FoldError(model.graph.name or "model", cause, "export it again with a later one, or take float16")
     stays = any(op(node) in _NOT_LATER for graph in model.graphs() for node in graph)
-    later = dtype == "bfloat16" and norms.OPSET <= own < _BFLOAT16_OPSET and not stays
-    return _BFLOAT16_OPSET if later else own
+    later = dtype == "bfloat16" and norms.OPSET <= own < BFLOAT16_OPSET and not stays
+    return BFLOAT16_OPSET if later else own
 
 
 def nodes_in_half(model: ir.Model, dtype: str) -> list[ir.Node]:
