@@ -14,6 +14,7 @@ from torch import nn
 from normexport import norms
 from normexport.errors import UsageError
 from normexport.graphs.export_config import ExportConfig
+from normexport.graphs.port_names import name_ports
 from normexport.io.quiet import silence
 from normexport.logs import logger
 from normexport.norms.bodies import attach_bodies
@@ -97,6 +98,8 @@ def export(
         value.name = spec.name  # an input that is also an output has lost it
     _name_sizes(model, specs)
     name_outputs(model, output_names(program), place)
+    name_ports(model, config, place)
+    specs = tuple(replace(spec, name=str(value.name)) for value, spec in zip(model.graph.inputs, specs, strict=True))
     attach_bodies(model)
     model.ir_version = norms.IR_VERSION
     model.producer_name, model.producer_version = "normexport", None

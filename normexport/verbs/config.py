@@ -32,7 +32,7 @@ class ConvertConfig:
         openvino: write the model as OpenVINO's own files too, model.xml and model.bin.
         inline: write a file without functions, for runtimes that know none.
         weights_under: a folder in which external data of an ONNX file may lie too, as `open_onnx` takes it.
-        export: what the ONNX file shall be: a fixed batch, at which it is proven, and its operator set.
+        export: what the ONNX file shall be: a fixed batch, at which it is proven, its operator set, names.
 
     Raises:
         UsageError: `precision`, `engine` or `export` is something else, such as a name; `batches` beside a fixed batch,

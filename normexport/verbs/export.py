@@ -35,11 +35,12 @@ def export(
     Args:
         source: a checkpoint (or the path of one), a module in eval mode, or an exported program.
         inputs: shapes of one sample, "3x28x28" or InputSpecs; an exported program knows its own.
-        config: what the file shall be: a fixed batch, its operator set.
+        config: what the file shall be: a fixed batch, its operator set, names.
         inline: put the bodies of operators in their place, for runtimes that know no functions.
 
     Raises:
         CheckpointError, ExportError, UsageError: see `load` and `onnx_export.export`.
+        FoldError: the operator set that is asked for lacks an operator.
     """
     if isinstance(source, (str, Path)):
         source = load(source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -15,6 +15,7 @@ from normexport import onnx_export, proof
 from normexport.checkpoint import Checkpoint, NormRecord, WeightNormRecord
 from normexport.errors import FoldError, UsageError
 from normexport.graphs.export_config import ExportConfig
+from normexport.graphs.port_names import name_ports, read_inputs
 from normexport.io.onnx_model import opened_model
 from normexport.io.weight_files import data_of_model
 from normexport.onnx_export import InputSpec, Layer, layers_of
@@ -138,7 +139,13 @@ def read_onnx(
     given = specs_of(inputs)
     names = [each.name for each in proof.declared_by_file(model, given)] if data is not None else []
     free = proof.input_specs(model, given, proof.shapes_in(data, names) if data is not None else {})
-    specs, graph = with_batch(free, config, str(path)), model
+    specs = with_batch(free, config, str(path))
+    if config.input_names or config.output_names:
+        model = model.clone()
+        name_ports(model, config, str(path))
+        renamed = dict(zip((spec.name for spec in specs), read_inputs(model), strict=True))
+        specs = tuple(replace(spec, name=str(renamed[spec.name].name)) for spec in specs)
+    graph = model
     if isinstance(config.batch, int):
         graph = model.clone()
         fix_batch(graph, free, config.batch)

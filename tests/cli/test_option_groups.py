@@ -26,11 +26,11 @@ LOAD = "--model --model-kwargs --dialect --trust --unquantised --weights --prefi
 FLAGS = {
     "inspect": f"--input {LOAD} --weights-under",
     "convert": f"--output --input {LOAD} --weights-under "
-    "--batch --opset --no-fold "
+    "--batch --opset --input-names --output-names --no-fold "
     "--inline --openvino --data --batches --runtime --precision --io-dtype --keep-fp32 --calibration-data "
     "--calibration --calibration-cache --calibration-batch --max-drop --min-snr --symmetric --labels-for "
     "--sensitivity --engine --flavor --target --no-plugins --debug-tensors --capsule --capsule-size",
-    "export": f"--output --input --inline {LOAD} --batch --opset",
+    "export": f"--output --input --inline {LOAD} --batch --opset --input-names --output-names",
     "fold": "--output --live-operators --inline --weights-under",
     "build": "--output --flavor --target --minShapes --optShapes --maxShapes --no-plugins --require --plugin-library "
     "--no-embed --timing-cache --workspace --optimization-level --version-compatible --hardware-compatible "

@@ -204,6 +204,14 @@ class ExportOptions:
         ),
     ] = None
 
+    input_names: Annotated[
+        str | None, typer.Option("--input-names", metavar="A,B", help="What the file calls its inputs, in their order.")
+    ] = None
+    output_names: Annotated[
+        str | None,
+        typer.Option("--output-names", metavar="Y,Z", help="What the file calls its outputs, in their order."),
+    ] = None
+
     def __post_init__(self) -> None:
         _ = self.config()
 
@@ -212,7 +220,11 @@ class ExportOptions:
         batch: Any = self.batch
         if batch is not None and batch.isascii() and batch.isdigit() and len(batch) < 10:
             batch = int(batch)
-        return ExportConfig(batch=batch, opset=self.opset)
+        names = (
+            () if given is None else tuple(name.strip() for name in given.split(","))
+            for given in (self.input_names, self.output_names)
+        )
+        return ExportConfig(batch, self.opset, *names)
 
 
 @dataclass(frozen=True)
