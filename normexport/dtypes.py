@@ -85,6 +85,8 @@ BFLOAT16 = DType("bfloat16", "bf16", "BFLOAT16", 16, "bf16", 16, float.fromhex("
 FLOATS = {each.name: each for each in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16)}
 #: The types that a float32 network is reduced to.
 HALVES = {name: each for name, each in FLOATS.items() if each.is_half}
+#: The first operator set in which convolutions and pools take a half type.
+CONVOLVED_FROM = {FLOAT16.name: 1, BFLOAT16.name: 22}
 #: The type of integer tensors that networks are quantised to.
 INT8 = "int8"
 #: What a network can be made to compute in, by name and by the command line's name.

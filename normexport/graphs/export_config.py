@@ -9,8 +9,6 @@ from normexport.errors import UsageError
 
 #: The operator sets that a file can be asked for: 17 is that of TensorRT 8.6 and ONNX Runtime 1.12.
 LOWEST, HIGHEST = 17, 23
-#: The first in which convolutions and pools take bfloat16.
-BFLOAT16_OPSET = 22
 _MOST = 1 << 20  # of any batch that a machine has room for
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from normexport.capsule.size import MOST_BYTES
+from normexport.dtypes import CONVOLVED_FROM
 from normexport.engine.config import EngineConfig
 from normexport.errors import UsageError
-from normexport.graphs.export_config import BFLOAT16_OPSET, ExportConfig
+from normexport.graphs.export_config import ExportConfig
 from normexport.precision.config import Half, Int8
 
 #: What an ONNX file can be proven on, on this machine's CPU.
@@ -62,9 +63,9 @@ class ConvertConfig:
             raise UsageError(f"engine={self.engine!r}", "is not an engine's config", "give EngineConfig(...)")
         if not isinstance(self.export, ExportConfig):
             raise UsageError(f"export={self.export!r}", "is not an export's config", "give ExportConfig(...)")
-        half = self.precision.dtype if isinstance(self.precision, Half) else None
-        if half == "bfloat16" and (self.export.opset or BFLOAT16_OPSET) < BFLOAT16_OPSET:
-            cause = f"has no bfloat16 convolutions, which came with {BFLOAT16_OPSET}"
+        first = CONVOLVED_FROM[self.precision.dtype] if isinstance(self.precision, Half) else 0
+        if self.export.opset is not None and self.export.opset < first:
+            cause = f"has no convolutions in that half type, which came with {first}"
             raise UsageError(f"--opset {self.export.opset}", cause, "take --precision fp16, or leave it out")
         if isinstance(self.export.batch, int) and self.batches not in (None, (self.export.batch,)):
             sizes = ",".join(map(str, self.batches or ()))

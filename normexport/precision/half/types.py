@@ -9,9 +9,8 @@ import onnx
 import onnx_ir as ir
 
 from normexport import norms
-from normexport.dtypes import HALVES
+from normexport.dtypes import CONVOLVED_FROM, HALVES
 from normexport.errors import FoldError
-from normexport.graphs.export_config import BFLOAT16_OPSET
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
 from normexport.precision.half.angles import float32_nodes
@@ -92,8 +91,8 @@ def opset_for(model: ir.Model, dtype: str) -> int:
         cause = f"is of operator set {own}, and bfloat16 came with {_FIRST_BFLOAT16_OPSET}"
         raise FoldError(model.graph.name or "model", cause, "export it again with a later one, or take float16")
     stays = any(op(node) in _NOT_LATER for graph in model.graphs() for node in graph)
-    later = dtype == "bfloat16" and norms.OPSET <= own < BFLOAT16_OPSET and not stays
-    return BFLOAT16_OPSET if later else own
+    later = norms.OPSET <= own < CONVOLVED_FROM[dtype] and not stays
+    return CONVOLVED_FROM[dtype] if later else own
 
 
 def nodes_in_half(model: ir.Model, dtype: str) -> list[ir.Node]:
