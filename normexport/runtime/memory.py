@@ -10,19 +10,32 @@ from pathlib import Path
 
 _MEMORY_INFO = Path("/proc/meminfo")
 _OWN_PAGES = Path("/proc/self/statm")
-_LARGE = 1 << 28  # bytes; below, looking for garbage (0.1 s with PyTorch loaded) costs more than it gives
+_MORE = 1 << 27  # bytes
+
+
+class _Level:
+    """The memory of this process after the last look for garbage, or the least since: a look takes up to a second."""
+
+    held = 0
 
 
 def release_memory() -> None:
-    """Free dropped models where this process is large, and return freed heap pages where the C library can (glibc).
+    """Free dropped models where this process has grown, and return freed heap pages where the C library can (glibc).
 
     A graph's nodes and values refer to each other, so its weights stay until Python looks for such cycles: of a network
     of 390 MB, half precision held four copies at once. Closing an ONNX Runtime session of ResNet-50 leaves 180 MB of
     freed pages in the process: its weights come in many sizes, and glibc keeps what it freed below the largest of them.
     The next runtime would come on top of that.
     """
-    if _own_memory() >= _LARGE:
+    has_grown = _own_memory() - _Level.held >= _MORE
+    if has_grown:
         gc.collect()
+    _trim()
+    held = _own_memory()
+    _Level.held = held if has_grown else min(held, _Level.held)
+
+
+def _trim() -> None:
     if not sys.platform.startswith("linux"):
         return
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none

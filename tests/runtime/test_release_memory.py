@@ -28,7 +28,8 @@ def _dropped_graph() -> weakref.ref[_Weights]:
 
 
 def test_a_dropped_graph_keeps_its_weights_until_memory_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_own_memory", lambda: memory._LARGE)
+    monkeypatch.setattr(memory, "_own_memory", lambda: 5 * memory._MORE)
+    monkeypatch.setattr(memory._Level, "held", 4 * memory._MORE)
     gc.disable()
     try:
         weights = _dropped_graph()
@@ -39,13 +40,19 @@ def test_a_dropped_graph_keeps_its_weights_until_memory_is_released(monkeypatch:
         gc.enable()
 
 
-def test_a_small_process_is_not_searched_for_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_own_memory", lambda: memory._LARGE - 1)
+def test_a_process_that_has_not_grown_is_not_searched_for_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_own_memory", lambda: 5 * memory._MORE)
+    monkeypatch.setattr(memory._Level, "held", 4 * memory._MORE + 1)
     gc.disable()
     try:
         weights = _dropped_graph()
         release_memory()
         assert weights() is not None
+        monkeypatch.setattr(memory, "_own_memory", lambda: 4 * memory._MORE)
+        release_memory()  # from now on it has grown from there
+        monkeypatch.setattr(memory, "_own_memory", lambda: 5 * memory._MORE)
+        release_memory()
+        assert weights() is None
     finally:
         gc.enable()
 
