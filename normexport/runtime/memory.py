@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import os
 import sys
+import time
 from pathlib import Path
 
 _MEMORY_INFO = Path("/proc/meminfo")
 _OWN_PAGES = Path("/proc/self/statm")
-_MORE = 1 << 27  # bytes
+_LARGE = 1 << 28  # bytes; a smaller process has no dropped model that matters
+_SHARE = 0.1  # of the time, at most, goes into looking for garbage: it takes 0.05 s, but seconds beside many objects
 
 
-class _Level:
-    """The memory of this process after the last look for garbage, or the least since: a look takes up to a second."""
+class _Look:
+    """The last look for garbage: when it ended and how long it took, in seconds."""
 
-    held = 0
+    ended = -math.inf
+    took = 0.0
 
 
 def release_memory() -> None:
-    """Free dropped models where this process has grown, and return freed heap pages where the C library can (glibc).
+    """Free dropped models where this process is large, and return freed heap pages where the C library can (glibc).
 
     A graph's nodes and values refer to each other, so its weights stay until Python looks for such cycles: of a network
     of 390 MB, half precision held four copies at once. Closing an ONNX Runtime session of ResNet-50 leaves 180 MB of
     freed pages in the process: its weights come in many sizes, and glibc keeps what it freed below the largest of them.
     The next runtime would come on top of that.
     """
-    has_grown = _own_memory() - _Level.held >= _MORE
-    if has_grown:
+    began = time.monotonic()
+    if _own_memory() >= _LARGE and _Look.took <= _SHARE * (began - _Look.ended):
         gc.collect()
+        _Look.ended = time.monotonic()
+        _Look.took = _Look.ended - began
     _trim()
-    held = _own_memory()
-    _Level.held = held if has_grown else min(held, _Level.held)
 
 
 def _trim() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import math
 import sys
+import time
 import weakref
+from collections.abc import Iterator
 
 import numpy as np
 import onnx_ir as ir
@@ -27,34 +30,41 @@ def _dropped_graph() -> weakref.ref[_Weights]:
     return found
 
 
-def test_a_dropped_graph_keeps_its_weights_until_memory_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_own_memory", lambda: 5 * memory._MORE)
-    monkeypatch.setattr(memory._Level, "held", 4 * memory._MORE)
+@pytest.fixture(autouse=True)
+def _large(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A large process that has not looked for garbage yet, and does not by itself."""
+    monkeypatch.setattr(memory, "_LARGE", 0)
+    monkeypatch.setattr(memory._Look, "ended", -math.inf)
+    monkeypatch.setattr(memory._Look, "took", 0.0)
     gc.disable()
-    try:
-        weights = _dropped_graph()
-        assert weights() is not None, "the graph is no cycle, and nothing has to be done for it"
-        release_memory()
-        assert weights() is None
-    finally:
-        gc.enable()
+    yield
+    gc.enable()
 
 
-def test_a_process_that_has_not_grown_is_not_searched_for_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_own_memory", lambda: 5 * memory._MORE)
-    monkeypatch.setattr(memory._Level, "held", 4 * memory._MORE + 1)
-    gc.disable()
-    try:
-        weights = _dropped_graph()
-        release_memory()
-        assert weights() is not None
-        monkeypatch.setattr(memory, "_own_memory", lambda: 4 * memory._MORE)
-        release_memory()  # from now on it has grown from there
-        monkeypatch.setattr(memory, "_own_memory", lambda: 5 * memory._MORE)
-        release_memory()
-        assert weights() is None
-    finally:
-        gc.enable()
+def test_a_dropped_graph_keeps_its_weights_until_memory_is_released() -> None:
+    weights = _dropped_graph()
+    assert weights() is not None, "the graph is no cycle, and nothing has to be done for it"
+    release_memory()
+    assert weights() is None
+
+
+def test_a_small_process_is_not_searched_for_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_LARGE", 1 << 60)
+    weights = _dropped_graph()
+    release_memory()
+    assert weights() is not None
+
+
+def test_looking_for_garbage_takes_a_tenth_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(memory._Look, "ended", now - 3.0)
+    monkeypatch.setattr(memory._Look, "took", 1.0)
+    weights = _dropped_graph()
+    release_memory()
+    assert weights() is not None
+    monkeypatch.setattr(memory._Look, "ended", now - 11.0)
+    release_memory()
+    assert weights() is None
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells what a process holds")
