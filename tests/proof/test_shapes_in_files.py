@@ -65,7 +65,8 @@ def test_an_open_size_is_taken_from_the_shape_given_with_or_without_a_name(
     tmp_path: Path, width: int | str | None, text: str
 ) -> None:
     file = linear(tmp_path / "m.onnx", "N", width, 3)
-    with pytest.raises(UsageError, match=r"input x: has open sizes .*give its shape with --input x=16x3 \(Hx3: any\), or .* --data"):
+    said = r"input x: has open sizes .*give its shape with --input x=16x3 \(Hx3: any\), or .* --data"
+    with pytest.raises(UsageError, match=said):
         check(file, file)
     assert sizes_judged(check(file, file, [text])) == ["1", "2", "7"]
 
