@@ -20,18 +20,14 @@ def recurrent_layers_whole() -> Iterator[None]:
     torch's own rule runs the layer's steps on tensors without numbers, whose count must then be one number. In the
     program the layer is one operator either way.
     """
-    operators: dict[Any, Callable[..., Any]] = {
-        torch.ops.aten.lstm.input: _of_lstm,
-        torch.ops.aten.gru.input: _of_gru,
-        torch.ops.aten.rnn_tanh.input: _of_gru,
-        torch.ops.aten.rnn_relu.input: _of_gru,
-    }
+    aten = torch.ops.aten
+    operators: list[Any] = [aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input]
     before = {operator: dict(operator.py_kernels) for operator in operators}
     try:
-        for operator, shapes in operators.items():
+        for operator in operators:
             own = next((operator.py_kernels[key] for key in _KEYS if key in operator.py_kernels), operator)
             for key in _KEYS:
-                operator.py_kernels[key] = _shapes_or(own, shapes)
+                operator.py_kernels[key] = _shapes_or(own)
             operator._dispatch_cache.clear()
         yield
     finally:
@@ -41,18 +37,18 @@ def recurrent_layers_whole() -> Iterator[None]:
             operator._dispatch_cache.clear()
 
 
-def _shapes_or(own: Callable[..., Any], shapes: Callable[..., Any]) -> Callable[..., Any]:
-    """`shapes` for a traced tensor; torch's `own` kernel for one with numbers, such as a constant."""
+def _shapes_or(own: Callable[..., Any]) -> Callable[..., Any]:
+    """The results' shapes for a traced tensor; torch's `own` kernel for one with numbers, such as a constant."""
 
     def kernel(input: torch.Tensor, *rest: Any, **named: Any) -> Any:
-        return (shapes if isinstance(input, FakeTensor) else own)(input, *rest, **named)
+        return (_shapes if isinstance(input, FakeTensor) else own)(input, *rest, **named)
 
     return kernel
 
 
-def _of_lstm(
+def _shapes(
     input: torch.Tensor,
-    hx: Sequence[torch.Tensor],
+    hx: torch.Tensor | Sequence[torch.Tensor],
     params: Sequence[torch.Tensor],
     has_biases: bool,
     num_layers: int,
@@ -61,23 +57,7 @@ def _of_lstm(
     bidirectional: bool,
     batch_first: bool,
 ) -> tuple[torch.Tensor, ...]:
-    return _output(input, hx[0], bidirectional), torch.empty_like(hx[0]), torch.empty_like(hx[1])
-
-
-def _of_gru(
-    input: torch.Tensor,
-    hx: torch.Tensor,
-    params: Sequence[torch.Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[torch.Tensor, ...]:
-    return _output(input, hx, bidirectional), torch.empty_like(hx)
-
-
-def _output(input: torch.Tensor, state: torch.Tensor, bidirectional: bool) -> torch.Tensor:
-    """(batch, steps, features) or (steps, batch, features), as the input: only the features differ."""
-    return input.new_empty((*input.shape[:-1], state.shape[-1] * (2 if bidirectional else 1)))
+    """The output, as the input but for its features, and the states: two of an LSTM, one of the others."""
+    states = [hx] if isinstance(hx, torch.Tensor) else list(hx)
+    features = states[0].shape[-1] * (2 if bidirectional else 1)
+    return input.new_empty((*input.shape[:-1], features)), *map(torch.empty_like, states)
