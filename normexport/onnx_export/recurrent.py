@@ -1,4 +1,7 @@
-"""Recurrent layers over a length that stays open: torch traces them step by step, and so fixes how many steps."""
+"""LSTMs over a length that stays open: torch traces them step by step, and so fixes how many steps.
+
+GRU and RNN are left to torch: its ONNX exporter writes them step by step, whatever the trace says.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +17,23 @@ _KEYS = (DispatchKey.CompositeImplicitAutograd, DispatchKey.Autograd)
 
 
 @contextmanager
-def recurrent_layers_whole() -> Iterator[None]:
-    """LSTM, GRU and RNN in a trace tell the shapes of their results and nothing else; with numbers they compute.
+def lstms_whole() -> Iterator[None]:
+    """An LSTM in a trace tells the shapes of its results and nothing else; with numbers it computes.
 
     torch's own rule runs the layer's steps on tensors without numbers, whose count must then be one number. In the
     program the layer is one operator either way.
     """
-    aten = torch.ops.aten
-    operators: list[Any] = [aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu.input]
-    before = {operator: dict(operator.py_kernels) for operator in operators}
+    operator: Any = torch.ops.aten.lstm.input
+    before = dict(operator.py_kernels)
+    own = next((before[key] for key in _KEYS if key in before), operator)
     try:
-        for operator in operators:
-            own = next((operator.py_kernels[key] for key in _KEYS if key in operator.py_kernels), operator)
-            for key in _KEYS:
-                operator.py_kernels[key] = _shapes_or(own)
-            operator._dispatch_cache.clear()
+        operator.py_kernels.update(dict.fromkeys(_KEYS, _shapes_or(own)))
+        operator._dispatch_cache.clear()
         yield
     finally:
-        for operator, kernels in before.items():
-            operator.py_kernels.clear()
-            operator.py_kernels.update(kernels)
-            operator._dispatch_cache.clear()
+        operator.py_kernels.clear()
+        operator.py_kernels.update(before)
+        operator._dispatch_cache.clear()
 
 
 def _shapes_or(own: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,7 +47,7 @@ def _shapes_or(own: Callable[..., Any]) -> Callable[..., Any]:
 
 def _shapes(
     input: torch.Tensor,
-    hx: torch.Tensor | Sequence[torch.Tensor],
+    hx: Sequence[torch.Tensor],
     params: Sequence[torch.Tensor],
     has_biases: bool,
     num_layers: int,
@@ -57,7 +56,6 @@ def _shapes(
     bidirectional: bool,
     batch_first: bool,
 ) -> tuple[torch.Tensor, ...]:
-    """The output, as the input but for its features, and the states: two of an LSTM, one of the others."""
-    states = [hx] if isinstance(hx, torch.Tensor) else list(hx)
-    features = states[0].shape[-1] * (2 if bidirectional else 1)
-    return input.new_empty((*input.shape[:-1], features)), *map(torch.empty_like, states)
+    """The output, as the input but for its features, and the two states."""
+    features = hx[0].shape[-1] * (2 if bidirectional else 1)
+    return input.new_empty((*input.shape[:-1], features)), *map(torch.empty_like, hx)

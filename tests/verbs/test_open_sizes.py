@@ -131,6 +131,14 @@ def test_a_network_that_fixes_a_size_is_refused_with_what_to_write(tmp_path: Pat
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("layer", [nn.GRU, nn.RNN])
+def test_layers_that_torch_unrolls_are_refused_over_an_open_length(layer: type[nn.Module], tmp_path: Path) -> None:
+    with pytest.raises(normexport.ExportError, match="give T as numbers") as refused:
+        normexport.export(layer(4, 6, batch_first=True).eval(), ["Tx4", "T=3..50"], tmp_path / "model.onnx")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "model.onnx").exists()
+
+
 def wrong_at_odd_widths(path: Path, error: float) -> None:
     """y = x, and at odd widths `error` more."""
     constants = {"three": np.array(3), "two": np.array(2), "error": np.array(error, np.float32)}
