@@ -58,5 +58,5 @@ def check_zero_points(model: onnx.ModelProto, files: ExternalFiles) -> None:
 def _is_zero(tensor: onnx.TensorProto, files: ExternalFiles) -> bool:
     """Whether all its bytes are zero, wherever they are."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        return not external(tensor, f"tensor {tensor.name}", files).any()
+        return not any(external(tensor, f"tensor {tensor.name}", files).read())
     return not any(tensor.raw_data) and not any(tensor.int32_data)

@@ -9,14 +9,16 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from normexport.io.external_data import Bytes, ExternalFiles
+from normexport.io.external_data import ExternalFiles
+from normexport.io.held_file import Stretch
+from normexport.io.held_weights import HELD_FROM
 from normexport.io.onnx_tensors import external
 
 
 class CheckedTensor(ir.ExternalTensor):
-    """As onnx_ir's, read out of the file that `ExternalFiles` has opened."""
+    """As onnx_ir's, read out of the file that `ExternalFiles` has opened: a small one once, others at each use."""
 
-    def __init__(self, tensor: ir.ExternalTensor, content: Bytes, folder: str) -> None:
+    def __init__(self, tensor: ir.ExternalTensor, stretch: Stretch, folder: str) -> None:
         super().__init__(
             tensor.location,
             tensor.offset,
@@ -28,14 +30,15 @@ class CheckedTensor(ir.ExternalTensor):
             metadata_props=dict(tensor.metadata_props),
             base_dir=folder,
         )
-        self._content = content
+        self._stretch = stretch
+        self._small = bytes(stretch.read()) if stretch.size < HELD_FROM else None
 
     def numpy(self) -> npt.NDArray[Any]:
-        """The numbers; of types that fill bytes, without a copy."""
+        """The numbers, in memory of their own."""
         if self.dtype.bitwidth % 8:
             proto = onnx.TensorProto(data_type=self.dtype, dims=self.shape.numpy(), raw_data=self.tobytes())
             return ir.serde.TensorProtoTensor(proto).numpy()
-        array: npt.NDArray[Any] = self._content.view(self.dtype.numpy().newbyteorder("<"))
+        array: npt.NDArray[Any] = np.frombuffer(self._content(), self.dtype.numpy().newbyteorder("<"))
         return array.reshape(self.shape.numpy())
 
     def __array__(self, dtype: Any = None) -> npt.NDArray[Any]:
@@ -43,11 +46,14 @@ class CheckedTensor(ir.ExternalTensor):
 
     def tobytes(self) -> bytes:
         """The bytes as they lie in the file."""
-        return self._content.tobytes()
+        return bytes(self._content())
 
     def tofile(self, file: BinaryIO) -> None:
         """Write those bytes."""
-        file.write(self._content.data)
+        file.write(self._content())
+
+    def _content(self) -> bytes | bytearray:
+        return self._small if self._small is not None else self._stretch.read()
 
 
 def checked_tensor(tensor: ir.ExternalTensor, place: str, files: ExternalFiles) -> CheckedTensor:
@@ -60,5 +66,5 @@ def checked_tensor(tensor: ir.ExternalTensor, place: str, files: ExternalFiles) 
     entries = {"location": str(tensor.location), "offset": tensor.offset or 0, "length": tensor.length or 0}
     for key, value in entries.items():
         proto.external_data.add(key=key, value=str(value))
-    content = external(proto, f"{place}: tensor {tensor.name or '(unnamed)'}", files)
-    return CheckedTensor(tensor, content, str(files.path("")))
+    stretch = external(proto, f"{place}: tensor {tensor.name or '(unnamed)'}", files)
+    return CheckedTensor(tensor, stretch, str(files.path("")))

@@ -8,18 +8,13 @@ component by component, and what was checked is what is read: nothing looks the 
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import re
 import stat
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from normexport.errors import FoldError, UsageError
-
-Bytes = npt.NDArray[np.uint8]
+from normexport.io.held_file import HeldFile
 
 #: What the command line calls `weights_under`.
 OPTION = "--weights-under"
@@ -29,7 +24,7 @@ _TRUSTED = "copy model and data into one folder, if you trust them"
 
 
 class ExternalFiles:
-    """The data files of one model, each mapped into memory the first time it is asked for.
+    """The data files of one model, each opened the first time it is asked for.
 
     Args:
         home: the model's folder; None for a model that came from no file, which then has no data files but those
@@ -40,30 +35,22 @@ class ExternalFiles:
 
     def __init__(self, home: Path | None, weights_under: Path | None = None) -> None:
         self._home, self._under = home, weights_under
-        self._contents: dict[str, Bytes] = {}
+        self._files: dict[str, HeldFile] = {}
 
     @property
     def size(self) -> int:
         """Bytes of all files that have been opened."""
-        return sum(content.size for content in self._contents.values())
+        return sum(file.size for file in self._files.values())
 
-    def content(self, location: str, where: str) -> Bytes:
-        """All bytes of the file at `location`, read as they are looked at; `where` begins the message of an error.
+    def file(self, location: str, where: str) -> HeldFile:
+        """The file at `location`; `where` begins the message of an error.
 
         Raises:
             FoldError: the location is malformed, leads out of the allowed folders, or to no regular file.
         """
-        if location not in self._contents:
-            handle = self._open(location, where)
-            try:
-                size = os.fstat(handle).st_size
-                mapped = mmap.mmap(handle, 0, access=mmap.ACCESS_READ) if size else b""
-            except (OSError, ValueError) as error:
-                raise FoldError(where, f"its external data {quote(location)} can't be read ({error})") from error
-            finally:
-                os.close(handle)
-            self._contents[location] = np.frombuffer(mapped, np.uint8)
-        return self._contents[location]
+        if location not in self._files:
+            self._files[location] = HeldFile(self._open(location, where), self.path(location))
+        return self._files[location]
 
     def path(self, location: str) -> Path:
         """Where the file at `location` is looked for."""

@@ -6,18 +6,13 @@ weight at a time. The file is opened once, so that a path that changes its meani
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 import onnx
 import onnx.helper
 
-from normexport.errors import FoldError
-from normexport.io.opening import open_regular
+from normexport.io.held_file import HeldFile, Stretch
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -27,43 +22,6 @@ HELD_FROM = 16 << 10
 
 #: Where the raw data of an initializer stands in its file, first byte and length; None: it was read.
 Place: TypeAlias = tuple[int, int] | None
-
-
-class HeldFile:
-    """A file that is open as long as something reads from it.
-
-    Raises:
-        OSError: it can't be opened, or is no regular file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with open_regular(path) as file:
-            self._handle = os.dup(file.fileno())
-        weakref.finalize(self, os.close, self._handle)
-        self._state = self._now()
-
-    def read(self, start: int, size: int) -> bytearray:
-        """`size` bytes from `start` on.
-
-        Raises:
-            FoldError: the file was written to, or can't be read any more.
-        """
-        content = bytearray(size)
-        view, done = memoryview(content), 0
-        try:
-            while done < size and (count := os.preadv(self._handle, [view[done:]], start + done)):
-                done += count
-            same = done == size and self._now() == self._state
-        except OSError as error:
-            raise FoldError(str(self.path), f"can't be read ({error.strerror or error})", "check the disk") from error
-        if not same:
-            raise FoldError(str(self.path), "was changed while it was in use", "run it again")
-        return content
-
-    def _now(self) -> tuple[int, int]:
-        state = os.fstat(self._handle)
-        return state.st_size, state.st_mtime_ns
 
 
 def may_stay(kind: int, size: int) -> bool:
@@ -88,8 +46,8 @@ def _held(proto: onnx.TensorProto, file: HeldFile, start: int, size: int) -> ir.
     kind, shape, name = ir.DataType(proto.data_type), tuple(proto.dims), proto.name
 
     def read() -> ir.TensorProtocol:
-        array = np.frombuffer(file.read(start, size), kind.numpy().newbyteorder("<")).reshape(shape)
-        return ir.Tensor(array, name=name)
+        array = Stretch(file, start, size).array(kind.numpy().newbyteorder("<"))
+        return ir.Tensor(array.reshape(shape), name=name)
 
     return ir.LazyTensor(
         read,

@@ -16,7 +16,8 @@ from google.protobuf.message import DecodeError
 from normexport.dtypes import FLOATS, onnx_numbers
 from normexport.errors import FoldError, UsageError
 from normexport.io.external_data import ExternalFiles
-from normexport.io.held_weights import HeldFile, Place, may_stay
+from normexport.io.held_file import HeldFile
+from normexport.io.held_weights import Place, may_stay
 from normexport.io.onnx_graphs import check_model
 from normexport.io.onnx_tensors import AGAIN
 from normexport.io.onnx_weight import check_weight
@@ -76,7 +77,7 @@ def read_holding(
     held: list[HeldFile] = []
 
     def parse(path: Path) -> Parsed:
-        held.append(HeldFile(path))
+        held.append(HeldFile.at(path))
         with map_file(path) as content:
             check_weight(content)
             return _put_together(content, may_stay)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import onnx
 
 from normexport.errors import FoldError
-from normexport.io.external_data import Bytes, ExternalFiles, quote
+from normexport.io.external_data import ExternalFiles, quote
+from normexport.io.held_file import Stretch
 from normexport.io.limits import memory_allowance
 from normexport.io.onnx_walk import tensors_of
 
@@ -106,8 +107,8 @@ def check_tensor(tensor: onnx.TensorProto, where: str, files: ExternalFiles, lef
         _check_inside(tensor, where, left_out)
 
 
-def external(tensor: onnx.TensorProto, where: str, files: ExternalFiles) -> Bytes:
-    """The bytes of a tensor that lie in another file.
+def external(tensor: onnx.TensorProto, where: str, files: ExternalFiles) -> Stretch:
+    """Where the bytes of a tensor lie in another file.
 
     Raises:
         FoldError: the entries are malformed, the file can't be opened, or it ends before they do.
@@ -124,10 +125,10 @@ def external(tensor: onnx.TensorProto, where: str, files: ExternalFiles) -> Byte
     size, location = tensor_bytes(tensor), entries.get("location", "")
     if length not in (0, size):  # 0: not given
         raise FoldError(where, f"is {length} bytes long, its shape {_shape(tensor)} takes {size}", AGAIN)
-    content = files.content(location, where)
-    if offset + size > content.size:
+    file = files.file(location, where)
+    if offset + size > file.size:
         raise FoldError(where, f"ends beyond the end of {quote(location)}", AGAIN)
-    return content[offset : offset + size]
+    return Stretch(file, offset, size)
 
 
 def _check_inside(tensor: onnx.TensorProto, where: str, left_out: int | None) -> None:

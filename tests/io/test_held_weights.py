@@ -110,6 +110,32 @@ def test_a_file_that_is_written_to_is_not_read_any_further(path: Path) -> None:
         opened.graph.initializers["large"].const_value.numpy()
 
 
+@pytest.fixture
+def parted(tmp_path: Path) -> Path:
+    """The model with its weights in a file beside it."""
+    onnx.save(model(), tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    return tmp_path / "m.onnx"
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_a_weight_beside_the_model_is_read_at_each_use(parted: Path, name: str) -> None:
+    tensor = open_onnx(parted).graph.initializers[name].const_value
+    found = tensor.numpy()
+    np.testing.assert_array_equal(found, ARRAYS[name])
+    assert (found.dtype, tensor.tobytes()) == (ARRAYS[name].dtype, ARRAYS[name].tobytes())
+    if found.flags.writeable:
+        found[...] = 0
+    np.testing.assert_array_equal(tensor.numpy(), ARRAYS[name])
+
+
+def test_a_data_file_that_is_cut_short_is_told_and_ends_no_process(parted: Path) -> None:
+    opened = open_onnx(parted)
+    (parted.parent / "m.data").write_bytes(b"")
+    np.testing.assert_array_equal(opened.graph.initializers["small"].const_value.numpy(), ARRAYS["small"])
+    with pytest.raises(FoldError, match=r"m.data: was changed while it was in use; run it again"):
+        opened.graph.initializers["large"].const_value.numpy()
+
+
 def test_the_file_is_closed_with_the_last_model_that_reads_from_it(path: Path) -> None:
     opened = [open_onnx(path) for _ in range(5)]
     assert handles(path) == 5
