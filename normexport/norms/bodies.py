@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import onnx
 import onnx_ir as ir
 
 from normexport.graphs.opsets import LOWEST, body_in_opset
-from normexport.norms import DOMAIN, OPSET, VERSION, functions
+from normexport.norms import DOMAIN, OPSET, VERSION, functions, live_ops
+from normexport.norms.calls import Calls, calls_in
+from normexport.norms.fitted_function import RANKS, fitted_function
+from normexport.norms.scope import Scope
 
 
 def attach_bodies(model: ir.Model) -> None:
-    """Add, in place, one function per used operator and the opset import; drop those no longer used."""
-    bodies = functions()
+    """Add, in place, one function per used operator and the opset import; drop those no longer used.
+
+    A live norm of whose calls enough is certain gets the body for them, others the one for every rank.
+    """
     used = {node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN}
     for key in [key for key in model.functions if key[0] == DOMAIN and key[1] not in used]:
         del model.functions[key]
     opset = min(OPSET, model.graph.opset_imports.get("", OPSET))
-    for name in sorted(used & bodies.keys()):
-        if (DOMAIN, name, "") not in model.functions:
-            body = ir.serde.deserialize_function(bodies[name])
+    for name, calls in calls_in(model).items():
+        body = ir.serde.deserialize_function(_body(name, calls)) if name in functions() else None
+        if body is not None and (name in live_ops() or (DOMAIN, name, "") not in model.functions):
             if opset >= LOWEST:
                 body_in_opset(body, opset, f"{DOMAIN}.{name}")
             model.functions[DOMAIN, name, ""] = body
@@ -25,6 +31,14 @@ def attach_bodies(model: ir.Model) -> None:
         model.graph.opset_imports[DOMAIN] = VERSION
     else:
         model.graph.opset_imports.pop(DOMAIN, None)
+
+
+def _body(name: str, calls: Calls | None) -> onnx.FunctionProto:
+    """The body of an operator that serves such calls best, the one for every rank where it has no other."""
+    kind = live_ops().get(name)
+    if kind is None or calls is None or calls.rank not in RANKS[Scope.of_op(name)]:
+        return functions()[name]
+    return fitted_function(kind, Scope.of_op(name), calls)
 
 
 def drop_unused_functions(model: ir.Model) -> None:

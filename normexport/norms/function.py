@@ -21,7 +21,7 @@ from normexport.norms.scope import Scope
 
 DOMAIN, VERSION, OPSET, IR_VERSION = "normexport", 1, 20, 10
 
-_CAST = "Xc = CastLike(X, {like})"
+CAST = "Xc = CastLike(X, {like})"
 #: From X its sizes, and the view (N, C, S) of a tensor of its shape, {of}.
 _AS_NCS = """
     shape = Shape(X)
@@ -57,15 +57,24 @@ _ON_AXES_1_AND_2 = """
     per_channel = Add(groups_alone, but_groups)
 """
 
-_CENTRED = """
-    mean = ReduceMean <keepdims = 1>(Xv, axes)
-    d = Sub(Xv, mean)
+#: The deviations of {of} from its mean, and the {constant} that the statistic is multiplied by.
+CENTRED = """
+    mean = ReduceMean <keepdims = 1>({of}, axes)
+    d = Sub({of}, mean)
+    {constant}
+"""
+#: The attribute, or where that is 0 the kind's {own}.
+OWN_OR_CORRECTED = """
     given = Constant <value_float: float = @correction>()
     given_like = CastLike(given, scale)
     nothing = Sub(given_like, given_like)
     is_own = Equal(given_like, nothing)
     {own}
     constant = Where(is_own, own, given_like)
+"""
+CORRECTED = """
+    given = Constant <value_float: float = @correction>()
+    constant = CastLike(given, scale)
 """
 
 _BATCH = """
@@ -146,7 +155,7 @@ _SCOPES = {
 
 # Scale and divisor meet per channel, not per element: one pass over memory less, which in ONNX Runtime on a CPU is 7 to
 # 30 % of the norm.
-_NORMALIZED = """
+NORMALIZED = """
     tiny = Constant <value_float: float = @epsilon>()
     tiny_like = CastLike(tiny, scale)
     divisor = Add({statistic}, tiny_like)
@@ -155,12 +164,14 @@ _NORMALIZED = """
     slope = Div(scale_v, divisor)
     scaled = Mul(d, slope)
     shifted = Add(scaled, bias_v)
+"""
+_BACK = """
     y = Reshape(shifted, shape)
     Y = CastLike(y, X)
 """
 
 #: As versions up to 0.2 wrote it: files of theirs are as good as ours.
-_NORMALIZED_BEFORE = _NORMALIZED.replace(
+_NORMALIZED_BEFORE = NORMALIZED.replace(
     """    scale_v = Reshape(scale, per_channel)
     bias_v = Reshape(bias, per_channel)
     slope = Div(scale_v, divisor)
@@ -182,8 +193,6 @@ _RUNNING = """
     z = Mul(d, inv_scale_v)
     scaled = Mul(z, scale_v)
     shifted = Add(scaled, bias_v)
-    y = Reshape(shifted, shape)
-    Y = CastLike(y, X)
 """
 
 
@@ -204,7 +213,7 @@ def signature(kind: NormKind, scope: Scope, op: str) -> str:
 @cache
 def live_function(kind: NormKind, scope: Scope) -> onnx.FunctionProto:
     """Body of `kind.op(scope)`: (X (N, C, *), scale (C), bias (C)) -> Y, statistics computed from X."""
-    return _live_function(kind, scope, _NORMALIZED)
+    return _live_function(kind, scope, NORMALIZED)
 
 
 @cache
@@ -217,21 +226,21 @@ def _live_function(kind: NormKind, scope: Scope, normalized: str) -> onnx.Functi
     axes, rows, stat = _SCOPES[scope]
     view, per_channel = VIEWS[scope]
     steps = [
-        _CAST.format(like="scale"),
+        CAST.format(like="scale"),
         view.format(of="Xc"),
         per_channel,
         axes,
-        _CENTRED.format(own=kind.onnx_constant),
+        CENTRED.format(of="Xv", constant=OWN_OR_CORRECTED.format(own=kind.onnx_constant)),
     ]
     if kind.by_rows:
         steps += [rows, kind.onnx_statistic, stat, normalized.format(statistic="statistic")]
     else:
         steps += [kind.onnx_statistic, normalized.format(statistic="stat")]
-    return parse(signature(kind, scope, kind.op(scope)), "\n".join(steps))
+    return parse(signature(kind, scope, kind.op(scope)), "\n".join([*steps, _BACK]))
 
 
 @cache
 def running_function() -> onnx.FunctionProto:
     """Body of RunningNorm: Y = (X - mean) * inv_scale * scale + bias per channel, axis 1."""
     form = 'RunningNorm <kind: string = ""> (X, mean, inv_scale, scale, bias) => (Y)'
-    return parse(form, "\n".join([_CAST.format(like="mean"), _AS_NCS.format(of="Xc"), _ON_AXIS_1, _RUNNING]))
+    return parse(form, "\n".join([CAST.format(like="mean"), _AS_NCS.format(of="Xc"), _ON_AXIS_1, _RUNNING, _BACK]))

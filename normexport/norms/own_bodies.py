@@ -17,6 +17,8 @@ import onnx_ir as ir
 from normexport.errors import FoldError
 from normexport.graphs.opsets import LOWEST, body_in_opset
 from normexport.norms import KINDS, NormKind, functions
+from normexport.norms.calls import Calls, calls_in
+from normexport.norms.fitted_function import RANKS, fitted_function
 from normexport.norms.function import DOMAIN, OPSET, earlier_live_function
 from normexport.norms.scope import Scope
 
@@ -27,38 +29,53 @@ _EARLIER_SCOPES = (Scope.BATCH, Scope.INSTANCE)
 def require_own_bodies(model: ir.Model) -> None:
     """Refuse a model in which a function of domain `normexport` is not the operator's own body, of any version or set.
 
-    Names of values, nodes and documentation do not count.
+    Names of values, nodes and documentation do not count. A body for some calls is the operator's own where every call
+    is certain to be one of them.
 
     Raises:
         FoldError: naming the function.
     """
+    fitted: dict[str, Calls] = {}
     for (domain, name, overload), function in model.functions.items():
         if domain != DOMAIN:
             continue
-        own = _own_bodies(name, tuple(KINDS.values())) if not overload else ()
-        if _meaning(ir.serde.serialize_function(function)) not in own:
-            raise FoldError(
-                f"function {DOMAIN}.{name}",
-                "has a body that is not this operator's (somebody changed it, or a newer version wrote it)",
-                "export the model again",
-            )
+        own = _own_bodies(name, tuple(KINDS.values())) if not overload else {}
+        meaning = _meaning(ir.serde.serialize_function(function))
+        if meaning not in own:
+            cause = "has a body that is not this operator's (somebody changed it, or a newer version wrote it)"
+            raise FoldError(f"function {DOMAIN}.{name}", cause, "export the model again")
+        if (served := own[meaning]) is not None:
+            fitted[name] = served
+    calls = calls_in(model) if fitted else {}
+    for name, served in fitted.items():
+        found = calls.get(name, served)
+        if found is None or not found.are_served_by(served):
+            cause = f"has a body for {served.rank} axes, and is called where it is not certain that it is right"
+            raise FoldError(f"function {DOMAIN}.{name}", cause, "export the model again")
 
 
 @cache
-def _own_bodies(name: str, kinds: tuple[NormKind, ...]) -> tuple[bytes, ...]:
-    """The operator's body as `onnx_ir` writes it, that of earlier versions too; `kinds` are the registered ones.
+def _own_bodies(name: str, kinds: tuple[NormKind, ...]) -> dict[bytes, Calls | None]:
+    """The meanings of the operator's bodies, those of earlier versions too; `kinds` are the registered ones.
 
-    Empty where there is no such operator.
+    With each the calls that it serves, None for any. Empty where there is no such operator.
     """
-    now = functions().get(name)
-    before = [earlier_live_function(k, scope) for k in kinds for scope in _EARLIER_SCOPES if k.op(scope) == name]
-    written = [ir.serde.deserialize_function(body) for body in (*([now] if now is not None else []), *before)]
-    for opset, body in product(range(LOWEST, OPSET), [now] if now is not None else []):
+    cases = [(each, scope) for each in kinds for scope in Scope if each.op(scope) == name]
+    general = functions().get(name)
+    current: list[tuple[onnx.FunctionProto, Calls | None]] = [] if general is None else [(general, None)]
+    for (kind, scope), corrected in product(cases, (False, True)):
+        served = [Calls(rank, corrected) for rank in RANKS[scope]]
+        current += [(fitted_function(kind, scope, calls), calls) for calls in served]
+    before = [earlier_live_function(each, scope) for each, scope in cases if scope in _EARLIER_SCOPES]
+    own: dict[bytes, Calls | None] = {}
+    for body, calls in (*current, *((body, None) for body in before)):
+        own[_meaning(ir.serde.serialize_function(ir.serde.deserialize_function(body)))] = calls
+    for opset, (body, calls) in product(range(LOWEST, OPSET), current):
         older = ir.serde.deserialize_function(body)
         with suppress(FoldError):  # one that is not to be had there
             body_in_opset(older, opset, name)
-            written.append(older)
-    return tuple(_meaning(ir.serde.serialize_function(body)) for body in written)
+            own[_meaning(ir.serde.serialize_function(older))] = calls
+    return own
 
 
 def _meaning(function: onnx.FunctionProto) -> bytes:

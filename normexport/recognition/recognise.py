@@ -61,9 +61,9 @@ class Recognition:
 def fold_recognised(model: ir.Model, config: FoldConfig | None = None, *, live_operators: bool = False) -> FoldResult:
     """`fold`, with an outcome for each live norm that ordinary operators compute.
 
-    live_operators: make each of them one operator, for native kernels, integer norms and TensorRT's plugin. Else they
-    stay: without the native library, ONNX Runtime takes 1.02 to 1.13 times as long for the operators' bodies in a small
-    convolutional network as for the nodes that they replace (`benchmarks/recognised_norms.py`).
+    live_operators: make each of them one operator, for native kernels, integer norms and TensorRT's plugin; its body
+    takes ONNX Runtime without the library as long as the nodes that it replaces (`benchmarks/recognised_norms.py`).
+    Else they stay.
 
     Raises:
         FoldError: as `fold` does.
