@@ -42,7 +42,14 @@ def test_it_computes_the_formula(op: str, rank: int, correction: float) -> None:
     for batch in (6, 0):
         x = (rng.standard_normal((batch, 3, 4, 5, 3)[:rank]) + 3).astype(np.float32)
         want = norms.reference(
-            norms.live_ops()[op], x, scale, bias, epsilon=1e-3, scope=scope, correction=correction, **attributes
+            norms.live_ops()[op],
+            x.astype(np.float64),
+            scale,
+            bias,
+            epsilon=1e-3,
+            scope=scope,
+            correction=correction,
+            **attributes,
         )
         (got,) = session(model).run(None, {"X": x})
         assert isinstance(got, np.ndarray)
