@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from normexport.dtypes import FLOATS, of_onnx
 from normexport.folding.graph import Draft
-from normexport.folding.per_channel import Array, PerChannel, Vector
+from normexport.folding.per_channel import Array, PerChannel
 from normexport.graphs.nodes import label, name_of
 from normexport.graphs.refusal import Refuse
 from normexport.text import bracketed
@@ -128,10 +128,10 @@ class RetireInput:
 
 @dataclass(frozen=True, eq=False)
 class AppendAdd:
-    """`value` + shift takes the place and the name of `value`, which gets a new one; shift (C,) on the last axis."""
+    """`value` + shift takes the place and the name of `value`, which gets a new one; shift broadcasts to its shape."""
 
     value: ir.Value
-    shift: Vector
+    shift: Array
     dtype: ir.DataType
 
     def apply(self, draft: Draft) -> Iterable[ir.Node]:

@@ -5,6 +5,7 @@ Refuses: one that also lays the axes out anew ("nchw,c->nhwc").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,17 +39,40 @@ def read_scale(node: ir.Node, draft: Draft) -> Scale | None:
         return None
     data, tensor = places[0], node.inputs[places[0]]
     rank = draft.shapes.rank(tensor) if tensor is not None else None
-    terms, arrow, result = node.attributes.get_string("equation", "").replace(" ", "").partition("->")
-    letters = terms.split(",")
-    if tensor is None or rank is None or not arrow or len(letters) != len(node.inputs) or terms.upper() == terms:
+    if tensor is None or rank is None:
         return None
-    if letters[data].count("...") == 1 and result.count("...") == 1:
-        spread = _AXES[: rank + 3 - len(letters[data])]
-        letters[data], result = (each.replace("...", spread) for each in (letters[data], result))
+    read = letters_of(node, tuple(rank if place == data else None for place in range(len(node.inputs))))
+    if read is None:
+        return None
+    *letters, result = read
     names = letters[data]
     if not names.isalpha() or len(set(names)) != len(names) or set(result) != set(names) or len(result) != len(names):
         return None
     return _product(node, data, letters, result, draft)
+
+
+def letters_of(node: ir.Node, ranks: Sequence[int | None]) -> list[str] | None:
+    """The letters of the axes of each operand and, at the end, of the result; None where they are not all told.
+
+    An ellipsis becomes capital letters, which an equation that has one must not use itself; an operand whose rank is
+    not given must have none.
+    """
+    terms, arrow, result = node.attributes.get_string("equation", "").replace(" ", "").partition("->")
+    letters = [*terms.split(","), result]
+    if not arrow or len(letters) != len(ranks) + 1:
+        return None
+    if "..." in terms:
+        wide = [rank + 3 - len(term) if rank is not None else -1 for rank, term in zip(ranks, letters, strict=False)]
+        counts = [count for count, term in zip(wide, letters, strict=False) if "..." in term]
+        if terms.lower() != terms or "..." not in result or not all(0 <= count < len(_AXES) for count in counts):
+            return None
+        most = max(counts)  # axes of an ellipsis are aligned at their end
+        spread = [_AXES[most - count : most] for count in (*wide, most)]
+        letters = [term.replace("...", axes) for term, axes in zip(letters, spread, strict=True)]
+    if not all(term.isalpha() or not term for term in letters):
+        return None
+    told = all(rank is None or len(term) == rank for term, rank in zip(letters, ranks, strict=False))
+    return letters if told and set(letters[-1]) <= set("".join(letters[:-1])) else None
 
 
 def _product(node: ir.Node, data: int, letters: list[str], result: str, draft: Draft) -> Scale | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from normexport.folding import concat, copies, into_neighbour, into_producer, layout, passthrough, pool
+from normexport.folding import concat, copies, into_neighbour, into_producer, layout, passthrough, pool, product
 from normexport.folding.edits import Absorb, RetireInput, Rewrite
 from normexport.folding.graph import Draft
 from normexport.folding.no_ops import is_no_op
@@ -68,11 +68,13 @@ def takes_in(value: ir.Value) -> bool:
             break
         before = node.inputs[0]
         node = before.producer() if before is not None else None
-    return node is not None and op(node) in _PRODUCERS
+    return node is not None and op(node) in (*_PRODUCERS, "Einsum")
 
 
 def _dispatch(node: ir.Node, norm: PerChannel, draft: Draft, onward: Absorb) -> Rewrite:
     name = op(node)
+    if product.is_product(node, draft):
+        return product.into_behind(node, norm, draft)
     if name in _PRODUCERS:
         return _PRODUCERS[name](node, norm, draft)
     if name in _BRANCHES:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from normexport.folding import concat, copies, into_consumer, layout, passthrough, pool
+from normexport.folding import concat, copies, into_consumer, layout, passthrough, pool, product
 from normexport.folding.edits import Retire, Rewrite, SetConstant, together
 from normexport.folding.graph import Draft
 from normexport.folding.no_ops import is_no_op
@@ -70,7 +70,7 @@ def check_not_dequantised(value: ir.Value) -> None:
 def all_take_in(value: ir.Value) -> bool:
     """Whether layers alone read the value."""
     uses = readers(value)
-    return bool(uses) and all(op(use.node) in _CONSUMERS for use in uses)
+    return bool(uses) and all(op(use.node) in (*_CONSUMERS, "Einsum") for use in uses)
 
 
 def _reader(node: ir.Node, index: int, norm: PerChannel, draft: Draft, depth: int) -> Rewrite:
@@ -79,6 +79,8 @@ def _reader(node: ir.Node, index: int, norm: PerChannel, draft: Draft, depth: in
     if depth > _DEPTH:
         raise Refuse(f"more than {_DEPTH} nodes lie between the norm and {label(node)}")
     name = op(node)
+    if product.is_product(node, draft):
+        return product.into_before(node, index, norm, draft)
     if index != 0 and name != "Concat":
         raise Refuse(f"{label(node)} reads it as operand {index}")
     if name in _CONSUMERS:

@@ -417,6 +417,42 @@ MUTATIONS = (
         "np.repeat(every, parts)",
     ),
     Mutation(
+        "a product's weight is scaled along the norm's axis",
+        "folding/product.py",
+        "        shape = tuple(-1 if each == letter else 1 for each in product.w_axes)",
+        "        shape = tuple(-1 if axis == len(product.w_axes) - 1 else 1 for axis in range(len(product.w_axes)))",
+    ),
+    Mutation(
+        "B goes through a product by its own axis",
+        "folding/product.py",
+        'np.einsum(f"{letter},{w_axes}->{kept}", b, product.weight)',
+        "np.asarray(norm.b.mean() * np.einsum(f'{w_axes}->{kept}', product.weight))",
+    ),
+    Mutation(
+        "a product that sums over what its weight has not takes no shift",
+        "folding/product.py",
+        "if letter not in z_axes and size == 1 != draft.shapes.size(tensor, axis):",
+        "if False:",
+    ),
+    Mutation(
+        "one number of a weight is not one for each channel",
+        "folding/product.py",
+        "if place < 0 or weight.shape[place] != norm.channels:",
+        "if place < 0:",
+    ),
+    Mutation(
+        "a bias behind a product takes what B becomes",
+        "folding/product.py",
+        "array = (found.values + shift.reshape(-1)).reshape(shape)",
+        "array = (found.values + 0 * shift.reshape(-1)).reshape(shape)",
+    ),
+    Mutation(
+        "a matrix that comes first works on the last axis but one",
+        "folding/product.py",
+        'return [f"{first}xy", f"{second}yz", f"{stack}xz"]',
+        'return [f"{first}yx", f"{second}yz", f"{stack}xz"]',
+    ),
+    Mutation(
         "a weight is standardised by its own mean",
         "folding/constant_norms.py",
         "deviation = x - np.mean(x, axis=axes, keepdims=True)",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.folding import table_axes, table_folds, table_refuses, table_safe, torch_eval
+from tests.folding import table_axes, table_folds, table_products, table_refuses, table_safe, torch_eval
 from tests.folding.case import Case
 from tests.folding.claims import by_reference, check_case
 
-CASES = [*table_folds.CASES.all, *table_refuses.CASES.all, *table_safe.CASES.all, *table_axes.CASES.all]
+TABLES = (table_folds, table_refuses, table_safe, table_axes, table_products)
+CASES = [case for table in TABLES for case in table.CASES.all]
 
 
 def test_names_are_unique() -> None:

@@ -89,9 +89,31 @@ behind(
 behind(
     "an Einsum that is a linear layer",
     lambda n: n("Einsum", n.x(2, 3, 5), n.vector(weights(5, C)), equation="nlk,kc->nlc"),
-    "Einsum Mul Add Relu",
+    "Einsum Add Relu",
     (C,),
-    stays="stands before the norm, and a map per channel does not pass through it",
+)
+behind(
+    "an Einsum of channels first",
+    lambda n: n("Einsum", n.vector(weights(C, 2)), n.x(), equation="oc,nchw->nohw"),
+    "Einsum Add Relu",
+)
+behind(
+    "an Einsum of one matrix for each head",
+    lambda n: n("Einsum", n.x(2, 3, 2, 5), n.vector(weights(3, 5, C)), equation="bhnc,hco->bhno"),
+    "Einsum Add Relu",
+    (C,),
+)
+behind(
+    "a MatMul whose weight comes first",
+    lambda n: n("MatMul", n.vector(weights(C, 3)), n.x(2, 3, 5)),
+    "MatMul Add Relu",
+    (C, 1),
+)
+behind(
+    "a MatMul of a stack of matrices",
+    lambda n: n("MatMul", n.x(2, 3, 2, 5), n.vector(weights(3, 5, C))),
+    "MatMul Add Relu",
+    (C,),
 )
 behind("a convolution and a scalar", lambda n: n("Mul", n.conv(), n.number(0.5)), "Conv Relu")
 behind("a convolution and a bias of its own", lambda n: n("Add", n.conv(), n.const(BETA)), "Conv Relu")
@@ -256,6 +278,17 @@ def norm_before_a_flatten_of_an_image(n: Net) -> str:
 @ROWS.folds("Relu MatMul Add")
 def affine_before_a_linear_layer(n: Net) -> str:
     return n("MatMul", n.affine(n("Relu", n.x(2, 3, C)), (C,)), n.vector(weights(C, 3)))
+
+
+@ROWS.folds("Relu Einsum Add")
+def norm_before_an_Einsum_of_channels_first(n: Net) -> str:
+    y = n.affine(n("Relu", n.x(2, C, 5, 4)))
+    return n("Einsum", y, n.vector(weights(3, C)), equation="bchw,oc->bohw")
+
+
+@ROWS.folds("Relu MatMul Add")
+def norm_before_a_MatMul_whose_weight_comes_first(n: Net) -> str:
+    return n("MatMul", n.vector(weights(3, C)), n.affine(n("Relu", n.x(2, C, 5)), (C, 1)))
 
 
 @ROWS.folds("Relu Resize Conv")

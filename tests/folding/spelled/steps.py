@@ -65,10 +65,9 @@ steps(
     "Einsum with a scalar", lambda n, x: n("Sub", n("Einsum", x, n.number(0.5), equation="nchw,->nchw"), n.const(MEAN))
 )
 steps(
-    "Einsum along the width",
+    "behind an Einsum of constants of rank three",
     lambda n, x: n("Mul", n("Einsum", x, n.const(GAMMA), equation="nchw,cij->nchw"), n.const(GAMMA)),
-    "Conv Einsum Mul Relu",
-    stays="stands before the norm, and a map per channel does not pass through it",
+    "Conv Einsum Relu",
 )
 steps(
     "lerp towards the mean",
