@@ -5,12 +5,15 @@ With z = concat(x_1, x_2, ...) on the norm's axis and branch i holding channels 
 One value for all channels goes into every branch, whatever the axis.
 All branches or none: a norm that only some of them could take would still have to stand there for the rest.
 
-In the other direction the norm of one branch is, behind the concatenation, the identity for the channels of the others.
+In the other direction the norm of one branch is, behind the concatenation, the identity for the channels of the others;
+several ways that lead from one norm to the same concatenation (the focus layer's four slices) go through it together.
 
 Refuses: another axis, a branch of unknown channel count, a branch that can't take its slice.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -42,22 +45,26 @@ def into_branches(node: ir.Node, norm: PerChannel, draft: Draft, onward: Absorb)
     return together(RULE, f"sliced over the branches of {label(node)}", rewrites)
 
 
-def map_behind(node: ir.Node, index: int, norm: PerChannel, draft: Draft) -> PerChannel:
-    """What the map `norm` of branch `index` is of the node's output.
+def map_behind(node: ir.Node, arrived: Mapping[int, PerChannel], draft: Draft) -> PerChannel:
+    """What the maps of some branches, by their number, are together of the node's output.
 
     Raises:
-        Refuse: the node joins another axis than the norm's.
+        Refuse: the node joins another axis than a map's.
     """
     branches, axis = _branches(node, draft)
-    if norm.channels > 1 and axis != norm.axis:
-        raise Refuse(f"{label(node)} joins axis {axis}, the norm is on axis {norm.axis}")
+    first, *others = arrived.values()
+    if not first.is_on(axis) and len(arrived) == len(branches) and all(first.equals(other) for other in others):
+        return first  # positions of one tensor with one norm are joined
     sizes = [_size(node, branch, axis, draft) for branch in branches]
-    if norm.channels not in (1, sizes[index]):
-        raise Refuse(f"branch {index} of {label(node)} has {sizes[index]} channels, the norm {norm.channels}")
     draft.constants.check_room(2 * sum(sizes), label(node))
-    parts = slice(sum(sizes[:index]), sum(sizes[: index + 1]))
     a, b = np.ones(sum(sizes)), np.zeros(sum(sizes))
-    a[parts], b[parts] = norm.a, norm.b
+    for index, norm in arrived.items():
+        if not norm.is_on(axis):
+            raise Refuse(f"{label(node)} joins axis {axis}, the norm is on axis {norm.axis}")
+        if norm.channels not in (1, sizes[index]):
+            raise Refuse(f"branch {index} of {label(node)} has {sizes[index]} channels, the norm {norm.channels}")
+        parts = slice(sum(sizes[:index]), sum(sizes[: index + 1]))
+        a[parts], b[parts] = norm.a, norm.b
     return PerChannel.of(a, b, axis)
 
 

@@ -60,6 +60,11 @@ class PerChannel:
         """Whether the channels lie on this axis, or one value serves all."""
         return self.channels == 1 or self.axis == axis
 
+    def equals(self, other: PerChannel) -> bool:
+        """Whether the other is the same map."""
+        same = np.array_equal(self.a, other.a) and np.array_equal(self.b, other.b)
+        return same and (self.channels == 1 or self.axis == other.axis)
+
     def along(self, axis: int) -> PerChannel:
         """The same map where its channels lie along another axis."""
         return replace(self, axis=axis)

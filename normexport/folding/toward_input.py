@@ -10,8 +10,18 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from normexport.folding import concat, copies, into_neighbour, into_producer, layout, passthrough, pool, product
-from normexport.folding.edits import Absorb, RetireInput, Rewrite
+from normexport.folding import (
+    concat,
+    copies,
+    into_neighbour,
+    into_producer,
+    layout,
+    passthrough,
+    pool,
+    product,
+    shuffles,
+)
+from normexport.folding.edits import Absorb, Retire, RetireInput, Rewrite
 from normexport.folding.graph import Draft
 from normexport.folding.no_ops import is_no_op
 from normexport.folding.per_channel import PerChannel
@@ -57,7 +67,7 @@ def absorb(value: ir.Value, norm: PerChannel, draft: Draft, depth: int = 0) -> R
         (reader,) = readers(before)  # the only one, or `absorb` would have refused
         return rewrite.under(rewrite.rule, rewrite.reason, RetireInput(reader.node, reader.idx))
 
-    return _dispatch(node, norm, draft, onward)
+    return _dispatch(node, value.index() or 0, norm, draft, onward)
 
 
 def takes_in(value: ir.Value) -> bool:
@@ -71,20 +81,32 @@ def takes_in(value: ir.Value) -> bool:
     return node is not None and op(node) in (*_PRODUCERS, "Einsum")
 
 
-def _dispatch(node: ir.Node, norm: PerChannel, draft: Draft, onward: Absorb) -> Rewrite:
+def _dispatch(node: ir.Node, output: int, norm: PerChannel, draft: Draft, onward: Absorb) -> Rewrite:
     name = op(node)
+    if output and name != "Split":
+        raise Refuse(f"the norm is of output {output} of {label(node)}")
     if product.is_product(node, draft):
         return product.into_behind(node, norm, draft)
     if name in _PRODUCERS:
         return _PRODUCERS[name](node, norm, draft)
     if name in _BRANCHES:
         return _BRANCHES[name](node, norm, draft, onward)
-    rule, before = _passed(node, norm, draft)
+    try:
+        rule, before = _passed(node, output, norm, draft)
+    except Refuse:
+        shuffle = shuffles.ending_at(node, draft)
+        if shuffle is None:
+            raise
+        for between in shuffle.between:
+            check_private(between)
+        rewrite = onward(shuffle.input, shuffle.map_before(norm))
+        reason = f"{rewrite.reason}, through the channel shuffle that ends at {label(node)}"
+        return rewrite.under(layout.RULE, reason, *(Retire(between) for between in shuffle.between))
     rewrite = onward(required(node, 0), before)
     return rewrite.under(rule, f"{rewrite.reason}, through {label(node)}")
 
 
-def _passed(node: ir.Node, norm: PerChannel, draft: Draft) -> tuple[str, PerChannel]:
+def _passed(node: ir.Node, output: int, norm: PerChannel, draft: Draft) -> tuple[str, PerChannel]:
     """The rule by which a map changes places with the node, and what it is before it.
 
     Raises:
@@ -100,7 +122,7 @@ def _passed(node: ir.Node, norm: PerChannel, draft: Draft) -> tuple[str, PerChan
     if is_no_op(node, draft):
         return passthrough.RULE, norm
     if name in copies.OPERATORS:
-        return copies.RULE, copies.map_before(node, norm, draft)
+        return copies.RULE, copies.map_before(node, norm, draft, output)
     if name in passthrough.OPERATORS:
         passthrough.check_commutes(node, norm, draft)
         return passthrough.RULE, norm

@@ -15,7 +15,7 @@ from itertools import product
 import numpy as np
 
 from normexport.norms import OPSET
-from tests.folding import table_axes, table_folds, table_products, table_refuses, table_safe
+from tests.folding import table_axes, table_folds, table_permutations, table_products, table_refuses, table_safe
 from tests.folding.build import GraphBuilder
 from tests.folding.choices import SeededChoices
 from tests.folding.claims import check_case, check_fold, operators
@@ -31,7 +31,7 @@ SECONDS = 60  # what takes longer than that goes on for ever
 def main() -> int:
     signal.signal(signal.SIGALRM, _end)
     signal.alarm(SECONDS)
-    tables = table_folds, table_refuses, table_safe, table_axes, table_products
+    tables = table_folds, table_refuses, table_safe, table_axes, table_products, table_permutations
     for case in [case for table in tables for case in table.CASES.all]:
         try:
             check_case(case)

@@ -127,8 +127,8 @@ MUTATIONS = (
     Mutation(
         "every reader of a norm takes it in",
         "folding/toward_output.py",
-        "for use in uses]",
-        "for use in uses[:1]]",
+        "for use in uses:",
+        "for use in uses[:1]:",
     ),
     Mutation(
         "a weight that two layers share refuses",
@@ -378,25 +378,70 @@ MUTATIONS = (
     Mutation("a bounded weight's norm is a p-norm", "norms/weight.py", "** (1.0 / p)", "** 0.5"),
     # ---- spellings
     Mutation(
-        "no norm passes a Slice of its channels",
+        "behind a node that takes channels, each has the map of the one that it is",
         "folding/copies.py",
-        "return [None if axis in cut else axis for axis in every]",
-        "return every",
+        "return norm.pick(places, norm.axis)",
+        "return norm.pick(np.sort(places), norm.axis)",
     ),
     Mutation(
-        "no norm passes a Gather of its channels",
+        "before a node that takes channels, each has the map of the one that it becomes",
         "folding/copies.py",
-        "return [*every[:axis], *[None] * places, *every[axis + 1 :]]",
-        "return every",
+        "a[places], b[places] = norm.a, norm.b",
+        "a[np.sort(places)], b[np.sort(places)] = norm.a, norm.b",
+    ),
+    Mutation(
+        "a channel that is taken several times has one map",
+        "folding/copies.py",
+        "if np.any(a[places] != norm.a) or np.any(b[places] != norm.b):",
+        "if False:",
+    ),
+    Mutation(
+        "a norm of one part of another axis is not one of the whole",
+        "folding/copies.py",
+        "if norm.axis != axis or norm.channels != size:",
+        "if False:",
+    ),
+    Mutation(
+        "a Split's later parts are later channels",
+        "folding/copies.py",
+        "np.arange(sum(known[:-1]), sum(known)) if",
+        "np.arange(known[-1]) if",
+    ),
+    Mutation(
+        "behind a shuffle, channel i has the map of the one that it is",
+        "folding/shuffles.py",
+        "return norm.pick(self.places, self.axis)",
+        "return norm.pick(np.argsort(self.places), self.axis)",
+    ),
+    Mutation(
+        "before a shuffle, each channel has the map of the one that it becomes",
+        "folding/shuffles.py",
+        "return norm.pick(np.argsort(self.places), self.axis)",
+        "return norm.pick(self.places, self.axis)",
+    ),
+    Mutation(
+        "no axis but the grid's is shuffled",
+        "folding/shuffles.py",
+        "== stop - axis > 1 and stop > moved[-1] and",
+        "== stop - axis > 1 and",
+    ),
+    Mutation(
+        "what lies within a shuffle is nobody else's",
+        "folding/toward_input.py",
+        "            check_private(between)",
+        "            pass",
+    ),
+    Mutation(
+        "ways that meet in a concat wait for one another",
+        "folding/toward_output.py",
+        "return next(node for node in self.draft.graph if node in self.joints)",
+        "return next(reversed(self.joints))",
     ),
     Mutation(
         "behind a concat a branch's norm lies on its own channels",
         "folding/concat.py",
         "parts = slice(sum(sizes[:index]), sum(sizes[: index + 1]))",
         "parts = slice(0, sizes[index])",
-    ),
-    Mutation(
-        "a layer takes a norm in by one way", "folding/toward_output.py", "        if count > 1:", "        if False:"
     ),
     Mutation(
         "statistics that are repeated by another number than the batch stay",

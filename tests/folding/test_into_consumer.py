@@ -102,7 +102,7 @@ def test_matmul_on_another_axis_refuses_by_axis() -> None:
 def test_norm_as_the_weight_of_a_layer_refuses() -> None:
     b = GraphBuilder()
     y = b.node("MatMul", [b.const(array(5, 2)), running(b, b.input((2, 4)), 4)])
-    assert "MatMul 'node_matmul_7' reads it as operand 1" in refusal(b, y)
+    assert "the weight of MatMul 'node_matmul_7' has no number for each channel of axis 1" in refusal(b, y)
 
 
 def test_all_readers_take_the_norm() -> None:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from tests.folding import table_axes, table_folds, table_products, table_refuses, table_safe, torch_eval
+from tests.folding import (
+    table_axes,
+    table_folds,
+    table_permutations,
+    table_products,
+    table_refuses,
+    table_safe,
+    torch_eval,
+)
 from tests.folding.case import Case
 from tests.folding.claims import by_reference, check_case
 
-TABLES = (table_folds, table_refuses, table_safe, table_axes, table_products)
+TABLES = (table_folds, table_refuses, table_safe, table_axes, table_products, table_permutations)
 CASES = [case for table in TABLES for case in table.CASES.all]
 
 

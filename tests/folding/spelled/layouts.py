@@ -141,7 +141,7 @@ def groups_with_a_scale_for_each_channel(n: Net) -> str:
     return n("Relu", n("Mul", y, n.vector(GAMMA.reshape(2, 2, 1, 1))))
 
 
-@ROWS.stays("takes the 4 channels of axis 1 apart", "Conv Reshape Transpose Reshape BatchNormalization Relu")
+@ROWS.folds("Conv Reshape Transpose Reshape Relu")
 def norm_behind_a_channel_shuffle(n: Net) -> str:
     y = n("Transpose", n("Reshape", n.conv(), n.ints(2, 2, 2, 3, 3)), perm=[0, 2, 1, 3, 4])
     return n("Relu", n.batchnorm(n("Reshape", y, n.ints(2, C, 3, 3))))
@@ -153,14 +153,25 @@ def norm_behind_a_pixel_shuffle(n: Net) -> str:
     return n("Relu", n.batchnorm(y))
 
 
-@ROWS.stays("changes axis 1, on which the norm's channels are", "Conv Slice Mul Add Relu")
+@ROWS.folds("Conv Slice Relu")
 def norm_behind_channels_turned_round(n: Net) -> str:
     return n("Relu", n.affine(n("Slice", n.conv(), n.ints(-1), n.ints(-100), n.ints(1), n.ints(-1))))
 
 
-@ROWS.stays("changes axis 1, on which the norm's channels are", "Conv Gather Mul Add Relu")
+@ROWS.folds("Conv Gather Relu")
 def norm_behind_channels_in_another_order(n: Net) -> str:
     return n("Relu", n.affine(n("Gather", n.conv(), n.ints(2, 0, 3, 1), axis=1)))
+
+
+@ROWS.stays("takes a channel several times, which the norm scales differently", "Conv Gather Mul Add Relu")
+def norm_behind_a_channel_that_is_repeated(n: Net) -> str:
+    return n("Relu", n.affine(n("Gather", n.conv(), n.ints(2, 0, 2, 1), axis=1)))
+
+
+@ROWS.stays("apart", "Conv Reshape Transpose Reshape BatchNormalization Relu")
+def norm_behind_a_shuffle_of_channels_and_rows(n: Net) -> str:
+    y = n("Transpose", n("Reshape", n.conv(), n.ints(2, 2, 2, 3, 3)), perm=[0, 1, 3, 2, 4])
+    return n("Relu", n.batchnorm(n("Reshape", y, n.ints(2, C, 3, 3))))
 
 
 @ROWS.folds("Conv Mul Relu", silent="its numbers differ along several axes")

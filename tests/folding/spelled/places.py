@@ -297,7 +297,7 @@ def norm_before_nearest_upsampling_and_a_convolution(n: Net) -> str:
     return n("Conv", y, n.vector(weights(2, C, 3, 3)))
 
 
-@ROWS.stays("several ways lead from it to Conv", "Mul Add Slice Slice Concat Conv")
+@ROWS.folds("Slice Slice Concat Conv")
 def input_norm_before_the_focus_layer(n: Net) -> str:
     y = n.affine(n.x(1, C, 6, 4))
     halves = [n("Slice", y, n.ints(i), n.ints(6), n.ints(2), n.ints(2)) for i in (0, 1)]
