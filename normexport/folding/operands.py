@@ -17,6 +17,8 @@ from normexport.graphs.nodes import label, op
 from normexport.graphs.refusal import Refuse
 
 OPERATORS = ("Add", "Div", "Mul", "Sub", "Sum")
+_BY_NUMBER = (*OPERATORS, "Abs", "Cast", "Exp", "Identity", "Neg", "Pow", "Reciprocal", "Sqrt")
+_STEPS = 6  # from an Expand to where a norm uses what it made: a variance, epsilon, root, reciprocal, gamma
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,8 +159,16 @@ def _constant_shape(value: ir.Value, draft: Draft) -> tuple[int, ...] | None:
 
 
 def _is_spread(value: ir.Value) -> bool:
-    node = value.producer()
-    return node is not None and op(node) in ("Constant", "Expand", "Tile")
+    """Whether a value follows from what is stored or expanded for every position, number by number."""
+    pending = [(value, 0)]
+    while pending:
+        each, depth = pending.pop()
+        node = each.producer()
+        if node is not None and op(node) in ("Constant", "Expand", "Tile"):
+            return True
+        if node is not None and op(node) in _BY_NUMBER and depth < _STEPS:
+            pending += [(before, depth + 1) for before in node.inputs if before is not None]
+    return False
 
 
 def _looks_per_channel(sizes: Sequence[int | None] | None) -> bool:

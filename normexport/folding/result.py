@@ -41,7 +41,8 @@ class NormOutcome:
     Attributes:
         node: name of the norm's node, of the first node of a raw chain, or of a BoundedWeightNorm.
         path: module path, "" where the file keeps none.
-        kind: "l1", "linf", ..., "batchnorm", "chain"; "weight" for a BoundedWeightNorm.
+        kind: "l1", "linf", ..., "batchnorm", "chain"; "rms" and "lp" for what subtracts no mean; "weight" for a
+            BoundedWeightNorm.
         fate: "folded": nothing of it is left. "lowered": it is (or was already) the cheapest thing that can
             stand there: one Mul and Add, or the one BatchNormalization it arrived as. "live": left exactly as it
             was, because its statistics are not constants (or are not numbers).

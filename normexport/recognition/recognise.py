@@ -16,7 +16,6 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from normexport.dtypes import FLOATS
 from normexport.folding import FoldConfig, FoldResult, NormOutcome, fold
-from normexport.folding.constants import Constants
 from normexport.folding.graph import Draft
 from normexport.graphs.node_metadata import module_path
 from normexport.graphs.nodes import name_of, op
@@ -27,6 +26,7 @@ from normexport.recognition.behaviour import OtherDivisor
 from normexport.recognition.examine import examine
 from normexport.recognition.flow import Flow, Region
 from normexport.recognition.operators import LAYOUT, REDUCTIONS
+from normexport.recognition.standard import standard_norms
 from normexport.recognition.statistic import Reading
 
 _LEAST_REDUCTIONS = 2  # a mean and a statistic
@@ -34,13 +34,6 @@ _MOST_TRIED = 12  # pairs of ends, where one norm may begin and end
 _FUNCTIONS_FROM = 8  # the version of the file format that has functions
 _FLOATS = {each.ir for each in FLOATS.values()}
 UNKNOWN = "unknown"
-
-#: Operators of ONNX that normalise by what they compute at inference: L2, with epsilon inside the root.
-_STANDARD = {
-    "InstanceNormalization": "each sample",
-    "LayerNormalization": "each sample's layer",
-    "GroupNormalization": "each sample's groups",
-}
 
 
 @dataclass(frozen=True)
@@ -88,7 +81,7 @@ def recognise(model: ir.Model, *, live_operators: bool = True) -> Recognition:
 
     live_operators: make an operator of each; else they are told among those that stay.
     """
-    standard = _standard_norms(model.graph)
+    standard = standard_norms(model.graph)
     if sum(op(node) in REDUCTIONS for node in model.graph) < _LEAST_REDUCTIONS:
         return Recognition(model, {}, standard)
     try:
@@ -275,18 +268,3 @@ def _unread_without(region: Region) -> list[ir.Node]:
         if readers <= gone and not any(value.is_graph_output() for value in node.outputs if value is not region.output):
             gone.add(node)
     return [node for node in region.nodes if node in gone]
-
-
-def _standard_norms(graph: ir.Graph) -> tuple[NormOutcome, ...]:
-    """ONNX's own operators of live L2 norms."""
-    nodes = [node for node in graph if op(node) in _STANDARD]
-    constants = Constants(graph) if nodes else ()
-    found = []
-    for node in nodes:
-        if node.outputs[0] not in constants:  # a standardised weight is none of the network's norms
-            reason = (
-                f"{node.op_type} '{name_of(node)}' computes the statistics of {_STANDARD[op(node)]} at inference, "
-                "with its epsilon inside the root"
-            )
-            found.append(NormOutcome(name_of(node), module_path(node), "l2", "live", "", (), reason))
-    return tuple(found)

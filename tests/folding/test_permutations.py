@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from tests.folding.build import GraphBuilder
 from tests.folding.graphs import array, folded, int64, operators
 
+Change = tuple[str, list[str], dict[str, Any]]  # operator, operands behind the tensor, attributes
 SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -19,7 +22,7 @@ def affine(b: GraphBuilder, x: str, channels: int, rank: int = 4) -> str:
     return b.node("Add", [b.node("Mul", [x, b.const(numbers[0])]), b.const(numbers[1])])
 
 
-def around(b: GraphBuilder, change: list[tuple[str, list[str], dict[str, list[int]]]], before: int, behind: int) -> str:
+def around(b: GraphBuilder, change: list[Change], before: int, behind: int) -> str:
     """A 1 x 1 convolution, a norm where `behind` tells the channels, the change between; or a norm before it."""
     if behind:
         y = b.node("Conv", [b.input((2, 2, 3, 2)), b.const(array(before, 2, 1, 1))])
@@ -40,7 +43,7 @@ def test_a_grid_of_channels_in_any_order(data: st.DataObject) -> None:
     moved = 3 + len(grid) if others else 1 + len(grid)
     perm = [0, *data.draw(st.permutations(range(1, moved))), *range(moved, 3 + len(grid))]
     b = GraphBuilder()
-    change = [
+    change: list[Change] = [
         ("Reshape", [int64(b, front, *grid, 3, 2)], {}),
         ("Transpose", [], {"perm": perm}),
         ("Reshape", [int64(b, 2, channels, 3, 2)], {}),
@@ -57,7 +60,7 @@ def test_a_grid_of_channels_in_any_order(data: st.DataObject) -> None:
 def test_channels_taken_by_any_places(data: st.DataObject) -> None:
     places = data.draw(st.lists(st.integers(-5, 4), min_size=1, max_size=7))
     b = GraphBuilder()
-    change = [("Gather", [int64(b, *places)], {"axis": 1})]
+    change: list[Change] = [("Gather", [int64(b, *places)], {"axis": 1})]
     if data.draw(st.booleans()):
         folded(b, around(b, change, 5, len(places)))
     else:
@@ -73,7 +76,7 @@ def test_channels_cut_from_anywhere_to_anywhere_in_any_steps(data: st.DataObject
     step = data.draw(st.sampled_from((-3, -2, -1, 1, 2, 3)))
     count = len(range(*slice(start, end, step).indices(5)))
     b = GraphBuilder()
-    change = [("Slice", [int64(b, start, 0), int64(b, end, 2), int64(b, 1, 3), int64(b, step, 1)], {})]
+    change: list[Change] = [("Slice", [int64(b, start, 0), int64(b, end, 2), int64(b, 1, 3), int64(b, step, 1)], {})]
     if not count:
         return
     result = folded(b, around(b, change, 5, count))

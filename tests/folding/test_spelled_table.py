@@ -52,7 +52,7 @@ def check_close(got: dict[str, np.ndarray], expected: dict[str, np.ndarray], rel
 
 
 def test_there_are_enough_rows_and_each_has_a_name_of_its_own() -> None:
-    assert len(ROWS) >= 177 + 33
+    assert len(ROWS) >= 450
     assert not [name for name, count in Counter(row.name for row in ROWS).items() if count > 1]
 
 

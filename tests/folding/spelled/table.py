@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tests.folding.spelled import cousins, files, layouts, places, scales, steps
+from tests.folding.spelled import cousins, files, layouts, others, places, scales, steps
 from tests.folding.spelled.rows import Net, Row
 from tests.folding.spellings import FORMS, PLACES, Form
 
@@ -13,7 +13,7 @@ def _behind(form: Form, n: Net) -> str:
     return PLACES["behind a convolution"][0](n.b, form)
 
 
-TABLES = (scales, steps, layouts, places, files, cousins)
+TABLES = (scales, steps, layouts, places, files, cousins, others)
 ROWS = [row for table in TABLES for row in table.ROWS.all]
 ROWS += [Row(f"{name}, behind a convolution", partial(_behind, form), "Conv Relu") for name, form in FORMS.items()]
 
