@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import warnings
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from normexport.checkpoint import load
 from normexport.checkpoint.pickles.layer_attributes import ATTRIBUTES
 from normexport.checkpoint.pickles.rebuild_modules import module_classes
 from normexport.checkpoint.pickles.unpickle import unpickle
+from normexport.errors import CheckpointError
 from tests.checkpoint.support import refused, save
 
 #: Arguments that make one of every layer, by their names.
@@ -242,3 +244,22 @@ def test_wrapper_without_its_network_is_refused(tmp_path: Path) -> None:
     net._modules["module"] = None
     assert "contradicts itself: it wraps no network" in refused(save(tmp_path / "m.pt", net))
     assert load(save(tmp_path / "m.pt", nn.DataParallel(nn.Linear(2, 2)))).source == "module"
+
+
+ODD: list[Any] = [torch.ones(2), torch.ones(()), (torch.ones(2),), {"a": 1}, {"weight"}, [1], 2.5, "weight", None]
+
+
+@pytest.mark.parametrize("value", ODD, ids=[f"{type(each).__name__}{index}" for index, each in enumerate(ODD)])
+def test_a_module_with_an_odd_field_is_read_or_refused_in_words(tmp_path: Path, value: Any) -> None:
+    for name in sorted({*vars(nn.Linear(2, 2)), "track_running_stats", "padding_mode"}):
+        net = nn.Linear(2, 2)
+        vars(net)[name] = value
+        torch.save(net, tmp_path / "m.pt")
+        with contextlib.suppress(CheckpointError):  # anything else is a bug
+            unpickle(tmp_path / "m.pt", trust=False)
+
+
+def test_buffers_that_are_not_persistent_are_named_by_a_set(tmp_path: Path) -> None:
+    net = nn.Linear(2, 2)
+    net._non_persistent_buffers_set = torch.ones(2)  # type: ignore[assignment]
+    assert "a Linear in it lists buffers that it does not have" in refused(save(tmp_path / "m.pt", net))

@@ -166,7 +166,10 @@ def _child(rebuilder: Rebuilder, label: str, key: str, record: Any) -> nn.Module
 
 
 def _names(rebuilder: Rebuilder, label: str, fields: dict[str, Any], buffers: dict[str, Any]) -> set[str]:
-    names = rebuilder.value(fields.get("_non_persistent_buffers_set")) or set()
+    """The buffers that are not persistent; older versions wrote none, or None."""
+    names = rebuilder.value(fields.get("_non_persistent_buffers_set"))
+    if names is None:
+        return set()
     if not isinstance(names, (set, frozenset)) or not names <= buffers.keys():
         raise BadPickle(f"{label} lists buffers that it does not have")
     return set(names)
