@@ -20,12 +20,14 @@ from normexport.folding import inner_graphs, layout, standalone, unrolled, weigh
 from normexport.folding.edits import Overflow, Rewrite
 from normexport.folding.graph import Draft
 from normexport.folding.layer_norm import check_apart
+from normexport.folding.moments import moments_of_norms
 from normexport.folding.operators import check_operators
 from normexport.folding.outcomes import Log
 from normexport.folding.result import Fate, FoldConfig, FoldResult, NormOutcome
 from normexport.folding.runs import OriginalNorm, Site, kind_of, read_site
 from normexport.folding.toward_input import absorb, takes_in
 from normexport.folding.toward_output import all_take_in, check_not_dequantised, push
+from normexport.graphs.moments import carry_moments
 from normexport.graphs.node_metadata import module_path
 from normexport.graphs.nodes import name_of, op
 from normexport.graphs.refusal import Refuse
@@ -42,7 +44,7 @@ def fold(model: ir.Model, config: FoldConfig | None = None) -> FoldResult:
 
     Arithmetic is float64, rounded once to the type of the tensor that takes a norm in. A value's name always means
     the same tensor: what took a norm in carries the name of the norm's output, and names of values that no longer
-    exist are gone.
+    exist are gone. What the norms know of these tensors, the model's metadata keeps (`graphs.moments`).
 
     Raises:
         FoldError: the model's graph is not valid ONNX, or an operator of ours has a body that is not its own.
@@ -55,7 +57,8 @@ def fold(model: ir.Model, config: FoldConfig | None = None) -> FoldResult:
     require_own_bodies(copy)
     if model.ir_version < 4:
         _drop_default_inputs(copy.graph)
-    folding = _Folding(Draft(model, copy, config or FoldConfig()))
+    draft = Draft(model, copy, config or FoldConfig())
+    folding, known = _Folding(draft), moments_of_norms(copy.graph, draft.constants)
     with np.errstate(all="ignore"):
         changed = folding.run()
     inner_graphs.tell(copy, folding.log)
@@ -63,6 +66,7 @@ def fold(model: ir.Model, config: FoldConfig | None = None) -> FoldResult:
     if not changed:
         return FoldResult(model, folding.log.outcomes(), folding.log.warnings(), False)
     drop_unused_functions(copy)
+    carry_moments(copy, known)
     copy.ir_version = max(copy.ir_version, 4)
     return FoldResult(copy, folding.log.outcomes(), folding.log.warnings(), True)
 

@@ -48,6 +48,7 @@ def upgraded(model: ir.Model, opset: int) -> ir.Model:
         if not was_input:
             converted.graph.inputs.remove(value)
     converted.ir_version = max(model.ir_version, _IR_VERSIONS.get(opset, 0))
+    converted.metadata_props.update(model.metadata_props)
     converted.producer_name, converted.producer_version = model.producer_name, model.producer_version
     return converted
 

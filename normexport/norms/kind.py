@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from normexport.norms.scope import Scope
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Tails = Literal["light", "middle", "heavy"]
 
 #: Defaults of the parameters that some kinds take, as the original layers have them.
 K_DEFAULT, CHUNKS_DEFAULT = 10, 16
@@ -63,6 +65,10 @@ class NormKind:
         by_rows: whether `onnx_statistic` reads `rows` (R, n) rather than `d` (N, C, S).
         parameters: integer attributes beyond epsilon and correction, some of `PARAMETERS`, with their defaults.
         native: its number in the C interface of the compiled kernels; None where no kernel computes it.
+        per_std: the statistic over the standard deviation, of numbers spread as `tails` says.
+        tails: how the activations of networks trained with it are spread, measured on the examples: "light" (between
+            normal and logistic), "middle" (between logistic and Laplace) or "heavy" (Laplace).
+        extreme: the largest deviation in units of the statistic, of 65,536 elements; infinite where it does not tell.
         order: the p of the p-norm that the statistic is a multiple of, where it is one: layers of others say it.
         hint: what the class name of somebody else's layer holds where it is this norm, in lower case; "" for nothing.
 
@@ -83,6 +89,9 @@ class NormKind:
     by_rows: bool = False
     parameters: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     native: int | None = None
+    per_std: float = 1.0
+    tails: Tails = "middle"
+    extreme: float = math.inf
     order: float | None = None
     hint: str = ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,8 @@ L1 = NormKind(
         count = Identity(n)
     """,
     native=0,
+    per_std=math.sqrt(math.pi) / 2,  # a Laplace distribution's: sqrt(pi/2) * b over sqrt(2) * b
+    tails="heavy",
     order=1,
     hint="l1",
 )

@@ -149,5 +149,7 @@ RANGE = NormKind(
     by_rows=True,
     parameters=MappingProxyType({"chunks": CHUNKS_DEFAULT}),
     native=3,
+    per_std=0.97,  # 0.95 to 0.99 on normal numbers
+    extreme=1 / (RANGE_SHARE * extreme_constant(1 << 12)),  # of a chunk, and all of the range on one side
     hint="range",
 )

@@ -108,5 +108,8 @@ TOPK = NormKind(
     by_rows=True,
     parameters=MappingProxyType({"k": K_DEFAULT}),
     native=2,
+    per_std=1.28,  # 1.20 to 1.35 on normal numbers, for k = 10
+    tails="light",
+    extreme=1.1 / extreme_constant(1 << 16),  # the largest is that much above the mean of the ten largest
     hint="topk",
 )
