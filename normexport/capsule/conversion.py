@@ -9,9 +9,11 @@ from pathlib import Path
 from normexport.capsule.content import Capsule
 from normexport.capsule.making import Origin, make, make_by_signal
 from normexport.engine.manifest import FileId
+from normexport.errors import UsageError
 from normexport.io.onnx_model import open_onnx
 from normexport.onnx_export import InputSpec, Layer
 from normexport.precision import Half, Int8
+from normexport.precision.config import NORMS
 from normexport.precision.samples import batches_in, batches_of
 from normexport.proof import Batch, ParityReport
 from normexport.runtime import Array, OnnxRuntime
@@ -55,15 +57,14 @@ def capsule_of(
         return make(report, exact, inputs, opened, origin, most=most)
     samples = _samples(precision, data, inputs)
     made = make_by_signal(OnnxRuntime(opened), exact, samples, inputs, opened, precision.min_snr, origin, most=most)
-    return (
-        made
-        if precision.calibration is not None and data is not None
-        else replace(made, notes=(*made.notes, _CALIBRATED))
-    )
+    calibrated = precision.method != NORMS and (precision.calibration is None or data is None)
+    return replace(made, notes=(*made.notes, _CALIBRATED)) if calibrated else made
 
 
 def _samples(precision: Int8, data: Mapping[str, Array] | None, inputs: Sequence[InputSpec]) -> Batch:
     """The first real samples: of the data that was judged on, else of those that calibrated."""
+    if data is None and precision.calibration is None:
+        raise UsageError("--capsule", "needs real samples to judge int8 on", "give --data")
     stream = batches_in(data, inputs, _SAMPLES) if data is not None else None
     stream = stream or batches_of(precision.calibration or (), inputs, _SAMPLES)
     feeds = next(stream())

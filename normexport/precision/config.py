@@ -15,6 +15,8 @@ from normexport.errors import UsageError
 
 #: How ranges follow from samples; `precision.int8.ranges` has the mathematics of each.
 METHODS = ("mse", "minmax", "percentile", "entropy")
+#: Ranges without samples, from what the norms know: `precision.int8.from_norms`.
+NORMS = "norms"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Int8:
 
     Attributes:
         calibration: samples: .npz, folder of .npy or images, or an iterable; None: a part of the data to judge on.
-        method: one of `METHODS`.
+        method: one of `METHODS`, or `NORMS`, which takes no samples.
         cache: JSON file of calibration results: read where it exists, else written.
         batch: samples run at a time; a ResNet-50 at 224x224 holds 87 MB of tensors per sample.
         symmetric: zero points of 0, for engines.
@@ -69,6 +71,9 @@ class Int8:
         max_drop: accuracy that may be lost, in percentage points, at the output that has labels.
         min_snr: of every other output, in dB.
         table: measure every module's sensitivity too.
+
+    Raises:
+        UsageError: an unknown method; samples or a cache beside `NORMS`.
     """
 
     calibration: str | Path | Iterable[Any] | None = None
@@ -80,3 +85,11 @@ class Int8:
     max_drop: float = Limits.max_drop
     min_snr: float = Limits.min_snr
     table: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method not in (*METHODS, NORMS):
+            remedy = f"choose one of {', '.join(METHODS)} or {NORMS}"
+            raise UsageError(f"--calibration {self.method}", "is not a method", remedy)
+        if self.method == NORMS and (self.calibration is not None or self.cache is not None):
+            option = "--calibration-cache" if self.calibration is None else "--calibration-data"
+            raise UsageError(option, f"means nothing with --calibration {NORMS}", "leave one out; --data judges")

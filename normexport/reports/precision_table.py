@@ -29,7 +29,8 @@ def show_precision(console: Console, precision: Precision) -> None:
         words_line(console, f"{loss.path}: {loss.message}")
     if precision.calibration is not None:
         known = precision.calibration
-        words_line(console, f"calibrated by {known['method']} on {count(known['samples'], 'sample')}")
+        samples = f" on {count(known['samples'], 'sample')}" if known["samples"] else ", without data"
+        words_line(console, f"calibrated by {known['method']}{samples}")
         words_line(console, f"{count(precision.integer_nodes, 'node')} on integers")
     for norm in precision.norms:
         if norm.reason:

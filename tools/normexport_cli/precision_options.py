@@ -11,7 +11,7 @@ import typer
 
 from normexport.dtypes import HALVES, SHORT
 from normexport.errors import UsageError
-from normexport.precision.config import METHODS, Half, Int8, Limits
+from normexport.precision.config import METHODS, NORMS, Half, Int8, Limits
 
 MaxDrop = Annotated[
     float,
@@ -89,7 +89,7 @@ class PrecisionOptions:
         typer.Option("--calibration-data", metavar="PATH", help="Samples for int8: .npz, a folder of .npy or images."),
     ] = None
     calibration: Annotated[
-        str, typer.Option("--calibration", metavar="METHOD", help=f"{', '.join(METHODS[:-1])} or {METHODS[-1]}.")
+        str, typer.Option("--calibration", metavar="METHOD", help=f"{', '.join(METHODS)} or {NORMS} (no data).")
     ] = Int8.method
     calibration_cache: Annotated[
         Path | None,
@@ -138,9 +138,6 @@ class PrecisionOptions:
             raise UsageError(place, "is not a number of samples", "give at least 1")
         require_number("--max-drop", self.max_drop)
         require_number("--min-snr", self.min_snr)
-        if self.precision == "int8" and self.calibration not in METHODS:
-            place = f"--calibration {self.calibration}"
-            raise UsageError(place, "is not a method", f"choose one of {', '.join(METHODS)}")
         self.config()  # has refusals of its own
 
     def config(self) -> Half | Int8 | None:

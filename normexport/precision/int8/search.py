@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -12,12 +13,13 @@ from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.precision.accuracy import Accuracy, Labelled, Labels, check_labels, labelled_output, measure_accuracy
 from normexport.precision.collected import Data, collect
-from normexport.precision.config import Int8, Limits
+from normexport.precision.config import NORMS, Int8, Limits
 from normexport.precision.half.search import KeptModule, group_of, matches
 from normexport.precision.int8.calibration import Calibration, calibrate, read_calibration
+from normexport.precision.int8.from_norms import calibrate_by_norms
 from normexport.precision.int8.held_out import Parted, choose_samples, part_arrays, part_stream, watch, without_known
 from normexport.precision.int8.pairs import is_quantized
-from normexport.precision.int8.quantise import modules_of
+from normexport.precision.int8.quantise import modules_of, quantize
 from normexport.precision.int8.sensitivity import rescue, sensitivities
 from normexport.precision.reduced import Finish, Judged, OnBatch, Precision, Reduced
 from normexport.precision.samples import Batches, batches_of, digest_of
@@ -42,11 +44,13 @@ def lower_to_int8(
 ) -> Reduced:
     """See `normexport.precision.reduce`."""
     kept = _asked_for(model, config)
+    if config.method == NORMS and judged is None:
+        return _unjudged(model, config, inputs, kept, finish)
     if judged is not None and judged.labels is not None:
         _check_labels(model, judged, judged.labels, inputs)
     parted = _part_samples(config, inputs, judged)
     notes = [parted.note] if parted.note else []
-    calibration = _calibrate(model, config, inputs, parted, notes, on_batch)
+    calibration, lacking = _calibrate(model, config, inputs, parted, notes, on_batch)
     fresh = without_known(parted, calibration.seen, inputs)
     notes += [fresh.note] if fresh.note and fresh.note != parted.note else []
     labelled = _labels_of_judging(judged, inputs, fresh)
@@ -72,12 +76,7 @@ def lower_to_int8(
     table = sensitivities(model, calibration.ranges, ranked_on, **how) if config.table else ()
     finished = finish(result.model)
     accuracy = measure(finished, on(finished))
-    reasons = {path: f"asked for by {pattern}" for path, pattern in kept.items()}
-    listing = tuple(
-        KeptModule(path, reasons.get(path, "left out so that the limit holds"))
-        for path in modules_of(model)
-        if path in result.excluded
-    )
+    listing = _listing(model, kept, lacking, result.excluded)
     integers = sum(is_quantized(node) for node in result.model.graph)
     shown = [accuracy.judgement or passed(), inconclusive(fresh.reason) if fresh.reason else passed()]
     if not integers and len(result.excluded) > len(kept):
@@ -90,11 +89,43 @@ def lower_to_int8(
         accuracy=accuracy,
         sensitivity=table,
         curve=curve,
-        calibration={name: value for name, value in asdict(calibration).items() if name not in ("ranges", "seen")},
+        calibration=_told(calibration),
         judgement=together(shown),
         notes=tuple(notes),
     )
     return Reduced(finished, summary)
+
+
+def _unjudged(
+    model: ir.Model, config: Int8, inputs: Sequence[InputSpec], kept: Mapping[str, str], finish: Finish
+) -> Reduced:
+    """By what norms know, with nothing to judge the result on: it is written, and its verdict says so."""
+    found = calibrate_by_norms(model, inputs, symmetric=config.symmetric)
+    result = quantize(model, found.calibration.ranges, symmetric=config.symmetric, exclude=tuple(kept))
+    summary = Precision(
+        "int8",
+        kept=_listing(model, kept, found.lacking, result.excluded),
+        integer_nodes=sum(is_quantized(node) for node in result.model.graph),
+        norms=result.norms,
+        calibration=_told(found.calibration),
+        judgement=inconclusive("no data judged it; give --data"),
+        notes=found.notes,
+    )
+    return Reduced(finish(result.model), summary)
+
+
+def _listing(
+    model: ir.Model, kept: Mapping[str, str], lacking: Mapping[str, str], excluded: Sequence[str]
+) -> tuple[KeptModule, ...]:
+    """The modules in float32, each with its reason."""
+    reasons = dict.fromkeys(excluded, "left out so that the limit holds")
+    reasons |= {**lacking, **{path: f"asked for by {pattern}" for path, pattern in kept.items()}}
+    return tuple(KeptModule(path, reasons[path]) for path in modules_of(model) if path in reasons)
+
+
+def _told(calibration: Calibration) -> dict[str, Any]:
+    """What the report says of a calibration."""
+    return {name: value for name, value in asdict(calibration).items() if name not in ("ranges", "seen")}
 
 
 def _asked_for(model: ir.Model, config: Int8) -> dict[str, str]:
@@ -118,6 +149,8 @@ def _check_labels(model: ir.Model, judged: Judged, labels: Labels, inputs: Seque
 
 def _part_samples(config: Int8, inputs: Sequence[InputSpec], judged: Judged | None) -> Parted:
     """Which samples calibrate and which judge."""
+    if config.method == NORMS and judged is not None:
+        return Parted(Batches(lambda: iter(())), dict(judged.data))
     if config.calibration is not None:
         batches = batches_of(config.calibration, inputs, config.batch)
         return part_stream(batches, inputs) if judged is None else Parted(batches, dict(judged.data))
@@ -150,14 +183,19 @@ def _calibrate(
     parted: Parted,
     notes: list[str],
     on_batch: OnBatch | None,
-) -> Calibration:
+) -> tuple[Calibration, Mapping[str, str]]:
+    """The ranges, and the modules that they lack, each with its reason."""
+    if config.method == NORMS:
+        by_norms = calibrate_by_norms(model, inputs, symmetric=config.symmetric)
+        notes += by_norms.notes
+        return by_norms.calibration, by_norms.lacking
     if config.cache is not None and _is_cached(config):
         found = read_calibration(config.cache, model, config.method, symmetric=config.symmetric)
         if config.calibration is not None and digest_of(parted.calibration) != found.data:
             cause = f"was made from other data than {config.calibration}"
             raise UsageError(str(config.cache), cause, "remove it, and calibrate again")
         notes.insert(0, f"ranges read from {config.cache}")
-        return found
+        return found, {}
     total, seen = parted.calibration.count, set[str]()
     counted = None if on_batch is None else lambda samples: on_batch(samples, total)
     stream = watch(parted.calibration, inputs, seen)
@@ -166,7 +204,7 @@ def _calibrate(
     if config.cache is not None:
         found.save(config.cache)
         notes.append(f"ranges written to {config.cache}")
-    return found
+    return found, {}
 
 
 def _most_ranked(data: Data, inputs: Sequence[InputSpec]) -> int:
