@@ -71,12 +71,14 @@ def calibrate(
     *,
     symmetric: bool = False,
     on_batch: Callable[[int], None] | None = None,
+    on_tensor: Callable[[str, Array], None] | None = None,
 ) -> Calibration:
     """Ranges of all floating inputs and inner values of `model`, on ONNX Runtime.
 
     Args:
         batches: arrays by input name; read once, one at a time.
         on_batch: called with the number of samples seen after each batch.
+        on_tensor: called with every floating array by the name of its tensor.
 
     Raises:
         UsageError: no samples, an unknown method, a model that gives NaN or infinity, data that is one constant.
@@ -96,6 +98,8 @@ def calibrate(
             return
         if not np.isfinite(array).all():
             raise UsageError(f"tensor {name}", "is not finite on the calibration data", "check data and model")
+        if on_tensor is not None:
+            on_tensor(name, array)
         histogram = seen.setdefault(name, Histogram())
         single = array.astype(np.float32, copy=False)
         (histogram.look if method == "minmax" else histogram.add)(single)

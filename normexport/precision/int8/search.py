@@ -16,6 +16,7 @@ from normexport.precision.collected import Data, collect
 from normexport.precision.config import NORMS, Int8, Limits
 from normexport.precision.half.search import KeptModule, group_of, matches
 from normexport.precision.int8.calibration import Calibration, calibrate, read_calibration
+from normexport.precision.int8.contradiction import Comparison
 from normexport.precision.int8.from_norms import calibrate_by_norms
 from normexport.precision.int8.held_out import Parted, choose_samples, part_arrays, part_stream, watch, without_known
 from normexport.precision.int8.pairs import is_quantized
@@ -199,8 +200,12 @@ def _calibrate(
     total, seen = parted.calibration.count, set[str]()
     counted = None if on_batch is None else lambda samples: on_batch(samples, total)
     stream = watch(parted.calibration, inputs, seen)
-    found = calibrate(model, stream, config.method, symmetric=config.symmetric, on_batch=counted)
+    compared = Comparison.of(model)
+    found = calibrate(
+        model, stream, config.method, symmetric=config.symmetric, on_batch=counted, on_tensor=compared.look
+    )
     found = replace(found, seen=tuple(sorted(seen)))
+    notes += compared.notes()
     if config.cache is not None:
         found.save(config.cache)
         notes.append(f"ranges written to {config.cache}")
