@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from normexport.precision import Accuracy, Half, Int8, Limits, Precision
     from normexport.precision.half.losses import WeightLoss
     from normexport.precision.half.search import KeptModule
+    from normexport.precision.int8.edits import Int8Edit
     from normexport.precision.int8.sensitivity import Sensitivity, TradeOff
     from normexport.precision.snr import OutputError
     from normexport.precision.snr_parity import Boundary, SnrReport
@@ -101,6 +102,7 @@ _HOMES = {
     "PlanTensor": "engine.manifest",
     "Precision": "precision",
     "Row": "proof",
+    "Int8Edit": "precision.int8.edits",
     "Sensitivity": "precision.int8.sensitivity",
     "ShapeRange": "engine",
     "SnrReport": "precision.snr_parity",
@@ -152,6 +154,7 @@ __all__ = [
     "InputSpec",
     "Inspection",
     "Int8",
+    "Int8Edit",
     "IntegerNormOutcome",
     "Judgement",
     "KeptModule",

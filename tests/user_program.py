@@ -40,9 +40,10 @@ def show_precision(precision: normexport.Precision) -> None:
     kept: tuple[normexport.KeptModule, ...] = precision.kept
     losses: tuple[normexport.WeightLoss, ...] = precision.losses
     norms: tuple[normexport.IntegerNormOutcome, ...] = precision.norms
+    edits: tuple[normexport.Int8Edit, ...] = precision.edits
     table: tuple[normexport.Sensitivity, ...] = precision.sensitivity
     curve: tuple[normexport.TradeOff, ...] = precision.curve
-    print(kept, losses, norms, table, curve, precision.accuracy)
+    print(kept, losses, norms, edits, table, curve, precision.accuracy)
 
 
 def show_manifest(manifest: normexport.Manifest) -> None:

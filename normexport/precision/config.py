@@ -17,6 +17,8 @@ from normexport.errors import UsageError
 METHODS = ("mse", "minmax", "percentile", "entropy")
 #: Ranges without samples, from what the norms know: `precision.int8.from_norms`.
 NORMS = "norms"
+#: How much is tried to make int8 better; `precision.int8.edits` has what each means.
+EFFORTS = ("none", "standard", "high")
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,11 @@ class Int8:
         max_drop: accuracy that may be lost, in percentage points, at the output that has labels.
         min_snr: of every other output, in dB.
         table: measure every module's sensitivity too.
+        effort: one of `EFFORTS`: "standard" equalises layers and corrects biases, "high" rounds weights by least
+            squares too, each where it helps.
 
     Raises:
-        UsageError: an unknown method; samples or a cache beside `NORMS`.
+        UsageError: an unknown method or effort; samples or a cache beside `NORMS`.
     """
 
     calibration: str | Path | Iterable[Any] | None = None
@@ -85,6 +89,7 @@ class Int8:
     max_drop: float = Limits.max_drop
     min_snr: float = Limits.min_snr
     table: bool = False
+    effort: str = EFFORTS[1]
 
     def __post_init__(self) -> None:
         if self.method not in (*METHODS, NORMS):
@@ -93,3 +98,5 @@ class Int8:
         if self.method == NORMS and (self.calibration is not None or self.cache is not None):
             option = "--calibration-cache" if self.calibration is None else "--calibration-data"
             raise UsageError(option, f"means nothing with --calibration {NORMS}", "leave one out; --data judges")
+        if self.effort not in EFFORTS:
+            raise UsageError(f"--effort {self.effort}", "is not an effort", f"choose {' or '.join(EFFORTS)}")

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from normexport.folding.integer_norms import IntegerNormOutcome
 from normexport.precision.accuracy import Accuracy, Labelled, Labels
 from normexport.precision.half.search import KeptModule, WeightLoss
+from normexport.precision.int8.edits import Int8Edit
 from normexport.precision.int8.sensitivity import Sensitivity, TradeOff
 from normexport.proof import ParityReport
 from normexport.runtime import Array
@@ -35,6 +36,7 @@ class Precision:
         accuracy: every output against float32, on samples that did not calibrate; None without data.
         sensitivity: per module, where asked for.
         curve: modules excluded against SNR, accuracy and latency.
+        edits: what was tried to make int8 better, what it gave, and why it was not kept.
         calibration: method, samples, batch and digests.
         judgement: whether the limits hold, and whether that shows anything.
         notes: in words.
@@ -48,6 +50,7 @@ class Precision:
     accuracy: Accuracy | None = None
     sensitivity: tuple[Sensitivity, ...] = ()
     curve: tuple[TradeOff, ...] = ()
+    edits: tuple[Int8Edit, ...] = ()
     calibration: Mapping[str, Any] | None = None
     judgement: Judgement = field(default_factory=passed)
     notes: tuple[str, ...] = ()

@@ -35,6 +35,7 @@ def show_precision(console: Console, precision: Precision) -> None:
     for norm in precision.norms:
         if norm.reason:
             words_line(console, f"{norm.path or norm.node} keeps float32 statistics: {norm.reason}")
+    _show_edits(console, precision)
     _show_kept(console, precision)
     _sensitivity(console, precision)
     _curve(console, precision)
@@ -110,6 +111,17 @@ def show_output_errors(console: Console, shown: Sequence[OutputError]) -> None:
         for each in shown
     ]
     show_table(console, ("output", "SNR", "worst channel", "agreement"), cells)
+
+
+def _show_edits(console: Console, precision: Precision) -> None:
+    """What was tried to make int8 better; of the reasons the first, JSON has all."""
+    for edit in precision.edits:
+        words = [count(edit.layers, "layer")] if edit.layers else []
+        if edit.before_db is not None and edit.after_db is not None:
+            words.append(f"{edit.before_db:.1f} -> {edit.after_db:.1f} dB")
+        if not edit.kept:
+            words += edit.reasons[:1]
+        words_line(console, f"{edit.name if edit.kept else f'not {edit.name}'}: {', '.join(words)}")
 
 
 def _show_kept(console: Console, precision: Precision) -> None:

@@ -103,7 +103,8 @@ def test_sensitivities_name_the_module_whose_tensor_one_scale_can_not_hold() -> 
 
 def test_the_worst_modules_are_left_out_until_the_limit_holds() -> None:
     model, _ = nets.folded(uneven)
-    reduced = reduce_precision(model, Int8(method="minmax", min_snr=25), [SPEC], judged=Judged({"input": samples()}))
+    config = Int8(method="minmax", min_snr=25, effort="none")
+    reduced = reduce_precision(model, config, [SPEC], judged=Judged({"input": samples()}))
     kept = [each.path for each in reduced.precision.kept]
     assert reduced.precision.passed
     assert "spread" in kept or "gather" in kept
@@ -139,10 +140,10 @@ def test_of_many_modules_the_fewest_are_found_without_trying_every_number(enough
 def test_with_labels_the_limit_is_the_drop_in_points() -> None:
     model, _ = nets.folded(uneven)
     many = judged(model, 800)  # 200 of them judge: as many as labels need to decide alone
-    generous = reduce_precision(model, Int8(method="minmax", max_drop=100), [SPEC], judged=many)
+    generous = reduce_precision(model, Int8(method="minmax", max_drop=100, effort="none"), [SPEC], judged=many)
     assert generous.precision.kept == ()
     assert present(generous.precision.accuracy.snr_db) < 0
-    strict = reduce_precision(model, Int8(method="minmax", max_drop=0), [SPEC], judged=many)
+    strict = reduce_precision(model, Int8(method="minmax", max_drop=0, effort="none"), [SPEC], judged=many)
     assert present(strict.precision.accuracy.drop) <= 0
     assert len(strict.precision.kept) >= 1
 

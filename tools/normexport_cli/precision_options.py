@@ -11,7 +11,7 @@ import typer
 
 from normexport.dtypes import HALVES, SHORT
 from normexport.errors import UsageError
-from normexport.precision.config import METHODS, NORMS, Half, Int8, Limits
+from normexport.precision.config import EFFORTS, METHODS, NORMS, Half, Int8, Limits
 
 MaxDrop = Annotated[
     float,
@@ -111,6 +111,12 @@ class PrecisionOptions:
             "--labels-for", metavar="OUTPUT", help="The output that labels belong to, where they fit several."
         ),
     ] = None
+    effort: Annotated[
+        str,
+        typer.Option(
+            "--effort", metavar="E", help=f"What int8 tries to lose less: {', '.join(EFFORTS[:-1])} or {EFFORTS[-1]}."
+        ),
+    ] = Int8.effort
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", metavar="", help="Measure each module's part in the int8 error.")
     ] = Int8.table
@@ -126,6 +132,7 @@ class PrecisionOptions:
             "--calibration-data": (self.calibration_data is not None, ("int8",)),
             "--calibration-cache": (self.calibration_cache is not None, ("int8",)),
             "--symmetric": (self.symmetric, ("int8",)),
+            "--effort": (self.effort != Int8.effort, ("int8",)),
             "--sensitivity": (self.sensitivity, ("int8",)),
             "--labels-for": (self.labels_for is not None, ("int8", *_HALVES)),
         }
@@ -157,6 +164,7 @@ class PrecisionOptions:
             max_drop=self.max_drop,
             min_snr=self.min_snr,
             table=self.sensitivity,
+            effort=self.effort,
         )
 
 

@@ -28,7 +28,9 @@ from normexport.graphs.names import Names
 from normexport.graphs.nodes import op, optional
 from normexport.graphs.shapes import Shapes
 from normexport.norms import DOMAIN
+from normexport.precision.int8.corrections import NONE, Corrections
 from normexport.precision.int8.pairs import LAYERS
+from normexport.precision.int8.weights import add_to_bias
 
 #: Their result has the numbers of their input, and so its scale.
 DIRECT = ("MaxPool", "AveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
@@ -76,12 +78,17 @@ class _Linear:
 
 
 def insert_pairs(
-    model: ir.Model, chosen: Collection[ir.Node], limits: Mapping[str, Range], how: Activations
+    model: ir.Model,
+    chosen: Collection[ir.Node],
+    limits: Mapping[str, Range],
+    how: Activations,
+    corrections: Corrections = NONE,
 ) -> ir.Model:
     """A copy of the model in which the `chosen` nodes read and make quantised values; see the top of this file.
 
     Args:
         limits: by value name, the range that int8 stands for, with zero in it.
+        corrections: weights that are rounded otherwise than to nearest, and what is added to biases.
 
     Raises:
         FoldError: the model's operator set is too old.
@@ -92,7 +99,7 @@ def insert_pairs(
         raise FoldError(model.graph.name or "model", cause, "export it with operator set 13")
     copy = model.clone()
     pairs = zip(model.graph, list(copy.graph), strict=True)
-    work = _Insertion(copy.graph, Shapes(model), limits, how, opset)
+    work = _Insertion(copy.graph, Shapes(model), limits, how, opset, corrections)
     work.run([ours for theirs, ours in pairs if theirs in chosen])
     return copy
 
@@ -101,8 +108,18 @@ class _Insertion:
     """One insertion in progress: first every value's scale is settled, then nodes are added."""
 
     def __init__(
-        self, graph: ir.Graph, shapes: Shapes, limits: Mapping[str, Range], how: Activations, opset: int
+        self,
+        graph: ir.Graph,
+        shapes: Shapes,
+        limits: Mapping[str, Range],
+        how: Activations,
+        opset: int,
+        corrections: Corrections = NONE,
     ) -> None:
+        self.corrections = corrections
+        self.results = {
+            node: str(node.outputs[0].name) for node in graph if op(node) in LAYERS
+        }  # before any is renamed
         self.graph, self.shapes, self.limits, self.how, self.opset = graph, shapes, dict(limits), how, opset
         self.fresh = Names(graph).fresh
         self.linear: dict[ir.Value, _Linear] = {}
@@ -230,6 +247,9 @@ class _Insertion:
         )
 
     def _quantize_constants(self, node: ir.Node) -> None:
+        shift = self.corrections.shifts.get(self.results[node])
+        if shift is not None:
+            add_to_bias(node, shift, self.fresh)
         source, weight, bias = node.inputs[0], node.inputs[1], optional(node, 2)
         assert source is not None
         assert weight is not None
@@ -268,7 +288,10 @@ class _Insertion:
         key = weight, axis, scale.tobytes()
         if key not in self.weights:
             along = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
+            chosen = self.corrections.rounded.get(str(weight.name))
             whole = np.clip(np.rint(array / along), -_WEIGHT, _WEIGHT).astype(np.int8)
+            if chosen is not None and np.array_equal(chosen.scale, scale):
+                whole = chosen.whole
             self.weights[key] = self._insert_dequantized(weight, whole, scale, axis, node)
         return self.weights[key]
 

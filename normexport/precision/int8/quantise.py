@@ -31,6 +31,7 @@ from normexport.graphs.nodes import drop_unread_initializers, op, optional
 from normexport.norms.bodies import attach_bodies
 from normexport.precision.file_precision import refuse_quantized
 from normexport.precision.half.search import group_of
+from normexport.precision.int8.corrections import NONE, Corrections
 from normexport.precision.int8.insert import DIRECT, Activations, insert_pairs, is_stored
 from normexport.precision.int8.pairs import LAYERS, drop_pairs_before_add, drop_pairs_before_relu
 from normexport.precision.int8.ranges import Range, int8_range
@@ -49,7 +50,12 @@ class Quantized:
 
 
 def quantize(
-    model: ir.Model, ranges: Mapping[str, Range], *, symmetric: bool = False, exclude: Collection[str] = ()
+    model: ir.Model,
+    ranges: Mapping[str, Range],
+    *,
+    symmetric: bool = False,
+    exclude: Collection[str] = (),
+    corrections: Corrections = NONE,
 ) -> Quantized:
     """The int8 model of a folded float32 one, which is not changed.
 
@@ -59,6 +65,7 @@ def quantize(
         ranges: of floating tensors by name, see `calibrate`.
         symmetric: zero points of 0 throughout, as TensorRT needs.
         exclude: module paths (`group_of`) left in float32.
+        corrections: what layers hold in place of weights rounded to nearest and of their own biases.
 
     Raises:
         FoldError: the model's operator set is too old, or the model is quantised already.
@@ -72,7 +79,7 @@ def quantize(
         return Quantized(model.clone(), absorb_norms(model)[1], tuple(sorted(excluded)))
     limits = {name: int8_range(limit, symmetric) for name, limit in _shared_ranges(chosen, ranges, symmetric).items()}
     unsigned = not symmetric and not any(node.domain == norms.DOMAIN for node in chosen)
-    quantized = insert_pairs(model, chosen, limits, Activations(symmetric, unsigned))
+    quantized = insert_pairs(model, chosen, limits, Activations(symmetric, unsigned), corrections)
     if symmetric:
         drop_pairs_before_relu(quantized)
         drop_pairs_before_add(quantized)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -17,13 +18,23 @@ from normexport.precision.config import NORMS, Int8, Limits
 from normexport.precision.half.search import KeptModule, group_of, matches
 from normexport.precision.int8.calibration import Calibration, calibrate, read_calibration
 from normexport.precision.int8.contradiction import Comparison
+from normexport.precision.int8.edits import Improved, improve
 from normexport.precision.int8.from_norms import calibrate_by_norms
-from normexport.precision.int8.held_out import Parted, choose_samples, part_arrays, part_stream, watch, without_known
+from normexport.precision.int8.held_out import (
+    Parted,
+    choose_samples,
+    digests_of,
+    part_arrays,
+    part_stream,
+    watch,
+    without_known,
+)
 from normexport.precision.int8.pairs import is_quantized
 from normexport.precision.int8.quantise import modules_of, quantize
-from normexport.precision.int8.sensitivity import rescue, sensitivities
+from normexport.precision.int8.sensitivity import Sensitivity, rescue, sensitivities
+from normexport.precision.output_errors import output_errors
 from normexport.precision.reduced import Finish, Judged, OnBatch, Precision, Reduced
-from normexport.precision.samples import Batches, batches_of, digest_of
+from normexport.precision.samples import Batches, batches_in, batches_of, digest_of
 from normexport.proof.inputs.batches import fixed_batches_in
 from normexport.runtime import OnnxRuntime, Opener, Runtime
 from normexport.verdicts import Verdict, failed, inconclusive, passed, together
@@ -32,6 +43,7 @@ RANKED_ON = 16  # samples at least, on which models are timed
 #: Numbers of all inputs on which modules are ranked, each in a run of its own: 13 images of 224 by 224, 1 of 640.
 #: With half as many a detector of 320 by 320 keeps 36 of its 99 modules in float32 in place of 32.
 _MOST_NUMBERS = 1 << 21
+_CHOSEN_ON, _IMAGES = 64, 4  # samples at most that edits are measured on, and how many times those that modules are
 
 
 def lower_to_int8(
@@ -50,6 +62,7 @@ def lower_to_int8(
     if judged is not None and judged.labels is not None:
         _check_labels(model, judged, judged.labels, inputs)
     parted = _part_samples(config, inputs, judged)
+    from_cache = _is_cached(config) and config.calibration is None
     notes = [parted.note] if parted.note else []
     calibration, lacking = _calibrate(model, config, inputs, parted, notes, on_batch)
     fresh = without_known(parted, calibration.seen, inputs)
@@ -70,11 +83,24 @@ def lower_to_int8(
 
     few = _few(fresh.judging, inputs, max(config.batch, RANKED_ON))
     ranked_on = _few(few, inputs, _most_ranked(few, inputs))
-    how = {"symmetric": config.symmetric}
+    fitted_on = _known(parted, calibration.seen, config, inputs) if from_cache else parted.calibration
+    improved = _improve(model, calibration, config, inputs, fitted_on, fresh, kept)
+    model, ranges = improved.model, improved.ranges
+    symmetric, corrections = config.symmetric, improved.corrections
     result, curve = rescue(
-        model, calibration.ranges, few, judge, ranked_on=ranked_on, exclude=tuple(kept), on=on, **how
+        model,
+        ranges,
+        few,
+        judge,
+        ranked_on=ranked_on,
+        symmetric=symmetric,
+        exclude=tuple(kept),
+        corrections=corrections,
+        on=on,
     )
-    table = sensitivities(model, calibration.ranges, ranked_on, **how) if config.table else ()
+    table: tuple[Sensitivity, ...] = ()
+    if config.table:
+        table = sensitivities(model, ranges, ranked_on, symmetric=symmetric, corrections=corrections)
     finished = finish(result.model)
     accuracy = measure(finished, on(finished))
     listing = _listing(model, kept, lacking, result.excluded)
@@ -90,6 +116,7 @@ def lower_to_int8(
         accuracy=accuracy,
         sensitivity=table,
         curve=curve,
+        edits=improved.edits,
         calibration=_told(calibration),
         judgement=together(shown),
         notes=tuple(notes),
@@ -210,6 +237,49 @@ def _calibrate(
         found.save(config.cache)
         notes.append(f"ranges written to {config.cache}")
     return found, {}
+
+
+def _improve(
+    model: ir.Model,
+    calibration: Calibration,
+    config: Int8,
+    inputs: Sequence[InputSpec],
+    batches: Batches,
+    fresh: Parted,
+    kept: Collection[str],
+) -> Improved:
+    """The edits that help, fitted on what calibrated and measured on a part of what judges."""
+    chosen_on = _few(fresh.judging, inputs, min(_CHOSEN_ON, _IMAGES * _most_ranked(fresh.judging, inputs)))
+    exact = collect(OnnxRuntime(model), chosen_on, model=model)
+
+    def level(candidate: ir.Model) -> float:
+        found = collect(OnnxRuntime(candidate), chosen_on, model=candidate, batch=exact.batch)
+        return min((error.level for error in output_errors(exact, found, -math.inf, 100)), default=math.inf)
+
+    refused = "no samples are left to measure it on" if fresh.reason else ""
+    if config.method == NORMS:
+        refused = "the ranges come from the norms, and no samples are there to fit it on"
+    elif batches.count == 0:
+        refused = "the ranges come from a cache, and the samples that made them are not here"
+    keep_ranges = "" if config.cache is None else "the cached ranges are those of the model as it is"
+    return improve(
+        model,
+        calibration.ranges,
+        config,
+        batches,
+        level,
+        exclude=tuple(kept),
+        refused=refused,
+        keep_ranges=keep_ranges,
+    )
+
+
+def _known(parted: Parted, seen: Collection[str], config: Int8, inputs: Sequence[InputSpec]) -> Batches:
+    """The samples given to judge on that a cache says calibrated: those that a run without it calibrates on."""
+    known = [index for index, digest in enumerate(digests_of(parted.judging, inputs)) if digest in seen]
+    if not known or not isinstance(parted.judging, Mapping):
+        return Batches(lambda: iter(()), 0)
+    return batches_in(choose_samples(parted.judging, inputs, np.array(known)), inputs, config.batch)
 
 
 def _most_ranked(data: Data, inputs: Sequence[InputSpec]) -> int:

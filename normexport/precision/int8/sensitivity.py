@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from normexport.precision.collected import Data, collect, first_run
+from normexport.precision.int8.corrections import NONE, Corrections
 from normexport.precision.int8.quantise import Quantized, modules_of, quantize
 from normexport.precision.int8.ranges import Range
 from normexport.precision.output_errors import output_errors
@@ -46,10 +47,15 @@ _TIMED_FOR = 1.0  # seconds, that a model is timed for at most: a detector takes
 
 
 def sensitivities(
-    model: ir.Model, ranges: Mapping[str, Range], data: Data, *, symmetric: bool = False
+    model: ir.Model,
+    ranges: Mapping[str, Range],
+    data: Data,
+    *,
+    symmetric: bool = False,
+    corrections: Corrections = NONE,
 ) -> tuple[Sensitivity, ...]:
     """Every module's part in the error, in graph order, on a few samples."""
-    snr = _snr(model, ranges, data, symmetric)
+    snr = _snr(model, ranges, data, symmetric, corrections)
     modules = modules_of(model)
     return tuple(Sensitivity(each, snr([other for other in modules if other != each]), snr([each])) for each in modules)
 
@@ -63,6 +69,7 @@ def rescue(
     ranked_on: Data | None = None,
     symmetric: bool = False,
     exclude: Sequence[str] = (),
+    corrections: Corrections = NONE,
     on: Opener = OnnxRuntime,
 ) -> tuple[Quantized, tuple[TradeOff, ...]]:
     """The int8 model that is good enough with the fewest modules excluded, worst first, and the way there.
@@ -75,6 +82,7 @@ def rescue(
         data: a few samples on which models are timed.
         ranked_on: those on which modules are ranked, each in a run of its own; None: the same.
         exclude: modules left out from the start.
+        corrections: of the layers that are not.
         on: the runtime that models are judged and timed on.
     """
     steps: dict[int, TradeOff] = {}
@@ -82,7 +90,7 @@ def rescue(
 
     def try_first(count: int) -> tuple[Quantized, bool]:
         excluded = [*exclude, *order[:count]]
-        quantised = quantize(model, ranges, symmetric=symmetric, exclude=excluded)
+        quantised = quantize(model, ranges, symmetric=symmetric, exclude=excluded, corrections=corrections)
         runtime = on(quantised.model)
         snr, drop, good = judge(quantised.model, runtime)
         steps[count] = TradeOff(tuple(excluded), snr, drop, latency_ms(runtime, data))
@@ -91,7 +99,7 @@ def rescue(
     best, holds = try_first(0)
     if holds:
         return best, tuple(steps.values())
-    order += _worst_first(model, ranges, data if ranked_on is None else ranked_on, symmetric, exclude)
+    order += _worst_first(model, ranges, data if ranked_on is None else ranked_on, symmetric, corrections, exclude)
     short = enough = 0  # as many do not suffice, as many do
     while not holds and short < len(order):
         short, enough = enough, min(max(enough + 1, enough * 3 // 2), len(order))
@@ -108,23 +116,28 @@ def rescue(
 
 
 def _worst_first(
-    model: ir.Model, ranges: Mapping[str, Range], data: Data, symmetric: bool, exclude: Collection[str]
+    model: ir.Model,
+    ranges: Mapping[str, Range],
+    data: Data,
+    symmetric: bool,
+    corrections: Corrections,
+    exclude: Collection[str],
 ) -> list[str]:
     """Modules by SNR with one alone in int8: models of few pairs, which take a fifth of the time of whole ones."""
-    snr = _snr(model, ranges, data, symmetric)
+    snr = _snr(model, ranges, data, symmetric, corrections)
     modules = modules_of(model)
     alone = {each: snr([other for other in modules if other != each]) for each in modules if each not in exclude}
     return sorted(alone, key=lambda path: alone[path])
 
 
 def _snr(
-    model: ir.Model, ranges: Mapping[str, Range], data: Data, symmetric: bool
+    model: ir.Model, ranges: Mapping[str, Range], data: Data, symmetric: bool, corrections: Corrections
 ) -> Callable[[Collection[str]], float]:
     """SNR in dB of the worst output, as a function of the modules excluded."""
     exact = collect(OnnxRuntime(model), data, model=model)
 
     def snr(excluded: Collection[str]) -> float:
-        quantised = quantize(model, ranges, symmetric=symmetric, exclude=excluded).model
+        quantised = quantize(model, ranges, symmetric=symmetric, exclude=excluded, corrections=corrections).model
         found = collect(OnnxRuntime(quantised), data, model=quantised, batch=exact.batch)
         return min((error.level for error in output_errors(exact, found, -math.inf, 100)), default=math.inf)
 

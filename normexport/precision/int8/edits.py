@@ -1,0 +1,210 @@
+"""Edits that make int8 better, each kept only where it does so on samples that it was not fitted on.
+
+    equalised            factors between layers even out their channels (`equalise`)
+    biases corrected     the mean error of each channel is taken off the bias (`bias_correction`)
+    weights rounded      each layer's weights by least squares on samples (`rounded`); takes minutes: effort "high"
+
+Each is measured by the SNR of the worst output (`output_errors`) and stays where that is `WORTH` dB better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from normexport.precision.config import Int8
+from normexport.precision.int8.bias_correction import mean_errors
+from normexport.precision.int8.calibration import calibrate
+from normexport.precision.int8.corrections import NONE, Corrections, pairs_of, why_no_shift
+from normexport.precision.int8.equalise import Equalised, equalise
+from normexport.precision.int8.extremes import channel_extremes
+from normexport.precision.int8.moments import why_no_moments
+from normexport.precision.int8.quantise import quantize
+from normexport.precision.int8.ranges import Range
+from normexport.precision.int8.rounded import round_weights
+from normexport.precision.samples import Batches
+from normexport.runtime import Feeds
+
+#: By effort, what is tried.
+EDITS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "standard": ("equalised", "biases corrected"),
+    "high": ("equalised", "biases corrected", "weights rounded"),
+}
+WORTH = 0.1  # dB
+_TRIED_ON = 16  # samples, on which ways to equalise are compared
+_FITTED_ON = 128  # samples at most, that biases and weights are fitted on
+
+
+@dataclass(frozen=True)
+class Int8Edit:
+    """One edit and what it gave.
+
+    Attributes:
+        name: "equalised", "biases corrected" or "weights rounded".
+        kept: whether the result has it.
+        layers: how many layers it changed, or would.
+        before_db, after_db: SNR of the worst output without and with it; None where it was not tried.
+        reasons: why it was not made, was not kept, or which layers it left alone.
+    """
+
+    name: str
+    kept: bool
+    layers: int = 0
+    before_db: float | None = None
+    after_db: float | None = None
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Improved:
+    """What to quantise, with which ranges and corrections, and the edits that led there."""
+
+    model: ir.Model
+    ranges: Mapping[str, Range]
+    corrections: Corrections = NONE
+    edits: tuple[Int8Edit, ...] = ()
+
+
+def improve(
+    model: ir.Model,
+    ranges: Mapping[str, Range],
+    config: Int8,
+    batches: Batches,
+    level: Callable[[ir.Model], float],
+    *,
+    exclude: Collection[str] = (),
+    refused: str = "",
+    keep_ranges: str = "",
+) -> Improved:
+    """Try the edits of `config.effort` one after the other.
+
+    Args:
+        ranges: of the model as it is.
+        batches: samples to fit on; they must not judge.
+        level: SNR in dB of the worst output of an int8 model, on samples that judge.
+        exclude: module paths left in float32.
+        refused: why nothing can be tried; "" where it can.
+        keep_ranges: why the ranges can't be made anew, so that nothing is equalised; "" where they can.
+    """
+    start = Improved(model, ranges)
+    names = EDITS[config.effort]
+    if not names or refused:
+        return replace(start, edits=tuple(Int8Edit(name, False, reasons=(refused,)) for name in names))
+    work = _Improvement(config, _limited(batches, _FITTED_ON), batches, level, tuple(exclude))
+    first = work.first(start)
+    improved = replace(start, edits=(Int8Edit("equalised", False, reasons=(keep_ranges,)),))
+    if not keep_ranges:
+        improved = work.equalised(start)
+    improved = work.corrected(improved, first if improved.model is model else work.first(improved))
+    if "weights rounded" in names:
+        improved = work.rounded(improved)
+    return improved
+
+
+@dataclass
+class _Improvement:
+    config: Int8
+    fitted_on: Batches
+    batches: Batches
+    level: Callable[[ir.Model], float]
+    exclude: tuple[str, ...]
+
+    def first(self, given: Improved) -> float:
+        """The level before an edit."""
+        return self.level(self.quantised(given))
+
+    def quantised(self, given: Improved, corrections: Corrections | None = None) -> ir.Model:
+        how = given.corrections if corrections is None else corrections
+        return quantize(
+            given.model, given.ranges, symmetric=self.config.symmetric, exclude=self.exclude, corrections=how
+        ).model
+
+    def shifts(self, given: Improved, fitted_on: Batches) -> Corrections:
+        """The corrections with biases that fit the weights."""
+        plain = replace(given.corrections, shifts={})
+        pairs = pairs_of(given.model, self.quantised(given, plain))
+        return replace(plain, shifts=mean_errors(given.model, pairs, fitted_on()))
+
+    # ---- the edits
+
+    def equalised(self, given: Improved) -> Improved:
+        """By weights alone and by what was seen, the better one, where it is worth it with biases corrected."""
+        extremes = channel_extremes(given.model, self.batches())
+        ways = [equalise(given.model), equalise(given.model, extremes)]
+        tried = [way for way in ways if way.model is not given.model]
+        reasons = _reasons(ways[1])
+        if not tried:
+            return replace(given, edits=(*given.edits, Int8Edit("equalised", False, reasons=reasons)))
+        before = self.trial(given.model)
+        after, best = max(((self.trial(way.model), way) for way in tried), key=lambda pair: pair[0])
+        kept = after > before + WORTH
+        layers = sum(layer.scaled > 0 for layer in best.layers)
+        edit = Int8Edit("equalised", kept, layers, before, after, reasons if kept else ("gains too little",))
+        if not kept:
+            return replace(given, edits=(*given.edits, edit))
+        found = calibrate(best.model, self.batches(), self.config.method, symmetric=self.config.symmetric)
+        return replace(given, model=best.model, ranges=found.ranges, edits=(*given.edits, edit))
+
+    def trial(self, model: ir.Model) -> float:
+        """The level of a model with its biases corrected, on ranges of a few samples."""
+        few = _limited(self.batches, _TRIED_ON)
+        found = calibrate(model, few(), "minmax", symmetric=self.config.symmetric)
+        given = Improved(model, found.ranges)
+        return self.level(self.quantised(given, self.shifts(given, few)))
+
+    def corrected(self, given: Improved, before: float) -> Improved:
+        """Biases that take the mean errors."""
+        pairs = pairs_of(given.model, self.quantised(given))
+        reasons = tuple(filter(None, (why_no_shift(pair.node) for pair in pairs)))
+        corrections = self.shifts(given, self.fitted_on)
+        return self._keep_if_better("biases corrected", given, corrections, len(corrections.shifts), before, reasons)
+
+    def rounded(self, given: Improved) -> Improved:
+        """Weights by least squares, and biases that fit them where biases were corrected."""
+        pairs = pairs_of(given.model, self.quantised(given, NONE))
+        reasons = tuple(filter(None, (why_no_moments(pair) for pair in pairs)))
+        samples = min(_FITTED_ON, self.batches.count or _FITTED_ON)
+        weights = round_weights(given.model, pairs, self.fitted_on, samples)
+        corrections = Corrections(weights)
+        if given.corrections.shifts:
+            corrections = self.shifts(replace(given, corrections=corrections), self.fitted_on)
+        return self._keep_if_better("weights rounded", given, corrections, len(weights), self.first(given), reasons)
+
+    def _keep_if_better(
+        self,
+        name: str,
+        given: Improved,
+        corrections: Corrections,
+        layers: int,
+        before: float,
+        reasons: tuple[str, ...],
+    ) -> Improved:
+        if not layers:
+            return replace(
+                given, edits=(*given.edits, Int8Edit(name, False, reasons=reasons or ("there are no layers",)))
+            )
+        after = self.level(self.quantised(given, corrections))
+        kept = after > before + WORTH
+        edit = Int8Edit(name, kept, layers, before, after, reasons if kept else ("gains too little", *reasons))
+        return replace(given, corrections=corrections if kept else given.corrections, edits=(*given.edits, edit))
+
+
+def _reasons(found: Equalised) -> tuple[str, ...]:
+    return tuple(f"{layer.layer}: {layer.reason}" for layer in found.layers if layer.reason)
+
+
+def _limited(batches: Batches, most: int) -> Batches:
+    """The first batches, of at most this many samples, and at least one batch."""
+
+    def stream() -> Iterator[Feeds]:
+        taken = 0
+        for feeds in batches():
+            if taken >= most:
+                return
+            taken += max((len(array) for array in feeds.values() if array.ndim), default=1)
+            yield feeds
+
+    return Batches(stream, None if batches.count is None else min(most, batches.count))

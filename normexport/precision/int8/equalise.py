@@ -1,0 +1,200 @@
+"""Cross-layer equalisation: factors between layers that even out what int8 must hold (Nagel et al. 2019, section 4.1).
+
+One scale for a whole tensor serves its largest channel; a channel a hundred times smaller has two levels left. Factors
+s_c that pass from a layer to those behind it (`links`) change no result, and are chosen so that of each channel
+
+    r1 = its largest number, over the largest of its tensor        (what the tensor's one scale leaves of it)
+    r2 = its largest weight in a layer that reads it, over the largest of the same row     (one scale for each row)
+
+become alike: s_c = sqrt(r1 / r2), again and again until nothing moves. With r2 = 1, as of a depthwise convolution,
+whose rows have one channel each, that evens out the tensor altogether. Where nothing was seen of the tensors, r1 is
+the largest weight of the row that makes the channel.
+
+Weights are divided and multiplied in float64 and stored in their own type. In float64 the result is the same to 1e-9;
+where a Clip ends elsewhere than at zero, as long as channels stay within what was seen of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.graphs.names import Names
+from normexport.graphs.nodes import label, op, optional
+from normexport.precision.int8.links import Extremes, Indices, Layer, Links
+from normexport.precision.int8.weights import Float64s, as_stored, set_constant, stored
+
+_STEPS = 60
+_MOVED = 1e-3  # of log s: factors that move by less are found
+_MOST = 2.0**10  # of a factor and of its inverse: beyond, a channel is empty rather than small
+
+
+@dataclass(frozen=True)
+class EqualisedLayer:
+    """One layer: how many of its output channels got a factor, and why the others did not."""
+
+    layer: str
+    channels: int
+    scaled: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Equalised:
+    """The model with factors in its weights, and every layer's outcome; the model itself where there are none.
+
+    Attributes:
+        factors: by the name of a tensor, what each of its channels was divided by.
+    """
+
+    model: ir.Model
+    layers: tuple[EqualisedLayer, ...]
+    factors: Mapping[str, Float64s]
+
+
+def equalise(model: ir.Model, extremes: Extremes | None = None) -> Equalised:
+    """Even out the channels between layers; the model is not changed.
+
+    Args:
+        model: float32 or float64, constants stored as initializers.
+        extremes: what was seen of each channel (`channel_extremes`); None: weights alone, and no channel that a Clip
+            may cut off.
+    """
+    links = Links(model, extremes)
+    roots = links.roots()
+    factors = _choose(links, roots, _seen_sizes(links, roots, extremes))
+    outcomes = tuple(_outcome(layer, links, factors) for layer in links.layers)
+    if np.all(factors == 1.0):
+        return Equalised(model, outcomes, {})
+    named = {str(value.name): factors[numbers] for value, (_, numbers) in links.channels.items()}
+    return Equalised(_apply(model, links, factors), outcomes, named)
+
+
+def _outcome(layer: Layer, links: Links, factors: Float64s) -> EqualisedLayer:
+    changed = int(np.count_nonzero(factors[layer.outputs] != 1.0))
+    held = [links.why_held(number) for number in layer.outputs.tolist()]
+    reason = next((each for each in held if each), "")
+    if not changed and not reason:
+        reason = "its channels are even"
+    return EqualisedLayer(label(layer.node), len(layer.outputs), changed, reason)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kernels:
+    """A layer's largest weight of each kernel, (groups, outputs, inputs); the numbers of what it reads and makes."""
+
+    sizes: Float64s
+    reads: Indices
+    makes: Indices
+
+    @classmethod
+    def of(cls, layer: Layer, roots: Indices) -> _Kernels:
+        groups, made, read, _ = layer.weight.shape
+        reads, makes = roots[layer.inputs].reshape(groups, read), roots[layer.outputs].reshape(groups, made)
+        return cls(np.abs(layer.weight).max(axis=3), reads, makes)
+
+    def sizes_with(self, factors: Float64s) -> Float64s:
+        return self.sizes * factors[self.reads][:, None, :] / factors[self.makes][:, :, None]
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """The largest numbers of a tensor's channels, and the numbers of their factors."""
+
+    numbers: Indices
+    sizes: Float64s
+
+
+def _seen_sizes(links: Links, roots: Indices, extremes: Extremes | None) -> list[_Seen]:
+    """The largest magnitude of each channel of what int8 holds: not of what a ReLU or Clip alone reads."""
+    found = []
+    for value, (_, numbers) in links.channels.items():
+        uses = list(value.uses())
+        if uses and all(op(use.node) in ("Relu", "Clip") for use in uses):
+            continue
+        seen = (extremes or {}).get(str(value.name))
+        if seen is not None and len(seen[0]) == len(numbers):
+            found.append(_Seen(roots[numbers], np.maximum(-seen[0], seen[1]).clip(0)))
+    return found
+
+
+def _choose(links: Links, roots: Indices, seen: list[_Seen]) -> Float64s:
+    """The factor of each number."""
+    free = np.array([not links.why_held(number) for number in range(links.count)])
+    free[0] = False
+    least = np.zeros(links.count)
+    for number, bound in links.least.items():
+        least[roots[number]] = max(least[roots[number]], bound)
+    kernels = [_Kernels.of(layer, roots) for layer in links.layers]
+    factors = np.ones(links.count)
+    for _ in range(_STEPS):
+        makes = _of_tensors(seen, factors) if seen else _of_rows(kernels, factors)
+        reads = _of_columns(kernels, factors)
+        known = free & (makes > 0) & (reads > 0)
+        step = np.ones(links.count)
+        step[known] = np.sqrt(makes[known] / reads[known])
+        moved = np.clip(np.maximum(factors * step, least), 1 / _MOST, _MOST)
+        moved[~free] = 1.0
+        change = np.abs(np.log(moved[roots] / factors[roots])).max()
+        factors = moved
+        if change < _MOVED:
+            break
+    return factors[roots]
+
+
+def _of_tensors(seen: list[_Seen], factors: Float64s) -> Float64s:
+    """By number, the largest share that a channel has of its tensor's range."""
+    found = np.zeros(len(factors))
+    for each in seen:
+        sizes = each.sizes / factors[each.numbers]
+        if sizes.size and sizes.max() > 0:
+            np.maximum.at(found, each.numbers, sizes / sizes.max())
+    return found
+
+
+def _of_rows(kernels: list[_Kernels], factors: Float64s) -> Float64s:
+    """By number, the largest weight that makes a channel."""
+    found = np.zeros(len(factors))
+    for each in kernels:
+        np.maximum.at(found, each.makes, each.sizes_with(factors).max(axis=2))
+    return found
+
+
+def _of_columns(kernels: list[_Kernels], factors: Float64s) -> Float64s:
+    """By number, the largest weight that reads a channel, as a share of its row."""
+    found = np.zeros(len(factors))
+    for each in kernels:
+        sizes = each.sizes_with(factors)
+        rows = sizes.max(axis=2, keepdims=True)
+        shares = np.divide(sizes, rows, out=np.zeros_like(sizes), where=rows > 0)
+        np.maximum.at(found, each.reads, shares.max(axis=1))
+    return found
+
+
+def _apply(model: ir.Model, links: Links, factors: Float64s) -> ir.Model:
+    """A copy whose constants have taken the factors."""
+    copy = model.clone()
+    ours = dict(zip(model.graph, list(copy.graph), strict=True))
+    fresh = Names(copy.graph).fresh
+    for layer in links.layers:
+        node, made = ours[layer.node], factors[layer.outputs]
+        groups, _, read, _ = layer.weight.shape
+        weight = layer.weight * factors[layer.inputs].reshape(groups, 1, read, 1) / made.reshape(groups, -1, 1, 1)
+        held = node.inputs[1]
+        assert held is not None
+        assert held.const_value is not None
+        if np.any(factors[layer.inputs] != 1.0) or np.any(made != 1.0):
+            set_constant(node, 1, as_stored(node, weight, tuple(held.const_value.shape.numpy())), fresh)
+        bias = stored(optional(layer.node, 2))
+        if bias is not None and np.any(made != 1.0):
+            set_constant(node, 2, bias / made, fresh)
+    for shift in links.shifts:
+        divisor = factors[shift.numbers].reshape(-1, *(1,) * (shift.rank - shift.axis - 1))
+        array = stored(shift.node.inputs[shift.index])
+        assert array is not None
+        if np.any(divisor != 1.0):
+            set_constant(ours[shift.node], shift.index, array / divisor, fresh)
+    return copy

@@ -1,0 +1,372 @@
+"""Which channels of which tensors may be multiplied by a positive number of their own, and undone behind.
+
+A layer makes channels, y_c = sum w_ci x_i + b_c: dividing row c of w and b_c by s divides y_c by s. What follows passes
+a positive factor on, f(y / s) = f(y) / s, until layers read it, whose column c of the weight takes the s.
+
+    passes on     Relu, LeakyRelu, PRelu, Abs, Neg, pools, means and maxima over other axes, Pad, Identity, Dropout
+    shares        Add, Sub, Sum, Max, Min (all operands take one factor per channel), Concat (each part its own)
+    constants     added: they take the factor too; multiplied or divided by: they pass it on
+    gates         x * sigmoid(z): x passes its factor on, the gate has none
+    moves         Flatten, Reshape, Transpose, Squeeze, Unsqueeze that keep channels whole
+    Clip          as Relu where it ends at zero; other ends are one number for all channels, so that the factor is
+                  exact only while a channel stays within them: from what was seen of it, else not at all
+
+A channel is held (its factor is 1), with the reason, where anything else sees it: an output of the graph, a layer whose
+weight is no constant or has other readers, any other operator, the body of an If or Loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from normexport.graphs.nodes import label, op, optional, readers
+from normexport.graphs.shapes import Shapes
+from normexport.precision.int8.pairs import LAYERS
+from normexport.precision.int8.weights import Float64s, by_group, stored
+
+Indices = npt.NDArray[np.int64]
+#: Lowest and highest number seen of each channel, by the name of a value.
+Extremes = Mapping[str, tuple[Float64s, Float64s]]
+
+_SAME = frozenset(
+    {"Relu", "LeakyRelu", "Abs", "Neg", "Identity", "Dropout", "MaxPool", "AveragePool", "LpPool"}
+    | {"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"}
+)
+_REDUCE = frozenset({"ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1", "ReduceL2"})
+_TOGETHER = frozenset({"Add", "Sub", "Sum", "Max", "Min"})
+_MOVED = frozenset({"Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze"})
+_GATES = frozenset({"Sigmoid", "HardSigmoid", "Softmax"})
+ROOM = 2.0  # times what was seen of it: how far a channel still is within the ends of a Clip
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A layer with a constant weight, as `by_group` gives it, and the numbers of its channels' factors."""
+
+    node: ir.Node
+    weight: Float64s
+    inputs: Indices
+    outputs: Indices
+
+
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """A constant (input `index` of `node`) that is added to channels along `axis` of a tensor of this rank."""
+
+    node: ir.Node
+    index: int
+    numbers: Indices
+    axis: int
+    rank: int
+
+
+class Links:
+    """The factors of a graph. Number 0 is the factor of what is held: 1.
+
+    Attributes:
+        layers, shifts: what takes the factors.
+        channels: by value, the axis of its channels and the number of each channel's factor.
+        least: by number, the least that a factor may be; infinite where it must be 1.
+    """
+
+    def __init__(self, model: ir.Model, extremes: Extremes | None = None) -> None:
+        self._shapes, self._extremes = Shapes(model), extremes
+        self._parent = [0]
+        self._reasons: dict[int, str] = {}
+        self.layers: list[Layer] = []
+        self.shifts: list[Shift] = []
+        self.channels: dict[ir.Value, tuple[int, Indices]] = {}
+        self.least: dict[int, float] = {}
+        for node in model.graph:
+            self._follow(node)
+        for value in self.channels:
+            if value.is_graph_output():
+                self._hold(value, f"'{value.name}' is an output of the graph")
+            if any(use.node.graph is not model.graph for use in readers(value)):
+                self._hold(value, f"'{value.name}' is read inside an If, Loop or Scan")
+        self.count = len(self._parent)
+
+    def roots(self) -> Indices:
+        """By number, the number of the factor that stands for it and for all that must equal it."""
+        return np.array([self._root(number) for number in range(self.count)])
+
+    def why_held(self, number: int) -> str:
+        """Why a channel's factor is 1; "" where it is free."""
+        return self._reasons.get(self._root(number), "")
+
+    # ---- numbers
+
+    def _root(self, number: int) -> int:
+        while self._parent[number] != number:
+            self._parent[number] = self._parent[self._parent[number]]
+            number = self._parent[number]
+        return number
+
+    def _join(self, some: Indices, others: Indices) -> None:
+        for a, b in zip(some.tolist(), others.tolist(), strict=True):
+            first, second = sorted((self._root(a), self._root(b)))
+            if first == second:
+                continue
+            self._parent[second] = first
+            if first and second in self._reasons:
+                self._reasons.setdefault(first, self._reasons[second])
+
+    def _make(self, value: ir.Value, axis: int, size: int) -> Indices:
+        numbers = np.arange(len(self._parent), len(self._parent) + size)
+        self._parent += numbers.tolist()
+        self.channels[value] = (axis, numbers)
+        return numbers
+
+    def _hold(self, value: ir.Value | None, reason: str) -> None:
+        if value in self.channels:
+            assert value is not None
+            for number in self.channels[value][1].tolist():
+                self._hold_number(number, reason)
+
+    def _hold_number(self, number: int, reason: str) -> None:
+        root = self._root(number)
+        self._reasons.setdefault(root, reason)
+
+    # ---- operators
+
+    def _follow(self, node: ir.Node) -> None:
+        kind = op(node)
+        known = [value for value in node.inputs if value in self.channels]
+        if kind in LAYERS:
+            done = self._layer(node)
+        elif not known:
+            return
+        elif kind in _TOGETHER:
+            done = self._together(node)
+        else:
+            one = self._ONE.get(kind)
+            done = one is not None and known == [node.inputs[0]] and one(self, node)
+            if not done and kind == "Concat":
+                done = self._concat(node)
+            if not done and kind in ("Mul", "Div"):
+                done = self._multiplied(node)
+        if not done and kind not in ("Shape", "Size"):
+            for value in known:
+                self._hold(value, f"{label(node)} reads '{value.name if value is not None else ''}'")
+
+    def _pass(self, node: ir.Node) -> bool:
+        source = node.inputs[0]
+        assert source is not None
+        self.channels[node.outputs[0]] = self.channels[source]
+        return True
+
+    def _layer(self, node: ir.Node) -> bool:
+        source, held = node.inputs[0], optional(node, 1)
+        found = stored(held)
+        weight = None if found is None else by_group(node, found)
+        rank = 2 if op(node) == "Gemm" else self._shapes.rank(node.outputs[0])
+        if weight is None or source is None or held is None or not np.isfinite(weight).all():
+            return False
+        groups, made, read, _ = weight.shape
+        sizes = groups * read, groups * made
+        axis = 1 if op(node) in ("Conv", "ConvTranspose") else None if rank is None else rank - 1
+        if (op(node) == "Gemm" and node.attributes.get_int("transA", 0) != 0) or axis is None or len(held.uses()) > 1:
+            return False
+        bias = optional(node, 2)
+        array = stored(bias)
+        if bias is not None and (array is None or array.size not in (1, sizes[1]) or array.ndim > 2):
+            return False
+        if array is not None and array.ndim == 2 and array.shape[0] != 1:
+            return False
+        own = self.channels.get(source)
+        if own is not None and (own[0] != axis or len(own[1]) != sizes[0]):
+            return False
+        inputs = np.zeros(sizes[0], np.int64) if own is None else own[1]
+        outputs = self._make(node.outputs[0], axis, sizes[1])
+        self.layers.append(Layer(node, weight, inputs, outputs))
+        return True
+
+    def _prelu(self, node: ir.Node) -> bool:
+        return stored(optional(node, 1)) is not None and self._pass(node)
+
+    def _clip(self, node: ir.Node) -> bool:
+        source = node.inputs[0]
+        assert source is not None
+        low, high = (_end(node, index, name) for index, name in ((1, "min"), (2, "max")))
+        if low is None or high is None or not low <= 0 <= high:
+            return False
+        if not {low, high} <= {0.0, np.inf, -np.inf}:
+            self._stay_within(node, source, low, high)
+        return self._pass(node)
+
+    def _stay_within(self, node: ir.Node, source: ir.Value, low: float, high: float) -> None:
+        """Let only those channels have a factor that are within the ends, and stay so with it."""
+        seen = None if self._extremes is None else self._extremes.get(str(source.name))
+        if seen is None:
+            self._hold(source, f"{label(node)} has one end for all channels, and nothing was seen of '{source.name}'")
+            return
+        with np.errstate(divide="ignore", invalid="ignore"):
+            above = np.maximum(seen[1], 0) / high
+            below = np.where(seen[0] < 0, seen[0] / low, 0.0) if low < 0 else np.zeros_like(above)
+        share = ROOM * np.nan_to_num(np.maximum(above, below), nan=np.inf)
+        for number, part in zip(self.channels[source][1].tolist(), share.tolist(), strict=True):
+            if part == 0:
+                self._hold_number(number, f"{label(node)} was not seen to pass anything of it")
+            elif part > 1:
+                self._hold_number(number, f"{label(node)} cuts it off, or nearly")
+            else:
+                self.least[number] = max(self.least.get(number, 0.0), part)
+
+    def _together(self, node: ir.Node) -> bool:
+        """Channels of several tensors that are added or compared; of a tensor and a constant."""
+        result = node.outputs[0]
+        moving = [(index, value) for index, value in enumerate(node.inputs) if stored(value) is None]
+        first = next(self.channels[value] for value in node.inputs if value in self.channels and value is not None)
+        rank = self._shapes.rank(result)
+        fits = all(
+            value is not None
+            and value in self.channels
+            and self.channels[value][0] == first[0]
+            and len(self.channels[value][1]) == len(first[1])
+            and self._shapes.rank(value) == rank
+            for _, value in moving
+        )
+        if not fits or rank is None:
+            return False
+        found = []
+        for index, value in enumerate(node.inputs):
+            array = stored(value)
+            if array is None:
+                continue
+            place = array.ndim - (rank - first[0])
+            if array.ndim > rank or (place >= 0 and array.shape[place] not in (1, len(first[1]))):
+                return False
+            found.append(Shift(node, index, first[1], first[0], rank))
+        self.shifts += found
+        for _, value in moving:
+            assert value is not None
+            self._join(first[1], self.channels[value][1])
+        self.channels[result] = first
+        return True
+
+    def _concat(self, node: ir.Node) -> bool:
+        sources = [self.channels.get(value) if value is not None else None for value in node.inputs]
+        rank = self._shapes.rank(node.outputs[0])
+        axis = node.attributes.get_int("axis", 1)
+        parts = [each for each in sources if each is not None]
+        if len(parts) < len(sources) or rank is None or len({each[0] for each in parts}) > 1:
+            return False
+        if axis % rank == parts[0][0]:
+            self.channels[node.outputs[0]] = parts[0][0], np.concatenate([each[1] for each in parts])
+            return True
+        if len({len(each[1]) for each in parts}) > 1:
+            return False
+        for each in parts[1:]:
+            self._join(parts[0][1], each[1])
+        self.channels[node.outputs[0]] = parts[0]
+        return True
+
+    def _multiplied(self, node: ir.Node) -> bool:
+        """A tensor times a constant or a gate, or divided by a constant."""
+        first, second = node.inputs[:2]
+        ways = [(first, second), (second, first)] if op(node) == "Mul" else [(first, second)]
+        rank = self._shapes.rank(node.outputs[0])
+        for tensor, factor in ways:
+            if tensor is None or factor is None or tensor not in self.channels or tensor is factor:
+                continue
+            producer = factor.producer()
+            gate = producer is not None and op(producer) in _GATES and factor not in self.channels
+            if (stored(factor) is None and not gate) or rank is None or self._shapes.rank(tensor) != rank:
+                continue
+            if self._shapes.size(node.outputs[0], self.channels[tensor][0]) != len(self.channels[tensor][1]):
+                continue
+            self.channels[node.outputs[0]] = self.channels[tensor]
+            return True
+        return False
+
+    def _pad(self, node: ir.Node) -> bool:
+        """Padding with zeros, or with what the tensor holds."""
+        source = node.inputs[0]
+        assert source is not None
+        axis, _ = self.channels[source]
+        if node.attributes.get_string("mode", "constant") == "constant":
+            given = stored(optional(node, 2))
+            if optional(node, 2) is not None and (given is None or np.any(given != 0)):
+                return False
+            if node.attributes.get_float("value", 0.0) != 0.0:
+                return False
+        pads = _whole_numbers(node, 1, "pads")
+        rank = self._shapes.rank(source)
+        if pads is None or rank is None or len(pads) != 2 * rank or pads[axis] or pads[axis + rank]:
+            return False
+        return self._pass(node)
+
+    def _reduced(self, node: ir.Node) -> bool:
+        """Means and maxima over axes that are not the channels'."""
+        source, result = node.inputs[0], node.outputs[0]
+        assert source is not None
+        axis, numbers = self.channels[source]
+        rank = self._shapes.rank(source)
+        axes = _whole_numbers(node, 1, "axes")
+        if axes is None or not axes or rank is None:
+            return False
+        reduced = {each % rank for each in axes}
+        if axis in reduced:
+            return False
+        kept = node.attributes.get_int("keepdims", 1)
+        self.channels[result] = axis if kept else axis - sum(each < axis for each in reduced), numbers
+        return True
+
+    def _moved(self, node: ir.Node) -> bool:
+        """The same numbers in another shape, each channel still whole."""
+        source, result = node.inputs[0], node.outputs[0]
+        assert source is not None
+        axis, numbers = self.channels[source]
+        before, after = self._shapes.named(source), self._shapes.named(result)
+        if before is None or after is None:
+            return False
+        if op(node) == "Transpose":
+            order = node.attributes.get_ints("perm", tuple(reversed(range(len(before)))))
+            self.channels[result] = list(order).index(axis), numbers
+            return True
+        size, behind = len(numbers), before[axis + 1 :]
+        if axis and len(after) > axis and after[: axis + 1] == before[: axis + 1] and None not in after[: axis + 1]:
+            self.channels[result] = axis, numbers
+        elif not behind and after and after[-1] == size:
+            self.channels[result] = len(after) - 1, numbers
+        elif axis == 1 and len(after) == 2 and all(isinstance(each, int) for each in behind):
+            each = int(np.prod([int(part) for part in behind if isinstance(part, int)]))
+            if after[1] != size * each:
+                return False
+            self.channels[result] = 1, np.repeat(numbers, each)
+        else:
+            return False
+        return True
+
+    _ONE: Mapping[str, Callable[[Links, ir.Node], bool]] = {
+        **dict.fromkeys(_SAME, _pass),
+        **dict.fromkeys(_REDUCE, _reduced),
+        **dict.fromkeys(_MOVED, _moved),
+        "PRelu": _prelu,
+        "Clip": _clip,
+        "Pad": _pad,
+    }
+
+
+def _end(node: ir.Node, index: int, name: str) -> float | None:
+    """An end of a Clip; infinite where it has none, None where it is no constant."""
+    away = -np.inf if name == "min" else np.inf
+    value = optional(node, index)
+    if value is None:
+        return float(node.attributes.get_float(name, away))
+    array = stored(value)
+    return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
+
+
+def _whole_numbers(node: ir.Node, index: int, name: str) -> tuple[int, ...] | None:
+    """What an operator is given as constant whole numbers, in an input or, in older sets, an attribute."""
+    if name in node.attributes:
+        return tuple(node.attributes.get_ints(name, ()))
+    value = optional(node, index)
+    tensor = ir.convenience.get_const_tensor(value) if value is not None and not value.is_graph_input() else None
+    return None if tensor is None else tuple(int(each) for each in tensor.numpy().reshape(-1))

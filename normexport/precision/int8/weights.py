@@ -1,0 +1,95 @@
+"""How the weights of layers lie, and how they are replaced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from normexport.graphs.nodes import op, optional
+
+Float64s = npt.NDArray[np.float64]
+
+_FLOATING = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
+
+
+def stored(value: ir.Value | None) -> Float64s | None:
+    """The numbers of a floating initializer that no caller can override, in float64; None of anything else."""
+    if value is None or not value.is_initializer() or value.is_graph_input() or value.const_value is None:
+        return None
+    if value.const_value.dtype not in _FLOATING:
+        return None
+    array: Float64s = value.const_value.numpy().astype(np.float64)
+    return array
+
+
+def groups_of(node: ir.Node) -> int:
+    """Number of groups of a convolution; 1 of other layers."""
+    return node.attributes.get_int("group", 1) if op(node) in ("Conv", "ConvTranspose") else 1
+
+
+def by_group(node: ir.Node, weight: Float64s) -> Float64s | None:
+    """A layer's weight as (groups, outputs, inputs, taps); None where its shape fits no such layer.
+
+    Channels are counted group by group, on both sides. A weight is stored as (M, C/groups, ...) in Conv, (C, M/groups,
+    ...) in ConvTranspose, (C, M) in MatMul and Gemm, (M, C) in a Gemm that transposes it.
+    """
+    groups = groups_of(node)
+    spatial = op(node) in ("Conv", "ConvTranspose")
+    if (weight.ndim < 3 if spatial else weight.ndim != 2) or not weight.size or groups < 1 or weight.shape[0] % groups:
+        return None
+    grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
+    return grouped if _outputs_first(node) else grouped.swapaxes(1, 2)
+
+
+def as_stored(node: ir.Node, grouped: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """The inverse of `by_group`, for a weight of this shape."""
+    return (grouped if _outputs_first(node) else grouped.swapaxes(1, 2)).reshape(shape)
+
+
+def _outputs_first(node: ir.Node) -> bool:
+    return op(node) == "Conv" or (op(node) == "Gemm" and bool(node.attributes.get_int("transB", 0)))
+
+
+def set_constant(node: ir.Node, index: int, array: npt.NDArray[Any], fresh: Any) -> None:
+    """Give input `index` of a node these numbers, in the type it has: in place where the node alone reads it.
+
+    Args:
+        fresh: makes a name that nobody has, see `graphs.names.Names`; another reader keeps the old numbers.
+    """
+    value = optional(node, index)
+    assert value is not None
+    assert value.const_value is not None
+    dtype = value.const_value.dtype
+    alone = len(value.uses()) == 1 and not value.is_graph_output()
+    name = str(value.name) if alone else fresh(str(value.name))
+    tensor = ir.Tensor(array.astype(dtype.numpy()), name=name)
+    if alone:
+        value.const_value, value.shape = tensor, tensor.shape
+        return
+    other = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(dtype), const_value=tensor)
+    assert node.graph is not None
+    node.graph.register_initializer(other)
+    node.replace_input_with(index, other)
+
+
+def add_to_bias(node: ir.Node, shift: Float64s, fresh: Any) -> None:
+    """Add to the bias of a Conv, ConvTranspose or Gemm, which may have none; in place.
+
+    Args:
+        shift: one number for each output channel.
+        fresh: as of `set_constant`.
+    """
+    bias = stored(optional(node, 2))
+    if bias is not None:
+        set_constant(node, 2, bias + shift, fresh)
+        return
+    assert node.graph is not None
+    name = fresh(f"{node.outputs[0].name}_bias")
+    tensor = ir.Tensor(shift.astype(np.float32), name=name)
+    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(ir.DataType.FLOAT), const_value=tensor)
+    node.graph.register_initializer(value)
+    node.resize_inputs(3)
+    node.replace_input_with(2, value)

@@ -1,0 +1,119 @@
+"""What equalisation must hold, as plain functions: run by pytest, and against broken copies of the library."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.precision.int8.equalise import equalise
+from normexport.precision.int8.links import Extremes
+from normexport.runtime import Float64Runtime
+from tests.precision.int8.linked_graphs import PASSING, Graph, passing, random_graph
+
+EXACT = 1e-9  # relative to the largest number of an output
+
+
+def feeds_of(model: ir.Model, seed: int = 0) -> dict[str, np.ndarray]:
+    value = model.graph.inputs[0]
+    assert value.shape is not None
+    sizes = [int(size) for size in value.shape.numpy()]
+    return {str(value.name): np.random.default_rng(seed).standard_normal(sizes)}
+
+
+def check_same(before: ir.Model, after: ir.Model, feeds: dict[str, np.ndarray]) -> None:
+    """All outputs of both in float64, to 1e-9."""
+    expected, found = (Float64Runtime(each, torch=False).run(feeds) for each in (before, after))
+    assert list(expected) == list(found)
+    for name in expected:
+        largest = np.abs(expected[name]).max(initial=0.0)
+        assert np.isfinite(found[name]).all(), name
+        assert np.abs(expected[name] - found[name]).max(initial=0.0) <= EXACT * largest, name
+
+
+def seen_in(model: ir.Model, feeds: dict[str, np.ndarray]) -> Extremes:
+    """The extremes of every channel of every tensor (axis 1), of the float64 interpreter."""
+    names = [str(value.name) for node in model.graph for value in node.outputs]
+    values = Float64Runtime(model, torch=False).run(feeds, names)
+    found = {}
+    for name, value in values.items():
+        others = tuple(axis for axis in range(value.ndim) if axis != 1)
+        found[name] = value.min(axis=others), value.max(axis=others)
+    return found
+
+
+def check_random(seed: int) -> int:
+    """One graph with and without samples; the number of channels that got a factor."""
+    model = random_graph(seed)
+    feeds = feeds_of(model, seed)
+    alone = equalise(model)
+    check_same(model, alone.model, feeds)
+    check_same(model, alone.model, {name: 100 * array for name, array in feeds.items()})
+    seen = equalise(model, seen_in(model, feeds))
+    check_same(model, seen.model, feeds)
+    return sum(layer.scaled for layer in (*alone.layers, *seen.layers))
+
+
+def each_operator() -> None:
+    """Every operator alone between two layers, of which most let factors pass."""
+    passed = []
+    for choice in range(PASSING):
+        g = Graph(choice, (2, 3, 4, 4))
+        between = passing(g, g.conv("x", 6, 3), choice)
+        model = g.model(g.conv(between, 5))
+        feeds = feeds_of(model)
+        for found in (equalise(model), equalise(model, seen_in(model, feeds))):
+            check_same(model, found.model, feeds)
+        passed.append(found.layers[0].scaled > 0)
+    assert sum(passed) >= 14, passed
+
+
+def many_graphs() -> None:
+    """Sixteen random graphs, in most of which something has a factor."""
+    assert sum(check_random(seed) > 0 for seed in range(16)) >= 12
+
+
+def evens_out() -> None:
+    """A channel a hundred times smaller than the others is as large as they are behind a depthwise layer's ReLU."""
+    g = Graph(0, (4, 3, 6, 6))
+    first = g.node("Relu", [g.conv("x", 6, 3, bias=False)], (4, 6, 6, 6))
+    second = g.node("Relu", [g.conv(first, 6, 3, group=6, bias=False)], (4, 6, 6, 6))
+    model = g.model(g.conv(second, 4))
+    feeds = feeds_of(model)
+    found = equalise(model, seen_in(model, feeds))
+    largest = seen_in(found.model, feeds)[first][1]
+    before = seen_in(model, feeds)[first][1]
+    assert before.max() / before.min() > 3
+    assert largest.max() / largest.min() < 1.05, largest
+
+
+def leaves_room() -> None:
+    """What is nearly twice as large as was seen is cut off by a Clip where it was before, and nowhere else."""
+    g = Graph(1, (4, 3, 6, 6))
+    first = g.conv("x", 6, 3, bias=False)
+    high = 1.2 * seen_in(g.model(first), feeds_of(g.model(first)))[first][1].max()
+    clip = g.node("Clip", [first, g.const(np.array(0.0)), g.const(np.array(high))], (4, 6, 6, 6))
+    model = g.model(g.conv(g.conv(clip, 6, 3, group=6, bias=False), 4))
+    feeds = feeds_of(model)
+    found = equalise(model, seen_in(model, feeds))
+    assert 0 < found.layers[0].scaled < 6
+    check_same(model, found.model, {name: 1.9 * array for name, array in feeds.items()})
+
+
+CLAIMS = (each_operator, evens_out, leaves_room, many_graphs)
+
+
+def main() -> int:
+    for claim in CLAIMS:
+        try:
+            claim()
+        except Exception:  # a broken copy may raise anything
+            print(f"Error: {claim.__name__}\n{traceback.format_exc()}")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

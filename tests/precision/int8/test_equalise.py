@@ -1,0 +1,194 @@
+"""Equalisation changes no result, evens out channels, says why it leaves one alone; breaking a rule is noticed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from normexport.precision.int8.equalise import equalise
+from normexport.precision.int8.extremes import channel_extremes
+from normexport.runtime import OnnxRuntime
+from tests.folding.test_mutations import copied
+from tests.precision.int8 import equalise_claims
+from tests.precision.int8.equalise_claims import check_same, feeds_of, seen_in
+from tests.precision.int8.linked_graphs import Graph, random_graph
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("claim", equalise_claims.CLAIMS, ids=lambda claim: claim.__name__)
+def test_claim_that_mutations_are_held_against_holds(claim) -> None:  # type: ignore[no-untyped-def]
+    claim()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(100, 10_000))
+def test_no_result_moves_by_more_than_a_billionth(seed: int) -> None:
+    equalise_claims.check_random(seed)
+
+
+def test_a_float32_file_stays_one_and_runs() -> None:
+    model = random_graph(3, np.float32)
+    feeds = {name: array.astype(np.float32) for name, array in feeds_of(model).items()}
+    found = equalise(model, channel_extremes(model, [feeds]))
+    assert found.factors
+    expected, got = OnnxRuntime(model).run(feeds), OnnxRuntime(found.model).run(feeds)
+    for name in expected:
+        np.testing.assert_allclose(got[name], expected[name], rtol=1e-4, atol=1e-5 * np.abs(expected[name]).max())
+
+
+def test_extremes_are_those_of_the_float64_interpreter() -> None:
+    model = random_graph(5, np.float32)
+    feeds = {name: array.astype(np.float32) for name, array in feeds_of(model).items()}
+    exact = seen_in(model, {name: array.astype(np.float64) for name, array in feeds.items()})
+    found = channel_extremes(model, [feeds])
+    checked = [name for name in found if len(found[name][0]) == len(exact[name][0])]
+    assert len(checked) >= 4
+    for name in checked:
+        size = np.abs(exact[name]).max()
+        np.testing.assert_allclose(found[name], exact[name], atol=1e-5 * max(size, 1.0))
+
+
+def reason_of(g: Graph, *outputs: str, seen: bool = False) -> str:
+    """Why no output channel of the first layer got a factor; the result is the same all the same."""
+    model = g.model(*outputs)
+    feeds = feeds_of(model)
+    found = equalise(model, seen_in(model, feeds) if seen else None)
+    check_same(model, found.model, feeds)
+    assert found.layers[0].scaled == 0
+    return found.layers[0].reason
+
+
+def test_an_output_of_the_graph_is_left_alone() -> None:
+    g = Graph(0, (2, 3, 4, 4))
+    first = g.conv("x", 6, 3)
+    last = g.conv(g.node("Relu", [first], g.shapes[first]), 3)
+    assert reason_of(g, last, first) == f"'{first}' is an output of the graph"
+
+
+def test_what_another_operator_reads_is_left_alone() -> None:
+    g = Graph(0, (2, 3, 4, 4))
+    first = g.conv("x", 6, 3)
+    soft = g.node("Softmax", [first], g.shapes[first], axis=1)
+    assert reason_of(g, g.conv(soft, 3)) == f"Softmax 'Softmax1' reads '{first}'"
+
+
+def test_a_clip_needs_samples() -> None:
+    g = Graph(0, (2, 3, 4, 4))
+    first = g.conv("x", 6, 3)
+    clip = g.node("Clip", [first, g.const(np.array(0.0)), g.const(np.array(6.0))], g.shapes[first])
+    last = g.conv(clip, 3)
+    assert "one end for all channels, and nothing was seen" in reason_of(g, last)
+
+
+def test_a_channel_that_a_clip_cuts_off_is_left_alone() -> None:
+    g = Graph(0, (2, 3, 4, 4))
+    first = g.conv("x", 6, 3)
+    clip = g.node("Clip", [first, g.const(np.array(0.0)), g.const(np.array(1e-3))], g.shapes[first])
+    assert "cuts it off" in reason_of(g, g.conv(clip, 3), seen=True)
+
+
+def test_a_weight_of_two_layers_keeps_both_alone() -> None:
+    g = Graph(0, (2, 3, 4, 4))
+    first = g.node("Relu", [g.conv("x", 6, 1)], (2, 6, 4, 4))
+    shared = g.const(g.uneven(6, 6, 1, 1, along=0))
+    second = g.node("Conv", [first, shared], (2, 6, 4, 4))
+    third = g.node("Conv", [g.node("Relu", [second], (2, 6, 4, 4)), shared], (2, 6, 4, 4))
+    assert "reads" in reason_of(g, third)
+
+
+def test_channels_that_are_empty_or_read_by_nobody_get_no_factor() -> None:
+    g = Graph(0, (2, 3, 4, 4))
+    weight = g.uneven(6, 3, 1, 1, along=0)
+    weight[2] = 0.0
+    first = g.node("Relu", [g.node("Conv", ["x", g.const(weight)], (2, 6, 4, 4))], (2, 6, 4, 4))
+    second = g.uneven(4, 6, 1, 1, along=0)
+    second[:, 3] = 0.0
+    model = g.model(g.node("Conv", [first, g.const(second)], (2, 4, 4, 4)))
+    found = equalise(model)
+    factors = found.factors[first]
+    assert factors[2] == factors[3] == 1.0
+    assert np.all(factors[[0, 1, 4, 5]] != 1.0)
+    check_same(model, found.model, feeds_of(model))
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """Replace `old` by `new` in a file of precision/int8; `claim` is what then no longer holds."""
+
+    claim: str
+    file: str
+    old: str
+    new: str
+
+
+MUTATIONS = (
+    Mutation("rows are divided", "equalise.py", "/ made.reshape(groups, -1, 1, 1)", "* made.reshape(groups, -1, 1, 1)"),
+    Mutation("biases are divided", "equalise.py", "bias / made, fresh", "bias, fresh"),
+    Mutation("constants are divided", "equalise.py", "array / divisor, fresh", "array, fresh"),
+    Mutation(
+        "tensors are evened out by what was seen", "equalise.py", "_of_tensors(seen, factors) if seen", "reads if 0"
+    ),
+    Mutation("a factor is a square root", "equalise.py", "np.sqrt(makes[known] / reads[known])", "1.0"),
+    Mutation(
+        "groups count their own inputs", "weights.py", "grouped.swapaxes(1, 2)\n\n\ndef as", "grouped\n\n\ndef as"
+    ),
+    Mutation("outputs are held", "links.py", "if value.is_graph_output():", "if False:"),
+    Mutation("other operators hold", "links.py", 'if not done and kind not in ("Shape", "Size"):', "if False:"),
+    Mutation(
+        "operands of an addition share", "links.py", "            self._join(first[1], self.channels[value][1])", ""
+    ),
+    Mutation(
+        "a constant is no divisor's numerator",
+        "links.py",
+        'if op(node) == "Mul" else [(first, second)]',
+        "if True else []",
+    ),
+    Mutation("padding is of zeros", "links.py", "given is None or np.any(given != 0)", "given is None"),
+    Mutation("a Clip holds what it cuts off", "links.py", "elif part > 1:", "elif False:"),
+    Mutation("a Clip leaves room", "links.py", "self.least[number] = max(self.least.get(number, 0.0), part)", "pass"),
+    Mutation("flattening repeats channels", "links.py", "np.repeat(numbers, each)", "np.tile(numbers, each)"),
+)
+
+
+def check(library: Path) -> subprocess.CompletedProcess[str]:
+    """Run the claims against a copy of the library."""
+    paths = [str(library.parent), str(ROOT)]
+    program = (
+        f"import sys; sys.path[:0] = {paths!r}; import normexport; "
+        f"assert normexport.__file__.startswith({str(library)!r}); "
+        "from tests.precision.int8.equalise_claims import main; sys.exit(main())"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("PYTHONPATH", None)
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=library.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.claim.replace(" ", "_"))
+def test_breaking_a_rule_of_equalisation_is_noticed(mutation: Mutation, tmp_path: Path) -> None:
+    library = copied(tmp_path)
+    file = library / "precision" / "int8" / mutation.file
+    text = file.read_text()
+    assert text.count(mutation.old) == 1, f"{mutation.file} holds this {text.count(mutation.old)} times"
+    file.write_text(text.replace(mutation.old, mutation.new))
+    done = check(library)
+    assert done.returncode == 1, f"not noticed: {mutation.claim}"
+    assert "Error" in done.stdout, done.stderr
