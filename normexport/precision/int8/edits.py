@@ -1,6 +1,7 @@
 """Edits that make int8 better, each kept only where it does so on samples that it was not fitted on.
 
     equalised            factors between layers even out their channels (`equalise`)
+    biases absorbed      what channels have at least moves behind their ReLU (`absorb`)
     biases corrected     the mean error of each channel is taken off the bias (`bias_correction`)
     weights rounded      each layer's weights by least squares on samples (`rounded`); takes minutes: effort "high"
 
@@ -15,10 +16,11 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from normexport.precision.config import Int8
+from normexport.precision.int8.absorb import absorb_biases
 from normexport.precision.int8.bias_correction import mean_errors
 from normexport.precision.int8.calibration import calibrate
 from normexport.precision.int8.corrections import NONE, Corrections, pairs_of, why_no_shift
-from normexport.precision.int8.equalise import Equalised, equalise
+from normexport.precision.int8.equalise import equalise
 from normexport.precision.int8.extremes import channel_extremes
 from normexport.precision.int8.moments import why_no_moments
 from normexport.precision.int8.quantise import quantize
@@ -30,8 +32,8 @@ from normexport.runtime import Feeds
 #: By effort, what is tried.
 EDITS: dict[str, tuple[str, ...]] = {
     "none": (),
-    "standard": ("equalised", "biases corrected"),
-    "high": ("equalised", "biases corrected", "weights rounded"),
+    "standard": ("equalised", "biases absorbed", "biases corrected"),
+    "high": ("equalised", "biases absorbed", "biases corrected", "weights rounded"),
 }
 WORTH = 0.1  # dB
 _TRIED_ON = 16  # samples, on which ways to equalise are compared
@@ -43,7 +45,7 @@ class Int8Edit:
     """One edit and what it gave.
 
     Attributes:
-        name: "equalised", "biases corrected" or "weights rounded".
+        name: "equalised", "biases absorbed", "biases corrected" or "weights rounded".
         kept: whether the result has it.
         layers: how many layers it changed, or would.
         before_db, after_db: SNR of the worst output without and with it; None where it was not tried.
@@ -87,18 +89,18 @@ def improve(
         level: SNR in dB of the worst output of an int8 model, on samples that judge.
         exclude: module paths left in float32.
         refused: why nothing can be tried; "" where it can.
-        keep_ranges: why the ranges can't be made anew, so that nothing is equalised; "" where they can.
+        keep_ranges: why the ranges can't be made anew, so that nothing is equalised or absorbed; "" where they can.
     """
     start = Improved(model, ranges)
     names = EDITS[config.effort]
     if not names or refused:
         return replace(start, edits=tuple(Int8Edit(name, False, reasons=(refused,)) for name in names))
     work = _Improvement(config, _limited(batches, _FITTED_ON), batches, level, tuple(exclude))
-    first = work.first(start)
-    improved = replace(start, edits=(Int8Edit("equalised", False, reasons=(keep_ranges,)),))
-    if not keep_ranges:
-        improved = work.equalised(start)
-    improved = work.corrected(improved, first if improved.model is model else work.first(improved))
+    if keep_ranges:
+        improved = replace(start, edits=tuple(Int8Edit(name, False, reasons=(keep_ranges,)) for name in names[:2]))
+    else:
+        improved = work.absorbed(work.equalised(start))
+    improved = work.corrected(improved)
     if "weights rounded" in names:
         improved = work.rounded(improved)
     return improved
@@ -111,10 +113,6 @@ class _Improvement:
     batches: Batches
     level: Callable[[ir.Model], float]
     exclude: tuple[str, ...]
-
-    def first(self, given: Improved) -> float:
-        """The level before an edit."""
-        return self.level(self.quantised(given))
 
     def quantised(self, given: Improved, corrections: Corrections | None = None) -> ir.Model:
         how = given.corrections if corrections is None else corrections
@@ -132,21 +130,34 @@ class _Improvement:
 
     def equalised(self, given: Improved) -> Improved:
         """By weights alone and by what was seen, the better one, where it is worth it with biases corrected."""
-        extremes = channel_extremes(given.model, self.batches())
-        ways = [equalise(given.model), equalise(given.model, extremes)]
-        tried = [way for way in ways if way.model is not given.model]
-        reasons = _reasons(ways[1])
+        seen = equalise(given.model, channel_extremes(given.model, self.batches()))
+        ways = [
+            (found.model, sum(layer.scaled > 0 for layer in found.layers)) for found in (equalise(given.model), seen)
+        ]
+        reasons = tuple(f"{layer.layer}: {layer.reason}" for layer in seen.layers if layer.reason)
+        return self._keep_best("equalised", given, ways, reasons)
+
+    def absorbed(self, given: Improved) -> Improved:
+        """High biases, by what was seen."""
+        found = absorb_biases(given.model, channel_extremes(given.model, self.batches()))
+        reasons = found.reasons or ("no channel is above zero throughout",)
+        return self._keep_best("biases absorbed", given, [(found.model, found.layers)], reasons)
+
+    def _keep_best(
+        self, name: str, given: Improved, ways: list[tuple[ir.Model, int]], reasons: tuple[str, ...]
+    ) -> Improved:
+        """The best of ways to write the model, on ranges of its own, where it is worth it with biases corrected."""
+        tried = [way for way in ways if way[0] is not given.model]
         if not tried:
-            return replace(given, edits=(*given.edits, Int8Edit("equalised", False, reasons=reasons)))
+            return replace(given, edits=(*given.edits, Int8Edit(name, False, reasons=reasons)))
         before = self.trial(given.model)
-        after, best = max(((self.trial(way.model), way) for way in tried), key=lambda pair: pair[0])
+        after, (model, layers) = max(((self.trial(way[0]), way) for way in tried), key=lambda pair: pair[0])
         kept = after > before + WORTH
-        layers = sum(layer.scaled > 0 for layer in best.layers)
-        edit = Int8Edit("equalised", kept, layers, before, after, reasons if kept else ("gains too little",))
+        edit = Int8Edit(name, kept, layers, before, after, reasons if kept else ("gains too little",))
         if not kept:
             return replace(given, edits=(*given.edits, edit))
-        found = calibrate(best.model, self.batches(), self.config.method, symmetric=self.config.symmetric)
-        return replace(given, model=best.model, ranges=found.ranges, edits=(*given.edits, edit))
+        found = calibrate(model, self.batches(), self.config.method, symmetric=self.config.symmetric)
+        return replace(given, model=model, ranges=found.ranges, edits=(*given.edits, edit))
 
     def trial(self, model: ir.Model) -> float:
         """The level of a model with its biases corrected, on ranges of a few samples."""
@@ -155,12 +166,12 @@ class _Improvement:
         given = Improved(model, found.ranges)
         return self.level(self.quantised(given, self.shifts(given, few)))
 
-    def corrected(self, given: Improved, before: float) -> Improved:
+    def corrected(self, given: Improved) -> Improved:
         """Biases that take the mean errors."""
         pairs = pairs_of(given.model, self.quantised(given))
         reasons = tuple(filter(None, (why_no_shift(pair.node) for pair in pairs)))
         corrections = self.shifts(given, self.fitted_on)
-        return self._keep_if_better("biases corrected", given, corrections, len(corrections.shifts), before, reasons)
+        return self._keep_if_better("biases corrected", given, corrections, len(corrections.shifts), reasons)
 
     def rounded(self, given: Improved) -> Improved:
         """Weights by least squares, and biases that fit them where biases were corrected."""
@@ -171,7 +182,7 @@ class _Improvement:
         corrections = Corrections(weights)
         if given.corrections.shifts:
             corrections = self.shifts(replace(given, corrections=corrections), self.fitted_on)
-        return self._keep_if_better("weights rounded", given, corrections, len(weights), self.first(given), reasons)
+        return self._keep_if_better("weights rounded", given, corrections, len(weights), reasons)
 
     def _keep_if_better(
         self,
@@ -179,21 +190,16 @@ class _Improvement:
         given: Improved,
         corrections: Corrections,
         layers: int,
-        before: float,
         reasons: tuple[str, ...],
     ) -> Improved:
         if not layers:
             return replace(
                 given, edits=(*given.edits, Int8Edit(name, False, reasons=reasons or ("there are no layers",)))
             )
-        after = self.level(self.quantised(given, corrections))
+        before, after = self.level(self.quantised(given)), self.level(self.quantised(given, corrections))
         kept = after > before + WORTH
         edit = Int8Edit(name, kept, layers, before, after, reasons if kept else ("gains too little", *reasons))
         return replace(given, corrections=corrections if kept else given.corrections, edits=(*given.edits, edit))
-
-
-def _reasons(found: Equalised) -> tuple[str, ...]:
-    return tuple(f"{layer.layer}: {layer.reason}" for layer in found.layers if layer.reason)
 
 
 def _limited(batches: Batches, most: int) -> Batches:

@@ -141,7 +141,8 @@ class _Collector:
             return
         node = self.pair.node
         if op(node) == "Conv":
-            self.moments.add(self._as_held(self._patches(array)).astype(np.float64))
+            for sample in range(len(array)):  # of all at once the patches would take gigabytes
+                self.moments.add(self._as_held(self._patches(array[sample : sample + 1])).astype(np.float64))
             return
         rows = array.reshape(-1, array.shape[-1])
         most = self.each * max(1, len(array))

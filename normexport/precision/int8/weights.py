@@ -88,8 +88,10 @@ def add_to_bias(node: ir.Node, shift: Float64s, fresh: Any) -> None:
         return
     assert node.graph is not None
     name = fresh(f"{node.outputs[0].name}_bias")
-    tensor = ir.Tensor(shift.astype(np.float32), name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(ir.DataType.FLOAT), const_value=tensor)
+    weight = node.inputs[1]
+    dtype = (weight.dtype if weight is not None else None) or ir.DataType.FLOAT
+    tensor = ir.Tensor(shift.astype(dtype.numpy()), name=name)
+    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(dtype), const_value=tensor)
     node.graph.register_initializer(value)
     node.resize_inputs(3)
     node.replace_input_with(2, value)

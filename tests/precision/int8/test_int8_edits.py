@@ -35,16 +35,17 @@ def test_what_one_scale_can_not_hold_is_held_once_layers_are_equal() -> None:
     assert plain.precision.edits == ()
     assert snr(plain) < 0
     assert snr(better) > 20
-    equalised, corrected = better.precision.edits
+    equalised, absorbed, corrected = better.precision.edits
     assert (equalised.name, equalised.kept, corrected.name) == ("equalised", True, "biases corrected")
     assert present(equalised.after_db) > present(equalised.before_db) + 20
     assert equalised.layers >= 2
+    assert not absorbed.kept
     assert sum(map(is_quantized, better.model.graph)) == sum(map(is_quantized, plain.model.graph))
 
 
 def test_high_effort_rounds_weights_too_and_loses_less() -> None:
     standard, high = reduced("standard"), reduced("high")
-    assert [edit.name for edit in high.precision.edits] == ["equalised", "biases corrected", "weights rounded"]
+    assert [edit.name for edit in high.precision.edits] == list(edits.EDITS["high"])
     rounded = high.precision.edits[-1]
     assert rounded.layers == 4
     assert rounded.kept == (present(rounded.after_db) > present(rounded.before_db) + edits.WORTH)
@@ -54,14 +55,14 @@ def test_high_effort_rounds_weights_too_and_loses_less() -> None:
 def test_an_edit_that_is_not_worth_it_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(edits, "WORTH", np.inf)
     found = reduced("high")
-    assert [edit.kept for edit in found.precision.edits] == [False] * 3
-    assert all(edit.reasons[0] == "gains too little" for edit in found.precision.edits)
+    assert [edit.kept for edit in found.precision.edits] == [False] * 4
+    assert all(edit.reasons[0] == "gains too little" for edit in found.precision.edits if edit.layers)
     assert ir.to_proto(found.model) == ir.to_proto(reduced("none").model)
 
 
 def test_too_few_samples_measure_nothing_and_change_nothing() -> None:
     found = reduced("standard", count=6)
-    assert [edit.reasons for edit in found.precision.edits] == [("no samples are left to measure it on",)] * 2
+    assert [edit.reasons for edit in found.precision.edits] == [("no samples are left to measure it on",)] * 3
     assert ir.to_proto(found.model) == ir.to_proto(reduced("none", count=6).model)
 
 
