@@ -88,6 +88,25 @@ def test_convert_writes_int8_its_cache_and_its_verdict(made: Path, samples: Path
     assert (tmp_path / "out/model.onnx").read_bytes() == (tmp_path / "again/model.onnx").read_bytes()
 
 
+def test_high_effort_says_what_each_edit_gave(made: Path, samples: Path, run: Run) -> None:
+    how = ("--precision", "int8", "--data", samples, "--max-drop", 5, "--effort", "high")
+    result = run("convert", made / "model.pt2", *how, "-o", "out")
+    assert result.exit_code == ExitCode.GOOD, result.output
+    edits = json.loads(Path("out/report.json").read_text())["precision"]["edits"]
+    assert [edit["name"] for edit in edits] == ["equalised", "biases absorbed", "biases corrected", "weights rounded"]
+    for edit in edits:
+        assert f"{edit['name'] if edit['kept'] else 'not ' + edit['name']}: " in result.stdout
+        assert edit["reasons"] or edit["kept"]
+
+
+@pytest.mark.parametrize("how", [("int8", "--effort", "quick"), ("fp16", "--effort", "high")])
+def test_an_effort_that_means_nothing_is_one_line(made: Path, run: Run, how: tuple[str, ...]) -> None:
+    result = run("convert", made / "model.pt2", "--precision", *how, "-o", "out")
+    assert result.exit_code == ExitCode.USAGE
+    assert "--effort" in result.output
+    assert not Path("out").exists()
+
+
 def test_a_limit_that_nothing_can_hold_fails_with_exit_code_1_and_shows_the_way(
     made: Path, samples: Path, run: Run
 ) -> None:
