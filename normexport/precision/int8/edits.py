@@ -22,6 +22,7 @@ from normexport.precision.int8.calibration import calibrate
 from normexport.precision.int8.corrections import NONE, Corrections, pairs_of, why_no_shift
 from normexport.precision.int8.equalise import equalise
 from normexport.precision.int8.extremes import channel_extremes
+from normexport.precision.int8.links import Extremes
 from normexport.precision.int8.moments import why_no_moments
 from normexport.precision.int8.quantise import quantize
 from normexport.precision.int8.ranges import Range
@@ -99,7 +100,9 @@ def improve(
     if keep_ranges:
         improved = replace(start, edits=tuple(Int8Edit(name, False, reasons=(keep_ranges,)) for name in names[:2]))
     else:
-        improved = work.absorbed(work.equalised(start))
+        seen = channel_extremes(model, work.fitted_on())
+        improved, seen = work.equalised(start, seen)
+        improved = work.absorbed(improved, seen)
     improved = work.corrected(improved)
     if "weights rounded" in names:
         improved = work.rounded(improved)
@@ -128,18 +131,21 @@ class _Improvement:
 
     # ---- the edits
 
-    def equalised(self, given: Improved) -> Improved:
+    def equalised(self, given: Improved, seen: Extremes) -> tuple[Improved, Extremes]:
         """By weights alone and by what was seen, the better one, where it is worth it with biases corrected."""
-        seen = equalise(given.model, channel_extremes(given.model, self.batches()))
-        ways = [
-            (found.model, sum(layer.scaled > 0 for layer in found.layers)) for found in (equalise(given.model), seen)
-        ]
-        reasons = tuple(f"{layer.layer}: {layer.reason}" for layer in seen.layers if layer.reason)
-        return self._keep_best("equalised", given, ways, reasons)
+        found = (equalise(given.model), equalise(given.model, seen))
+        ways = [(each.model, sum(layer.scaled > 0 for layer in each.layers)) for each in found]
+        reasons = tuple(f"{layer.layer}: {layer.reason}" for layer in found[1].layers if layer.reason)
+        result = self._keep_best("equalised", given, ways, reasons)
+        factors = next((each.factors for each in found if each.model is result.model), {})
+        ends = {
+            name: (low / factors.get(name, 1.0), high / factors.get(name, 1.0)) for name, (low, high) in seen.items()
+        }
+        return result, ends
 
-    def absorbed(self, given: Improved) -> Improved:
+    def absorbed(self, given: Improved, seen: Extremes) -> Improved:
         """High biases, by what was seen."""
-        found = absorb_biases(given.model, channel_extremes(given.model, self.batches()))
+        found = absorb_biases(given.model, seen)
         reasons = found.reasons or ("no channel is above zero throughout",)
         return self._keep_best("biases absorbed", given, [(found.model, found.layers)], reasons)
 
