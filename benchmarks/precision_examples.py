@@ -3,7 +3,7 @@
 Calibrated on 512 training images, judged on the 1,000 test images, which no network has seen. Latency: ONNX Runtime,
 batch 64; of float16 none is given, as its CPU computes such files in float32.
 
-python benchmarks/precision_examples.py [--method METHOD] [NAME ...]
+python benchmarks/precision_examples.py [--method METHOD] [--effort none|standard|high] [NAME ...]
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--method", default="mse")
+    parser.add_argument("--effort", default="none")
     options = parser.parse_args()
     train, test = data.load()
     print("| checkpoint | precision | accuracy | drop | SNR dB | kB | ms | kept in float32 |")
@@ -58,7 +59,9 @@ def main() -> int:
         for words, half in CONFIGS.items():
             symmetric = words.endswith("symmetric")
             samples = list(train.input[:512])
-            config = half or Int8(calibration=samples, method=options.method, batch=64, symmetric=symmetric)
+            config = half or Int8(
+                calibration=samples, method=options.method, batch=64, symmetric=symmetric, effort=options.effort
+            )
             reduced = reduce_precision(
                 folded, config, exported.inputs, judged=judged, source=source, layers=exported.layers
             )

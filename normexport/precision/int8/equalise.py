@@ -10,8 +10,7 @@ become alike: s_c = sqrt(r1 / r2), again and again until nothing moves. With r2 
 whose rows have one channel each, that evens out the tensor altogether. Where nothing was seen of the tensors, r1 is
 the largest weight of the row that makes the channel.
 
-Weights are divided and multiplied in float64 and stored in their own type. In float64 the result is the same to 1e-9;
-where a Clip ends elsewhere than at zero, as long as channels stay within what was seen of them.
+Weights are divided and multiplied in float64 and stored in their own type. In float64 the result is the same to 1e-9.
 """
 
 from __future__ import annotations
@@ -60,10 +59,9 @@ def equalise(model: ir.Model, extremes: Extremes | None = None) -> Equalised:
 
     Args:
         model: float32 or float64, constants stored as initializers.
-        extremes: what was seen of each channel (`channel_extremes`); None: weights alone, and no channel that a Clip
-            may cut off.
+        extremes: what was seen of each channel (`channel_extremes`); None: weights alone.
     """
-    links = Links(model, extremes)
+    links = Links(model)
     roots = links.roots()
     factors = _choose(links, roots, _seen_sizes(links, roots, extremes))
     outcomes = tuple(_outcome(layer, links, factors) for layer in links.layers)
@@ -125,9 +123,6 @@ def _choose(links: Links, roots: Indices, seen: list[_Seen]) -> Float64s:
     """The factor of each number."""
     free = np.array([not links.why_held(number) for number in range(links.count)])
     free[0] = False
-    least = np.zeros(links.count)
-    for number, bound in links.least.items():
-        least[roots[number]] = max(least[roots[number]], bound)
     kernels = [_Kernels.of(layer, roots) for layer in links.layers]
     factors = np.ones(links.count)
     for _ in range(_STEPS):
@@ -136,7 +131,7 @@ def _choose(links: Links, roots: Indices, seen: list[_Seen]) -> Float64s:
         known = free & (makes > 0) & (reads > 0)
         step = np.ones(links.count)
         step[known] = np.sqrt(makes[known] / reads[known])
-        moved = np.clip(np.maximum(factors * step, least), 1 / _MOST, _MOST)
+        moved = np.clip(factors * step, 1 / _MOST, _MOST)
         moved[~free] = 1.0
         change = np.abs(np.log(moved[roots] / factors[roots])).max()
         factors = moved

@@ -8,8 +8,7 @@ a positive factor on, f(y / s) = f(y) / s, until layers read it, whose column c 
     constants     added: they take the factor too; multiplied or divided by: they pass it on
     gates         x * sigmoid(z): x passes its factor on, the gate has none
     moves         Flatten, Reshape, Transpose, Squeeze, Unsqueeze that keep channels whole
-    Clip          as Relu where it ends at zero; other ends are one number for all channels, so that the factor is
-                  exact only while a channel stays within them: from what was seen of it, else not at all
+    Clip          as Relu, where it ends at zero alone; another end is one number for all channels
 
 A channel is held (its factor is 1), with the reason, where anything else sees it: an output of the graph, a layer whose
 weight is no constant or has other readers, any other operator, the body of an If or Loop.
@@ -41,7 +40,6 @@ _REDUCE = frozenset({"ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "Reduc
 _TOGETHER = frozenset({"Add", "Sub", "Sum", "Max", "Min"})
 _MOVED = frozenset({"Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze"})
 _GATES = frozenset({"Sigmoid", "HardSigmoid", "Softmax"})
-ROOM = 2.0  # times what was seen of it: how far a channel still is within the ends of a Clip
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,17 +69,15 @@ class Links:
     Attributes:
         layers, shifts: what takes the factors.
         channels: by value, the axis of its channels and the number of each channel's factor.
-        least: by number, the least that a factor may be; infinite where it must be 1.
     """
 
-    def __init__(self, model: ir.Model, extremes: Extremes | None = None) -> None:
-        self._shapes, self._extremes = Shapes(model), extremes
+    def __init__(self, model: ir.Model) -> None:
+        self._shapes = Shapes(model)
         self._parent = [0]
         self._reasons: dict[int, str] = {}
         self.layers: list[Layer] = []
         self.shifts: list[Shift] = []
         self.channels: dict[ir.Value, tuple[int, Indices]] = {}
-        self.least: dict[int, float] = {}
         for node in model.graph:
             self._follow(node)
         for value in self.channels:
@@ -196,26 +192,8 @@ class Links:
         if low is None or high is None or not low <= 0 <= high:
             return False
         if not {low, high} <= {0.0, np.inf, -np.inf}:
-            self._stay_within(node, source, low, high)
+            self._hold(source, f"{label(node)} has one end for all channels")
         return self._pass(node)
-
-    def _stay_within(self, node: ir.Node, source: ir.Value, low: float, high: float) -> None:
-        """Let only those channels have a factor that are within the ends, and stay so with it."""
-        seen = None if self._extremes is None else self._extremes.get(str(source.name))
-        if seen is None:
-            self._hold(source, f"{label(node)} has one end for all channels, and nothing was seen of '{source.name}'")
-            return
-        with np.errstate(divide="ignore", invalid="ignore"):
-            above = np.maximum(seen[1], 0) / high
-            below = np.where(seen[0] < 0, seen[0] / low, 0.0) if low < 0 else np.zeros_like(above)
-        share = ROOM * np.nan_to_num(np.maximum(above, below), nan=np.inf)
-        for number, part in zip(self.channels[source][1].tolist(), share.tolist(), strict=True):
-            if part == 0:
-                self._hold_number(number, f"{label(node)} was not seen to pass anything of it")
-            elif part > 1:
-                self._hold_number(number, f"{label(node)} cuts it off, or nearly")
-            else:
-                self.least[number] = max(self.least.get(number, 0.0), part)
 
     def _together(self, node: ir.Node) -> bool:
         """Channels of several tensors that are added or compared; of a tensor and a constant."""

@@ -53,6 +53,7 @@ def check_random(seed: int) -> int:
     check_same(model, alone.model, {name: 100 * array for name, array in feeds.items()})
     seen = equalise(model, seen_in(model, feeds))
     check_same(model, seen.model, feeds)
+    check_same(model, seen.model, {name: -30 * array for name, array in feeds.items()})
     return sum(layer.scaled for layer in (*alone.layers, *seen.layers))
 
 
@@ -89,20 +90,7 @@ def evens_out() -> None:
     assert largest.max() / largest.min() < 1.05, largest
 
 
-def leaves_room() -> None:
-    """What is nearly twice as large as was seen is cut off by a Clip where it was before, and nowhere else."""
-    g = Graph(1, (4, 3, 6, 6))
-    first = g.conv("x", 6, 3, bias=False)
-    high = 1.2 * seen_in(g.model(first), feeds_of(g.model(first)))[first][1].max()
-    clip = g.node("Clip", [first, g.const(np.array(0.0)), g.const(np.array(high))], (4, 6, 6, 6))
-    model = g.model(g.conv(g.conv(clip, 6, 3, group=6, bias=False), 4))
-    feeds = feeds_of(model)
-    found = equalise(model, seen_in(model, feeds))
-    assert 0 < found.layers[0].scaled < 6
-    check_same(model, found.model, {name: 1.9 * array for name, array in feeds.items()})
-
-
-CLAIMS = (each_operator, evens_out, leaves_room, many_graphs)
+CLAIMS = (each_operator, evens_out, many_graphs)
 
 
 def main() -> int:
