@@ -40,6 +40,8 @@ class Constants:
         self._arrays: dict[ir.Value, Array] = {}  # those used last come last
         self._held = 0  # bytes of these
         self._refused: dict[ir.Value, Refuse] = {}
+        self.captured: frozenset[ir.Value] = frozenset()  # stand for what lies around a branch or a loop
+        self.shared: frozenset[ir.Value] = frozenset()  # of these, what is read there too
         self._exact: set[ir.Value] = set()  # evaluated ones that no arithmetic has rounded
         self._opset = graph.opset_imports.get("", graph.opset_imports.get("ai.onnx", 0))
         stored = sum(value.const_value.nbytes for value in self._constant if value.const_value is not None)
@@ -153,6 +155,8 @@ class Constants:
             others = [label(use.node) for use in uses if use.node not in family and use.node is not reader]
             if carrier is value and len(uses) > 1 and not others:
                 others = [f"input {use.idx} of {label(use.node)}" for use in uses if use.idx != 1]
+            if carrier in self.shared:
+                raise Refuse(f"the weight '{carrier.name}' of {label(reader)} is shared: it is also read outside")
             if carrier.is_graph_output():
                 raise Refuse(f"the weight '{carrier.name}' of {label(reader)} is also a graph output")
             if others:
@@ -178,6 +182,8 @@ class Constants:
     def why_not(self, value: ir.Value) -> str:
         """Why a value is not a constant, in words."""
         node = value.producer()
+        if value in self.captured:
+            return f"'{value.name}' comes from around the branch or loop"
         if value.is_graph_input():
             if value.is_initializer():
                 return f"'{value.name}' is also a graph input, so a caller may override it"

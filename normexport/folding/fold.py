@@ -3,8 +3,8 @@
 Runs of per-channel maps are read one at a time, in graph order. Each is offered first to what produces its input
 (`upward`), then to what reads its output (`downward`), and else written in its cheapest form (`lower`). A run in which
 there is no norm (a bias, a scalar) goes into the layer right beside it, or takes its cheapest form. A round that
-changed something is followed by another, until nothing changes: folding is idempotent. Norms inside subgraphs and
-functions are left alone, and told.
+changed something is followed by another, until nothing changes: folding is idempotent. The graphs within the graph come
+first (`bodies`). Norms inside functions are left alone, and told.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.errors import FoldError
-from normexport.folding import inner_graphs, layout, standalone, unrolled, weight_norm
+from normexport.folding import bodies, inner_graphs, layout, standalone, unrolled, weight_norm
 from normexport.folding.edits import Overflow, Rewrite
 from normexport.folding.graph import Draft
 from normexport.folding.layer_norm import check_apart
@@ -58,10 +58,10 @@ def fold(model: ir.Model, config: FoldConfig | None = None) -> FoldResult:
     if model.ir_version < 4:
         _drop_default_inputs(copy.graph)
     draft = Draft(model, copy, config or FoldConfig())
-    folding, known = _Folding(draft), moments_of_norms(copy.graph, draft.constants)
+    folding, known = _Folding(draft, Log()), moments_of_norms(copy.graph, draft.constants)
     with np.errstate(all="ignore"):
         changed = folding.run()
-    inner_graphs.tell(copy, folding.log)
+    inner_graphs.tell(copy, folding.log, folding.folded)
     _tell(folding.log.outcomes())
     if not changed:
         return FoldResult(model, folding.log.outcomes(), folding.log.warnings(), False)
@@ -91,20 +91,32 @@ def _drop_default_inputs(graph: ir.Graph) -> None:
 class _Folding:
     """The rounds of one fold over its working copy."""
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, log: Log) -> None:
         self.draft = draft
-        self.log = Log()
+        self.log = log
+        self.folded = {draft.graph}  # and the graphs within it that were folded
         self.owners: dict[ir.Node, tuple[OriginalNorm, ...]] = {}
 
     def run(self) -> bool:
         """All rounds; whether anything changed."""
-        changed = weight_norm.resolve(self.draft, self.log)
-        if changed:
+        changed = self._fold_bodies()
+        if weight_norm.resolve(self.draft, self.log):
+            changed = True
             self.draft.infer_shapes_again()
         changed |= unrolled.resolve(self.draft)
         while self._round():
             changed = True
             layout.cancel_pairs(self.draft)
+        return changed
+
+    def _fold_bodies(self) -> bool:
+        changed = False
+        for body in list(bodies.inner_graphs(self.draft.graph)):
+            with bodies.standing_alone(body, self.draft) as draft:
+                if draft is not None:
+                    inner = _Folding(draft, self.log)
+                    changed |= inner.run()
+                    self.folded |= inner.folded
         return changed
 
     def _round(self) -> bool:

@@ -31,6 +31,10 @@ class Draft:
         self._copy = copy
         self.fresh = Names(copy.graph).fresh
 
+    def model_of(self, body: ir.Graph) -> ir.Model:
+        """A graph within this one as a model, with the functions that it may call."""
+        return ir.Model(body, ir_version=self._copy.ir_version, functions=list(self._copy.functions.values()))
+
     def infer_shapes_again(self) -> None:
         """Learn sizes that the original does not tell, from the copy as it is now."""
         self.shapes = Shapes(self._copy.clone())

@@ -1,11 +1,8 @@
-"""Norms inside branches, loops and functions: left as they are, and told.
-
-A branch may run or not and a loop many times, and what they capture belongs to others as well: no rule looks into them.
-"""
+"""Norms inside functions, and in branches and loops that could not be folded: left as they are, and told."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 import onnx_ir as ir
 
@@ -18,14 +15,15 @@ from normexport.norms import DOMAIN, live_ops
 _STEPS = ("Div", "Mul", "Sub")
 
 
-def tell(model: ir.Model, log: Log) -> None:
+def tell(model: ir.Model, log: Log, folded: Container[ir.Graph]) -> None:
     """An outcome for every norm that stands in a graph within the main one, or in a function that is not ours.
 
-    Branches often call their nodes alike: those of one name have one outcome.
+    folded: the graphs whose norms have their outcome. Branches often call their nodes alike: of those of one name that
+    stay, the first has one.
     """
     told: set[str] = set()
     for node in model.graph.all_nodes():
-        if node.graph is not model.graph:
+        if node.graph not in folded:
             _tell(node, "inside a branch or a loop", told, log)
     for function in model.functions.values():
         if function.domain != DOMAIN:

@@ -2,7 +2,8 @@
 
 Every place where numbers that came different ways from one value meet may be where a norm divides. What lies between
 is cut out, widened as far as it can be, and examined; what is proven to be a norm is replaced, and what normalises in
-another way is told with its reason. Norms inside subgraphs and functions are left alone.
+another way is told with its reason.
+Norms in branches and loops are told and stay, those inside functions are left alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from normexport.dtypes import FLOATS
 from normexport.folding import FoldConfig, FoldResult, NormOutcome, fold
+from normexport.folding.bodies import inner_graphs, standing_alone
 from normexport.folding.graph import Draft
 from normexport.graphs.node_metadata import module_path
 from normexport.graphs.nodes import name_of, op
@@ -81,7 +83,7 @@ def recognise(model: ir.Model, *, live_operators: bool = True) -> Recognition:
 
     live_operators: make an operator of each; else they are told among those that stay.
     """
-    standard = standard_norms(model.graph)
+    standard = (*standard_norms(model.graph), *_norms_in_bodies(model))
     if sum(op(node) in REDUCTIONS for node in model.graph) < _LEAST_REDUCTIONS:
         return Recognition(model, {}, standard)
     try:
@@ -105,6 +107,35 @@ def recognise(model: ir.Model, *, live_operators: bool = True) -> Recognition:
     attach_bodies(copy)
     copy.ir_version = max(copy.ir_version, _FUNCTIONS_FROM)
     return Recognition(copy, names, refused)
+
+
+def _norms_in_bodies(model: ir.Model) -> list[NormOutcome]:
+    """Live norms in the graphs inside If, Loop and Scan, which stay there."""
+    if not any(True for _ in inner_graphs(model.graph)):
+        return []
+    try:
+        draft = Draft(model, model.clone(), FoldConfig())
+    except (RuntimeError, ValueError):
+        return []  # `fold` says what is wrong with it
+    with np.errstate(all="ignore"):
+        found = list(_told_within(draft))
+    return [
+        replace(each, reason=f"{each.reason}; it stands inside a branch or a loop, where it stays") for each in found
+    ]
+
+
+def _told_within(outer: Draft) -> Iterator[NormOutcome]:
+    for body in inner_graphs(outer.graph):
+        with standing_alone(body, outer) as draft:
+            if draft is None:
+                continue
+            yield from standard_norms(body)
+            if sum(op(node) in REDUCTIONS for node in body) >= _LEAST_REDUCTIONS:
+                search = _Search(draft)
+                search.run()
+                yield from search.outcomes()
+                yield from (_kept(region, reading) for region, reading in search.norms)
+            yield from _told_within(draft)
 
 
 def _kept(region: Region, reading: Reading) -> NormOutcome:

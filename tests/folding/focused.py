@@ -15,7 +15,15 @@ from itertools import product
 import numpy as np
 
 from normexport.norms import OPSET
-from tests.folding import table_axes, table_folds, table_permutations, table_products, table_refuses, table_safe
+from tests.folding import (
+    table_axes,
+    table_bodies,
+    table_folds,
+    table_permutations,
+    table_products,
+    table_refuses,
+    table_safe,
+)
 from tests.folding.build import GraphBuilder
 from tests.folding.choices import SeededChoices
 from tests.folding.claims import check_case, check_fold, operators
@@ -31,7 +39,7 @@ SECONDS = 60  # what takes longer than that goes on for ever
 def main() -> int:
     signal.signal(signal.SIGALRM, _end)
     signal.alarm(SECONDS)
-    tables = table_folds, table_refuses, table_safe, table_axes, table_products, table_permutations
+    tables = table_folds, table_refuses, table_safe, table_axes, table_products, table_permutations, table_bodies
     for case in [case for table in tables for case in table.CASES.all]:
         try:
             check_case(case)

@@ -438,6 +438,24 @@ MUTATIONS = (
         "return next(reversed(self.joints))",
     ),
     Mutation(
+        "a weight that is read around a branch as well is shared",
+        "folding/constants.py",
+        "if carrier in self.shared:",
+        "if False:",
+    ),
+    Mutation(
+        "what a branch captured is captured again when it has been folded",
+        "folding/bodies.py",
+        "            stand_in.replace_all_uses_with(value)",
+        "            pass",
+    ),
+    Mutation(
+        "new constants of a branch have names of their own",
+        "folding/bodies.py",
+        "    draft.fresh = outer.fresh\n",
+        "",
+    ),
+    Mutation(
         "behind a concat a branch's norm lies on its own channels",
         "folding/concat.py",
         "parts = slice(sum(sizes[:index]), sum(sizes[: index + 1]))",

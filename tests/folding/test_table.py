@@ -6,6 +6,7 @@ import pytest
 
 from tests.folding import (
     table_axes,
+    table_bodies,
     table_folds,
     table_permutations,
     table_products,
@@ -16,7 +17,7 @@ from tests.folding import (
 from tests.folding.case import Case
 from tests.folding.claims import by_reference, check_case
 
-TABLES = (table_folds, table_refuses, table_safe, table_axes, table_products, table_permutations)
+TABLES = (table_folds, table_refuses, table_safe, table_axes, table_products, table_permutations, table_bodies)
 CASES = [case for table in TABLES for case in table.CASES.all]
 
 

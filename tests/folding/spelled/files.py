@@ -267,7 +267,7 @@ def _graph(n: Net, nodes: list[Any], output: str, inputs: list[Any] = []) -> Any
     return helper.make_graph(nodes, "inner", inputs, [helper.make_tensor_value_info(output, elem, None)])
 
 
-@ROWS.stays("stands inside a branch or a loop", "Conv If Relu")
+@ROWS.stays("comes from around the branch or loop", "Conv If Relu")
 def in_both_branches_of_an_If(n: Net) -> str:
     y, scale, shift = n.conv(), n.const(GAMMA), n.const(BETA)
     branches = {}
@@ -280,7 +280,7 @@ def in_both_branches_of_an_If(n: Net) -> str:
     return n("Relu", n("If", n.whole(np.array(True)), **branches))
 
 
-@ROWS.stays("stands inside a branch or a loop", "Conv Loop Reshape Relu")
+@ROWS.stays("is a graph input, not a constant", "Conv Loop Reshape Relu")
 def in_the_body_of_a_Loop(n: Net) -> str:
     y, scale = n.conv(), n.const(GAMMA)
     elem = helper.np_dtype_to_tensor_dtype(n.b.dtype)
