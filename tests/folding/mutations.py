@@ -450,12 +450,6 @@ MUTATIONS = (
         "            pass",
     ),
     Mutation(
-        "new constants of a branch have names of their own",
-        "folding/bodies.py",
-        "    draft.fresh = outer.fresh\n",
-        "",
-    ),
-    Mutation(
         "behind a concat a branch's norm lies on its own channels",
         "folding/concat.py",
         "parts = slice(sum(sizes[:index]), sum(sizes[: index + 1]))",

@@ -217,12 +217,30 @@ def test_a_norm_of_what_a_branch_captures_is_lowered_with_the_reason() -> None:
 
 
 def test_new_names_in_a_body_are_new_in_the_whole_file() -> None:
-    after = check_fold(branches(True), feeds(True)).after
-    names = [node.name for node in after.graph.node]
-    for attribute in after.graph.node[0].attribute:
-        names += [each.name for each in attribute.g.initializer]
-        names += [name for node in attribute.g.node for name in node.output]
-    assert len(set(names)) == len(names)
+    """A convolution in a branch and one around it share their bias: each gets one of its own."""
+    inner = [
+        helper.make_node("Conv", ["x", "weight", "bias"], ["inner_conv"], name="inner_layer"),
+        helper.make_node("Mul", ["inner_conv", "gamma"], ["normed"], name="inner_norm"),
+    ]
+    body = helper.make_graph(inner, "then", [], [info("normed")])
+    other = helper.make_graph([helper.make_node("Neg", ["x"], ["not"], name="neg")], "else", [], [info("not")])
+    outer = [
+        helper.make_node("If", ["choice"], ["chosen"], name="if", then_branch=body, else_branch=other),
+        helper.make_node("Conv", ["x", "other_weight", "bias"], ["conv"], name="layer"),
+        helper.make_node("Mul", ["conv", "gamma"], ["scaled"], name="norm"),
+        helper.make_node("Sub", ["scaled", "chosen"], ["y"], name="difference"),
+    ]
+    numbers = array(CHANNELS, CHANNELS, 1, 1)
+    constants = [tensor("weight", numbers), tensor("other_weight", numbers + 1), tensor("bias", array(CHANNELS))]
+    constants.append(tensor("gamma", array(CHANNELS, 1, 1)))
+    before = whole(outer, CHOICE, constants)
+    after = check_fold(before, feeds(True)).after
+    assert inner_operators(after) == ["Neg", "Conv"]
+    names = [each.name for each in after.graph.initializer]
+    names += [each.name for a in after.graph.node[0].attribute for each in a.g.initializer]
+    assert len(names) == 4
+    assert len(set(names)) == 4
+    check_same(before, after, feeds(True))
 
 
 def test_live_norms_in_a_body_are_told_and_stay() -> None:
