@@ -44,17 +44,19 @@ def standing_alone(body: ir.Graph, outer: Draft) -> Iterator[Draft | None]:
     if captured is None or any(outer.shapes.dtype(value) is None for value in captured):
         yield None
         return
-    imports = dict(body.opset_imports)
+    imports, inside = dict(body.opset_imports), set(body.all_nodes())
     stand_ins = {value: _stand_in(value, outer) for value in captured}
     for value, stand_in in stand_ins.items():
-        _replace_within(body, value, stand_in)
+        for use in list(value.uses()):
+            if use.node in inside:
+                use.node.replace_input_with(use.idx, stand_in)
         if stand_in.const_value is None:
             body.inputs.append(stand_in)
         else:
             body.register_initializer(stand_in)
     body.opset_imports.update(outer.graph.opset_imports)
     try:
-        yield _draft(body, outer, stand_ins)
+        yield _draft(body, outer, stand_ins, inside)
     finally:
         for value, stand_in in stand_ins.items():
             if stand_in.is_graph_input():
@@ -67,12 +69,11 @@ def standing_alone(body: ir.Graph, outer: Draft) -> Iterator[Draft | None]:
         outer.release(captured)
 
 
-def _draft(body: ir.Graph, outer: Draft, stand_ins: dict[ir.Value, ir.Value]) -> Draft:
+def _draft(body: ir.Graph, outer: Draft, stand_ins: dict[ir.Value, ir.Value], inside: set[ir.Node]) -> Draft:
     model = outer.model_of(body)
     draft = Draft(model.clone(), model, outer.config)
     draft.fresh = outer.fresh
     draft.constants.captured = frozenset(stand_ins.values())
-    inside = set(body.all_nodes())
     draft.constants.shared = frozenset(
         stand_in
         for value, stand_in in stand_ins.items()
@@ -112,10 +113,3 @@ def _constant(value: ir.Value, dtype: ir.DataType, outer: Draft) -> ir.TensorPro
         return ir.Tensor(outer.constants.array(value).astype(dtype.numpy()), dtype=dtype, name=value.name)
     except Refuse:
         return None
-
-
-def _replace_within(body: ir.Graph, value: ir.Value, stand_in: ir.Value) -> None:
-    inside = set(body.all_nodes())
-    for use in list(value.uses()):
-        if use.node in inside:
-            use.node.replace_input_with(use.idx, stand_in)
