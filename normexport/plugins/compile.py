@@ -24,7 +24,7 @@ OnStage = Callable[[str], None]
 #: A step of ninja's ("[3/12]") or make's ("[ 25%]").
 _STEP = re.compile(r"^\[\s*\d+(/\d+|%)\]")
 _ERROR = re.compile(r"error:|undefined reference|ptxas fatal", re.IGNORECASE)
-_CUDA_ARCHITECTURE = re.compile(r"\d{2,3}[af]?(-real|-virtual)?")
+_CUDA_ARCHITECTURE = re.compile(r"(?P<number>\d{2,3})[af]?(-real|-virtual)?")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class BuildConfig:
         cuda: the CUDA kernels too; None: as in the last build, at first without. They take minutes to compile and
             serve machines with a GPU alone, so finding nvcc is no reason to build them.
         tensorrt: the plugin library of TensorRT, which needs the CUDA kernels; None: as in the last build.
-        architectures: CUDA architectures, "86"; empty: those of plugins/kernels/cuda.
+        architectures: CUDA architectures, "86"; empty: those of plugins/kernels/cuda/architectures.py.
         onnxruntime: the custom-op library of ONNX Runtime.
         jobs: compilers at a time, None: one per core.
         folder: where to build, None: `locate.build_folder()`, where the libraries are looked for.
@@ -100,8 +100,29 @@ def _check(config: BuildConfig) -> None:
         raise UsageError("--tensorrt", "can't go with --no-cuda: its plugins are CUDA kernels", "drop one of them")
     if config.architectures and not config.needs_cuda:
         raise UsageError("--arch", "has no CUDA kernels to go to", "add --cuda")
+    _check_known(config.architectures)
     if config.jobs is not None and config.jobs < 1:
         raise UsageError("-j", f"{config.jobs} compilers can't build anything", "give 1 or more")
+
+
+def _check_known(architectures: Sequence[str]) -> None:
+    """Refuse an architecture that the compiler here does not know, where it says what it knows."""
+    nvcc = cuda_compiler() if architectures else None
+    known = known_architectures(nvcc) if nvcc is not None else ()
+    for name in architectures if known else ():
+        match = _CUDA_ARCHITECTURE.fullmatch(name)
+        if match is not None and int(match["number"]) not in known:
+            choice = f"choose among {', '.join(map(str, known))}, or install another CUDA toolkit"
+            raise UsageError("--arch", f"{name} is not known to {nvcc}", choice)
+
+
+def known_architectures(nvcc: str) -> tuple[int, ...]:
+    """The GPU architectures that a CUDA compiler makes code for, (75, 80, ...); empty where it lists none."""
+    try:
+        done = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, errors="replace")
+    except OSError:
+        return ()
+    return tuple(sorted({int(number) for number in re.findall(r"compute_(\d+)\b", done.stdout)}))
 
 
 def _sources() -> Path:

@@ -17,6 +17,7 @@ from normexport.plugins.compile import BuildConfig, build
 
 pytestmark = pytest.mark.slow
 
+ARCHITECTURES = Path(__file__).parents[2] / "plugins" / "kernels" / "cuda" / "architectures.py"
 PROJECT = """\
 cmake_minimum_required(VERSION 3.24)
 project(small LANGUAGES CXX)
@@ -164,6 +165,63 @@ def test_installed_package_without_sources_says_where_to_build(monkeypatch: pyte
 def test_nonsense_is_refused_before_anything_starts(config: BuildConfig, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         build(config)
+
+
+def listing(folder: Path, *architectures: int) -> Path:
+    """A compiler that knows these architectures, and can do nothing else."""
+    nvcc = folder / "nvcc"
+    lines = "\n".join(f"echo compute_{number}" for number in architectures)
+    nvcc.write_text(f'#!/bin/sh\n[ "$*" = --list-gpu-arch ] || exit 9\n{lines}\n')
+    nvcc.chmod(0o755)
+    return nvcc
+
+
+@pytest.mark.parametrize("name", ["101", "88a", "130-real"])
+def test_an_architecture_that_the_compiler_does_not_know_is_refused_with_those_it_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("CUDACXX", str(listing(tmp_path, 75, 90, 100)))
+    with pytest.raises(UsageError, match=rf"--arch: {name} is not known to .*nvcc; choose among 75, 90, 100, or"):
+        build(BuildConfig(cuda=True, architectures=("90a", name)))
+
+
+def test_a_compiler_that_lists_nothing_is_left_to_cmake(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDACXX", str(listing(project)))
+    built = build(BuildConfig(cuda=True, architectures=("101",), jobs=1))
+    assert "-DCMAKE_CUDA_ARCHITECTURES=101" in built.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("known", "chosen"),
+    [
+        # What CUDA 12.4, 12.9 and 13.0 list.
+        ((50, 60, 70, 75, 80, 86, 87, 89, 90), "75-real;80-real;86-real;87-real;89-real;90"),
+        (
+            (75, 80, 86, 87, 89, 90, 100, 101, 103, 120, 121),
+            "75-real;80-real;86-real;87-real;89-real;90;100-real;103-real;120-real",
+        ),
+        (
+            (75, 80, 86, 87, 88, 89, 90, 100, 110, 103, 120, 121),
+            "75-real;80-real;86-real;87-real;89-real;90;100-real;103-real;110-real;120-real",
+        ),
+        ((35, 52, 75, 80), "75-real;80"),  # one without 90 keeps the PTX of its newest
+        ((130, 140), "140"),
+    ],
+)
+def test_machine_code_is_made_for_every_wanted_gpu_that_the_compiler_knows(
+    tmp_path: Path, known: tuple[int, ...], chosen: str
+) -> None:
+    command = [sys.executable, str(ARCHITECTURES), str(listing(tmp_path, *known))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, chosen)
+
+
+def test_a_compiler_that_does_not_list_architectures_ends_the_configuration_in_one_line(tmp_path: Path) -> None:
+    for compiler in (listing(tmp_path), tmp_path / "none"):
+        done = subprocess.run([sys.executable, str(ARCHITECTURES), str(compiler)], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: {compiler} does not list its architectures: ")
+        assert done.stderr.count("\n") == 1
 
 
 def test_two_builds_in_one_folder_take_turns(project: Path) -> None:

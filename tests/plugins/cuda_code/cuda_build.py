@@ -79,6 +79,22 @@ def usage() -> list[dict[str, Any]]:
 
 
 @cache
+def usage_of(kind: str, arch: str) -> list[dict[str, Any]]:
+    """As `usage`, of one type's kernels on an architecture that is not among those."""
+    with _folder() as folder:
+        target = _made(folder, kind, arch, "cubin", "-Xptxas=-v", records="more")
+        found: list[dict[str, Any]] = json.loads((folder / "more" / f"{target.name}.json").read_text())
+    return found
+
+
+@cache
+def known() -> frozenset[int]:
+    """Architectures that the compiler lists."""
+    listed = subprocess.run([str(nvcc()), "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout
+    return frozenset(int(line.rpartition("_")[2]) for line in listed.split())
+
+
+@cache
 def code(kind: str, arch: str) -> dict[str, list[str]]:
     """Machine instructions of every kernel, by its readable name: one line each, predicates and operands included."""
     tool = nvdisasm()
@@ -110,10 +126,10 @@ def table() -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def _made(folder: Path, kind: str, arch: str, form: str, *options: str) -> Path:
+def _made(folder: Path, kind: str, arch: str, form: str, *options: str, records: str = "registers") -> Path:
     target = folder / f"{kind}.sm_{arch}.{form}"
     if not target.exists():
-        launcher = [sys.executable, str(KERNELS / "cuda" / "registers.py"), "compile", str(folder / "registers")]
+        launcher = [sys.executable, str(KERNELS / "cuda" / "registers.py"), "compile", str(folder / records)]
         paths = [f"-I{KERNELS}", f"-I{KERNELS / 'include'}"]
         source = str(KERNELS / "cuda" / SOURCES[kind])
         what = [f"-{form}", f"-arch=sm_{arch}", "-std=c++17", "-O3", "-Werror=all-warnings", *options]

@@ -42,6 +42,15 @@ def test_every_kernel_compiles_without_a_warning(arch: str) -> None:
     assert {"sum_extremes<float32, 4, true, true>", "apply_line<bfloat16, 8, false>", "int_apply_table<16>"} <= found
 
 
+def test_integer_kernels_compile_without_a_spill_for_the_data_centre_gpus_after_sm_90() -> None:
+    arch = "100"
+    if int(arch) not in cuda_build.known():
+        pytest.skip(f"the nvcc of this machine does not know sm_{arch}")
+    hot = [each for each in cuda_build.usage_of("int8", arch) if not each["kernel"].startswith(COLD)]
+    assert len(hot) > 30
+    assert [each for each in hot if each["spills"] or each["stack"]] == []
+
+
 def test_no_hot_kernel_spills_or_uses_local_memory() -> None:
     hot = [record for record in cuda_build.usage() if not record["kernel"].startswith(COLD)]
     assert len(hot) > 100
