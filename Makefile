@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread per test process: two processes of one thread are quicker than two that fight for the cores.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test check lint types docs plugins tests benchmarks gpu-check tsan soak random real fuzz clean
+.PHONY: demo test check lint types docs plugins tests bindings benchmarks gpu-check tsan soak random real fuzz clean
 
 demo: $(STAMP)
 	$(BIN)/normexport convert examples/checkpoints/residual_l1.pt2 -o demo --data examples/digits.npz
@@ -38,6 +38,13 @@ check: lint types plugins
 
 tests: $(STAMP) plugins
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Python bindings of TensorRT, without its libraries, into build/bindings: tests hold what our code asks of it against them.
+TENSORRT ?= 10.7.0 10.16.1.11 11.0.0.114 11.4.0.106
+bindings: $(STAMP)
+	for version in $(TENSORRT); do \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+			--target build/bindings/$$version tensorrt-cu12-bindings==$$version || exit 1; done
 
 # The numbers of docs/measurements.md; minutes, on an otherwise idle machine.
 benchmarks: $(STAMP) plugins
