@@ -6,7 +6,7 @@ likewise; where a capsule has one run, plain names do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,9 @@ from normexport.runtime.tensorrt_runtime import Plan
 class Absent(str):
     """Why a candidate has no such value."""
 
+
+#: Ranges of batch sizes, each by its ends.
+Batches = Sequence[tuple[int, int]]
 
 #: A value, or what is wrong with it.
 Given = Array | str
@@ -57,24 +60,25 @@ class Candidate(Protocol):
 
 
 class RuntimeCandidate:
-    """A runtime, the types of its outputs, and the batch sizes that it takes."""
+    """A runtime, the types of its outputs, and the batch sizes that its inputs take."""
 
     def __init__(
-        self, runtime: Runtime, types: Mapping[str, str], profile: Mapping[str, tuple[int, int]] | None = None
+        self, runtime: Runtime, types: Mapping[str, str], batches: Mapping[str, Batches] | None = None
     ) -> None:
         self._runtime, self.types = runtime, types
-        self._sizes = dict(profile or {})
+        self._batches = dict(batches or {})
         for port in runtime.inputs:
             if port.shape and port.shape[0] is not None:
-                self._sizes.setdefault(port.name, (port.shape[0], port.shape[0]))
+                self._batches.setdefault(port.name, ((port.shape[0], port.shape[0]),))
         self.name = runtime.name
 
     def lacks(self, number: int, run: Run) -> str | None:
         """Where it takes other batch sizes alone. What else does not fit is an error, as in `parity`."""
-        for name, (least, most) in self._sizes.items():
+        for name, ranges in self._batches.items():
             shape = run.feeds[name].shape if name in run.feeds else ()
-            if shape and not least <= shape[0] <= most:
-                return f"the candidate takes a batch of {least}" + (f" to {most}" if most > least else "")
+            if shape and not any(least <= shape[0] <= most for least, most in ranges):
+                words = (f"{least} to {most}" if most > least else f"{least}" for least, most in ranges)
+                return f"the candidate takes a batch of {', or '.join(dict.fromkeys(words))}"
         return None
 
     def give(
@@ -172,6 +176,9 @@ def plan_candidate(plan: Plan, manifest: Manifest) -> Candidate:
     """
     runtime = plan.runtime()
     types = {tensor.name: tensor.dtype for tensor in manifest.outputs}
-    ends = [(tensor.name, tensor.smallest, tensor.largest) for tensor in manifest.inputs]
-    profile = {name: (least[0], most[0]) for name, least, most in ends if least and most}
-    return RuntimeCandidate(InFloat32(runtime), types, profile)
+    batches = {
+        each.name: tuple((least[0], most[0]) for least, _, most in each.profiles)
+        for each in manifest.inputs
+        if each.smallest
+    }
+    return RuntimeCandidate(InFloat32(runtime), types, batches)

@@ -12,7 +12,7 @@ from normexport.dtypes import PRECISIONS
 from normexport.engine.builder_process import BuilderProcess
 from normexport.engine.config import EngineConfig
 from normexport.engine.flavor import FLAVORS, RTX, Flavor, flavor, is_installed
-from normexport.engine.shapes import ShapeRange, parse_shapes
+from normexport.engine.shapes import ShapeRange, parse_shapes, ranges_of
 
 if TYPE_CHECKING:
     from normexport.engine.build_plan import build_engine, check_engine
@@ -33,6 +33,7 @@ __all__ = [
     "is_installed",
     "manifest_path",
     "parse_shapes",
+    "ranges_of",
     "read_manifest",
     "require_same_plan",
 ]

@@ -22,7 +22,7 @@ from normexport.engine.builder_process import BuilderProcess
 from normexport.engine.config import EngineConfig, OnStage, check_options
 from normexport.engine.flavor import CURRENT, Flavor, check_targets, flavor, require
 from normexport.engine.manifest import FileId, Manifest, manifest_path, manifest_text
-from normexport.engine.shapes import Profile, profiles
+from normexport.engine.shapes import Profile, all_profiles
 from normexport.errors import EngineError, FoldError, MissingComponent
 from normexport.io.atomic import check_writable, replacing_all, scratch, write_text
 from normexport.io.onnx_scan import NAMESPACE, is_plain
@@ -179,8 +179,8 @@ class _Build:
 
     def _start(
         self, child: BuilderProcess, network: dict[str, Any], plan: Path, embed: Sequence[str]
-    ) -> tuple[Profile, ...]:
-        shapes = profiles(network["inputs"], self._config.shapes)
+    ) -> tuple[tuple[Profile, ...], ...]:
+        shapes = all_profiles(network["inputs"], self._config.ranges)
         child.start(_request(plan, self._timings, self._config, self._targets, shapes, embed))
         return shapes
 
@@ -280,7 +280,7 @@ def _request(
     timings: Path | None,
     config: EngineConfig,
     targets: Sequence[str],
-    shapes: Sequence[Profile],
+    shapes: Sequence[Sequence[Profile]],
     embed: Sequence[str],
 ) -> dict[str, Any]:
     needed = bool(embed) and not flavor(config.flavor).embeds_anywhere
@@ -293,7 +293,7 @@ def _request(
         "plan": str(plan),
         "targets": list(targets),
         "opens": CURRENT in targets,
-        "profiles": [asdict(each) for each in shapes],
+        "profiles": [[asdict(each) for each in profile] for profile in shapes],
         "workspace": config.workspace,
         "optimization_level": config.optimization_level,
         "flags": [name for name, wanted in flags.items() if wanted],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -23,7 +23,7 @@ class EngineConfig:
     Attributes:
         flavor: "tensorrt-rtx" (or "rtx") or "tensorrt".
         targets: "sm75" to "sm121", or "current" alone; empty: all that take any network.
-        shapes: smallest, expected and largest shapes by input name.
+        shapes: smallest, expected and largest shapes by input name; several of them make as many profiles.
         precision: demanded of the result, one of `normexport.dtypes.PRECISIONS`; None: whatever the ONNX file asks for.
         plugins: use the plugin library; False builds every norm from its body.
         plugin_library: the library; None: the one that `normexport plugins build` made, where there is one.
@@ -44,7 +44,7 @@ class EngineConfig:
 
     flavor: str = RTX.name
     targets: tuple[str, ...] = ()
-    shapes: ShapeRange = field(default_factory=ShapeRange)
+    shapes: ShapeRange | Sequence[ShapeRange] = field(default_factory=ShapeRange)
     precision: str | None = None
     plugins: bool = True
     plugin_library: str | Path | None = None
@@ -63,6 +63,10 @@ class EngineConfig:
     weights_under: str | Path | None = None
 
     def __post_init__(self) -> None:
+        if not self.ranges or not all(isinstance(each, ShapeRange) for each in self.ranges):
+            raise UsageError(
+                f"shapes={self.shapes!r}", "is no range of shapes", "give ShapeRange(...), or a list of them"
+            )
         if self.precision is not None and self.precision not in PRECISIONS:
             raise UsageError(
                 f"precision {self.precision!r}", "does not exist", f"choose one of {', '.join(PRECISIONS)}"
@@ -73,6 +77,11 @@ class EngineConfig:
             raise UsageError(f"workspace {self.workspace}", "is negative", "give bytes")
         if self.timeout is not None and self.timeout <= 0:
             raise UsageError(f"timeout {self.timeout:g}", "leaves no time at all", "give seconds above 0")
+
+    @property
+    def ranges(self) -> tuple[ShapeRange, ...]:
+        """`shapes`, one for each profile."""
+        return (self.shapes,) if isinstance(self.shapes, ShapeRange) else tuple(self.shapes)
 
     def side_files(self) -> list[tuple[Path, str]]:
         """What a build writes beside plan and manifest, each in words."""

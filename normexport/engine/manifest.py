@@ -56,16 +56,30 @@ class FileId:
         return cls(name or path.name, path.stat().st_size, digest.hexdigest())
 
 
+Shape = tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class PlanTensor:
-    """An input or output of the engine; -1 is a dynamic size. The three shapes are an input's profile."""
+    """An input or output of the engine; -1 is a dynamic size. The three shapes are an input's first profile.
+
+    Attributes:
+        more: (smallest, expected, largest) of each further profile.
+    """
 
     name: str
     dtype: str
-    shape: tuple[int, ...]
-    smallest: tuple[int, ...] | None = None
-    expected: tuple[int, ...] | None = None
-    largest: tuple[int, ...] | None = None
+    shape: Shape
+    smallest: Shape | None = None
+    expected: Shape | None = None
+    largest: Shape | None = None
+    more: tuple[tuple[Shape, Shape, Shape], ...] = ()
+
+    @property
+    def profiles(self) -> tuple[tuple[Shape, Shape, Shape], ...]:
+        """(smallest, expected, largest) of each profile; of what has none its shape alone."""
+        first = (self.smallest or self.shape, self.expected or self.shape, self.largest or self.shape)
+        return (first, *self.more)
 
 
 @dataclass(frozen=True)
@@ -192,6 +206,8 @@ def _manifest(fields: Record) -> Manifest:
         seconds=fields.get("seconds", by_name(number)),
     )
     fields.no_more()
+    if len({len(each.more) for each in manifest.inputs}) > 1:
+        raise BadJson("its inputs have unequal numbers of profiles")
     names = [each.name for each in (*manifest.inputs, *manifest.outputs)]
     if len(set(names)) < len(names):
         raise BadJson("two of its inputs and outputs have one name")
@@ -209,13 +225,16 @@ def file_of(value: Any, where: str) -> FileId:
 def _tensor(value: Any, where: str) -> PlanTensor:
     fields = record(value, where)
     shape = fields.get("shape", many(dimension))
-    ends = [fields.get(name, optional(many(count))) for name in ("smallest", "expected", "largest")]
-    found = PlanTensor(fields.get("name", text), fields.get("dtype", word), shape, *ends)
+    least, usual, most = (fields.get(name, optional(many(count))) for name in ("smallest", "expected", "largest"))
+    more = fields.get("more", many(many(many(count)))) if fields.has("more") else ()  # earlier plans have one profile
+    first = [sizes for sizes in (least, usual, most) if sizes is not None]
+    for sizes in (first, *more) if first or more else ():
+        fits = len(sizes) == 3 and all(len(each) == len(shape) for each in sizes)
+        if not fits or not all(a <= b <= c for a, b, c in zip(*sizes, strict=True)):
+            raise BadJson(f"{where} has a profile that does not fit its shape")
+    others = tuple((low, middle, high) for low, middle, high in more)
+    found = PlanTensor(fields.get("name", text), fields.get("dtype", word), shape, least, usual, most, others)
     fields.no_more()
-    profile = [sizes for sizes in ends if sizes is not None]
-    fits = all(len(sizes) == len(shape) for sizes in profile) and len(profile) in (0, 3)
-    if not fits or not all(a <= b <= c for a, b, c in zip(*profile, strict=True)):
-        raise BadJson(f"{where} has a profile that does not fit its shape")
     return found
 
 

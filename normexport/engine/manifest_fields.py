@@ -18,13 +18,18 @@ from normexport.graphs.node_metadata import path_in
 _ORIGIN = re.compile(r"\[ONNX Layer: (.*)\]")
 
 
-def manifest_fields(network: Mapping[str, Any], graph: onnx.GraphProto, shapes: Sequence[Profile]) -> dict[str, Any]:
-    """Fields of the manifest, by name. `graph` is the one that became the network."""
+def manifest_fields(
+    network: Mapping[str, Any], graph: onnx.GraphProto, shapes: Sequence[Sequence[Profile]]
+) -> dict[str, Any]:
+    """Fields of the manifest, by name. `graph` is the one that became the network; `shapes` are its profiles."""
     modules = {node.name: path_in(_metadata(node)) for node in graph.node if node.name}
-    profiles = {each.name: each for each in shapes}
+    profiles = {
+        input["name"]: [each for profile in shapes for each in profile if each.name == input["name"]]
+        for input in network["inputs"]
+    }
     return {
-        "inputs": tuple(_tensor(each, profiles.get(each["name"])) for each in network["inputs"]),
-        "outputs": tuple(_tensor(each, None) for each in network["outputs"]),
+        "inputs": tuple(_tensor(each, profiles[each["name"]]) for each in network["inputs"]),
+        "outputs": tuple(_tensor(each, ()) for each in network["outputs"]),
         "layers": tuple(_layer(each, modules) for each in network["layers"]),
         "precision": verify.precisions(network["layers"]),
     }
@@ -34,11 +39,10 @@ def _metadata(node: onnx.NodeProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in node.metadata_props}
 
 
-def _tensor(tensor: Mapping[str, Any], profile: Profile | None) -> PlanTensor:
+def _tensor(tensor: Mapping[str, Any], profiles: Sequence[Profile]) -> PlanTensor:
     known = tensor["name"], of_tensorrt(tensor["dtype"]), tuple(tensor["shape"])
-    if profile is None:
-        return PlanTensor(*known)
-    return PlanTensor(*known, profile.smallest, profile.expected, profile.largest)
+    shapes = [(each.smallest, each.expected, each.largest) for each in profiles]
+    return PlanTensor(*known, *shapes[0], tuple(shapes[1:])) if shapes else PlanTensor(*known)
 
 
 def _layer(layer: Mapping[str, Any], modules: Mapping[str, str]) -> NetworkLayer:

@@ -1,4 +1,7 @@
-"""Optimisation profiles: the smallest, the expected and the largest shape of every input."""
+"""Optimisation profiles: the smallest, the expected and the largest shape of every input.
+
+A plan may hold several: the builder chooses the kernels of each for its expected shapes.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +56,38 @@ def parse_shapes(text: str, option: str) -> dict[str, Shape]:
     return shapes
 
 
+def ranges_of(smallest: Sequence[str], expected: Sequence[str], largest: Sequence[str]) -> tuple[ShapeRange, ...]:
+    """The ranges that `--minShapes`, `--optShapes` and `--maxShapes` ask for: the first of each, the second of each.
+
+    Raises:
+        UsageError: one is not understood, or they are not given equally often.
+    """
+    given = dict(zip(_OPTIONS, (smallest, expected, largest), strict=True))
+    counts = {option: len(texts) for option, texts in given.items() if texts}
+    if len(set(counts.values())) > 1:
+        cause = f"of several profiles are not equally many: {', '.join(f'{each} {n}' for each, n in counts.items())}"
+        raise UsageError("shapes", cause, "give each option once for every profile")
+    parsed = [[parse_shapes(text, option) for text in texts] for option, texts in given.items()]
+    number = max(counts.values(), default=1)
+    return tuple(ShapeRange(*(shapes[index] if shapes else {} for shapes in parsed)) for index in range(number))
+
+
+def all_profiles(inputs: Sequence[Mapping[str, Any]], asked: Sequence[ShapeRange]) -> tuple[tuple[Profile, ...], ...]:
+    """For each range that is asked for what `profiles` makes of it.
+
+    Raises:
+        EngineError, UsageError: as `profiles`; or two profiles are the same.
+    """
+    found = tuple(profiles(inputs, each) for each in asked)
+    for index, each in enumerate(found):
+        if each in found[:index]:
+            cause = f"{index + 1} is the same as {found.index(each) + 1}"
+            raise EngineError("profile", cause, "give each profile shapes of its own")
+    return found
+
+
 def profiles(inputs: Sequence[Mapping[str, Any]], asked: ShapeRange) -> tuple[Profile, ...]:
-    """One profile per input; an input with an open batch and nothing asked gets `DEFAULT_BATCH`.
+    """The three shapes of each input in one profile; an open batch and nothing asked gets `DEFAULT_BATCH`.
 
     Args:
         inputs: each with its "name" and "shape", -1 for an open size.

@@ -146,7 +146,8 @@ class Worker:
         if request["embed"]:
             config.plugins_to_serialize = request["embed"]
         self._aim(config, request["targets"])
-        self._add_profile(config, request["profiles"])
+        for profile in request["profiles"]:
+            self._add_profile(config, profile)
         if request["timing_cache"] is not None:
             path = Path(request["timing_cache"])
             cache = config.create_timing_cache(path.read_bytes() if path.exists() else b"")
@@ -165,11 +166,11 @@ class Worker:
             if not config.set_compute_capability(capability, index):
                 self.fail("target")
 
-    def _add_profile(self, config: Any, profiles: list[dict[str, Any]]) -> None:
+    def _add_profile(self, config: Any, inputs: list[dict[str, Any]]) -> None:
         profile = self._builder.create_optimization_profile()
-        for each in profiles:
+        for each in inputs:
             profile.set_shape(each["name"], each["smallest"], each["expected"], each["largest"])
-        if profiles and config.add_optimization_profile(profile) < 0:
+        if inputs and config.add_optimization_profile(profile) < 0:
             self.fail("profile", "the shapes are not accepted")
 
     def _keep_timings(self, config: Any, path: str | None) -> None:

@@ -76,6 +76,10 @@ class Record:
         self._read.add(name)
         return check(self._fields[name], place)
 
+    def has(self, name: str) -> bool:
+        """Whether there is a field `name`, for what earlier versions did not write."""
+        return name in self._fields
+
     def require_format(self, number: int) -> None:
         """Refuse another version of the document than `number`."""
         found = self.get("format", count)

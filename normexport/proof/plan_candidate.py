@@ -46,18 +46,38 @@ def check_plan(
     exact, baseline = _sides(reference, specs, outputs, precision)
     graph = reference if isinstance(reference, ir.Model) else None
     _, own = _sides(reference, specs, outputs, "float32")
-    sizes = sizes or batch_sizes(manifest)
+    sizes, skipped = (sizes, ()) if sizes else batch_sizes(manifest, specs)
     tried = choose_batches(specs, data, sizes=sizes, graph=graph, own=own, exact=exact)
     report = check(exact, baseline, plan.runtime, tried.batches, precision=precision)
-    return replace(report, notes=(*tried.notes, *report.notes))
+    return replace(report, notes=(*tried.notes, *skipped, *report.notes))
 
 
-def batch_sizes(manifest: Manifest) -> tuple[int, ...]:
-    """The usual sizes that the profile has, and its largest."""
-    ends = [(each.smallest or each.shape)[:1] + (each.largest or each.shape)[:1] for each in manifest.inputs]
-    ends = [both for both in ends if both] or [(1, 1)]  # an input without axes has no batch
-    least, most = max(low for low, _ in ends), min(high for _, high in ends)
-    return tuple(dict.fromkeys([size for size in _SIZES if least <= size <= most] + [most]))
+def batch_sizes(manifest: Manifest, specs: Sequence[InputSpec]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The usual sizes that each profile has, what it expects, and its largest; and which profiles no size is in.
+
+    Args:
+        specs: what the plan reads. A profile of other heights and widths than theirs is not judged, and that is noted.
+    """
+    shapes = {spec.name: spec for spec in specs}
+    found: list[int] = []
+    notes = []
+    number = len(manifest.inputs[0].profiles) if manifest.inputs else 1
+    for index in range(number):
+        profile = [(each.profiles[index], shapes[each.name]) for each in manifest.inputs if each.shape]
+        if number > 1 and not all(_is_inside(spec, low, high) for (low, _, high), spec in profile):
+            notes.append(f"profile {index + 1} of {number} was not judged: it has other sizes than the inputs given")
+            continue
+        ends = [(low[0], usual[0], high[0]) for (low, usual, high), _ in profile] or [(1, 1, 1)]
+        least, most = max(low for low, _, _ in ends), min(high for _, _, high in ends)
+        usual = [ends[0][1]] if number > 1 else []
+        found += [size for size in (*_SIZES, *usual) if least <= size <= most] + [most]
+    return tuple(dict.fromkeys(found)) or (1,), tuple(notes)
+
+
+def _is_inside(spec: InputSpec, low: Sequence[int], high: Sequence[int]) -> bool:
+    """Whether every size but the batch lies between the ends."""
+    sizes = spec.sized(low[0]) if spec.batched else spec.shape
+    return len(sizes) == len(low) and all(a <= b <= c for a, b, c in zip(low[1:], sizes[1:], high[1:], strict=True))
 
 
 def precision_of(manifest: Manifest) -> str:

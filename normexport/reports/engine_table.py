@@ -81,10 +81,11 @@ def _tensor(tensor: PlanTensor) -> str:
 
 
 def _profile(tensor: PlanTensor) -> str:
-    if tensor.smallest is None or tensor.smallest == tensor.largest:
+    profiles = [each for each in tensor.profiles if each[0] != each[2] or tensor.more]
+    if tensor.smallest is None or not profiles:
         return ""
-    shapes = (tensor.smallest, tensor.expected, tensor.largest)
-    return ", min {}, opt {}, max {}".format(*("x".join(map(str, shape or ())) for shape in shapes))
+    words = ("min {}, opt {}, max {}".format(*("x".join(map(str, each)) for each in shapes)) for shapes in profiles)
+    return f", {'; or '.join(words)}"
 
 
 def _tally(counts: Mapping[str, int]) -> str:

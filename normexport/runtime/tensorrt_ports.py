@@ -6,11 +6,13 @@ write memory that is not the tensor's. So none of them is taken from the manifes
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from normexport.dtypes import FLOAT32, HALVES, of_tensorrt
-from normexport.engine.manifest import Manifest, PlanTensor
+from normexport.engine.manifest import Manifest, PlanTensor, Shape
 from normexport.errors import EngineError, UsageError
 
 #: Types that a tensor of PyTorch can hold.
@@ -19,7 +21,7 @@ _DTYPES = (FLOAT32.name, *HALVES, "int64", "int32", "int8", "uint8", "bool")
 
 @dataclass(frozen=True)
 class Ports:
-    """Inputs, with the ends of the engine's profile, and outputs; each in the engine's order."""
+    """Inputs, with the shapes of the engine's profiles, and outputs; each in the engine's order."""
 
     inputs: tuple[PlanTensor, ...]
     outputs: tuple[PlanTensor, ...]
@@ -39,6 +41,28 @@ def ports_of(trt: Any, engine: Any) -> Ports:
         else:
             outputs.append(_tensor(trt, engine, name, is_input=False))
     return Ports(tuple(inputs), tuple(outputs))
+
+
+def is_within(shape: Shape, smallest: Shape, largest: Shape) -> bool:
+    """Whether each size lies between those of the two ends, both included."""
+    return len(shape) == len(smallest) and all(a <= b <= c for a, b, c in zip(smallest, shape, largest, strict=True))
+
+
+def profile_for(inputs: Sequence[PlanTensor], shapes: Sequence[Shape]) -> int | None:
+    """The profile in which these shapes of the inputs run: of those that have them, the one that expects them most.
+
+    Its expected sizes are nearest by their ratio, sum |log(size / expected)|; of equals the first. None has them: None.
+    """
+    distances = {}
+    for index in range(len(inputs[0].profiles) if inputs else 1):
+        pairs = [(shape, each.profiles[index]) for shape, each in zip(shapes, inputs, strict=True)]
+        if all(is_within(shape, low, high) for shape, (low, _, high) in pairs):
+            distances[index] = sum(_distance(shape, usual) for shape, (_, usual, _) in pairs)
+    return min(distances, key=lambda index: distances[index], default=None)
+
+
+def _distance(shape: Shape, usual: Shape) -> float:
+    return sum(abs(math.log(max(size, 1) / max(other, 1))) for size, other in zip(shape, usual, strict=True))
 
 
 def check_manifest(ports: Ports, manifest: Manifest, place: str) -> None:
@@ -72,7 +96,13 @@ def _tensor(trt: Any, engine: Any, name: str, *, is_input: bool) -> PlanTensor:
     shape = tuple(engine.get_tensor_shape(name))
     if not is_input:
         return PlanTensor(name, dtype, shape)
-    return PlanTensor(name, dtype, shape, *(tuple(sizes) for sizes in engine.get_tensor_profile_shape(name, 0)))
+    first, *more = (_profile(engine, name, index) for index in range(engine.num_optimization_profiles))
+    return PlanTensor(name, dtype, shape, *first, tuple(more))
+
+
+def _profile(engine: Any, name: str, index: int) -> tuple[Shape, Shape, Shape]:
+    smallest, expected, largest = engine.get_tensor_profile_shape(name, index)
+    return tuple(smallest), tuple(expected), tuple(largest)
 
 
 def _agree(tensor: PlanTensor, told: PlanTensor) -> bool:
@@ -80,14 +110,14 @@ def _agree(tensor: PlanTensor, told: PlanTensor) -> bool:
     same_shape = len(tensor.shape) == len(told.shape) and all(
         a == b or -1 in (a, b) for a, b in zip(tensor.shape, told.shape, strict=True)
     )
-    profile = (told.smallest, told.largest)
-    same_profile = profile == (None, None) or profile == (tensor.smallest, tensor.largest)
-    return tensor.dtype == told.dtype and same_shape and same_profile
+    ends = [[(low, high) for low, _, high in each.profiles] for each in (tensor, told)]
+    same_profiles = told.smallest is None or ends[0] == ends[1]
+    return tensor.dtype == told.dtype and same_shape and same_profiles
 
 
 def _words(tensor: PlanTensor) -> str:
-    profile = f", {tensor.smallest} to {tensor.largest}" if tensor.smallest is not None else ""
-    return f"{tensor.dtype} {tensor.shape}{profile}"
+    spans = ", ".join(f"{low} to {high}" for low, _, high in tensor.profiles)
+    return f"{tensor.dtype} {tensor.shape}" + (f", {spans}" if tensor.smallest is not None else "")
 
 
 def _contradiction(place: str, cause: str) -> UsageError:

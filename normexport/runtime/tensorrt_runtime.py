@@ -11,7 +11,7 @@ of the engine. The code for the GPU in a plan runs as it is: TensorRT knows no o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -21,11 +21,11 @@ from normexport import plugins
 from normexport.dtypes import array_name
 from normexport.engine import Manifest, read_manifest, require_same_plan
 from normexport.engine.flavor import CURRENT, flavor, require
-from normexport.engine.manifest import check_bytes
+from normexport.engine.manifest import Shape, check_bytes
 from normexport.errors import EngineError, MissingComponent, UsageError
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked_feeds
 from normexport.runtime.gpu_memory import TorchMemory, gpu_memory
-from normexport.runtime.tensorrt_ports import check_manifest, ports_of
+from normexport.runtime.tensorrt_ports import check_manifest, is_within, ports_of, profile_for
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +76,8 @@ class TensorRTRuntime:
         self.inputs = tuple(_port(each.name, each.dtype, each.shape) for each in self._ports.inputs)
         self.input_names = tuple(each.name for each in self._ports.inputs)
         self.output_names = tuple(each.name for each in self._ports.outputs)
-        self._context = self._new_context()
+        #: By profile: a context for runs without a graph.
+        self._contexts = {0: self._new_context(0)}
         self._graphs = graphs and isinstance(self._memory, TorchMemory)
         #: By input shapes: a context of their own (a graph holds on to its context's state), then its graph.
         self._by_shapes: dict[tuple[tuple[int, ...], ...], Any] = {}
@@ -98,8 +99,8 @@ class TensorRTRuntime:
         """Outputs and debug tensors of one run, in a context of its own."""
         from normexport.runtime.tensorrt_debug import DebugTensors
 
-        self._shapes(feeds)
-        context, captured = self._new_context(), dict[str, Array]()
+        profile = self._profile_of(self._shapes(feeds))
+        context, captured = self._new_context(profile), dict[str, Array]()
         watched = DebugTensors(self._trt, context, self._memory, capture, sink or captured.__setitem__)
         outputs = self._arrays(self._directly(context, feeds))
         watched.check()  # the copies of the outputs have waited for the engine
@@ -116,11 +117,13 @@ class TensorRTRuntime:
             EngineError: the run fails.
         """
         shapes = self._shapes(feeds)
-        known = self._by_shapes.get(shapes)
+        known, profile = self._by_shapes.get(shapes), self._profile_of(shapes)
         if not self._graphs or (known is None and len(self._by_shapes) == _MOST_GRAPHS):
-            return self._directly(self._context, feeds)
+            if profile not in self._contexts:
+                self._contexts[profile] = self._new_context(profile)
+            return self._directly(self._contexts[profile], feeds)
         if known is None:  # the first run of a set of shapes lets TensorRT prepare, the second is captured
-            self._by_shapes[shapes] = context = self._new_context()
+            self._by_shapes[shapes] = context = self._new_context(profile)
             return self._directly(context, feeds)
         if not isinstance(known, _Captured):
             self._by_shapes[shapes] = known = self._capture_graph(known, feeds)
@@ -142,11 +145,18 @@ class TensorRTRuntime:
             if kind != each.dtype or given.device.type != self._memory.place:
                 cause = f"is {kind} on {given.device.type}, and {each.dtype} on {self._memory.place} is needed"
                 raise UsageError(f"input {each.name}", cause, "convert it first")
-            low, high = each.smallest or each.shape, each.largest or each.shape
-            fits = len(shape) == len(low) and all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
-            if not fits:
-                raise UsageError(f"input {each.name}", f"{shape} is outside the profile {low} to {high}", "rebuild it")
+            if not any(is_within(shape, low, high) for low, _, high in each.profiles):
+                spans = " and ".join(f"{low} to {high}" for low, _, high in each.profiles)
+                word = "profile" if len(each.profiles) == 1 else "profiles"
+                raise UsageError(f"input {each.name}", f"{shape} is outside the {word} {spans}", "rebuild it")
         return tuple(tuple(feeds[name].shape) for name in self.input_names)
+
+    def _profile_of(self, shapes: Sequence[Shape]) -> int:
+        profile = profile_for(self._ports.inputs, shapes)
+        if profile is None:
+            told = ", ".join(f"{name} {shape}" for name, shape in zip(self.input_names, shapes, strict=True))
+            raise UsageError("inputs", f"no profile of the plan has all their shapes ({told})", "rebuild it")
+        return profile
 
     def _bound(self, context: Any, inputs: Tensors) -> dict[str, torch.Tensor]:
         """Tell the context where everything lies; outputs are new."""
@@ -178,10 +188,14 @@ class TensorRTRuntime:
             self._execute(context)
         return _Captured(graph, own, outputs)
 
-    def _new_context(self) -> Any:
+    def _new_context(self, profile: int) -> Any:
         context = self._engine.create_execution_context()
         if context is None:
             raise EngineError(self.name, "no execution context can be made", "free GPU memory")
+        if self._engine.num_optimization_profiles > 1:
+            stream = self._memory.stream
+            if not context.set_optimization_profile_async(profile, stream):
+                raise EngineError(self.name, f"profile {profile + 1} can't be used", "free GPU memory")
         return context
 
     def _open_engine(self, plan: Path, library: Path | None, *, trust: bool) -> Any:

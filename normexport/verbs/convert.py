@@ -264,7 +264,7 @@ def _silent(*words: object) -> None:
 
 def _spanning(engine: EngineConfig, inputs: Sequence[InputSpec]) -> EngineConfig:
     """An engine's profile goes over the ranges of the open sizes, where no shapes are asked for."""
-    if engine.shapes != ShapeRange() or not any(spec.open for spec in inputs):
+    if engine.ranges != (ShapeRange(),) or not any(spec.open for spec in inputs):
         return engine
     return replace(engine, shapes=shapes_over(inputs))
 

@@ -44,9 +44,19 @@ def test_shapes_are_given_as_trtexec_takes_them(run: Callable[..., Any]) -> None
     assert (tensor["smallest"][0], tensor["expected"][0], tensor["largest"][0]) == (1, 2, 4)
 
 
+def test_shapes_given_again_make_another_profile(run: Callable[..., Any]) -> None:
+    first = ("--minShapes", "x:1x8x16x16", "--optShapes", "x:1x8x16x16", "--maxShapes", "x:1x8x16x16")
+    second = ("--minShapes", "x:8x8x16x16", "--optShapes", "x:16x8x16x16", "--maxShapes", "x:32x8x16x16")
+    result = run("--target", "sm89", *first, *second)
+    assert result.exit_code == ExitCode.GOOD, result.stderr
+    assert "min 1x8x16x16, opt 1x8x16x16, max 1x8x16x16; or min 8x8x16x16, opt" in " ".join(result.stdout.split())
+
+
 @pytest.mark.parametrize(
     ("words", "code", "place"),
     [
+        (("--minShapes", "x:1x8x16x16", "--maxShapes", "x:1x8x16x16", "--maxShapes", "x:2x8x16x16"), 2, "maxShapes 2"),
+        (("--optShapes", "x:1x8x16x16", "--optShapes", "x:1x8x16x16"), 5, "profile: 2 is the same as 1"),
         (("--target", "sm90"), 5, "target sm90"),
         (("--target", "sm89", "--require", "fp16"), 5, "precision"),
         (("--minShapes", "x:9x8x16x16", "--maxShapes", "x:1x8x16x16"), 5, "input x"),

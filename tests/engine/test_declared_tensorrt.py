@@ -48,7 +48,10 @@ def request(folder: Path, vendor: Vendor, **changes: Any) -> dict[str, Any]:
         "plan": str(folder / "model.plan"),
         "targets": ["sm75", "sm89", "sm120"] if rtx else ["current"],
         "opens": True,
-        "profiles": [{"name": "x", "smallest": [1, 3], "expected": [4, 3], "largest": [16, 3]}],
+        "profiles": [
+            [{"name": "x", "smallest": [1, 3], "expected": [1, 3], "largest": [1, 3]}],
+            [{"name": "x", "smallest": [2, 3], "expected": [4, 3], "largest": [16, 3]}],
+        ],
         "workspace": 1 << 20,
         "optimization_level": 3,
         "flags": ["REFIT", "WEIGHT_STREAMING", *([] if rtx else ["VERSION_COMPATIBLE"])],
@@ -73,7 +76,8 @@ def vendor(source: Source) -> Vendor:
         "ICudaEngine.get_tensor_name": lambda index: "xy"[index],
         "ICudaEngine.get_tensor_mode": lambda name: found.TensorIOMode["INPUT" if name == "x" else "OUTPUT"],
         "ICudaEngine.get_tensor_shape": lambda name: (-1, 3),
-        "ICudaEngine.get_tensor_profile_shape": lambda name, index: [(1, 3), (4, 3), (16, 3)],
+        "ICudaEngine.num_optimization_profiles": 2,
+        "ICudaEngine.get_tensor_profile_shape": lambda name, index: [[(1, 3)] * 3, [(2, 3), (4, 3), (16, 3)]][index],
         "IExecutionContext.get_tensor_shape": lambda name: (4, 3),
     }
     return found
@@ -132,7 +136,7 @@ def test_opening_and_running_a_plan_asks_for_nothing_that_is_not_declared(
         flavor="tensorrt-rtx" if source.folder is None else "tensorrt",
         flavor_version=vendor.__version__,
         targets=("current",),
-        inputs=(PlanTensor("x", "float32", (-1, 3), (1, 3), (4, 3), (16, 3)),),
+        inputs=(PlanTensor("x", "float32", (-1, 3), (1, 3), (1, 3), (1, 3), (((2, 3), (4, 3), (16, 3)),)),),
         outputs=(PlanTensor("y", "float32", (-1, 3)),),
         precision={},
         plugins=(),
@@ -150,6 +154,7 @@ def test_opening_and_running_a_plan_asks_for_nothing_that_is_not_declared(
     outputs = runtime.run({"x": np.zeros((4, 3), np.float32)}, ["inside"] if debug_tensors else [])
     assert outputs["y"].shape == (4, 3)
     assert {"IExecutionContext.set_tensor_address", "IExecutionContext.execute_async_v3"} <= set(vendor.used)
+    assert vendor.used["IExecutionContext.set_optimization_profile_async"] == (1, OnCpu.stream)
     assert ("IExecutionContext.set_debug_listener" in vendor.used) == debug_tensors
 
 

@@ -66,6 +66,7 @@ def test_the_manifest_describes_the_plan_the_file_and_the_network(model: Path, p
             "smallest": [1, 8, 16, 16],
             "expected": [8, 8, 16, 16],
             "largest": [32, 8, 16, 16],
+            "more": [],
         }
     ]
     assert [(layer["type"], layer["onnx"]) for layer in content["layers"]] == [
@@ -101,6 +102,21 @@ def test_any_size_may_be_open_when_shapes_are_given(tmp_path: Path, plan: Path) 
     shapes = ShapeRange({"x": (1, 8, 8, 8)}, {"x": (4, 8, 16, 16)}, {"x": (8, 8, 64, 64)})
     (tensor,) = build_engine(model, plan, EngineConfig(targets=("sm89",), shapes=shapes)).inputs
     assert (tensor.smallest, tensor.largest) == ((1, 8, 8, 8), (8, 8, 64, 64))
+
+
+def test_a_plan_holds_several_profiles_and_its_manifest_tells_each(tmp_path: Path, plan: Path) -> None:
+    model = networks.convolutions(tmp_path / "open.onnx", size=("N", 8, "H", "W"))
+    small = ShapeRange({"x": (1, 8, 8, 8)}, {"x": (1, 8, 16, 16)}, {"x": (1, 8, 16, 16)})
+    large = ShapeRange({"x": (1, 8, 32, 32)}, {"x": (4, 8, 32, 32)}, {"x": (8, 8, 64, 64)})
+    (one,) = build_engine(model, plan, EngineConfig(targets=("sm89",), shapes=small)).inputs
+    size_of_one = plan.stat().st_size
+    (two,) = build_engine(model, plan, EngineConfig(targets=("sm89",), shapes=(small, large))).inputs
+    assert one.profiles == two.profiles[:1] == (((1, 8, 8, 8), (1, 8, 16, 16), (1, 8, 16, 16)),)
+    assert two.profiles[1] == ((1, 8, 32, 32), (4, 8, 32, 32), (8, 8, 64, 64))
+    assert read_manifest(plan).inputs == (two,)
+    assert plan.stat().st_size > size_of_one  # the kernels of the second lie in the plan
+    with pytest.raises(EngineError, match="profile: 3 is the same as 1"):
+        build_engine(model, plan, EngineConfig(targets=("sm89",), shapes=(small, large, small)))
 
 
 def test_options_reach_the_builder(model: Path, plan: Path, tmp_path: Path) -> None:

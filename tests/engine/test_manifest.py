@@ -22,6 +22,7 @@ from normexport.engine.manifest import (
 )
 from normexport.engine.plan_inputs import plan_inputs
 from normexport.errors import UsageError
+from normexport.onnx_export import InputSpec
 from normexport.proof import standard_batches
 from normexport.proof.plan_candidate import batch_sizes
 
@@ -93,6 +94,15 @@ def test_a_field_that_is_wrong_is_named(change: dict[str, Any], words: str, tmp_
         ({"largest": None}, "profile that does not fit"),
         ({"smallest": [5, 3]}, "profile that does not fit"),
         ({"dtype": 3}, r"inputs\[0\]\.dtype is 3"),
+        ({"more": [[[1, 3], [1, 3]]]}, "profile that does not fit"),
+        ({"more": [[[1, 3], [9, 3], [8, 3]]]}, "profile that does not fit"),
+        ({"more": [[[1], [1], [1]]]}, "profile that does not fit"),
+        ({"more": [[]]}, "profile that does not fit"),
+        ({"more": [None]}, r"inputs\[0\]\.more\[0\] is null"),
+        (
+            {"smallest": None, "expected": None, "largest": None, "more": [[[1, 3], [1, 3], [1, 3]]]},
+            "profile that does not fit",
+        ),
     ],
 )
 def test_an_input_that_is_none_is_named(change: dict[str, Any], words: str, tmp_path: Path) -> None:
@@ -138,8 +148,35 @@ def test_what_a_plan_reads_is_told_or_refused() -> None:
     with pytest.raises(UsageError, match="input x: is of the unknown type __class__"):
         plan_inputs(odd)
     without_axes = replace(MANIFEST, inputs=(PlanTensor("x", "float32", ()), *MANIFEST.inputs))
-    assert batch_sizes(without_axes) == (1, 2, 7, 16)
-    assert batch_sizes(replace(MANIFEST, inputs=())) == (1,)
+    assert batch_sizes(without_axes, plan_inputs(without_axes)) == ((1, 2, 7, 16), ())
+    assert batch_sizes(replace(MANIFEST, inputs=()), ()) == ((1,), ())
+
+
+def test_each_profile_of_a_plan_is_judged_or_named() -> None:
+    images = PlanTensor("x", "float32", (-1, 3), (1, 3), (1, 3), (1, 3), (((8, 3), (12, 3), (16, 3)),))
+    several = replace(MANIFEST, inputs=(images,))
+    assert batch_sizes(several, plan_inputs(several)) == ((1, 12, 16), ())
+    sizes = PlanTensor(
+        "x", "float32", (-1, 3, -1), (1, 3, 8), (1, 3, 8), (2, 3, 8), (((1, 3, 9), (1, 3, 9), (4, 3, 9)),)
+    )
+    open_width = replace(MANIFEST, inputs=(sizes,))
+    found, notes = batch_sizes(open_width, plan_inputs(open_width, [InputSpec("x", (3, 8))]))
+    assert found == (1, 2)
+    assert notes == ("profile 2 of 2 was not judged: it has other sizes than the inputs given",)
+
+
+def test_a_plan_of_before_has_one_profile(tmp_path: Path) -> None:
+    content = json.loads(manifest_text(MANIFEST))
+    for tensor in (*content["inputs"], *content["outputs"]):
+        del tensor["more"]
+    assert read_manifest(written(tmp_path, content)) == MANIFEST
+
+
+def test_several_profiles_are_read_as_they_were_written(tmp_path: Path) -> None:
+    (first,) = MANIFEST.inputs
+    several = replace(MANIFEST, inputs=(replace(first, more=(((1, 3), (1, 3), (1, 3)), ((32, 3), (32, 3), (64, 3)))),))
+    assert read_manifest(written(tmp_path, manifest_text(several))) == several
+    assert [low[0] for low, _, _ in several.inputs[0].profiles] == [1, 1, 32]
 
 
 def test_a_declared_size_is_no_reason_to_fill_the_memory() -> None:

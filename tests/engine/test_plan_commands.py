@@ -133,7 +133,7 @@ def test_the_plugin_library_must_be_the_one_the_plan_was_built_with(folder: Path
 
 def test_batch_sizes_of_a_judgement_are_those_the_profile_has(folder: Path) -> None:
     manifest = read_manifest(folder / "model.plan")
-    assert plan_candidate.batch_sizes(manifest) == (2, 7, 16)
+    assert plan_candidate.batch_sizes(manifest, plan_inputs(manifest))[0] == (2, 7, 16)
     (spec,) = plan_inputs(manifest)
     assert (spec.name, spec.shape, spec.dtype, spec.batched) == ("x", (8, 16, 16), "float32", True)
 

@@ -37,6 +37,10 @@ class Context:
     def set_tensor_address(self, name: str, address: int) -> None:
         self.addresses[name] = address
 
+    def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
+        self.profile = profile
+        return stream == 77
+
     def set_debug_listener(self, listener: Any) -> bool:
         self.listener = listener
         return True
@@ -74,6 +78,7 @@ class Engine:
 
     def __init__(self, context: Context, tensors: Mapping[str, Any]) -> None:
         self.context, self.tensors, self.num_io_tensors = context, tensors, len(tensors)
+        self.num_optimization_profiles = max(len(each.get("profiles", [0])) for each in tensors.values())
 
     def create_execution_context(self) -> Context:
         return self.context
@@ -97,8 +102,12 @@ class Engine:
         return self.tensors[name].get("format", "linear")
 
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
-        assert profile == 0
-        return self.tensors[name]["profile"]
+        assert 0 <= profile < self.num_optimization_profiles
+        return (
+            self.tensors[name]["profiles"][profile]
+            if "profiles" in self.tensors[name]
+            else self.tensors[name]["profile"]
+        )
 
 
 NAMES = {"float32": "FLOAT", "float16": "HALF", "int64": "INT64"}

@@ -12,10 +12,12 @@ import torch
 
 from normexport import capsule
 from normexport.capsule.candidates import RuntimeCandidate
-from normexport.engine.manifest import FileId
+from normexport.engine.manifest import FileId, PlanTensor
 from normexport.errors import EngineError, UsageError
 from normexport.proof.verdict import ParityReport
 from normexport.runtime.tensorrt_debug import array_at
+from normexport.runtime.tensorrt_ports import profile_for
+from tests.runtime import conftest
 from tests.runtime.conftest import OnCpu
 from tests.runtime.tensorrt_stand_in import DTYPES
 
@@ -60,6 +62,64 @@ def test_shapes_outside_the_profile_never_reach_the_engine(opened: Callable[...,
     with pytest.raises(UsageError, match="input x"):
         runtime.run_tensors({"x": torch.zeros(shape)})
     assert not context.streams
+
+
+TWO = [[(1, 3), (1, 3), (2, 3)], [(2, 3), (8, 3), (8, 3)]]
+
+
+@pytest.fixture
+def two_profiles(opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """An engine for batches of 1 and 2, and of 2 to 8."""
+
+    def known(name: str, dtype: str, shape: tuple[int, ...], *profile: Any) -> PlanTensor:
+        if not profile:
+            return PlanTensor(name, dtype, shape)
+        (low, usual, high), more = TWO
+        return PlanTensor(name, dtype, shape, low, usual, high, ((more[0], more[1], more[2]),))
+
+    monkeypatch.setattr(conftest, "PlanTensor", known)
+    return lambda: opened(says={"x": {"profiles": TWO}})
+
+
+@pytest.mark.parametrize(("batch", "profile"), [(1, 0), (2, 0), (3, 1), (8, 1)])
+def test_a_batch_runs_in_the_profile_that_expects_it_most(
+    two_profiles: Callable[[], Any], batch: int, profile: int
+) -> None:
+    runtime, context, _ = two_profiles()
+    np.testing.assert_array_equal(runtime.run({"x": np.ones((batch, 3), np.float32)})["y"], np.full((batch, 3), 3))
+    assert context.profile == profile
+
+
+def test_a_batch_in_no_profile_never_reaches_the_engine(two_profiles: Callable[[], Any]) -> None:
+    runtime, context, _ = two_profiles()
+    with pytest.raises(UsageError, match=r"outside the profiles \(1, 3\) to \(2, 3\) and \(2, 3\) to \(8, 3\)"):
+        runtime.run({"x": np.ones((9, 3), np.float32)})
+    assert not context.streams
+
+
+@pytest.mark.parametrize(("batch", "words"), [(2, None), (3, "the candidate takes a batch of 1 to 2, or 5 to 8")])
+def test_a_capsule_knows_the_batches_of_every_profile(
+    opened: Callable[..., Any], batch: int, words: str | None
+) -> None:
+    runtime, *_ = opened()
+    candidate = RuntimeCandidate(runtime, {"y": "float32"}, {"x": ((1, 2), (5, 8))})
+    run = capsule.Run("r", batch, {"x": np.ones((batch, 3), np.float32)}, ())
+    assert candidate.lacks(0, run) == words
+
+
+def test_shapes_of_two_inputs_must_lie_in_one_profile() -> None:
+    x = PlanTensor("x", "float32", (-1,), (1,), (1,), (1,), (((8,), (8,), (8,)),))
+    y = PlanTensor("y", "float32", (-1,), (2,), (2,), (2,), (((9,), (9,), (9,)),))
+    assert profile_for((x, y), ((1,), (2,))) == 0
+    assert profile_for((x, y), ((8,), (9,))) == 1
+    assert profile_for((x, y), ((1,), (9,))) is None
+    assert profile_for((), ()) == 0
+
+
+def test_a_second_profile_that_the_manifest_does_not_know_is_refused(opened: Callable[..., Any]) -> None:
+    first = [(1, 3), (4, 3), (16, 3)]
+    with pytest.raises(UsageError, match=r"to \(16, 3\), \(17, 3\) to \(32, 3\), and its manifest says"):
+        opened(says={"x": {"profiles": [first, [(17, 3), (32, 3), (32, 3)]]}})
 
 
 @pytest.mark.parametrize("tensor", [torch.zeros(1, 3, dtype=torch.float64), torch.zeros(1, 3, device="meta")])
@@ -130,7 +190,7 @@ def test_a_capsule_judges_what_is_inside_an_engine(opened: Callable[..., Any]) -
         conv = capsule.Reference("conv1", inside, rule, x.shape, (0, 0, 0), path="net.conv", type="Conv2d")
         known = capsule.Capsule("float32", "r", "b", {"x": "float32"}, (capsule.Run("r", 8, {"x": x}, (y,)),), (conv,))
         runtime, *_ = opened(trust=False, options={"debug_tensors": True})
-        return capsule.judge(known, RuntimeCandidate(runtime, {"y": "float32"}, {"x": (1, 16)}))
+        return capsule.judge(known, RuntimeCandidate(runtime, {"y": "float32"}, {"x": ((1, 16),)}))
 
     assert judged(2.0 * x).judgement.passed
     report = judged(2.0 * x + 1e-3)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from normexport.dtypes import SHORT
-from normexport.engine import EngineConfig, ShapeRange, parse_shapes
+from normexport.engine import EngineConfig, ranges_of
 from normexport_cli import engine_options, options
 from normexport_cli.groups import grouped
 from normexport_cli.options import OutputOptions
@@ -29,14 +29,17 @@ class BuildOptions:
     flavor: engine_options.Flavor = engine_options.FLAVOR
     targets: engine_options.Targets = field(default_factory=list)
     min_shapes: Annotated[
-        str | None, typer.Option("--minShapes", metavar=_SHAPE_METAVAR, help="Smallest shapes, as trtexec writes them.")
-    ] = None
+        list[str],
+        typer.Option(
+            "--minShapes", metavar=_SHAPE_METAVAR, help="Smallest shapes, as trtexec writes them; repeat per profile."
+        ),
+    ] = field(default_factory=list)
     opt_shapes: Annotated[
-        str | None, typer.Option("--optShapes", metavar=_SHAPE_METAVAR, help="Shapes to tune for.")
-    ] = None
-    max_shapes: Annotated[str | None, typer.Option("--maxShapes", metavar=_SHAPE_METAVAR, help="Largest shapes.")] = (
-        None
-    )
+        list[str], typer.Option("--optShapes", metavar=_SHAPE_METAVAR, help="Shapes to tune for; repeat per profile.")
+    ] = field(default_factory=list)
+    max_shapes: Annotated[
+        list[str], typer.Option("--maxShapes", metavar=_SHAPE_METAVAR, help="Largest shapes; repeat per profile.")
+    ] = field(default_factory=list)
     no_plugins: engine_options.NoPlugins = not EngineConfig.plugins
     require: Annotated[
         str | None,
@@ -87,11 +90,10 @@ class BuildOptions:
         Raises:
             UsageError: shapes or values that are not understood.
         """
-        given = {"--minShapes": self.min_shapes, "--optShapes": self.opt_shapes, "--maxShapes": self.max_shapes}
         return EngineConfig(
             flavor=self.flavor,
             targets=engine_options.each_once(self.targets),
-            shapes=ShapeRange(*(parse_shapes(text, name) if text else {} for name, text in given.items())),
+            shapes=ranges_of(self.min_shapes, self.opt_shapes, self.max_shapes),
             precision=_LONG.get(self.require or "", self.require),
             plugins=not self.no_plugins,
             plugin_library=self.plugin_library,
