@@ -27,6 +27,7 @@ class Flavor:
         not_by_default: targets for which not every network can be built.
         lacks: options of EngineConfig that it does not have.
         embeds_anywhere: plugins can be put into any plan, not only into version-compatible ones.
+        caches_at_runtime: it compiles kernels as it opens a plan, and can keep them in a file.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Flavor:
     not_by_default: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
     embeds_anywhere: bool = False
+    caches_at_runtime: bool = False
 
     @property
     def short(self) -> str:
@@ -62,6 +64,7 @@ RTX = Flavor(
     ("sm75",),  # it has no float32 matrix multiplication there: float16 networks only
     ("version_compatible", "hardware_compatible"),
     embeds_anywhere=True,
+    caches_at_runtime=True,
 )
 TENSORRT = Flavor(
     "tensorrt",

@@ -25,6 +25,7 @@ from normexport.engine.manifest import Shape, check_bytes
 from normexport.errors import EngineError, MissingComponent, UsageError
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked_feeds
 from normexport.runtime.gpu_memory import TorchMemory, gpu_memory
+from normexport.runtime.runtime_cache import RuntimeCache, check_cached
 from normexport.runtime.tensorrt_ports import check_manifest, is_within, ports_of, profile_for
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class TensorRTRuntime:
         trust: open a plan that holds code for the host (an embedded plugin library).
         plugin_library: the library a plan without it needs; None: the one that was built here.
         graphs: replay a CUDA graph per set of input shapes, from its second run on.
+        runtime_cache: a file of kernels that were compiled for this GPU before, read where it exists (rtx only);
+            `save_runtime_cache` writes it.
 
     Raises:
         UsageError: no manifest, another plan than it describes, or untrusted code.
@@ -53,7 +56,13 @@ class TensorRTRuntime:
     passive_capture = False
 
     def __init__(
-        self, plan: str | Path, *, trust: bool = False, plugin_library: str | Path | None = None, graphs: bool = True
+        self,
+        plan: str | Path,
+        *,
+        trust: bool = False,
+        plugin_library: str | Path | None = None,
+        graphs: bool = True,
+        runtime_cache: str | Path | None = None,
     ) -> None:
         plan = Path(plan)
         self.manifest = read_manifest(plan)
@@ -62,6 +71,8 @@ class TensorRTRuntime:
             cause = "holds code that runs on this machine (its plugin library)"
             raise UsageError(str(plan), cause, "if you trust who built it, add --trust")
         which = flavor(self.manifest.flavor)
+        if runtime_cache is not None:
+            check_cached(which, Path(runtime_cache))
         require(which)
         library = _library(self.manifest, plugin_library)
         self._trt = import_module(which.module)
@@ -76,6 +87,7 @@ class TensorRTRuntime:
         self.inputs = tuple(_port(each.name, each.dtype, each.shape) for each in self._ports.inputs)
         self.input_names = tuple(each.name for each in self._ports.inputs)
         self.output_names = tuple(each.name for each in self._ports.outputs)
+        self._cache = RuntimeCache(self._engine, Path(runtime_cache)) if runtime_cache is not None else None
         #: By profile: a context for runs without a graph.
         self._contexts = {0: self._new_context(0)}
         self._graphs = graphs and isinstance(self._memory, TorchMemory)
@@ -188,8 +200,18 @@ class TensorRTRuntime:
             self._execute(context)
         return _Captured(graph, own, outputs)
 
+    def save_runtime_cache(self) -> None:
+        """Write the kernels compiled so far to the file `runtime_cache`; nothing where none was named.
+
+        Raises:
+            UsageError: it can't be written.
+        """
+        if self._cache is not None:
+            self._cache.save()
+
     def _new_context(self, profile: int) -> Any:
-        context = self._engine.create_execution_context()
+        known = {} if self._cache is None else {"runtime_config": self._cache.config}
+        context = self._engine.create_execution_context(**known)
         if context is None:
             raise EngineError(self.name, "no execution context can be made", "free GPU memory")
         if self._engine.num_optimization_profiles > 1:
@@ -266,7 +288,14 @@ class Plan:
     path: Path
     trust: bool = False
     plugin_library: Path | None = None
+    runtime_cache: Path | None = None
 
     def runtime(self, *, graphs: bool = False) -> TensorRTRuntime:
         """Opened on this machine's GPU. Raises what `TensorRTRuntime` raises."""
-        return TensorRTRuntime(self.path, trust=self.trust, plugin_library=self.plugin_library, graphs=graphs)
+        return TensorRTRuntime(
+            self.path,
+            trust=self.trust,
+            plugin_library=self.plugin_library,
+            graphs=graphs,
+            runtime_cache=self.runtime_cache,
+        )

@@ -24,7 +24,8 @@ def run(
     """Run a plan or an ONNX file on the arrays of an .npz file, write its outputs to another; returns their shapes.
 
     Args:
-        model: a plan, the path of one that holds no code for the host, or the path of an ONNX file.
+        model: a plan, the path of one that holds no code for the host, or the path of an ONNX file. A plan's runtime
+            cache is written too, where it names one.
         inputs: .npz of arrays by input name.
         output: the .npz to write, one array an output.
         weights_under: a folder in which external data of an ONNX file may lie too, as `open_onnx` takes it.
@@ -48,9 +49,12 @@ def _run_plan(plan: Plan, inputs: Path, output: Path) -> Mapping[str, Array]:
     given = [(plan.path, "the plan"), (manifest_path(plan.path), "the plan's manifest")]
     if plan.plugin_library is not None:
         given.append((plan.plugin_library, "the plugin library"))
-    _check_output(output, inputs, given)
+    _check_output(output, inputs, given, plan.runtime_cache)
     arrays = proof.load_arrays(inputs, plan_inputs(read_manifest(plan.path)))
-    return plan.runtime().run(arrays)
+    runtime = plan.runtime()
+    results = runtime.run(arrays)
+    runtime.save_runtime_cache()
+    return results
 
 
 def _run_onnx(path: Path, inputs: Path, output: Path, weights_under: str | Path | None) -> Mapping[str, Array]:
@@ -62,5 +66,6 @@ def _run_onnx(path: Path, inputs: Path, output: Path, weights_under: str | Path 
     return guarded_if_files(lambda: OnnxRuntime(model).run(arrays), path)
 
 
-def _check_output(output: Path, inputs: Path, given: Sequence[tuple[Path, str]]) -> None:
-    check_outputs([(output, "the outputs")], [*given, (inputs, "the inputs")])
+def _check_output(output: Path, inputs: Path, given: Sequence[tuple[Path, str]], cache: Path | None = None) -> None:
+    caches = [(cache, "the runtime cache")] if cache is not None else []
+    check_outputs([(output, "the outputs"), *caches], [*given, (inputs, "the inputs")])

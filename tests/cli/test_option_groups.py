@@ -35,7 +35,7 @@ FLAGS = {
     "build": "--output --flavor --target --minShapes --optShapes --maxShapes --no-plugins --require --plugin-library "
     "--no-embed --timing-cache --workspace --optimization-level --version-compatible --hardware-compatible "
     "--weight-streaming --refit --tf32 --debug-tensors --timeout --weights-under --log",
-    "run": "--inputs --output --trust --plugin-library --weights-under",
+    "run": "--inputs --output --trust --plugin-library --runtime-cache --weights-under",
     "parity": f"--layers --input --data --batches --runtime --min-snr {LOAD} --weights-under",
     "prove": "--layers --trust --weights-under",
     "evaluate": f"--data --reference --labels-for --max-drop --min-snr --runtime --input {LOAD} --weights-under",

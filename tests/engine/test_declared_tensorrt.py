@@ -148,11 +148,14 @@ def test_opening_and_running_a_plan_asks_for_nothing_that_is_not_declared(
     monkeypatch.setattr(tensorrt_runtime, "require", lambda flavor: None)
     monkeypatch.setattr(tensorrt_runtime, "import_module", lambda name: vendor)
     monkeypatch.setattr(tensorrt_runtime, "gpu_memory", OnCpu)
-    runtime = TensorRTRuntime(plan)
+    rtx = source.folder is None
+    runtime = TensorRTRuntime(plan, runtime_cache=tmp_path / "kernels" if rtx else None)
     if debug_tensors and not vendor.debug_tensors:
         pytest.skip(f"version {vendor.__version__} has no debug tensors, and builds no plan with them")
     outputs = runtime.run({"x": np.zeros((4, 3), np.float32)}, ["inside"] if debug_tensors else [])
     assert outputs["y"].shape == (4, 3)
+    runtime.save_runtime_cache()
+    assert ("IRuntimeConfig.set_runtime_cache" in vendor.used) == rtx == (tmp_path / "kernels").exists()
     assert {"IExecutionContext.set_tensor_address", "IExecutionContext.execute_async_v3"} <= set(vendor.used)
     assert vendor.used["IExecutionContext.set_optimization_profile_async"] == (1, OnCpu.stream)
     assert ("IExecutionContext.set_debug_listener" in vendor.used) == debug_tensors

@@ -36,6 +36,7 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any
         trust: bool | None = None,
         library: Any = None,
         memory: Callable[[], GpuMemory] = OnCpu,
+        cache: Any = None,
         **changes: Any,
     ) -> tuple[TensorRTRuntime, Context, list[Any]]:
         plan = tmp_path / "m.plan"
@@ -64,6 +65,10 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any
         monkeypatch.setattr(tensorrt_runtime, "import_module", lambda name: vendor(context, seen, engine))
         monkeypatch.setattr(tensorrt_runtime, "gpu_memory", memory)
         trust = bool(changes) if trust is None else trust
-        return TensorRTRuntime(plan, graphs=False, trust=trust, plugin_library=library), context, seen
+        return (
+            TensorRTRuntime(plan, graphs=False, trust=trust, plugin_library=library, runtime_cache=cache),
+            context,
+            seen,
+        )
 
     return opened

@@ -24,6 +24,7 @@ class Context:
         self.dtype: Any = np.dtype(dtype)
         self.shape: tuple[int, ...] = ()
         self.addresses: dict[str, int] = {}
+        self.config: Any = None
         self.streams: list[int] = []
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
@@ -73,6 +74,19 @@ PyCapsule_New = ctypes.pythonapi.PyCapsule_New
 PyCapsule_New.restype, PyCapsule_New.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
 
 
+class RuntimeConfig:
+    """As the vendor's, with a cache that takes b"old" alone and grows to b"new"."""
+
+    def create_runtime_cache(self) -> SimpleNamespace:
+        self.made = SimpleNamespace(content=b"", serialize=lambda: bytearray(b"new"))
+        self.made.deserialize = lambda content: bytes(content) in (b"old", b"new")
+        return self.made
+
+    def set_runtime_cache(self, cache: Any) -> bool:
+        self.cache = cache
+        return cache is self.made
+
+
 class Engine:
     """An engine of one input and one output, which says of itself what its `tensors` say; others are overlaid."""
 
@@ -80,8 +94,12 @@ class Engine:
         self.context, self.tensors, self.num_io_tensors = context, tensors, len(tensors)
         self.num_optimization_profiles = max(len(each.get("profiles", [0])) for each in tensors.values())
 
-    def create_execution_context(self) -> Context:
+    def create_execution_context(self, runtime_config: Any = None) -> Context:
+        self.context.config = runtime_config
         return self.context
+
+    def create_runtime_config(self) -> Any:
+        return RuntimeConfig()
 
     def get_tensor_name(self, index: int) -> str:
         return list(self.tensors)[index]

@@ -24,6 +24,12 @@ TrustPlan = Annotated[
 Library = Annotated[
     Path | None, typer.Option("--plugin-library", metavar="FILE.so", help="The library a plan without it needs.")
 ]
+RuntimeCache = Annotated[
+    Path | None,
+    typer.Option(
+        "--runtime-cache", metavar="FILE", help="Keep kernels that RTX compiles for this GPU, and reuse them."
+    ),
+]
 
 
 @grouped
@@ -34,6 +40,7 @@ def run(
     output: Output,
     trust: TrustPlan = False,
     plugin_library: Library = None,
+    runtime_cache: RuntimeCache = None,
     weights_under: options.WeightsUnder = None,
     shown: OutputOptions,
 ) -> None:
@@ -47,6 +54,7 @@ def run(
         options.require_file_name(output)
         is_plan = model.suffix.lower() != ".onnx"  # a plan may have any name, as the verb has it
         of_plans = {"--trust": trust, "--plugin-library": plugin_library is not None}
+        of_plans["--runtime-cache"] = runtime_cache is not None
         of_files = {"--weights-under": weights_under is not None}
         for option, given in (of_files if is_plan else of_plans).items():
             if given:
@@ -55,7 +63,7 @@ def run(
         on_stage("load")
         import normexport
 
-        subject = normexport.Plan(model, trust, plugin_library) if is_plan else model
+        subject = normexport.Plan(model, trust, plugin_library, runtime_cache) if is_plan else model
         shapes = normexport.run(subject, inputs, output, weights_under=weights_under)
     if shown.json:
         print_json({"file": str(output), "outputs": {name: list(shape) for name, shape in shapes.items()}})
