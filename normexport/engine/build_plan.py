@@ -70,9 +70,14 @@ def build_engine(
     with ahead if ahead is not None and ahead.flavor == which else BuilderProcess(which) as child:
         try:
             cache = () if config.timing_cache is None else (Path(config.timing_cache),)
-            with replacing_all(*cache, manifest_path(output), output) as (*timings, beside, plan):
-                manifest = build.run(child, plan, output.name, *timings)
+            context = () if config.ep_context is None else (Path(config.ep_context),)
+            with replacing_all(*cache, *context, manifest_path(output), output) as (*more, beside, plan):
+                manifest = build.run(child, plan, output.name, *more[: len(cache)])
                 beside.write_text(manifest_text(manifest))
+                for around in more[len(cache) :]:
+                    from normexport.engine.ep_context import write_ep_context
+
+                    write_ep_context(around, config, manifest, plan, output)
         finally:
             if config.log is not None:
                 write_text(Path(config.log), child.log())
@@ -84,6 +89,10 @@ def _check_outputs(source: Path, output: Path, library: Path | None, config: Eng
     outputs = [(output, "the plan"), (manifest_path(output), "its manifest"), *config.side_files()]
     inputs = [(source, "the model"), *([(library, "the plugin library")] if library is not None else [])]
     check_outputs(outputs, inputs)
+    if config.ep_context is not None:
+        from normexport.engine.ep_context import check_ep_context
+
+        check_ep_context(config, output)
     if any(path.exists() for path, _ in outputs):  # one that is not there holds no weights
         from normexport.io.weight_files import data_of_proto
 
@@ -181,6 +190,10 @@ class _Build:
         self, child: BuilderProcess, network: dict[str, Any], plan: Path, embed: Sequence[str]
     ) -> tuple[tuple[Profile, ...], ...]:
         shapes = all_profiles(network["inputs"], self._config.ranges)
+        if self._config.ep_context is not None and (embed or self._config.version_compatible):
+            from normexport.engine.ep_context import refuse_host_code
+
+            refuse_host_code(self._config.ep_context)
         child.start(_request(plan, self._timings, self._config, self._targets, shapes, embed))
         return shapes
 
@@ -308,5 +321,6 @@ def _request(
 
 def _options(config: EngineConfig) -> dict[str, Any]:
     """The options that shape the plan; paths stay out of a file that travels."""
-    local = ("flavor", "targets", "shapes", "plugin_library", "timing_cache", "timeout", "log", "weights_under")
+    local = {"flavor", "targets", "shapes", "plugin_library", "timing_cache", "timeout", "log", "weights_under"}
+    local |= {"ep_context", "ep_context_embed"}
     return {key: value for key, value in asdict(config).items() if key not in local}

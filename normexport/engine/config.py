@@ -37,6 +37,8 @@ class EngineConfig:
         refit: allow weights to be replaced in the plan; building such a plan needs a GPU.
         tf32: let float32 layers multiply in TF32, with 10 bits of mantissa; faster, and no float32 any more.
         debug_tensors: let the tensors that are not fused be seen while the plan runs, and so be judged by `prove`.
+        ep_context: an ONNX file to write around the plan, for ONNX Runtime's TensorRT providers; it names the plan.
+        ep_context_embed: let that file hold the plan instead.
         timeout: seconds after which the build is given up; None: never.
         log: file that receives all the vendor says.
         weights_under: a folder in which external data of the ONNX file may lie too (`normexport.io.external_data`).
@@ -58,6 +60,8 @@ class EngineConfig:
     refit: bool = False
     tf32: bool = False
     debug_tensors: bool = False
+    ep_context: str | Path | None = None
+    ep_context_embed: bool = False
     timeout: float | None = None
     log: str | Path | None = None
     weights_under: str | Path | None = None
@@ -75,6 +79,8 @@ class EngineConfig:
             raise UsageError(f"optimization level {self.optimization_level}", "does not exist", "choose 0 to 5")
         if self.workspace is not None and self.workspace < 0:
             raise UsageError(f"workspace {self.workspace}", "is negative", "give bytes")
+        if self.ep_context_embed and self.ep_context is None:
+            raise UsageError("--ep-context-embed", "has no file to embed the plan in", "add --ep-context FILE.onnx")
         if self.timeout is not None and self.timeout <= 0:
             raise UsageError(f"timeout {self.timeout:g}", "leaves no time at all", "give seconds above 0")
 
@@ -85,7 +91,11 @@ class EngineConfig:
 
     def side_files(self) -> list[tuple[Path, str]]:
         """What a build writes beside plan and manifest, each in words."""
-        named = {"the log": self.log, "the timing cache": self.timing_cache}
+        named = {
+            "the log": self.log,
+            "the timing cache": self.timing_cache,
+            "the ONNX file around the plan": self.ep_context,
+        }
         return [(Path(path), words) for words, path in named.items() if path is not None]
 
     @property

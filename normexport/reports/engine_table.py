@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,13 +44,13 @@ def show_engine(console: Console, plan: Path, manifest: Manifest, *, every_layer
             words_line(console, words)
 
 
-def show_built(console: Console, plan: Path, manifest: Manifest) -> None:
-    """What `build` made and where; the verdict is the last line."""
+def show_built(console: Console, plan: Path, manifest: Manifest, more: Sequence[Path] = ()) -> None:
+    """What `build` made and where, `more` files beside plan and manifest; the verdict is the last line."""
     show_engine(console, plan, manifest)
     console.print()
     stages = ", ".join(f"{stage} {each:.1f}" for stage, each in manifest.seconds.items())
     show_title(console, "seconds", f"{sum(manifest.seconds.values()):.1f}", stages)
-    for position, path in enumerate((plan, plan.with_name(plan.name + ".json"))):
+    for position, path in enumerate((plan, plan.with_name(plan.name + ".json"), *more)):
         words = Text.assemble((f"{'' if position else 'wrote':<11}", "bold"), f"{one_line(path)}  ({size(path)})")
         console.print(words, soft_wrap=True)
     console.print()

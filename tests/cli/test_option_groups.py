@@ -34,7 +34,7 @@ FLAGS = {
     "fold": "--output --live-operators --inline --weights-under",
     "build": "--output --flavor --target --minShapes --optShapes --maxShapes --no-plugins --require --plugin-library "
     "--no-embed --timing-cache --workspace --optimization-level --version-compatible --hardware-compatible "
-    "--weight-streaming --refit --tf32 --debug-tensors --timeout --weights-under --log",
+    "--weight-streaming --refit --tf32 --debug-tensors --ep-context --ep-context-embed --timeout --weights-under --log",
     "run": "--inputs --output --trust --plugin-library --runtime-cache --weights-under",
     "parity": f"--layers --input --data --batches --runtime --min-snr {LOAD} --weights-under",
     "prove": "--layers --trust --weights-under",

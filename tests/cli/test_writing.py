@@ -29,6 +29,7 @@ WRITERS = {
     "normexport/verbs/run.py run": "into a temporary path of replacing",
     "normexport/io/numpy_files.py write_arrays": "into the file that its caller opened",
     "normexport/engine/build_plan.py build_engine": "into a temporary path of replacing_all",
+    "normexport/engine/ep_context.py write_ep_context": "into a temporary path of build_engine's replacing_all",
     "normexport/engine/worker.py build": "into a temporary path that build_engine gives; a script without normexport",
     "normexport/engine/worker.py _keep_timings": "as build",
     "normexport/engine/builder_process.py __init__": "the log, into a scratch folder",

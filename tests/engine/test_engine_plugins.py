@@ -97,6 +97,15 @@ def test_the_plugin_library_is_in_the_plan_unless_it_is_shipped_beside(tmp_path:
     assert beside.plugin.file == "libnormexport_tensorrt.so"
 
 
+def test_a_plan_that_holds_its_plugins_is_not_wrapped_for_onnx_runtime(tmp_path: Path, plan: Path) -> None:
+    model, context = networks.all_norms(tmp_path / "m.onnx", OPS[:1]), tmp_path / "ctx.onnx"
+    with pytest.raises(EngineError, match=r"holds code for the host.*build it with --no-plugins, or with --no-embed"):
+        build_engine(model, plan, config(ep_context=context))
+    assert [each.name for each in tmp_path.iterdir()] == ["m.onnx"]
+    assert build_engine(model, plan, config(ep_context=context, embed_plugins=False)).plugins
+    assert onnx.load(context).graph.node[0].op_type == "EPContext"
+
+
 def test_a_network_without_live_norms_carries_no_plugin(tmp_path: Path, plan: Path) -> None:
     manifest = build_engine(networks.convolutions(tmp_path / "m.onnx"), plan, config())
     assert (manifest.plugin, manifest.embedded, manifest.host_code) == (None, False, False)

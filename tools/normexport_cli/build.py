@@ -78,6 +78,13 @@ class BuildOptions:
         EngineConfig.tf32
     )
     debug_tensors: engine_options.DebugTensors = EngineConfig.debug_tensors
+    ep_context: Annotated[
+        Path | None,
+        typer.Option("--ep-context", metavar="FILE.onnx", help="Write an ONNX file around the plan, for ONNX Runtime."),
+    ] = None
+    ep_context_embed: Annotated[
+        bool, typer.Option("--ep-context-embed", metavar="", help="Put the plan into that file, not only its name.")
+    ] = EngineConfig.ep_context_embed
     timeout: Annotated[float | None, typer.Option("--timeout", metavar="S", help="Give up after so many seconds.")] = (
         EngineConfig.timeout
     )
@@ -107,6 +114,8 @@ class BuildOptions:
             refit=self.refit,
             tf32=self.tf32,
             debug_tensors=self.debug_tensors,
+            ep_context=self.ep_context,
+            ep_context_embed=self.ep_context_embed,
             timeout=self.timeout,
             log=self.log,
             weights_under=self.weights_under,
@@ -133,4 +142,4 @@ def build(context: typer.Context, source: Source, output: Output, how: BuildOpti
         return
     from normexport.reports.engine_table import show_built
 
-    show_built(result_console(), output, manifest)
+    show_built(result_console(), output, manifest, [how.ep_context] if how.ep_context is not None else [])
