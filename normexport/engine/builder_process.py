@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from normexport.engine.config import OnStage
-from normexport.engine.flavor import Flavor, runtime_library
+from normexport.engine.flavor import Flavor, cant_be_loaded, runtime_library
 from normexport.errors import EngineError, MissingComponent, UsageError
 from normexport.io.atomic import scratch_folder
 from normexport.io.interrupts import hold_back_signals
@@ -156,9 +156,14 @@ class BuilderProcess:
     def _failure(self, stage: str, cause: str, node: str) -> EngineError | MissingComponent | UsageError:
         if stage == "write":
             return UsageError(node, cause, "free some space, or choose another output with -o")
+        if stage == "import":
+            return cant_be_loaded(self.flavor, one_line(cause))
         errors = [text for severity, text in _entries(self.log()) if severity == "E"]
         telling = [text for text in errors if not any(words in text for words in _NO_DRIVER)]
         cause = cause or ((telling or errors)[-1:] or ["it gives no reason"])[0]
+        if stage == "builder":
+            remedy = "build on a machine with an NVIDIA GPU and its driver, or with --flavor rtx, which needs neither"
+            return MissingComponent(self.flavor.title, f"makes no builder here ({one_line(cause)})", remedy)
         if stage in ("target", "build", "config") and any(words in cause for words in _NO_GPU):
             remedy = "build on a machine that has one"
             if self.flavor.targets:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from normexport.errors import EngineError, MissingComponent, UsageError
+from normexport.text import one_line
 
 #: Builds for the GPU of this machine.
 CURRENT = "current"
@@ -72,7 +75,8 @@ TENSORRT = Flavor(
     "tensorrt",
     "tensorrt_libs",
     "libnvinfer.so",
-    "install TensorRT 10.7 or newer with its Python package, on a machine with an NVIDIA GPU",
+    "run, on a machine with an NVIDIA GPU: pip install 'normexport[tensorrt]', with NVIDIA's own package index beside "
+    "(--extra-index-url); or leave --flavor out: TensorRT for RTX builds without a GPU",
 )
 
 FLAVORS: dict[str, Flavor] = {each.name: each for each in (RTX, TENSORRT)}
@@ -104,6 +108,24 @@ def require(which: Flavor) -> None:
     """
     if not is_installed(which):
         raise MissingComponent(which.module, "is not installed", which.install)
+
+
+def cant_be_loaded(which: Flavor, cause: str) -> MissingComponent:
+    """The error where the flavour's Python module is there and its import fails, say on a library that is not."""
+    return MissingComponent(which.module, f"is installed, and can't be loaded ({cause})", which.install)
+
+
+@contextmanager
+def loading(which: Flavor) -> Iterator[None]:
+    """Import the flavour's Python module in here.
+
+    Raises:
+        MissingComponent: a part of it is missing or damaged, whatever its import raises.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise cant_be_loaded(which, one_line(str(error) or type(error).__name__)) from error
 
 
 def check_targets(which: Flavor, targets: tuple[str, ...]) -> None:

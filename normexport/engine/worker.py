@@ -27,13 +27,30 @@ def main() -> None:
     """Load, greet, parse, build."""
     with suppress(ValueError):  # this file's folder: its neighbours must not answer to other packages' imports
         sys.path.remove(os.path.dirname(os.path.abspath(__file__)))
-    channel, module = sys.argv[1:]
-    worker = Worker(os.fdopen(int(channel), "w"), importlib.import_module(module))
+    number, module = sys.argv[1:]
+    channel = os.fdopen(int(number), "w")
+    try:
+        trt = importlib.import_module(module)
+    except Exception as error:  # bindings without the libraries that they call, or of another Python
+        fail(channel, "import", str(error) or type(error).__name__)
+    worker = Worker(channel, trt)
     worker.load(_request()["libraries"])
     network = worker.parse(_request()["onnx"])
     request = _request()
     threading.Thread(target=_leave_with_the_caller, daemon=True).start()
     worker.build(network, request)
+
+
+def say(channel: Any, **message: Any) -> None:
+    """One message to the caller."""
+    channel.write(json.dumps(message) + "\n")
+    channel.flush()
+
+
+def fail(channel: Any, stage: str, cause: str = "", node: str = "") -> NoReturn:
+    """Say why it ends here, and end."""
+    say(channel, failed={"stage": stage, "cause": cause, "node": node})
+    sys.exit(0)
 
 
 def _request() -> dict[str, Any]:
@@ -58,17 +75,18 @@ class Worker:
         self._logger = trt.Logger(trt.Logger.INFO)
         if hasattr(trt, "init_libnvinfer_plugins"):
             trt.init_libnvinfer_plugins(self._logger, "")
-        self._builder = trt.Builder(self._logger)
+        try:
+            self._builder = trt.Builder(self._logger)
+        except TypeError:  # what the bindings make of no builder: there is no GPU, or no driver that serves it
+            self.fail("builder")
 
     def say(self, **message: Any) -> None:
         """One message to the caller."""
-        self._channel.write(json.dumps(message) + "\n")
-        self._channel.flush()
+        say(self._channel, **message)
 
     def fail(self, stage: str, cause: str = "", node: str = "") -> NoReturn:
         """Say why it ends here, and end. Without a cause, the last error in the log is one."""
-        self.say(failed={"stage": stage, "cause": cause, "node": node})
-        sys.exit(0)
+        fail(self._channel, stage, cause, node)
 
     def load(self, libraries: list[str]) -> None:
         """Register the creators of the plugin libraries, and say who is there."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from normexport import plugins
 from normexport.dtypes import array_name
 from normexport.engine import Manifest, read_manifest, require_same_plan
-from normexport.engine.flavor import CURRENT, flavor, require
+from normexport.engine.flavor import CURRENT, flavor, loading, require
 from normexport.engine.manifest import Shape, check_bytes
 from normexport.errors import EngineError, MissingComponent, UsageError
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked_feeds
@@ -75,7 +75,8 @@ class TensorRTRuntime:
             check_cached(which, Path(runtime_cache))
         require(which)
         library = _library(self.manifest, plugin_library)
-        self._trt = import_module(which.module)
+        with loading(which):
+            self._trt = import_module(which.module)
         _check_version(self.manifest, str(self._trt.__version__), plan)
         self._memory = gpu_memory()
         _check_target(self.manifest, self._memory.architecture, plan)

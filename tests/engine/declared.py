@@ -75,7 +75,7 @@ def listed(source: Source) -> dict[str, Any]:
     environment = dict(os.environ)
     with tempfile.TemporaryDirectory() as scratch:
         if source.folder is not None:
-            _make_libraries(Path(scratch), source.folder)
+            make_libraries(Path(scratch), source.folder)
             environment |= {"LD_LIBRARY_PATH": scratch, "PYTHONPATH": str(source.folder)}
         command = [sys.executable, str(_LISTING), source.module]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -84,7 +84,7 @@ def listed(source: Source) -> dict[str, Any]:
     return found
 
 
-def _make_libraries(folder: Path, bindings: Path) -> None:
+def make_libraries(folder: Path, bindings: Path) -> None:
     """libnvinfer.so.11 and its like, under the names that the bindings look for."""
     content = (bindings / "tensorrt_bindings" / "tensorrt.so").read_bytes()
     code = folder / "empty.c"

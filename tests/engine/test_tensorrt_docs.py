@@ -50,6 +50,7 @@ def test_every_option_named_is_one_of_the_commands() -> None:
     for command in ("build", "convert", "run", "parity"):
         known += CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
     foreign = {"--loadEngine", "--dynamicPlugins", "--onnx", "--shapes", "--backend-config"}  # trtexec's and Triton's
+    foreign.add("--extra-index-url")  # pip's
     plugins = {"--tensorrt", "--arch"}  # of `normexport plugins build`
     for option in set(re.findall(r"--[a-zA-Z][\w-]*", TEXT)) - foreign - plugins - {"--precision"}:
         assert option in known, option
