@@ -11,7 +11,6 @@ from typing import Any, BinaryIO
 import torch
 
 from normexport.checkpoint.entry_names import HOLDERS
-from normexport.checkpoint.imports import working_folder_importable
 from normexport.checkpoint.pickles.inert import BadPickle, Call, Dict, text_of
 from normexport.checkpoint.pickles.machine import Pickle, read_pickle
 from normexport.checkpoint.pickles.rebuild import rebuilt, unknown_names
@@ -29,6 +28,7 @@ from normexport.garbage import without_collection
 from normexport.io.limits import memory_allowance
 from normexport.io.zip_archive import BadArchive, ZipArchive
 from normexport.text import first_line, printable, shortened
+from normexport.user_code import working_folder_importable
 
 _TRUST = "pass --trust if you trust its author, or give a state_dict with --model"
 _FLOAT = ("holds quantised layers", "give the float network that was quantised")
