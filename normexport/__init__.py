@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from normexport.folding import FoldWarning, NormOutcome
     from normexport.folding.integer_norms import IntegerNormOutcome
     from normexport.graphs.export_config import ExportConfig
+    from normexport.io.preprocess import Preprocess
     from normexport.onnx_export import BatchRange, Exported, InputSpec, Layer, OpenAxis
     from normexport.precision import Accuracy, Half, Int8, Limits, Precision
     from normexport.precision.half.losses import WeightLoss
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from normexport.precision.snr import OutputError
     from normexport.precision.snr_parity import Boundary, SnrReport
     from normexport.proof import Batch, Budget, Deviation, ParityReport, Row
+    from normexport.proof.inputs.folders import FolderRead
     from normexport.proof.signal import Channel
     from normexport.reports import Conversion, Folding, Inspection, Operators
     from normexport.runtime.tensorrt_runtime import Plan, TensorRTRuntime
@@ -79,6 +81,7 @@ _HOMES = {
     "FileId": "engine.manifest",
     "Flavor": "engine",
     "FoldWarning": "folding",
+    "FolderRead": "proof.inputs.folders",
     "Folding": "reports",
     "Half": "precision",
     "InputSpec": "onnx_export",
@@ -101,6 +104,7 @@ _HOMES = {
     "Plan": "runtime.tensorrt_runtime",
     "PlanTensor": "engine.manifest",
     "Precision": "precision",
+    "Preprocess": "io.preprocess",
     "Row": "proof",
     "Int8Edit": "precision.int8.edits",
     "Sensitivity": "precision.int8.sensitivity",
@@ -149,6 +153,7 @@ __all__ = [
     "Flavor",
     "FoldError",
     "FoldWarning",
+    "FolderRead",
     "Folding",
     "Half",
     "InputSpec",
@@ -174,6 +179,7 @@ __all__ = [
     "Plan",
     "PlanTensor",
     "Precision",
+    "Preprocess",
     "Row",
     "Sensitivity",
     "ShapeRange",

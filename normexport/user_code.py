@@ -9,10 +9,22 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from normexport.errors import UsageError
+
+
+@dataclass(frozen=True)
+class NamedFunction:
+    """Something that can be called, and the name that it was given by."""
+
+    name: str
+    function: Callable[..., Any]
+
+    def __call__(self, *given: Any) -> Any:
+        return self.function(*given)
 
 
 @contextlib.contextmanager
@@ -57,6 +69,29 @@ def import_name(text: str, option: str, what: str, example: str) -> Any:
             raise UsageError(place, f"{module_name} has no attribute {attribute!r}", "check the spelling")
         found = getattr(found, name)
     return found
+
+
+def load_function(text: str, option: str, example: str) -> NamedFunction:
+    """What "package.module:function" names, imported, from the working folder too.
+
+    Raises:
+        UsageError: see `import_name`; it can't be called.
+    """
+    with working_folder_importable():
+        found = import_name(text, option, "function", example)
+    if not callable(found):
+        cause = f"is a {type(found).__name__}, which can't be called"
+        raise UsageError(f"{option} {text}", cause, "name a function")
+    return NamedFunction(text, found)
+
+
+def name_of(function: str | Callable[..., Any]) -> str:
+    """What a function is called, which may be the text that names it or an object that can be called."""
+    if isinstance(function, str):
+        return function
+    if isinstance(function, NamedFunction):
+        return function.name
+    return str(getattr(function, "__qualname__", type(function).__name__))
 
 
 def words_of(error: BaseException) -> str:

@@ -68,13 +68,19 @@ def convert_everything(folder: Path) -> int:
     )
     for precision in (normexport.Half("bfloat16", keep=("head",)), normexport.Int8(calibration="images.npz")):
         config = normexport.ConvertConfig(
-            data="images.npz", engine=engine, precision=precision, export=normexport.ExportConfig(batch="dynamic")
+            data="images",
+            engine=engine,
+            precision=precision,
+            export=normexport.ExportConfig(batch="dynamic"),
+            preprocess=normexport.Preprocess.of("imagenet", resize=232),
         )
         conversion = assert_type(normexport.convert(checkpoint, folder, [image], config), normexport.Conversion)
         print(show_report(conversion.parity))
         if conversion.precision is not None:
             show_precision(conversion.precision)
         show_fate(conversion.outcomes, conversion.warnings)
+        data: normexport.FolderRead | None = conversion.data
+        print(None if data is None else (data.words, data.classes))
         operators: normexport.Operators = conversion.operators
         print(operators.before, operators.after)
     exported = assert_type(normexport.export(checkpoint, ["3x32x32"]), normexport.Exported)

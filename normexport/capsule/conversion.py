@@ -66,7 +66,7 @@ def _samples(precision: Int8, data: Mapping[str, Array] | None, inputs: Sequence
     if data is None and precision.calibration is None:
         raise UsageError("--capsule", "needs real samples to judge int8 on", "give --data")
     stream = batches_in(data, inputs, _SAMPLES) if data is not None else None
-    stream = stream or batches_of(precision.calibration or (), inputs, _SAMPLES)
+    stream = stream or batches_of(precision.calibration or (), inputs, _SAMPLES, precision.preprocess)
     feeds = next(stream())
     size = max([len(feeds[spec.name]) for spec in inputs if spec.batched], default=1)
     return Batch(f"real, batch {size}", size, feeds)

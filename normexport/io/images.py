@@ -7,50 +7,71 @@ is packed beside the pixels (text, colour profiles) is limited by Pillow to a me
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from normexport.errors import MissingComponent, UsageError
 from normexport.io.opening import opened
 
 if TYPE_CHECKING:
-    from PIL import ImageFile
+    from PIL import Image, ImageFile
+
+T = TypeVar("T")
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 #: Decoders hold up to 16 bytes a pixel (an animated WebP): 0.8 GB. Cameras make up to 45 megapixels.
 MOST_PIXELS = 50_000_000
-_REMEDY = "take it out of the folder"
+REMEDY = "take it out of the folder"
 
 
-def read_pixels(path: Path, channels: int, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """(height, width, channels) of a PNG, JPEG, BMP or WebP file, resized; grey where `channels` is 1, else RGB.
+def read_image(path: Path, mode: str, work: Callable[[Image.Image], T]) -> T:
+    """What `work` makes of a PNG, JPEG, BMP or WebP file: of its pixels in `mode`, "L" for grey or "RGB".
 
     Of an animation the first picture; turned as it is stored, whatever its EXIF data says.
 
     Raises:
-        UsageError: another format, damaged, or of too many pixels.
+        UsageError: another format, damaged, or of too many pixels; what `work` raises.
         MissingComponent: Pillow is not installed.
     """
-    if height * width > MOST_PIXELS:
-        cause = f"would become {width} x {height} pixels, and {MOST_PIXELS // 10**6} million are the most"
-        raise UsageError(str(path), cause, "save the samples as .npy")
+    with _opened_image(path) as image, _named(path):
+        converted = image.convert(mode)
+    return work(converted)
+
+
+def check_image(path: Path) -> None:
+    """Look at the header alone.
+
+    Raises:
+        UsageError, MissingComponent: see `read_image`; damage further on is not seen.
+    """
+    with _opened_image(path):
+        pass
+
+
+@contextmanager
+def _opened_image(path: Path) -> Iterator[ImageFile.ImageFile]:
     with opened(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of what is odd; what it can't read it refuses
-        try:
+        with _named(path):
             image = _image(file)
-            if image.width * image.height <= MOST_PIXELS:
-                resized = image.convert("L" if channels == 1 else "RGB").resize((width, height))
-                return np.asarray(resized).reshape(height, width, channels)
-        except ImportError as error:
-            raise MissingComponent("PIL", "is not installed", "run: pip install pillow") from error
-        except Exception as error:  # Pillow raises what its decoders happen to meet, SyntaxError among them
-            cause = "is not an image that can be read (PNG, JPEG, BMP or WebP)"
-            raise UsageError(str(path), cause, _REMEDY) from error
-    cause = f"has {image.width} x {image.height} pixels, and {MOST_PIXELS // 10**6} million are the most"
-    raise UsageError(str(path), cause, _REMEDY)
+        if image.width * image.height > MOST_PIXELS:
+            cause = f"has {image.width} x {image.height} pixels, and {MOST_PIXELS // 10**6} million are the most"
+            raise UsageError(str(path), cause, REMEDY)
+        yield image
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Whatever Pillow raises is said of the file."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingComponent("PIL", "is not installed", "run: pip install pillow") from error
+    except Exception as error:  # Pillow raises what its decoders happen to meet, SyntaxError among them
+        cause = "is not an image that can be read (PNG, JPEG, BMP or WebP)"
+        raise UsageError(str(path), cause, REMEDY) from error
 
 
 def _image(file: BinaryIO) -> ImageFile.ImageFile:

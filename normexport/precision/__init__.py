@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from normexport.precision.config import METHODS, Half, Int8, Limits
 
 if TYPE_CHECKING:
-    from normexport.precision.accuracy import Accuracy, Labelled, measure_accuracy
+    from normexport.precision.accuracy import Accuracy, measure_accuracy
     from normexport.precision.collected import collect
+    from normexport.precision.labels import Labelled
     from normexport.precision.reduce import prepared, reduce_precision
     from normexport.precision.reduced import Judged, Precision, Reduced
 
@@ -35,7 +36,7 @@ __all__ = [
 _HOMES = {
     "Accuracy": "accuracy",
     "Judged": "reduced",
-    "Labelled": "accuracy",
+    "Labelled": "labels",
     "Precision": "reduced",
     "Reduced": "reduced",
     "collect": "collected",

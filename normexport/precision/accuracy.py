@@ -9,37 +9,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from normexport.errors import UsageError
-from normexport.io.numpy_files import opened_arrays
 from normexport.precision.collected import Collected
-from normexport.precision.config import Limits
+from normexport.precision.config import METRICS, POINTS, Limits
+from normexport.precision.labelled_output import check_labels, labelled_output, require_limit
+from normexport.precision.labels import Labelled
+from normexport.precision.metrics import Metric, counted, decided, hits, metric_of
 from normexport.precision.output_errors import output_errors
 from normexport.precision.snr import OutputError
+from normexport.proof.inputs.folders import FolderRead
 from normexport.runtime import Array
 from normexport.verdicts import Judgement, failed, inconclusive, passed, together
 
-LABELS = ("labels", "label", "y", "targets")
 ENOUGH_LABELS = 200  # one is half a point; with fewer the outputs need their SNR beside
 _Z = 1.959964  # of a 95 % interval
 
-Labels = npt.NDArray[np.int64]
-
-
 DEFAULT = Limits()
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Labels, whole numbers (samples,), and the output that they belong to; None: the only one that can be meant."""
-
-    labels: Labels
-    output: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,17 +36,21 @@ class Accuracy:
 
     Attributes:
         model: name of the runtime.
-        samples, correct: how many; `correct` None without labels.
+        samples, correct: how many; `correct` (by top1 or top5) None without a class for each sample.
         interval: 95 % confidence interval (Wilson) of the share that is correct.
         agreement: share of decisions that equal the reference's, at the labelled output or where it is least; None
             without a reference or decisions.
         snr_db: the least of all outputs, channels with their slack (`OutputError.level`); None without a reference.
-        drop: accuracy lost against the reference, in percentage points.
+        drop: what is lost of the metric against the reference, where it became worse more than 0: in percentage points
+            of a share, else in the metric's unit.
         samples_per_second: throughput, the time in the runtime alone.
         output: the labelled one.
         outputs: each against the reference.
         judgement: by the limits; None where nothing was held against one: without a reference, outputs that mean
             something are measured alone.
+        metric, value, reference_value: what labels were compared by, and what came out for the model and the reference;
+            None without labels.
+        data: what was done to images, and what classes are called, where the data is a folder.
     """
 
     model: str
@@ -72,6 +64,10 @@ class Accuracy:
     output: str | None = None
     outputs: tuple[OutputError, ...] = ()
     judgement: Judgement | None = None
+    metric: str | None = None
+    value: float | None = None
+    reference_value: float | None = None
+    data: FolderRead | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -80,9 +76,11 @@ class Accuracy:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        plain = {name: value for name, value in asdict(self).items() if name not in ("judgement", "outputs")}
+        plain = {name: value for name, value in asdict(self).items() if name not in ("judgement", "outputs", "data")}
         verdict = {} if self.judgement is None else self.judgement.as_dict()
-        return {**verdict, **plain, "accuracy": self.accuracy, "outputs": [each.as_dict() for each in self.outputs]}
+        outputs = [each.as_dict() for each in self.outputs]
+        data = None if self.data is None else self.data.as_dict()
+        return {**verdict, **plain, "accuracy": self.accuracy, "outputs": outputs, "data": data}
 
 
 def wilson(correct: int, samples: int) -> tuple[float, float]:
@@ -110,131 +108,66 @@ def measure_accuracy(
     Raises:
         UsageError: labels do not fit an output, or fit several.
     """
-    output = None
-    if labelled is not None:
-        output = labelled_output(found, labelled.output)
-        check_labels(labelled.labels, found.values[output], found.samples)
-    correct = None if labelled is None or output is None else _correct(found, output, labelled.labels)
-    before = None if labelled is None or reference is None else _correct(reference, output, labelled.labels)
-    drop = None if before is None or correct is None else 100 * (before - correct) / found.samples
-    errors = () if reference is None else output_errors(reference, found, limits.min_snr, limits.max_drop)
-    if reference is not None:
-        judgement: Judgement | None = _judgement(errors, output, labelled, drop, reference, limits)
-    else:
-        judgement = _meaningless(found, output, labelled)
+    score = None if labelled is None else _score(found, labelled, reference)
+    if labelled is not None and reference is not None:
+        require_limit(labelled, limits)
+    by_share = limits.points if score is None or score.metric.share else POINTS
+    errors = () if reference is None else output_errors(reference, found, limits.min_snr, by_share)
+    output = None if score is None else score.output
     decisions = [each.agreement for each in errors if each.agreement is not None and output in (None, each.name)]
     return Accuracy(
         found.name,
         found.samples,
-        correct,
-        None if correct is None else wilson(correct, found.samples),
+        None if score is None else score.correct,
+        None if score is None or score.correct is None else wilson(score.correct, found.samples),
         min(decisions, default=None),
         min((each.level for each in errors), default=None),
-        drop,
+        None if score is None else score.lost,
         found.samples / found.seconds if found.seconds else 0.0,
         output,
         errors,
-        judgement,
+        _meaningless(found, score) if reference is None else _judgement(errors, score, reference, limits),
+        metric=None if score is None else score.metric.name,
+        value=None if score is None else score.value,
+        reference_value=None if score is None else score.before,
     )
 
 
-def labels_in(path: str | Path) -> Labels | None:
-    """The labels of an .npz file, None where it has none.
+@dataclass(frozen=True)
+class _Score:
+    """The metric of an output: of the model, and of the reference (None: there is none, or it has no such output)."""
 
-    Raises:
-        UsageError: unreadable, or not a vector of whole numbers.
-    """
-    with opened_arrays(Path(path)) as stored:
-        name = next((name for name in LABELS if name in stored), None)
-        if name is None:
-            return None
-        array = stored[name]
-        column = array.shape[1:] in ((), (1,))
-        if not array.shape or not column or array.dtype.kind not in "iu":
-            cause = f"is of shape {array.shape} and type {array.dtype}"
-            raise UsageError(f"{path}: array {name}", cause, "labels are whole numbers, one per sample")
-        return array.read(np.dtype(np.int64)).reshape(-1).astype(np.int64, copy=False)
+    output: str
+    labels: Array
+    metric: Metric
+    value: float
+    before: float | None
+    correct: int | None
 
-
-def labelled_output(found: Collected, name: str | None = None) -> str:
-    """The output that labels belong to: the one named, else the only table of class scores, else of class numbers.
-
-    Raises:
-        UsageError: no or several outputs can be meant.
-    """
-    if name is not None and name not in found.outputs:
-        raise UsageError(f"--labels-for {name}", "is not an output", f"the outputs are {', '.join(found.outputs)}")
-    asked = [each for each in found.outputs if name in (None, each)]
-    tables = [each for each in asked if _classes(found.values.get(each), found.samples)]
-    numbers = [each for each in asked if _is_numbers(found.values.get(each), found.samples)]
-    fitting = tables or numbers
-    if not fitting:
-        shapes = ", ".join(f"{each} {_shape(found.values.get(each))}" for each in asked)
-        remedy = "accuracy needs class scores (samples, classes), or class numbers (samples)"
-        raise UsageError("labels", f"fit no output: {shapes}", remedy)
-    if len(fitting) > 1:
-        raise UsageError("labels", f"fit several outputs: {', '.join(fitting)}", "name theirs: --labels-for NAME")
-    return fitting[0]
+    @property
+    def lost(self) -> float | None:
+        """None without a reference, and where a metric is no number."""
+        lost = math.nan if self.before is None else self.metric.loss(self.before, self.value)
+        return lost if math.isfinite(lost) else None
 
 
-def _shape(value: Array | None) -> str:
-    return "of no shape" if value is None else str(value.shape)
-
-
-def _classes(value: Array | None, samples: int) -> int:
-    """Number of classes of a table of scores (samples, classes); 0 for what is none."""
-    table = value is not None and value.dtype.kind == "f" and value.ndim == 2 and len(value) == samples
-    return value.shape[1] if table and value is not None and value.shape[1] > 1 else 0
-
-
-def _is_numbers(value: Array | None, samples: int) -> bool:
-    return value is not None and value.dtype.kind in "iu" and value.shape in ((samples,), (samples, 1))
-
-
-def check_labels(labels: Labels, output: Array, samples: int) -> None:
-    """Whether there is one for each sample, of the classes of an output of any number of samples.
-
-    Raises:
-        UsageError: there is not.
-    """
-    if len(labels) != samples:
-        raise UsageError("labels", f"are {len(labels)}, the samples {samples}", "give one label per sample")
-    classes = _classes(output, len(output)) or np.iinfo(np.int64).max
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
-    if wrong.size:
-        known = f"the model has classes 0 to {classes - 1}" if output.dtype.kind == "f" else "classes count from 0"
-        cause = f"of sample {wrong[0]} is {labels[wrong[0]]}, {known}"
-        raise UsageError("label", cause, "give labels of this model's classes")
-
-
-def _classes_of(output: Array) -> Labels:
-    """The class of each sample, -1 where a score is NaN: that is no decision."""
-    if output.dtype.kind != "f":
-        return output.reshape(-1).astype(np.int64)
-    chosen: Labels = output.argmax(axis=1).astype(np.int64)
-    chosen[np.isnan(output).any(axis=1)] = -1
-    return chosen
-
-
-def _correct(found: Collected, output: str | None, labels: Labels) -> int | None:
-    value = found.values.get(output or "")
-    if value is None or len(value) != len(labels):
-        return None
-    return int((_classes_of(value) == labels).sum())
+def _score(found: Collected, labelled: Labelled, reference: Collected | None) -> _Score:
+    output, metric, labels = labelled_output(found, labelled), metric_of(labelled), labelled.labels
+    value = found.values[output]
+    check_labels(labelled, value, found.samples)
+    exact = None if reference is None else reference.values.get(output)
+    before = None if exact is None or exact.shape != value.shape else metric.measure(exact, labels)
+    correct = int(hits(value, labels, metric.top).sum()) if metric.top and labels.ndim == 1 else None
+    return _Score(output, labels, metric, metric.measure(value, labels), before, correct)
 
 
 def _judgement(
-    errors: tuple[OutputError, ...],
-    output: str | None,
-    labelled: Labelled | None,
-    drop: float | None,
-    reference: Collected,
-    limits: Limits,
+    errors: tuple[OutputError, ...], score: _Score | None, reference: Collected, limits: Limits
 ) -> Judgement:
     parts = []
     for each in errors:
-        if each.name == output and labelled is not None and drop is not None and each.snr_db is not None:
-            parts.append(_by_labels(each, labelled.labels, drop, reference.values[each.name], limits))
+        if score is not None and each.name == score.output and each.snr_db is not None and score.before is not None:
+            parts.append(_by_labels(each, score, score.before, reference.values[each.name], limits))
         else:
             parts.append(each.judgement)
     whole = together(parts, "the model has no outputs")
@@ -243,30 +176,47 @@ def _judgement(
     return whole
 
 
-def _by_labels(error: OutputError, labels: Labels, drop: float, reference: Array, limits: Limits) -> Judgement:
-    if drop > limits.max_drop:
-        return failed(f"{error.name}: accuracy drops by {drop:.2f} points, {limits.max_drop:g} allowed")
-    if _one_decision(reference, labels):
+def _by_labels(error: OutputError, score: _Score, before: float, reference: Array, limits: Limits) -> Judgement:
+    metric, allowed = score.metric, limits.points
+    if not math.isfinite(before):
+        return inconclusive(f"{error.name}: {metric.name} of the reference is {before}")
+    if not math.isfinite(score.value):
+        return failed(f"{error.name}: {metric.name} is {score.value}, that of the reference {before:.4g}")
+    lost = metric.loss(before, score.value)
+    if lost > allowed:
+        return failed(f"{error.name}: {metric.lost_words(lost)}, {allowed:g} allowed")
+    if _one_decision(reference, score.labels, metric):
         return inconclusive(f"{error.name}: the reference decides alike for all samples, whatever their labels")
-    if len(labels) >= ENOUGH_LABELS or error.judgement.passed:
+    if len(score.labels) >= ENOUGH_LABELS or error.judgement.passed:
         return passed()
-    few = tuple(f"{reason} beside {len(labels)} labels" for reason in error.judgement.reasons)
+    few = tuple(f"{reason} beside {len(score.labels)} labels" for reason in error.judgement.reasons)
     return Judgement(error.judgement.verdict, few)
 
 
-def _meaningless(found: Collected, output: str | None, labelled: Labelled | None) -> Judgement | None:
+def _meaningless(found: Collected, score: _Score | None) -> Judgement | None:
     """Why outputs that nothing is compared with mean nothing; None where they may mean something."""
     values: Mapping[str, Array] = {name: found.values[name] for name in found.outputs if name in found.values}
     floating = [value for value in values.values() if value.dtype.kind == "f" and value.size]
     if floating and len(floating) == len(values) and all(np.isnan(value).all() for value in floating):
         return inconclusive("every output is NaN throughout")
-    if output is not None and labelled is not None:
-        if np.isnan(values[output]).all() if values[output].dtype.kind == "f" else False:
-            return inconclusive(f"{output}: is NaN throughout")
-        if _one_decision(values[output], labelled.labels):
-            return inconclusive(f"{output}: decides alike for all samples, whatever their labels")
+    if score is not None:
+        value = values[score.output]
+        if value.dtype.kind == "f" and np.isnan(value).all():
+            return inconclusive(f"{score.output}: is NaN throughout")
+        if not math.isfinite(score.value):
+            return inconclusive(f"{score.output}: {score.metric.name} is {score.value}")
+        if _one_decision(value, score.labels, score.metric):
+            return inconclusive(f"{score.output}: decides alike for all samples, whatever their labels")
     return None
 
 
-def _one_decision(value: Array, labels: Labels) -> bool:
-    return bool(len(set(labels.tolist())) > 1 and len(set(_classes_of(value).tolist())) == 1)
+def _one_decision(value: Array, labels: Array, metric: Metric) -> bool:
+    """Whether an output says the same of all samples, though their labels differ."""
+    if not metric.of_classes:
+        return metric.name in METRICS and _is_one(value) and not _is_one(labels)
+    keep = counted(value, labels)
+    return len(np.unique(labels[keep])) > 1 and len(np.unique(decided(value, labels)[keep])) == 1
+
+
+def _is_one(values: Array) -> bool:
+    return bool((values == values[:1]).all())

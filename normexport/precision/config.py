@@ -12,6 +12,7 @@ from typing import Any
 
 from normexport.dtypes import HALVES
 from normexport.errors import UsageError
+from normexport.io.preprocess import Preprocess
 
 #: How ranges follow from samples; `precision.int8.ranges` has the mathematics of each.
 METHODS = ("mse", "minmax", "percentile", "entropy")
@@ -19,6 +20,12 @@ METHODS = ("mse", "minmax", "percentile", "entropy")
 NORMS = "norms"
 #: How much is tried to make int8 better; `precision.int8.edits` has what each means.
 EFFORTS = ("none", "standard", "high")
+#: What labels are compared with outputs by; `precision.metrics` has the formula of each.
+METRICS = ("top1", "top5", "iou", "mae", "rmse")
+#: Those that are shares.
+SHARES = METRICS[:3]
+#: Percentage points of a share that may be lost where nobody says how many.
+POINTS = 0.5
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,18 @@ class Limits:
     Attributes:
         min_snr: dB that every output needs; minus infinity: whatever is finite. The default is for outputs where no
             labels say what an error costs.
-        max_drop: percentage points: of accuracy where there are labels, of whole numbers that differ where no scores
-            are behind them.
+        max_drop: where there are labels, of their metric: percentage points of a share, else its own unit; and of whole
+            numbers that differ, where no scores are behind them, percentage points. None: 0.5 points; a metric in a
+            unit of its own then judges nothing, and is refused.
     """
 
     min_snr: float = 25.0
-    max_drop: float = 0.5
+    max_drop: float | None = None
+
+    @property
+    def points(self) -> float:
+        """Percentage points of a share."""
+        return POINTS if self.max_drop is None else self.max_drop
 
 
 @dataclass(frozen=True)
@@ -70,11 +83,13 @@ class Int8:
         batch: samples run at a time; a ResNet-50 at 224x224 holds 87 MB of tensors per sample.
         symmetric: zero points of 0, for engines.
         keep: module path patterns left in float32.
-        max_drop: accuracy that may be lost, in percentage points, at the output that has labels.
+        max_drop: what may be lost at the output that has labels, in percentage points or the unit of its metric; None:
+            0.5 points.
         min_snr: of every other output, in dB.
         table: measure every module's sensitivity too.
         effort: one of `EFFORTS`: "standard" equalises layers and corrects biases, "high" rounds weights by least
             squares too, each where it helps.
+        preprocess: what is done to the images of `calibration`; None: values in [0, 1] at the model's size.
 
     Raises:
         UsageError: an unknown method or effort; samples or a cache beside `NORMS`.
@@ -86,10 +101,11 @@ class Int8:
     batch: int = 8
     symmetric: bool = False
     keep: tuple[str, ...] = ()
-    max_drop: float = Limits.max_drop
+    max_drop: float | None = Limits.max_drop
     min_snr: float = Limits.min_snr
     table: bool = False
     effort: str = EFFORTS[1]
+    preprocess: Preprocess | None = None
 
     def __post_init__(self) -> None:
         if self.method not in (*METHODS, NORMS):

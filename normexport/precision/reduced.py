@@ -9,10 +9,11 @@ from typing import Any
 import onnx_ir as ir
 
 from normexport.folding.integer_norms import IntegerNormOutcome
-from normexport.precision.accuracy import Accuracy, Labelled, Labels
+from normexport.precision.accuracy import Accuracy
 from normexport.precision.half.search import KeptModule, WeightLoss
 from normexport.precision.int8.edits import Int8Edit
 from normexport.precision.int8.sensitivity import Sensitivity, TradeOff
+from normexport.precision.labels import Labelled
 from normexport.proof import ParityReport
 from normexport.runtime import Array
 from normexport.verdicts import Judgement, passed
@@ -71,13 +72,18 @@ class Reduced:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a result is judged on: arrays by input name, labels, and the output that they belong to (None: it shows)."""
+    """What a result is judged on: arrays by input name, labels, and the output that they belong to (None: it shows).
+
+    `metric` and `classes` are those of `Labelled`.
+    """
 
     data: Mapping[str, Array]
-    labels: Labels | None = None
+    labels: Array | None = None
     output: str | None = None
+    metric: str | Callable[..., Any] | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> Labelled | None:
         """The labels with their output; None without labels."""
-        return None if self.labels is None else Labelled(self.labels, self.output)
+        return None if self.labels is None else Labelled(self.labels, self.output, self.metric, self.classes)

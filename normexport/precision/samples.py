@@ -1,4 +1,4 @@
-"""Calibration data as a stream of batches: an .npz file, a folder of .npy files or images, or any iterable.
+"""Calibration data as a stream of batches: an .npz file, a folder of arrays or images, or any iterable.
 
 Of each of them one batch is in memory at a time.
 """
@@ -6,43 +6,56 @@ Of each of them one batch is in memory at a time.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from normexport.errors import UsageError
-from normexport.io.images import SUFFIXES, read_pixels
-from normexport.io.numpy_files import opened_arrays
+from normexport.io.preprocess import Preprocess
 from normexport.onnx_export import InputSpec
 from normexport.precision.config import Int8
 from normexport.precision.npz_stream import count_in, slices_of
-from normexport.proof.inputs.batches import arrays_of, check_shape, fitting, fixed_batches_in, slice_batches
+from normexport.proof.inputs.batches import check_shape, fitting, fixed_batches_in, slice_batches
+from normexport.proof.inputs.folders import FolderRead, folder_for
 from normexport.runtime import Array, Feeds
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Makes a fresh stream of batches at each call; `count` is how many samples that will be, where it is known."""
+    """Makes a fresh stream of batches at each call.
+
+    Attributes:
+        count: how many samples that will be, where it is known.
+        read: what they are, where they come from a folder.
+    """
 
     make: Callable[[], Iterator[Feeds]]
     count: int | None = None
+    read: FolderRead | None = field(default=None, compare=False)
 
     def __call__(self) -> Iterator[Feeds]:
         return self.make()
 
 
-def batches_of(source: str | Path | Iterable[Any], specs: Sequence[InputSpec], batch: int = Int8.batch) -> Batches:
+def batches_of(
+    source: str | Path | Iterable[Any],
+    specs: Sequence[InputSpec],
+    batch: int = Int8.batch,
+    prepared: Preprocess | None = None,
+) -> Batches:
     """Batches of at most `batch` samples, arrays by input name.
 
     Args:
         source: .npz (arrays by input name; others, as labels, are ignored) or .npy file; a folder with one sample
-            per .npy file or image, in the order of their names, for a model of one input; or an iterable of samples
-            (arrays, or dicts by input name), which must give the same samples again at each iteration.
-        specs: the model's inputs. One without a free batch dimension is fed one sample at a time.
+            per .npy file or image, in the order of their names, for a model of one input, also in subfolders; or an
+            iterable of samples (arrays, or dicts by input name), which must give the same samples again at each
+            iteration.
+        specs: the model's inputs. One without a free batch dimension is fed one sample at a time, of images as many as
+            its batch has.
+        prepared: what is done to images; None: as `Preprocess` does by default.
 
     Raises:
         UsageError: unreadable, or nothing of the model's shape and type in it; of a single sample, when the stream
@@ -55,13 +68,8 @@ def batches_of(source: str | Path | Iterable[Any], specs: Sequence[InputSpec], b
     path = Path(source)
     if not path.is_dir():
         return Batches(lambda: slices_of(path, specs, size), count_in(path, specs))
-    if len(specs) != 1:
-        raise UsageError(str(path), f"is a folder, and the model reads {len(specs)} inputs", "save them as one .npz")
-    files = _samples_in(path)
-    if not files:
-        raise UsageError(str(path), "holds no .npy files and no images", "give a folder of samples")
-    stream = lambda: _group(({specs[0].name: _read_array(file, specs[0])} for file in files), specs, size)  # noqa: E731
-    return Batches(stream, len(files))
+    samples = folder_for(path, specs, prepared)
+    return Batches(lambda: samples.batches(size), samples.count(), samples.read())
 
 
 def batches_in(arrays: Mapping[str, Array], specs: Sequence[InputSpec], batch: int = Int8.batch) -> Batches:
@@ -79,16 +87,6 @@ def batches_in(arrays: Mapping[str, Array], specs: Sequence[InputSpec], batch: i
             yield {s.name: arrays[s.name][start : start + batch] if s.batched else arrays[s.name] for s in specs}
 
     return Batches(stream, count)
-
-
-def _samples_in(folder: Path) -> list[Path]:
-    """Their names alone: each is opened when its turn comes."""
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.name.lower().endswith((".npy", *SUFFIXES)))
-    except OSError as error:
-        raise UsageError(str(folder), f"can't be read ({error.strerror or error})", "check its permissions") from error
-    return [folder / name for name in names]
 
 
 def digest_of(batches: Batches) -> str:
@@ -126,15 +124,6 @@ def _as_feeds(sample: Any, specs: Sequence[InputSpec]) -> Feeds:
     return {spec.name: _one_sample("calibration sample", spec, np.asarray(named[spec.name])) for spec in specs}
 
 
-def _read_array(file: Path, spec: InputSpec) -> Array:
-    if file.suffix.lower() != ".npy":
-        return _one_sample(str(file), spec, _image(file, spec))
-    with opened_arrays(file) as stored:
-        array = arrays_of(str(file), stored, (spec,))[spec.name]
-        check_shape(str(file), replace(spec, batched=False), array.shape)
-        return _one_sample(str(file), spec, array.read())
-
-
 def _one_sample(place: str, spec: InputSpec, array: Array) -> Array:
     """One sample, checked as a batch of one is."""
     if not spec.batched:
@@ -142,14 +131,3 @@ def _one_sample(place: str, spec: InputSpec, array: Array) -> Array:
     check_shape(place, replace(spec, batched=False), array.shape)
     one: Array = fitting(place, spec, array[None])[0]
     return one
-
-
-def _image(file: Path, spec: InputSpec) -> Array:
-    """(C, H, W) float32 in [0, 1], resized to the model's H and W; grey where C = 1."""
-    if len(spec.shape) != 3 or spec.shape[0] not in (1, 3):
-        shape = "x".join(map(str, spec.shape))
-        raise UsageError(str(file), f"is an image, and the model reads {shape}", "save the samples as .npy")
-    channels, height, width = spec.shape
-    pixels = read_pixels(file, channels, height, width).astype(np.float32)
-    array: Array = (pixels / np.float32(255)).transpose(2, 0, 1)
-    return array

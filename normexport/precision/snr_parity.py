@@ -25,6 +25,7 @@ from normexport.precision.snr import OutputError, measure_output
 from normexport.proof import choose_batches
 from normexport.proof.check import CAPTURE_BYTES
 from normexport.proof.inputs.batches import LARGE_SAMPLE
+from normexport.proof.inputs.folders import FolderRead
 from normexport.runtime import Array, Feeds, OnnxRuntime, Opener, Runtime, release_memory
 from normexport.verdicts import Judgement, Verdict, inconclusive, together
 
@@ -59,6 +60,7 @@ class SnrReport:
         outputs: each against the reference.
         layers: module boundaries in execution order.
         judgement: of all outputs.
+        data: what was done to the images that were given, where they are a folder.
     """
 
     reference: str
@@ -69,6 +71,7 @@ class SnrReport:
     outputs: tuple[OutputError, ...]
     layers: tuple[Boundary, ...]
     judgement: Judgement
+    data: FolderRead | None = None
 
     @property
     def passed(self) -> bool:
@@ -93,6 +96,7 @@ class SnrReport:
             "first_divergence": first.path if first else None,
             "outputs": [each.as_dict() for each in self.outputs],
             "layers": [each.as_dict() for each in self.layers],
+            "data": None if self.data is None else self.data.as_dict(),
         }
 
 
@@ -125,7 +129,7 @@ def check_by_snr(
     exact = collect(reference(), judged, model=model, batch=found.batch)
     release_memory()
     found = named_as(found, exact)
-    errors = output_errors(exact, found, limits.min_snr, limits.max_drop)
+    errors = output_errors(exact, found, limits.min_snr, limits.points)
     judgement = _judgement(errors, exact, found, limits, data is not None)
     boundaries = _boundaries(reference, candidate, _few(judged, inputs), layers, on) if layers else ()
     return SnrReport(

@@ -1,7 +1,8 @@
 """Judge a candidate against a float64 reference, relative to PyTorch's own error: metrics, tolerance, check."""
 
 from normexport.proof.check import check
-from normexport.proof.inputs.batches import Batch, load_arrays, shapes_in, standard_batches
+from normexport.proof.inputs.batches import Batch, standard_batches
+from normexport.proof.inputs.data import load_arrays, shapes_in
 from normexport.proof.inputs.declared import declared_by_file, input_specs
 from normexport.proof.inputs.ladder import Tried, choose_batches
 from normexport.proof.judge import check_model, common_values, compare

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from normexport.proof.inputs.batches import Batch
+from normexport.proof.inputs.folders import FolderRead
 from normexport.proof.metrics import Deviation
 from normexport.proof.signal import Channel
 from normexport.proof.tolerance import Budget
@@ -92,6 +93,7 @@ class ParityReport:
         unproven: what no comparison here can prove, in words: each makes the verdict INCONCLUSIVE.
         batches: the inputs themselves, and
         channels: by output, how far the baseline is off in each of its channels: a capsule takes both along.
+        data: what was done to the images of the real inputs, where these are a folder.
     """
 
     reference: str
@@ -105,6 +107,7 @@ class ParityReport:
     unproven: tuple[str, ...] = ()
     batches: tuple[Batch, ...] = field(default=(), repr=False, compare=False)
     channels: Mapping[str, Sequence[Channel]] = field(default_factory=dict, repr=False, compare=False)
+    data: FolderRead | None = None
 
     @property
     def judgement(self) -> Judgement:
@@ -148,6 +151,7 @@ class ParityReport:
             "layers": [row.as_dict() for row in self.layers],
             "unchecked": [{"path": path, "reason": reason} for path, reason in self.unchecked],
             "notes": list(self.notes),
+            "data": None if self.data is None else self.data.as_dict(),
         }
 
 

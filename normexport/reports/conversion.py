@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # types alone: folding an ONNX file does without torch, showi
     from normexport.onnx_export import InputSpec
     from normexport.precision import Precision
     from normexport.proof import ParityReport
+    from normexport.proof.inputs.folders import FolderRead
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Conversion:
         seconds: wall time per stage, in order.
         engine: the manifest of the plan, where one was asked for and nothing failed.
         precision: what reducing the precision did, where that was asked for.
+        data: what was done to the images of the data, and what their classes are called, where that is a folder.
     """
 
     path: Path
@@ -71,6 +73,7 @@ class Conversion:
     seconds: tuple[tuple[str, float], ...]
     engine: Manifest | None = None
     precision: Precision | None = None
+    data: FolderRead | None = None
 
     @property
     def judgement(self) -> Judgement:

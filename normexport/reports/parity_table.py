@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from normexport.reports.data_lines import show_data
 from normexport.reports.layout import path_cell, path_width, section, show_table, verdict_words, words_line
 from normexport.reports.words import count
 from normexport.text import one_line
@@ -29,6 +30,7 @@ def show_parity(console: Console, report: ParityReport, every_layer: bool = Fals
         words_line(console, "a budget is the noise that its least signal-to-noise ratio allows an output")
     else:
         words_line(console, f"a budget is set by the error of {report.baseline} itself on the same inputs")
+    show_data(console, report.data)
     _output_table(console, report.outputs)
     if every_layer and report.layers:
         section(console, "module boundaries")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from normexport.precision.config import SHARES
+from normexport.reports.data_lines import show_calibration_data, show_data
 from normexport.reports.layout import path_cell, path_width, section, show_table, show_title, verdict_words, words_line
 from normexport.reports.words import count
 from normexport.text import one_line, shortened
@@ -31,6 +33,7 @@ def show_precision(console: Console, precision: Precision) -> None:
         known = precision.calibration
         samples = f" on {count(known['samples'], 'sample')}" if known["samples"] else ", without data"
         words_line(console, f"calibrated by {known['method']}{samples}")
+        show_calibration_data(console, known["folder"])
         words_line(console, f"{count(precision.integer_nodes, 'node')} on integers")
     for norm in precision.norms:
         if norm.reason:
@@ -48,6 +51,7 @@ def show_precision(console: Console, precision: Precision) -> None:
 def show_accuracy(console: Console, accuracy: Accuracy) -> None:
     """What `evaluate` found."""
     show_title(console, "model", one_line(accuracy.model), count(accuracy.samples, "sample"))
+    show_data(console, accuracy.data)
     words = accuracy_words(accuracy)
     if words:
         show_title(console, "accuracy", *words)
@@ -72,12 +76,15 @@ def verdict_line(what: str, judgement: Judgement, words: str) -> Text:
 
 def accuracy_words(accuracy: Accuracy) -> list[str]:
     """ "97.1 % (95 % interval 95.9 to 98.0)", "drop 0.0 points", "agrees in 99.9 %", "SNR 37.0 dB": what is known."""
-    words = []
+    words, share = [], accuracy.metric in SHARES
     if accuracy.accuracy is not None and accuracy.interval is not None:
         low, high = accuracy.interval
-        words.append(f"{accuracy.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})")
+        named = "" if accuracy.metric == "top1" else f"{accuracy.metric} "
+        words.append(f"{named}{accuracy.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})")
+    elif accuracy.value is not None:
+        words.append(f"{accuracy.metric} {accuracy.value:.2%}" if share else f"{accuracy.metric} {accuracy.value:.4g}")
     if accuracy.drop is not None:
-        words.append(f"drop {accuracy.drop:.2f} points")
+        words.append(f"drop {accuracy.drop:.2f} points" if share else f"worse by {accuracy.drop:.4g}")
     if accuracy.agreement is not None:
         words.append(f"agrees with the reference in {accuracy.agreement:.2%}")
     if accuracy.snr_db is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from normexport.reports.data_lines import show_data
 from normexport.reports.layout import path_cell, path_width, section, show_table, words_line
 from normexport.reports.parity_table import show_parity
 from normexport.reports.precision_table import show_output_errors, verdict_line
@@ -34,6 +35,7 @@ def show_snr_parity(console: Console, report: SnrReport, every_layer: bool = Fal
     section(console, f"SNR of {report.candidate} (int8) against {report.reference}")
     samples = count(report.samples, "real sample" if report.real else "random sample")
     words_line(console, f"about each element's mean over {samples}; {report.min_snr:g} dB needed")
+    show_data(console, report.data)
     show_output_errors(console, report.outputs)
     if every_layer and report.layers:
         section(console, "module boundaries")

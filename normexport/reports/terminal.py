@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from normexport.reports.data_lines import show_data
 from normexport.reports.engine_table import engine_words
 from normexport.reports.layout import path_cell, path_width, section, show, show_table, show_title, words_line
 from normexport.reports.norm_rows import Row, group_rows, rows
@@ -31,6 +32,7 @@ def show_conversion(console: Console, conversion: Conversion) -> None:
     """What was read, what became of each norm, what was written, the proof, the verdict as the last line."""
     _header(console, conversion.path, conversion.source, conversion.norms, conversion.weight_norms, conversion.outcomes)
     _inputs(console, conversion.inputs)
+    show_data(console, conversion.data)
     _notes(console, conversion.notes)
     _outcome_table(console, conversion.norms, conversion.outcomes)
     _health(console, conversion.norms)

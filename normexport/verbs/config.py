@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from normexport.capsule.size import MOST_BYTES
 from normexport.dtypes import CONVOLVED_FROM
 from normexport.engine.config import EngineConfig
 from normexport.errors import UsageError
 from normexport.graphs.export_config import ExportConfig
+from normexport.io.preprocess import Preprocess
 from normexport.precision.config import Half, Int8
 
 #: What an ONNX file can be proven on, on this machine's CPU.
@@ -22,18 +25,23 @@ class ConvertConfig:
 
     Attributes:
         fold: fold norms; False leaves them as operators with bodies.
-        data: .npz file of real inputs, judged beside the random ones.
+        data: real inputs, judged beside the random ones: an .npz file, or a folder of images or .npy files, which may
+            have a subfolder for each class.
         batches: batch sizes at which parity is judged; None: 1, 2 and 7, or what the model takes.
         engine: build a TensorRT plan of the file too, unless parity has failed.
         precision: reduce the folded model to half precision or int8; None: float32. For an engine, int8 is symmetric.
         capsule: the file to write a capsule to, for `normexport prove` elsewhere; unless something failed.
         capsule_bytes: most bytes of the arrays in it.
         labels_for: the output that the labels of `data` belong to; None: the only one that they fit.
+        metric: what labels are compared by: one of `METRICS`, "package.module:function", or function(output, labels)
+            -> number with an attribute `lower_is_better` where it is; None: top1, or iou of maps of classes.
         runtime: what the file is proven on, "onnxruntime" or "openvino"; int8 is calibrated on the former all the same.
         openvino: write the model as OpenVINO's own files too, model.xml and model.bin.
         inline: write a file without functions, for runtimes that know none.
         weights_under: a folder in which external data of an ONNX file may lie too, as `open_onnx` takes it.
         export: what the ONNX file shall be: a fixed batch, at which it is proven, its operator set, names.
+        preprocess: what is done to the images of `data`, and of `Int8.calibration` unless that says so itself; None:
+            values in [0, 1] at the model's size.
 
     Raises:
         UsageError: `precision`, `engine` or `export` is something else, such as a name; `batches` beside a fixed batch,
@@ -48,11 +56,13 @@ class ConvertConfig:
     capsule: str | Path | None = None
     capsule_bytes: int = MOST_BYTES
     labels_for: str | None = None
+    metric: str | Callable[..., Any] | None = None
     runtime: str = RUNTIMES[0]
     openvino: bool = False
     inline: bool = False
     weights_under: str | Path | None = None
     export: ExportConfig = field(default_factory=ExportConfig)
+    preprocess: Preprocess | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.precision, Half | Int8 | None):
@@ -61,6 +71,9 @@ class ConvertConfig:
             )
         if not isinstance(self.engine, EngineConfig | None):
             raise UsageError(f"engine={self.engine!r}", "is not an engine's config", "give EngineConfig(...)")
+        if not isinstance(self.preprocess, Preprocess | None):
+            place, remedy = f"preprocess={self.preprocess!r}", 'give Preprocess(...) or Preprocess.of("imagenet")'
+            raise UsageError(place, "does not say what is done to images", remedy)
         if not isinstance(self.export, ExportConfig):
             raise UsageError(f"export={self.export!r}", "is not an export's config", "give ExportConfig(...)")
         first = CONVOLVED_FROM[self.precision.dtype] if isinstance(self.precision, Half) else 0

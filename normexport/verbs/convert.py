@@ -24,24 +24,27 @@ from normexport.graphs.opsets import in_opset
 from normexport.io.atomic import check_writable, replacing_all, staging, write_text
 from normexport.io.onnx_model import open_onnx
 from normexport.io.overwriting import check_outputs
+from normexport.io.preprocess import UNSAID
 from normexport.io.weight_files import remove_unread, written_with
 from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec
 from normexport.precision import Half, Int8, Judged, Precision, prepared, reduce_precision
-from normexport.precision.accuracy import labels_in
 from normexport.precision.file_precision import require_float32
+from normexport.precision.metrics import loaded_metric
 from normexport.precision.reduced import Finish
 from normexport.recognition import fold_recognised
 from normexport.reports import Conversion, Operators
-from normexport.runtime import Array, release_memory
+from normexport.runtime import release_memory
 from normexport.runtime.guarded import Tell
 from normexport.runtime.loading import crash_on_loading
 from normexport.runtime.openvino_runtime import require_openvino, save_openvino
+from normexport.user_code import name_of
 from normexport.verbs.clock import Clock, OnStage
 from normexport.verbs.config import ConvertConfig
 from normexport.verbs.fold import FOLDING
 from normexport.verbs.networks import Given, Network, Source, open_given, read_checkpoint, read_onnx
 from normexport.verbs.outputs import conversion_inputs, conversion_outputs, write_model
+from normexport.verbs.real_data import RealData, check_images
 from normexport.verbs.subjects import Inputs, opener_of
 from normexport.verdicts import Verdict
 
@@ -81,7 +84,7 @@ def convert(
     """
     output = Path(output)
     check_writable(output)
-    _check(config)
+    config = _checked(config)
     clock = Clock(on_stage)
     with clock.stage("load"):
         given = open_given(source, config.weights_under)
@@ -103,7 +106,9 @@ def _convert(
         network, graph = _read(given, inputs, config)
     if config.precision is not None:
         require_float32(graph)
-    judged = _data_to_judge_on(config, network.data) if config.precision is not None else None
+    data = _data_of(config)
+    judged = _data_to_judge_on(config, data, network) if config.precision is not None else None
+    read = None if data is None else data.read(network.inputs)
     with clock.stage("fold"):
         folded = _fold(graph, config)
         operators = Operators.of(graph, folded.model)
@@ -155,14 +160,15 @@ def _convert(
             seconds=clock.seconds,
             engine=engine,
             precision=precision,
+            data=read,
         )
         write_text(folder / "report.json", json.dumps(conversion.as_dict(), indent=1, allow_nan=False) + "\n")
     remove_unread(before)
     return conversion
 
 
-def _check(config: ConvertConfig) -> None:
-    """What is missing, or means nothing together, is told before anything is loaded."""
+def _checked(config: ConvertConfig) -> ConvertConfig:
+    """What is missing, or means nothing together, is told before anything is loaded; with functions imported."""
     opener_of(config.runtime)
     if config.openvino:
         require_openvino()
@@ -170,6 +176,16 @@ def _check(config: ConvertConfig) -> None:
         if config.inline:
             raise UsageError("--inline", "takes the operators that the engine's plugins compute", "leave one out")
         check_engine(config.engine)
+    config, precision = replace(config, metric=loaded_metric(config.metric)), config.precision
+    if not isinstance(precision, Int8):
+        return replace(config, preprocess=check_images(config.preprocess, config.data))
+    prepared = check_images(config.preprocess, config.data, precision.calibration)
+    own = prepared if precision.preprocess is None else check_images(precision.preprocess, precision.calibration)
+    return replace(config, preprocess=prepared, precision=replace(precision, preprocess=own))
+
+
+def _data_of(config: ConvertConfig) -> RealData | None:
+    return None if config.data is None else RealData(config.data, config.preprocess or UNSAID)
 
 
 def _finish(config: ConvertConfig) -> Finish:
@@ -191,8 +207,8 @@ def _fold(model: ir.Model, config: ConvertConfig) -> FoldResult:
 
 def _read(given: Given, inputs: Inputs, config: ConvertConfig) -> tuple[Network, ir.Model]:
     if isinstance(given.subject, Checkpoint):
-        return read_checkpoint(given.subject, inputs, config.data, config.export)
-    return read_onnx(given.subject, given.path, inputs, config.data, config.export)
+        return read_checkpoint(given.subject, inputs, _data_of(config), config.export)
+    return read_onnx(given.subject, given.path, inputs, _data_of(config), config.export)
 
 
 def _prepared(model: ir.Model, config: ConvertConfig) -> tuple[ir.Model, tuple[str, ...]]:
@@ -255,7 +271,11 @@ def _seal(
 ) -> None:
     """Write the capsule by which the written file is judged elsewhere."""
     known = network.inputs, network.layers, config.precision, network.data, config.capsule_bytes
-    capsules.write(capsule_of(network.reference, network.path, model, report, *known), file)
+    made = capsule_of(network.reference, network.path, model, report, *known)
+    data = _data_of(config)
+    read = None if data is None else data.read(network.inputs)
+    told = () if read is None else (f"data {read.path}: {read.words}",)
+    capsules.write(replace(made, notes=(*made.notes, *told)), file)
 
 
 def _silent(*words: object) -> None:
@@ -287,11 +307,18 @@ def _has_failed(report: proof.ParityReport, precision: Precision | None) -> bool
     return any(judgement.verdict is Verdict.FAILED for judgement in judgements)
 
 
-def _data_to_judge_on(config: ConvertConfig, data: dict[str, Array] | None) -> Judged | None:
+def _data_to_judge_on(config: ConvertConfig, data: RealData | None, network: Network) -> Judged | None:
     """The data that a reduced precision is judged on, with its labels."""
-    judged = None if data is None or config.data is None else Judged(data, labels_in(config.data), config.labels_for)
-    if config.labels_for is not None and (judged is None or judged.labels is None):
-        raise UsageError(f"--labels-for {config.labels_for}", "there are no labels", "give --data with an array labels")
+    judged = None
+    if data is not None and network.data is not None:
+        labels = data.labels(max(len(array) for array in network.data.values()))
+        read = data.read(network.inputs)
+        classes = () if read is None else read.classes
+        judged = Judged(network.data, labels, config.labels_for, config.metric, classes)
+    asked = {"--labels-for": config.labels_for, "--metric": config.metric}
+    for option, given in asked.items():
+        if given is not None and (judged is None or judged.labels is None):
+            raise UsageError(f"{option} {name_of(given)}", "there are no labels", "give --data with an array labels")
     return judged
 
 

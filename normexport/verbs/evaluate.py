@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
-from normexport import onnx_export, proof
+from normexport import onnx_export
 from normexport.checkpoint import Checkpoint
 from normexport.errors import UsageError
+from normexport.io.preprocess import Preprocess
 from normexport.logs import in_words, logger
+from normexport.onnx_export import InputSpec
 from normexport.precision import Accuracy, Labelled, Limits, collect
 from normexport.precision import measure_accuracy as evaluate_outputs
-from normexport.precision.accuracy import DEFAULT, labels_in
-from normexport.precision.collected import Collected, named_as
-from normexport.runtime import OnnxRuntime, Opener
+from normexport.precision.accuracy import DEFAULT
+from normexport.precision.collected import BATCH, Collected, named_as
+from normexport.precision.labelled_output import check_labels, labelled_output, require_limit
+from normexport.precision.metrics import loaded_metric, metric_of
+from normexport.proof.inputs.batches import samples_in, slice_batches
+from normexport.runtime import Array, OnnxRuntime, Opener
 from normexport.runtime.tensorrt_runtime import Plan
+from normexport.user_code import name_of
 from normexport.verbs.config import RUNTIMES
+from normexport.verbs.real_data import RealData, check_images
 from normexport.verbs.subjects import (
     Inputs,
+    Side,
     TorchSource,
     agreed_inputs,
     guarded_if_files,
@@ -31,6 +42,8 @@ from normexport.verbs.subjects import (
 
 _LOG = logger(__name__)
 
+_FEW = 2  # samples
+
 
 def evaluate(
     model: TorchSource | ir.Model | Plan,
@@ -39,24 +52,32 @@ def evaluate(
     inputs: Inputs = (),
     *,
     labels_for: str | None = None,
+    metric: str | Callable[..., Any] | None = None,
     limits: Limits = DEFAULT,
     runtime: str = RUNTIMES[0],
     weights_under: str | Path | None = None,
+    preprocess: Preprocess | None = None,
 ) -> Accuracy:
     """How often a model is right on labelled data, how close it is to its reference, and how fast it is.
 
     Args:
-        data: .npz of inputs by name, and of labels (array `labels`) where accuracy is wanted.
+        data: inputs, and labels where accuracy is wanted: an .npz of arrays by name and `labels`, or a folder of images
+            or .npy files with a subfolder for each class.
         reference: what every output is compared with, by name or, where the names differ, by position.
         inputs: shapes of one sample; needed only for sizes that neither a side nor the data tells.
         labels_for: the output that labels belong to; None: the only one that they fit.
+        metric: what labels are compared by: one of `METRICS`, "package.module:function", or function(output, labels) ->
+            number with an attribute `lower_is_better` where it is; None: top1, or iou of maps of classes.
         limits: what may be lost against the reference; without one nothing is judged but outputs that mean nothing.
         runtime: what an ONNX model runs on, "onnxruntime" or "openvino"; an ONNX reference runs on the former.
         weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
+        preprocess: what is done to the images of a folder; None: values in [0, 1] at the model's size.
 
     Raises:
         UsageError: data or labels do not fit the model; nothing to compare.
     """
+    metric = loaded_metric(metric)
+    real = RealData(data, check_images(preprocess, data))
     given = [each for each in (reference, model) if each is not None]
     on = opener_of(runtime)
     sides = [each if isinstance(each, Plan) else open_subject(each, weights_under) for each in given]
@@ -69,25 +90,51 @@ def evaluate(
         raise UsageError(
             str(data), "nothing says which input it is for", "give the shape of one sample: --input 3x224x224"
         )
-    arrays, labels = proof.load_arrays(data, specs), labels_in(data)
+    arrays, read = real.load(specs), real.read(specs)
+    labels = real.labels(max(map(len, arrays.values())))
     for side in sides:
         if isinstance(side, Checkpoint):
             refuse_lost_state(side, specs, arrays)
     if labels is None and reference is None:
-        raise UsageError(str(data), "holds no array labels", "save labels in it, or give --reference")
-    if labels is None and labels_for is not None:
-        raise UsageError(f"--labels-for {labels_for}", f"{data} holds no labels", "save them in an array labels")
-    labelled = None if labels is None else Labelled(labels, labels_for)
+        raise UsageError(str(data), "holds no labels", "save an array labels in it, or give --reference")
+    for option, asked in (("--labels-for", labels_for), ("--metric", metric)):
+        if labels is None and asked is not None:
+            raise UsageError(f"{option} {name_of(asked)}", f"{data} holds no labels", "save them in an array labels")
+    labelled = None
+    if labels is not None:
+        labelled = Labelled(labels, labels_for, metric, () if read is None else read.classes)
+        metric_of(labelled)
+        if reference is not None:
+            require_limit(labelled, limits)
 
     def collected(side: Checkpoint | ir.Model | Plan, batch: int | None, opener: Opener = OnnxRuntime) -> Collected:
         graph = side if isinstance(side, ir.Model) else None
         return collect(runtime_of(side, specs, on=opener), arrays, specs, model=graph, batch=batch)
 
     def judged() -> Accuracy:
+        if labelled is not None:
+            _check_early(labelled, arrays, specs, sides[0], on if reference is None else OnnxRuntime)
         exact = collected(sides[0], None) if reference is not None else None
         found = collected(sides[-1], None if exact is None else exact.batch, on)
         return evaluate_outputs(found if exact is None else named_as(found, exact), labelled, exact, limits)
 
-    accuracy = guarded_if_files(judged, *given)
+    accuracy = replace(guarded_if_files(judged, *given), data=read)
     _LOG.info("%s, samples: %d; %s", accuracy.model, accuracy.samples, in_words(accuracy.judgement))
     return accuracy
+
+
+def _check_early(
+    labelled: Labelled, arrays: Mapping[str, Array], specs: Sequence[InputSpec], side: Side, on: Opener
+) -> None:
+    """Labels that do not fit are told by a few samples, where there are many.
+
+    Raises:
+        UsageError: see `labelled_output` and `check_labels`.
+    """
+    counts = [samples_in(spec, arrays[spec.name].shape) for spec in specs if spec.batched]
+    if len(labelled.labels) <= BATCH:
+        return
+    graph = side if isinstance(side, ir.Model) else None
+    few = collect(runtime_of(side, specs, on=on), next(slice_batches(specs, arrays, _FEW)), specs, model=graph)
+    total = min(counts) if counts else len(labelled.labels)
+    check_labels(labelled, few.values[labelled_output(few, labelled)], total)

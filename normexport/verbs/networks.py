@@ -23,6 +23,7 @@ from normexport.onnx_export.fixed_batch import fix_batch, with_batch
 from normexport.runtime import Array
 from normexport.runtime.exact import Reference
 from normexport.runtime.guarded import Tell, in_telling_child
+from normexport.verbs.real_data import RealData
 from normexport.verbs.subjects import (
     Inputs,
     TorchSource,
@@ -127,7 +128,7 @@ def open_given(source: Source, weights_under: str | Path | None = None) -> Given
 
 
 def read_onnx(
-    model: ir.Model, path: Path, inputs: Inputs, data: str | Path | None, config: ExportConfig
+    model: ir.Model, path: Path, inputs: Inputs, data: RealData | None, config: ExportConfig
 ) -> tuple[Network, ir.Model]:
     """An ONNX model as a network to convert, and the graph to convert: itself, or a copy that `config` asks for.
 
@@ -138,7 +139,7 @@ def read_onnx(
     """
     given = specs_of(inputs)
     names = [each.name for each in proof.declared_by_file(model, given)] if data is not None else []
-    free = proof.input_specs(model, given, proof.shapes_in(data, names) if data is not None else {})
+    free = proof.input_specs(model, given, proof.shapes_in(data.path, names) if data is not None else {})
     specs = with_batch(free, config, str(path))
     if config.input_names or config.output_names:
         model = model.clone()
@@ -149,12 +150,12 @@ def read_onnx(
     if isinstance(config.batch, int):
         graph = model.clone()
         fix_batch(graph, free, config.batch)
-    arrays = proof.load_arrays(data, specs) if data is not None else None
+    arrays = data.load(specs) if data is not None else None
     return Network(path, "onnx", model, specs, layers_of(model), data=arrays), graph
 
 
 def read_checkpoint(
-    checkpoint: Checkpoint, inputs: Inputs, data: str | Path | None, config: ExportConfig
+    checkpoint: Checkpoint, inputs: Inputs, data: RealData | None, config: ExportConfig
 ) -> tuple[Network, ir.Model]:
     """A checkpoint as a network to convert, and the graph that exporting it gave.
 
@@ -165,8 +166,9 @@ def read_checkpoint(
     from normexport.proof.doubts.lost_state import require_no_lost_state  # needs torch, which ONNX files do not
     from normexport.proof.doubts.substituted import substitution_doubts
 
-    exported = onnx_export.export(checkpoint, export_inputs(checkpoint, inputs, data), config)
-    arrays = proof.load_arrays(data, exported.inputs) if data is not None else None
+    path = None if data is None else data.path
+    exported = onnx_export.export(checkpoint, export_inputs(checkpoint, inputs, path), config)
+    arrays = data.load(exported.inputs) if data is not None else None
     require_no_lost_state(checkpoint, exported.inputs, arrays)
     network = Network(
         checkpoint.path,

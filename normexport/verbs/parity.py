@@ -15,6 +15,7 @@ from normexport.engine import read_manifest
 from normexport.engine.plan_inputs import declared_by_plan, plan_inputs
 from normexport.errors import UsageError
 from normexport.folding import fold
+from normexport.io.preprocess import Preprocess
 from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec
 from normexport.precision import Limits
@@ -28,6 +29,7 @@ from normexport.runtime import Array, Opener
 from normexport.runtime.tensorrt_runtime import Plan
 from normexport.verbs.config import RUNTIMES
 from normexport.verbs.fold import FOLDING
+from normexport.verbs.real_data import RealData, check_images
 from normexport.verbs.subjects import (
     Inputs,
     TorchSource,
@@ -58,6 +60,7 @@ def parity(
     limits: Limits = DEFAULT,
     runtime: str = RUNTIMES[0],
     weights_under: str | Path | None = None,
+    preprocess: Preprocess | None = None,
 ) -> proof.ParityReport | SnrReport:
     """Judge whether `candidate` computes what `reference` computes; each a checkpoint or an ONNX model or file.
 
@@ -67,17 +70,20 @@ def parity(
 
     Args:
         inputs: shapes of one sample; needed only for sizes that neither a side nor the data tells.
-        data: .npz file of real inputs, judged before the random ones.
+        data: real inputs, judged before the random ones: an .npz file, or a folder of images or .npy files.
         layers: judge every module boundary too (between ONNX files: every value both hold under one name).
         batches: batch sizes; None: 1, 2 and 7, fewer for large inputs.
         limits: what an int8 candidate may lose.
         runtime: what an ONNX candidate runs on, "onnxruntime" or "openvino".
         weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
+        preprocess: what is done to the images of a folder; None: values in [0, 1] at the model's size.
 
     Raises:
         UsageError: the two read different inputs, or nothing says what they read.
     """
-    report = _judge(reference, candidate, inputs, data, layers, batches, limits, runtime, weights_under)
+    prepared = check_images(preprocess, data)
+    real = None if data is None else RealData(data, prepared)
+    report = _judge(reference, candidate, inputs, real, layers, batches, limits, runtime, weights_under)
     _LOG.info("%s against %s: %s", report.candidate, report.reference, in_words(report.judgement))
     return report
 
@@ -86,7 +92,7 @@ def _judge(
     reference: TorchSource | ir.Model,
     candidate: TorchSource | ir.Model | Plan,
     inputs: Inputs,
-    data: str | Path | None,
+    data: RealData | None,
     layers: bool,
     batches: tuple[int, ...] | None,
     limits: Limits,
@@ -101,19 +107,38 @@ def _judge(
     require_onnx_for(runtime, second)
     # ONNX sides first: they bind by name, torch by position.
     sides = sorted((first, second), key=lambda side: not isinstance(side, ir.Model))
-    specs = agreed_inputs(sides, inputs, data)
+    specs = agreed_inputs(sides, inputs, None if data is None else data.path)
     for side in (second, first):  # names that are parameters of forward bind by name; the reference has the last word
         if isinstance(side, Checkpoint) and side.model is not None:
             specs = onnx_export.bound(side.model, specs, str(side.path))
     if not specs:
         raise UsageError("parity", "neither side says what it reads", "give the shape of one sample: --input 3x224x224")
-    arrays = proof.load_arrays(data, specs) if data is not None else None
+    arrays = data.load(specs) if data is not None else None
     checkpoints = [side for side in (first, second) if isinstance(side, Checkpoint)]
     for side in checkpoints:
         refuse_lost_state(side, specs, arrays)
     unproven = tuple(
         doubt for side in checkpoints for doubt in (*side.unproven, *doubts_of_layers(side, specs, arrays))
     )
+    read = None if data is None else data.read(specs)
+    report = _judge_sides(first, second, reference, candidate, specs, arrays, layers, batches, limits, unproven, on)
+    return replace(report, data=read)
+
+
+def _judge_sides(
+    first: Checkpoint | ir.Model,
+    second: Checkpoint | ir.Model,
+    reference: TorchSource | ir.Model,
+    candidate: TorchSource | ir.Model,
+    specs: tuple[InputSpec, ...],
+    arrays: Mapping[str, Array] | None,
+    layers: bool,
+    batches: tuple[int, ...] | None,
+    limits: Limits,
+    unproven: tuple[str, ...],
+    on: Opener,
+) -> proof.ParityReport | SnrReport:
+    """By the rule of the candidate's precision; `reference` and `candidate` are what the sides were opened from."""
     if isinstance(second, ir.Model) and (precision := precision_of(second)) not in ("float32", _precision(first)):
         known = _boundaries(first, second, candidate, specs) if layers else ()
         if precision == "int8":
@@ -195,16 +220,16 @@ def _check_plan(
     reference: Checkpoint | ir.Model,
     plan: Plan,
     specs: Sequence[InputSpec],
-    data: str | Path | None,
+    data: RealData | None,
     batches: tuple[int, ...] | None,
 ) -> proof.ParityReport:
-    arrays = None
+    arrays, read = None, None
     if data is not None:
         declared = declared_by_plan(read_manifest(plan.path))
-        specs = onnx_export.close_sizes(declared, specs, proof.shapes_in(data, [each.name for each in declared]))
-        arrays = proof.load_arrays(data, specs)
+        specs = onnx_export.close_sizes(declared, specs, proof.shapes_in(data.path, [each.name for each in declared]))
+        arrays, read = data.load(specs), data.read(specs)
     if isinstance(reference, ir.Model):
-        return check_plan(reference, plan, specs, data=arrays, sizes=batches)
+        return replace(check_plan(reference, plan, specs, data=arrays, sizes=batches), data=read)
     from normexport.proof.doubts.steady import doubts_of
 
     model, known = torch_of(reference), specs or plan_inputs(read_manifest(plan.path))
@@ -213,7 +238,7 @@ def _check_plan(
     names = [row.tensor for row in report.outputs]
     doubts = doubts_of(model, known, list(dict.fromkeys(names)), "float32", proof.standard_batches(known, arrays))
     unproven = (*reference.unproven, *doubts_of_layers(reference, known, arrays))
-    return replace(report, unproven=(*report.unproven, *unproven, *doubts))
+    return replace(report, unproven=(*report.unproven, *unproven, *doubts), data=read)
 
 
 def _layers_for(

@@ -19,7 +19,8 @@ from normexport.io.numpy_files import opened_arrays
 from normexport.io.onnx_model import opened_model
 from normexport.onnx_export import DTYPES, Declared, InputSpec, parse_inputs
 from normexport.onnx_export.inputs import default_names
-from normexport.precision.accuracy import LABELS
+from normexport.precision.labels import LABELS
+from normexport.proof.inputs.folders import open_folder
 from normexport.proof.torch_candidate import count_outputs
 from normexport.runtime import Array, OnnxRuntime, Opener, OpenVinoRuntime, Runtime
 from normexport.runtime.guarded import in_child
@@ -150,21 +151,34 @@ def agreed_inputs(sides: Sequence[Side], inputs: Inputs, data: str | Path | None
 
 
 def inputs_in(data: str | Path) -> tuple[InputSpec, ...]:
-    """What the arrays of a file are samples of; labels beside them are none.
+    """What the arrays of a file are samples of; labels beside them are none. Images tell nothing.
 
     Raises:
         UsageError: unreadable file, or one of text.
     """
-    with opened_arrays(Path(data)) as stored:
-        names = [name for name in stored if name not in LABELS] or list(stored)
-        kinds = [(name, stored[name].shape, stored[name].dtype.name) for name in names]
-    specs = []
-    for unnamed, (name, shape, kind) in zip(default_names(len(kinds)), kinds, strict=True):
-        dtype = "float32" if kind == "float64" else kind  # what numpy makes of plain numbers
-        if dtype not in DTYPES:
-            raise UsageError(f"{data}: array {name}", f"has dtype {kind}", f"give one of {', '.join(DTYPES)}")
-        specs.append(InputSpec(name or unnamed, shape[1:], dtype, bool(shape)))
-    return tuple(specs)
+    data = Path(data)
+    if not data.is_dir():
+        with opened_arrays(data) as stored:
+            names = [name for name in stored if name not in LABELS] or list(stored)
+            kinds = [(name, stored[name].shape, stored[name].dtype.name) for name in names]
+        return tuple(
+            _spec_of(data, name or unnamed, shape[1:], kind, bool(shape))
+            for unnamed, (name, shape, kind) in zip(default_names(len(kinds)), kinds, strict=True)
+        )
+    folder = open_folder(data)
+    first = next((file for file in folder.files if file not in folder.images), None)
+    if first is None:
+        return ()
+    with opened_arrays(first) as stored:
+        array = next(iter(stored.values()))
+        return (_spec_of(first, default_names(1)[0], array.shape, array.dtype.name, True),)
+
+
+def _spec_of(file: Path, name: str, shape: tuple[int, ...], kind: str, batched: bool) -> InputSpec:
+    dtype = "float32" if kind == "float64" else kind  # what numpy makes of plain numbers
+    if dtype not in DTYPES:
+        raise UsageError(f"{file}: array {name}", f"has dtype {kind}", f"give one of {', '.join(DTYPES)}")
+    return InputSpec(name, shape, dtype, batched)
 
 
 def export_inputs(checkpoint: Checkpoint, inputs: Inputs, data: str | Path | None) -> tuple[InputSpec, ...]:

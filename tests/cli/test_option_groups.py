@@ -21,14 +21,15 @@ from normexport.errors import UsageError
 
 FOLDER = Path(__file__).parents[2] / "tools" / "normexport_cli"
 
+IMAGES = "--preset --mean --std --scale --layout --resize --crop --channels --interpolation --preprocess"
 LOAD = "--model --model-kwargs --dialect --trust --unquantised --weights --prefix --ignore-keys"
 #: The options of every command in the order of its help: scripts of users depend on them.
 FLAGS = {
     "inspect": f"--input {LOAD} --weights-under",
     "convert": f"--output --input {LOAD} --weights-under "
     "--batch --opset --input-names --output-names --no-fold "
-    "--inline --openvino --data --batches --runtime --precision --io-dtype --keep-fp32 --calibration-data "
-    "--calibration --calibration-cache --calibration-batch --max-drop --min-snr --symmetric --labels-for "
+    f"--inline --openvino --data --batches --runtime {IMAGES} --precision --io-dtype --keep-fp32 --calibration-data "
+    "--calibration --calibration-cache --calibration-batch --metric --max-drop --min-snr --symmetric --labels-for "
     "--effort --sensitivity --engine --flavor --target --no-plugins --debug-tensors --capsule --capsule-size",
     "export": f"--output --input --inline {LOAD} --batch --opset --input-names --output-names",
     "fold": "--output --live-operators --inline --weights-under",
@@ -36,9 +37,10 @@ FLAGS = {
     "--no-embed --timing-cache --workspace --optimization-level --version-compatible --hardware-compatible "
     "--weight-streaming --refit --tf32 --debug-tensors --ep-context --ep-context-embed --timeout --weights-under --log",
     "run": "--inputs --output --trust --plugin-library --runtime-cache --weights-under",
-    "parity": f"--layers --input --data --batches --runtime --min-snr {LOAD} --weights-under",
+    "parity": f"--layers --input --data --batches --runtime {IMAGES} --min-snr {LOAD} --weights-under",
     "prove": "--layers --trust --weights-under",
-    "evaluate": f"--data --reference --labels-for --max-drop --min-snr --runtime --input {LOAD} --weights-under",
+    "evaluate": f"--data --reference --labels-for {IMAGES} --metric --max-drop --min-snr --runtime --input {LOAD} "
+    "--weights-under",
     "plugins list": "",
     "plugins build": "--cuda --tensorrt --onnxruntime --arch --jobs",
     "plugins doctor": "--quick --trust",

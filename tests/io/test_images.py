@@ -18,7 +18,9 @@ import pytest
 from PIL import Image
 
 from normexport.errors import UsageError
-from normexport.io.images import read_pixels
+from normexport.io.images import check_image, read_image
+from normexport.io.prepared_images import steps_for
+from normexport.io.preprocess import Preprocess
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 9, 3)).astype(np.uint8)
 
@@ -27,6 +29,13 @@ def saved(format: str, image: Image.Image | None = None, **options: Any) -> byte
     content = io.BytesIO()
     (Image.fromarray(PIXELS) if image is None else image).save(content, format, **options)
     return content.getvalue()
+
+
+def read_pixels(path: Path, channels: int, height: int, width: int) -> np.ndarray:
+    def pixels(image: Image.Image) -> np.ndarray:
+        return np.asarray(image.resize((width, height))).reshape(height, width, channels)
+
+    return read_image(path, "L" if channels == 1 else "RGB", pixels)
 
 
 def refused(path: Path, words: str) -> None:
@@ -74,6 +83,8 @@ def test_a_jpeg_is_close_and_grey_is_one_channel(tmp_path: Path) -> None:
 def test_other_formats_are_refused_whatever_the_name(format: str, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(saved(format))
     refused(tmp_path / "x.png", "is not an image that can be read")
+    with pytest.raises(UsageError, match="is not an image that can be read"):
+        check_image(tmp_path / "x.png")
 
 
 def test_postscript_runs_nothing(tmp_path: Path) -> None:
@@ -104,7 +115,10 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(content: bytes, tmp
 def test_a_sample_of_too_many_pixels_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(saved("PNG"))
     with pytest.raises(UsageError, match="50 million are the most"):
-        read_pixels(tmp_path / "x.png", 3, 1 << 20, 1 << 20)
+        steps_for(Preprocess(), (3, 1 << 20, 1 << 20), "float32", "x").read(tmp_path / "x.png")
+    Image.new("L", (10_000, 1)).save(tmp_path / "thin.png")  # its short side as the model's, it would have 5e8 pixels
+    with pytest.raises(UsageError, match="would become 2240000 x 224 pixels"):
+        steps_for(Preprocess(resize=224), (3, 224, 224), "float32", "x").read(tmp_path / "thin.png")
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from torch import nn
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.precision import Half, Int8, Judged, Labelled, collect, measure_accuracy, reduce_precision
-from normexport.precision.accuracy import labels_in, wilson
+from normexport.precision.accuracy import wilson
 from normexport.precision.int8.calibration import calibrate
 from normexport.precision.int8.pairs import is_quantized
 from normexport.precision.int8.sensitivity import rescue, sensitivities
+from normexport.precision.labels import labels_in
 from normexport.runtime import OnnxRuntime, Runtime
 from tests.narrow import present
 from tests.precision import nets
@@ -177,11 +178,14 @@ def test_labels_that_do_not_fit_are_one_clear_line(labels: np.ndarray, words: st
         measure_accuracy(found, Labelled(labels))
 
 
-def test_labels_are_found_under_their_usual_names_and_must_be_whole(tmp_path: Path) -> None:
+def test_labels_are_found_under_their_usual_names_and_must_be_numbers(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=samples(2), y=np.array([[1], [0]], np.uint8))
     np.testing.assert_array_equal(labels_in(tmp_path / "a.npz"), [1, 0])
     np.savez(tmp_path / "b.npz", x=samples(2))
     assert labels_in(tmp_path / "b.npz") is None
-    np.savez(tmp_path / "c.npz", labels=np.ones(2))
-    with pytest.raises(UsageError, match="whole numbers"):
-        labels_in(tmp_path / "c.npz")
+    wrong = ((np.float32(1), "of shape ()"), (np.array(["a"]), "<U1"), (np.array([1, np.nan]), "sample 1"))
+    for labels, words in wrong:
+        np.savez(tmp_path / "c.npz", labels=labels)
+        with pytest.raises(UsageError) as raised:
+            labels_in(tmp_path / "c.npz")
+        assert words in str(raised.value)

@@ -13,7 +13,8 @@ from normexport.verbs.config import ConvertConfig
 from normexport_cli import options
 from normexport_cli.engine_options import EngineOptions
 from normexport_cli.groups import grouped
-from normexport_cli.options import CompareOptions, ExportOptions, OutputOptions, ReadOptions
+from normexport_cli.image_options import DataOptions
+from normexport_cli.options import ExportOptions, OutputOptions, ReadOptions
 from normexport_cli.precision_options import PrecisionOptions
 from normexport_cli.screen import print_json, result_console, working
 
@@ -80,7 +81,7 @@ def convert(
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     how: ReadOptions,
     form: FormOptions,
-    compared: CompareOptions,
+    compared: DataOptions,
     reduced: PrecisionOptions,
     built: EngineOptions,
     sealed: CapsuleOptions,
@@ -108,11 +109,13 @@ def convert(
             capsule=sealed.capsule,
             capsule_bytes=int(sealed.capsule_size * _MB),
             labels_for=reduced.labels_for,
+            metric=reduced.metric,
             runtime=compared.runtime,
             openvino=form.openvino,
             inline=form.inline,
             weights_under=how.weights_under,
             export=form.config(),
+            preprocess=compared.prepared(),
         )
         how.require_reader(source)
         on_stage("load")  # importing torch is most of it

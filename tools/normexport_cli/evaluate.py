@@ -11,13 +11,17 @@ from normexport.errors import ExitCode
 from normexport.verbs.config import RUNTIMES
 from normexport_cli import options
 from normexport_cli.groups import grouped
+from normexport_cli.image_options import ImageOptions
 from normexport_cli.options import OutputOptions, ReadOptions, is_plan
 from normexport_cli.precision_options import LimitOptions
 from normexport_cli.screen import print_json, result_console, working
 
 Evaluated = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint, an ONNX file, or a plan.")]
 Data = Annotated[
-    Path, typer.Option("--data", metavar="FILE.npz", help="Inputs by name, and whole numbers in an array `labels`.")
+    Path,
+    typer.Option(
+        "--data", metavar="PATH", help="Inputs by name and an array `labels`, or a folder with one of images per class."
+    ),
 ]
 Reference = Annotated[
     Path | None,
@@ -41,6 +45,7 @@ def evaluate(
     data: Data,
     reference: Reference = None,
     labels_for: LabelsFor = None,
+    images: ImageOptions,
     lost: LimitOptions,
     runtime: options.Runtime = RUNTIMES[0],
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
@@ -66,9 +71,11 @@ def evaluate(
             against,
             inputs,
             labels_for=labels_for,
+            metric=lost.metric,
             limits=lost.limits(),
             runtime=runtime,
             weights_under=how.weights_under,
+            preprocess=images.prepared(),
         )
     if shown.json:
         print_json(result.as_dict())

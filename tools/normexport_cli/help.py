@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand
 
+from normexport.io.preprocess import PRESET_SOURCES
+
 _LEGEND = "d: what training divides by. s: the number stored. After the colon: what evaluation multiplies by."
 
 
@@ -25,6 +27,8 @@ class CommandWithChoices(TyperCommand):
             console = Console()
             console.print(_panel("Values of --dialect", dialects().items(), _LEGEND))
             console.print(_panel("Kinds of norm, and their operators", kinds()))
+        if any("--preset" in parameter.opts for parameter in self.params):
+            Console().print(_panel("Values of --preset", PRESET_SOURCES.items()))
 
 
 def dialects() -> dict[str, str]:

@@ -238,7 +238,7 @@ class CompareOptions:
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data", metavar="FILE.npz", help="Real inputs to compare on too: one array per input, by its name."
+            "--data", metavar="PATH", help="Real inputs to compare on too: an .npz by input names, a folder of images."
         ),
     ] = None
     batches: Annotated[

@@ -9,7 +9,8 @@ import typer
 
 from normexport_cli import options
 from normexport_cli.groups import grouped
-from normexport_cli.options import CompareOptions, OutputOptions, ReadOptions, is_plan
+from normexport_cli.image_options import DataOptions
+from normexport_cli.options import OutputOptions, ReadOptions, is_plan
 from normexport_cli.precision_options import SnrOptions
 from normexport_cli.screen import print_json, result_console, working
 
@@ -27,7 +28,7 @@ def parity(
     *,
     layers: Layers = False,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
-    compared: CompareOptions,
+    compared: DataOptions,
     lost: SnrOptions,
     how: ReadOptions,
     shown: OutputOptions,
@@ -57,6 +58,7 @@ def parity(
             limits=lost.limits(),
             runtime=compared.runtime,
             weights_under=how.weights_under,
+            preprocess=compared.prepared(),
         )
     if shown.json:
         print_json(result.as_dict())

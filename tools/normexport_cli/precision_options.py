@@ -11,11 +11,25 @@ import typer
 
 from normexport.dtypes import HALVES, SHORT
 from normexport.errors import UsageError
-from normexport.precision.config import EFFORTS, METHODS, NORMS, Half, Int8, Limits
+from normexport.precision.config import EFFORTS, METHODS, METRICS, NORMS, POINTS, Half, Int8, Limits
 
 MaxDrop = Annotated[
-    float,
-    typer.Option("--max-drop", metavar="POINTS", help="Accuracy that may be lost where there are labels, in points."),
+    float | None,
+    typer.Option(
+        "--max-drop",
+        metavar="LOSS",
+        show_default=f"{POINTS:g} points",
+        help="What may be lost of --metric: percentage points, or of mae, rmse and functions their own unit.",
+    ),
+]
+MetricName = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        metavar="METRIC",
+        help=f"What labels are compared by: {', '.join(METRICS)} or package.module:function(output, labels)."
+        " By default top1, of maps of classes iou.",
+    ),
 ]
 MinSnr = Annotated[float, typer.Option("--min-snr", metavar="DB", help="SNR that every other output needs.")]
 
@@ -49,11 +63,13 @@ class LimitOptions:
         UsageError: not a number.
     """
 
+    metric: MetricName = None
     max_drop: MaxDrop = Limits.max_drop
     min_snr: MinSnr = Limits.min_snr
 
     def __post_init__(self) -> None:
-        require_number("--max-drop", self.max_drop)
+        if self.max_drop is not None:
+            require_number("--max-drop", self.max_drop)
         require_number("--min-snr", self.min_snr)
 
     def limits(self) -> Limits:
@@ -100,6 +116,7 @@ class PrecisionOptions:
     calibration_batch: Annotated[
         int, typer.Option("--calibration-batch", metavar="N", help="Samples run at a time.")
     ] = Int8.batch
+    metric: MetricName = None
     max_drop: MaxDrop = Int8.max_drop
     min_snr: MinSnr = Int8.min_snr
     symmetric: Annotated[
@@ -135,6 +152,7 @@ class PrecisionOptions:
             "--effort": (self.effort != Int8.effort, ("int8",)),
             "--sensitivity": (self.sensitivity, ("int8",)),
             "--labels-for": (self.labels_for is not None, ("int8", *_HALVES)),
+            "--metric": (self.metric is not None, ("int8", *_HALVES)),
         }
         for option, (is_given, serves) in given.items():
             if is_given and self.precision not in serves:
@@ -143,7 +161,8 @@ class PrecisionOptions:
         if self.calibration_batch < 1:
             place = f"--calibration-batch {self.calibration_batch}"
             raise UsageError(place, "is not a number of samples", "give at least 1")
-        require_number("--max-drop", self.max_drop)
+        if self.max_drop is not None:
+            require_number("--max-drop", self.max_drop)
         require_number("--min-snr", self.min_snr)
         self.config()  # has refusals of its own
 

@@ -52,7 +52,7 @@ def part_stream(batches: Batches, specs: Sequence[InputSpec]) -> Parted:
         judging = _gather(known, range(min(total, MOST)), specs)
         return Parted(known, judging, tuple(range(total)), _too_few(total))
     kept = range(EVERY - 1, min(total, EVERY * MOST), EVERY)
-    calibration = Batches(lambda: _without(known, set(kept), specs), total - len(kept))
+    calibration = Batches(lambda: _without(known, set(kept), specs), total - len(kept), batches.read)
     note = f"judged on {len(kept)} of {total} samples, kept from calibration"
     return Parted(calibration, _gather(known, kept, specs), tuple(kept), note=note)
 

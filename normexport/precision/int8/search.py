@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
-from normexport.precision.accuracy import Accuracy, Labelled, Labels, check_labels, labelled_output, measure_accuracy
+from normexport.precision.accuracy import Accuracy, measure_accuracy
 from normexport.precision.collected import Data, collect
 from normexport.precision.config import NORMS, Int8, Limits
 from normexport.precision.half.search import KeptModule, group_of, matches
@@ -32,10 +32,13 @@ from normexport.precision.int8.held_out import (
 from normexport.precision.int8.pairs import is_quantized
 from normexport.precision.int8.quantise import modules_of, quantize
 from normexport.precision.int8.sensitivity import Sensitivity, rescue, sensitivities
+from normexport.precision.labelled_output import check_labels, labelled_output, require_limit
+from normexport.precision.labels import Labelled
 from normexport.precision.output_errors import output_errors
 from normexport.precision.reduced import Finish, Judged, OnBatch, Precision, Reduced
 from normexport.precision.samples import Batches, batches_in, batches_of, digest_of
 from normexport.proof.inputs.batches import fixed_batches_in
+from normexport.proof.inputs.folders import FolderRead
 from normexport.runtime import OnnxRuntime, Opener, Runtime
 from normexport.verdicts import Verdict, failed, inconclusive, passed, together
 
@@ -57,19 +60,21 @@ def lower_to_int8(
 ) -> Reduced:
     """See `normexport.precision.reduce`."""
     kept = _asked_for(model, config)
+    limits = Limits(config.min_snr, config.max_drop)
     if config.method == NORMS and judged is None:
         return _unjudged(model, config, inputs, kept, finish)
-    if judged is not None and judged.labels is not None:
-        _check_labels(model, judged, judged.labels, inputs)
+    if judged is not None and judged.labelled is not None:
+        require_limit(judged.labelled, limits)
+        _check_labels(model, judged, judged.labelled, inputs)
     parted = _part_samples(config, inputs, judged)
     from_cache = _is_cached(config) and config.calibration is None
-    notes = [parted.note] if parted.note else []
+    read = parted.calibration.read
+    notes = [note for note in (parted.note, read.note if read is not None else "") if note]
     calibration, lacking = _calibrate(model, config, inputs, parted, notes, on_batch)
     fresh = without_known(parted, calibration.seen, inputs)
     notes += [fresh.note] if fresh.note and fresh.note != parted.note else []
     labelled = _labels_of_judging(judged, inputs, fresh)
     exact = collect(OnnxRuntime(model), fresh.judging, model=model)
-    limits = Limits(config.min_snr, config.max_drop)
 
     def measure(candidate: ir.Model, runtime: Runtime) -> Accuracy:
         found = collect(runtime, fresh.judging, model=candidate, batch=exact.batch)
@@ -117,7 +122,7 @@ def lower_to_int8(
         sensitivity=table,
         curve=curve,
         edits=improved.edits,
-        calibration=_told(calibration),
+        calibration=_told(calibration, read),
         judgement=together(shown),
         notes=tuple(notes),
     )
@@ -135,7 +140,7 @@ def _unjudged(
         kept=_listing(model, kept, found.lacking, result.excluded),
         integer_nodes=sum(is_quantized(node) for node in result.model.graph),
         norms=result.norms,
-        calibration=_told(found.calibration),
+        calibration=_told(found.calibration, None),
         judgement=inconclusive("no data judged it; give --data"),
         notes=found.notes,
     )
@@ -151,9 +156,10 @@ def _listing(
     return tuple(KeptModule(path, reasons[path]) for path in modules_of(model) if path in reasons)
 
 
-def _told(calibration: Calibration) -> dict[str, Any]:
+def _told(calibration: Calibration, read: FolderRead | None) -> dict[str, Any]:
     """What the report says of a calibration."""
-    return {name: value for name, value in asdict(calibration).items() if name not in ("ranges", "seen")}
+    told = {name: value for name, value in asdict(calibration).items() if name not in ("ranges", "seen")}
+    return {**told, "folder": None if read is None else read.as_dict()}
 
 
 def _asked_for(model: ir.Model, config: Int8) -> dict[str, str]:
@@ -166,13 +172,13 @@ def _asked_for(model: ir.Model, config: Int8) -> dict[str, str]:
     return kept
 
 
-def _check_labels(model: ir.Model, judged: Judged, labels: Labels, inputs: Sequence[InputSpec]) -> None:
+def _check_labels(model: ir.Model, judged: Judged, labelled: Labelled, inputs: Sequence[InputSpec]) -> None:
     """Labels that do not fit are told before the long part."""
     few = collect(OnnxRuntime(model), _few(judged.data, inputs, 2), model=model)
     samples = [len(judged.data[spec.name]) for spec in inputs if spec.batched]
     runs = fixed_batches_in(inputs, judged.data)
     total = min(samples) if samples else few.samples // min(2, runs) * runs
-    check_labels(labels, few.values[labelled_output(few, judged.output)], total)
+    check_labels(labelled, few.values[labelled_output(few, labelled)], total)
 
 
 def _part_samples(config: Int8, inputs: Sequence[InputSpec], judged: Judged | None) -> Parted:
@@ -180,7 +186,7 @@ def _part_samples(config: Int8, inputs: Sequence[InputSpec], judged: Judged | No
     if config.method == NORMS and judged is not None:
         return Parted(Batches(lambda: iter(())), dict(judged.data))
     if config.calibration is not None:
-        batches = batches_of(config.calibration, inputs, config.batch)
+        batches = batches_of(config.calibration, inputs, config.batch, config.preprocess)
         return part_stream(batches, inputs) if judged is None else Parted(batches, dict(judged.data))
     if judged is None:
         raise UsageError("--precision int8", "needs samples to calibrate on", "give --calibration-data or --data")
@@ -195,13 +201,11 @@ def _is_cached(config: Int8) -> bool:
 
 def _labels_of_judging(judged: Judged | None, inputs: Sequence[InputSpec], parted: Parted) -> Labelled | None:
     """The labels of the samples that judge; of a model of a fixed batch, of all samples of the runs that do."""
-    if judged is None or judged.labels is None:
-        return None
-    if parted.kept is None:
-        return Labelled(judged.labels, judged.output)
+    if judged is None or judged.labelled is None or judged.labels is None or parted.kept is None:
+        return None if judged is None else judged.labelled
     each = 1 if any(spec.batched for spec in inputs) else len(judged.labels) // fixed_batches_in(inputs, judged.data)
     rows = [number * each + place for number in parted.kept for place in range(each)]
-    return Labelled(judged.labels[rows], judged.output)
+    return replace(judged.labelled, labels=judged.labels[rows])
 
 
 def _calibrate(

@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from normexport.errors import UsageError
-from normexport.io.numpy_files import StoredArray, opened_arrays
-from normexport.onnx_export import InputSpec, smallest_batch
+from normexport.io.numpy_files import StoredArray
+from normexport.onnx_export import InputSpec
 from normexport.proof.inputs.lengths import open_numbers
 from normexport.proof.inputs.random import LOWEST, Range, as_read, is_half, random_array, rungs_of
 from normexport.runtime import Array
@@ -108,40 +107,6 @@ def batch_sizes(specs: Sequence[InputSpec], asked: Sequence[int] | None = None, 
         odd = common.most - 1 + common.most % 2
     sizes = [size for size in dict.fromkeys((least, least + 1, odd)) if size >= least and common.holds(size)]
     return tuple(sizes[:2] if large else sizes)
-
-
-def load_arrays(path: str | Path, specs: Sequence[InputSpec]) -> dict[str, Array]:
-    """Real inputs from an .npz (or, for a model of one input, .npy) file: arrays (samples, *shape) by input name.
-
-    A file with one array serves a model with one input, whatever the array's name.
-
-    Raises:
-        UsageError: unreadable file, missing or unknown names, wrong shape or dtype, different numbers of samples.
-    """
-    with opened_arrays(Path(path)) as stored:
-        chosen = arrays_of(str(path), stored, specs)
-        checked = {spec.name: _whole(str(path), spec, chosen[spec.name]) for spec in specs}
-    counts = {samples_in(spec, checked[spec.name].shape) for spec in specs if spec.batched}
-    counts |= {repeats(spec, checked[spec.name].shape) for spec in specs if not spec.batched} - {1}
-    if len(counts) > 1:
-        raise UsageError(str(path), f"its arrays hold {sorted(counts)} samples", "save as many of each input")
-    least = smallest_batch(specs)
-    if counts and any(spec.batched for spec in specs) and min(counts) < least:
-        cause = f"its arrays hold {min(counts)} samples, and the model takes {least} at least"
-        raise UsageError(str(path), cause, "save more of them")
-    return checked
-
-
-def shapes_in(path: str | Path, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Whole shapes of the arrays of a file that are called so, or of its single one for a single name; headers alone.
-
-    Raises:
-        UsageError: unreadable file.
-    """
-    with opened_arrays(Path(path)) as stored:
-        if len(stored) == len(names) == 1:
-            return {names[0]: next(iter(stored.values())).shape}
-        return {name: stored[name].shape for name in names if name in stored}
 
 
 def arrays_of(path: str, stored: Mapping[str, StoredArray], specs: Sequence[InputSpec]) -> dict[str, StoredArray]:
@@ -281,7 +246,7 @@ def fitting(path: str, spec: InputSpec, array: Array, first: int = 0) -> Array:
     """
     check_shape(path, spec, array.shape)
     kept = array.astype(fitting_dtype(path, spec, array.dtype), copy=False)
-    _refuse_nan(path, spec, kept, first)
+    refuse_nan(path, spec, kept, first)
     return kept
 
 
@@ -302,15 +267,14 @@ def fitting_dtype(path: str, spec: InputSpec, dtype: np.dtype[np.generic]) -> np
     raise UsageError(_place(path, spec), f"has dtype {dtype}, expected {spec.dtype}", "convert it")
 
 
-def _whole(path: str, spec: InputSpec, stored: StoredArray) -> Array:
-    check_shape(path, spec, stored.shape, repeated=True)
-    array = stored.read(fitting_dtype(path, spec, stored.dtype))
-    _refuse_nan(path, spec, array, 0)
-    return array
+def refuse_nan(path: str, spec: InputSpec, array: Array, first: int) -> None:
+    """Refuse samples of NaN; `first` is the number of the first one.
 
+    A megabyte at a time: of a file of nothing but NaN, a list of all places would be many times its size.
 
-def _refuse_nan(path: str, spec: InputSpec, array: Array, first: int) -> None:
-    """A megabyte at a time: of a file of nothing but NaN, a list of all places would be many times its size."""
+    Raises:
+        UsageError: names the first such sample.
+    """
     if array.dtype.kind != "f" or not array.size:
         return
     rows = np.atleast_1d(array)

@@ -1,0 +1,114 @@
+"""The user's own inputs, whole in memory: from a file of arrays, or a folder of images or arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from normexport.errors import UsageError
+from normexport.io.numpy_files import StoredArray, opened_arrays
+from normexport.io.preprocess import UNSAID, Preprocess
+from normexport.onnx_export import InputSpec, smallest_batch
+from normexport.proof.inputs.batches import arrays_of, check_shape, fitting_dtype, refuse_nan, repeats, samples_in
+from normexport.proof.inputs.folders import FolderSamples, folder_for, open_folder
+from normexport.runtime import Array
+from normexport.runtime.memory import available_memory
+
+_LOAD_AT_A_TIME = 16  # images
+_SHARE = 2  # what is left of the memory that is free must hold the model and its results
+
+
+def load_data(path: str | Path, specs: Sequence[InputSpec], prepared: Preprocess = UNSAID) -> dict[str, Array]:
+    """Real inputs from a file of arrays, or from a folder with a sample in each file: (samples, *shape) by input name.
+
+    Args:
+        prepared: what is done to the images of a folder.
+
+    Raises:
+        UsageError: see `load_arrays`; a folder holds what is no sample, or more than fits into memory.
+    """
+    if Path(path).is_dir():
+        return _load_folder(folder_for(path, specs, prepared))
+    return load_arrays(path, specs)
+
+
+def load_arrays(path: str | Path, specs: Sequence[InputSpec]) -> dict[str, Array]:
+    """Real inputs from an .npz (or, for a model of one input, .npy) file: arrays (samples, *shape) by input name.
+
+    A file with one array serves a model with one input, whatever the array's name.
+
+    Raises:
+        UsageError: unreadable file, missing or unknown names, wrong shape or dtype, different numbers of samples.
+    """
+    with opened_arrays(Path(path)) as stored:
+        chosen = arrays_of(str(path), stored, specs)
+        checked = {spec.name: _whole(str(path), spec, chosen[spec.name]) for spec in specs}
+    counts = {samples_in(spec, checked[spec.name].shape) for spec in specs if spec.batched}
+    counts |= {repeats(spec, checked[spec.name].shape) for spec in specs if not spec.batched} - {1}
+    if len(counts) > 1:
+        raise UsageError(str(path), f"its arrays hold {sorted(counts)} samples", "save as many of each input")
+    least = smallest_batch(specs)
+    if counts and any(spec.batched for spec in specs) and min(counts) < least:
+        cause = f"its arrays hold {min(counts)} samples, and the model takes {least} at least"
+        raise UsageError(str(path), cause, "save more of them")
+    return checked
+
+
+def shapes_in(path: str | Path, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Whole shapes of the arrays of a file that are called so, or of its single one for a single name; headers alone.
+
+    A folder of arrays tells by its first one, with their number in front; one of images tells nothing.
+
+    Raises:
+        UsageError: unreadable file.
+    """
+    if Path(path).is_dir():
+        folder = open_folder(path)
+        first = next((file for file in folder.files if file not in folder.images), None)
+        if first is None or len(names) != 1:
+            return {}
+        return {name: (len(folder.files), *shape) for name, shape in shapes_in(first, names).items()}
+    with opened_arrays(Path(path)) as stored:
+        if len(stored) == len(names) == 1:
+            return {names[0]: next(iter(stored.values())).shape}
+        return {name: stored[name].shape for name in names if name in stored}
+
+
+def _whole(path: str, spec: InputSpec, stored: StoredArray) -> Array:
+    check_shape(path, spec, stored.shape, repeated=True)
+    array = stored.read(fitting_dtype(path, spec, stored.dtype))
+    refuse_nan(path, spec, array, 0)
+    return array
+
+
+def _load_folder(samples: FolderSamples) -> dict[str, Array]:
+    """All samples of a folder, each read into the place that it will lie in."""
+    name, folder = samples.spec.name, str(samples.folder.path)
+    whole, filled = np.empty(0), 0
+    for feeds in samples.batches(_LOAD_AT_A_TIME):
+        part = feeds[name]
+        if not filled:
+            whole = _room(folder, part, samples.most_rows)
+        if part.shape[1:] != whole.shape[1:]:
+            cause = f"holds samples of shapes {whole.shape[1:]} and {part.shape[1:]}"
+            raise UsageError(folder, cause, "give samples of one size")
+        whole[filled : filled + len(part)] = part
+        filled += len(part)
+    if not filled:
+        raise UsageError(folder, "holds no whole batch of the model", "give more samples")
+    return {name: whole[:filled]}
+
+
+def _room(folder: str, first: Array, count: int) -> Array:
+    """Memory for that many samples, of the shape and type of the first.
+
+    Raises:
+        UsageError: it is more than half of what is free.
+    """
+    needed, free = count * first[0].nbytes, available_memory()
+    if free is not None and _SHARE * needed > free:
+        cause = f"holds {count} samples, {needed / 1e9:.1f} GB in memory, and {free / 1e9:.1f} GB are free"
+        raise UsageError(folder, cause, "give a folder of fewer")
+    return np.empty((count, *first.shape[1:]), first.dtype)

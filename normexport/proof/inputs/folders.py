@@ -1,0 +1,275 @@
+"""A folder as data: one sample a file, images or arrays; with labels where each class has a subfolder.
+
+Classes are counted as torchvision's ImageFolder counts them: subfolders in the order of their names, as text ("10"
+before "2"), each with what lies at any depth in it. Samples are read from one class after the other in turn, so that a
+few of them are of many classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from normexport.errors import UsageError
+from normexport.io.images import SUFFIXES, check_image
+from normexport.io.numpy_files import opened_arrays
+from normexport.io.prepared_images import Steps, steps_for
+from normexport.io.preprocess import UNSAID, Preprocess
+from normexport.onnx_export import InputSpec
+from normexport.proof.inputs.batches import arrays_of, check_shape, fitting
+from normexport.runtime import Array, Feeds
+
+_SAMPLES = (".npy", *SUFFIXES)
+#: Labels of a folder without classes: an entry a sample, in the order of names.
+LABELS_FILE = "labels.npy"
+
+
+@dataclass(frozen=True)
+class SampleFolder:
+    """The samples of a folder, none of them read.
+
+    Attributes:
+        path: the folder.
+        files: a sample each, in the order in which they are read.
+        classes: names of subfolders, by class; () where samples lie in the folder itself.
+        labels: the class of each file; () without classes.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    classes: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The files that are no arrays."""
+        return tuple(file for file in self.files if file.suffix.lower() != ".npy")
+
+    @property
+    def labels_file(self) -> Path | None:
+        """Where labels beside the samples lie; None where there are none."""
+        beside = self.path / LABELS_FILE
+        return beside if not self.classes and beside.is_file() else None
+
+    def check_images(self) -> None:
+        """Look at every image's header.
+
+        Raises:
+            UsageError: one is no image; it is named.
+        """
+        for file in self.images:
+            check_image(file)
+
+
+@dataclass(frozen=True)
+class FolderRead:
+    """What was read of a folder, for reports.
+
+    Attributes:
+        path: the folder.
+        samples: how many.
+        images: the steps that images went through (`Steps.as_dict`); None where there are none.
+        classes: names by class; () where samples have no labels by folder.
+        note: what nobody asked for, in words; "" where all was said.
+    """
+
+    path: str
+    samples: int
+    images: dict[str, Any] | None = None
+    classes: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def words(self) -> str:
+        """In one line."""
+        steps = [] if self.images is None else [str(self.images["words"])]
+        classes = [f"{len(self.classes)} classes by folder"] if self.classes else []
+        return ", ".join([f"{self.samples} {'samples' if self.images is None else 'images'}", *steps, *classes])
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**vars(self), "classes": list(self.classes)}
+
+
+@dataclass(frozen=True)
+class FolderSamples:
+    """The samples of a folder for one input, read one by one.
+
+    A model of a fixed batch gets as many as that has at a time; what makes no whole batch is left over.
+    """
+
+    folder: SampleFolder
+    spec: InputSpec
+    asked: Preprocess = UNSAID
+
+    @cached_property
+    def steps(self) -> Steps | None:
+        """What is done to images; None where there are none.
+
+        Raises:
+            UsageError: see `steps_for`.
+        """
+        if not self.folder.images:
+            return None
+        return steps_for(self.asked, self.one.shape, self.spec.dtype, str(self.folder.images[0]))
+
+    @cached_property
+    def one(self) -> InputSpec:
+        """A sample: the input without its batch."""
+        shape = self.spec.shape if self.spec.batched else self.spec.shape[1:]
+        return replace(self.spec, shape=shape, batched=False, open=self.spec.open if self.spec.batched else ())
+
+    @property
+    def at_a_time(self) -> int:
+        """How many samples a model of a fixed batch reads at a time; 1 of others."""
+        return 1 if self.spec.batched or not self.spec.shape else self.spec.shape[0]
+
+    @property
+    def most_rows(self) -> int:
+        """How many samples there are at most: an array can be a fixed batch of them."""
+        arrays = len(self.folder.files) - len(self.folder.images)
+        return len(self.folder.images) + arrays * self.at_a_time
+
+    def batches(self, size: int) -> Iterator[Feeds]:
+        """At most `size` samples at a time; of a fixed batch, that.
+
+        Raises:
+            UsageError: a file that is no sample; it is named.
+        """
+        group: list[Array] = []
+        size = size if self.spec.batched else self.at_a_time
+        for row in self._rows():
+            group.append(row)
+            if len(group) == size:
+                yield {self.spec.name: self._stacked(group)}
+                group = []
+        if group and self.spec.batched:
+            yield {self.spec.name: self._stacked(group)}
+
+    def count(self) -> int:
+        """How many feeds of one sample, or of one fixed batch, there are; arrays are taken to hold one sample each.
+
+        Raises:
+            UsageError: not even one.
+        """
+        if self.spec.batched or not self.folder.images:
+            return len(self.folder.files)
+        runs = len(self.folder.files) // self.at_a_time
+        if not runs:
+            cause = f"holds {len(self.folder.files)} images, and the model reads {self.at_a_time} at a time"
+            raise UsageError(str(self.folder.path), cause, "give more")
+        return runs
+
+    def read(self) -> FolderRead:
+        """For the report."""
+        steps = self.steps
+        note = ""
+        if steps is not None and not self.asked.asked_for:
+            cause = f"nothing says how the images of {self.folder.path} are prepared: {', '.join(steps.words())}"
+            note = f"{cause}; a network that was trained on others wants --preset, or --mean and --std"
+        images = None if steps is None else steps.as_dict()
+        return FolderRead(str(self.folder.path), len(self.folder.files), images, self.folder.classes, note)
+
+    def _stacked(self, group: Sequence[Array]) -> Array:
+        if len({row.shape for row in group}) > 1:
+            shapes = " and ".join(sorted({str(row.shape) for row in group})[:2])
+            raise UsageError(str(self.folder.path), f"holds samples of shapes {shapes}", "give samples of one size")
+        return np.stack(group)
+
+    def _rows(self) -> Iterator[Array]:
+        for file in self.folder.files:
+            if file.suffix.lower() == ".npy":
+                yield from self._array(file)
+            else:
+                assert self.steps is not None
+                yield fitting(str(file), self.one, self.steps.read(file))
+
+    def _array(self, file: Path) -> Iterator[Array]:
+        """The sample of a file; of a fixed batch all the samples that make one."""
+        with opened_arrays(file) as stored:
+            array = arrays_of(str(file), stored, (self.spec,))[self.spec.name]
+            if not self.spec.batched and len(array.shape) == len(self.spec.shape):
+                check_shape(str(file), self.spec, array.shape)
+                yield from fitting(str(file), self.spec, array.read())
+            else:
+                check_shape(str(file), self.one, array.shape)
+                yield fitting(str(file), self.one, array.read())
+
+
+def open_folder(path: str | Path) -> SampleFolder:
+    """The samples of a folder, by name alone: each file is opened when its turn comes.
+
+    Raises:
+        UsageError: it can't be listed, holds no samples, or samples beside classes; a class has none.
+    """
+    path = Path(path)
+    folders, files = _listed(path)
+    files = [name for name in files if name != LABELS_FILE]
+    if not folders:
+        if not files:
+            raise UsageError(str(path), "holds no .npy files and no images", "give a folder of samples")
+        return SampleFolder(path, tuple(path / name for name in files))
+    if files:
+        cause = f"holds samples ({files[0]}) beside folders of samples ({folders[0]})"
+        raise UsageError(str(path), cause, "keep one of the two: samples alone, or a folder for each class")
+    members = [
+        (place, number, file)
+        for number, name in enumerate(folders)
+        for place, file in enumerate(_samples_of(path / name))
+    ]
+    members.sort(key=lambda member: member[:2])
+    return SampleFolder(
+        path, tuple(file for _, _, file in members), tuple(folders), tuple(number for _, number, _ in members)
+    )
+
+
+def folder_for(path: str | Path, specs: Sequence[InputSpec], asked: Preprocess | None = None) -> FolderSamples:
+    """The samples of a folder for a model's only input.
+
+    Raises:
+        UsageError: it has several; see `open_folder`.
+    """
+    if len(specs) != 1:
+        raise UsageError(str(path), f"is a folder, and the model reads {len(specs)} inputs", "save them as one .npz")
+    if specs[0].batched and specs[0].axes != (0,):
+        cause = f"is a folder, and the model has its samples along axis {specs[0].axes[0]}"
+        raise UsageError(str(path), cause, "save them as one .npz")
+    return FolderSamples(open_folder(path), specs[0], asked or UNSAID)
+
+
+def _listed(path: Path) -> tuple[list[str], list[str]]:
+    """Names of the subfolders, and of the samples, each in order. A hidden folder is a class only if it has samples."""
+    try:
+        with os.scandir(path) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+        folders = [entry.name for entry in entries if entry.is_dir()]
+    except OSError as error:
+        raise UsageError(str(path), f"can't be read ({error.strerror or error})", "check its permissions") from error
+    files = [each.name for each in entries if each.name.lower().endswith(_SAMPLES) and each.name not in folders]
+    with_samples = [name for name in folders if _walk(path / name)]
+    if not with_samples and files:
+        return [], files  # folders of something else
+    return [name for name in folders if name in with_samples or not name.startswith(".")], files
+
+
+def _samples_of(folder: Path) -> list[Path]:
+    found = _walk(folder)
+    if not found:
+        raise UsageError(str(folder), "holds no images and no .npy files", "fill it, or take it out of the classes")
+    return found
+
+
+def _walk(folder: Path) -> list[Path]:
+    """All samples below a folder, in ImageFolder's order; links to folders further down are not followed."""
+    return [
+        Path(root) / name
+        for root, _, names in sorted(os.walk(folder))
+        for name in sorted(names)
+        if name.lower().endswith(_SAMPLES)
+    ]
