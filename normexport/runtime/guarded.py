@@ -9,6 +9,7 @@ import faulthandler
 import os
 import pickle
 import signal
+import sys
 import traceback
 import warnings
 from collections.abc import Callable
@@ -125,6 +126,7 @@ def _answer(work: Callable[[Tell], Any], place: str, writing: int) -> NoReturn:
         silence = os.open(os.devnull, os.O_WRONLY)
         for stream in (1, 2):
             os.dup2(silence, stream)
+        _use_one_thread()
         with os.fdopen(writing, "wb") as pipe:
 
             def tell(*words: Any) -> None:
@@ -134,6 +136,16 @@ def _answer(work: Callable[[Tell], Any], place: str, writing: int) -> NoReturn:
             pipe.write(pickle.dumps((True, _outcome(lambda: work(tell), place))))
     finally:
         os._exit(0)
+
+
+def _use_one_thread() -> None:
+    """Let torch, where the user's code has brought it, compute on one thread: its others were not copied.
+
+    Without this an interpolation of 3x512x512 waits for them for ever.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
 
 
 def _outcome(work: Callable[[], Any], place: str) -> Outcome:
