@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from normexport.errors import MissingComponent, UsageError
 from normexport.io.images import MOST_PIXELS, REMEDY, read_image
-from normexport.io.preprocess import Preprocess, Size, height_width, scale_words, size_words
+from normexport.io.preprocess import Preprocess, Size, height_width, said_size, scale_words, size_words
 from normexport.user_code import name_of, words_of
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _sizes(asked: Preprocess, size: tuple[int, int]) -> tuple[Size | None, tuple
     """
     if asked.crop is not None and height_width(asked.crop) != size:
         cause = f"is not what the model reads, {size_words(size)}"
-        raise UsageError(f"--crop {size_words(asked.crop)}", cause, f"give {size_words(size)}, or leave it out")
+        raise UsageError(f"--crop {said_size(asked.crop)}", cause, f"give {size_words(size)}, or leave it out")
     if isinstance(asked.resize, tuple):
         if asked.crop is None and asked.resize != size:
             cause = f"is not what the model reads, {size_words(size)}"
@@ -228,9 +228,15 @@ def _table(asked: Preprocess, count: int, dtype: str) -> Array:
         UsageError: the input is of whole numbers, and they are none of it.
     """
     mean, std = (np.broadcast_to(np.asarray(numbers, np.float64), (count,)) for numbers in (asked.mean, asked.std))
-    values = (np.arange(256) * np.float64(asked.scale) - mean[:, None]) / std[:, None]
+    with np.errstate(over="ignore"):
+        values = (np.arange(256) * np.float64(asked.scale) - mean[:, None]) / std[:, None]
     if dtype.startswith(("float", "bfloat")):
-        single: Array = values.astype(np.float32)
+        with np.errstate(over="ignore"):
+            single: Array = values.astype(np.float32)
+        if not np.isfinite(single).all():
+            raise UsageError(
+                "--std", "is so small that values become infinite", "give what the network was trained with"
+            )
         return single
     whole = np.rint(values).astype(np.int64)
     kind = np.iinfo(dtype) if dtype != "bool" else None

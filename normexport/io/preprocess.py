@@ -130,6 +130,11 @@ def size_words(size: Size) -> str:
     return "x".join(map(str, height_width(size)))
 
 
+def said_size(size: Size) -> str:
+    """As it was asked for: "224", or "224x320"."""
+    return str(size) if isinstance(size, int) else size_words(size)
+
+
 def _check_word(option: str, given: str | None, known: tuple[str, ...]) -> None:
     if given is not None and given not in known:
         raise UsageError(
@@ -164,7 +169,7 @@ def scale_words(scale: float) -> str:
 def _check_sizes(asked: Preprocess) -> None:
     for option, size in (("--resize", asked.resize), ("--crop", asked.crop)):
         if size is not None and min(height_width(size)) < 1:
-            raise UsageError(f"{option} {size_words(size)}", "is not a size", "give pixels, such as 224")
+            raise UsageError(f"{option} {said_size(size)}", "is not a size", "give pixels, such as 224")
     if asked.resize is None or asked.crop is None:
         return
     tall, wide = height_width(asked.crop)
@@ -172,7 +177,7 @@ def _check_sizes(asked: Preprocess) -> None:
     fits = tall <= most[0] and wide <= most[1] if isinstance(asked.resize, tuple) else min(tall, wide) <= asked.resize
     if not fits:
         kept = size_words(asked.resize) if isinstance(asked.resize, tuple) else f"a short side of {asked.resize}"
-        raise UsageError(f"--crop {size_words(asked.crop)}", f"is larger than {kept} (--resize)", "resize to more")
+        raise UsageError(f"--crop {said_size(asked.crop)}", f"is larger than {kept} (--resize)", "resize to more")
 
 
 #: What is done where nobody says anything.

@@ -56,9 +56,11 @@ def check_images(prepared: Preprocess | None, *paths: object) -> Preprocess:
         MissingComponent: Pillow is not installed.
     """
     asked = (prepared or UNSAID).loaded()
-    folders = [open_folder(path) for path in paths if isinstance(path, str | Path) and Path(path).is_dir()]
+    given = [Path(path) for path in paths if isinstance(path, str | Path)]
+    folders = [open_folder(path) for path in given if path.is_dir()]
     for folder in folders:
         folder.check_images()
-    if asked.asked_for and not any(folder.images for folder in folders):
+    there = all(path.exists() for path in given)  # what is not is told by whoever reads it
+    if asked.asked_for and there and not any(folder.images for folder in folders):
         raise UsageError(asked.first_option, "is for images, and no folder of images is given", "leave it out")
     return asked

@@ -174,8 +174,8 @@ def test_the_users_function_prepares_images_everywhere(
         (("--scale", "nan"), "holds 'nan', which is not a number"),
         (("--scale", "1e999"), "--scale"),
         (("--resize", "256x"), "--resize 256x: is not a size; write it as 224, or 224x320"),
-        (("--resize", "8", "--crop", "9"), "--crop 9x9: is larger than a short side of 8 (--resize)"),
-        (("--crop", "9"), "--crop 9x9: is not what the model reads, 8x8"),
+        (("--resize", "8", "--crop", "9"), "--crop 9: is larger than a short side of 8 (--resize)"),
+        (("--crop", "9"), "--crop 9: is not what the model reads, 8x8"),
         (("--channels", "grey"), "--channels grey: is 1 channel, and the model reads 3 channels"),
         (("--layout", "NHWC"), "--layout NHWC: means 8 channels of a model that reads 3x8x8"),
         (("--preprocess", "os:getcwd"), "--preprocess os:getcwd: failed on"),
@@ -199,6 +199,8 @@ def test_options_for_images_are_refused_where_there_are_none(converted: Path, cl
         assert "--preset imagenet: is for images, and no folder of images is given; leave it out" in result.stderr
     result = run("convert", converted / "model.onnx", "-o", "out", "--scale", "1")
     assert "--scale: is for images" in result.stderr
+    result = run("evaluate", converted / "model.onnx", "--data", "nowhere", "--preset", "imagenet")
+    assert "nowhere: can't be read" in result.stderr
     assert not Path("out").exists()
 
 

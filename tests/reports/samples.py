@@ -72,6 +72,7 @@ def conversion(count: int, files: tuple[Path, ...] = (), **changes: object) -> S
         "seconds": (("load", 0.21), ("export", 3.34)),
         "engine": None,
         "precision": None,
+        "data": None,
         **changes,
     }
     return SimpleNamespace(**values)

@@ -13,6 +13,8 @@ from rich.console import Console
 
 from normexport.checkpoint.records import NormRecord
 from normexport.folding import NormOutcome
+from normexport.proof.inputs.folders import FolderRead
+from normexport.reports.data_lines import show_data
 from normexport.reports.parity_table import show_parity
 from normexport.reports.terminal import show_conversion, show_folding, show_inspection
 from tests.reports import samples
@@ -192,3 +194,16 @@ def folding(**changes: Any) -> SimpleNamespace:
 def inspection(**changes: Any) -> SimpleNamespace:
     own = {"path": Path("model.pt2"), "source": "state_dict", "norms": (), "weight_norms": (), "notes": ()}
     return SimpleNamespace(**{**own, "outcomes": (), "warnings": (), "outcomes_note": "", **changes})
+
+
+def test_names_of_class_folders_are_escaped_and_many_are_shortened() -> None:
+    read = FolderRead(
+        "photos\n", 9, {"words": "RGB"}, ("\x1b[31mred", *(f"class{number}" for number in range(8))), "a note"
+    )
+    text = shown(show_data, read, width=200)
+    assert "\x1b" not in text
+    assert "[31mred, 1 class0, 2 class1, 3 class2, 4 class3, 5 class4 and 3 more" in text
+    assert "9 images, RGB, 9 classes by folder" in text
+    assert "note: a note" in text
+    assert len(text.splitlines()) == 3
+    assert shown(show_data, None) == ""
