@@ -24,7 +24,6 @@ from normexport.graphs.opsets import in_opset
 from normexport.io.atomic import check_writable, replacing_all, staging, write_text
 from normexport.io.onnx_model import open_onnx
 from normexport.io.overwriting import check_outputs
-from normexport.io.preprocess import UNSAID
 from normexport.io.weight_files import remove_unread, written_with
 from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec
@@ -38,13 +37,12 @@ from normexport.runtime import release_memory
 from normexport.runtime.guarded import Tell
 from normexport.runtime.loading import crash_on_loading
 from normexport.runtime.openvino_runtime import require_openvino, save_openvino
-from normexport.user_code import name_of
 from normexport.verbs.clock import Clock, OnStage
 from normexport.verbs.config import ConvertConfig
 from normexport.verbs.fold import FOLDING
 from normexport.verbs.networks import Given, Network, Source, open_given, read_checkpoint, read_onnx
 from normexport.verbs.outputs import conversion_inputs, conversion_outputs, write_model
-from normexport.verbs.real_data import RealData, check_images
+from normexport.verbs.real_data import RealData, check_images, data_to_judge_on
 from normexport.verbs.subjects import Inputs, opener_of
 from normexport.verdicts import Verdict
 
@@ -106,8 +104,8 @@ def _convert(
         network, graph = _read(given, inputs, config)
     if config.precision is not None:
         require_float32(graph)
-    data = _data_of(config)
-    judged = _data_to_judge_on(config, data, network) if config.precision is not None else None
+    data = RealData.of(config)
+    judged = data_to_judge_on(config, data, network.data, network.inputs) if config.precision is not None else None
     read = None if data is None else data.read(network.inputs)
     with clock.stage("fold"):
         folded = _fold(graph, config)
@@ -184,10 +182,6 @@ def _checked(config: ConvertConfig) -> ConvertConfig:
     return replace(config, preprocess=prepared, precision=replace(precision, preprocess=own))
 
 
-def _data_of(config: ConvertConfig) -> RealData | None:
-    return None if config.data is None else RealData(config.data, config.preprocess or UNSAID)
-
-
 def _finish(config: ConvertConfig) -> Finish:
     """What makes the file of the model that was made."""
     return inline_functions if config.inline else _as_it_is
@@ -207,8 +201,8 @@ def _fold(model: ir.Model, config: ConvertConfig) -> FoldResult:
 
 def _read(given: Given, inputs: Inputs, config: ConvertConfig) -> tuple[Network, ir.Model]:
     if isinstance(given.subject, Checkpoint):
-        return read_checkpoint(given.subject, inputs, _data_of(config), config.export)
-    return read_onnx(given.subject, given.path, inputs, _data_of(config), config.export)
+        return read_checkpoint(given.subject, inputs, RealData.of(config), config.export)
+    return read_onnx(given.subject, given.path, inputs, RealData.of(config), config.export)
 
 
 def _prepared(model: ir.Model, config: ConvertConfig) -> tuple[ir.Model, tuple[str, ...]]:
@@ -272,7 +266,7 @@ def _seal(
     """Write the capsule by which the written file is judged elsewhere."""
     known = network.inputs, network.layers, config.precision, network.data, config.capsule_bytes
     made = capsule_of(network.reference, network.path, model, report, *known)
-    data = _data_of(config)
+    data = RealData.of(config)
     read = None if data is None else data.read(network.inputs)
     told = () if read is None else (f"data {read.path}: {read.words}",)
     capsules.write(replace(made, notes=(*made.notes, *told)), file)
@@ -305,21 +299,6 @@ def _has_failed(report: proof.ParityReport, precision: Precision | None) -> bool
     """Whether what was made so far is wrong; what is inconclusive is made to its end, and says so."""
     judgements = [report.judgement, *([] if precision is None else [precision.judgement])]
     return any(judgement.verdict is Verdict.FAILED for judgement in judgements)
-
-
-def _data_to_judge_on(config: ConvertConfig, data: RealData | None, network: Network) -> Judged | None:
-    """The data that a reduced precision is judged on, with its labels."""
-    judged = None
-    if data is not None and network.data is not None:
-        labels = data.labels(max(len(array) for array in network.data.values()))
-        read = data.read(network.inputs)
-        classes = () if read is None else read.classes
-        judged = Judged(network.data, labels, config.labels_for, config.metric, classes)
-    asked = {"--labels-for": config.labels_for, "--metric": config.metric}
-    for option, given in asked.items():
-        if given is not None and (judged is None or judged.labels is None):
-            raise UsageError(f"{option} {name_of(given)}", "there are no labels", "give --data with an array labels")
-    return judged
 
 
 def _files_written(folder: Path) -> list[str]:

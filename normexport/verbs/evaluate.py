@@ -91,12 +91,13 @@ def evaluate(
             str(data), "nothing says which input it is for", "give the shape of one sample: --input 3x224x224"
         )
     arrays, read = real.load(specs), real.read(specs)
-    labels = real.labels(max(map(len, arrays.values())))
+    labels = real.labels(arrays)
     for side in sides:
         if isinstance(side, Checkpoint):
             refuse_lost_state(side, specs, arrays)
     if labels is None and reference is None:
-        raise UsageError(str(data), "holds no labels", "save an array labels in it, or give --reference")
+        cause = "has no folder for each class" if read is not None else "holds no array labels"
+        raise UsageError(str(data), cause, "save labels in it, or give --reference")
     for option, asked in (("--labels-for", labels_for), ("--metric", metric)):
         if labels is None and asked is not None:
             raise UsageError(f"{option} {name_of(asked)}", f"{data} holds no labels", "save them in an array labels")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from normexport.errors import UsageError
 from normexport.io.preprocess import UNSAID, Preprocess
 from normexport.onnx_export import InputSpec
+from normexport.precision import Int8, Judged, Limits
+from normexport.precision.labelled_output import require_limit
 from normexport.precision.labels import labels_in
+from normexport.precision.metrics import metric_of
 from normexport.proof.inputs.data import load_data
 from normexport.proof.inputs.folders import FolderRead, folder_for, open_folder
 from normexport.runtime import Array
+from normexport.user_code import name_of
+from normexport.verbs.config import ConvertConfig
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,11 @@ class RealData:
     path: str | Path
     prepared: Preprocess = UNSAID
 
+    @classmethod
+    def of(cls, config: ConvertConfig) -> RealData | None:
+        """What a conversion was given; None where it was given nothing."""
+        return None if config.data is None else cls(config.data, config.preprocess or UNSAID)
+
     def load(self, specs: Sequence[InputSpec]) -> dict[str, Array]:
         """Arrays (samples, *shape) by input name.
 
@@ -30,14 +40,17 @@ class RealData:
         """
         return load_data(self.path, specs, self.prepared)
 
-    def labels(self, samples: int) -> Array | None:
-        """The labels, of a folder those of the samples that were loaded; None where there are none.
+    def labels(self, loaded: Mapping[str, Array]) -> Array | None:
+        """The labels, of a folder those of the samples that were loaded from it; None where there are none.
 
         Raises:
             UsageError: unreadable, or no labels.
         """
         labels = labels_in(self.path)
-        return labels[:samples] if labels is not None and Path(self.path).is_dir() else labels
+        if labels is None or not Path(self.path).is_dir():
+            return labels
+        (samples,) = loaded.values()
+        return labels[: len(samples)]
 
     def read(self, specs: Sequence[InputSpec]) -> FolderRead | None:
         """What is said of a folder in reports; None for a file."""
@@ -64,3 +77,27 @@ def check_images(prepared: Preprocess | None, *paths: object) -> Preprocess:
     if asked.asked_for and there and not any(folder.images for folder in folders):
         raise UsageError(asked.first_option, "is for images, and no folder of images is given", "leave it out")
     return asked
+
+
+def data_to_judge_on(
+    config: ConvertConfig, data: RealData | None, loaded: Mapping[str, Array] | None, specs: Sequence[InputSpec]
+) -> Judged | None:
+    """The data that a reduced precision is judged on, with its labels; None where there is none.
+
+    Raises:
+        UsageError: labels are asked for that are not there, or that no metric and no limit is said for.
+    """
+    judged = None
+    if data is not None and loaded is not None:
+        read = data.read(specs)
+        classes = () if read is None else read.classes
+        judged = Judged(loaded, data.labels(loaded), config.labels_for, config.metric, classes)
+    if judged is not None and judged.labelled is not None:
+        metric_of(judged.labelled)  # has refusals of its own
+        if isinstance(config.precision, Int8):
+            require_limit(judged.labelled, Limits(max_drop=config.precision.max_drop))
+    asked = {"--labels-for": config.labels_for, "--metric": config.metric}
+    for option, given in asked.items():
+        if given is not None and (judged is None or judged.labels is None):
+            raise UsageError(f"{option} {name_of(given)}", "there are no labels", "give --data with an array labels")
+    return judged

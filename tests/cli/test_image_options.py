@@ -199,6 +199,8 @@ def test_options_for_images_are_refused_where_there_are_none(converted: Path, cl
         assert "--preset imagenet: is for images, and no folder of images is given; leave it out" in result.stderr
     result = run("convert", converted / "model.onnx", "-o", "out", "--scale", "1")
     assert "--scale: is for images" in result.stderr
+    result = run("evaluate", converted / "model.onnx", "--data", classes / "ant", *OPTIONS)
+    assert "ant: has no folder for each class; save labels in it, or give --reference" in result.stderr
     result = run("evaluate", converted / "model.onnx", "--data", "nowhere", "--preset", "imagenet")
     assert "nowhere: can't be read" in result.stderr
     assert not Path("out").exists()

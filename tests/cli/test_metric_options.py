@@ -127,3 +127,20 @@ def test_labels_of_a_wrong_shape_are_told_of_many_samples_too(nets: np.ndarray, 
     assert "--metric top5: there are no labels; give --data with" in " ".join(result.stderr.split())
     result = run("convert", "mean.onnx", "--metric", "top5", "-o", "out")
     assert "--metric: means nothing with --precision fp32" in result.stderr
+
+
+def test_inputs_without_a_sample_axis_are_evaluated_beside_labels(run: Run) -> None:
+    nodes = [onnx.helper.make_node("Mul", ["x", "gain"], ["y"])]
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 4])
+    gain = onnx.helper.make_tensor_value_info("gain", onnx.TensorProto.FLOAT, [])
+    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 4])
+    graph = onnx.helper.make_graph(nodes, "net", [x, gain], [y])
+    opset = [onnx.helper.make_opsetid("", 20)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10), "gain.onnx")
+    values = RNG.normal(size=(70, 4)).astype(np.float32)
+    labels = values.argmax(1)
+    labels[0] = (labels[0] + 1) % 4
+    np.savez("data.npz", x=values, gain=np.float32(2), labels=labels)
+    result = run("evaluate", "gain.onnx", "--data", "data.npz", "--json")
+    assert result.exit_code == ExitCode.GOOD, result.output
+    assert json.loads(result.stdout)["correct"] == 69
