@@ -15,6 +15,8 @@ SCOPES = "pkg.torch.onnx.name_scopes"
 CLASSES = "pkg.torch.onnx.class_hierarchy"
 #: Written by `passes`: the norms that a node took in, separated by commas.
 FOLDED = "normexport.folded"
+#: Written by export on a graph's input: where forward takes it ("boxes.0"), if not as the next in line.
+ARGUMENT = "normexport.argument"
 
 #: What the exporter writes where a node was made by no module at all.
 NO_MODULE = "_empty_nn_module_stack"

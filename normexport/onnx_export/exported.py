@@ -14,6 +14,7 @@ from torch import nn
 from normexport import norms
 from normexport.errors import UsageError
 from normexport.graphs.export_config import ExportConfig
+from normexport.graphs.node_metadata import ARGUMENT
 from normexport.graphs.port_names import name_ports
 from normexport.io.quiet import silence
 from normexport.logs import logger
@@ -100,6 +101,9 @@ def export(
     name_outputs(model, output_names(program), place)
     name_ports(model, config, place)
     specs = tuple(replace(spec, name=str(value.name)) for value, spec in zip(model.graph.inputs, specs, strict=True))
+    for value, spec in zip(model.graph.inputs, specs, strict=True):
+        if spec.argument:
+            value.metadata_props[ARGUMENT] = spec.argument
     attach_bodies(model)
     model.ir_version = norms.IR_VERSION
     model.producer_name, model.producer_version = "normexport", None

@@ -91,6 +91,7 @@ class InputSpec:
         batch: the sizes it may take.
         bounds: least and largest value to try, both included; None: what the model allows.
         open: the sizes of `shape` that are free.
+        argument: where forward takes it: "boxes.0" in a container, "scale" by its keyword; empty: as the next in line.
     """
 
     name: str
@@ -101,6 +102,7 @@ class InputSpec:
     batch: BatchRange = ANY_BATCH
     bounds: tuple[float, float] | None = None
     open: tuple[OpenAxis, ...] = ()
+    argument: str = ""
 
     def at(self, numbers: Mapping[str, int]) -> InputSpec:
         """The same input at these numbers of its open sizes, by symbol."""

@@ -32,11 +32,12 @@ class Open:
 
 @dataclass(frozen=True)
 class Declared:
-    """An input as its file declares it: sizes are numbers, or open."""
+    """An input as its file declares it: sizes are numbers, or open; `argument` as of `InputSpec`."""
 
     name: str
     sizes: tuple[int | Open, ...]
     dtype: str
+    argument: str = ""
 
     def words(self, batch: Sequence[int] = ()) -> str:
         """As `--input` takes it, the axes in `batch` as N: "ids=Nx128:int64"."""
@@ -126,6 +127,7 @@ def _common(spec: InputSpec, other: InputSpec) -> BatchRange:
 
 def _by_name(declared: Sequence[Declared], given: Sequence[InputSpec]) -> dict[str, InputSpec]:
     names = [each.name for each in declared]
+    given = [_as_called(spec, names) for spec in given]
     own = tuple(spec.name for spec in given)
     if own == default_names(len(given)) and not set(own) <= set(names):
         if len(given) != len(names):
@@ -136,6 +138,12 @@ def _by_name(declared: Sequence[Declared], given: Sequence[InputSpec]) -> dict[s
         if name not in names:
             raise UsageError(f"--input {name}", f"the model reads {', '.join(names) or 'nothing'}", "use its names")
     return {spec.name: spec for spec in given}
+
+
+def _as_called(spec: InputSpec, names: Sequence[str]) -> InputSpec:
+    """boxes.0 as files call it: boxes_0."""
+    word = re.sub(r"\W", "_", spec.name)
+    return replace(spec, name=word) if spec.name not in names and word in names else spec
 
 
 def _batch_symbols(declared: Sequence[Declared]) -> set[str]:
@@ -240,7 +248,7 @@ def _close_sizes_of(declared: Declared, given: InputSpec | None, known: _Known) 
         remedy = f"give its shape with --input {declared.name}={example} ({free}: any), or real inputs with --data"
         raise UsageError(f"input {declared.name}", f"has open sizes ({', '.join(rest)})", remedy)
     whole = InputSpec(declared.name, tuple(size for size in shape if size is not None), declared.dtype, bool(axes))
-    whole = replace(whole, open=left_open)
+    whole = replace(whole, open=left_open, argument=declared.argument)
     if not axes:
         return replace(whole, bounds=bounds)
     ranges = [size.batch for axis in axes if isinstance(size := declared.sizes[axis], Open)]

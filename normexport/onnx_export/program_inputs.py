@@ -45,22 +45,25 @@ def renames(declared: Sequence[Declared], given: Sequence[InputSpec]) -> bool:
 
 
 def declared_by_program(program: ExportedProgram) -> tuple[Declared, ...]:
-    """Names, sizes and types of a program's inputs.
+    """Names, sizes and types of a program's inputs; None, numbers and words given at export are part of it.
 
     Raises:
         UsageError: an input is not a tensor, or a size is a product or quotient of symbols.
     """
     import torch
+    from torch.export.graph_signature import ConstantArgument, InputKind
 
     placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     found = []
-    for name in program.graph_signature.user_inputs:
-        node = placeholders.get(str(name))  # a number given at export stands here as itself
-        value: Any = None if node is None else node.meta.get("val")
+    for spec in program.graph_signature.input_specs:
+        if spec.kind != InputKind.USER_INPUT or isinstance(spec.arg, ConstantArgument):
+            continue
+        name = spec.arg.name
+        value: Any = placeholders[name].meta.get("val")
         if not isinstance(value, torch.Tensor):
             raise UsageError(f"input {name}", "of the exported program is not a tensor", "export it with tensors only")
-        sizes = tuple(_size(str(name), program, size) for size in value.shape)
-        found.append(Declared(str(name), sizes, str(value.dtype).removeprefix("torch.")))
+        sizes = tuple(_size(name, program, size) for size in value.shape)
+        found.append(Declared(name, sizes, str(value.dtype).removeprefix("torch.")))
     return tuple(found)
 
 

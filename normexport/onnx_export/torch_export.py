@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from normexport import norms
 from normexport.errors import ExportError, NormExportError, UsageError
 from normexport.garbage import without_collection
 from normexport.io.quiet import silence
+from normexport.onnx_export.calls import call_of, called_in_a_row
 from normexport.onnx_export.inputs import InputSpec
 from normexport.onnx_export.recurrent import lstms_whole
 from normexport.onnx_export.translate import require_inference, require_lstm_forms, translation_table
@@ -45,10 +45,9 @@ def program_of(model: nn.Module, inputs: Sequence[InputSpec], place: str = "mode
     except (RuntimeError, MemoryError) as error:  # how torch and Python say so
         shapes = ", ".join(f"{spec.name} {list(spec.sized(TRACE_BATCH))}" for spec in inputs)
         raise UsageError(place, f"this machine has not the memory for {shapes}", "give smaller sizes") from error
-    dynamic = _as_taken(model, _free_sizes(inputs))
+    call_of(model, inputs, place)  # which refuses what is no call, in its own words
     try:
-        with torch.no_grad(), _quiet():
-            program = torch.export.export(model, samples, dynamic_shapes=dynamic, strict=False)
+        program = _traced(model, inputs, samples, place)
     except Exception as error:
         raise _explain_failure(model, inputs, samples, error, place) from error
     for name, value in (*model.named_parameters(), *model.named_buffers()):
@@ -84,13 +83,11 @@ def _free_sizes(inputs: Sequence[InputSpec]) -> tuple[dict[int, Any] | None, ...
     return tuple(found)
 
 
-def _as_taken(model: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """One thing per positional argument, as forward's signature takes them: those of `*args` in a tuple."""
-    kinds = [parameter.kind for parameter in inspect.signature(model.forward).parameters.values()]
-    if inspect.Parameter.VAR_POSITIONAL not in kinds:
-        return arguments
-    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
-    return (*arguments[:named], arguments[named:]) if len(arguments) > named else arguments
+def _traced(
+    model: nn.Module, inputs: Sequence[InputSpec], samples: Sequence[torch.Tensor], place: str
+) -> ExportedProgram:
+    with torch.no_grad(), _quiet(), called_in_a_row(model, inputs, place):
+        return torch.export.export(model, tuple(samples), dynamic_shapes=_free_sizes(inputs), strict=False)
 
 
 def _explain_failure(
@@ -103,7 +100,8 @@ def _explain_failure(
     """Whether the model fails on such inputs anyway, or only when it is traced, or traced with a free batch."""
     try:
         with torch.no_grad(), _quiet():
-            model(*samples)
+            arguments, named = call_of(model, inputs, place).arguments(samples)
+            model(*arguments, **named)
     except Exception as plain:
         if _can_be_traced_alone(model, inputs):
             cause = f"fails on a batch of {TRACE_BATCH}: {first_line(plain)}"
@@ -124,10 +122,8 @@ def _can_be_traced_alone(model: nn.Module, inputs: Sequence[InputSpec]) -> bool:
     fixed = [spec.fixed(1) for spec in inputs]
     if not any(spec.batched and spec.batch.holds(1) for spec in inputs):
         return False
-    samples, dynamic = tuple(map(_sample, fixed)), _as_taken(model, _free_sizes(fixed))
     try:
-        with torch.no_grad(), _quiet():
-            torch.export.export(model, samples, dynamic_shapes=dynamic, strict=False)
+        _traced(model, fixed, [_sample(spec) for spec in fixed], "")
     except Exception:  # of any kind: then it is no remedy
         return False
     return True

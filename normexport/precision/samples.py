@@ -18,7 +18,7 @@ from normexport.io.preprocess import Preprocess
 from normexport.onnx_export import InputSpec
 from normexport.precision.config import Int8
 from normexport.precision.npz_stream import count_in, slices_of
-from normexport.proof.inputs.batches import check_shape, fitting, fixed_batches_in, slice_batches
+from normexport.proof.inputs.batches import check_shape, fitting, fixed_batches_in, names_in, slice_batches
 from normexport.proof.inputs.folders import FolderRead, folder_for
 from normexport.runtime import Array, Feeds
 
@@ -118,10 +118,11 @@ def _stack(group: Sequence[Feeds], specs: Sequence[InputSpec]) -> Feeds:
 
 def _as_feeds(sample: Any, specs: Sequence[InputSpec]) -> Feeds:
     named = sample if isinstance(sample, dict) else {specs[0].name: sample}
-    missing = [spec.name for spec in specs if spec.name not in named]
+    names = names_in(named, specs)
+    missing = [spec.name for spec in specs if spec.name not in names]
     if missing:
         raise UsageError("calibration sample", f"lacks {', '.join(missing)}", "give an array for each input")
-    return {spec.name: _one_sample("calibration sample", spec, np.asarray(named[spec.name])) for spec in specs}
+    return {spec.name: _one_sample("calibration sample", spec, np.asarray(named[names[spec.name]])) for spec in specs}
 
 
 def _one_sample(place: str, spec: InputSpec, array: Array) -> Array:

@@ -73,8 +73,8 @@ def count_outputs(model: nn.Module | ExportedProgram, inputs: Sequence[InputSpec
     """How many tensors a torch model returns, by running it on zeros."""
     import torch
     from torch.export import ExportedProgram
-    from torch.utils._pytree import tree_leaves, tree_unflatten
 
+    from normexport.onnx_export.calls import call_of, outputs_of
     from normexport.runtime.control_flow import nothing_compiled
     from normexport.runtime.torch_runtime import flat_module, is_output
 
@@ -82,11 +82,11 @@ def count_outputs(model: nn.Module | ExportedProgram, inputs: Sequence[InputSpec
     size = max(2, smallest_batch(inputs))
     size = size if all(spec.batch.holds(size) for spec in inputs) else smallest_batch(inputs)
     zeros = [torch.zeros(spec.sized(size), dtype=getattr(torch, spec.dtype)) for spec in inputs]
-    spec = model.call_spec.in_spec if isinstance(model, ExportedProgram) else None
-    args, kwargs = (zeros, {}) if spec is None else tree_unflatten(zeros, spec)
+    call = call_of(model, inputs)
     try:
         with torch.no_grad(), silence(), nothing_compiled():
-            return sum(is_output(leaf) for leaf in tree_leaves(runnable(*args, **kwargs)))
+            args, kwargs = call.arguments(zeros)
+            return sum(is_output(leaf) for leaf in outputs_of(runnable(*args, **kwargs)))
     except Exception as error:  # a model's code, or a program that somebody else wrote, can raise anything
         cause = f"the model does not run on zeros ({type(error).__name__})"
         raise UsageError("PyTorch", cause, "check the input shapes and types") from error

@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from normexport.onnx_export.calls import Call
 from normexport.onnx_export.state_in_graph import read_by_outputs
 
 #: Methods that hand numbers of a tensor to Python.
@@ -24,11 +25,12 @@ _READS = frozenset(
 _ITEMS = ("aten.item.default", "aten._local_scalar_dense.default")
 
 
-def count_reads(model: nn.Module, arguments: list[Tensor], keywords: dict[str, Any] | None = None) -> int:
+def count_reads(model: nn.Module, call: Call, inputs: list[Tensor]) -> int:
     """How often one run of `model` hands numbers that follow from its inputs to Python."""
-    watch = _Watch(arguments)
+    watch = _Watch(inputs)
+    arguments, keywords = call.arguments(inputs)
     with torch.no_grad(), watch:
-        model(*arguments, **(keywords or {}))
+        model(*arguments, **keywords)
     return watch.reads
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 from torch.export import ExportedProgram
-from torch.utils._pytree import tree_leaves, tree_unflatten
 
 from normexport.dtypes import FLOATS, array_name, as_numpys
 from normexport.errors import CheckpointError, NormExportError, UsageError
 from normexport.io.quiet import silence
 from normexport.onnx_export import InputSpec, Layer
+from normexport.onnx_export.calls import call_of, outputs_of
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked_feeds
 from normexport.runtime.baseline_sums import StraightSums
 from normexport.runtime.baseline_weights import jitter_module
@@ -32,10 +32,10 @@ class TorchRuntime:
     """A torch model in eval mode, its own module tree over shared weights; the caller's model is not touched.
 
     Args:
-        model: a module (inputs fed positionally, in the order of `inputs`) or an exported program.
+        model: a module (inputs fed as their `argument` says, else in line) or an exported program.
         inputs: names, shapes and types of the inputs. A program exported with a fixed batch size has inputs
             that are not `batched`, and then only that size is accepted.
-        outputs: a name for each output tensor; tuples, lists and dicts are flattened in torch's own order.
+        outputs: a name for each output tensor; containers are flattened (`normexport.onnx_export.calls`).
         dtype: "float64", "float32", "float16" or "bfloat16": the precision of weights, inputs and constants.
         layers: module outputs that may be captured, by their tensor name.
         jitter: a seed makes the runtime a baseline: every weight moves by up to a unit roundoff
@@ -60,7 +60,7 @@ class TorchRuntime:
         self.dropped: Mapping[str, str] = {}
         self._dtype: torch.dtype = getattr(torch, dtype)
         self._layers = tuple(layers)
-        self._in_spec = model.call_spec.in_spec if isinstance(model, ExportedProgram) else None
+        self._call = call_of(model, inputs, self.name)
         self._model = _module_tree(model)
         if self._dtype == torch.float64:
             convert_small(self._model)
@@ -100,8 +100,8 @@ class TorchRuntime:
         hooks = _Hooks(self._model, self._layers, capture, sink or _keeper(captured))
         # no_grad, not inference_mode: a widened view of an inference tensor has no version counter
         with hooks, torch.no_grad(), nothing_compiled(), mode():
-            args, kwargs = (tensors, {}) if self._in_spec is None else tree_unflatten(tensors, self._in_spec)
-            leaves = tree_leaves(self._model(*args, **kwargs))
+            args, kwargs = self._call.arguments(tensors)
+            leaves = outputs_of(self._model(*args, **kwargs))
         self.dropped = hooks.dropped()
         outputs = [_array(leaf) for leaf in leaves if is_output(leaf)]
         if len(outputs) != len(self.output_names):

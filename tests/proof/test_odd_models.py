@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from normexport.errors import FoldError, UsageError
 from normexport.folding import fold
 from normexport.onnx_export import InputSpec, export
 from normexport.proof import ParityReport, check_model, check_torch
+from normexport.runtime import OnnxRuntime
 
 pytestmark = pytest.mark.slow
 
@@ -98,10 +100,23 @@ def test_a_program_is_fed_in_the_structure_it_was_exported_with(capfd: pytest.Ca
     assert not capfd.readouterr().err
 
 
-def test_a_program_that_reads_a_number_is_refused_by_name() -> None:
-    class Scaled(nn.Module):
-        def forward(self, x: torch.Tensor, factor: float) -> torch.Tensor:
-            return x * factor
+class Scaled(nn.Module):
+    def forward(self, x: torch.Tensor, factor: float) -> torch.Tensor:
+        return x * factor
 
-    with pytest.raises(UsageError, match=r"input 2\.0: of the exported program is not a tensor"):
-        export(torch.export.export(Scaled(), (torch.zeros(2, 3), 2.0)))
+
+def test_a_program_keeps_the_number_that_it_was_exported_with() -> None:
+    program = torch.export.export(Scaled(), (torch.zeros(2, 3), 2.5))
+    exported = export(program)
+    assert [spec.name for spec in exported.inputs] == ["x"]
+    assert check_model(program, exported.model, exported.layers, exported.inputs).passed
+    x = np.ones((2, 3), np.float32)
+    (found,) = OnnxRuntime(exported.model).run({"x": x}).values()
+    np.testing.assert_array_equal(found, 2.5 * x)
+
+
+def test_a_program_that_reads_a_size_of_its_own_is_refused_by_name() -> None:
+    sizes = ({0: torch.export.Dim("batch")}, torch.export.Dim.DYNAMIC)
+    program = torch.export.export(Scaled(), (torch.zeros(2, 3), 4), dynamic_shapes=sizes)
+    with pytest.raises(UsageError, match="input factor: of the exported program is not a tensor"):
+        export(program)

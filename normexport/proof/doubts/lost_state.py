@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from normexport.checkpoint import Checkpoint
 from normexport.checkpoint.loose import copy_of_model, loose_numbers, same_number, set_number
 from normexport.errors import CheckpointError
 from normexport.onnx_export import InputSpec
+from normexport.onnx_export.calls import Call, call_of, outputs_of
 from normexport.proof.inputs.batches import standard_batches
 from normexport.runtime import Array
 
@@ -52,8 +52,9 @@ def require_no_lost_state(
     model = checkpoint.model
     if checkpoint.source != "state_dict" or model is None:
         return
+    call = call_of(model, inputs, str(checkpoint.path))
     for batch in standard_batches(inputs, data, sizes=(2,)):
-        for path, why in _lost(model, checkpoint.redrawn, [batch.feeds[spec.name] for spec in inputs]):
+        for path, why in _lost(model, call, checkpoint.redrawn, [batch.feeds[spec.name] for spec in inputs]):
             raise CheckpointError(
                 f"{checkpoint.path}: {path}",
                 f"is {why}, its forward reads it in evaluation, and no key of the file holds it",
@@ -61,41 +62,45 @@ def require_no_lost_state(
             )
 
 
-def _lost(model: nn.Module, redrawn: Mapping[str, Any], arrays: Sequence[Array]) -> Iterator[tuple[str, str]]:
+def _lost(
+    model: nn.Module, call: Call, redrawn: Mapping[str, Any], arrays: Sequence[Array]
+) -> Iterator[tuple[str, str]]:
     """Paths of lost state, each with how it is known to be."""
     fresh = loose_numbers(model)
-    expected = _results(model, arrays)
-    if expected is None or not _alike(expected, _results(model, arrays)):
+    expected = _results(model, call, arrays)
+    if expected is None or not _alike(expected, _results(model, call, arrays)):
         return  # it does not run, or at random: others say so, in their own words
-    trained = _train_copy(model, arrays)
+    trained = _train_copy(model, call, arrays)
     changed = {} if trained is None else loose_numbers(trained)
     for path, value in fresh.items():
         for why, others in (("drawn at random by the factory", redrawn), ("changed by training", changed)):
             if path not in others or same_number(value, others[path]):
                 continue
-            if not _alike(expected, _results(model, arrays, path, others[path])):
+            if not _alike(expected, _results(model, call, arrays, path, others[path])):
                 yield path, why
     if trained is not None:
         trained.load_state_dict(model.state_dict(), strict=False)
-        if not _alike(expected, _run(trained.eval(), arrays)):
+        if not _alike(expected, _run(trained.eval(), call, arrays)):
             yield "the model", "changed by training beyond its parameters and buffers"
 
 
-def _train_copy(model: nn.Module, arrays: Sequence[Array]) -> nn.Module | None:
+def _train_copy(model: nn.Module, call: Call, arrays: Sequence[Array]) -> nn.Module | None:
     """A copy after a few forwards in training mode; None where it can't be copied or trained like that."""
     copied = _copy(model)
-    ran = copied is not None and all(_run(copied.train(), arrays) is not None for _ in range(_STEPS))
+    ran = copied is not None and all(_run(copied.train(), call, arrays) is not None for _ in range(_STEPS))
     return copied if ran else None
 
 
-def _results(model: nn.Module, arrays: Sequence[Array], path: str = "", value: Any = None) -> list[Tensor] | None:
+def _results(
+    model: nn.Module, call: Call, arrays: Sequence[Array], path: str = "", value: Any = None
+) -> list[Tensor] | None:
     """What a copy of `model` computes, with `value` at `path`; None where it does not run."""
     copied = _copy(model)
     if copied is None:
         return None
     if path:
         set_number(copied, path, value)
-    return _run(copied.eval(), arrays)
+    return _run(copied.eval(), call, arrays)
 
 
 def _copy(model: nn.Module) -> nn.Module | None:
@@ -105,7 +110,7 @@ def _copy(model: nn.Module) -> nn.Module | None:
         return None
 
 
-def _run(model: nn.Module, arrays: Sequence[Array]) -> list[Tensor] | None:
+def _run(model: nn.Module, call: Call, arrays: Sequence[Array]) -> list[Tensor] | None:
     sides = [torch.from_numpy(np.array(array)) for array in arrays]
     wide = any(parameter.dtype == torch.float64 for parameter in model.parameters())
     sides = [side if not side.is_floating_point() else side.double() if wide else side.float() for side in sides]
@@ -113,7 +118,9 @@ def _run(model: nn.Module, arrays: Sequence[Array]) -> list[Tensor] | None:
         quiet = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
         with torch.no_grad(), torch.random.fork_rng(devices=()), quiet[0], quiet[1]:
             torch.manual_seed(0)  # a model that draws numbers draws the same ones here: that is not what is asked
-            return [leaf.detach() for leaf in tree_leaves(model(*sides)) if isinstance(leaf, torch.Tensor)]
+            arguments, named = call.arguments(sides)
+            returned = outputs_of(model(*arguments, **named))
+            return [leaf.detach() for leaf in returned if isinstance(leaf, torch.Tensor)]
     except Exception:  # a model's code can raise anything
         return None
 

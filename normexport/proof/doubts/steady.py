@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from normexport.checkpoint.loose import copy_of_model
 from normexport.errors import NormExportError
 from normexport.onnx_export import InputSpec
+from normexport.onnx_export.calls import call_of
 from normexport.onnx_export.state_in_graph import doubts_of_program
 from normexport.onnx_export.torch_export import program_of
 from normexport.proof.inputs.batches import Batch
@@ -46,7 +47,7 @@ def _looks(model: nn.Module, inputs: Sequence[InputSpec], batch: Batch) -> tuple
     arrays = [torch.from_numpy(np.array(batch.feeds[spec.name])) for spec in inputs]
     tensors = [array.to(getattr(torch, spec.dtype)) for array, spec in zip(arrays, inputs, strict=True)]
     try:
-        reads = count_reads(copy_of_model(model), tensors)
+        reads = count_reads(copy_of_model(model), call_of(model, inputs), tensors)
     except Exception:  # a model's code can raise anything; others say so
         return ()
     if reads == 0:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from normexport.checkpoint import Checkpoint
 from normexport.checkpoint.load_file import settle_quantisation
 from normexport.checkpoint.loose import copy_of_model
 from normexport.checkpoint.without_noise import WithoutNoise
 from normexport.onnx_export import InputSpec
+from normexport.onnx_export.calls import Call, call_of, outputs_of
 from normexport.proof.inputs.batches import standard_batches
 from normexport.runtime import Array
 
@@ -77,9 +77,10 @@ def substitution_doubts(
     try:
         own = copy_of_model(original).double().eval()
         ours = settle_quantisation(copy_of_model(own), checkpoint.unquantised)
+        call = call_of(original, inputs)
         for batch in standard_batches(inputs, data, sizes=(_SAMPLES, _SAMPLES)):
             feeds = [torch.tensor(batch.feeds[spec.name]) for spec in inputs]
-            for index, pair in enumerate(zip(_outputs(own, feeds), _outputs(ours, feeds), strict=True)):
+            for index, pair in enumerate(zip(_outputs(own, call, feeds), _outputs(ours, call, feeds), strict=True)):
                 costs.setdefault(index, _Cost()).add(*pair)
     except Exception as error:  # the network's own code can raise anything
         return (f"{what} it could not be compared with its own code ({type(error).__name__})",)
@@ -87,7 +88,8 @@ def substitution_doubts(
     return tuple(f"{what} output {index} is {cost.words}" for index, cost in wrong)
 
 
-def _outputs(model: nn.Module, feeds: Sequence[Tensor]) -> list[Tensor]:
+def _outputs(model: nn.Module, call: Call, feeds: Sequence[Tensor]) -> list[Tensor]:
     sides = [feed.double().clone() if feed.is_floating_point() else feed.clone() for feed in feeds]
     with torch.no_grad(), WithoutNoise():
-        return [leaf for leaf in tree_leaves(model(*sides)) if isinstance(leaf, Tensor)]
+        arguments, named = call.arguments(sides)
+        return [leaf for leaf in outputs_of(model(*arguments, **named)) if isinstance(leaf, Tensor)]

@@ -7,7 +7,7 @@ the values that round to it, and the reference takes one of those (why: `normexp
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from normexport.errors import UsageError
 from normexport.io.numpy_files import StoredArray
 from normexport.onnx_export import InputSpec
+from normexport.onnx_export.inputs import default_names
 from normexport.proof.inputs.lengths import open_numbers
 from normexport.proof.inputs.random import LOWEST, Range, as_read, is_half, random_array, rungs_of
 from normexport.runtime import Array
@@ -110,18 +111,29 @@ def batch_sizes(specs: Sequence[InputSpec], asked: Sequence[int] | None = None, 
 
 
 def arrays_of(path: str, stored: Mapping[str, StoredArray], specs: Sequence[InputSpec]) -> dict[str, StoredArray]:
-    """The array of each input, by its name; a single array serves a single input, whatever its name.
+    """The array of each input, as `names_in` finds it; a single array serves a single input, whatever its name.
 
     Raises:
         UsageError: one is missing.
     """
     if len(stored) == len(specs) == 1:
         return {specs[0].name: next(iter(stored.values()))}
+    names = names_in(stored, specs)
     for spec in specs:
-        if spec.name not in stored:
-            given, names = ", ".join(sorted(stored)) or "nothing", ", ".join(each.name for each in specs)
-            raise UsageError(path, f"holds no array {spec.name} (it holds {given})", f"save {names} in it")
-    return {spec.name: stored[spec.name] for spec in specs}
+        if spec.name not in names:
+            given, wanted = ", ".join(sorted(stored)) or "nothing", ", ".join(each.name for each in specs)
+            raise UsageError(path, f"holds no array {spec.name} (it holds {given})", f"save {wanted} in it")
+    return {spec.name: stored[names[spec.name]] for spec in specs}
+
+
+def names_in(given: Collection[str], specs: Sequence[InputSpec]) -> dict[str, str]:
+    """What data calls each input: by its name, by its argument ("boxes.0"), or "input", as inputs without a name."""
+    found = {}
+    for spec, unnamed in zip(specs, default_names(len(specs)), strict=True):
+        name = next((name for name in (spec.name, spec.argument, unnamed) if name in given), None)
+        if name is not None:
+            found[spec.name] = name
+    return found
 
 
 def _random_batch(

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from normexport.errors import UsageError
+from normexport.graphs.node_metadata import ARGUMENT
 from normexport.onnx_export import DTYPES, BatchRange, Declared, InputSpec, Open, close_sizes, symbol_for
 
 #: How PyTorch names sizes that another one gives: "2*s0", "s0 + 1".
@@ -57,7 +58,8 @@ def declared_by_file(model: ir.Model, given: Sequence[InputSpec] = ()) -> tuple[
         sizes = value.shape if value.shape is not None else [-1] * axes.get(name, 0)
         if value.shape is None and not sizes:
             raise UsageError(place, "has no shape in the file", f"give that of one sample: --input {name}=3x224x224")
-        found.append(Declared(name, tuple(_size(name, axis, size) for axis, size in enumerate(sizes)), dtype))
+        whole = tuple(_size(name, axis, size) for axis, size in enumerate(sizes))
+        found.append(Declared(name, whole, dtype, value.metadata_props.get(ARGUMENT, "")))
     return tuple(found)
 
 
