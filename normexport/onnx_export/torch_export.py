@@ -21,7 +21,7 @@ from normexport.garbage import without_collection
 from normexport.io.quiet import silence
 from normexport.onnx_export.calls import call_of, called_in_a_row
 from normexport.onnx_export.inputs import InputSpec
-from normexport.onnx_export.recurrent import lstms_whole
+from normexport.onnx_export.recurrent import recurrent_layers_whole
 from normexport.onnx_export.translate import require_inference, require_lstm_forms, translation_table
 from normexport.text import first_line
 
@@ -209,5 +209,5 @@ def _sample(spec: InputSpec) -> torch.Tensor:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep what the exporter and the model print out of the user's terminal; failures still raise."""
-    with without_collection(), silence(), lstms_whole():
+    with without_collection(), silence(), recurrent_layers_whole():
         yield

@@ -19,6 +19,7 @@ import normexport.nn  # noqa: F401 - registers torch.ops.normexport
 from normexport import norms
 from normexport.dtypes import HALVES, onnx_numbers
 from normexport.errors import ExportError
+from normexport.onnx_export.recurrent import recurrent_translations
 
 _OPSET = Opset(norms.DOMAIN, norms.VERSION)
 _STANDARD = Opset("", norms.OPSET)
@@ -100,6 +101,7 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         ops.bounded_weight_norm.default: _bounded_weight_norm,
         ops.uniform_quantize.default: _uniform_quantize,
         torch.ops.aten._weight_norm_interface.default: _weight_norm,
+        **recurrent_translations(),
     }
 
 

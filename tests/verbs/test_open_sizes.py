@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,11 +15,13 @@ import onnxruntime
 import pytest
 import torch
 from onnx import helper, numpy_helper
+from PIL import Image
 from torch import nn
 
 import normexport
-from normexport import ConvertConfig, Half, Int8, UsageError, Verdict
+from normexport import ConvertConfig, EngineConfig, Half, Int8, UsageError, Verdict
 from normexport import nn as nxn
+from normexport.onnx_export import parse_inputs
 
 pytestmark = pytest.mark.slow
 
@@ -46,10 +53,11 @@ class Waves(nn.Module):
 
 
 class Words(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, layer: type[nn.LSTM | nn.GRU | nn.RNN] = nn.LSTM, **options: Any) -> None:
         super().__init__()
+        torch.manual_seed(0)
         self.table = nn.Embedding(50, 8)
-        self.steps = nn.LSTM(8, 6, batch_first=True, bidirectional=True)
+        self.steps = layer(8, 6, batch_first=True, bidirectional=True, **options)
         self.norm = nxn.L1BatchNorm1d(12)
         self.tags = nn.Linear(12, 4)
 
@@ -69,10 +77,20 @@ def saved(model: nn.Module, path: Path) -> nn.Module:
     return model
 
 
-CASES: dict[str, tuple[type[nn.Module], list[str], list[tuple[int, ...]]]] = {
+CASES: dict[str, tuple[Callable[[], nn.Module], list[str], list[tuple[int, ...]]]] = {
     "height and width": (Segments, ["3xHxW", "H=16..64:4", "W=16..96:4"], [(3, 16, 16), (3, 20, 92), (3, 64, 96)]),
     "length": (Waves, ["4xL", "L=8..300"], [(4, 8), (4, 77), (4, 300)]),
     "steps": (Words, ["ids=T:int64[0..49]", "T=2..60"], [(2,), (33,), (60,)]),
+    "steps of two GRUs": (
+        partial(Words, nn.GRU, num_layers=2),
+        ["ids=T:int64[0..49]", "T=2..60"],
+        [(2,), (33,), (60,)],
+    ),
+    "steps of an RNN": (
+        partial(Words, nn.RNN, nonlinearity="relu", bias=False),
+        ["ids=T:int64[0..49]", "T=2..60"],
+        [(2,), (33,), (60,)],
+    ),
 }
 
 
@@ -123,6 +141,47 @@ def test_int8_keeps_the_sizes_open_that_its_data_do_not_have(tmp_path: Path) -> 
     assert session.run(None, {session.get_inputs()[0].name: images[:1, :, :20, :44]})[0].shape == (1, 4, 20, 44)
 
 
+def test_a_segmentation_network_is_evaluated_on_images_of_mixed_sizes(tmp_path: Path) -> None:
+    model = saved(Segments(), tmp_path / "model.pt")
+    for name, buffer in model.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.zero_()  # of pixels from 0 to 1 the others would leave nothing behind a ReLU
+    torch.save(model, tmp_path / "model.pt")
+    checkpoint = normexport.load(tmp_path / "model.pt", trust=True)
+    config = ConvertConfig(precision=Half())
+    normexport.convert(checkpoint, tmp_path / "out", CASES["height and width"][1], config)
+    (tmp_path / "data").mkdir()
+    for index, (height, width) in enumerate([(20, 92), (64, 96), (16, 16), (21, 35)]):
+        pixels = np.random.default_rng(index).integers(0, 256, (height, width, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "data" / f"{index}.png")
+    texts = CASES["height and width"][1]
+    found = normexport.evaluate(tmp_path / "out" / "model.onnx", tmp_path / "data", checkpoint, texts)
+    assert found.samples == 4
+    assert found.judgement is not None
+    assert found.judgement.verdict is Verdict.PASSED
+    assert found.snr_db is not None
+    assert found.snr_db > 40
+    assert found.agreement is not None  # of positions
+    assert found.agreement > 0.98
+
+
+@pytest.mark.parametrize("case", ["height and width", "length", "steps", "steps of two GRUs"])
+def test_an_engine_is_built_over_the_range_that_was_asked_for(case: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'")
+    made, texts, _ = CASES[case]
+    saved(made(), tmp_path / "model.pt")
+    config = ConvertConfig(engine=EngineConfig(targets=("sm89",), plugins=False))
+    done = normexport.convert(normexport.load(tmp_path / "model.pt", trust=True), tmp_path / "out", texts, config)
+    assert done.engine is not None
+    manifest = json.loads((tmp_path / "out" / "model.plan.json").read_text())
+    (read,) = manifest["inputs"]
+    ranges = [text.partition("=")[2].partition(":")[0].split("..") for text in texts[1:]]
+    fixed = {"height and width": [3], "length": [4]}.get(case, [])
+    assert read["smallest"] == [1, *fixed, *(int(least) for least, _ in ranges)]
+    assert read["largest"] == [32, *fixed, *(int(most) for _, most in ranges)]
+    assert read["shape"] == [-1, *fixed, *(-1 for _ in ranges)]
+
+
 def test_a_network_that_fixes_a_size_is_refused_with_what_to_write(tmp_path: Path) -> None:
     fixed = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nxn.L1BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 64, 2))
     saved(fixed, tmp_path / "model.pt")
@@ -131,12 +190,29 @@ def test_a_network_that_fixes_a_size_is_refused_with_what_to_write(tmp_path: Pat
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("layer", [nn.GRU, nn.RNN])
-def test_layers_that_torch_unrolls_are_refused_over_an_open_length(layer: type[nn.Module], tmp_path: Path) -> None:
-    with pytest.raises(normexport.ExportError, match="give T as numbers") as refused:
-        normexport.export(layer(4, 6, batch_first=True).eval(), ["Tx4", "T=3..50"], tmp_path / "model.onnx")
-    assert "\n" not in str(refused.value)
-    assert not (tmp_path / "model.onnx").exists()
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_are_one_node_whose_length_the_file_leaves_open(
+    layer: Callable[..., nn.Module], batch_first: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = layer(4, 6, batch_first=batch_first).eval()
+    text = "Tx4" if batch_first else "Tx2x4"
+    spec = replace(parse_inputs([text, "T=3..50"])[0], batched=batch_first)
+    normexport.export(model, [spec], tmp_path / "model.onnx")
+    proto = onnx.load(tmp_path / "model.onnx")
+    assert [node.op_type for node in proto.graph.node].count(layer.__name__) == 1
+    whole = ("batch", "T", "6") if batch_first else ("T", "2", "6")
+    dims = proto.graph.output[0].type.tensor_type.shape.dim
+    assert tuple(dim.dim_param or str(dim.dim_value) for dim in dims) == whole
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for length in (3, 50):
+        array = np.random.default_rng(length).normal(size=(2, length, 4) if batch_first else (length, 2, 4))
+        with torch.no_grad():
+            right = model.double()(torch.from_numpy(array))[0].numpy()
+        model.float()
+        found = session.run(None, {session.get_inputs()[0].name: array.astype(np.float32)})[0]
+        np.testing.assert_allclose(found, right, atol=1e-5)
 
 
 def wrong_at_odd_widths(path: Path, error: float) -> None:
