@@ -27,6 +27,7 @@ from normexport import norms
 from normexport.folding.constants import Constants
 from normexport.folding.integer_norms import IntegerNormOutcome, absorb_norms
 from normexport.graphs.constant_nodes import store_constants
+from normexport.graphs.moments import KEY
 from normexport.graphs.nodes import drop_unread_initializers, op, optional
 from normexport.norms.bodies import attach_bodies
 from normexport.precision.file_precision import refuse_quantized
@@ -84,6 +85,7 @@ def quantize(
         drop_pairs_before_relu(quantized)
         drop_pairs_before_add(quantized)
     absorbed, outcomes = absorb_norms(quantized)
+    absorbed.metadata_props.pop(KEY, None)  # of a float network; here channels may have taken factors
     drop_unread_initializers(absorbed.graph)
     attach_bodies(absorbed)
     absorbed.ir_version = model.ir_version

@@ -84,6 +84,8 @@ def test_without_data_the_file_is_made_and_nothing_is_claimed() -> None:
     assert reduced.precision.judgement.verdict is Verdict.INCONCLUSIVE
     assert reduced.precision.judgement.reasons == ("no data judged it; give --data",)
     assert any(node.op_type == "QuantizeLinear" for node in reduced.model.graph)
+    assert KEY in MODEL.metadata_props  # of float tensors: not what int8 holds
+    assert KEY not in reduced.model.metadata_props
     before, after = (OnnxRuntime(each).run({"x": DATA}) for each in (MODEL, reduced.model))
     (exact,), (found,) = before.values(), after.values()
     spread = exact - exact.mean(axis=0)
