@@ -126,6 +126,8 @@ def test_convert_writes_over_neither_data_nor_calibration_data(made: Path, run: 
     before = contents(tmp_path)
     result = run("convert", made / "model.pt2", "-o", "out", "--data", "out/report.json")
     refused(result, tmp_path, before, "out/report.json: would become the report, and is the data")
+    np.save(tmp_path / "out" / "sample.npy", np.zeros((3, 8, 8), np.float32))
+    before = contents(tmp_path)
     words = ("--precision", "int8", "--calibration-data")
     result = run("convert", made / "model.pt2", "-o", "out", *words, "out")
     refused(result, tmp_path, before, "out/report.json: would become the report, and is in the calibration data")

@@ -223,7 +223,7 @@ def test_value_captured_by_a_subgraph_has_a_second_consumer() -> None:
     assert "'conv_2' has more than one reader" in refusal(b, running(b, y, 3), taken)
 
 
-def test_norm_inside_a_subgraph_is_left_alone_and_told() -> None:
+def test_norms_of_a_value_from_around_their_branches_stay_and_are_told() -> None:
     b = GraphBuilder()
     y = b.node("Relu", [b.input((1, 3, 4, 4))])
     scale = b.const(A[:3].reshape(3, 1, 1))
@@ -233,5 +233,6 @@ def test_norm_inside_a_subgraph_is_left_alone_and_told() -> None:
         for name in ("then", "else")
     }
     result = folded(b, b.node("If", [b.const(np.array(True), keep_type=True)], **bodies))
-    assert [(norm.node, norm.fate) for norm in result.result.norms] == [("inner", "live")]
+    assert [(norm.node, norm.fate) for norm in result.result.norms] == [("inner", "lowered")] * 2  # one in each branch
+    assert all("comes from around the branch or loop" in norm.reason for norm in result.result.norms)
     assert not result.result.changed

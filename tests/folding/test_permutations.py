@@ -74,13 +74,14 @@ def test_channels_taken_by_any_places(data: st.DataObject) -> None:
 def test_channels_cut_from_anywhere_to_anywhere_in_any_steps(data: st.DataObject) -> None:
     start, end = data.draw(st.integers(-9, 9)), data.draw(st.integers(-9, 9))
     step = data.draw(st.sampled_from((-3, -2, -1, 1, 2, 3)))
-    count = len(range(*slice(start, end, step).indices(5)))
+    taken = range(*slice(start, end, step).indices(5))
+    count = len(taken)
     b = GraphBuilder()
     change: list[Change] = [("Slice", [int64(b, start, 0), int64(b, end, 2), int64(b, 1, 3), int64(b, step, 1)], {})]
     if not count:
         return
     result = folded(b, around(b, change, 5, count))
-    assert operators(result) == ["Conv", "Slice", "Relu"]
+    assert operators(result) == (["Conv", "Relu"] if taken == range(5) else ["Conv", "Slice", "Relu"])
 
 
 @SETTINGS
