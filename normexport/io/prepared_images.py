@@ -1,12 +1,10 @@
 """Images made samples of one input: every step chosen, for its shape and type, before the first image is read.
 
-Sizes are torchvision's: the short side becomes n, the long one floor(n * long / short); a crop of h rows begins at row
-round((height - h) / 2). Pillow resizes, with antialiasing, as torchvision does with its images.
+Pillow resizes, with antialiasing, as torchvision does with its images.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from normexport.errors import MissingComponent, UsageError
+from normexport.io.image_sizes import (
+    FreeSide,
+    Side,
+    choose_sizes,
+    cropped_size,
+    is_of,
+    keeps_size,
+    resized_size,
+    size_words_of,
+)
 from normexport.io.images import MOST_PIXELS, REMEDY, read_image
-from normexport.io.preprocess import Preprocess, Size, height_width, said_size, scale_words, size_words
+from normexport.io.preprocess import Preprocess, Size, scale_words, size_words
 from normexport.user_code import name_of, words_of
 
 if TYPE_CHECKING:
@@ -33,7 +41,7 @@ class Steps:
     """What is done to each image, with nothing left open.
 
     Attributes:
-        shape: of a sample.
+        shape: of a sample; what is open in it is each image's own, or what the model takes next to that.
         layout: "NCHW" or "NHWC".
         channels: "rgb", "bgr" or "grey".
         resize: the short side, or (height, width); None: left as it is.
@@ -44,7 +52,7 @@ class Steps:
         asked: what was asked for.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[Side, ...]
     layout: str
     channels: str
     resize: Size | None
@@ -54,7 +62,7 @@ class Steps:
     asked: Preprocess
 
     def read(self, path: Path) -> Array:
-        """The sample (*shape) that an image file becomes.
+        """The sample that an image file becomes, of `shape`.
 
         Raises:
             UsageError: it can't be read, is too small for the crop, or the function fails.
@@ -71,6 +79,9 @@ class Steps:
         words = [f"preset {self.asked.preset}"] if self.asked.preset else []
         if isinstance(self.resize, int):
             words.append(f"short side {self.resize} ({self.interpolation})")
+        elif keeps_size(self._size, self.resize, self.crop):
+            size = size_words_of(self._size)
+            words.append(f"{size}, where open the image's own or next to it ({self.interpolation})")
         elif self.resize is not None:
             words.append(f"resized to {size_words(self.resize)} ({self.interpolation})")
         if self.crop is not None:
@@ -93,18 +104,22 @@ class Steps:
             pixels = pixels[:, :, ::-1]
         values = np.stack([row[pixels[:, :, at]] for at, row in enumerate(self.table)])
         sample: Array = values if self.layout == "NCHW" else np.ascontiguousarray(values.transpose(1, 2, 0))
-        if sample.shape != self.shape:
+        if not is_of(sample.shape, self.shape):
             has, wanted = (
                 size_words_of(size[1:] if self.layout == "NCHW" else size[:2]) for size in (sample.shape, self.shape)
             )
             raise UsageError(str(path), f"becomes {has}, and the model reads {wanted}", "give --crop, or --resize HxW")
         return sample
 
+    @property
+    def _size(self) -> tuple[Side, Side]:
+        """Height and width of a sample."""
+        tall, wide = self.shape[1:3] if self.layout == "NCHW" else self.shape[:2]
+        return tall, wide
+
     def _resized(self, path: Path, image: Image.Image) -> Image.Image:
-        if self.resize is None:
-            return image
         wide, tall = image.size
-        height, width = self.resize if isinstance(self.resize, tuple) else _by_short_side(tall, wide, self.resize)
+        height, width = resized_size(self._size, self.resize, self.crop, (tall, wide))
         if height * width > MOST_PIXELS:
             cause = f"would become {width} x {height} pixels, and {MOST_PIXELS // 10**6} million are the most"
             raise UsageError(str(path), cause, REMEDY)
@@ -114,11 +129,10 @@ class Steps:
         return image if (wide, tall) == (width, height) else image.resize((width, height), resampling)
 
     def _cropped(self, path: Path, image: Image.Image) -> Image.Image:
-        if self.crop is None:
-            return image
-        (height, width), (wide, tall) = self.crop, image.size
+        wide, tall = image.size
+        height, width = cropped_size(self._size, self.crop, (tall, wide))
         if height > tall or width > wide:
-            cause = f"is {tall}x{wide}, less than the crop of {size_words(self.crop)}"
+            cause = f"is {tall}x{wide}, less than the crop of {size_words((height, width))}"
             raise UsageError(str(path), cause, "give --resize too, or take it out of the folder")
         top, left = round((tall - height) / 2), round((wide - width) / 2)
         return image.crop((left, top, left + width, top + height))
@@ -134,18 +148,19 @@ class Steps:
             raise UsageError(
                 place, f"failed on {path} ({words_of(error)})", "call it with a PIL.Image to see"
             ) from error
-        if sample.shape != self.shape or sample.dtype.kind not in "fiub":
+        if not is_of(sample.shape, self.shape) or sample.dtype.kind not in "fiub":
             made, wanted = size_words_of(sample.shape), size_words_of(self.shape)
             cause = f"made {sample.dtype} {made} of {path}, and a sample is {wanted}"
             raise UsageError(place, cause, "return what the model reads, without the batch")
         return sample
 
 
-def steps_for(asked: Preprocess, shape: Sequence[int], dtype: str, place: str) -> Steps:
+def steps_for(asked: Preprocess, shape: Sequence[Side], dtype: str, place: str) -> Steps:
     """The steps for the images of one input.
 
     Args:
-        shape: of one sample, without the batch.
+        shape: of one sample, without the batch. Where height or width is open, an image keeps its own, or gets what is
+            next to it, unless a size is asked for; of a short side the crop's share means nothing then.
         dtype: of the input, "float32".
         place: what errors name.
 
@@ -166,59 +181,28 @@ def steps_for(asked: Preprocess, shape: Sequence[int], dtype: str, place: str) -
         if len(numbers) not in (1, count):
             place_ = f"{option} {','.join(f'{number:g}' for number in numbers)}"
             raise UsageError(place_, f"is {len(numbers)} numbers, and the model reads {_words(count)}", "give as many")
-    size = (shape[1], shape[2]) if layout == "NCHW" else (shape[0], shape[1])
-    resize, crop = _sizes(asked, size)
+    resize, crop = choose_sizes(asked, (shape[1], shape[2]) if layout == "NCHW" else (shape[0], shape[1]))
     keeps_ratio = isinstance(resize, int) or resize is None
     interpolation = asked.interpolation or ("bilinear" if keeps_ratio else "bicubic")
     return Steps(tuple(shape), layout, channels, resize, crop, interpolation, _table(asked, count, dtype), asked)
 
 
-def _layout(asked: Preprocess, shape: tuple[int, ...], place: str) -> tuple[str, int]:
+def _layout(asked: Preprocess, shape: tuple[Side, ...], place: str) -> tuple[str, int]:
     """Where the channels lie, and how many they are."""
     words = size_words_of(shape)
     if len(shape) != 3 or not all(shape):
         raise UsageError(place, f"holds images, and the model reads {words}", "save the samples as .npy")
-    known = {"NCHW": shape[0], "NHWC": shape[2]}
+    ends = {"NCHW": shape[0], "NHWC": shape[2]}
+    known = {layout: count for layout, count in ends.items() if not isinstance(count, FreeSide)}
     fitting = [layout for layout, count in known.items() if count in (1, 3)]
     if asked.layout is not None and asked.layout not in fitting:
-        cause = f"means {known[asked.layout]} channels of a model that reads {words}, and images have 3 or 1"
+        cause = f"means {ends[asked.layout]} channels of a model that reads {words}, and images have 3 or 1"
         raise UsageError(f"--layout {asked.layout}", cause, f"give {fitting[0]}" if fitting else "save samples as .npy")
     if not fitting:
         cause = f"holds images, which have 3 channels or 1, and the model reads {words}"
         raise UsageError(place, cause, "save the samples as .npy")
     layout = asked.layout or fitting[0]
     return layout, known[layout]
-
-
-def _sizes(asked: Preprocess, size: tuple[int, int]) -> tuple[Size | None, tuple[int, int] | None]:
-    """What is resized to, and what is cut out of that, so that the model's size comes out.
-
-    Raises:
-        UsageError: another one would.
-    """
-    if asked.crop is not None and height_width(asked.crop) != size:
-        cause = f"is not what the model reads, {size_words(size)}"
-        raise UsageError(f"--crop {said_size(asked.crop)}", cause, f"give {size_words(size)}, or leave it out")
-    if isinstance(asked.resize, tuple):
-        if asked.crop is None and asked.resize != size:
-            cause = f"is not what the model reads, {size_words(size)}"
-            raise UsageError(f"--resize {size_words(asked.resize)}", cause, "give that size, or --crop")
-        return asked.resize, None if asked.resize == size else size
-    if asked.resize is not None:
-        if asked.resize < min(size):
-            cause = f"is a short side of less than what the model reads, {size_words(size)}"
-            raise UsageError(f"--resize {asked.resize}", cause, "give more")
-        return asked.resize, size
-    if asked.crop_share is not None:
-        return math.floor(min(size) / asked.crop_share), size
-    return (None, size) if asked.crop is not None else (size, None)
-
-
-def _by_short_side(tall: int, wide: int, short: int) -> tuple[int, int]:
-    """(height, width) with the short side as given, the ratio kept."""
-    if tall <= wide:
-        return short, int(short * wide / tall)
-    return int(short * tall / wide), short
 
 
 def _table(asked: Preprocess, count: int, dtype: str) -> Array:
@@ -245,11 +229,6 @@ def _table(asked: Preprocess, count: int, dtype: str) -> Array:
         raise UsageError("pixels", cause, "give --scale 1 for what reads pixels as they are")
     typed: Array = whole.astype(dtype)
     return typed
-
-
-def size_words_of(shape: Sequence[int]) -> str:
-    """ "3x224x224"."""
-    return "x".join(map(str, shape)) or "scalar"
 
 
 def _formula(asked: Preprocess) -> str:

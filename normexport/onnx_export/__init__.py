@@ -13,7 +13,7 @@ from normexport.norms.bodies import attach_bodies
 from normexport.onnx_export.input_texts import parse_inputs
 from normexport.onnx_export.inputs import DTYPES, BatchRange, InputSpec, OpenAxis, smallest_batch
 from normexport.onnx_export.layers import Layer, layers_of, present
-from normexport.onnx_export.open_sizes import Declared, Open, close_sizes, narrow, symbol_for
+from normexport.onnx_export.open_sizes import Declared, Open, close_sizes, left_open, narrow, symbol_for
 from normexport.onnx_export.program_inputs import declared_by_program, inputs_of_program
 from normexport.onnx_export.sidecar import read_sidecar, sidecar_path, sidecar_text
 
@@ -37,6 +37,7 @@ __all__ = [
     "export",
     "inputs_of_program",
     "layers_of",
+    "left_open",
     "narrow",
     "parse_inputs",
     "present",

@@ -37,6 +37,11 @@ class BatchRange:
     def holds(self, batch: int) -> bool:
         return batch >= self.least and (self.most is None or batch <= self.most)
 
+    def nearest(self, length: int) -> int:
+        """The length that it takes next to this one."""
+        number = max(self.least, round((length - self.plus) / self.multiple))
+        return self.length(number if self.most is None else min(number, self.most))
+
     def usual(self) -> int:
         """The number in the middle, by ratio; without an end that of the length 64, or the least."""
         if self.most is not None:

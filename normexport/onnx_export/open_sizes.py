@@ -99,6 +99,24 @@ def close_sizes(
     return tuple(_close_sizes_of(each, wanted.get(each.name), known) for each in declared)
 
 
+def left_open(declared: Sequence[Declared]) -> tuple[InputSpec, ...]:
+    """What a file reads, every size open that it leaves open: for samples that may be of any of them."""
+    batch = _batch_symbols(declared)
+    letters = iter("HWDL" + "ABCEFGIJKMOPQRSTUVYZ")
+    words: dict[str, str] = {}
+    found = []
+    for each in declared:
+        sizes = [size for size in each.sizes if not (isinstance(size, Open) and size.symbol in batch)]
+        for size in sizes:
+            if isinstance(size, Open) and size.symbol not in words:
+                words[size.symbol] = size.symbol if size.symbol.isidentifier() else next(letters, size.symbol)
+        shape = tuple(size if isinstance(size, int) else size.batch.length(size.batch.usual()) for size in sizes)
+        free = [OpenAxis(axis, words[size.symbol]) for axis, size in enumerate(sizes) if isinstance(size, Open)]
+        batched = len(sizes) < len(each.sizes)
+        found.append(InputSpec(each.name, shape, each.dtype, batched, open=tuple(free)))
+    return tuple(found)
+
+
 def narrow(specs: Sequence[InputSpec], declared: Sequence[Declared]) -> tuple[InputSpec, ...]:
     """What two models read that take the same inputs: `specs` of the one, with the sizes that the other fixes.
 

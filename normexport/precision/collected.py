@@ -13,7 +13,9 @@ import onnx_ir as ir
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.precision.decisions import Decision, channel_axes, decisions, values_of
+from normexport.precision.positions import by_position, choice_by_position
 from normexport.proof.inputs.batches import samples_in, slice_batches
+from normexport.proof.inputs.mixed import is_mixed, of_one_size
 from normexport.runtime import Array, Feeds, Runtime
 
 BATCH = 64
@@ -31,7 +33,8 @@ class Collected:
         name: of the runtime.
         outputs: names, in the model's order.
         values: outputs, and what `decisions` name, by name: (samples, ...). One without a sample axis has one entry
-            a run. Missing: what is no tensor, or has another shape at each run.
+            a run. Of samples of mixed sizes: (positions, channels), see `precision.positions`. Missing: what is no
+            tensor, or has another shape at each run.
         decisions: by output that is no floating-point number.
         axes: channel axes by name, in `values`.
         samples: how many.
@@ -96,9 +99,13 @@ def collect(
         if batch is None and len(parts.sizes) == 1 and size > 1 and _needs_more_runs(parts, declared):
             batch = size = max(1, min(size, total // FEW_RUNS))
             parts, seconds, runs = _Parts(), 0.0, _runs(runtime, data, size, specs)
+    spread = _by_position(parts, declared) if isinstance(data, Mapping) and any(map(is_mixed, data.values())) else {}
     joined = {name: _join(each, parts.sizes, declared.get(name)) for name, each in parts.values.items()}
-    found = {name: value for name, value in joined.items() if value is not None}
-    axes = {name: _axes(declared.get(name), value, parts.values[name][0]) for name, value in found.items()}
+    found = {name: value for name, value in {**joined, **spread}.items() if value is not None}
+    axes = {
+        name: _axes(declared.get(name), value, value if name in spread else parts.values[name][0])
+        for name, value in found.items()
+    }
     known = {name: _from_behind(each, parts, declared) for name, each in known.items()}
     sizes = [size for size in parts.sizes if size is not None]
     done = sum(sizes) if sizes else total  # a fixed batch may leave some over
@@ -119,12 +126,28 @@ def _from_behind(decision: Decision, parts: _Parts, declared: Mapping[str, ir.Va
         return replace(decision, choice=None)
     if _axis(scores, parts.sizes, declared.get(choice.scores)) not in (0, None):
         return replace(decision, choice=None)
+    if len({part.shape[1:] for part in scores}) > 1:
+        return replace(decision, choice=choice_by_position(choice, scores, declared.get(choice.scores)))
     rank = scores[0].ndim
     return replace(decision, choice=replace(choice, axis=choice.axis % rank - rank))
 
 
+def _by_position(parts: _Parts, declared: Mapping[str, ir.Value]) -> dict[str, Array]:
+    """The outputs whose size goes with that of the samples, of which several were given."""
+    by_sample = {
+        name: each
+        for name, each in parts.values.items()
+        if all(
+            isinstance(part, np.ndarray) and part.shape[:1] == (size,)
+            for part, size in zip(each, parts.sizes, strict=True)
+        )
+    }
+    spread = {name: by_position(each, declared.get(name)) for name, each in by_sample.items()}
+    return {name: value for name, value in spread.items() if value is not None}
+
+
 def _axes(value: ir.Value | None, joined: Array, part: Array) -> tuple[int, ...]:
-    """Channel axes of the joined array: one further on where runs were stacked."""
+    """Channel axes of the joined array: one further on where runs were stacked; of positions the last."""
     if joined.ndim == part.ndim:
         return channel_axes(value, part.ndim)
     return (1,) if part.ndim == 1 else tuple(axis + 1 for axis in channel_axes(value, part.ndim))
@@ -164,7 +187,9 @@ def _runs(runtime: Runtime, data: Data, batch: int, specs: Sequence[InputSpec]) 
     if whole and count % size:
         raise UsageError(runtime.name, f"takes {size} samples at a time, and there are {count}", "leave some out")
     for start in range(0, count, size):
-        yield {name: array[start : start + size] if name in batched else array for name, array in data.items()}
+        yield from of_one_size(
+            {name: array[start : start + size] if name in batched else array for name, array in data.items()}
+        )
 
 
 def _samples(runtime: Runtime, feeds: Feeds, data: Data, specs: Sequence[InputSpec]) -> int | None:

@@ -20,6 +20,7 @@ from normexport.precision.config import Int8
 from normexport.precision.npz_stream import count_in, slices_of
 from normexport.proof.inputs.batches import check_shape, fitting, fixed_batches_in, names_in, slice_batches
 from normexport.proof.inputs.folders import FolderRead, folder_for
+from normexport.proof.inputs.mixed import of_one_size
 from normexport.runtime import Array, Feeds
 
 
@@ -52,7 +53,7 @@ def batches_of(
         source: .npz (arrays by input name; others, as labels, are ignored) or .npy file; a folder with one sample
             per .npy file or image, in the order of their names, for a model of one input, also in subfolders; or an
             iterable of samples (arrays, or dicts by input name), which must give the same samples again at each
-            iteration.
+            iteration. Samples of open sizes may differ in them: a batch holds one size.
         specs: the model's inputs. One without a free batch dimension is fed one sample at a time, of images as many as
             its batch has.
         prepared: what is done to images; None: as `Preprocess` does by default.
@@ -84,7 +85,9 @@ def batches_in(arrays: Mapping[str, Array], specs: Sequence[InputSpec], batch: i
 
     def stream() -> Iterator[Feeds]:
         for start in range(0, count, batch):
-            yield {s.name: arrays[s.name][start : start + batch] if s.batched else arrays[s.name] for s in specs}
+            yield from of_one_size(
+                {s.name: arrays[s.name][start : start + batch] if s.batched else arrays[s.name] for s in specs}
+            )
 
     return Batches(stream, count)
 
@@ -99,8 +102,12 @@ def digest_of(batches: Batches) -> str:
 
 
 def _group(samples: Iterable[Feeds], specs: Sequence[InputSpec], size: int) -> Iterator[Feeds]:
+    """Batches of samples of one size that follow each other."""
     group: list[Feeds] = []
     for sample in samples:
+        if group and any(sample[spec.name].shape != group[0][spec.name].shape for spec in specs if spec.batched):
+            yield _stack(group, specs)
+            group = []
         group.append(sample)
         if len(group) == size:
             yield _stack(group, specs)

@@ -24,8 +24,9 @@ from normexport.precision.output_errors import output_errors
 from normexport.precision.snr import OutputError, measure_output
 from normexport.proof import choose_batches
 from normexport.proof.check import CAPTURE_BYTES
-from normexport.proof.inputs.batches import LARGE_SAMPLE
+from normexport.proof.inputs.batches import LARGE_SAMPLE, slice_batches
 from normexport.proof.inputs.folders import FolderRead
+from normexport.proof.inputs.mixed import is_mixed
 from normexport.runtime import Array, Feeds, OnnxRuntime, Opener, Runtime, release_memory
 from normexport.verdicts import Judgement, Verdict, inconclusive, together
 
@@ -212,4 +213,5 @@ def _is_cut(array: Array, feeds: Feeds) -> bool:
 def _few(data: Data, inputs: Sequence[InputSpec]) -> Feeds:
     if not isinstance(data, Mapping):
         return data[0]
-    return {s.name: data[s.name][:BOUNDARY_SAMPLES] if s.batched else data[s.name] for s in inputs}
+    few = {s.name: data[s.name][:BOUNDARY_SAMPLES] if s.batched else data[s.name] for s in inputs}
+    return next(slice_batches(inputs, few, BOUNDARY_SAMPLES)) if any(map(is_mixed, few.values())) else few

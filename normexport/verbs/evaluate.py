@@ -62,7 +62,7 @@ def evaluate(
 
     Args:
         data: inputs, and labels where accuracy is wanted: an .npz of arrays by name and `labels`, or a folder of images
-            or .npy files with a subfolder for each class.
+            or .npy files, of any sizes that the model takes, with a subfolder for each class, or `labels.npy`.
         reference: what every output is compared with, by name or, where the names differ, by position.
         inputs: shapes of one sample; needed only for sizes that neither a side nor the data tells.
         labels_for: the output that labels belong to; None: the only one that they fit.

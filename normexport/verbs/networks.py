@@ -11,7 +11,7 @@ from typing import TypeAlias, TypeVar
 import onnx
 import onnx_ir as ir
 
-from normexport import onnx_export, proof
+from normexport import onnx_export
 from normexport.checkpoint import Checkpoint, NormRecord, WeightNormRecord
 from normexport.errors import FoldError, UsageError
 from normexport.graphs.export_config import ExportConfig
@@ -28,6 +28,7 @@ from normexport.verbs.subjects import (
     Inputs,
     TorchSource,
     export_inputs,
+    file_inputs,
     is_of_torch,
     is_onnx,
     opened_checkpoint,
@@ -137,9 +138,7 @@ def read_onnx(
     Raises:
         UsageError: a size stays open, or a shape does not fit.
     """
-    given = specs_of(inputs)
-    names = [each.name for each in proof.declared_by_file(model, given)] if data is not None else []
-    free = proof.input_specs(model, given, proof.shapes_in(data.path, names) if data is not None else {})
+    free = file_inputs(model, specs_of(inputs), None if data is None else data.path)
     specs = with_batch(free, config, str(path))
     if config.input_names or config.output_names:
         model = model.clone()

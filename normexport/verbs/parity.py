@@ -12,7 +12,7 @@ import onnx_ir as ir
 from normexport import onnx_export, proof
 from normexport.checkpoint import Checkpoint
 from normexport.engine import read_manifest
-from normexport.engine.plan_inputs import declared_by_plan, plan_inputs
+from normexport.engine.plan_inputs import plan_inputs
 from normexport.errors import UsageError
 from normexport.folding import fold
 from normexport.io.preprocess import Preprocess
@@ -38,6 +38,7 @@ from normexport.verbs.subjects import (
     guarded_if_files,
     open_subject,
     opener_of,
+    plan_inputs_for,
     refuse_lost_state,
     require_onnx_for,
     runtime_of,
@@ -225,8 +226,7 @@ def _check_plan(
 ) -> proof.ParityReport:
     arrays, read = None, None
     if data is not None:
-        declared = declared_by_plan(read_manifest(plan.path))
-        specs = onnx_export.close_sizes(declared, specs, proof.shapes_in(data.path, [each.name for each in declared]))
+        specs = plan_inputs_for(plan, specs, data.path)
         arrays, read = data.load(specs), data.read(specs)
     if isinstance(reference, ir.Model):
         return replace(check_plan(reference, plan, specs, data=arrays, sizes=batches), data=read)

@@ -122,12 +122,45 @@ def declared_inputs(side: Side, given: Sequence[InputSpec] = ()) -> tuple[Declar
     return onnx_export.declared_by_program(side.program) if side.program is not None else None
 
 
+def file_inputs(model: ir.Model, given: Sequence[InputSpec], data: str | Path | None) -> tuple[InputSpec, ...]:
+    """What an ONNX model reads, sizes that it leaves open told by `given` or by the data, or open for a folder.
+
+    Raises:
+        UsageError: see `proof.input_specs`.
+    """
+    given, shapes = _told(proof.declared_by_file(model, given), given, data)
+    return proof.input_specs(model, given, shapes)
+
+
+def plan_inputs_for(plan: Plan, given: Sequence[InputSpec], data: str | Path) -> tuple[InputSpec, ...]:
+    """What a plan reads, told in the same way.
+
+    Raises:
+        UsageError: a size stays open, or a shape does not fit.
+    """
+    declared = declared_by_plan(read_manifest(plan.path))
+    given, shapes = _told(declared, given, data)
+    return onnx_export.close_sizes(declared, given, shapes)
+
+
+def _told(
+    declared: Sequence[Declared], given: Sequence[InputSpec], data: str | Path | None
+) -> tuple[Sequence[InputSpec], dict[str, tuple[int, ...]]]:
+    """What tells open sizes: `given`, and the shape of data; samples of a folder that share none leave all open."""
+    if data is None:
+        return given, {}
+    shapes = proof.shapes_in(data, [each.name for each in declared])
+    told = any(len(shapes.get(each.name, ())) == len(each.sizes) for each in declared)
+    return given or (onnx_export.left_open(declared) if not told and Path(data).is_dir() else ()), shapes
+
+
 def agreed_inputs(sides: Sequence[Side], inputs: Inputs, data: str | Path | None = None) -> tuple[InputSpec, ...]:
     """What all sides read, under the names of the first that says it; empty where nothing tells.
 
     Args:
         inputs: shapes of all the inputs, or of those whose sizes a file leaves open.
-        data: a file of arrays, whose shapes stand for sizes that nothing else tells.
+        data: a file or folder of arrays, whose shapes stand for sizes that nothing else tells; those of a folder of
+            images, or of several shapes, stay open.
 
     Raises:
         UsageError: the sides contradict each other or `inputs`, or a size stays open.
@@ -141,12 +174,12 @@ def agreed_inputs(sides: Sequence[Side], inputs: Inputs, data: str | Path | None
         if specs:
             specs = onnx_export.narrow(specs, declared)
             continue
-        arrays = proof.shapes_in(data, [each.name for each in declared]) if data is not None else {}
+        told, arrays = _told(declared, given, data)
         if isinstance(side, Checkpoint):
             assert side.program is not None
-            specs = onnx_export.inputs_of_program(side.program, given, arrays)
+            specs = onnx_export.inputs_of_program(side.program, told, arrays)
         else:
-            specs = onnx_export.close_sizes(declared, given, arrays)
+            specs = onnx_export.close_sizes(declared, told, arrays)
     return specs or given or (inputs_in(data) if data is not None else ())
 
 
@@ -154,7 +187,7 @@ def inputs_in(data: str | Path) -> tuple[InputSpec, ...]:
     """What the arrays of a file are samples of; labels beside them are none. Images tell nothing.
 
     Raises:
-        UsageError: unreadable file, or one of text.
+        UsageError: unreadable file, or one of text; a folder of arrays of several shapes.
     """
     data = Path(data)
     if not data.is_dir():
@@ -165,13 +198,17 @@ def inputs_in(data: str | Path) -> tuple[InputSpec, ...]:
             _spec_of(data, name or unnamed, shape[1:], kind, bool(shape))
             for unnamed, (name, shape, kind) in zip(default_names(len(kinds)), kinds, strict=True)
         )
-    folder = open_folder(data)
-    first = next((file for file in folder.files if file not in folder.images), None)
-    if first is None:
+    files = open_folder(data).arrays
+    if not files:
         return ()
-    with opened_arrays(first) as stored:
+    shapes = dict.fromkeys(shape for file in files for shape in proof.shapes_in(file, ("",)).values())
+    if len(shapes) > 1:
+        words = " and ".join(map(str, [*shapes][:2]))
+        cause = f"holds samples of shapes {words}, and nothing says which sizes the model leaves open"
+        raise UsageError(str(data), cause, "say it, as --input 3xHxW does")
+    with opened_arrays(files[0]) as stored:
         array = next(iter(stored.values()))
-        return (_spec_of(first, default_names(1)[0], array.shape, array.dtype.name, True),)
+        return (_spec_of(files[0], default_names(1)[0], array.shape, array.dtype.name, True),)
 
 
 def _spec_of(file: Path, name: str, shape: tuple[int, ...], kind: str, batched: bool) -> InputSpec:

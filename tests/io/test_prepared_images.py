@@ -12,6 +12,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from normexport.errors import UsageError
+from normexport.io.image_sizes import FreeSide, Side
 from normexport.io.prepared_images import steps_for
 from normexport.io.preprocess import PRESETS, Preprocess
 
@@ -200,3 +201,68 @@ def test_the_report_has_every_choice_that_was_made(photo: Path) -> None:
         "bilinear",
         "NCHW",
     )
+
+
+ANY_HEIGHT, ANY_WIDTH = FreeSide("H", lambda length: length), FreeSide("W", lambda length: length)
+BY_8 = FreeSide("H", lambda length: 8 * round(length / 8))
+
+
+@pytest.mark.parametrize(
+    ("asked", "size", "expected"),
+    [
+        (Preprocess(), (ANY_HEIGHT, ANY_WIDTH), PHOTO),
+        (Preprocess(), (BY_8, BY_8), resized(88, 128)),
+        (Preprocess(), (64, ANY_WIDTH), resized(64, 131)),
+        (Preprocess(crop_share=0.5), (ANY_HEIGHT, ANY_WIDTH), PHOTO),
+        (Preprocess(resize=45), (ANY_HEIGHT, ANY_WIDTH), resized(45, 65)),
+        (Preprocess(resize=45), (40, ANY_WIDTH), resized(45, 65)[2:42]),
+        (Preprocess(resize=(30, 20), interpolation="bilinear"), (ANY_HEIGHT, 20), resized(30, 20)),
+        (Preprocess(crop=(56, 40)), (BY_8, BY_8), PHOTO[17:73, 46:86]),
+        (Preprocess(resize=45, crop=40), (ANY_HEIGHT, ANY_WIDTH), resized(45, 65)[2:42, 12:52]),
+    ],
+)
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_open_sizes_are_those_of_the_image_unless_one_is_asked_for(
+    asked: Preprocess, size: tuple[Side, Side], expected: np.ndarray, layout: str, photo: Path
+) -> None:
+    shape = (3, *size) if layout == "NCHW" else (*size, 3)
+    found = steps_for(asked, shape, "float32", "x").read(photo) * 255
+    found = found.transpose(1, 2, 0) if layout == "NCHW" else found
+    np.testing.assert_allclose(found, expected, atol=1.01)
+
+
+@pytest.mark.parametrize(
+    ("asked", "shape", "words"),
+    [
+        (Preprocess(crop=50), (3, BY_8, BY_8), "--crop 50: is not what the model reads, HxH; H can be 48"),
+        (Preprocess(resize=(48, 50)), (3, BY_8, ANY_WIDTH), ""),
+        (Preprocess(resize=(50, 48)), (3, BY_8, ANY_WIDTH), "--resize 50x48: is not what the model reads, HxW"),
+        (Preprocess(resize=(48, 48)), (3, 64, ANY_WIDTH), "--resize 48x48: is not what the model reads"),
+        (Preprocess(), (FreeSide("C", lambda length: length), 8, 8), "the model reads Cx8x8"),
+        (Preprocess(), (FreeSide("C", lambda length: length), 8, 3), ""),
+    ],
+)
+def test_open_sizes_that_the_model_does_not_take_are_told_before_an_image_is_opened(
+    asked: Preprocess, shape: tuple[Side, ...], words: str
+) -> None:
+    if not words:
+        steps_for(asked, shape, "float32", "x")
+        return
+    with pytest.raises(UsageError) as raised:
+        steps_for(asked, shape, "float32", "x")
+    assert words in str(raised.value)
+
+
+def test_the_report_says_that_images_keep_their_size() -> None:
+    words = steps_for(Preprocess(), (3, ANY_HEIGHT, ANY_WIDTH), "float32", "x").words()
+    assert "HxW, where open the image's own or next to it (bilinear)" in words
+    cropped = steps_for(Preprocess(crop=8), (3, ANY_HEIGHT, ANY_WIDTH), "float32", "x").words()
+    assert "centre 8x8" in cropped
+
+
+def test_a_function_says_the_open_sizes_itself(photo: Path) -> None:
+    steps = steps_for(Preprocess(function=lambda image: np.zeros((3, 5, 7))), (3, ANY_HEIGHT, 7), "float32", "x")
+    assert steps.read(photo).shape == (3, 5, 7)
+    steps = steps_for(Preprocess(function=lambda image: np.zeros((3, 5, 8))), (3, ANY_HEIGHT, 7), "float32", "x")
+    with pytest.raises(UsageError, match=r"made float64 3x5x8 of .*, and a sample is 3xHx7"):
+        steps.read(photo)

@@ -17,6 +17,7 @@ from normexport.onnx_export import InputSpec
 from normexport.precision.collected import Data
 from normexport.precision.samples import Batches, batches_in
 from normexport.proof.inputs.batches import slice_batches
+from normexport.proof.inputs.mixed import is_mixed, joined_rows
 from normexport.runtime import Array, Feeds
 
 EVERY = 4  # this one of as many samples judges
@@ -95,7 +96,8 @@ def digests_of(data: Data, specs: Sequence[InputSpec]) -> list[str]:
     if not batched:
         runs = slice_batches(specs, data, 1)
         return [_digest([_as_read(feeds[spec.name], spec) for spec in specs]) for feeds in runs]
-    return [_digest(row) for row in zip(*(_as_read(data[spec.name], spec) for spec in batched), strict=False)]
+    rows = ((_as_read(row, spec) for row in data[spec.name]) for spec in batched)
+    return [_digest(row) for row in zip(*rows, strict=False)]
 
 
 def watch(batches: Batches, specs: Sequence[InputSpec], seen: set[str]) -> Iterator[Feeds]:
@@ -131,12 +133,13 @@ def _count(feeds: Feeds, specs: Sequence[InputSpec]) -> int:
 
 def choose_samples(data: Mapping[str, Array], specs: Sequence[InputSpec], indices: Array) -> dict[str, Array]:
     """Samples by their numbers; of a model of a fixed batch, whose samples are runs, the rows of these."""
-    if not any(spec.batched for spec in specs):
+    if not any(spec.batched for spec in specs) and not any(is_mixed(data[spec.name]) for spec in specs):
         runs = list(slice_batches(specs, data, 1))
         varying = [spec.name for spec in specs if runs[0][spec.name].shape != data[spec.name].shape]
         chosen = {name: np.concatenate([runs[index][name] for index in indices]) for name in varying}
         return {spec.name: chosen.get(spec.name, data[spec.name]) for spec in specs}
-    return {spec.name: data[spec.name][indices] if spec.batched else data[spec.name] for spec in specs}
+    varying = [spec.name for spec in specs if spec.batched or is_mixed(data[spec.name])]
+    return {spec.name: data[spec.name][indices] if spec.name in varying else data[spec.name] for spec in specs}
 
 
 def _without(batches: Batches, kept: Collection[int], specs: Sequence[InputSpec]) -> Iterator[Feeds]:
@@ -158,7 +161,7 @@ def _gather(batches: Batches, kept: Collection[int], specs: Sequence[InputSpec])
     if not parts or not any(spec.batched for spec in specs):
         return parts
     return {
-        spec.name: np.concatenate([part[spec.name] for part in parts]) if spec.batched else parts[0][spec.name]
+        spec.name: joined_rows([part[spec.name] for part in parts]) if spec.batched else parts[0][spec.name]
         for spec in specs
     }
 

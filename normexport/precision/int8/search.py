@@ -39,6 +39,7 @@ from normexport.precision.reduced import Finish, Judged, OnBatch, Precision, Red
 from normexport.precision.samples import Batches, batches_in, batches_of, digest_of
 from normexport.proof.inputs.batches import fixed_batches_in
 from normexport.proof.inputs.folders import FolderRead
+from normexport.proof.inputs.mixed import numbers_in
 from normexport.runtime import OnnxRuntime, Opener, Runtime
 from normexport.verdicts import Verdict, failed, inconclusive, passed, together
 
@@ -290,7 +291,7 @@ def _most_ranked(data: Data, inputs: Sequence[InputSpec]) -> int:
     """How many samples have at most `_MOST_NUMBERS` numbers, and at least one."""
     one = _few(data, inputs, 1)
     runs = one if not isinstance(one, Mapping) else [one]
-    return max(1, _MOST_NUMBERS // max(1, sum(array.size for feeds in runs for array in feeds.values())))
+    return max(1, _MOST_NUMBERS // max(1, sum(map(numbers_in, runs))))
 
 
 def _few(data: Data, inputs: Sequence[InputSpec], most: int) -> Data:

@@ -17,6 +17,7 @@ from normexport.io.numpy_files import StoredArray
 from normexport.onnx_export import InputSpec
 from normexport.onnx_export.inputs import default_names
 from normexport.proof.inputs.lengths import open_numbers
+from normexport.proof.inputs.mixed import is_mixed, of_one_size
 from normexport.proof.inputs.random import LOWEST, Range, as_read, is_half, random_array, rungs_of
 from normexport.runtime import Array
 
@@ -165,7 +166,7 @@ def slice_batches(specs: Sequence[InputSpec], data: Mapping[str, Array], most: i
     for start in range(0, total, top):
         size = min(top, total - start)
         if size >= least:
-            yield {spec.name: _part(spec, data[spec.name], start, size) for spec in specs}
+            yield from of_one_size({spec.name: _part(spec, data[spec.name], start, size) for spec in specs})
 
 
 def fixed_batches_in(specs: Sequence[InputSpec], data: Mapping[str, Array]) -> int:
@@ -191,6 +192,9 @@ def repeats(spec: InputSpec, shape: Sequence[int]) -> int:
 
 
 def _repeat(spec: InputSpec, array: Array, index: int) -> Array:
+    if is_mixed(array):
+        one: Array = array[index][None]
+        return one
     if repeats(spec, array.shape) == 1:
         return array
     return array[index * spec.shape[0] : (index + 1) * spec.shape[0]]

@@ -13,6 +13,7 @@ from normexport.io.preprocess import UNSAID, Preprocess
 from normexport.onnx_export import InputSpec, smallest_batch
 from normexport.proof.inputs.batches import arrays_of, check_shape, fitting_dtype, refuse_nan, repeats, samples_in
 from normexport.proof.inputs.folders import FolderSamples, folder_for, open_folder
+from normexport.proof.inputs.mixed import rows_of
 from normexport.runtime import Array
 from normexport.runtime.memory import available_memory
 
@@ -22,6 +23,8 @@ _SHARE = 2  # what is left of the memory that is free must hold the model and it
 
 def load_data(path: str | Path, specs: Sequence[InputSpec], prepared: Preprocess = UNSAID) -> dict[str, Array]:
     """Real inputs from a file of arrays, or from a folder with a sample in each file: (samples, *shape) by input name.
+
+    Those of a folder may be of several sizes (`normexport.proof.inputs.mixed`), where the model leaves them open.
 
     Args:
         prepared: what is done to the images of a folder.
@@ -59,17 +62,18 @@ def load_arrays(path: str | Path, specs: Sequence[InputSpec]) -> dict[str, Array
 def shapes_in(path: str | Path, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Whole shapes of the arrays of a file that are called so, or of its single one for a single name; headers alone.
 
-    A folder of arrays tells by its first one, with their number in front; one of images tells nothing.
+    A folder of arrays tells by them, with their number in front; one of images, or of several shapes, tells nothing.
 
     Raises:
         UsageError: unreadable file.
     """
     if Path(path).is_dir():
         folder = open_folder(path)
-        first = next((file for file in folder.files if file not in folder.images), None)
-        if first is None or len(names) != 1:
+        arrays = folder.arrays if len(names) == 1 else ()
+        shapes = {shape for file in arrays for shape in shapes_in(file, names).values()}
+        if len(shapes) != 1:
             return {}
-        return {name: (len(folder.files), *shape) for name, shape in shapes_in(first, names).items()}
+        return {names[0]: (len(folder.files), *shapes.pop())}
     with opened_arrays(Path(path)) as stored:
         if len(stored) == len(names) == 1:
             return {names[0]: next(iter(stored.values())).shape}
@@ -84,31 +88,33 @@ def _whole(path: str, spec: InputSpec, stored: StoredArray) -> Array:
 
 
 def _load_folder(samples: FolderSamples) -> dict[str, Array]:
-    """All samples of a folder, each read into the place that it will lie in."""
-    name, folder = samples.spec.name, str(samples.folder.path)
-    whole, filled = np.empty(0), 0
+    """All samples of a folder, each read into the place that it will lie in; of several sizes, each into its own."""
+    name, folder, free = samples.spec.name, str(samples.folder.path), available_memory()
+    whole, rows, read, size = np.empty(0), list[Array](), 0, 0
     for feeds in samples.batches(_LOAD_AT_A_TIME):
         part = feeds[name]
-        if not filled:
-            whole = _room(folder, part, samples.most_rows)
-        if part.shape[1:] != whole.shape[1:]:
-            cause = f"holds samples of shapes {whole.shape[1:]} and {part.shape[1:]}"
-            raise UsageError(folder, cause, "give samples of one size")
-        whole[filled : filled + len(part)] = part
-        filled += len(part)
-    if not filled:
+        size += part.nbytes
+        _require_room(folder, samples.most_rows, size / (read + len(part)), free)
+        if not read:
+            whole = np.empty((samples.most_rows, *part.shape[1:]), part.dtype)
+        if not rows and part.shape[1:] != whole.shape[1:]:
+            rows = [*whole[:read]]
+        if rows:
+            rows += [*part]
+        else:
+            whole[read : read + len(part)] = part
+        read += len(part)
+    if not read:
         raise UsageError(folder, "holds no whole batch of the model", "give more samples")
-    return {name: whole[:filled]}
+    return {name: rows_of(rows) if rows else whole[:read]}
 
 
-def _room(folder: str, first: Array, count: int) -> Array:
-    """Memory for that many samples, of the shape and type of the first.
+def _require_room(folder: str, count: int, each: float, free: int | None) -> None:
+    """Refuse more samples than fit into memory, by what those read so far take (bytes, of one).
 
     Raises:
         UsageError: it is more than half of what is free.
     """
-    needed, free = count * first[0].nbytes, available_memory()
-    if free is not None and _SHARE * needed > free:
-        cause = f"holds {count} samples, {needed / 1e9:.1f} GB in memory, and {free / 1e9:.1f} GB are free"
+    if free is not None and _SHARE * count * each > free:
+        cause = f"holds {count} samples, {count * each / 1e9:.1f} GB in memory, and {free / 1e9:.1f} GB are free"
         raise UsageError(folder, cause, "give a folder of fewer")
-    return np.empty((count, *first.shape[1:]), first.dtype)

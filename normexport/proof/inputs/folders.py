@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from normexport.errors import UsageError
+from normexport.io.image_sizes import FreeSide, Side
 from normexport.io.images import SUFFIXES, check_image
 from normexport.io.numpy_files import opened_arrays
 from normexport.io.prepared_images import Steps, steps_for
@@ -50,6 +51,11 @@ class SampleFolder:
     def images(self) -> tuple[Path, ...]:
         """The files that are no arrays."""
         return tuple(file for file in self.files if file.suffix.lower() != ".npy")
+
+    @property
+    def arrays(self) -> tuple[Path, ...]:
+        """The files that are no images."""
+        return tuple(file for file in self.files if file.suffix.lower() == ".npy")
 
     @property
     def labels_file(self) -> Path | None:
@@ -101,7 +107,9 @@ class FolderRead:
 class FolderSamples:
     """The samples of a folder for one input, read one by one.
 
-    A model of a fixed batch gets as many as that has at a time; what makes no whole batch is left over.
+    Of sizes that the model leaves open each sample keeps its own, an image the next that is taken; a batch holds
+    samples of one size that follow each other. A model of a fixed batch gets as many as that has at a time; what makes
+    no whole batch is left over.
     """
 
     folder: SampleFolder
@@ -117,13 +125,18 @@ class FolderSamples:
         """
         if not self.folder.images:
             return None
-        return steps_for(self.asked, self.one.shape, self.spec.dtype, str(self.folder.images[0]))
+        sides: list[Side] = [*self.one.shape]
+        for each in self.one.open:
+            sides[each.axis] = FreeSide(each.symbol, each.range.nearest)
+        return steps_for(self.asked, sides, self.spec.dtype, str(self.folder.images[0]))
 
     @cached_property
     def one(self) -> InputSpec:
         """A sample: the input without its batch."""
-        shape = self.spec.shape if self.spec.batched else self.spec.shape[1:]
-        return replace(self.spec, shape=shape, batched=False, open=self.spec.open if self.spec.batched else ())
+        if self.spec.batched:
+            return replace(self.spec, batched=False)
+        free = tuple(replace(each, axis=each.axis - 1) for each in self.spec.open if each.axis)
+        return replace(self.spec, shape=self.spec.shape[1:], open=free)
 
     @property
     def at_a_time(self) -> int:
@@ -145,12 +158,15 @@ class FolderSamples:
         group: list[Array] = []
         size = size if self.spec.batched else self.at_a_time
         for row in self._rows():
+            if group and row.shape != group[0].shape:
+                yield {self.spec.name: self._ended(group, row)}
+                group = []
             group.append(row)
             if len(group) == size:
-                yield {self.spec.name: self._stacked(group)}
+                yield {self.spec.name: np.stack(group)}
                 group = []
         if group and self.spec.batched:
-            yield {self.spec.name: self._stacked(group)}
+            yield {self.spec.name: np.stack(group)}
 
     def count(self) -> int:
         """How many feeds of one sample, or of one fixed batch, there are; arrays are taken to hold one sample each.
@@ -176,10 +192,17 @@ class FolderSamples:
         images = None if steps is None else steps.as_dict()
         return FolderRead(str(self.folder.path), len(self.folder.files), images, self.folder.classes, note)
 
-    def _stacked(self, group: Sequence[Array]) -> Array:
-        if len({row.shape for row in group}) > 1:
-            shapes = " and ".join(sorted({str(row.shape) for row in group})[:2])
-            raise UsageError(str(self.folder.path), f"holds samples of shapes {shapes}", "give samples of one size")
+    def _ended(self, group: Sequence[Array], following: Array) -> Array:
+        """The batch that a sample of another size ends.
+
+        Raises:
+            UsageError: the model takes none of so few.
+        """
+        least = self.spec.batch.length(self.spec.batch.least) if self.spec.batched else self.at_a_time
+        if least > 1:
+            shapes = f"{group[0].shape} and {following.shape}"
+            cause = f"holds samples of shapes {shapes}, and the model reads {least} at a time"
+            raise UsageError(str(self.folder.path), cause, "give samples of one size")
         return np.stack(group)
 
     def _rows(self) -> Iterator[Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from normexport.errors import UsageError
 from normexport.io.preprocess import Preprocess
-from normexport.onnx_export import InputSpec
+from normexport.onnx_export import BatchRange, InputSpec, OpenAxis
 from normexport.precision.labels import labels_in
 from normexport.proof.inputs import data as whole
 from normexport.proof.inputs.data import load_data, shapes_in
@@ -118,14 +119,42 @@ def test_what_is_no_data_is_one_clear_line(tmp_path: Path) -> None:
     np.save(tmp_path / "mixed" / "c.npy", as_read(0))
 
 
-def test_open_sizes_of_several_lengths_are_refused_and_not_stacked(tmp_path: Path) -> None:
-    from normexport.onnx_export import BatchRange, OpenAxis
-
+def test_samples_of_open_sizes_keep_their_own_and_a_batch_holds_one_size(tmp_path: Path) -> None:
     spec = InputSpec("input", (3, 8), open=(OpenAxis(1, "L", BatchRange(4, 64)),))
-    np.save(tmp_path / "a.npy", np.zeros((3, 8), np.float32))
-    np.save(tmp_path / "b.npy", np.zeros((3, 9), np.float32))
-    with pytest.raises(UsageError, match="holds samples of shapes"):
+    lengths = [8, 9, 9, 8, 8]
+    for index, length in enumerate(lengths):
+        np.save(tmp_path / f"{index}.npy", np.full((3, length), index, np.float32))
+    rows = load_data(tmp_path, [spec])["input"]
+    assert [row.shape for row in rows] == [(3, length) for length in lengths]
+    assert [row[0, 0] for row in rows] == [0, 1, 2, 3, 4]
+    batches = [feeds["input"] for feeds in folder_for(tmp_path, [spec]).batches(8)]
+    assert [each.shape for each in batches] == [(1, 3, 8), (2, 3, 9), (2, 3, 8)]
+    assert shapes_in(tmp_path, ["input"]) == {}
+
+
+def test_one_sample_at_a_time_may_be_of_several_sizes_and_more_are_refused(tmp_path: Path) -> None:
+    for index, length in enumerate([8, 9]):
+        np.save(tmp_path / f"{index}.npy", np.full((3, length), index, np.float32))
+    free = (OpenAxis(2, "L", BatchRange(4, 64)),)
+    alone = InputSpec("input", (1, 3, 8), batched=False, open=free)
+    assert [row.shape for row in load_data(tmp_path, [alone])["input"]] == [(3, 8), (3, 9)]
+    at_least_two = InputSpec("input", (3, 8), batch=BatchRange(2), open=(replace(free[0], axis=1),))
+    for spec in (InputSpec("input", (2, 3, 8), batched=False, open=free), at_least_two):
+        with pytest.raises(UsageError, match=r"shapes \(3, 8\) and \(3, 9\), and the model reads 2 at a time"):
+            load_data(tmp_path, [spec])
+
+
+def test_several_sizes_count_what_they_take_in_memory_all_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = InputSpec("input", (3, 8), open=(OpenAxis(1, "L"),))
+    np.save(tmp_path / "a.npy", np.zeros((3, 1), np.float32))
+    np.save(tmp_path / "b.npy", np.zeros((3, 99), np.float32))
+    monkeypatch.setattr(whole, "available_memory", lambda: 2 * 1200 - 1)
+    with pytest.raises(UsageError, match=r"holds 2 samples, .* GB in memory"):
         load_data(tmp_path, [spec])
+    monkeypatch.setattr(whole, "available_memory", lambda: 2 * 1200)
+    assert len(load_data(tmp_path, [spec])["input"]) == 2
 
 
 def test_a_function_that_gives_nan_is_told_with_its_image(tmp_path: Path) -> None:
