@@ -54,7 +54,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model, plan = str(Path(folder, "model.onnx")), str(Path(folder, "model.plan"))
         torch.manual_seed(0)
-        exported = normexport.export(randomise_statistics(resnet50(nxn.L1BatchNorm2d)).eval(), [f"3x{SIZE}x{SIZE}"])
+        network = randomise_statistics(resnet50(nxn.L1BatchNorm2d)).eval()
+        exported = normexport.export(network, [f"input=3x{SIZE}x{SIZE}"])
         normexport.fold(exported.model, model)
         bare = [sys.executable, "-c", PARENT, BARE, model, plan]
         shapes = [word for name, batch in SHAPES.items() for word in (name, f"input:{batch}x3x{SIZE}x{SIZE}")]

@@ -37,7 +37,7 @@ def export(kind: str, size: int, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         torch.save(model.state_dict(), f"{folder}/weights.pth")
         checkpoint = normexport.load(f"{folder}/weights.pth", model=lambda: model)
-        normexport.export(checkpoint, [f"3x{size}x{size}"], output=path)
+        normexport.export(checkpoint, [f"input=3x{size}x{size}"], output=path)
 
 
 def without_norms(model: onnx.ModelProto) -> onnx.ModelProto:

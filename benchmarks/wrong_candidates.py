@@ -83,9 +83,9 @@ def difference(net: Network, candidate: ir.Model) -> float:
     """The largest difference of an output, as a share of its size; infinite where NaN or shapes differ."""
     rng = np.random.default_rng(99)
     feeds = {}
-    for spec in onnx_export.parse_inputs(net.inputs):
+    for spec, value in zip(onnx_export.parse_inputs(net.inputs), net.model.graph.inputs, strict=True):
         shape = spec.sized(16)
-        feeds[spec.name or "input"] = (
+        feeds[str(value.name)] = (
             rng.integers(0, 20, shape) if spec.dtype == "int64" else rng.standard_normal(shape).astype(np.float32) * 3
         )
     sides = [

@@ -18,7 +18,7 @@ from normexport.onnx_export.program_inputs import declared_by_program, inputs_of
 from normexport.onnx_export.sidecar import read_sidecar, sidecar_path, sidecar_text
 
 if TYPE_CHECKING:
-    from normexport.onnx_export.binding import bound
+    from normexport.onnx_export.binding import bound, named_by
     from normexport.onnx_export.exported import Exported, export
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "inputs_of_program",
     "layers_of",
     "left_open",
+    "named_by",
     "narrow",
     "parse_inputs",
     "present",
@@ -48,7 +49,7 @@ __all__ = [
     "symbol_for",
 ]
 
-_WITH_TORCH = {"Exported": "exported", "bound": "binding", "export": "exported"}
+_WITH_TORCH = {"Exported": "exported", "bound": "binding", "export": "exported", "named_by": "binding"}
 
 
 if not TYPE_CHECKING:  # a type checker that saw it would take a misspelled name for Any

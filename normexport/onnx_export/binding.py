@@ -57,6 +57,23 @@ def bound(model: nn.Module, inputs: Sequence[InputSpec], place: str) -> tuple[In
     return _named([(asked[each], "" if each in plain else each) for each in (*ordered, *more)])
 
 
+def named_by(model: nn.Module, inputs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
+    """Inputs that nobody has named, called as forward calls them: by its parameters in line, those of `*xs` xs_0, xs_1.
+
+    They are left as they are where one has a name, or forward takes fewer, or its names would make two alike.
+    """
+    if any(spec.named for spec in inputs):
+        return tuple(inputs)
+    parameters = list(inspect.signature(model.forward).parameters.values())
+    names = [each.name for each in parameters if each.kind in _POSITIONAL][: len(inputs)]
+    more = next((each.name for each in parameters if each.kind is each.VAR_POSITIONAL), None)
+    if more is not None:
+        names += [f"{more}_{index}" for index in range(len(inputs) - len(names))]
+    if len(set(names)) < len(inputs):
+        return tuple(inputs)
+    return tuple(replace(spec, name=name, named=True) for spec, name in zip(inputs, names, strict=True))
+
+
 def _asked(
     inputs: Sequence[InputSpec], own: Mapping[str, inspect.Parameter], hints: Mapping[str, Any], kinds: set[Any]
 ) -> dict[str, InputSpec]:

@@ -19,7 +19,7 @@ from normexport.graphs.port_names import name_ports
 from normexport.io.quiet import silence
 from normexport.logs import logger
 from normexport.norms.bodies import attach_bodies
-from normexport.onnx_export.binding import bound
+from normexport.onnx_export.binding import bound, named_by
 from normexport.onnx_export.fixed_batch import fix_batch, with_batch
 from normexport.onnx_export.inputs import InputSpec
 from normexport.onnx_export.layers import Layer, handed_on, layers_of
@@ -82,7 +82,7 @@ def export(
             raise UsageError(place, "holds weights but no model", "name its code with --model package.module:factory")
         if not inputs:
             raise UsageError(place, "does not say what it reads", "give the shape of one sample: --input 3x224x224")
-        free = specs = with_batch(bound(module, inputs, place), config, place)
+        free = specs = with_batch(bound(module, named_by(module, inputs), place), config, place)
         program = program_of(module, specs, place)
     else:
         free = _agree_on_inputs(program, inputs)

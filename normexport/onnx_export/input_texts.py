@@ -36,7 +36,8 @@ _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,4})?\s*")
 def parse_inputs(texts: Sequence[str]) -> tuple[InputSpec, ...]:
     """Specs from `[NAME=]3x28x28[:dtype[low..high]]`, one text per input, shapes without the batch dimension.
 
-    Inputs without names are called as `default_names` says. `scalar` is a shape of batch alone. Bounds are included.
+    Inputs without names are called as `default_names` says, until a network tells its own. `scalar` is a shape of batch
+    alone. Bounds are included.
     A size written as a symbol that begins with a capital stays open: `3xHxW`. `H=32..512:8` beside the shapes says
     that it goes from 32 to 512 by 8; `H=32..` that it ends nowhere, and nothing that it may be any.
 
@@ -84,7 +85,7 @@ def _spec(text: str, unnamed: str, ranges: Mapping[str, BatchRange]) -> InputSpe
     free = tuple(
         OpenAxis(axis, size, ranges.get(size, ANY_BATCH)) for axis, size in enumerate(sizes) if not size.isdigit()
     )
-    return InputSpec(match["name"] or unnamed, shape, dtype, bounds=bounds, open=free)
+    return InputSpec(match["name"] or unnamed, shape, dtype, bounds=bounds, open=free, named=bool(match["name"]))
 
 
 def _range(text: str, found: re.Match[str]) -> BatchRange:

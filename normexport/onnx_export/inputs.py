@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -96,6 +96,7 @@ class InputSpec:
         batch: the sizes it may take.
         bounds: least and largest value to try, both included; None: what the model allows.
         open: the sizes of `shape` that are free.
+        named: whether somebody gave it this name; it has no part in whether two are equal.
         argument: where forward takes it: "boxes.0" in a container, "scale" by its keyword; empty: as the next in line.
     """
 
@@ -108,6 +109,7 @@ class InputSpec:
     bounds: tuple[float, float] | None = None
     open: tuple[OpenAxis, ...] = ()
     argument: str = ""
+    named: bool = field(default=True, compare=False)
 
     def at(self, numbers: Mapping[str, int]) -> InputSpec:
         """The same input at these numbers of its open sizes, by symbol."""

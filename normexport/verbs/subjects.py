@@ -180,7 +180,17 @@ def agreed_inputs(sides: Sequence[Side], inputs: Inputs, data: str | Path | None
             specs = onnx_export.inputs_of_program(side.program, told, arrays)
         else:
             specs = onnx_export.close_sizes(declared, told, arrays)
-    return specs or given or (inputs_in(data) if data is not None else ())
+    return specs or _as_forward_calls(sides, given or (inputs_in(data) if data is not None else ()))
+
+
+def _as_forward_calls(sides: Sequence[Side], given: tuple[InputSpec, ...]) -> tuple[InputSpec, ...]:
+    """Inputs without names by forward's parameters, where the modules among the sides call them alike.
+
+    Those of one would be bound by name in the other, whose forward may take the same names in another order.
+    """
+    models = [side.model for side in sides if isinstance(side, Checkpoint) and side.model is not None]
+    calls = [onnx_export.named_by(model, given) for model in models] if given else []
+    return calls[0] if calls and all(each == calls[0] for each in calls) else given
 
 
 def inputs_in(data: str | Path) -> tuple[InputSpec, ...]:
@@ -195,7 +205,7 @@ def inputs_in(data: str | Path) -> tuple[InputSpec, ...]:
             names = [name for name in stored if name not in LABELS] or list(stored)
             kinds = [(name, stored[name].shape, stored[name].dtype.name) for name in names]
         return tuple(
-            _spec_of(data, name or unnamed, shape[1:], kind, bool(shape))
+            _spec_of(data, name or unnamed, shape[1:], kind, bool(shape), bool(name))
             for unnamed, (name, shape, kind) in zip(default_names(len(kinds)), kinds, strict=True)
         )
     files = open_folder(data).arrays
@@ -208,14 +218,14 @@ def inputs_in(data: str | Path) -> tuple[InputSpec, ...]:
         raise UsageError(str(data), cause, "say it, as --input 3xHxW does")
     with opened_arrays(files[0]) as stored:
         array = next(iter(stored.values()))
-        return (_spec_of(files[0], default_names(1)[0], array.shape, array.dtype.name, True),)
+        return (_spec_of(files[0], default_names(1)[0], array.shape, array.dtype.name, True, False),)
 
 
-def _spec_of(file: Path, name: str, shape: tuple[int, ...], kind: str, batched: bool) -> InputSpec:
+def _spec_of(file: Path, name: str, shape: tuple[int, ...], kind: str, batched: bool, named: bool) -> InputSpec:
     dtype = "float32" if kind == "float64" else kind  # what numpy makes of plain numbers
     if dtype not in DTYPES:
         raise UsageError(f"{file}: array {name}", f"has dtype {kind}", f"give one of {', '.join(DTYPES)}")
-    return InputSpec(name, shape, dtype, batched)
+    return InputSpec(name, shape, dtype, batched, named=named)
 
 
 def export_inputs(checkpoint: Checkpoint, inputs: Inputs, data: str | Path | None) -> tuple[InputSpec, ...]:

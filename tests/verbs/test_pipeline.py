@@ -128,7 +128,7 @@ def test_check_pairs_the_inputs_of_a_program_and_a_file_by_position(folder: Path
     program = torch.export.export(model, (torch.zeros(2, 3, 6, 6),), dynamic_shapes=({0: torch.export.Dim("n")},))
     torch.export.save(program, tmp_path / "named.pt2")
     normexport.export(model, ["3x6x6"], tmp_path / "named.onnx")
-    assert [i.name for i in onnx.load(tmp_path / "named.onnx").graph.input] == ["input"]
+    assert [i.name for i in onnx.load(tmp_path / "named.onnx").graph.input] == ["image"]
     assert normexport.check(tmp_path / "named.pt2", tmp_path / "named.onnx", layers=True).passed
     assert normexport.check(tmp_path / "named.onnx", tmp_path / "named.pt2").passed
 
