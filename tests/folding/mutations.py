@@ -1,21 +1,8 @@
-"""Ways to break the fold, one rule at a time: each must be noticed.
-
-`old` must stand exactly once in the file, so that a rule that is rewritten takes its mutation along.
-"""
+"""Ways to break the fold, one rule at a time: each must be noticed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """Replace `old` by `new` in normexport/`file`; `claim` is what then no longer holds."""
-
-    claim: str
-    file: str
-    old: str
-    new: str
+from tests.mutation import Mutation
 
 
 def _producer(claim: str, old: str, new: str) -> Mutation:

@@ -30,7 +30,7 @@ from normexport.graphs.shapes import Shapes
 from normexport.norms import DOMAIN
 from normexport.precision.int8.corrections import NONE, Corrections
 from normexport.precision.int8.pairs import LAYERS
-from normexport.precision.int8.weights import add_to_bias
+from normexport.precision.int8.weights import add_to_bias, channel_axis, is_stored
 
 #: Their result has the numbers of their input, and so its scale.
 DIRECT = ("MaxPool", "AveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
@@ -117,9 +117,8 @@ class _Insertion:
         corrections: Corrections = NONE,
     ) -> None:
         self.corrections = corrections
-        self.results = {
-            node: str(node.outputs[0].name) for node in graph if op(node) in LAYERS
-        }  # before any is renamed
+        # Values are renamed on the way.
+        self.results = {node: str(node.outputs[0].name) for node in graph if op(node) in LAYERS}
         self.graph, self.shapes, self.limits, self.how, self.opset = graph, shapes, dict(limits), how, opset
         self.fresh = Names(graph).fresh
         self.linear: dict[ir.Value, _Linear] = {}
@@ -255,7 +254,7 @@ class _Insertion:
         assert weight is not None
         assert weight.const_value is not None
         array = weight.const_value.numpy().astype(np.float64)
-        axis = _channel_axis(node, array.ndim) if self.opset >= CHANNELS_FROM else None
+        axis = channel_axis(node, array.ndim) if self.opset >= CHANNELS_FROM else None
         others = None if axis is None else tuple(i for i in range(array.ndim) if i != axis)
         scale = np.abs(array).max(axis=others) / _WEIGHT
         scale = np.where(scale.astype(np.float32) >= FLOAT32.smallest_normal, scale, 1.0)
@@ -331,22 +330,6 @@ class _Insertion:
         value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
         self.graph.register_initializer(value)
         return value
-
-
-def is_stored(value: ir.Value) -> bool:
-    """Whether a value is a float32 initializer that no caller can override."""
-    tensor = value.const_value
-    stored = value.is_initializer() and not value.is_graph_input() and tensor is not None
-    return stored and tensor is not None and tensor.dtype == ir.DataType.FLOAT
-
-
-def _channel_axis(node: ir.Node, rank: int) -> int | None:
-    """The axis of output channels in a layer's weight; None where it has none of its own."""
-    if op(node) == "MatMul":
-        return 1 if rank == 2 else None
-    if op(node) == "Gemm":
-        return 0 if node.attributes.get_int("transB", 0) else 1
-    return 1 if op(node) == "ConvTranspose" else 0
 
 
 def _ends(node: ir.Node) -> Range | None:

@@ -33,9 +33,10 @@ from normexport.norms.bodies import attach_bodies
 from normexport.precision.file_precision import refuse_quantized
 from normexport.precision.half.search import group_of
 from normexport.precision.int8.corrections import NONE, Corrections
-from normexport.precision.int8.insert import DIRECT, Activations, insert_pairs, is_stored
+from normexport.precision.int8.insert import DIRECT, Activations, insert_pairs
 from normexport.precision.int8.pairs import LAYERS, drop_pairs_before_add, drop_pairs_before_relu
 from normexport.precision.int8.ranges import Range, int8_range
+from normexport.precision.int8.weights import is_stored
 
 _COMBINE = ("Add", "Concat")
 _PASS = ("Relu", "Clip", *DIRECT)
@@ -60,7 +61,8 @@ def quantize(
 ) -> Quantized:
     """The int8 model of a folded float32 one, which is not changed.
 
-    Weights in Constant nodes count as initializers.
+    Weights in Constant nodes count as initializers. What the norms knew of the tensors (`graphs.moments`) is left out:
+    channels may have taken factors on the way here.
 
     Args:
         ranges: of floating tensors by name, see `calibrate`.
@@ -77,7 +79,9 @@ def quantize(
     constants = Constants(model.graph)
     chosen = [node for node in model.graph if is_candidate(node, constants) and group_of(node) not in excluded]
     if not chosen:
-        return Quantized(model.clone(), absorb_norms(model)[1], tuple(sorted(excluded)))
+        plain = model.clone()
+        plain.metadata_props.pop(KEY, None)
+        return Quantized(plain, absorb_norms(model)[1], tuple(sorted(excluded)))
     limits = {name: int8_range(limit, symmetric) for name, limit in _shared_ranges(chosen, ranges, symmetric).items()}
     unsigned = not symmetric and not any(node.domain == norms.DOMAIN for node in chosen)
     quantized = insert_pairs(model, chosen, limits, Activations(symmetric, unsigned), corrections)
@@ -85,7 +89,7 @@ def quantize(
         drop_pairs_before_relu(quantized)
         drop_pairs_before_add(quantized)
     absorbed, outcomes = absorb_norms(quantized)
-    absorbed.metadata_props.pop(KEY, None)  # of a float network; here channels may have taken factors
+    absorbed.metadata_props.pop(KEY, None)
     drop_unread_initializers(absorbed.graph)
     attach_bodies(absorbed)
     absorbed.ir_version = model.ir_version

@@ -25,6 +25,22 @@ def stored(value: ir.Value | None) -> Float64s | None:
     return array
 
 
+def is_stored(value: ir.Value) -> bool:
+    """Whether a value is a float32 initializer that no caller can override."""
+    tensor = value.const_value
+    stored = value.is_initializer() and not value.is_graph_input() and tensor is not None
+    return stored and tensor is not None and tensor.dtype == ir.DataType.FLOAT
+
+
+def channel_axis(node: ir.Node, rank: int) -> int | None:
+    """The axis of output channels in a layer's weight; None where it has none of its own."""
+    if op(node) == "MatMul":
+        return 1 if rank == 2 else None
+    if op(node) == "Gemm":
+        return 0 if node.attributes.get_int("transB", 0) else 1
+    return 1 if op(node) == "ConvTranspose" else 0
+
+
 def groups_of(node: ir.Node) -> int:
     """Number of groups of a convolution; 1 of other layers."""
     return node.attributes.get_int("group", 1) if op(node) in ("Conv", "ConvTranspose") else 1

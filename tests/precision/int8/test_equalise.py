@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +12,12 @@ from hypothesis import strategies as st
 from normexport.precision.int8.equalise import equalise
 from normexport.precision.int8.extremes import channel_extremes
 from normexport.runtime import OnnxRuntime
-from tests.folding.test_mutations import copied
+from tests.mutation import Mutation, broken, run_claims
 from tests.precision.int8 import equalise_claims
 from tests.precision.int8.equalise_claims import check_same, feeds_of, seen_in
 from tests.precision.int8.linked_graphs import Graph, random_graph
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("claim", equalise_claims.CLAIMS, ids=lambda claim: claim.__name__)
@@ -115,72 +109,42 @@ def test_channels_that_are_empty_or_read_by_nobody_get_no_factor() -> None:
     check_same(model, found.model, feeds_of(model))
 
 
-@dataclass(frozen=True)
-class Mutation:
-    """Replace `old` by `new` in a file of precision/int8; `claim` is what then no longer holds."""
-
-    claim: str
-    file: str
-    old: str
-    new: str
+def _mutation(claim: str, file: str, old: str, new: str) -> Mutation:
+    return Mutation(claim, f"precision/int8/{file}", old, new)
 
 
 MUTATIONS = (
-    Mutation("rows are divided", "equalise.py", "/ made.reshape(groups, -1, 1, 1)", "* made.reshape(groups, -1, 1, 1)"),
-    Mutation("biases are divided", "equalise.py", "bias / made, fresh", "bias, fresh"),
-    Mutation("constants are divided", "equalise.py", "array / divisor, fresh", "array, fresh"),
-    Mutation(
+    _mutation(
+        "rows are divided", "equalise.py", "/ made.reshape(groups, -1, 1, 1)", "* made.reshape(groups, -1, 1, 1)"
+    ),
+    _mutation("biases are divided", "equalise.py", "bias / made, fresh", "bias, fresh"),
+    _mutation("constants are divided", "equalise.py", "array / divisor, fresh", "array, fresh"),
+    _mutation(
         "tensors are evened out by what was seen", "equalise.py", "_of_tensors(seen, factors) if seen", "reads if 0"
     ),
-    Mutation("a factor is a square root", "equalise.py", "np.sqrt(makes[known] / reads[known])", "1.0"),
-    Mutation(
+    _mutation("a factor is a square root", "equalise.py", "np.sqrt(makes[known] / reads[known])", "1.0"),
+    _mutation(
         "groups count their own inputs", "weights.py", "grouped.swapaxes(1, 2)\n\n\ndef as", "grouped\n\n\ndef as"
     ),
-    Mutation("outputs are held", "links.py", "if value.is_graph_output():", "if False:"),
-    Mutation("other operators hold", "links.py", 'if not done and kind not in ("Shape", "Size"):', "if False:"),
-    Mutation(
+    _mutation("outputs are held", "links.py", "if value.is_graph_output():", "if False:"),
+    _mutation("other operators hold", "links.py", 'if not done and kind not in ("Shape", "Size"):', "if False:"),
+    _mutation(
         "operands of an addition share", "links.py", "            self._join(first[1], self.channels[value][1])", ""
     ),
-    Mutation(
+    _mutation(
         "a constant is no divisor's numerator",
         "links.py",
         'if op(node) == "Mul" else [(first, second)]',
         "if True else []",
     ),
-    Mutation("padding is of zeros", "links.py", "given is None or np.any(given != 0)", "given is None"),
-    Mutation("a Clip at a number holds", "links.py", "if not {low, high} <= {0.0, np.inf, -np.inf}:", "if False:"),
-    Mutation("flattening repeats channels", "links.py", "np.repeat(numbers, each)", "np.tile(numbers, each)"),
+    _mutation("padding is of zeros", "links.py", "given is None or np.any(given != 0)", "given is None"),
+    _mutation("a Clip at a number holds", "links.py", "if not {low, high} <= {0.0, np.inf, -np.inf}:", "if False:"),
+    _mutation("flattening repeats channels", "links.py", "np.repeat(numbers, each)", "np.tile(numbers, each)"),
 )
-
-
-def check(library: Path) -> subprocess.CompletedProcess[str]:
-    """Run the claims against a copy of the library."""
-    paths = [str(library.parent), str(ROOT)]
-    program = (
-        f"import sys; sys.path[:0] = {paths!r}; import normexport; "
-        f"assert normexport.__file__.startswith({str(library)!r}); "
-        "from tests.precision.int8.equalise_claims import main; sys.exit(main())"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    environment.pop("PYTHONPATH", None)
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=library.parent,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.claim.replace(" ", "_"))
 def test_breaking_a_rule_of_equalisation_is_noticed(mutation: Mutation, tmp_path: Path) -> None:
-    library = copied(tmp_path)
-    file = library / "precision" / "int8" / mutation.file
-    text = file.read_text()
-    assert text.count(mutation.old) == 1, f"{mutation.file} holds this {text.count(mutation.old)} times"
-    file.write_text(text.replace(mutation.old, mutation.new))
-    done = check(library)
+    done = run_claims(broken(mutation, tmp_path), "tests.precision.int8.equalise_claims", 300)
     assert done.returncode == 1, f"not noticed: {mutation.claim}"
     assert "Error" in done.stdout, done.stderr

@@ -92,6 +92,13 @@ def test_without_data_the_file_is_made_and_nothing_is_claimed() -> None:
     assert 10 * np.log10((spread**2).sum() / ((found - exact) ** 2).sum()) > 15
 
 
+def test_a_file_with_everything_in_float32_makes_no_claim_of_its_tensors_either() -> None:
+    reduced = reduce_precision(MODEL, Int8(method="norms", keep=("*",)), [SPEC])
+    assert reduced.precision.integer_nodes == 0
+    assert KEY not in reduced.model.metadata_props
+    assert KEY in MODEL.metadata_props
+
+
 @pytest.mark.parametrize(
     ("low", "high", "words"),
     [

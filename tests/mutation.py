@@ -1,0 +1,61 @@
+"""Breaking one rule of the library in a copy of it, and running claims against the copy: each break must be noticed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """Replace `old` by `new` in normexport/`file`; `claim` is what then no longer holds.
+
+    `old` must stand exactly once in the file, so that a rule that is rewritten takes its mutation along.
+    """
+
+    claim: str
+    file: str
+    old: str
+    new: str
+
+
+def copied(target: Path) -> Path:
+    """The library's files, copied to `target` with their times, so that bytecode stays valid."""
+    return Path(shutil.copytree(ROOT / "normexport", target / "normexport"))
+
+
+def broken(mutation: Mutation, target: Path) -> Path:
+    """A copy of the library with one rule broken."""
+    library = copied(target)
+    file = library / mutation.file
+    text = file.read_text()
+    assert text.count(mutation.old) == 1, f"{mutation.file} holds this {text.count(mutation.old)} times"
+    file.write_text(text.replace(mutation.old, mutation.new))
+    return library
+
+
+def run_claims(library: Path, claims: str, seconds: int) -> subprocess.CompletedProcess[str]:
+    """Run the `main` of a module of claims against a copy of the library; the copy must be what it imports."""
+    paths = [str(library.parent), str(ROOT)]
+    program = (
+        f"import sys; sys.path[:0] = {paths!r}; import normexport; "
+        f"assert normexport.__file__.startswith({str(library)!r}); "
+        f"from {claims} import main; sys.exit(main())"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("PYTHONPATH", None)
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=library.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
