@@ -19,6 +19,7 @@ from normexport.errors import EngineError
 from normexport.folding import fold
 from normexport.graphs.names import fresh_name
 from normexport.graphs.node_metadata import module_path
+from normexport.io.onnx_scan import NAMELESS_SIZES
 from normexport.norms.own_bodies import require_own_bodies
 
 PLUGIN_VERSION = "1"
@@ -59,6 +60,7 @@ def prepare(model: ir.Model, served: Collection[str]) -> Prepared:
         FoldError: one has a body that is not its own.
     """
     require_own_bodies(model)
+    model = _without_nameless_sizes(model)
     if any(node.op_type == _OF_WEIGHTS for node in _ours(model)):
         model = fold(model).model
     if not any(True for _ in _ours(model)):
@@ -85,6 +87,21 @@ def prepare(model: ir.Model, served: Collection[str]) -> Prepared:
         _address(node)
     plugins = tuple(PluginNode(str(node.name), node.op_type, module_path(node)) for node in taken)
     return Prepared(copy, plugins, tuple(kept))
+
+
+def _without_nameless_sizes(model: ir.Model) -> ir.Model:
+    """Sizes called "?" have no name: TensorRT takes two of one name for equal, and refuses a profile of 48 x 192."""
+    if not any(_is_nameless(size) for value in model.graph.inputs for size in value.shape or ()):
+        return model
+    copy = model.clone()
+    for value in copy.graph.inputs:
+        if value.shape is not None:
+            value.shape = ir.Shape([None if _is_nameless(size) else size for size in value.shape])
+    return copy
+
+
+def _is_nameless(size: int | ir.SymbolicDim) -> bool:
+    return not isinstance(size, int) and size.value in NAMELESS_SIZES
 
 
 def _nodes(model: ir.Model) -> Iterator[ir.Node]:

@@ -20,14 +20,19 @@ from normexport.io.onnx_wire import (
 #: Of our operators, and of their plugin creators.
 NAMESPACE = "normexport"
 
+#: What exporters write for a size that they have no name for; two of them are not one size.
+NAMELESS_SIZES = frozenset({"?", "None", "-1", "*"})
+#: Field 2 of a size, its name; field 2 of a node, the name of an output, is written alike.
+_NAME_OF_SIZE = 2 << 3 | BYTES
+
 
 def is_plain(path: Path) -> bool:
-    """Whether the file can be built as it is: no node of it is of our domain, and no data of it lies in other files.
+    """Whether the file can be built as it is: no node of our domain, no data in other files, no size called "?".
 
     Whoever builds it opens such files by himself, and follows whatever is there by then.
     """
     try:
-        return not has_nodes_of(NAMESPACE, path) and not has_external_data(path)
+        return not (has_nodes_of(NAMESPACE, path) or has_external_data(path) or has_nameless_sizes(path))
     except (OSError, ValueError):  # opening it says what is wrong
         return False
 
@@ -53,6 +58,19 @@ def has_external_data(path: Path) -> bool:
     """
     with map_file(path) as content:
         return any(content.find(b"location", start, end) >= 0 for start, end in _all_but_data(content))
+
+
+def has_nameless_sizes(path: Path) -> bool:
+    """Whether a size may have a name of `NAMELESS_SIZES`; an output of a node that is called so counts too.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: it is empty or not an ONNX file.
+    """
+    names = [bytes([_NAME_OF_SIZE, len(name)]) + name.encode() for name in NAMELESS_SIZES]
+    with map_file(path) as content:
+        parts = list(_all_but_weights(content))
+        return any(content.find(name, start, end) >= 0 for name in names for start, end in parts)
 
 
 def _all_but_weights(content: mmap.mmap) -> Iterator[tuple[int, int]]:

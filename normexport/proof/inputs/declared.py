@@ -10,13 +10,11 @@ import onnx_ir as ir
 
 from normexport.errors import UsageError
 from normexport.graphs.node_metadata import ARGUMENT
+from normexport.io.onnx_scan import NAMELESS_SIZES
 from normexport.onnx_export import DTYPES, BatchRange, Declared, InputSpec, Open, close_sizes, symbol_for
 
 #: How PyTorch names sizes that another one gives: "2*s0", "s0 + 1".
 _LINEAR = re.compile(r"(?:(?P<multiple>\d{1,9})\*)?(?P<symbol>[A-Za-z_]\w*)(?P<plus> [+-] \d{1,9})?")
-
-#: What exporters write for a size that they have no name for; two of them are not one size.
-_NAMELESS = frozenset({"?", "None", "-1", "*"})
 
 
 def input_specs(
@@ -67,7 +65,7 @@ def _size(name: str, axis: int, size: int | ir.SymbolicDim) -> int | Open:
     if isinstance(size, int) and size >= 0:
         return size
     symbol = None if isinstance(size, int) else size.value
-    if not symbol or symbol in _NAMELESS:
+    if not symbol or symbol in NAMELESS_SIZES:
         return Open(symbol_for(name, axis))
     linear = _LINEAR.fullmatch(symbol)
     if linear is None or not int(linear["multiple"] or 1):
