@@ -277,7 +277,7 @@ def _silent(*words: object) -> None:
 
 
 def _spanning(engine: EngineConfig, inputs: Sequence[InputSpec]) -> EngineConfig:
-    """An engine's profile goes over the ranges of open sizes and has those that were given, where no shapes are asked for."""
+    """An engine's profile has the sizes given and goes over the ranges of open ones, where no shapes are asked for."""
     if engine.ranges != (ShapeRange(),):
         return engine
     return replace(engine, shapes=shapes_over(inputs))
