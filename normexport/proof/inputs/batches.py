@@ -84,14 +84,16 @@ def are_large(specs: Sequence[InputSpec]) -> bool:
 def batch_sizes(specs: Sequence[InputSpec], asked: Sequence[int] | None = None, large: bool = False) -> tuple[int, ...]:
     """The batch sizes to judge at: those asked for, or the smallest, the next and an odd one of what the model takes.
 
-    Of 1 or more that is 1, 2 and 7. Large inputs do without the odd one. A fixed batch is repeated with other numbers.
+    Of 1 or more that is 1, 2 and 7. Large inputs do without the odd one. A fixed batch is repeated with other
+    numbers, so is a single sample that is asked for: by one alone nobody tells an output from a constant.
 
     Raises:
         UsageError: the model does not take a size, or its inputs take no size in common.
     """
     ranges = [spec.batch for spec in specs if spec.batched]
+    repeated = (1,) * (2 if large else len(SCALES))
     if not ranges:
-        return (1,) * (2 if large else len(SCALES))
+        return repeated
     common = ranges[0]
     for other in ranges[1:]:
         common = common.within(other)
@@ -102,7 +104,7 @@ def batch_sizes(specs: Sequence[InputSpec], asked: Sequence[int] | None = None, 
         for size in asked:
             if size < 1 or not common.holds(size):
                 raise UsageError(f"batch size {size}", f"the model takes {common}", "ask for sizes that it takes")
-        return tuple(asked)
+        return repeated if tuple(asked) == (1,) else tuple(asked)
     least = common.least
     odd = SIZES[-1] if SIZES[-1] > least + 1 else least + 3 - least % 2
     if common.most is not None and odd > common.most:

@@ -66,7 +66,7 @@ def test_bounds_that_the_user_gives_are_those_of_the_numbers() -> None:
 
 def test_random_floats_are_not_float32_numbers() -> None:
     """Each stands for all values that round to it: the reference gets one of them, both sides the rounding."""
-    (batch,) = standard_batches((InputSpec("x", (100,)),), sizes=(1,))
+    batch, *_ = standard_batches((InputSpec("x", (100,)),), sizes=(1,))
     assert np.all(batch.feeds["x"] != batch.feeds["x"].astype(np.float32))
 
 
@@ -244,3 +244,10 @@ def test_numbers_of_the_other_byte_order_become_ones_of_this_machine(tmp_path: P
 def test_other_arrays_of_the_file_may_be_anything(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.ones((2, 3)), names=np.array([{"a": 1}], object))
     assert load_arrays(tmp_path / "x.npz", [InputSpec("x", (3,))])["x"].shape == (2, 3)
+
+
+def test_a_single_sample_that_is_asked_for_is_tried_with_several_numbers() -> None:
+    batches = standard_batches([InputSpec("x", (3,))], sizes=[1])
+    assert [batch.name for batch in batches] == [f"random x{scale}, batch 1" for scale in ("1", "0.1", "4")]
+    assert len({batch.feeds["x"].tobytes() for batch in batches}) == 3
+    assert [batch.size for batch in standard_batches([InputSpec("x", (3,))], sizes=[2])] == [2]
