@@ -117,7 +117,8 @@ def test_what_the_file_does_not_take_is_refused_in_one_line(texts: list[str], wh
 
 def test_a_range_whose_middle_is_large_is_taken_at_small_sizes() -> None:
     (image,) = parse_inputs(["3xHxW", "H=4..999999996:4", "W=32..9999"])
-    assert image.shape[1] in lengths(image, "H")
+    assert 4 <= image.shape[1] <= 999999996
+    assert image.shape[1] % 4 == 0
     assert image.shape[1] * image.shape[2] < 1 << 16
     (wave,) = parse_inputs(["1xL", "L=16000..480000"])
     assert 16000 < wave.shape[1] < 480000
