@@ -18,11 +18,12 @@ from normexport.runtime import loading
 from normexport.runtime.loading import crash_on_loading
 
 
-def save_transposed_product(path: Path) -> None:
+def save_transposed_product(path: Path, sides: tuple[str, str] = ("W", "t")) -> None:
     """MatMul behind a Transpose that moves the batch: in float16 ONNX Runtime 1.32 dies of it."""
-    shapes: dict[str, list[int | str | None]] = {"x": ["batch", 4, 4], "y": [4, "batch", 4]}
+    batch = 4 if sides[0] == "W" else "batch"
+    shapes: dict[str, list[int | str | None]] = {"x": [batch, 4, 4], "y": [4, batch, 4]}
     ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in shapes.items()]
-    nodes = [helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]), helper.make_node("MatMul", ["t", "W"], ["y"])]
+    nodes = [helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]), helper.make_node("MatMul", sides, ["y"])]
     weights = [numpy_helper.from_array(np.random.default_rng(1).normal(size=(4, 4)).astype(np.float32), "W")]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
@@ -56,3 +57,13 @@ def test_convert_tells_of_a_half_precision_file_that_onnx_runtime_dies_of(tmp_pa
     assert done.precision is not None
     told = any("ONNX Runtime crashes" in note for note in done.precision.notes)
     assert told == dies(tmp_path / "out" / "model.onnx")
+
+
+@pytest.mark.slow
+def test_convert_writes_a_layer_behind_a_transpose_so_that_onnx_runtime_stands_it(tmp_path: Path) -> None:
+    save_transposed_product(tmp_path / "model.onnx", ("t", "W"))
+    done = normexport.convert(tmp_path / "model.onnx", tmp_path / "out", config=ConvertConfig(precision=Half()))
+    assert done.judgement.verdict is Verdict.PASSED
+    assert done.precision is not None
+    assert not done.precision.notes
+    assert not dies(tmp_path / "out" / "model.onnx")

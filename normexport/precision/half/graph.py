@@ -24,6 +24,7 @@ from normexport.graphs.names import Names
 from normexport.graphs.nodes import drop_unread_initializers, op
 from normexport.graphs.shapes import Shapes
 from normexport.precision.half.angles import float32_nodes
+from normexport.precision.half.turned import turn_products
 from normexport.precision.half.types import (
     HalfConfig,
     is_float32,
@@ -78,6 +79,8 @@ def to_half(model: ir.Model, config: HalfConfig | None = None) -> ir.Model:
     for node in list(copy.graph):
         _convert(node, work)
     _restore_outputs(work)
+    if work.half == ir.DataType.FLOAT16:
+        turn_products(copy)
     drop_unread_initializers(work.graph)
     return copy
 
