@@ -37,15 +37,15 @@ MEASURED = ("seconds", "processor", "megabytes")
 
 
 def fold() -> Run:
-    import normexport
+    from normexport import fold  # the names of `normexport` are imported when they are asked for
 
-    return lambda source, target: normexport.fold(source, target)
+    return lambda source, target: fold(source, target)
 
 
 def onnxslim() -> Run:
-    import onnxslim
+    from onnxslim import slim
 
-    return lambda source, target: onnxslim.slim(source, target)
+    return lambda source, target: slim(source, target)
 
 
 def onnxsim() -> Run:
