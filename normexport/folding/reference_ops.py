@@ -39,6 +39,8 @@ def evaluate(node: ir.Node, inputs: Inputs, opset: int) -> tuple[Array, ...]:
         return (_IN_FLOAT64[op(node)](node, inputs[0]),)
     if op(node) == "OneHot":
         inputs = [inputs[0], inputs[1].reshape(()), inputs[2]]  # the library takes no depth of one axis
+    if op(node).startswith("Reduce") and len(inputs) > 1 and inputs[1] is not None and inputs[1].size == 0:
+        inputs = inputs[:1]  # no axes are as none given; before 1.20 the library reduced all, whatever the node said
     try:
         results = ReferenceEvaluator(_alone(node, inputs, opset)).run(None, _feeds(inputs))
     except Exception as error:  # the library raises whatever numpy does, and errors of its own

@@ -9,6 +9,7 @@ import pytest
 
 from tests.folding.build import GraphBuilder
 from tests.folding.graphs import A, B, array, folded, int64, only, operand, operators, refusal, running, scaling
+from tests.foreign import skip_before_onnx
 
 
 def test_unpadded_conv_is_scaled_by_column_and_bias_sums_the_shift() -> None:
@@ -36,6 +37,7 @@ def test_zero_padded_conv_refuses_forward_fold(padding: dict[str, Any]) -> None:
 
 
 def test_pointwise_conv_with_same_padding_is_not_padded() -> None:
+    skip_before_onnx("1.23", "pads by less than nothing here")
     b = GraphBuilder()
     y = running(b, b.input((1, 2, 6, 6)), 2)
     result = folded(b, b.node("Conv", [y, b.const(array(3, 2, 1, 1))], auto_pad="SAME_UPPER", strides=[2, 2]))

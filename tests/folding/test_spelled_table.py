@@ -98,12 +98,12 @@ def test_onnx_runtime_computes_the_same_in_float32(row: Row) -> None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
-        before = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    except (State.InvalidGraph, State.NotImplemented) as error:
+        names = [value.name for value in model.graph.output]
+        before = onnxruntime.InferenceSession(model.SerializeToString(), options).run(names, feeds)
+    except (State.InvalidGraph, State.NotImplemented, State.InvalidArgument, State.RuntimeException) as error:
         pytest.skip(f"ONNX Runtime does not take the network as it was written: {error}")
     session = onnxruntime.InferenceSession(after.SerializeToString(), options)
-    names = [value.name for value in model.graph.output]
-    expected = dict(zip(names, before.run(names, feeds), strict=True))
+    expected = dict(zip(names, before, strict=True))
     check_close(dict(zip(names, session.run(names, feeds), strict=True)), expected, 2e-5)
 
 

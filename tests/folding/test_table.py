@@ -16,6 +16,7 @@ from tests.folding import (
 )
 from tests.folding.case import Case
 from tests.folding.claims import by_reference, check_case
+from tests.foreign import skip_before_onnx
 
 TABLES = (table_folds, table_refuses, table_safe, table_axes, table_products, table_permutations, table_bodies)
 CASES = [case for table in TABLES for case in table.CASES.all]
@@ -28,5 +29,7 @@ def test_names_are_unique() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.verdict}-{case.name}")
 def test_case(case: Case) -> None:
+    if case.name == "norm_before_grouped_strided_dilated_conv":
+        skip_before_onnx("1.23", "is wrong about convolutions with strides and dilations")
     witness = (torch_eval.evaluate,) if torch_eval.knows(case.model()) else ()
     check_case(case, (by_reference, *witness))

@@ -17,6 +17,7 @@ from normexport.errors import FoldError
 from normexport.graphs.opsets import HIGHEST, LOWEST, body_in_opset, in_opset
 from normexport.norms.bodies import attach_bodies
 from normexport.norms.own_bodies import require_own_bodies
+from tests.foreign import skip_before_onnxruntime
 
 
 def model_of(opset: int, body: str, form: str = "(float[2,6,6] x) => (y)", ir_version: int = 10) -> ir.Model:
@@ -75,6 +76,10 @@ REWRITTEN = {
 @pytest.mark.parametrize("case", REWRITTEN)
 @pytest.mark.parametrize("opset", range(LOWEST, HIGHEST + 1))
 def test_a_model_computes_the_same_in_every_operator_set(case: str, opset: int) -> None:
+    if opset == 23:
+        skip_before_onnxruntime("1.23", "knows no operator set 23")
+    if case == "uneven":
+        skip_before_onnxruntime("1.23", "does not part 6 into 4")
     own, body = REWRITTEN[case]
     model = model_of(own, body)
     right = run(model)

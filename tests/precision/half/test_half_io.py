@@ -15,6 +15,7 @@ from normexport.dtypes import HALVES
 from normexport.precision.half.graph import HalfConfig, to_half
 from normexport.precision.half.rounding import rounding_in_float32
 from normexport.runtime import OnnxRuntime
+from tests.foreign import skip_before_onnxruntime
 
 X = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
 ROW = np.array([0.5, 1.25, -2.0], np.float32)  # float16 and bfloat16 hold these
@@ -76,6 +77,10 @@ GRAPHS = {
 def test_inputs_and_outputs_have_the_type_that_was_asked_for(name: str, half_io: bool) -> None:
     proto = model_of(*GRAPHS[name])
     halved(proto, "bfloat16", half_io=half_io)
+    if name == "an input is an output":
+        skip_before_onnxruntime("1.23", "writes over an input that is an output too")
+    if name in ("a stored value is an input", "a stored value is both") and half_io:
+        skip_before_onnxruntime("1.30", "dies of a stored value in float16 that the caller may give", since="1.23")
     runtime = OnnxRuntime(halved(proto, "float16", half_io=half_io))
     x = X.astype(np.float16).astype(np.float32)
     got = runtime.run({port.name: x.astype(port.dtype) for port in runtime.inputs})
@@ -84,6 +89,7 @@ def test_inputs_and_outputs_have_the_type_that_was_asked_for(name: str, half_io:
 
 
 def test_a_stored_input_takes_half_numbers_and_holds_half_numbers() -> None:
+    skip_before_onnxruntime("1.30", "dies of a stored value in float16 that the caller may give", since="1.23")
     runtime = OnnxRuntime(halved(model_of(ADD, ["x", "row"], ["y"]), "float16", half_io=True))
     x = X.astype(np.float16)
     (stored,) = runtime.run({"x": x}).values()
