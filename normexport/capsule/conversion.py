@@ -13,7 +13,7 @@ from normexport.errors import UsageError
 from normexport.io.onnx_model import open_onnx
 from normexport.onnx_export import InputSpec, Layer
 from normexport.precision import Half, Int8
-from normexport.precision.config import NORMS
+from normexport.precision.config import WITHOUT_SAMPLES
 from normexport.precision.samples import batches_in, batches_of
 from normexport.proof import Batch, ParityReport
 from normexport.runtime import Array, OnnxRuntime
@@ -57,7 +57,7 @@ def capsule_of(
         return make(report, exact, inputs, opened, origin, most=most)
     samples = _samples(precision, data, inputs)
     made = make_by_signal(OnnxRuntime(opened), exact, samples, inputs, opened, precision.min_snr, origin, most=most)
-    calibrated = precision.method != NORMS and (precision.calibration is None or data is None)
+    calibrated = precision.method not in WITHOUT_SAMPLES and (precision.calibration is None or data is None)
     return replace(made, notes=(*made.notes, _CALIBRATED)) if calibrated else made
 
 

@@ -15,6 +15,7 @@ from normexport.checkpoint.contents import open_container, read_weights
 from normexport.checkpoint.dialect import Dialect
 from normexport.checkpoint.dialects import dialect_named
 from normexport.checkpoint.fake_quantisation import observers
+from normexport.checkpoint.fake_quantisers import replace_fake_quantisers
 from normexport.checkpoint.finite import require_finite
 from normexport.checkpoint.holders import refuse_keys
 from normexport.checkpoint.imports import Factory, build_model
@@ -183,7 +184,8 @@ def _from_state(
 ) -> tuple[Checkpoint, set[str]]:
     """The checkpoint, and the paths of numbers that the file had beside the model's state_dict."""
     model = _unwrapped_module(model)
-    refuse_fake_quantisers(model, str(path))
+    if unquantised:
+        refuse_fake_quantisers(model, str(path))
     notes = [*_prepare(model), *_narrow_to_float32(model, state)]
     settled, weights = fit(model, state, named, str(path), unquantised)
     settled.notes.extend(notes)
@@ -196,6 +198,7 @@ def _finish(
     """Settle fake quantisation, norms and weight norms of a model that holds its weights."""
     quantises = any(observers(settled.model))
     original = _copy_with_own_code(settled) if quantises else None
+    replace_fake_quantisers(settled)
     replace_norms(settled, named)
     replace_quantised(settled)
     require_used(named, settled.used, str(path))

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from normexport.checkpoint.dialect import EPS, Dialect
+from normexport.checkpoint.fake_quantisers import give_room
 from normexport.checkpoint.finite import require_finite, require_finite_norm
 from normexport.checkpoint.loose import loose_numbers, set_number
 from normexport.checkpoint.prefix import prefixes, what_keeps, without_common_prefix
@@ -48,6 +49,7 @@ def fit(
     settled = Settled(model, notes=list(state.notes), unquantised=unquantised, has_ranges=bool(ranges))
     for path in ranges:
         settled.doubt(path, "fake quantisation of torch.ao is left out")
+    give_room(model, state.tensors)
     _note_types(settled, state)
     norms = {stored.path: stored for stored in stored_norms(state)}
     for stored in norms.values():

@@ -36,18 +36,19 @@ def without_ranges(state: State, own_keys: Collection[str], unquantised: bool, p
     if paths and not unquantised:
         named = shortened([printable(path, 80) for path in paths])
         cause = f"was trained with fake quantisation of torch.ao ({named}), which the model does not have"
-        raise CheckpointError(place, cause, "pass --unquantised to leave it out; its ranges are not used")
+        remedy = "let --model make it prepared (prepare_qat), or leave its ranges out with --unquantised"
+        raise CheckpointError(place, cause, remedy)
     return state.without(found.keys()), paths
 
 
 def refuse_fake_quantisers(model: nn.Module, place: str) -> None:
-    """Refuse a model that torch.ao prepared for quantisation-aware training, which PyTorch can't export.
+    """Refuse a model that torch.ao prepared for quantisation-aware training, where that is to be left out.
 
     Raises:
         CheckpointError: names one of its fake quantisers.
     """
     for path, module in model.named_modules():
         if type(module).__module__.startswith(_PACKAGES) and hasattr(module, "fake_quant_enabled"):
-            cause = f"the model has fake quantisers of torch.ao ({printable(path, 80)}), which are not exported"
-            remedy = "give the float model with --unquantised, and quantise with --precision int8"
+            cause = f"the model has fake quantisers of torch.ao ({printable(path, 80)}), which are not left out of it"
+            remedy = "give the float model with --unquantised, or leave that out and keep them"
             raise CheckpointError(place, cause, remedy)

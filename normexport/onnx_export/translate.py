@@ -80,6 +80,39 @@ def _uniform_quantize(x: Any, centre: Any, step: Any, bits: int) -> Any:
     return _STANDARD.Add(rounded, centre)
 
 
+def _fake_quantize(x: Any, scale: Any, zero_point: Any, low: int, high: int, axis: int) -> Any:
+    """A pair of int8 or uint8, whichever has these integers; where they are fewer, a Clip of the integers between.
+
+    Integers that neither has are moved to begin with 0, which leaves the numbers; more than 256 are written out.
+    """
+    along = {} if axis < 0 else {"axis": axis}
+    if high - low >= 2**_BITS:
+        return _written_out(x, scale, zero_point, low, high, axis)
+    signed = low >= -(2 ** (_BITS - 1)) and high < 2 ** (_BITS - 1)
+    first = 0 if signed or (low >= 0 and high < 2**_BITS) else low
+    if first:
+        zero_point = _STANDARD.Sub(zero_point, _STANDARD.Constant(value_int=first))
+    kind = ir.DataType.INT8 if signed else ir.DataType.UINT8
+    zero = _STANDARD.Cast(zero_point, to=kind.value)
+    whole = _STANDARD.QuantizeLinear(x, scale, zero, **along)
+    ends = np.iinfo(kind.numpy())
+    if (low - first, high - first) != (ends.min, ends.max):
+        limits = (np.asarray(each - first, kind.numpy()) for each in (low, high))
+        whole = _STANDARD.Clip(whole, *(_STANDARD.Constant(value=ir.tensor(each)) for each in limits))
+    return _STANDARD.DequantizeLinear(whole, scale, zero, **along)
+
+
+def _written_out(x: Any, scale: Any, zero_point: Any, low: int, high: int, axis: int) -> Any:
+    """The same by Round and Clip."""
+    if axis >= 0:
+        shape = [-1 if each == axis else 1 for each in range(len(x.shape))]
+        scale, zero_point = (_STANDARD.Reshape(each, _STANDARD.Constant(value_ints=shape)) for each in (scale, zero_point))
+    zero = _STANDARD.CastLike(zero_point, x)
+    levels = _STANDARD.Add(_STANDARD.Round(_STANDARD.Div(x, scale)), zero)
+    ends = (_STANDARD.Constant(value_float=float(each)) for each in (low, high))
+    return _STANDARD.Mul(_STANDARD.Sub(_STANDARD.Clip(levels, *ends), zero), scale)
+
+
 def _weight_norm(v: Any, g: Any, dim: int = 0) -> tuple[Any, Any]:
     """torch's weight norm g * v / ||v||, the norm over all axes but `dim`.
 
@@ -100,6 +133,7 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         ops.live_norm.default: _live_norm,
         ops.bounded_weight_norm.default: _bounded_weight_norm,
         ops.uniform_quantize.default: _uniform_quantize,
+        ops.fake_quantize.default: _fake_quantize,
         torch.ops.aten._weight_norm_interface.default: _weight_norm,
         **recurrent_translations(),
     }

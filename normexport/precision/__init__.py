@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from normexport.precision.accuracy import Accuracy, measure_accuracy
     from normexport.precision.collected import collect
     from normexport.precision.labels import Labelled
-    from normexport.precision.reduce import prepared, reduce_precision
+    from normexport.precision.reduce import is_as_trained, prepared, reduce_precision
     from normexport.precision.reduced import Judged, Precision, Reduced
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Precision",
     "Reduced",
     "collect",
+    "is_as_trained",
     "measure_accuracy",
     "prepared",
     "reduce_precision",
@@ -40,6 +41,7 @@ _HOMES = {
     "Precision": "reduced",
     "Reduced": "reduced",
     "collect": "collected",
+    "is_as_trained": "reduce",
     "measure_accuracy": "accuracy",
     "prepared": "reduce",
     "reduce_precision": "reduce",

@@ -18,6 +18,10 @@ from normexport.io.preprocess import Preprocess
 METHODS = ("mse", "minmax", "percentile", "entropy")
 #: Ranges without samples, from what the norms know: `precision.int8.from_norms`.
 NORMS = "norms"
+#: The integers that a network was trained on with fake quantisation: `precision.int8.from_training`.
+TRAINED = "trained"
+#: What takes no samples.
+WITHOUT_SAMPLES = (NORMS, TRAINED)
 #: How much is tried to make int8 better; `precision.int8.edits` has what each means.
 EFFORTS = ("none", "standard", "high")
 #: What labels are compared with outputs by; `precision.metrics` has the formula of each.
@@ -78,7 +82,7 @@ class Int8:
 
     Attributes:
         calibration: samples: .npz, folder of .npy or images, or an iterable; None: a part of the data to judge on.
-        method: one of `METHODS`, or `NORMS`, which takes no samples.
+        method: one of `METHODS`, or `NORMS` or `TRAINED`, which take no samples.
         cache: JSON file of calibration results: read where it exists, else written.
         batch: samples run at a time; a ResNet-50 at 224x224 holds 87 MB of tensors per sample.
         symmetric: zero points of 0, for engines.
@@ -92,7 +96,7 @@ class Int8:
         preprocess: what is done to the images of `calibration`; None: values in [0, 1] at the model's size.
 
     Raises:
-        UsageError: an unknown method or effort; samples or a cache beside `NORMS`.
+        UsageError: an unknown method or effort; samples or a cache beside `NORMS` or `TRAINED`.
     """
 
     calibration: str | Path | Iterable[Any] | None = None
@@ -108,11 +112,11 @@ class Int8:
     preprocess: Preprocess | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in (*METHODS, NORMS):
-            remedy = f"choose one of {', '.join(METHODS)} or {NORMS}"
+        if self.method not in (*METHODS, *WITHOUT_SAMPLES):
+            remedy = f"choose one of {', '.join((*METHODS, NORMS))} or {TRAINED}"
             raise UsageError(f"--calibration {self.method}", "is not a method", remedy)
-        if self.method == NORMS and (self.calibration is not None or self.cache is not None):
+        if self.method in WITHOUT_SAMPLES and (self.calibration is not None or self.cache is not None):
             option = "--calibration-cache" if self.calibration is None else "--calibration-data"
-            raise UsageError(option, f"means nothing with --calibration {NORMS}", "leave one out; --data judges")
+            raise UsageError(option, f"means nothing with --calibration {self.method}", "leave one out; --data judges")
         if self.effort not in EFFORTS:
             raise UsageError(f"--effort {self.effort}", "is not an effort", f"choose {' or '.join(EFFORTS)}")

@@ -12,6 +12,7 @@ from normexport.dtypes import FLOAT32, DType, of_onnx
 from normexport.errors import FoldError
 from normexport.graphs.nodes import label, op
 from normexport.norms import DOMAIN
+from normexport.precision.config import TRAINED
 
 _QUANTIZED = {
     *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"),
@@ -58,7 +59,8 @@ def refuse_quantized(model: ir.Model) -> None:
     """
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if _is_quantized(node):
-            raise FoldError(label(node), "is quantisation that the model brings along", "give the float32 model")
+            remedy = f"give the float32 model, or let int8 have its integers: --calibration {TRAINED}"
+            raise FoldError(label(node), "is quantisation that the model brings along", remedy)
 
 
 def _is_quantized(node: ir.Node) -> bool:

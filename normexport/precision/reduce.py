@@ -7,7 +7,7 @@ reduced.model      # the ONNX model: every type stands in the graph, nothing is 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -18,10 +18,11 @@ from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec, Layer
 from normexport.precision.accuracy import measure_accuracy
 from normexport.precision.collected import collect
-from normexport.precision.config import Half, Int8, Limits
+from normexport.precision.config import TRAINED, Half, Int8, Limits
 from normexport.precision.file_precision import require_float32
 from normexport.precision.half.search import halve
 from normexport.precision.half.types import first_opset
+from normexport.precision.int8.grids import WeightGrid
 from normexport.precision.int8.insert import CHANNELS_FROM
 from normexport.precision.int8.search import lower_to_int8
 from normexport.precision.reduced import Finish, Judged, OnBatch, Precision, Reduced
@@ -30,7 +31,7 @@ from normexport.runtime.exact import Reference
 from normexport.text import one_line
 from normexport.verdicts import Verdict, together
 
-__all__ = ["Half", "Int8", "Judged", "Precision", "Reduced", "prepared", "reduce_precision"]
+__all__ = ["Half", "Int8", "Judged", "Precision", "Reduced", "is_as_trained", "prepared", "reduce_precision"]
 
 _LOG = logger(__name__)
 
@@ -40,6 +41,11 @@ _FINITE = Limits(-math.inf, math.inf)
 
 def _unchanged(model: ir.Model) -> ir.Model:
     return model
+
+
+def is_as_trained(config: Half | Int8 | None) -> bool:
+    """Whether int8 takes its integers from training: the model then has fake quantisation."""
+    return isinstance(config, Int8) and config.method == TRAINED
 
 
 def prepared(model: ir.Model, config: Half | Int8) -> ir.Model:
@@ -61,6 +67,7 @@ def reduce_precision(
     on_batch: OnBatch | None = None,
     on: Opener = OnnxRuntime,
     finish: Finish = _unchanged,
+    weights: Mapping[str, WeightGrid] | None = None,
 ) -> Reduced:
     """Convert a folded float32 model, which is not changed. Weights in Constant nodes count as initializers.
 
@@ -73,17 +80,20 @@ def reduce_precision(
             known).
         on: the runtime that the result is judged on.
         finish: what the file is made of the result by; that is judged, and returned.
+        weights: for int8 on the integers of training, the grids of weights (`take_weights`), of which the model has the
+            rounded numbers; its activations are in pairs of QuantizeLinear and DequantizeLinear.
 
     Raises:
         UsageError: no calibration data, or unfit data; patterns that match nothing.
         FoldError: half precision of a graph with If or Loop; the model is quantised, or computes in another type.
     """
-    require_float32(model)
+    if not is_as_trained(config):
+        require_float32(model)
     model = store_constants(model)
     if isinstance(config, Half):
         reduced = _half(model, config, inputs, judged, source, layers, on, finish)
     else:
-        reduced = lower_to_int8(model, config, inputs, judged, on_batch, on, finish)
+        reduced = lower_to_int8(model, config, inputs, judged, on_batch, on, finish, weights)
     done = reduced.precision
     for module in done.kept:
         _LOG.debug("%r: kept in float32, %s", module.path, one_line(module.reason))

@@ -41,6 +41,8 @@ class OnnxRuntime:
         model: a model or the path of one.
         threads: threads per operator, None: ONNX Runtime's choice.
         jitter: a seed moves every weight by up to a unit roundoff (`normexport.runtime.baseline_weights`).
+        simulated: fake quantisation is computed in float32 as it stands in the graph; else ONNX Runtime makes integer
+            operators of what lies between its pairs, which round biases too.
         native: live norms run on the kernels of the custom-op library where it was built
             (`normexport plugins build`), else, or with False, on the bodies in the file. `name` tells which.
 
@@ -58,6 +60,7 @@ class OnnxRuntime:
         threads: int | None = None,
         jitter: int | None = None,
         native: bool = True,
+        simulated: bool = False,
     ) -> None:
         self._ort = _import()
         self._model = opened_model(model)
@@ -66,7 +69,7 @@ class OnnxRuntime:
             raise FoldError(self._model.graph.name or "model", "has no outputs, so nothing can be run for", _CHECK)
         if jitter is not None:
             self._model = jitter_model(self._model, jitter)
-        self._threads = threads
+        self._threads, self._simulated = threads, simulated
         self._library = ort_library.library_for(self._model) if native else None
         self.name = "ONNX Runtime with native norms" if self._library else "ONNX Runtime"
         self._values = _inner_values(self._model)
@@ -102,6 +105,8 @@ class OnnxRuntime:
     def _open(self, extra: Collection[str]) -> Any:
         options = self._ort.SessionOptions()
         options.log_severity_level = _FATAL
+        if self._simulated:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         options.enable_cpu_mem_arena = False  # give memory back between runs; parity runs few, large ones
         if self._library is not None:
             ort_library.register(options, self._library)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -27,13 +27,17 @@ from normexport.io.overwriting import check_outputs
 from normexport.io.weight_files import remove_unread, written_with
 from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec
-from normexport.precision import Half, Int8, Judged, Precision, prepared, reduce_precision
+from normexport.precision import Half, Int8, Judged, Precision, is_as_trained, prepared, reduce_precision
+from normexport.precision.config import TRAINED
 from normexport.precision.file_precision import require_float32
+from normexport.precision.int8.grids import WeightGrid
+from normexport.precision.int8.pairs_given import has_integer_grids, take_weights
 from normexport.precision.metrics import loaded_metric
 from normexport.precision.reduced import Finish
 from normexport.recognition import fold_recognised
 from normexport.reports import Conversion, Operators
 from normexport.runtime import release_memory
+from normexport.runtime.exact_file import ExactFile
 from normexport.runtime.guarded import Tell
 from normexport.runtime.loading import crash_on_loading
 from normexport.runtime.openvino_runtime import require_openvino, save_openvino
@@ -102,8 +106,7 @@ def _convert(
         check_writable(folder)
     with clock.stage("export") if isinstance(given.subject, Checkpoint) else nullcontext():
         network, graph = _read(given, inputs, config)
-    if config.precision is not None:
-        require_float32(graph)
+    graph, weights = _as_trained(network, graph, config)
     data = RealData.of(config)
     judged = data_to_judge_on(config, data, network.data, network.inputs) if config.precision is not None else None
     read = None if data is None else data.read(network.inputs)
@@ -124,7 +127,7 @@ def _convert(
         precision = None
         if config.precision is not None and not _has_failed(report, None):
             with clock.stage("precision"):
-                reduce = partial(_reduce, network, model, config, judged, output)
+                reduce = partial(_reduce, network, model, config, judged, output, weights)
                 precision, parity = given.guarded(reduce, on_samples)
                 report = report if parity is None else _with_doubts(parity, report.unproven)
         engine = None
@@ -215,6 +218,26 @@ def _prepared(model: ir.Model, config: ConvertConfig) -> tuple[ir.Model, tuple[s
     return made, () if made is model else (f"taken from operator set {before} to {after}, as the precision needs",)
 
 
+def _as_trained(
+    network: Network, graph: ir.Model, config: ConvertConfig
+) -> tuple[ir.Model, Mapping[str, WeightGrid]]:
+    """The graph with its weights rounded as in training and their grids, where int8 is to have these.
+
+    Raises:
+        FoldError: a reduced precision is asked for that is not for a graph with quantisation.
+        UsageError: a network of fake quantisation is to be a float32 file, of which runtimes make another in int8.
+    """
+    if is_as_trained(config.precision):
+        return take_weights(graph)
+    if config.precision is not None:
+        require_float32(graph)
+    elif network.source != "onnx" and has_integer_grids(graph):
+        cause = "was trained with fake quantisation, which computes in int8"
+        remedy = f"pass --precision int8 --calibration {TRAINED}; or export it, or leave it out with --unquantised"
+        raise UsageError(str(network.path), cause, remedy)
+    return graph, {}
+
+
 def _judge(network: Network, model: Path, config: ConvertConfig, _: Tell) -> proof.ParityReport:
     """The written file against the network."""
     return proof.check_model(
@@ -225,12 +248,19 @@ def _judge(network: Network, model: Path, config: ConvertConfig, _: Tell) -> pro
         data=network.data,
         sizes=config.batches,
         unproven=network.unproven,
-        on=opener_of(config.runtime),
+        # Fake quantisation as it is: what a runtime makes of it in integers rounds biases too, and int8 is to be judged.
+        on=ExactFile if is_as_trained(config.precision) else opener_of(config.runtime),
     )
 
 
 def _reduce(
-    network: Network, model: Path, config: ConvertConfig, judged: Judged | None, output: Path, tell: Tell
+    network: Network,
+    model: Path,
+    config: ConvertConfig,
+    judged: Judged | None,
+    output: Path,
+    weights: Mapping[str, WeightGrid],
+    tell: Tell,
 ) -> tuple[Precision, proof.ParityReport | None]:
     """Reduce the written file in its place; what that did, and for half precision its parity."""
     precision = config.precision
@@ -247,6 +277,7 @@ def _reduce(
         on_batch=tell,
         on=opener_of(config.runtime),
         finish=_finish(config),
+        weights=weights,
     )
     write_model(reduced.model, network.layers, model, output)
     crash = crash_on_loading(model)  # what was judged is its arithmetic; of the file itself this is the first use

@@ -11,7 +11,7 @@ import typer
 
 from normexport.dtypes import HALVES, SHORT
 from normexport.errors import UsageError
-from normexport.precision.config import EFFORTS, METHODS, METRICS, NORMS, POINTS, Half, Int8, Limits
+from normexport.precision.config import EFFORTS, METHODS, METRICS, NORMS, POINTS, TRAINED, Half, Int8, Limits
 
 MaxDrop = Annotated[
     float | None,
@@ -105,7 +105,7 @@ class PrecisionOptions:
         typer.Option("--calibration-data", metavar="PATH", help="Samples for int8: .npz, a folder of .npy or images."),
     ] = None
     calibration: Annotated[
-        str, typer.Option("--calibration", metavar="METHOD", help=f"{', '.join(METHODS)} or {NORMS} (no data).")
+        str, typer.Option("--calibration", metavar="METHOD", help=f"{', '.join(METHODS)}; without data {NORMS} or {TRAINED}.")
     ] = Int8.method
     calibration_cache: Annotated[
         Path | None,

@@ -8,10 +8,18 @@ not know the operators are told what they are composed of (`decompositions`).
 
 from normexport.nn.ops.decompositions import call, register_decompositions
 from normexport.nn.ops.live import live_norm
-from normexport.nn.ops.quantizer import uniform_quantize
+from normexport.nn.ops.quantizer import fake_quantize, uniform_quantize
 from normexport.nn.ops.running import running_norm
 from normexport.nn.ops.weight import bounded_weight_norm, slice_norms
 
-__all__ = ["bounded_weight_norm", "call", "live_norm", "running_norm", "slice_norms", "uniform_quantize"]
+__all__ = [
+    "bounded_weight_norm",
+    "call",
+    "fake_quantize",
+    "live_norm",
+    "running_norm",
+    "slice_norms",
+    "uniform_quantize",
+]
 
 register_decompositions()

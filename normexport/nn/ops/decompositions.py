@@ -29,6 +29,7 @@ _FORMULAS: dict[Any, Callable[..., Any]] = {
     torch.ops.normexport.live_norm.default: live._formula,
     torch.ops.normexport.bounded_weight_norm.default: weight._formula,
     torch.ops.normexport.uniform_quantize.default: quantizer._formula,
+    torch.ops.normexport.fake_quantize.default: quantizer._integer_formula,
 }
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from normexport.graphs.nodes import label, op, optional
+from normexport.precision.int8.grids import Grid, WeightGrid
 from normexport.precision.int8.pairs import LAYERS
 from normexport.precision.int8.weights import Float64s, stored
 
@@ -26,10 +27,19 @@ class Rounded:
 
 @dataclass(frozen=True)
 class Corrections:
-    """Rounded weights by the name of the initializer; what is added to the bias, by the name of a layer's result."""
+    """What is to be another than the ranges of tensors and the rounding to nearest make it.
+
+    Attributes:
+        rounded: weights by the name of the initializer.
+        shifts: what is added to the bias, by the name of a layer's result.
+        grids: integers that a tensor was trained on, by its name; they come before its range.
+        weights: those of weights, by the name of the initializer.
+    """
 
     rounded: Mapping[str, Rounded] = field(default_factory=dict)
     shifts: Mapping[str, Float64s] = field(default_factory=dict)
+    grids: Mapping[str, Grid] = field(default_factory=dict)
+    weights: Mapping[str, WeightGrid] = field(default_factory=dict)
 
 
 NONE = Corrections()

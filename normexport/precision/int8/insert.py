@@ -16,7 +16,7 @@ finite float32 initializer that nobody can override.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -29,6 +29,7 @@ from normexport.graphs.nodes import op, optional
 from normexport.graphs.shapes import Shapes
 from normexport.norms import DOMAIN
 from normexport.precision.int8.corrections import NONE, Corrections
+from normexport.precision.int8.grids import Grid
 from normexport.precision.int8.pairs import LAYERS
 from normexport.precision.int8.weights import add_to_bias, channel_axis, is_stored
 
@@ -67,14 +68,26 @@ class Activations:
             return 1.0, 0
         return scale, 0 if self.symmetric else int(np.clip(np.rint(lowest - limits[0] / scale), lowest, highest))
 
+    def stored(self, grid: Grid) -> Grid | None:
+        """A grid of training in the type of activations; None where that has not as many integers."""
+        if self.symmetric:
+            return grid.about_zero()
+        ends = np.iinfo(self.dtype.numpy())
+        return grid.stored_from(int(ends.min), int(ends.max))
+
 
 @dataclass(frozen=True, eq=False)
 class _Linear:
-    """Scale and zero point of a value, as numbers and as the constants that all values with them share."""
+    """Scale and zero point of a value, as numbers and as the constants that all values with them share.
+
+    Attributes:
+        ends: the integers that it was trained on, where these are fewer than its type has.
+    """
 
     scale: float
     limits: Range
     values: tuple[ir.Value, ir.Value]
+    ends: tuple[int, int] | None = None
 
 
 def insert_pairs(
@@ -130,6 +143,9 @@ class _Insertion:
         for node in nodes:
             self._clip_before(node)
         self.layers = dict.fromkeys(node for node in nodes if self._give_scales(node))
+        for value in [*self.graph.inputs, *(each for node in self.graph for each in node.outputs)]:
+            if str(value.name) in self.corrections.grids:  # rounded in training, whoever reads it
+                self._give(value)
         for layer in self.layers:
             self._quantize_constants(layer)
         for value in reversed(list(self.linear)):
@@ -142,7 +158,7 @@ class _Insertion:
         source, result = node.inputs[0], node.outputs[0]
         limits = self.limits.get(str(result.name))
         alone = source is not None and len(source.uses()) == 1 and not source.is_graph_output()
-        if source is not None and alone and limits is not None:
+        if source is not None and alone and limits is not None and not self._is_trained(source):
             self.limits[str(source.name)] = limits
 
     def _give_scales(self, node: ir.Node) -> bool:
@@ -159,8 +175,9 @@ class _Insertion:
             self._give(source)
             self._give(result)
         elif op(node) in DIRECT:
-            if source in self.linear and (op(node) != "MaxPool" or self.opset >= _MAX_POOL_FROM):
-                self._give(result, self.linear[source])
+            rounds = op(node) == "AveragePool" and bool(self.corrections.grids)  # which training did not
+            if source in self.linear and not rounds and (op(node) != "MaxPool" or self.opset >= _MAX_POOL_FROM):
+                self._give(result, replace(self.linear[source], ends=None))  # its numbers are within them
         elif op(node) in ("Relu", "Clip"):
             if source in self.linear and not self._let_range_clip(node):
                 self._give(result)
@@ -182,8 +199,12 @@ class _Insertion:
         computed = value.producer() is not None or value.is_graph_input()
         if not computed or value.is_initializer() or self.shapes.dtype(value) != ir.DataType.FLOAT:
             return False
+        grid = self.corrections.grids.get(str(value.name))
+        trained = self.how.stored(grid) if grid is not None else None
         limits = self.limits.get(str(value.name))
-        if like is None and limits is not None:
+        if trained is not None:
+            like = self._trained(value, trained)
+        elif like is None and limits is not None:
             scale, zero = self.how.linear(limits)
             stored = np.asarray(zero, self.how.dtype.numpy())
             constants = self._scale(f"{value.name}_scale", np.float32(scale)), self._zero(value, stored)
@@ -191,6 +212,16 @@ class _Insertion:
         if like is not None:
             self.linear[value] = like
         return like is not None
+
+    def _is_trained(self, value: ir.Value) -> bool:
+        return str(value.name) in self.corrections.grids
+
+    def _trained(self, value: ir.Value, grid: Grid) -> _Linear:
+        zero = np.asarray(grid.zero, self.how.dtype.numpy())
+        constants = self._scale(f"{value.name}_scale", np.float32(grid.scale)), self._zero(value, zero)
+        whole = np.iinfo(zero.dtype)
+        narrow = not self.how.symmetric and (grid.low, grid.high) != (whole.min, whole.max)
+        return _Linear(grid.scale, grid.limits, constants, (grid.low, grid.high) if narrow else None)
 
     def _let_range_clip(self, node: ir.Node) -> bool:
         """Take out a ReLU or Clip whose result's range clips as it does; its source takes its result's name."""
@@ -200,6 +231,8 @@ class _Insertion:
         ends = _ends(node)
         alone = len(source.uses()) == 1 and source.producer() is not None and not source.is_graph_output()
         if self.how.symmetric or limits is None or ends is None or not alone or result.is_graph_output():
+            return False
+        if self._is_trained(source):
             return False
         if not ends[0] <= limits[0] <= limits[1] <= ends[1]:
             return False
@@ -218,12 +251,17 @@ class _Insertion:
         self.paired.add(value)
         scale, zero = self.linear[value].values
         quantize = self._node("QuantizeLinear", [value, scale, zero], value, self.how.dtype)
-        dequantize = self._node("DequantizeLinear", [quantize.outputs[0], scale, zero], value, ir.DataType.FLOAT)
+        pair = [quantize]
+        if (ends := self.linear[value].ends) is not None:
+            limits = [self._end(f"{value.name}_{word}", each) for word, each in zip(("low", "high"), ends, strict=True)]
+            pair.append(self._node("Clip", [quantize.outputs[0], *limits], value, self.how.dtype))
+        pair.append(self._node("DequantizeLinear", [pair[-1].outputs[0], scale, zero], value, ir.DataType.FLOAT))
+        dequantize = pair[-1]
         producer = value.producer()
         if producer is None:
-            self.graph.insert_before(self.graph[0], [quantize, dequantize])
+            self.graph.insert_before(self.graph[0], pair)
         else:
-            self.graph.insert_after(producer, [quantize, dequantize])
+            self.graph.insert_after(producer, pair)
         for use in uses:
             use.node.replace_input_with(use.idx, dequantize.outputs[0])
 
@@ -254,6 +292,8 @@ class _Insertion:
         assert weight is not None
         assert weight.const_value is not None
         array = weight.const_value.numpy().astype(np.float64)
+        if self._quantize_as_trained(node, weight, bias):
+            return
         axis = channel_axis(node, array.ndim) if self.opset >= CHANNELS_FROM else None
         others = None if axis is None else tuple(i for i in range(array.ndim) if i != axis)
         scale = np.abs(array).max(axis=others) / _WEIGHT
@@ -264,14 +304,38 @@ class _Insertion:
             scale = np.maximum(scale, room if axis is not None else room.max(initial=0.0))
         scale = scale.astype(np.float32)
         node.replace_input_with(1, self._weight(weight, array, scale, axis, node))
-        if bias is not None and stored is not None:
-            unit = np.float32(self.linear[source].scale) * scale
-            if np.all(unit >= FLOAT32.smallest_normal):
-                whole = np.clip(np.rint(stored / unit.astype(np.float64)), -(2.0**31), 2.0**31 - 1)
-                dequantized = self._insert_dequantized(
-                    bias, whole.astype(np.int32), unit, None if axis is None else 0, node
-                )
-                node.replace_input_with(2, dequantized)
+        self._quantize_bias(node, bias, stored, scale)
+
+    def _quantize_as_trained(self, node: ir.Node, weight: ir.Value, bias: ir.Value | None) -> bool:
+        """Store a weight on the grid of training; whether there is one that int8 has."""
+        grid = self.corrections.weights.get(str(weight.name))
+        stored = None if grid is None else grid.stored(self.how.symmetric)
+        if grid is None or stored is None or (grid.axis is not None and self.opset < CHANNELS_FROM):
+            return False
+        whole, zero = stored
+        dequantized = self._insert_dequantized(weight, whole, grid.scale, grid.axis, node, zero)
+        node.replace_input_with(1, dequantized)
+        numbers, source = self._bias_of(node, bias, None), node.inputs[0]
+        along = grid.axis in (None, channel_axis(node, whole.ndim))
+        if numbers is not None and source is not None and along:
+            unit = self._unit(source, grid.scale)
+            if unit.size in (1, numbers.size) and np.all(np.abs(numbers) <= unit * _BIAS):
+                self._quantize_bias(node, bias, numbers, np.broadcast_to(grid.scale, numbers.shape))
+        return True
+
+    def _unit(self, source: ir.Value, scale: Array) -> Array:
+        """What a whole number of a bias stands for."""
+        return np.float32(self.linear[source].scale) * np.asarray(scale, np.float32)
+
+    def _quantize_bias(self, node: ir.Node, bias: ir.Value | None, numbers: Array | None, scale: Array) -> None:
+        source = node.inputs[0]
+        if bias is None or numbers is None or source is None:
+            return
+        unit = self._unit(source, scale)
+        if np.all(unit >= FLOAT32.smallest_normal):
+            whole = np.clip(np.rint(numbers / unit.astype(np.float64)), -(2.0**31), 2.0**31 - 1)
+            axis = 0 if unit.ndim else None
+            node.replace_input_with(2, self._insert_dequantized(bias, whole.astype(np.int32), unit, axis, node))
 
     def _bias_of(self, node: ir.Node, bias: ir.Value | None, channels: int | None) -> Array | None:
         """The bias that becomes whole numbers; None where there is none, or it stays as it is."""
@@ -295,14 +359,14 @@ class _Insertion:
         return self.weights[key]
 
     def _insert_dequantized(
-        self, of: ir.Value, whole: Array, scale: Array, axis: int | None, reader: ir.Node
+        self, of: ir.Value, whole: Array, scale: Array, axis: int | None, reader: ir.Node, zero: int = 0
     ) -> ir.Value:
         """A stored whole number constant behind a DequantizeLinear, in front of the node that reads it."""
         stored = self._constant(f"{of.name}_quantized", whole)
         operands = [
             stored,
             self._scale(f"{of.name}_scale", scale),
-            self._constant(f"{of.name}_zero_point", np.zeros(scale.shape, whole.dtype)),
+            self._constant(f"{of.name}_zero_point", np.full(scale.shape, zero, whole.dtype)),
         ]
         node = self._node("DequantizeLinear", operands, of, ir.DataType.FLOAT, axis)
         self.graph.insert_before(reader, node)
@@ -323,6 +387,9 @@ class _Insertion:
 
     def _zero(self, value: ir.Value, stored: Array) -> ir.Value:
         return self._constant(f"{value.name}_zero_point", stored)
+
+    def _end(self, name: str, whole: int) -> ir.Value:
+        return self._constant(name, np.asarray(whole, self.how.dtype.numpy()))
 
     def _constant(self, name: str, array: Array) -> ir.Value:
         name = self.fresh(name)

@@ -22,6 +22,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
+from onnx_ir.passes.common import IdentityEliminationPass
 
 from normexport import norms
 from normexport.folding.constants import Constants
@@ -90,6 +91,8 @@ def quantize(
         drop_pairs_before_add(quantized)
     absorbed, outcomes = absorb_norms(quantized)
     absorbed.metadata_props.pop(KEY, None)
+    if corrections.grids:
+        IdentityEliminationPass()(absorbed)  # of tensors that readers of their own were given
     drop_unread_initializers(absorbed.graph)
     attach_bodies(absorbed)
     absorbed.ir_version = model.ir_version

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -14,12 +13,14 @@ from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.precision.accuracy import Accuracy, measure_accuracy
 from normexport.precision.collected import Data, collect
-from normexport.precision.config import NORMS, Int8, Limits
-from normexport.precision.half.search import KeptModule, group_of, matches
+from normexport.precision.config import NORMS, TRAINED, Int8, Limits
 from normexport.precision.int8.calibration import Calibration, calibrate, read_calibration
 from normexport.precision.int8.contradiction import Comparison
+from normexport.precision.int8.corrections import NONE
 from normexport.precision.int8.edits import Improved, improve
 from normexport.precision.int8.from_norms import calibrate_by_norms
+from normexport.precision.int8.from_training import REFERENCE, Trained, calibrate_by_training
+from normexport.precision.int8.grids import WeightGrid
 from normexport.precision.int8.held_out import (
     Parted,
     choose_samples,
@@ -29,8 +30,9 @@ from normexport.precision.int8.held_out import (
     watch,
     without_known,
 )
+from normexport.precision.int8.listing import asked_for, listing, told
 from normexport.precision.int8.pairs import is_quantized
-from normexport.precision.int8.quantise import modules_of, quantize
+from normexport.precision.int8.quantise import Quantized, quantize
 from normexport.precision.int8.sensitivity import Sensitivity, rescue, sensitivities
 from normexport.precision.labelled_output import check_labels, labelled_output, require_limit
 from normexport.precision.labels import Labelled
@@ -38,7 +40,6 @@ from normexport.precision.output_errors import output_errors
 from normexport.precision.reduced import Finish, Judged, OnBatch, Precision, Reduced
 from normexport.precision.samples import Batches, batches_in, batches_of, digest_of
 from normexport.proof.inputs.batches import fixed_batches_in
-from normexport.proof.inputs.folders import FolderRead
 from normexport.proof.inputs.mixed import numbers_in
 from normexport.runtime import OnnxRuntime, Opener, Runtime
 from normexport.verdicts import Verdict, failed, inconclusive, passed, together
@@ -58,15 +59,19 @@ def lower_to_int8(
     on_batch: OnBatch | None,
     on: Opener,
     finish: Finish,
+    weights: Mapping[str, WeightGrid] | None = None,
 ) -> Reduced:
     """See `normexport.precision.reduce`."""
-    kept = _asked_for(model, config)
     limits = Limits(config.min_snr, config.max_drop)
+    if config.method == TRAINED:
+        return _lower_as_trained(model, weights or {}, config, inputs, judged, on, finish)
+    kept = asked_for(model, config)
     if config.method == NORMS and judged is None:
-        return _unjudged(model, config, inputs, kept, finish)
+        by_norms = calibrate_by_norms(model, inputs, symmetric=config.symmetric)
+        return _unjudged(model, Trained(model, by_norms.calibration, NONE, by_norms.lacking, by_norms.notes), config, finish)
     if judged is not None and judged.labelled is not None:
         require_limit(judged.labelled, limits)
-        _check_labels(model, judged, judged.labelled, inputs)
+        _check_labels(OnnxRuntime(model), model, judged, judged.labelled, inputs)
     parted = _part_samples(config, inputs, judged)
     from_cache = _is_cached(config) and config.calibration is None
     read = parted.calibration.read
@@ -109,73 +114,85 @@ def lower_to_int8(
         table = sensitivities(model, ranges, ranked_on, symmetric=symmetric, corrections=corrections)
     finished = finish(result.model)
     accuracy = measure(finished, on(finished))
-    listing = _listing(model, kept, lacking, result.excluded)
     integers = sum(is_quantized(node) for node in result.model.graph)
     shown = [accuracy.judgement or passed(), inconclusive(fresh.reason) if fresh.reason else passed()]
     if not integers and len(result.excluded) > len(kept):
         shown.append(failed("the limit holds only with nothing in int8"))
     summary = Precision(
         "int8",
-        kept=listing,
+        kept=listing(model, kept, lacking, result.excluded),
         integer_nodes=integers,
         norms=result.norms,
         accuracy=accuracy,
         sensitivity=table,
         curve=curve,
         edits=improved.edits,
-        calibration=_told(calibration, read),
+        calibration=told(calibration, read),
         judgement=together(shown),
         notes=tuple(notes),
     )
     return Reduced(finished, summary)
 
 
-def _unjudged(
-    model: ir.Model, config: Int8, inputs: Sequence[InputSpec], kept: Mapping[str, str], finish: Finish
-) -> Reduced:
-    """By what norms know, with nothing to judge the result on: it is written, and its verdict says so."""
-    found = calibrate_by_norms(model, inputs, symmetric=config.symmetric)
-    result = quantize(model, found.calibration.ranges, symmetric=config.symmetric, exclude=tuple(kept))
+def _unjudged(model: ir.Model, found: Trained, config: Int8, finish: Finish) -> Reduced:
+    """With nothing to judge the result on: it is written, and its verdict says so."""
+    kept = asked_for(found.model, config)
+    result = _quantised(found, kept, config)
     summary = Precision(
         "int8",
-        kept=_listing(model, kept, found.lacking, result.excluded),
+        kept=listing(found.model, kept, found.lacking, result.excluded),
         integer_nodes=sum(is_quantized(node) for node in result.model.graph),
         norms=result.norms,
-        calibration=_told(found.calibration, None),
+        calibration=told(found.calibration, None),
         judgement=inconclusive("no data judged it; give --data"),
         notes=found.notes,
     )
     return Reduced(finish(result.model), summary)
 
 
-def _listing(
-    model: ir.Model, kept: Mapping[str, str], lacking: Mapping[str, str], excluded: Sequence[str]
-) -> tuple[KeptModule, ...]:
-    """The modules in float32, each with its reason."""
-    reasons = dict.fromkeys(excluded, "left out so that the limit holds")
-    reasons |= {**lacking, **{path: f"asked for by {pattern}" for path, pattern in kept.items()}}
-    return tuple(KeptModule(path, reasons[path]) for path in modules_of(model) if path in reasons)
+def _quantised(found: Trained, kept: Mapping[str, str], config: Int8) -> Quantized:
+    exclude = (*kept, *(found.lacking if found.corrections is not NONE else ()))
+    return quantize(
+        found.model,
+        found.calibration.ranges,
+        symmetric=config.symmetric,
+        exclude=tuple(dict.fromkeys(exclude)),
+        corrections=found.corrections,
+    )
 
 
-def _told(calibration: Calibration, read: FolderRead | None) -> dict[str, Any]:
-    """What the report says of a calibration."""
-    told = {name: value for name, value in asdict(calibration).items() if name not in ("ranges", "seen")}
-    return {**told, "folder": None if read is None else read.as_dict()}
+def _lower_as_trained(
+    model: ir.Model,
+    weights: Mapping[str, WeightGrid],
+    config: Int8,
+    inputs: Sequence[InputSpec],
+    judged: Judged | None,
+    on: Opener,
+    finish: Finish,
+) -> Reduced:
+    """On the integers of training; held to the network's own fake-quantised forward, of which nothing is left out."""
+    found = calibrate_by_training(model, weights, config)
+    unjudged = _unjudged(model, found, config, finish)
+    if judged is None:
+        return unjudged
+    limits, labelled = Limits(config.min_snr, config.max_drop), judged.labelled
+    own = OnnxRuntime(model, simulated=True)
+    if labelled is not None:
+        require_limit(labelled, limits)
+        _check_labels(own, model, judged, labelled, inputs)
+    exact = collect(own, judged.data, model=model)
+    ours = collect(on(unjudged.model), judged.data, model=unjudged.model, batch=exact.batch)
+    accuracy = measure_accuracy(ours, labelled, exact, limits)
+    notes = (*found.notes, f"judged against {REFERENCE}")
+    done = replace(unjudged.precision, accuracy=accuracy, judgement=accuracy.judgement or passed(), notes=notes)
+    return replace(unjudged, precision=done)
 
 
-def _asked_for(model: ir.Model, config: Int8) -> dict[str, str]:
-    """Modules that the caller keeps in float32, each with its pattern."""
-    kept = {group_of(node): pattern for pattern in config.keep for node in model.graph if matches(node, pattern)}
-    for pattern in config.keep:
-        if pattern not in kept.values():
-            some = ", ".join(modules_of(model)[:4])
-            raise UsageError(f"--keep-fp32 {pattern}", "matches no module", f"modules are called {some}, ...")
-    return kept
-
-
-def _check_labels(model: ir.Model, judged: Judged, labelled: Labelled, inputs: Sequence[InputSpec]) -> None:
+def _check_labels(
+    runtime: Runtime, model: ir.Model, judged: Judged, labelled: Labelled, inputs: Sequence[InputSpec]
+) -> None:
     """Labels that do not fit are told before the long part."""
-    few = collect(OnnxRuntime(model), _few(judged.data, inputs, 2), model=model)
+    few = collect(runtime, _few(judged.data, inputs, 2), model=model)
     samples = [len(judged.data[spec.name]) for spec in inputs if spec.batched]
     runs = fixed_batches_in(inputs, judged.data)
     total = min(samples) if samples else few.samples // min(2, runs) * runs

@@ -1,0 +1,45 @@
+"""What is said of an int8 model: which modules are in float32 and why, what was asked for, what calibrated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import onnx_ir as ir
+
+from normexport.errors import UsageError
+from normexport.precision.config import Int8
+from normexport.precision.half.search import KeptModule, group_of, matches
+from normexport.precision.int8.calibration import Calibration
+from normexport.precision.int8.quantise import modules_of
+from normexport.proof.inputs.folders import FolderRead
+
+
+def listing(
+    model: ir.Model, kept: Mapping[str, str], lacking: Mapping[str, str], excluded: Sequence[str]
+) -> tuple[KeptModule, ...]:
+    """The modules in float32, each with its reason."""
+    reasons = dict.fromkeys(excluded, "left out so that the limit holds")
+    reasons |= {**lacking, **{path: f"asked for by {pattern}" for path, pattern in kept.items()}}
+    return tuple(KeptModule(path, reasons[path]) for path in modules_of(model) if path in reasons)
+
+
+def told(calibration: Calibration, read: FolderRead | None) -> dict[str, Any]:
+    """What the report says of a calibration."""
+    found = {name: value for name, value in asdict(calibration).items() if name not in ("ranges", "seen")}
+    return {**found, "folder": None if read is None else read.as_dict()}
+
+
+def asked_for(model: ir.Model, config: Int8) -> dict[str, str]:
+    """Modules that the caller keeps in float32, each with its pattern.
+
+    Raises:
+        UsageError: a pattern matches nothing.
+    """
+    kept = {group_of(node): pattern for pattern in config.keep for node in model.graph if matches(node, pattern)}
+    for pattern in config.keep:
+        if pattern not in kept.values():
+            some = ", ".join(modules_of(model)[:4])
+            raise UsageError(f"--keep-fp32 {pattern}", "matches no module", f"modules are called {some}, ...")
+    return kept
