@@ -5,7 +5,8 @@ module's own code or a hook hands to it, so that only itself is replaced. Its nu
 observer that is still on would move them at the next batch, and is off here. Each is compared with its own forward on
 every integer that it has and some beyond.
 
-    ConvBn, LinearBn:  s = gamma/sqrt(var + eps),   y = s*(x*fq(W*s)/s + b - mean) + beta = x*fq(W*s) + s*(b - mean) + beta
+    ConvBn, LinearBn, with s = gamma/sqrt(var + eps):
+    y = s*(x*fq(W*s)/s + b - mean) + beta = x*fq(W*s) + s*(b - mean) + beta
 
 Their norm is by definition in the weight that is rounded: they become the layer with weight W*s, on the same grid.
 """
@@ -165,7 +166,8 @@ def _round_weight(model: nn.Module, module: Any, quantiser: Any) -> None:
     """
     weight = module._parameters.get("weight")
     readers = [each for each in model.modules() if any(value is weight for value in each._parameters.values())]
-    if weight is None or len(readers) != 1 or weight.dtype != torch.float32 or not bool(quantiser.fake_quant_enabled[0]):
+    is_off = not bool(quantiser.fake_quant_enabled[0])
+    if is_off or weight is None or len(readers) != 1 or weight.dtype != torch.float32:
         return
     own = copy.deepcopy(quantiser).eval()
     own.disable_observer()

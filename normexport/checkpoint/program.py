@@ -14,6 +14,7 @@ from torch.fx import Node
 from normexport.checkpoint.dialect import Dialect
 from normexport.checkpoint.inspect_state import AMBIGUOUS, inspect_state
 from normexport.checkpoint.program_part import class_of, module_path, part_of
+from normexport.checkpoint.program_quantisers import with_our_quantisers
 from normexport.checkpoint.pt2 import open_program
 from normexport.checkpoint.recognise import Stored, stored_norms
 from normexport.checkpoint.records import UNKNOWN, Checkpoint, NormRecord
@@ -43,6 +44,7 @@ def checkpoint_of_program(program: ExportedProgram, path: Path, dialect: Dialect
     Raises:
         CheckpointError: it holds NaN.
     """
+    program, decided = with_our_quantisers(program)
     state, live = State.of({**program.state_dict, **_constants(program)}), tuple(_live_norms(program))
     norms, weights = inspect_state(state, dialect)
     kinds = _kinds(program)
@@ -51,7 +53,7 @@ def checkpoint_of_program(program: ExportedProgram, path: Path, dialect: Dialect
         _as_computed(program, foreign[record.path], record) if record.path in foreign else _as_in_graph(record, kinds)
         for record in norms
     ]
-    notes = tuple(_notes(program, state))
+    notes = (*_notes(program, state), *decided)
     return Checkpoint(path, "program", None, program, (*stored, *live), weights, notes)
 
 

@@ -86,6 +86,9 @@ def _fake_quantize(x: Any, scale: Any, zero_point: Any, low: int, high: int, axi
     Integers that neither has are moved to begin with 0, which leaves the numbers; more than 256 are written out.
     """
     along = {} if axis < 0 else {"axis": axis}
+    if axis < 0:  # of one scale QuantizeLinear takes a scalar
+        scalar = _STANDARD.Constant(value=ir.tensor(np.zeros((0,), np.int64)))
+        scale, zero_point = _STANDARD.Reshape(scale, scalar), _STANDARD.Reshape(zero_point, scalar)
     if high - low >= 2**_BITS:
         return _written_out(x, scale, zero_point, low, high, axis)
     signed = low >= -(2 ** (_BITS - 1)) and high < 2 ** (_BITS - 1)
@@ -106,7 +109,8 @@ def _written_out(x: Any, scale: Any, zero_point: Any, low: int, high: int, axis:
     """The same by Round and Clip."""
     if axis >= 0:
         shape = [-1 if each == axis else 1 for each in range(len(x.shape))]
-        scale, zero_point = (_STANDARD.Reshape(each, _STANDARD.Constant(value_ints=shape)) for each in (scale, zero_point))
+        along = _STANDARD.Constant(value_ints=shape)
+        scale, zero_point = _STANDARD.Reshape(scale, along), _STANDARD.Reshape(zero_point, along)
     zero = _STANDARD.CastLike(zero_point, x)
     levels = _STANDARD.Add(_STANDARD.Round(_STANDARD.Div(x, scale)), zero)
     ends = (_STANDARD.Constant(value_float=float(each)) for each in (low, high))

@@ -14,7 +14,7 @@ from normexport.runtime.float64 import Float64Runtime
 class ExactFile:
     """The float64 interpreter with the types that the file declares.
 
-    Of a graph that rounds to a grid, a runtime in float32 goes the other way at halves, which says nothing of the graph.
+    Of a graph that rounds to a grid, a runtime in float32 goes the other way at halves: that says nothing of the graph.
     """
 
     def __init__(self, model: ir.Model) -> None:

@@ -218,9 +218,7 @@ def _prepared(model: ir.Model, config: ConvertConfig) -> tuple[ir.Model, tuple[s
     return made, () if made is model else (f"taken from operator set {before} to {after}, as the precision needs",)
 
 
-def _as_trained(
-    network: Network, graph: ir.Model, config: ConvertConfig
-) -> tuple[ir.Model, Mapping[str, WeightGrid]]:
+def _as_trained(network: Network, graph: ir.Model, config: ConvertConfig) -> tuple[ir.Model, Mapping[str, WeightGrid]]:
     """The graph with its weights rounded as in training and their grids, where int8 is to have these.
 
     Raises:
@@ -248,7 +246,7 @@ def _judge(network: Network, model: Path, config: ConvertConfig, _: Tell) -> pro
         data=network.data,
         sizes=config.batches,
         unproven=network.unproven,
-        # Fake quantisation as it is: what a runtime makes of it in integers rounds biases too, and int8 is to be judged.
+        # Fake quantisation as it is: the integers that a runtime makes of it round biases too. int8 is judged later.
         on=ExactFile if is_as_trained(config.precision) else opener_of(config.runtime),
     )
 

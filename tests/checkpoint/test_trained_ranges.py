@@ -1,4 +1,4 @@
-"""State_dicts of quantisation-aware training with torch.ao: refused, or read without its ranges as asked."""
+"""State_dicts of quantisation-aware training with torch.ao for a float model: refused, or read without ranges."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_ranges_of_training_are_refused_by_name_with_the_option_that_leaves_them
     assert any("weight_fake_quant" in key for key in state), "torch.ao must have put its keys there"
     message = refused(save(tmp_path / "m.pt", state), model=_net)
     assert "was trained with fake quantisation of torch.ao (0.weight_fake_quant, " in message
-    assert "pass --unquantised to leave it out; its ranges are not used" in message
+    assert "let --model make it prepared (prepare_qat), or leave its ranges out with --unquantised" in message
 
 
 @pytest.mark.parametrize("prefix", ["", "model."])
@@ -54,9 +54,9 @@ def test_left_out_as_asked_the_float_weights_are_those_of_the_file_and_nothing_p
     assert conversion.judgement.verdict is Verdict.INCONCLUSIVE
 
 
-def test_a_model_prepared_for_that_training_is_refused_by_name(tmp_path: Path) -> None:
-    message = refused(save(tmp_path / "m.pt", _prepared().state_dict()), model=_prepared)
-    assert "the model has fake quantisers of torch.ao (0.weight_fake_quant), which are not exported" in message
+def test_a_model_prepared_for_that_training_is_not_taken_apart(tmp_path: Path) -> None:
+    message = refused(save(tmp_path / "m.pt", _prepared().state_dict()), model=_prepared, unquantised=True)
+    assert "has fake quantisers of torch.ao (0.weight_fake_quant), which are not left out of it" in message
 
 
 def test_a_file_without_such_keys_has_nothing_to_be_left_out(tmp_path: Path) -> None:

@@ -87,11 +87,12 @@ def _weights_now(model: ir.Model, weights: Mapping[str, WeightGrid]) -> tuple[di
         if value is None or numbers is None:
             continue
         name = str(value.name)
-        named = [weights[name]] if name in weights else [each for each in weights.values() if each.whole.shape == numbers.shape]
+        alike = (each for each in weights.values() if each.whole.shape == numbers.shape)
+        named = [weights[name]] if name in weights else list(alike)
         now = (each.of(numbers.astype("float32"), channel_axis(node, numbers.ndim)) for each in named)
         grid = next((each for each in now if each is not None), None)
         if grid is not None:
-            found[name] = grid
+            found[name] = grid.refined()
         elif name in weights:
             off.add(name)
     return found, off
@@ -134,8 +135,9 @@ def _notes(given: Given, weights: Mapping[str, WeightGrid], symmetric: bool) -> 
     notes = [f"ranges of training: {len(grids) + len(given.ranges)} of activations, {len(weights)} of weights"]
     notes += [f"{one_line(name)}: {reason}" for name, reason in given.refused.items()]
     if given.ranges:
-        what = "is on a grid that does not go through zero" if len(given.ranges) == 1 else "are on grids that do not go through zero"
-        notes.append(f"{len(given.ranges)} {what}, which int8 moves by up to half a step")
+        count = len(given.ranges)
+        what = "is on a grid that does" if count == 1 else "are on grids that do"
+        notes.append(f"{count} {what} not go through zero, which int8 moves by up to half a step")
     widths = Counter(grid.high - grid.low + 1 for grid in grids if grid.high - grid.low < 255)
     for width, count in sorted(widths.items()):
         kept = "int8 without zero points goes on beyond" if symmetric else "a Clip of the integers keeps their ends"

@@ -55,12 +55,14 @@ class WeightGrid:
         whole: q - zero, of the weight's shape.
         zero: what the integers are stored with; one number.
         axis: None where there is one scale.
+        ends: the least integer and the largest that training had, with zero taken off.
     """
 
     scale: Float32s
     whole: Whole
     zero: int = 0
     axis: int | None = None
+    ends: tuple[int, int] = (-128, 127)
 
     def numbers(self) -> Float32s:
         """The weight itself, float32."""
@@ -90,10 +92,18 @@ class WeightGrid:
         turned = np.where(factor < 0, -1, 1).astype(np.int32)
         factor = np.where(power > 0, np.abs(factor), self.scale)
         along = [-1 if each == axis else 1 for each in range(weight.ndim)]
-        found = WeightGrid(factor.astype(np.float32), self.whole * turned.reshape(along), self.zero, axis)
+        found = WeightGrid(factor.astype(np.float32), self.whole * turned.reshape(along), self.zero, axis, self.ends)
         off = np.abs(found.whole * factor.reshape(along) - exact)
         fits = bool((off <= _ROUNDING * np.abs(exact)).all()) and bool((found.scale > 0).all())
         return found if fits and (not self.zero or (turned > 0).all()) else None
+
+    def refined(self) -> WeightGrid:
+        """The same numbers in steps as fine as 8 bits have room for, by a power of two: a bias is rounded to these."""
+        factor = 1
+        while self.zero == 0 and 2 * factor * self.ends[0] >= -128 and 2 * factor * self.ends[1] <= 127:
+            factor *= 2
+        ends = self.ends[0] * factor, self.ends[1] * factor
+        return WeightGrid((self.scale / factor).astype(np.float32), self.whole * factor, self.zero, self.axis, ends)
 
     def stored(self, symmetric: bool) -> tuple[npt.NDArray[Any], int] | None:
         """The integers in int8 or uint8, and their zero point; None where neither holds them, or not about zero."""
@@ -106,4 +116,5 @@ class WeightGrid:
         return None
 
     def _along(self, values: Float32s) -> Float32s:
-        return values if self.axis is None else values.reshape([-1 if i == self.axis else 1 for i in range(self.whole.ndim)])
+        shape = [-1 if each == self.axis else 1 for each in range(self.whole.ndim)]
+        return values if self.axis is None else values.reshape(shape)

@@ -28,7 +28,7 @@ from normexport.precision.int8.ranges import Range
 Array = npt.NDArray[Any]
 
 _QUANTISE, _DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
-_EIGHT_BITS = (ir.DataType.INT8, ir.DataType.UINT8)
+_OTHERS = ("DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 _BY_CHANNEL = "trained with a scale for each channel, which activations in int8 do not have"
 _REMEDY = "give the float32 model, or one in which QuantizeLinear and DequantizeLinear stand in pairs of one scale"
 
@@ -106,7 +106,7 @@ def take_pairs(model: ir.Model) -> Given:
         _remove_behind(copy.graph, entry)
     drop_unread_initializers(copy.graph)
     for node in ir.traversal.RecursiveGraphIterator(copy.graph):
-        if op(node) in (_QUANTISE, _DEQUANTISE, "DynamicQuantizeLinear") or op(node).startswith(("QLinear", "MatMulInteger", "ConvInteger")):
+        if op(node) in (_QUANTISE, _DEQUANTISE, *_OTHERS):
             raise FoldError(label(node), "is quantisation that is no pair of one scale around a number", _REMEDY)
     return Given(copy, grids, ranges, refused)
 
@@ -132,28 +132,34 @@ def _weight(node: ir.Node) -> tuple[ir.Value, WeightGrid] | None:
     found = _integers(optional(node, 0), scale, zero)
     if found is None or (zero.size > 1 and len(np.unique(zero)) > 1):
         return None
-    source, whole = found
+    source, whole, ends = found
     if scale.size > 1 and (whole.ndim <= axis or whole.shape[axis] != scale.size):
         return None
     place = int(zero.reshape(-1)[0]) if zero.size else 0
     single = scale.size == 1
     steps = scale.reshape(()) if single else scale.reshape(-1)
-    return source, WeightGrid(steps.astype(np.float32), whole.astype(np.int32) - place, place, None if single else axis)
+    along = None if single else axis % max(whole.ndim, 1)
+    least, most = (each - place for each in ends)
+    return source, WeightGrid(steps.astype(np.float32), whole.astype(np.int32) - place, place, along, (least, most))
 
 
-def _integers(value: ir.Value | None, scale: Array, zero: Array) -> tuple[ir.Value, Array] | None:
-    """The integers of a constant: stored, or what QuantizeLinear and a Clip make of float numbers."""
+def _integers(value: ir.Value | None, scale: Array, zero: Array) -> tuple[ir.Value, Array, tuple[int, int]] | None:
+    """The integers of a constant and the ends that they have: stored, or what QuantizeLinear and a Clip make of it."""
     stored = _constant(value)
     if value is None:
         return None
     if stored is not None:
-        return (value, stored) if stored.dtype.kind in "iu" else None
+        whole = np.iinfo(stored.dtype) if stored.dtype.kind in "iu" else None
+        return None if whole is None else (value, stored, (int(whole.min), int(whole.max)))
     node = value.producer()
     if node is None:
         return None
     if op(node) == "Clip":
         inner, ends = _integers(optional(node, 0), scale, zero), _ends(node)
-        return None if inner is None or ends is None else (inner[0], np.clip(inner[1], *ends))
+        if inner is None or ends is None:
+            return None
+        low, high = int(max(inner[2][0], ends[0])), int(min(inner[2][1], ends[1]))
+        return inner[0], np.clip(inner[1], low, high), (low, high)
     floats = _constant(optional(node, 0)) if op(node) == _QUANTISE else None
     parameters = _parameters(node) if floats is not None else None
     if floats is None or parameters is None or not _same(parameters[:2], (scale, zero)):
@@ -162,11 +168,13 @@ def _integers(value: ir.Value | None, scale: Array, zero: Array) -> tuple[ir.Val
     assert source is not None
     axis = parameters[2]
     along = [-1 if each == axis % floats.ndim else 1 for each in range(floats.ndim)] if scale.size > 1 else []
-    levels = np.rint(floats.astype(np.float32) / scale.astype(np.float32).reshape(along)) + zero.astype(np.float32).reshape(
+    steps = scale.astype(np.float32).reshape(along)
+    levels = np.rint(floats.astype(np.float32) / steps) + zero.astype(np.float32).reshape(
         along if zero.size > 1 else []
     )
     limits = np.iinfo(zero.dtype)
-    return source, np.clip(levels, limits.min, limits.max).astype(np.int32)
+    whole_levels = np.clip(levels, limits.min, limits.max).astype(np.int32)
+    return source, whole_levels, (int(limits.min), int(limits.max))
 
 
 # ---- activations
@@ -189,7 +197,7 @@ def _pair(node: ir.Node) -> _Pair | None:
             uses = list(last.outputs[0].uses())
             if clip is None or len(uses) != 1 or last.outputs[0].is_graph_output():
                 return None
-            low, high, last = max(low, int(clip[0])), min(high, int(clip[1])), uses[0].node
+            low, high, last = int(max(low, clip[0])), int(min(high, clip[1])), uses[0].node
         theirs = _parameters(last) if op(last) == _DEQUANTISE else None
         if theirs is None or not _same(theirs[:2], (scale, zero)):
             return None
@@ -233,9 +241,10 @@ def _centred(
 
 def _own(model: ir.Model, pair: _Pair, names: Names) -> ir.Value:
     """A value for the readers of one pair alone."""
-    node = ir.Node("", "Identity", [pair.source], name=names.fresh(f"{pair.results[0].name}_rounded"))
-    value = node.outputs[0]
-    value.name, value.shape, value.type = names.fresh(f"{pair.results[0].name}_rounded"), pair.source.shape, pair.source.type
+    stem = f"{pair.results[0].name}_rounded"
+    node = ir.Node("", "Identity", [pair.source], name=names.fresh(stem))
+    value, source = node.outputs[0], pair.source
+    value.name, value.shape, value.type = names.fresh(stem), source.shape, source.type
     node.metadata_props.update(pair.entry.metadata_props)
     model.graph.insert_before(pair.entry, node)
     return value

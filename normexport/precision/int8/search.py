@@ -68,7 +68,8 @@ def lower_to_int8(
     kept = asked_for(model, config)
     if config.method == NORMS and judged is None:
         by_norms = calibrate_by_norms(model, inputs, symmetric=config.symmetric)
-        return _unjudged(model, Trained(model, by_norms.calibration, NONE, by_norms.lacking, by_norms.notes), config, finish)
+        found = Trained(model, by_norms.calibration, NONE, by_norms.lacking, by_norms.notes)
+        return _unjudged(found, config, finish)
     if judged is not None and judged.labelled is not None:
         require_limit(judged.labelled, limits)
         _check_labels(OnnxRuntime(model), model, judged, judged.labelled, inputs)
@@ -134,7 +135,7 @@ def lower_to_int8(
     return Reduced(finished, summary)
 
 
-def _unjudged(model: ir.Model, found: Trained, config: Int8, finish: Finish) -> Reduced:
+def _unjudged(found: Trained, config: Int8, finish: Finish) -> Reduced:
     """With nothing to judge the result on: it is written, and its verdict says so."""
     kept = asked_for(found.model, config)
     result = _quantised(found, kept, config)
@@ -172,7 +173,7 @@ def _lower_as_trained(
 ) -> Reduced:
     """On the integers of training; held to the network's own fake-quantised forward, of which nothing is left out."""
     found = calibrate_by_training(model, weights, config)
-    unjudged = _unjudged(model, found, config, finish)
+    unjudged = _unjudged(found, config, finish)
     if judged is None:
         return unjudged
     limits, labelled = Limits(config.min_snr, config.max_drop), judged.labelled
