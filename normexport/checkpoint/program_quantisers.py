@@ -77,17 +77,40 @@ def _by_channel(graph: Graph, node: Node, values: Mapping[str, Any], notes: dict
 
 
 def _pair(graph: Graph, node: Node, values: Mapping[str, Any], notes: dict[str, None]) -> None:
-    """A dequantize whose integers a quantize with the same numbers has made."""
+    """A dequantize whose integers a quantize with the same numbers has made, or that are stored."""
     before = node.args[0]
-    if not isinstance(before, Node) or "quantized_decomposed.quantize_per_" not in str(before.target):
-        return
-    if before.args[1:] != node.args[1:]:
+    if not isinstance(before, Node):
         return
     if "per_channel" in str(node.target):
         scale, zero, axis, low, high = node.args[1:6]
     else:
         (scale, zero, low, high), axis = node.args[1:5], -1
-    _put(graph, node, before, (before.args[0], scale, zero, low, high, axis))
+    if "quantized_decomposed.quantize_per_" in str(before.target):
+        if before.args[1:] == node.args[1:]:
+            _put(graph, node, before, (before.args[0], scale, zero, low, high, axis))
+        return
+    if before.op != "placeholder" or not isinstance(values.get(before.name), Tensor):
+        return
+    aten = torch.ops.aten
+    with graph.inserting_before(node):
+        numbers = _call(graph, node, aten._to_copy.default, before, dtype=torch.float32)
+        along = [-1 if each == axis else 1 for each in range(numbers.meta["val"].dim())]
+        steps, centre = (
+            _call(graph, node, aten.view.default, each, along) if isinstance(each, Node) and axis >= 0 else each
+            for each in (scale, zero)
+        )
+        numbers = _call(graph, node, aten.sub.Tensor, numbers, centre)
+        numbers = _call(graph, node, aten.mul.Tensor, numbers, steps)
+    _put(graph, node, node, (numbers, scale, zero, low, high, axis))
+
+
+def _call(graph: Graph, like: Node, operator: Any, *arguments: Any, **options: Any) -> Node:
+    """A node of an operator, with what torch.export notes of its result."""
+    made = graph.call_function(operator, arguments, options)
+    held = [each.meta["val"] if isinstance(each, Node) else each for each in arguments]
+    with like.meta["val"].fake_mode:
+        made.meta = {**like.meta, "val": operator(*held, **options)}
+    return made
 
 
 def _put(graph: Graph, node: Node, at: Node, arguments: tuple[Any, ...]) -> None:
@@ -105,10 +128,7 @@ def _put(graph: Graph, node: Node, at: Node, arguments: tuple[Any, ...]) -> None
 def _tensor(graph: Graph, value: Any, dtype: torch.dtype, like: Node) -> Any:
     if isinstance(value, Node):
         return value
-    made = graph.call_function(torch.ops.aten.full.default, ([], value), {"dtype": dtype, "pin_memory": False})
-    mode = like.meta["val"].fake_mode
-    made.meta = {**like.meta, "val": mode.from_tensor(torch.full([], value, dtype=dtype))}
-    return made
+    return _call(graph, like, torch.ops.aten.full.default, [], value, dtype=dtype, pin_memory=False)
 
 
 _Form = Callable[[Graph, Node, Mapping[str, Any], dict[str, None]], None]

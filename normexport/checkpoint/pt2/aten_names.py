@@ -29,7 +29,8 @@ _PUBLIC = """
     fft_fft fft_fft2 fft_fftfreq fft_fftn fft_fftshift fft_hfft fft_hfft2 fft_hfftn fft_ifft fft_ifft2 fft_ifftn
     fft_ifftshift fft_ihfft fft_ihfft2 fft_ihfftn fft_irfft fft_irfft2 fft_irfftn fft_rfft fft_rfft2 fft_rfftfreq
     fft_rfftn fill fill_diagonal fix flatten flip fliplr flipud float_power floor floor_divide fmax fmin fmod frac
-    fractional_max_pool2d fractional_max_pool3d frexp frobenius_norm full full_like gather gcd ge
+    fractional_max_pool2d fractional_max_pool3d frexp frobenius_norm full full_like fused_moving_avg_obs_fake_quant
+    gather gcd ge
     gelu ger glu gradient greater greater_equal grid_sampler grid_sampler_2d grid_sampler_3d group_norm gru gru_cell
     gt hamming_window hann_window hardshrink hardsigmoid hardswish hardtanh heaviside hinge_embedding_loss histc
     histogram hsplit hstack huber_loss hypot i0 igammac im2col imag index index_add index_copy index_fill index_put

@@ -13,7 +13,12 @@ from normexport.checkpoint.pt2.refusal import Damaged, WouldRun, quoted
 
 _ATEN = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 _OWN = frozenset(
-    f"torch.ops.normexport.{name}.default" for name in ("running_norm", "live_norm", "bounded_weight_norm")
+    f"torch.ops.normexport.{name}.default"
+    for name in ("running_norm", "live_norm", "bounded_weight_norm", "uniform_quantize", "fake_quantize")
+)
+#: Fake quantisation of torch.ao, which PyTorch registers with the module of that name.
+_DECOMPOSED = re.compile(
+    r"torch\.ops\.quantized_decomposed\.(?:de)?quantize_per_(?:tensor|channel)\.(?:default|tensor)"
 )
 #: Their functions are graphs of the same program, looked at by the same rules.
 _HIGHER_ORDER = frozenset(
@@ -41,6 +46,10 @@ def require_plain_operator(target: str) -> None:
         WouldRun: naming it.
     """
     if target in _OWN or target in _HIGHER_ORDER or target in _ON_SIZES:
+        return
+    if _DECOMPOSED.fullmatch(target):
+        import torch.ao.quantization.fx._decomposed  # noqa: F401 - registers them
+
         return
     match = _ATEN.fullmatch(target)
     if match is None or not _is_allowed(match[1]) or match[2].endswith("out"):
