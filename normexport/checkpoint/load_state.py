@@ -19,6 +19,7 @@ from normexport.checkpoint.recognise import Stored, choose, stored_norms
 from normexport.checkpoint.records import WeightNormRecord
 from normexport.checkpoint.replace_norms import Settled, has_hooks, inherits_forward, is_leaf, own_tensors
 from normexport.checkpoint.state import EXTRA_STATE, State, unwrap
+from normexport.checkpoint.tensor_quantisers import put_quantisers, take_largest
 from normexport.checkpoint.trained_ranges import without_ranges
 from normexport.checkpoint.weight_norm import stored_weights
 from normexport.errors import CheckpointError
@@ -46,9 +47,12 @@ def fit(
     own_keys = [key for key in model.state_dict() if not key.endswith(EXTRA_STATE)]
     state = without_common_prefix(own_keys, unwrap(state, own_keys))
     state, ranges = without_ranges(state, own_keys, unquantised, place)
-    settled = Settled(model, notes=list(state.notes), unquantised=unquantised, has_ranges=bool(ranges))
+    state, largest = take_largest(state, own_keys)
+    settled = Settled(model, notes=list(state.notes), unquantised=unquantised, has_ranges=bool(ranges or largest))
     for path in ranges:
         settled.doubt(path, "fake quantisation of torch.ao is left out")
+    for path in largest if unquantised else ():
+        settled.doubt(path, "fake quantisation is left out")
     give_room(model, state.tensors)
     _note_types(settled, state)
     norms = {stored.path: stored for stored in stored_norms(state)}
@@ -70,6 +74,8 @@ def fit(
             replaced |= {f"{each}." if each else "" for each in places[module]}
             state = state.without({prefix + key for prefix in replaced for key in norms[path].values})
     _load(settled.model, _without_loose(settled, state), tuple(replaced), place)
+    if not unquantised:
+        put_quantisers(settled, largest, place)
     return settled, weights
 
 

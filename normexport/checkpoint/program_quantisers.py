@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -78,13 +78,13 @@ def _by_channel(graph: Graph, node: Node, values: Mapping[str, Any], notes: dict
 
 def _pair(graph: Graph, node: Node, values: Mapping[str, Any], notes: dict[str, None]) -> None:
     """A dequantize whose integers a quantize with the same numbers has made, or that are stored."""
-    before = node.args[0]
+    before, given = node.args[0], cast("tuple[Any, ...]", node.args)
     if not isinstance(before, Node):
         return
     if "per_channel" in str(node.target):
-        scale, zero, axis, low, high = node.args[1:6]
+        scale, zero, axis, low, high = given[1:6]
     else:
-        (scale, zero, low, high), axis = node.args[1:5], -1
+        (scale, zero, low, high), axis = given[1:5], -1
     if "quantized_decomposed.quantize_per_" in str(before.target):
         if before.args[1:] == node.args[1:]:
             _put(graph, node, before, (before.args[0], scale, zero, low, high, axis))

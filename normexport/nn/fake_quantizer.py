@@ -35,3 +35,22 @@ class FakeQuantizer(nn.Module):
         axis = -1 if self.axis is None else self.axis % x.dim()
         y: Tensor = call(fake_quantize, x, self.scale, self.zero_point, self.low, self.high, axis)
         return y
+
+
+class QuantizedWeight(nn.Module):
+    """A layer whose weight a quantiser rounds first.
+
+    Args:
+        layer: with a parameter `weight`, called with one tensor.
+        weight_quantizer: weight -> weight.
+    """
+
+    def __init__(self, layer: nn.Module, weight_quantizer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.weight_quantizer = layer, weight_quantizer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x -> y of the layer."""
+        weight = self.weight_quantizer(self.layer.weight)
+        y: Tensor = torch.func.functional_call(self.layer, {"weight": weight}, (x,))
+        return y

@@ -105,7 +105,10 @@ class PrecisionOptions:
         typer.Option("--calibration-data", metavar="PATH", help="Samples for int8: .npz, a folder of .npy or images."),
     ] = None
     calibration: Annotated[
-        str, typer.Option("--calibration", metavar="METHOD", help=f"{', '.join(METHODS)}; without data {NORMS} or {TRAINED}.")
+        str,
+        typer.Option(
+            "--calibration", metavar="METHOD", help=f"{', '.join(METHODS)}; without data {NORMS} or {TRAINED}."
+        ),
     ] = Int8.method
     calibration_cache: Annotated[
         Path | None,

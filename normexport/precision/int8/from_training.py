@@ -72,10 +72,17 @@ def calibrate_by_training(model: ir.Model, weights: Mapping[str, WeightGrid], co
         raise UsageError(f"--calibration {TRAINED}", cause, "give --calibration-data and another method")
     layers, off = _weights_now(given.model, weights)
     lacking = _lacking(given, layers, off)
-    ranges: dict[str, Range] = {**given.ranges, **{name: grid.limits for name, grid in given.grids.items()}}
+    grids = dict(given.grids) if config.symmetric else _behind_relu(given)
+    ranges: dict[str, Range] = {**given.ranges, **{name: grid.limits for name, grid in grids.items()}}
     found = Calibration(ranges, TRAINED, config.symmetric, fingerprint(given.model), "", 0, 0)
-    corrections = Corrections(grids=given.grids, weights=layers)
+    corrections = Corrections(grids=grids, weights=layers)
     return Trained(given.model, found, corrections, lacking, tuple(_notes(given, layers, config.symmetric)))
+
+
+def _behind_relu(given: Given) -> dict[str, Grid]:
+    """The grids, of what a ReLU makes without their negative integers: the range alone then does its clipping."""
+    relu = {str(node.outputs[0].name) for node in given.model.graph if op(node) == "Relu"}
+    return {name: grid.without_negatives() if name in relu else grid for name, grid in given.grids.items()}
 
 
 def _weights_now(model: ir.Model, weights: Mapping[str, WeightGrid]) -> tuple[dict[str, WeightGrid], set[str]]:

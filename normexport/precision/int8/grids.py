@@ -31,6 +31,10 @@ class Grid:
         """The least number and the largest, with 0 between."""
         return min((self.low - self.zero) * self.scale, 0.0), max((self.high - self.zero) * self.scale, 0.0)
 
+    def without_negatives(self) -> Grid:
+        """The integers that numbers from 0 on are rounded to."""
+        return Grid(self.scale, self.zero, max(self.low, min(self.zero, self.high)), self.high)
+
     def stored_from(self, lowest: int, highest: int) -> Grid | None:
         """The same numbers in a type of these ends: the integers moved by 128 where they have to be; None: too many."""
         for move in (0, 128, -128, lowest - self.low):
@@ -91,6 +95,7 @@ class WeightGrid:
         factor = (whole * exact).sum(axis=others) / np.where(power > 0, power, 1.0)
         turned = np.where(factor < 0, -1, 1).astype(np.int32)
         factor = np.where(power > 0, np.abs(factor), self.scale)
+        factor = np.where(np.abs(factor - self.scale) <= _ROUNDING * self.scale, self.scale, factor)
         along = [-1 if each == axis else 1 for each in range(weight.ndim)]
         found = WeightGrid(factor.astype(np.float32), self.whole * turned.reshape(along), self.zero, axis, self.ends)
         off = np.abs(found.whole * factor.reshape(along) - exact)

@@ -158,8 +158,15 @@ class _Insertion:
         source, result = node.inputs[0], node.outputs[0]
         limits = self.limits.get(str(result.name))
         alone = source is not None and len(source.uses()) == 1 and not source.is_graph_output()
+        if self.corrections.grids and (source is None or limits is None or not self._clips(node, limits)):
+            return  # training rounded once, behind it
         if source is not None and alone and limits is not None and not self._is_trained(source):
             self.limits[str(source.name)] = limits
+
+    def _clips(self, node: ir.Node, limits: Range) -> bool:
+        """Whether a range within a ReLU's or Clip's ends does what it does."""
+        ends = _ends(node)
+        return ends is not None and ends[0] <= limits[0] <= limits[1] <= ends[1]
 
     def _give_scales(self, node: ir.Node) -> bool:
         """Give scales to what a node reads and makes; whether it is a layer with a weight to quantise."""
@@ -228,13 +235,10 @@ class _Insertion:
         source, result = node.inputs[0], node.outputs[0]
         assert source is not None
         limits = self.limits.get(str(result.name))
-        ends = _ends(node)
         alone = len(source.uses()) == 1 and source.producer() is not None and not source.is_graph_output()
-        if self.how.symmetric or limits is None or ends is None or not alone or result.is_graph_output():
+        if self.how.symmetric or limits is None or not alone or result.is_graph_output():
             return False
-        if self._is_trained(source):
-            return False
-        if not ends[0] <= limits[0] <= limits[1] <= ends[1]:
+        if self._is_trained(source) or not self._clips(node, limits):
             return False
         name, shape, dtype = result.name, result.shape, self.shapes.dtype(result)
         result.replace_all_uses_with(source)

@@ -276,11 +276,13 @@ def _parameters(node: ir.Node) -> tuple[Array, Array, int] | None:
     given = optional(node, 2)
     zero = _constant(given)
     kind = node.outputs[0].dtype if op(node) == _QUANTISE else (node.inputs[0].dtype if node.inputs[0] else None)
-    if scale is None or (given is not None and zero is None) or node.attributes.get_int("block_size", 0):
+    if scale is None or (given is not None and zero is None) or node.attributes.get_int("block_size", 0) > 0:
+        return None
+    if zero is None and kind is not None and not kind.is_integer():
         return None
     if zero is None:
         stored = _constant(optional(node, 0))
-        default = kind.numpy() if kind is not None and kind.is_integer() else np.dtype(np.uint8)
+        default = kind.numpy() if kind is not None else np.dtype(np.uint8)
         zero = np.zeros(scale.shape, stored.dtype if stored is not None and stored.dtype.kind in "iu" else default)
     if zero.dtype.kind not in "iu" or not np.isfinite(scale).all() or not (scale > 0).all():
         return None
