@@ -53,12 +53,13 @@ def prepared(backend: str = FULL, network: Any = Fused) -> nn.Module:
         net.qconfig = _plain() if backend == PLAIN else quantization.get_default_qat_qconfig(backend)
         return quantization.prepare_qat(net)
 
-    return quietly(make)  # type: ignore[no-any-return]
+    net: nn.Module = quietly(make)
+    return net
 
 
 def _plain() -> Any:
     """Fake quantisers that compute scales as PyTorch's conversion does; the fused ones divide by 128, it by 127.5."""
-    make = quantization.FakeQuantize.with_args
+    make: Any = quantization.FakeQuantize.with_args
     activation = make(observer=quantization.MovingAverageMinMaxObserver, quant_min=0, quant_max=255)
     weight = make(
         observer=quantization.MovingAveragePerChannelMinMaxObserver,

@@ -97,6 +97,9 @@ class WeightGrid:
         factor = np.where(power > 0, np.abs(factor), self.scale)
         factor = np.where(np.abs(factor - self.scale) <= _ROUNDING * self.scale, self.scale, factor)
         along = [-1 if each == axis else 1 for each in range(weight.ndim)]
+        if (turned > 0).all() and np.array_equal(factor, np.broadcast_to(self.scale, factor.shape)):
+            kept = np.abs(self.numbers().astype(np.float64) - exact) <= 2 * _ROUNDING * np.abs(exact)
+            return self if bool(kept.all()) else None
         found = WeightGrid(factor.astype(np.float32), self.whole * turned.reshape(along), self.zero, axis, self.ends)
         off = np.abs(found.whole * factor.reshape(along) - exact)
         fits = bool((off <= _ROUNDING * np.abs(exact)).all()) and bool((found.scale > 0).all())

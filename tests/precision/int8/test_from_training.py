@@ -37,7 +37,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def int8_of(
-    net: nn.Module, folder: Path, data: Path | None, backend: str = FULL, **options: Any
+    net: Any, folder: Path, data: Path | None, backend: str = FULL, **options: Any
 ) -> tuple[Any, onnx.ModelProto]:
     """What converting its state_dict gives, with a factory that prepares the network anew."""
     config = ConvertConfig(precision=Int8(method="trained", **options), data=data)
@@ -180,13 +180,13 @@ def test_without_data_the_file_is_written_and_nothing_passes(tmp_path: Path) -> 
 def test_for_engines_grids_that_fit_about_zero_keep_their_scale(data: Path, tmp_path: Path) -> None:
     """0..127 with any zero point lies within -128..127; of 0..255 only a wider step does."""
     for backend in (REDUCED, FULL):
-        net = trained(prepared(backend))
+        net: Any = trained(prepared(backend))
         folder = tmp_path / backend
         folder.mkdir()
         conversion, model = int8_of(net, folder, data, backend, symmetric=True)
         graph = Graph(model)
         assert all(zero == 0 for _, zero in graph.grids())
-        stub = float(net.quant.activation_post_process.scale)  # type: ignore[arg-type, union-attr]
+        stub = float(net.quant.activation_post_process.scale)
         assert (graph.grids()[0][0] == stub) is (backend == REDUCED)
         wider = any("with a wider step" in note for note in conversion.precision.notes)
         assert wider is (backend == FULL)
@@ -225,10 +225,10 @@ class Residual(nn.Module):
 
 def residual(low: int, high: int, weights: tuple[int, int] = (-128, 127), **options: Any) -> nn.Module:
     """Observed on a few batches; options of the observers of activations."""
-    observer = quantization.MovingAverageMinMaxObserver
+    observer: Any = quantization.MovingAverageMinMaxObserver
     if "ch_axis" in options:
         observer = quantization.MovingAveragePerChannelMinMaxObserver
-    make = quantization.FakeQuantize.with_args
+    make: Any = quantization.FakeQuantize.with_args
     activation = make(observer=observer, quant_min=low, quant_max=high, **options)
     channels = {"dtype": torch.qint8, "qscheme": torch.per_channel_symmetric}
     by_channel = quantization.MovingAveragePerChannelMinMaxObserver
@@ -275,7 +275,7 @@ def test_a_norm_behind_rounded_weights_folds_and_leaves_their_integers(
 
 
 def test_activations_by_channel_are_left_in_float32_and_said(data: Path, tmp_path: Path) -> None:
-    by_channel = {"dtype": torch.qint8, "qscheme": torch.per_channel_symmetric, "ch_axis": 1}
+    by_channel: Any = {"dtype": torch.qint8, "qscheme": torch.per_channel_symmetric, "ch_axis": 1}
     net = residual(-128, 127, **by_channel)
     config = ConvertConfig(precision=Int8(method="trained", min_snr=0), data=data)
     conversion = normexport.convert(net, tmp_path / "out", ["x=3x8x8"], config)
