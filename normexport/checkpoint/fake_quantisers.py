@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from normexport.checkpoint.replace_norms import Settled
+from normexport.checkpoint.replace_norms import Settled, has_hooks
 from normexport.errors import CheckpointError
 from normexport.nn.fake_quantizer import FakeQuantizer
 
@@ -76,6 +76,8 @@ def _is_fake_quantiser(module: nn.Module) -> bool:
 
 
 def _replacement(settled: Settled, path: str, module: Any) -> nn.Module:
+    if has_hooks(module):
+        settled.doubt(path, "its hooks are left out with the fake quantiser that it is replaced by")
     if not bool(module.fake_quant_enabled[0]):
         settled.remark(path, _OFF)
         return nn.Identity()

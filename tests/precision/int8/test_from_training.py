@@ -19,7 +19,7 @@ from torch.ao.quantization import FusedMovingAvgObsFakeQuantize
 import normexport
 import normexport.nn
 from normexport import ConvertConfig, Int8
-from normexport.errors import FoldError, UsageError
+from normexport.errors import CheckpointError, FoldError, UsageError
 from normexport.verdicts import Verdict
 from tests.checkpoint.support import refused, save
 from tests.models.trained_integers import FULL, PLAIN, REDUCED, converted, images, prepared, trained, weight_integers
@@ -387,6 +387,19 @@ def test_ranges_of_no_data_are_refused_with_what_to_do(tmp_path: Path) -> None:
     message = refused(file, model=prepared)
     assert "quant.activation_post_process: has ranges of no data: its observer has seen none" in message
     assert "run some batches through it with its observers on" in message
+
+
+def test_hooks_on_a_fake_quantiser_are_never_passed_over(data: Path, tmp_path: Path) -> None:
+    """One that changes what is rounded is refused, one that does not here is doubted."""
+    net: Any = residual(0, 255)
+    config = ConvertConfig(precision=TRAINED, data=data)
+    net.q_sum.register_forward_hook(lambda module, given, result: None)
+    conversion = normexport.convert(net, tmp_path / "out", ["x=3x8x8"], config)
+    assert conversion.judgement.verdict is Verdict.INCONCLUSIVE
+    assert any("its hooks are left out" in reason for reason in conversion.judgement.reasons)
+    net.q_sum.register_forward_hook(lambda module, given, result: result + 1)
+    with pytest.raises(CheckpointError, match="q_sum: rounds otherwise than its scale and zero point say"):
+        normexport.convert(net, tmp_path / "other", ["x=3x8x8"], config)
 
 
 def test_other_calibrations_and_halves_refuse_such_a_network_with_the_option(tmp_path: Path) -> None:
