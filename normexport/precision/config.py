@@ -96,7 +96,8 @@ class Int8:
         preprocess: what is done to the images of `calibration`; None: values in [0, 1] at the model's size.
 
     Raises:
-        UsageError: an unknown method or effort; samples or a cache beside `NORMS` or `TRAINED`.
+        UsageError: an unknown method or effort; samples or a cache beside `NORMS` or `TRAINED`; a table or
+            an effort beside `TRAINED`.
     """
 
     calibration: str | Path | Iterable[Any] | None = None
@@ -120,3 +121,7 @@ class Int8:
             raise UsageError(option, f"means nothing with --calibration {self.method}", "leave one out; --data judges")
         if self.effort not in EFFORTS:
             raise UsageError(f"--effort {self.effort}", "is not an effort", f"choose {' or '.join(EFFORTS)}")
+        if self.method == TRAINED and (self.table or self.effort != Int8.effort):
+            option = "--sensitivity" if self.table else f"--effort {self.effort}"
+            cause = f"means nothing with --calibration {TRAINED}, which computes on the integers of training"
+            raise UsageError(option, cause, "leave one out")

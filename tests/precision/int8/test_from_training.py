@@ -418,6 +418,7 @@ def test_a_network_without_fake_quantisation_has_no_ranges_of_training(tmp_path:
         normexport.convert(net, tmp_path / "out", ["3x8x8"], ConvertConfig(precision=TRAINED))
 
 
-def test_samples_and_caches_mean_nothing_beside_it() -> None:
+@pytest.mark.parametrize("beside", [{"calibration": "images.npz"}, {"table": True}, {"effort": "high"}])
+def test_what_would_change_the_integers_means_nothing_beside_it(beside: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="means nothing with --calibration trained"):
-        Int8(method="trained", calibration="images.npz")
+        Int8(method="trained", **beside)
