@@ -34,6 +34,8 @@ WRITERS = {
     "normexport/engine/worker.py _keep_timings": "as build",
     "normexport/engine/builder_process.py __init__": "the log, into a scratch folder",
     "normexport/engine/builder_process.py _environment": "a link, into a scratch folder",
+    "normexport/train/recording.py __init__": "opens a recording, to which a training run appends for hours",
+    "normexport/train/recording.py go_to": "cuts a recording that is gone on with",
     "normexport/checkpoint/pt2/samples.py": "into memory",
     "normexport/runtime/guarded.py _answer": "nothing: it silences a copy of the process",
     "normexport/plugins/compile.py build": "the build's own folder, which CMake writes too",

@@ -1,0 +1,22 @@
+"""Training with norms: which weights are scale invariant, eq. 4, and going on from a checkpoint of others.
+
+What weight decay does to a weight before a norm is nothing but to set how far a step turns it. `record_channel_norms`
+records a run with weight decay, and `EffectiveLR` takes the same turns without it.
+"""
+
+from normexport.train.effective_lr import EffectiveLR, effective_step_size
+from normexport.train.invariance import InvariantLayer, ScaleInvariance, find_scale_invariant
+from normexport.train.recorder import NormRecorder, record_channel_norms
+from normexport.train.recording import ChannelNorms, read_channel_norms
+
+__all__ = [
+    "ChannelNorms",
+    "EffectiveLR",
+    "InvariantLayer",
+    "NormRecorder",
+    "ScaleInvariance",
+    "effective_step_size",
+    "find_scale_invariant",
+    "read_channel_norms",
+    "record_channel_norms",
+]
