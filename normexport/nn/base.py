@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from normexport.errors import UsageError
 from normexport.nn import native
 from normexport.nn.ops import call, live_norm, running_norm
-from normexport.nn.ops.support import work_dtype
+from normexport.nn.ops.support import is_recomputed, work_dtype
 from normexport.norms import EPSILON_DEFAULT, KINDS, PARAMETERS, AffineParams, Scope
 
 
@@ -29,6 +29,7 @@ class Norm(nn.Module):
     In training, and in evaluation without running statistics, mean and stat are those of x. Otherwise they are
     the buffers `running_mean` and `running_scale`, which training updates as torch.nn.BatchNorm does:
     `new = (1 - momentum) * old + momentum * observed`, or the plain average where momentum is None.
+    Activation checkpointing runs forward a second time, within backward: there they stay (BatchNorm's move twice).
 
     Arguments, their order and the attributes are those of torch.nn.BatchNorm2d. `running_scale` holds the
     statistic itself (not its square, not its reciprocal), so eval multiplies by `1 / (running_scale + eps)`.
@@ -140,6 +141,8 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, C, *space) of any floating type -> y like x."""
+        if isinstance(x, fx.Proxy):
+            return self._as_one_node(x)
         self._check_input(x)
         if self.training or self.running_mean is None or self.running_scale is None:
             if not self.training and native.serves(self, x, self.weight, self.bias):
@@ -162,6 +165,19 @@ class Norm(nn.Module):
         y, mean, stat = call(live_norm, x, *self._affine(x), *how)
         return y, mean, stat
 
+    def _as_one_node(self, x: Any) -> Any:
+        """Of a proxy of torch.fx: a call of this module, so that every tracer takes it for a leaf, as torch's norms."""
+        return x.tracer.create_proxy("call_module", x.tracer.path_of_module(self), (x,), {})
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """What torch.jit.script asks of a module first: there is no TorchScript of these norms.
+
+        Raises:
+            UsageError: always.
+        """
+        remedy = "trace the model in evaluation with torch.jit.trace, or use torch.export"
+        raise UsageError(type(self).__name__, "can't be compiled by torch.jit.script", remedy)
+
     def affine_params(self) -> AffineParams:
         """What evaluation computes per channel, float64: inv_scale is `1 / (running_scale + eps)`.
 
@@ -182,8 +198,11 @@ class Norm(nn.Module):
     def _update(self, x: Tensor, mean: Tensor, stat: Tensor) -> None:
         if self.running_mean is None or self.running_scale is None or self.num_batches_tracked is None:
             return
-        if x.numel() == 0:  # nothing was observed
+        if x.numel() == 0 or is_recomputed():  # nothing was observed, or nothing anew
             return
+        if torch._C._functorch.is_batchedtensor(mean) and not torch._C._functorch.is_batchedtensor(self.running_mean):
+            remedy = "build it with track_running_stats=False, or evaluate it"
+            raise UsageError(type(self).__name__, "has running statistics, one for all that vmap maps over", remedy)
         self.num_batches_tracked.add_(1)
         # As a tensor, so that torch.compile meets no host value: 1 / count changes with every batch.
         share = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked.to(stat.dtype)

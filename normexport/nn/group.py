@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from normexport.nn.base import Norm
 from normexport.nn.derived import class_named
@@ -107,7 +107,7 @@ class LayerNorm(GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (*, *normalized_shape) of any floating type -> y like x."""
-        return super().forward(self.rows_of(x)).reshape(x.shape)
+        return super().forward(x) if isinstance(x, fx.Proxy) else super().forward(self.rows_of(x)).reshape(x.shape)
 
     def rows_of(self, x: Tensor) -> Tensor:
         """x (*, *normalized_shape) as (rows, L), one statistic a row.

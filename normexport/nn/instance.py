@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from normexport.nn.base import Norm
 from normexport.nn.derived import class_named
@@ -40,6 +40,8 @@ class InstanceNorm(Norm):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, C, *space) or (C, *space) of any floating type -> y like x."""
+        if isinstance(x, fx.Proxy):
+            return super().forward(x)
         self._check_rank(x)
         dim = x.dim() - min(self.ranks)
         if self.affine or self.track_running_stats:

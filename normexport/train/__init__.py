@@ -4,7 +4,9 @@ What weight decay does to a weight before a norm is nothing but to set how far a
 records a run with weight decay, and `EffectiveLR` takes the same turns without it.
 """
 
+from normexport.train.averaging import update_norms
 from normexport.train.effective_lr import EffectiveLR, effective_step_size
+from normexport.train.fusing import fuser_methods
 from normexport.train.invariance import InvariantLayer, ScaleInvariance, find_scale_invariant
 from normexport.train.recorder import NormRecorder, record_channel_norms
 from normexport.train.recording import ChannelNorms, read_channel_norms
@@ -17,6 +19,8 @@ __all__ = [
     "ScaleInvariance",
     "effective_step_size",
     "find_scale_invariant",
+    "fuser_methods",
     "read_channel_norms",
     "record_channel_norms",
+    "update_norms",
 ]

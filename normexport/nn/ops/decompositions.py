@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch._decomp import register_decomposition
 from torch._library.custom_ops import CustomOpDef
+from torch.autograd import forward_ad
 
 from normexport.nn.ops import live, quantizer, running, weight
 
@@ -34,10 +35,22 @@ _FORMULAS: dict[Any, Callable[..., Any]] = {
 
 
 def call(operator: CustomOpDef, *arguments: Any) -> Any:
-    """What an operator gives; while TorchScript traces, what it is composed of, so that the trace needs no library."""
-    if not torch.compiler.is_compiling() and torch.jit.is_tracing():  # type: ignore[no-untyped-call, attr-defined]
+    """What an operator gives; of what it is composed where only PyTorch's own operators serve.
+
+    That is while TorchScript traces, so that the trace needs no library, and within torch.func's transforms and forward
+    differentiation, where an operator with a gradient of its own has no tangent: it would be zero without a word.
+    """
+    if not torch.compiler.is_compiling() and (_is_tracing() or _is_transformed()):
         return _FORMULAS[operator._opoverload](*arguments)
     return operator(*arguments)
+
+
+def _is_tracing() -> bool:
+    return bool(torch.jit.is_tracing())  # type: ignore[no-untyped-call, attr-defined]
+
+
+def _is_transformed() -> bool:
+    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
 
 
 def register_decompositions() -> None:

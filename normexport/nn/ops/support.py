@@ -16,6 +16,11 @@ def work_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
+def is_recomputed() -> bool:
+    """Whether this forward runs within a backward: a second time, by activation checkpointing."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
 def on_axis_1(values: Tensor, x: Tensor) -> Tensor:
     """values (C,) or (N, C), shaped to broadcast against x (N, C, *space)."""
     return values.reshape(*(values.shape if values.dim() == 2 else (1, -1)), *[1] * (x.dim() - 2))
