@@ -10,16 +10,20 @@ from normexport.train.fusing import fuser_methods
 from normexport.train.invariance import InvariantLayer, ScaleInvariance, find_scale_invariant
 from normexport.train.recorder import NormRecorder, record_channel_norms
 from normexport.train.recording import ChannelNorms, read_channel_norms
+from normexport.train.trainable import LoadedNorm, Trainable, load_trainable
 
 __all__ = [
     "ChannelNorms",
     "EffectiveLR",
     "InvariantLayer",
+    "LoadedNorm",
     "NormRecorder",
     "ScaleInvariance",
+    "Trainable",
     "effective_step_size",
     "find_scale_invariant",
     "fuser_methods",
+    "load_trainable",
     "read_channel_norms",
     "record_channel_norms",
     "update_norms",

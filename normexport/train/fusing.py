@@ -32,9 +32,9 @@ def fuser_methods() -> dict[str, Any]:
         own = fuser_methods()
         torch.ao.quantization.fuse_modules(model.eval(), [["conv", "bn", "relu"]], fuse_custom_config_dict=own)
 
-    Fused are convolutions, transposed ones and Linear with a batch norm of any kind or a `RunningNorm` behind them, and
-    a ReLU behind that where PyTorch has a module of the two. The weight is multiplied by gamma/(running_scale + eps), in
-    float64. There is no layer that trains with one of these norms inside: `fuse_modules_qat` is refused.
+    Fused are convolutions, transposed ones and Linear with a batch norm of any kind or a `RunningNorm` behind them,
+    and a ReLU behind that where PyTorch has a module of the two. The weight is multiplied by gamma/(running_scale +
+    eps), in float64. There is no layer that trains with one of these norms inside: `fuse_modules_qat` is refused.
     """
     norms: list[type[nn.Module]] = [class_of(kind, base) for kind in KINDS.values() for base in BASES]
     methods: dict[tuple[type[nn.Module], ...], Callable[..., nn.Module]] = {}
