@@ -126,7 +126,7 @@ def test_verbs_and_classes_say_what_they_are() -> None:
             assert text.split("\n")[0].endswith((".", "?")), name
 
 
-@pytest.mark.parametrize("package", ["normexport", "normexport.capsule", "normexport.nn"])
+@pytest.mark.parametrize("package", ["normexport", "normexport.capsule", "normexport.nn", "normexport.train"])
 def test_the_documentation_lists_what_is_exported(package: str) -> None:
     listed = documented(package)
     assert sorted(listed) == sorted(importlib.import_module(package).__all__)

@@ -7,7 +7,7 @@ Importing this package registers `torch.ops.normexport.*`.
 
 from typing import TYPE_CHECKING
 
-from normexport.nn import batch, group, instance, ops
+from normexport.nn import batch, group, instance, lazy, ops
 from normexport.nn.base import Norm
 from normexport.nn.convert import convert_norms
 from normexport.nn.derived import class_named, class_names
@@ -18,7 +18,7 @@ from normexport.nn.weight_norm import BoundedWeightNorm, bounded_weight_norm, re
 if TYPE_CHECKING:
     from normexport.nn.kinds import *  # noqa: F403
 
-_BASES: tuple[type[Norm], ...] = (*batch.BASES, *instance.BASES, *group.BASES)
+_BASES: tuple[type[Norm], ...] = (*batch.BASES, *instance.BASES, *group.BASES, *lazy.BASES)
 
 __all__ = [
     "BoundedWeightNorm",

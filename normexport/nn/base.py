@@ -17,7 +17,8 @@ from normexport.nn.ops import call, live_norm, running_norm
 from normexport.nn.ops.support import is_recomputed, work_dtype
 from normexport.norms import EPSILON_DEFAULT, KINDS, PARAMETERS, AffineParams, Scope
 
-_STATISTICS = ("running_mean", "running_scale")
+#: The buffers that hold running statistics.
+STATISTICS = ("running_mean", "running_scale")
 
 
 def _float64(values: Tensor) -> NDArray[np.float64]:
@@ -119,7 +120,7 @@ class Norm(nn.Module):
             self.register_parameter(name, None if values is None else nn.Parameter(values))
 
     def _register_statistics(self, device: Any, dtype: torch.dtype | None) -> None:
-        names = (*_STATISTICS, "num_batches_tracked")
+        names = (*STATISTICS, "num_batches_tracked")
         if not self.track_running_stats:
             for name in names:
                 self.register_buffer(name, None)
@@ -189,7 +190,7 @@ class Norm(nn.Module):
 
         A share of 0.1 of what differs by less than 0.5 % is below half a unit of float16: it would be lost for ever.
         """
-        wide = {name: value for name in _STATISTICS if (value := self._buffers.get(name)) is not None}
+        wide = {name: value for name in STATISTICS if (value := self._buffers.get(name)) is not None}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch says no types there
         for name, value in wide.items():
             moved = self._buffers[name]

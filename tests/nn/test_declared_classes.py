@@ -11,7 +11,7 @@ import pytest
 from torch import nn
 
 import normexport.nn as nxn
-from normexport.nn import batch, group, instance
+from normexport.nn import batch, group, instance, lazy
 from normexport.norms import KINDS
 
 STUB = Path(nxn.__file__).with_name("kinds.pyi")
@@ -25,11 +25,12 @@ def declared() -> dict[str, str]:
 
 def test_every_class_that_the_registry_makes_is_declared_with_its_base() -> None:
     made = {f"{kind.title}{scope}{rank}d": f"{scope}{rank}d" for kind in KINDS.values()
-            for scope in ("BatchNorm", "InstanceNorm") for rank in (1, 2, 3)}  # fmt: skip
+            for scope in ("BatchNorm", "InstanceNorm", "LazyBatchNorm", "LazyInstanceNorm") for rank in (1, 2, 3)}  # fmt: skip
     made |= {f"{kind.title}{base}": base for kind in KINDS.values() for base in ("GroupNorm", "LayerNorm")}
     assert declared() == made
     for name, base in made.items():
-        home = {"B": batch, "I": instance, "G": group, "L": group}[base[0]]
+        homes = {"Batch": batch, "Insta": instance, "Group": group, "Layer": group, "LazyB": lazy, "LazyI": lazy}
+        home = homes[base[:5]]
         assert issubclass(getattr(nxn, name), getattr(home, base))
         assert getattr(nxn, name) is getattr(home, name)
 
@@ -41,7 +42,7 @@ def test_star_import_and_completion_know_every_class() -> None:
     assert declared().keys() <= set(dir(nxn))
 
 
-@pytest.mark.parametrize("module", [nxn, batch, group, instance])
+@pytest.mark.parametrize("module", [nxn, batch, group, instance, lazy])
 @pytest.mark.parametrize("name", ["BatchNorm2e", "l1BatchNorm2d", "L1GroupNorm2d", "__path_of_nothing__"])
 def test_names_that_no_kind_has_are_attribute_errors(module: ModuleType, name: str) -> None:
     with pytest.raises(AttributeError, match=re.escape(f"module '{module.__name__}' has no attribute '{name}'")):
