@@ -35,13 +35,11 @@ class LazyNorm(LazyModuleMixin, Norm):
         **kwargs: Any,
     ) -> None:
         super().__init__(0, eps, momentum, affine, track_running_stats, device, dtype, **kwargs)
-        for name, parameter in self._parameters.items():
-            if parameter is not None:
-                self._parameters[name] = UninitializedParameter(device=parameter.device, dtype=parameter.dtype)
-        for name in STATISTICS:
-            buffer = self._buffers[name]
-            if buffer is not None:
-                self._buffers[name] = UninitializedBuffer(device=buffer.device, dtype=buffer.dtype)
+        unsized: Any = (UninitializedParameter, UninitializedBuffer)  # declared without what they take
+        for tensors, make in zip((self._parameters, self._buffers), unsized, strict=True):
+            for name, value in tensors.items():
+                if value is not None and value.dim() == 1:  # not the count of batches
+                    tensors[name] = make(device=value.device, dtype=value.dtype)
 
     @property
     def cls_to_become(self) -> type[Norm]:  # type: ignore[override]  # a class attribute of PyTorch's mixin
@@ -53,7 +51,7 @@ class LazyNorm(LazyModuleMixin, Norm):
         self._check_rank(x)
         if self.num_features == 0:
             self.num_features = x.shape[x.dim() - min(self.ranks) if self.scope.is_instance else 1]
-        if self.has_uninitialized_params():  # type: ignore[misc]  # a mixin types its self as another class
+        if self.has_uninitialized_params():
             for tensor in (*self._parameters.values(), *(self._buffers[name] for name in STATISTICS)):
                 if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
                     tensor.materialize((self.num_features,))

@@ -32,7 +32,7 @@ from normexport.train.invariance import ScaleInvariance, find_scale_invariant, l
 from normexport.train.recorder import require_some
 from normexport.train.recording import ChannelNorms
 from normexport.train.steps import InnermostStep, was_skipped
-from normexport.train.vectors import spread, vector_norms
+from normexport.train.vectors import spread, vector_norms, vector_products
 
 #: Their step does not depend on where the parameter is, so it can be taken from zero.
 _OPTIMIZERS = (SGD, Adam, AdamW)
@@ -54,6 +54,9 @@ class EffectiveLR:
             as the recorder counts, follows step t of that one.
         example: see `find_scale_invariant`.
         layers: what `find_scale_invariant` found, where that is asked with more arguments.
+        exact: multiply by r*r' (Adam: r') with r' = ||v||/||w|| after the step, where equation 4 has r twice: then this
+            run's directions are the recorded ones to the last digits. The last recorded step is equation 4's, and
+            Nesterov's momentum is not exact.
 
     Raises:
         UsageError: another optimizer, weight decay, a differentiable optimizer, or layers other than the recorded
@@ -68,6 +71,7 @@ class EffectiveLR:
         *,
         example: Any = None,
         layers: ScaleInvariance | None = None,
+        exact: bool = False,
     ) -> None:
         found = layers or find_scale_invariant(model, example)
         require_some(model, found)
@@ -75,7 +79,7 @@ class EffectiveLR:
         if not isinstance(optimizer, _OPTIMIZERS):
             remedy = f"use {', '.join(each.__name__ for each in _OPTIMIZERS)}"
             raise UsageError(type(optimizer).__name__, "takes steps that depend on where a weight is", remedy)
-        self._reference, self._step = reference, 0
+        self._reference, self._step, self._exact = reference, 0, exact
         self._layers = layers_of(model, found)
         self._check_groups(optimizer)
         self._kept: list[_Kept] = []
@@ -107,16 +111,13 @@ class EffectiveLR:
     def _begin(self, optimizer: Optimizer) -> None:
         """Give the optimizer weights of zero, so that what it makes of them is its step."""
         self._check_groups(optimizer)
-        normalises = not isinstance(optimizer, SGD)
         for path, ratio in self.ratios().items():
-            layer = self._layers[path][0]
+            layer, _ = self._layers[path]
             weight = trainable_weight(layer)
             if weight.grad is not None:
-                ratio = spread(ratio, layer).to(weight.dtype)
-                factor = ratio if normalises else ratio.square()
-                self._kept.append(_Kept(weight, weight.detach().clone(), weight.grad, factor))
-                if normalises:
-                    weight.grad = weight.grad * ratio
+                self._kept.append(_Kept(path, weight, weight.detach().clone(), weight.grad, ratio))
+                if _normalises(optimizer):
+                    weight.grad = weight.grad * spread(ratio, layer).to(weight.dtype)
         for kept in self._kept:
             kept.weight.detach().zero_()
 
@@ -124,11 +125,34 @@ class EffectiveLR:
         """Step from where the weights were by a multiple of what came out; where the step failed, put them back."""
         for kept in self._kept:
             weight = kept.weight.detach()
-            weight.copy_(kept.value + kept.factor * weight if done else kept.value)
+            if done:
+                factors = spread(self._factors(kept, optimizer), self._layers[kept.path][0])
+                weight.copy_(kept.value + factors.to(weight.dtype) * weight)
+            else:
+                weight.copy_(kept.value)
             kept.weight.grad = kept.gradient
         self._kept = []
         if done and not was_skipped(optimizer):
             self._step += 1
+
+    def _factors(self, kept: _Kept, optimizer: Optimizer) -> Tensor:
+        """(vectors,): what the step is multiplied by."""
+        first = 1.0 if _normalises(optimizer) else kept.ratio
+        plain = first * kept.ratio
+        if not self._exact or self._step + 1 >= self._reference.steps:
+            return plain
+        # f = first*r' with r' = ||v + f*p||/||w'||: a quadratic equation in f, p being the step.
+        layer, vectors = self._layers[kept.path]
+        step = kept.weight.detach()
+        pairs = ((kept.value, kept.value), (kept.value, step), (step, step))
+        own, along, length = (vector_products(one, other, layer, vectors) for one, other in pairs)
+        now, after = (self._recorded(self._step + later, kept) for later in (0, 1))
+        rest = (after / first).square() - length
+        root = (along + (along.square() + own * rest).sqrt()) / rest
+        return torch.where((own > 0) & (now > 0) & (rest > 0), root, plain)
+
+    def _recorded(self, step: int, kept: _Kept) -> Tensor:
+        return torch.tensor(self._reference.at(step)[kept.path], device=kept.ratio.device)
 
     def state_dict(self) -> dict[str, int]:
         """What a checkpoint of this run keeps: the step."""
@@ -145,12 +169,18 @@ class EffectiveLR:
 
 @dataclass(frozen=True)
 class _Kept:
-    """What a weight and its gradient were before a step, and what the step is multiplied by."""
+    """What a weight and its gradient were before a step, and r of its vectors."""
 
+    path: str
     weight: nn.Parameter
     value: Tensor
     gradient: Tensor
-    factor: Tensor
+    ratio: Tensor
+
+
+def _normalises(optimizer: Optimizer) -> bool:
+    """Whether its step divides by the size of the gradients."""
+    return not isinstance(optimizer, SGD)
 
 
 def _require_same(reference: ChannelNorms, own: dict[str, int], found: ScaleInvariance) -> None:

@@ -45,7 +45,7 @@ _FUNCTIONS: Mapping[Any, bool] = {
 #: A number times x keeps scale; x plus a number does not.
 _BY_A_NUMBER = (operator.mul, operator.truediv, operator.imul, operator.itruediv, torch.mul, torch.div)
 _METHODS: Mapping[str, bool] = {
-    **dict.fromkeys(("contiguous", "clone", "float", "double", "half", "bfloat16"), True),
+    **dict.fromkeys(("contiguous", "clone", "float", "double"), True),
     **dict.fromkeys(("relu", "relu_", "abs", "neg", "mul", "mul_", "div", "div_"), False),
 }
 

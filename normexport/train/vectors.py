@@ -26,13 +26,14 @@ def output_channels(layer: nn.Module) -> int:
 
 def vector_norms(layer: nn.Module, vectors: int) -> Tensor:
     """(vectors,) float64: the L2 norm of each vector of the layer's weight."""
-    weight = _weight(layer).detach()
-    groups = _groups(layer)
-    if groups:  # (I, O/groups, ...): the output channels are group-major
-        inputs, outputs = weight.shape[0] // groups, weight.shape[1]
-        weight = weight.reshape(groups, inputs, outputs, -1).transpose(1, 2)
-    norms: Tensor = torch.linalg.vector_norm(weight.reshape(vectors, -1), dim=1, dtype=torch.float64)
+    rows = _rows(_weight(layer).detach(), layer, vectors)
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
     return norms
+
+
+def vector_products(one: Tensor, other: Tensor, layer: nn.Module, vectors: int) -> Tensor:
+    """(vectors,) float64: of two tensors like the layer's weight, the inner product of each vector."""
+    return (_rows(one, layer, vectors).double() * _rows(other, layer, vectors).double()).sum(1)
 
 
 def spread(factors: Tensor, layer: nn.Module) -> Tensor:
@@ -45,6 +46,15 @@ def spread(factors: Tensor, layer: nn.Module) -> Tensor:
         return each.reshape(-1, 1, *ones)
     rows = each.reshape(groups, 1, outputs).expand(groups, weight.shape[0] // groups, outputs)
     return rows.reshape(weight.shape[0], outputs, *ones)
+
+
+def _rows(values: Tensor, layer: nn.Module, vectors: int) -> Tensor:
+    """A tensor like the layer's weight as (vectors, elements of each)."""
+    groups = _groups(layer)
+    if groups:  # (I, O/groups, ...): the output channels are group-major
+        inputs, outputs = values.shape[0] // groups, values.shape[1]
+        values = values.reshape(groups, inputs, outputs, -1).transpose(1, 2)
+    return values.reshape(vectors, -1)
 
 
 def _weight(layer: nn.Module) -> Tensor:

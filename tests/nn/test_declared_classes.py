@@ -25,7 +25,8 @@ def declared() -> dict[str, str]:
 
 def test_every_class_that_the_registry_makes_is_declared_with_its_base() -> None:
     made = {f"{kind.title}{scope}{rank}d": f"{scope}{rank}d" for kind in KINDS.values()
-            for scope in ("BatchNorm", "InstanceNorm", "LazyBatchNorm", "LazyInstanceNorm") for rank in (1, 2, 3)}  # fmt: skip
+            for lazy_or_not in ("", "Lazy") for scope in (f"{lazy_or_not}BatchNorm", f"{lazy_or_not}InstanceNorm")
+            for rank in (1, 2, 3)}  # fmt: skip
     made |= {f"{kind.title}{base}": base for kind in KINDS.values() for base in ("GroupNorm", "LayerNorm")}
     assert declared() == made
     for name, base in made.items():
