@@ -35,8 +35,9 @@ class LazyNorm(LazyModuleMixin, Norm):
         **kwargs: Any,
     ) -> None:
         super().__init__(0, eps, momentum, affine, track_running_stats, device, dtype, **kwargs)
-        unsized: Any = (UninitializedParameter, UninitializedBuffer)  # declared without what they take
-        for tensors, make in zip((self._parameters, self._buffers), unsized, strict=True):
+        # Declared without what they take.
+        unsized: Any = ((self._parameters, UninitializedParameter), (self._buffers, UninitializedBuffer))
+        for tensors, make in unsized:
             for name, value in tensors.items():
                 if value is not None and value.dim() == 1:  # not the count of batches
                     tensors[name] = make(device=value.device, dtype=value.dtype)
