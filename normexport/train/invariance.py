@@ -68,7 +68,8 @@ def find_scale_invariant(
     before a batch or instance norm, whose mean takes it off.
 
     Args:
-        model: traced by torch.fx; not run, unless there is an example.
+        model: traced by torch.fx; not run, unless there is an example. Of a wrapper (torch.compile, DataParallel,
+            DistributedDataParallel, AveragedModel) the network inside, and paths are those in it.
         example: an input tensor, or a tuple of inputs, for a copy of the model to be run on once: what follows a Linear
             is decided by the number of axes, which only a run tells.
         channel_norms: classes of one's own that normalise each channel of axis 1 by statistics of the batch, as
@@ -77,6 +78,7 @@ def find_scale_invariant(
     Raises:
         UsageError: the model can't be traced, or does not take the example; or it is lazy and has no sizes yet.
     """
+    model = network_in(model)
     _refuse_lazy(model)
     graph = _trace(model, channel_norms)
     if example is not None:
@@ -90,6 +92,13 @@ def find_scale_invariant(
             except _Not as reason:
                 others[path] = str(reason)
     return ScaleInvariance(tuple(layers), others)
+
+
+def network_in(model: nn.Module) -> nn.Module:
+    """The network in wrappers of PyTorch: torch.compile, DataParallel, DistributedDataParallel, AveragedModel."""
+    while type(model).__module__.startswith("torch.") and list(model._modules) in (["module"], ["_orig_mod"]):
+        (model,) = model.children()
+    return model
 
 
 def _refuse_lazy(model: nn.Module) -> None:
@@ -222,7 +231,8 @@ def _axes_of(node: fx.Node) -> int | None:
 
 def layers_of(model: nn.Module, found: ScaleInvariance) -> dict[str, tuple[nn.Module, int]]:
     """path -> (the layer, how many vectors its weight is), of those that are scale invariant."""
-    return {each.path: (model.get_submodule(each.path), each.vectors) for each in found.layers}
+    network = network_in(model)
+    return {each.path: (network.get_submodule(each.path), each.vectors) for each in found.layers}
 
 
 def trainable_weight(layer: nn.Module) -> nn.Parameter:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
+from torch.optim.swa_utils import AveragedModel
 
 import normexport.nn as nxn
 from normexport.errors import UsageError
-from normexport.train import find_scale_invariant
+from normexport.train import effective_step_size, find_scale_invariant
 from normexport.train.vectors import spread, vector_norms
 
 TINY = 1e-12  # an epsilon, so that what it costs stays below the roundings of float64
@@ -222,6 +223,14 @@ def test_a_norm_of_ones_own_counts_where_it_is_named() -> None:
     model = tail(nn.Conv2d(4, 6, 3), Mine())
     assert not find_scale_invariant(model).layers
     assert find_scale_invariant(model, channel_norms=(Mine,)).layers[0].norm == "1"
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, AveragedModel])
+def test_of_a_wrapper_the_network_inside_is_meant(wrap: Any) -> None:
+    model = wrap(tail(nn.Conv2d(4, 6, 3), batch_norm(6)))
+    found = find_scale_invariant(model)
+    assert [each.path for each in found.layers] == ["0"]
+    assert effective_step_size(model, 0.1)["0"].shape == (6,)
 
 
 class Branches(nn.Module):
