@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -10,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from normexport.dtypes import HALVES, torch_dtypes
 from normexport.errors import UsageError
 from normexport.nn import native
 from normexport.nn.ops import call, live_norm, running_norm
@@ -38,8 +36,7 @@ class Norm(nn.Module):
 
     Arguments, their order and the attributes are those of torch.nn.BatchNorm2d. `running_scale` holds the
     statistic itself (not its square, not its reciprocal), so eval multiplies by `1 / (running_scale + eps)`.
-    Arithmetic is float32 (float64 for float64 x), under autocast too; y has the type of x. Running statistics are
-    float32 at least, also of a module in half precision.
+    Arithmetic is float32 (float64 for float64 x), under autocast too; y has the type of x.
 
     Args:
         num_features: C, the size of axis 1.
@@ -125,9 +122,8 @@ class Norm(nn.Module):
             for name in names:
                 self.register_buffer(name, None)
             return
-        wide = torch.float32 if dtype in torch_dtypes(HALVES) else dtype
         for name in names[:2]:
-            self.register_buffer(name, torch.empty(self.num_features, device=device, dtype=wide))
+            self.register_buffer(name, torch.empty(self.num_features, device=device, dtype=dtype))
         self.register_buffer(names[2], torch.zeros((), device=device, dtype=torch.long))
 
     def reset_running_stats(self) -> None:
@@ -184,19 +180,6 @@ class Norm(nn.Module):
         """
         remedy = "trace the model in evaluation with torch.jit.trace, or use torch.export"
         raise UsageError(type(self).__name__, "can't be compiled by torch.jit.script", remedy)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Norm:
-        """As of every module, but running statistics stay float32 under `.half()` and `.bfloat16()`.
-
-        A share of 0.1 of what differs by less than 0.5 % is below half a unit of float16: it would be lost for ever.
-        """
-        wide = {name: value for name in STATISTICS if (value := self._buffers.get(name)) is not None}
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch says no types there
-        for name, value in wide.items():
-            moved = self._buffers[name]
-            if moved is not None and moved.dtype in torch_dtypes(HALVES):
-                self._buffers[name] = value.to(moved.device, torch.float32)
-        return self
 
     def affine_params(self) -> AffineParams:
         """What evaluation computes per channel, float64: inv_scale is `1 / (running_scale + eps)`.

@@ -43,7 +43,7 @@ def test_options_reach_it_and_stay() -> None:
     assert (lazy.k, lazy.weight, lazy.running_mean, lazy.num_features) == (3, None, None, 4)
     half: Any = nxn.L1LazyBatchNorm2d().half()
     half(torch.randn(2, 4, 3, 3).half())
-    assert (half.weight.dtype, half.running_scale.dtype) == (torch.float16, torch.float32)
+    assert (half.weight.dtype, half.running_scale.dtype) == (torch.float16, torch.float16)
 
 
 def test_a_stored_norm_loads_into_one_that_has_no_size_yet() -> None:

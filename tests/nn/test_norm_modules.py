@@ -246,11 +246,9 @@ def test_another_kinds_statistics_and_newer_versions_are_refused() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
-def test_modules_change_type_but_statistics_no_further_than_float32(dtype: torch.dtype) -> None:
+def test_modules_change_type_as_a_whole(dtype: torch.dtype) -> None:
     module = trained().to(dtype).eval()
-    assert module.weight.dtype == module.bias.dtype == dtype
-    wide = dtype if dtype == torch.float64 else torch.float32
-    assert module.running_mean.dtype == module.running_scale.dtype == wide
+    assert {module.weight.dtype, module.running_mean.dtype, module.running_scale.dtype} == {dtype}
     assert module.num_batches_tracked.dtype == torch.long
     x = batch(6, 3, 4, 4).to(dtype)
     y = module(x)
