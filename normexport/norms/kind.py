@@ -32,6 +32,12 @@ class Statistic(Protocol):
     def __call__(self, d: Any, *, k: int, chunks: int, correction: float) -> Any: ...
 
 
+class Slope(Protocol):
+    """d (..., n), centred -> what a statistic gains with each deviation, its derivative, (..., n)."""
+
+    def __call__(self, d: Any, *, k: int, chunks: int, correction: float) -> Any: ...
+
+
 class IntegerStatistic(Protocol):
     """The statistic of integers, before its factor: r (C, n) = q - p, e (C,) = n*p - sum q -> float64 (C,).
 
@@ -59,6 +65,8 @@ class NormKind:
         integer_statistic: the statistic of int8 tensors, without the factor.
         factor: the kind's own constant.
         torch_statistic: the same formula by tensor methods, (..., n) -> (...); differentiable.
+        torch_slope: the derivative of `torch_statistic` for each d, by tensor methods; where several d tie for a place
+            among the largest they share it evenly. None leaves it to automatic differentiation, which is slower.
         onnx_statistic: ONNX text computing `stat`; see `function.py` for the names it may use.
         onnx_constant: ONNX text computing `own`, the kind's own constant (a scalar).
         onnx_integer_statistic: ONNX text of `integer_statistic`; see `quantized_function.py` for the names.
@@ -88,6 +96,7 @@ class NormKind:
     onnx_integer_statistic: str
     by_rows: bool = False
     parameters: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    torch_slope: Slope | None = None
     native: int | None = None
     per_std: float = 1.0
     tails: Tails = "middle"

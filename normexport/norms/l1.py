@@ -33,6 +33,11 @@ def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 
     return d.abs().mean(-1) * (correction or L1_CONSTANT)
 
 
+def torch_slope(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
+    """(..., n) -> (..., n): sign(d) / n, 0 where d is 0."""
+    return d.sign() * ((correction or L1_CONSTANT) / d.shape[-1])
+
+
 L1 = NormKind(
     name="l1",
     title="L1",
@@ -41,6 +46,7 @@ L1 = NormKind(
     integer_statistic=integer_statistic,
     factor=factor,
     torch_statistic=torch_statistic,
+    torch_slope=torch_slope,
     onnx_constant=f"own64 = Constant <value = double {{{L1_CONSTANT!r}}}>()  own = CastLike(own64, scale)",
     onnx_statistic="""
         absolute = Abs(d)

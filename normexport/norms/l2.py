@@ -36,6 +36,12 @@ def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 
     return d.square().mean(-1).clamp_min(1e-30).sqrt() * (correction or 1.0)
 
 
+def torch_slope(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
+    """(..., n) -> (..., n): d / (n * sigma), 0 in a constant channel."""
+    sigma = d.square().mean(-1, keepdim=True).clamp_min(1e-30).sqrt()
+    return d / sigma * ((correction or 1.0) / d.shape[-1])
+
+
 L2 = NormKind(
     name="l2",
     title="L2",
@@ -44,6 +50,7 @@ L2 = NormKind(
     integer_statistic=integer_statistic,
     factor=factor,
     torch_statistic=torch_statistic,
+    torch_slope=torch_slope,
     onnx_constant="own64 = Constant <value = double {1.0}>()  own = CastLike(own64, scale)",
     onnx_statistic="""
         square = Mul(d, d)

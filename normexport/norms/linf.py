@@ -34,6 +34,14 @@ def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 
     return d.abs().amax(-1) * (correction or torch_extreme_constant(d, d.shape[-1]))
 
 
+def torch_slope(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
+    """(..., n) -> (..., n): sign(d) of the largest |d|, shared evenly among equals; elsewhere 0."""
+    size = d.abs()
+    is_largest = size == size.amax(-1, keepdim=True)
+    share = (correction or torch_extreme_constant(d, d.shape[-1])) / is_largest.sum(-1, keepdim=True)
+    return d.sign() * is_largest * share.to(d.dtype)
+
+
 LINF = NormKind(
     name="linf",
     title="Linf",
@@ -42,6 +50,7 @@ LINF = NormKind(
     integer_statistic=integer_statistic,
     factor=factor,
     torch_statistic=torch_statistic,
+    torch_slope=torch_slope,
     onnx_constant=extreme_text("n", "own"),
     onnx_statistic="""
         absolute = Abs(d)

@@ -49,6 +49,27 @@ def torch_statistic(d: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correct
     return (tops - bottoms) / count * (correction or RANGE_SHARE * extreme_constant(length))
 
 
+def torch_slope(d: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0) -> Any:
+    """(..., n) -> (..., n): 1/m of each chunk's largest d less that of its smallest, shared evenly among equals."""
+    n = d.shape[-1]
+    if not isinstance(n, int):
+        return _open_slope(d, n, chunks) * (correction or _open_factor(d, n, chunks))
+    length, count = chunk_layout(n, chunks)
+    end = n // length * length
+    slope = _span_slope(d[..., :end].unflatten(-1, (n // length, length))).flatten(-2)
+    if end < n:
+        last = _span_slope(d[..., end:])
+        slope = d.new_zeros(d.shape).slice_scatter(slope, -1, 0, end).slice_scatter(last, -1, end, n)
+    return slope * ((correction or RANGE_SHARE * extreme_constant(length)) / count)
+
+
+def _span_slope(d: Any) -> Any:
+    """Of max d - min d over the last axis."""
+    is_top, is_bottom = d == d.amax(-1, keepdim=True), d == d.amin(-1, keepdim=True)
+    shares = [1 / each.sum(-1, keepdim=True).to(d.dtype) for each in (is_top, is_bottom)]
+    return is_top * shares[0] - is_bottom * shares[1]
+
+
 def _open_length(d: Any, n: Any, chunks: int) -> Any:
     """The chunk length of an open number of elements, a scalar tensor of whole numbers."""
     return ((d.new_full((), n, dtype=_int64(d)) + (chunks - 1)) // chunks).clamp(min=2)
@@ -59,10 +80,10 @@ def _open_factor(d: Any, n: Any, chunks: int) -> Any:
     return RANGE_SHARE * EXTREME_NUMERATOR / (8 * length.log()).sqrt()
 
 
-def _open_statistic(d: Any, n: Any, chunks: int) -> Any:
-    """Mean range of the chunks of an open number of elements, (..., n) -> (...).
+def _open_chunks(d: Any, n: Any, chunks: int) -> tuple[Any, Any, Any]:
+    """An open number of elements, cut: (..., n) -> (..., chunks, width), the place of each and where it is a copy.
 
-    There are at most `chunks` of them, each in a row of one element more than the longest has: what is beyond its end
+    There are at most `chunks` chunks, each in a row of one element more than the longest has: what is beyond its end
     is its last element again.
     """
     length = _open_length(d, n, chunks)
@@ -70,11 +91,31 @@ def _open_statistic(d: Any, n: Any, chunks: int) -> Any:
     width = (n + (chunks - 1)) // chunks + 1
     column = d.new_ones((1, width), dtype=length.dtype).cumsum(1) - 1
     place = (row * length + column.minimum(length - 1)).clamp(max=n - 1)
-    cut = d.index_select(-1, place.reshape(-1)).reshape(*d.shape[:-1], chunks, width)
-    spans = cut.amax(-1) - cut.amin(-1)
+    is_copy = (column >= length) | (row * length + column >= n)
+    return d.index_select(-1, place.reshape(-1)).reshape(*d.shape[:-1], chunks, width), row.reshape(-1), is_copy
+
+
+def _open_statistic(d: Any, n: Any, chunks: int) -> Any:
+    """Mean range of the chunks of an open number of elements, (..., n) -> (...)."""
+    cut, row, _ = _open_chunks(d, n, chunks)
+    length = _open_length(d, n, chunks)
     count = (length + (n - 1)) // length
-    there = (row.reshape(-1) < count).to(d.dtype)
-    return (spans * there).sum(-1) / count.to(d.dtype)
+    there = (row < count).to(d.dtype)
+    return ((cut.amax(-1) - cut.amin(-1)) * there).sum(-1) / count.to(d.dtype)
+
+
+def _open_slope(d: Any, n: Any, chunks: int) -> Any:
+    """`torch_slope` of an open number of elements, without the constant."""
+    cut, _, is_copy = _open_chunks(d, n, chunks)
+    length = _open_length(d, n, chunks)
+    chunk_of = (d.new_ones((n,), dtype=length.dtype).cumsum(0) - 1) // length
+
+    def shared(ends: Any) -> Any:
+        times = ((cut == ends.unsqueeze(-1)) & ~is_copy).sum(-1).to(d.dtype)
+        return (d == ends.index_select(-1, chunk_of)) / times.index_select(-1, chunk_of)
+
+    count = (length + (n - 1)) // length
+    return (shared(cut.amax(-1)) - shared(cut.amin(-1))) / count.to(d.dtype)
 
 
 def _int64(like: Any) -> Any:
@@ -108,6 +149,7 @@ RANGE = NormKind(
     integer_statistic=integer_statistic,
     factor=factor,
     torch_statistic=torch_statistic,
+    torch_slope=torch_slope,
     onnx_constant=_LAYOUT
     + extreme_text("length_scalar", "extreme")
     + f"""

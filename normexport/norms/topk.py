@@ -47,6 +47,16 @@ def torch_statistic(d: Any, *, k: int = K_DEFAULT, chunks: int = 0, correction: 
     return d.abs().topk(k, dim=-1, sorted=False).values.mean(-1) * (correction or torch_extreme_constant(d, n))
 
 
+def torch_slope(d: Any, *, k: int = K_DEFAULT, chunks: int = 0, correction: float = 0.0) -> Any:
+    """(..., n) -> (..., n): sign(d) / k of the k largest |d|; those equal to the k-th share what is left evenly."""
+    size = d.abs()
+    kth = size.topk(k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+    is_larger, is_kth = size > kth, size == kth
+    left = (k - is_larger.sum(-1, keepdim=True)) / is_kth.sum(-1, keepdim=True)
+    weight = is_larger + is_kth * left.to(d.dtype)
+    return d.sign() * weight * ((correction or torch_extreme_constant(d, d.shape[-1])) / k)
+
+
 TOPK = NormKind(
     name="topk",
     title="TopK",
@@ -55,6 +65,7 @@ TOPK = NormKind(
     integer_statistic=integer_statistic,
     factor=factor,
     torch_statistic=torch_statistic,
+    torch_slope=torch_slope,
     onnx_constant=extreme_text("n", "own"),
     # k * n is at least k unless the batch is empty: then 0 of 0 elements are taken, else k > n stays an error.
     # The extra row of zeros is there because ONNX Runtime up to 1.23 dies (SIGFPE) of a TopK over no rows at all.

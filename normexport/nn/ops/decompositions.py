@@ -16,7 +16,7 @@ from torch._decomp import register_decomposition
 from torch._library.custom_ops import CustomOpDef
 from torch.autograd import forward_ad
 
-from normexport.nn.ops import live, quantizer, running, weight
+from normexport.nn.ops import live, live_formula, quantizer, running, weight
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
@@ -27,7 +27,8 @@ def _running_norm(x: Tensor, mean: Tensor, inv_scale: Tensor, scale: Tensor, bia
 
 _FORMULAS: dict[Any, Callable[..., Any]] = {
     torch.ops.normexport.running_norm.default: _running_norm,
-    torch.ops.normexport.live_norm.default: live._formula,
+    live.live_norm._opoverload: live_formula.norm,
+    live.live_norm_backward._opoverload: live_formula.gradient,
     torch.ops.normexport.bounded_weight_norm.default: weight._formula,
     torch.ops.normexport.uniform_quantize.default: quantizer._formula,
     torch.ops.normexport.fake_quantize.default: quantizer._integer_formula,

@@ -8,47 +8,11 @@ import torch
 from torch import Tensor
 
 from normexport.errors import UsageError
-from normexport.nn.ops.support import check_channels, on_axis_1, vjp, work_dtype
+from normexport.nn.ops.blocks import gradient_by_blocks, norm_by_blocks
+from normexport.nn.ops.live_formula import Three, gradient
+from normexport.nn.ops.support import check_channels, vjp, work_dtype
 from normexport.norms import kind as kind_of
 from normexport.norms import require_groups
-
-_Three = tuple[Tensor, Tensor, Tensor]
-
-
-def _formula(
-    x: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    kind: str,
-    instance: bool,
-    epsilon: float,
-    correction: float,
-    k: int,
-    chunks: int,
-    num_groups: int = 0,
-) -> _Three:
-    values = x.to(work_dtype(x))
-    n, c = values.shape[:2]
-    per_sample = num_groups or (c if instance else 0)
-    # One row a statistic, in two axes: OpenVINO 2026.4 gets amax of three, with what follows it, wrong.
-    rows = values.reshape(n * per_sample, -1) if per_sample else values.transpose(0, 1).reshape(c, -1)
-    mean = rows.mean(-1)
-    stat = kind_of(kind).torch_statistic(rows - mean.unsqueeze(-1), k=k, chunks=chunks, correction=correction)
-    if per_sample:
-        mean, stat = mean.reshape(n, per_sample), stat.reshape(n, per_sample)
-    a = scale.to(values.dtype) / _per_channel(stat + epsilon, c)
-    # The mean leaves before anything is scaled: an offset then costs one rounding of the mean, none of y.
-    centred = values - on_axis_1(_per_channel(mean, c), x)
-    y = centred * on_axis_1(a, x) + on_axis_1(bias.to(values.dtype), x)
-    return y.to(x.dtype), mean, stat
-
-
-def _per_channel(statistics: Tensor, channels: int) -> Tensor:
-    """(C,) or (N, C) as it is; (N, G), one per group, as (N, C)."""
-    if statistics.dim() == 1 or statistics.shape[1] == channels:
-        return statistics
-    n, groups = statistics.shape
-    return statistics.unsqueeze(-1).expand(n, groups, channels // groups).reshape(n, channels)
 
 
 def _check(x: Tensor, scale: Tensor, bias: Tensor, kind: str, instance: bool, *how: Any) -> None:
@@ -114,25 +78,16 @@ def live_norm(
     _check(x, scale, bias, kind, instance, epsilon, correction, k, chunks, num_groups)
     if x.numel() == 0:
         return torch.empty_like(x), *_empty_statistics(x, instance, num_groups)
-    return _formula(x, scale, bias, kind, instance, epsilon, correction, k, chunks, num_groups)
+    return norm_by_blocks(x, scale, bias, kind, instance, epsilon, correction, k, chunks, num_groups)
 
 
 @live_norm.register_fake
-def _fake(x: Tensor, scale: Tensor, bias: Tensor, kind: str, instance: bool, *how: Any) -> _Three:
+def _fake(x: Tensor, scale: Tensor, bias: Tensor, kind: str, instance: bool, *how: Any) -> Three:
     _check(x, scale, bias, kind, instance, *how)
     return torch.empty_like(x), *_empty_statistics(x, instance, (*how, 0)[4])
 
 
-def _pullback(
-    grad_y: Tensor, grad_mean: Tensor, grad_stat: Tensor, x: Tensor, scale: Tensor, bias: Tensor, *how: Any
-) -> _Three:
-    cotangents = (grad_y, grad_mean, grad_stat)
-    dx, dscale, dbias = vjp(lambda *tensors: _formula(*tensors, *how), (x, scale, bias), cotangents)
-    return dx, dscale, dbias
-
-
-# An operator of its own, so that torch.compile sees one node with symbolic sizes: traced, the formulas' log n
-# and chunk lengths would fix n, and every new batch size would compile again.
+# An operator of its own, so that an exporter which keeps `live_norm` sees one node for its gradient too.
 @torch.library.custom_op("normexport::live_norm_backward", mutates_args=())
 def live_norm_backward(
     grad_y: Tensor,
@@ -140,7 +95,8 @@ def live_norm_backward(
     grad_stat: Tensor,
     x: Tensor,
     scale: Tensor,
-    bias: Tensor,
+    mean: Tensor,
+    stat: Tensor,
     kind: str,
     instance: bool,
     epsilon: float,
@@ -149,39 +105,43 @@ def live_norm_backward(
     chunks: int,
     num_groups: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `live_norm` for x, scale and bias, each like its tensor; itself differentiable."""
-    like = (x, scale, bias)
+    """Gradients of `live_norm` for x, scale and bias; mean and stat are what it gave. Itself differentiable.
+
+    The first is like x, the others are (C,) in the precision of the statistics.
+    """
     if x.numel() == 0:
-        return torch.empty_like(x), torch.zeros_like(scale), torch.zeros_like(bias)
+        nothing = x.new_zeros(scale.shape, dtype=work_dtype(x))
+        return torch.empty_like(x), nothing, nothing.clone()
     how = (kind, instance, epsilon, correction, k, chunks, num_groups)
-    grads = _pullback(grad_y, grad_mean, grad_stat, *like, *how)
-    # A gradient may be expanded or share memory with another; an operator's results may not.
-    dx, dscale, dbias = (torch.empty_like(t).copy_(g) for t, g in zip(like, grads, strict=True))
-    return dx, dscale, dbias
+    return gradient_by_blocks((grad_y, grad_mean, grad_stat), x, scale, (mean, stat), *how)
 
 
 @live_norm_backward.register_fake
-def _backward_fake(grad_y: Tensor, grad_mean: Tensor, grad_stat: Tensor, *rest: Any) -> _Three:
-    x, scale, bias = rest[:3]
-    return torch.empty_like(x), torch.empty_like(scale), torch.empty_like(bias)
+def _backward_fake(grad_y: Tensor, grad_mean: Tensor, grad_stat: Tensor, x: Tensor, scale: Tensor, *rest: Any) -> Three:
+    vectors = (x.new_empty(scale.shape, dtype=work_dtype(x)) for _ in range(2))
+    dx, (dscale, dbias) = torch.empty_like(x), vectors
+    return dx, dscale, dbias
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: _Three) -> None:
-    ctx.save_for_backward(*inputs[:3])
-    ctx.how = inputs[3:]
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Three) -> None:
+    x, scale, bias, *ctx.how = inputs
+    ctx.bias_dtype = bias.dtype
+    ctx.save_for_backward(x, scale, *output[1:])
 
 
 def _backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-    return (*live_norm_backward(*grads, *ctx.saved_tensors, *ctx.how), *[None] * len(ctx.how))
+    x, scale, mean, stat = ctx.saved_tensors
+    dx, dscale, dbias = live_norm_backward(*grads, x, scale, mean, stat, *ctx.how)
+    return (dx, dscale.to(scale.dtype), dbias.to(ctx.bias_dtype), *[None] * len(ctx.how))
 
 
-def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: _Three) -> None:
-    ctx.save_for_backward(*inputs[:6])
-    ctx.how = inputs[6:]
+def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: Three) -> None:
+    ctx.save_for_backward(*inputs[:7])
+    ctx.how = inputs[7:]
 
 
 def _backward_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-    inner = vjp(lambda *tensors: _pullback(*tensors, *ctx.how), ctx.saved_tensors, grads)
+    inner = vjp(lambda *tensors: gradient(*tensors, *ctx.how), ctx.saved_tensors, grads)
     return (*inner, *[None] * len(ctx.how))
 
 
