@@ -33,9 +33,9 @@ def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 
     return d.abs().mean(-1) * (correction or L1_CONSTANT)
 
 
-def torch_slope(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
+def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
     """(..., n) -> (..., n): sign(d) / n, 0 where d is 0."""
-    return d.sign() * ((correction or L1_CONSTANT) / d.shape[-1])
+    return d.sign().mul_(worth * ((correction or L1_CONSTANT) / d.shape[-1]))
 
 
 L1 = NormKind(

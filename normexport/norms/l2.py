@@ -36,10 +36,10 @@ def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 
     return d.square().mean(-1).clamp_min(1e-30).sqrt() * (correction or 1.0)
 
 
-def torch_slope(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
+def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
     """(..., n) -> (..., n): d / (n * sigma), 0 in a constant channel."""
     sigma = d.square().mean(-1, keepdim=True).clamp_min(1e-30).sqrt()
-    return d / sigma * ((correction or 1.0) / d.shape[-1])
+    return d * (worth / sigma * ((correction or 1.0) / d.shape[-1]))
 
 
 L2 = NormKind(

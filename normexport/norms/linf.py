@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from normexport.norms.constants import extreme_constant, extreme_text, torch_extreme_constant
-from normexport.norms.kind import Array, Integers, NormKind, mean_deviation
+from normexport.norms.kind import Array, Integers, NormKind, equals, mean_deviation
 
 
 def statistic(d: Array, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Array:
@@ -34,12 +34,12 @@ def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 
     return d.abs().amax(-1) * (correction or torch_extreme_constant(d, d.shape[-1]))
 
 
-def torch_slope(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
+def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
     """(..., n) -> (..., n): sign(d) of the largest |d|, shared evenly among equals; elsewhere 0."""
     size = d.abs()
-    is_largest = size == size.amax(-1, keepdim=True)
-    share = (correction or torch_extreme_constant(d, d.shape[-1])) / is_largest.sum(-1, keepdim=True)
-    return d.sign() * is_largest * share.to(d.dtype)
+    is_largest = equals(size.amax(-1, keepdim=True), size)
+    own = correction or torch_extreme_constant(d, d.shape[-1])
+    return d.sign().mul_(is_largest).mul_(worth * own / is_largest.sum(-1, keepdim=True))
 
 
 LINF = NormKind(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from normexport.norms.constants import EXTREME_NUMERATOR, RANGE_SHARE, chunk_layout, extreme_constant, extreme_text
-from normexport.norms.kind import CHUNKS_DEFAULT, Array, Integers, NormKind, mean_deviation
+from normexport.norms.kind import CHUNKS_DEFAULT, Array, Integers, NormKind, equals, mean_deviation
 
 
 def statistic(d: Array, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0) -> Array:
@@ -49,25 +49,26 @@ def torch_statistic(d: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correct
     return (tops - bottoms) / count * (correction or RANGE_SHARE * extreme_constant(length))
 
 
-def torch_slope(d: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0) -> Any:
+def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0) -> Any:
     """(..., n) -> (..., n): 1/m of each chunk's largest d less that of its smallest, shared evenly among equals."""
     n = d.shape[-1]
     if not isinstance(n, int):
-        return _open_slope(d, n, chunks) * (correction or _open_factor(d, n, chunks))
+        return _open_slope(d, n, chunks) * (worth * (correction or _open_factor(d, n, chunks)))
     length, count = chunk_layout(n, chunks)
+    worth = worth * ((correction or RANGE_SHARE * extreme_constant(length)) / count)
     end = n // length * length
-    slope = _span_slope(d[..., :end].unflatten(-1, (n // length, length))).flatten(-2)
+    slope = _span_slope(d[..., :end].unflatten(-1, (n // length, length)), worth.unsqueeze(-1)).flatten(-2)
     if end < n:
-        last = _span_slope(d[..., end:])
+        last = _span_slope(d[..., end:], worth)
         slope = d.new_zeros(d.shape).slice_scatter(slope, -1, 0, end).slice_scatter(last, -1, end, n)
-    return slope * ((correction or RANGE_SHARE * extreme_constant(length)) / count)
+    return slope
 
 
-def _span_slope(d: Any) -> Any:
+def _span_slope(d: Any, worth: Any) -> Any:
     """Of max d - min d over the last axis."""
-    is_top, is_bottom = d == d.amax(-1, keepdim=True), d == d.amin(-1, keepdim=True)
-    shares = [1 / each.sum(-1, keepdim=True).to(d.dtype) for each in (is_top, is_bottom)]
-    return is_top * shares[0] - is_bottom * shares[1]
+    is_top, is_bottom = equals(d.amax(-1, keepdim=True), d), equals(d, d.amin(-1, keepdim=True))
+    of_top, of_bottom = (worth / each.sum(-1, keepdim=True) for each in (is_top, is_bottom))
+    return is_top.mul_(of_top).sub_(is_bottom.mul_(of_bottom))
 
 
 def _open_length(d: Any, n: Any, chunks: int) -> Any:

