@@ -33,7 +33,7 @@ class Statistic(Protocol):
 
 
 class Slope(Protocol):
-    """d (..., n), centred, and worth (..., 1) -> worth times the derivative of the statistic for each d, (..., n)."""
+    """d (R, *elements), centred, and worth (R) -> worth times the derivative of the statistic for each d, like d."""
 
     def __call__(self, d: Any, worth: Any, *, k: int, chunks: int, correction: float) -> Any: ...
 
@@ -64,7 +64,8 @@ class NormKind:
         statistic: float64 numpy, (C, n) -> (C,).
         integer_statistic: the statistic of int8 tensors, without the factor.
         factor: the kind's own constant.
-        torch_statistic: the same formula by tensor methods, (..., n) -> (...); differentiable.
+        torch_statistic: the same formula by tensor methods, (R, n) -> (R,); differentiable. With a `torch_slope` the
+            elements may have several axes.
         torch_slope: the derivative of `torch_statistic` for each d, times a factor, by tensor methods; where several d tie for a place
             among the largest they share it evenly. None leaves it to automatic differentiation, which is slower.
         onnx_statistic: ONNX text computing `stat`; see `function.py` for the names it may use.
@@ -150,6 +151,16 @@ def reference(
     z = scope.unrows(z, n, c)
     y = z * np.asarray(scale, np.float64)[:, None] + np.asarray(bias, np.float64)[:, None]
     return np.asarray(y.reshape(x.shape))
+
+
+def element_axes(d: Any) -> tuple[int, ...]:
+    """The axes of a row's elements in d (R, *elements), from the end."""
+    return tuple(range(1 - d.dim(), 0))
+
+
+def beside(worth: Any, d: Any) -> Any:
+    """worth (R) to be multiplied with d (R, *elements)."""
+    return worth.reshape(-1, *[1] * (d.dim() - 1))
 
 
 def equals(high: Any, low: Any) -> Any:

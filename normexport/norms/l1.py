@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from normexport.norms.constants import L1_CONSTANT
-from normexport.norms.kind import Array, Integers, NormKind, mean_deviation
+from normexport.norms.kind import Array, Integers, NormKind, beside, element_axes, mean_deviation
 
 
 def statistic(d: Array, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Array:
@@ -29,13 +29,13 @@ def factor(n: int, chunks: int = 0) -> float:
 
 
 def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
-    """(..., n) -> (...)."""
-    return d.abs().mean(-1) * (correction or L1_CONSTANT)
+    """(R, *elements) -> (R,)."""
+    return d.abs().mean(element_axes(d)) * (correction or L1_CONSTANT)
 
 
 def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
-    """(..., n) -> (..., n): sign(d) / n, 0 where d is 0."""
-    return d.sign().mul_(worth * ((correction or L1_CONSTANT) / d.shape[-1]))
+    """(R, *elements) -> the same: sign(d) / n, 0 where d is 0."""
+    return d.sign().mul_(beside(worth * ((correction or L1_CONSTANT) / d[0].numel()), d))
 
 
 L1 = NormKind(

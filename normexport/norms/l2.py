@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from normexport.norms.kind import Array, Integers, NormKind
+from normexport.norms.kind import Array, Integers, NormKind, beside, element_axes
 
 
 def statistic(d: Array, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Array:
@@ -30,16 +30,19 @@ def factor(n: int, chunks: int = 0) -> float:
 
 
 def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
-    """(..., n) -> (...)."""
-    # The floor keeps the gradient of a constant channel 0 instead of 0 * inf; its root, 1e-15, is far below
-    # any epsilon.
-    return d.square().mean(-1).clamp_min(1e-30).sqrt() * (correction or 1.0)
+    """(R, *elements) -> (R,)."""
+    return _sigma(d) * (correction or 1.0)
 
 
 def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
-    """(..., n) -> (..., n): d / (n * sigma), 0 in a constant channel."""
-    sigma = d.square().mean(-1, keepdim=True).clamp_min(1e-30).sqrt()
-    return d * (worth / sigma * ((correction or 1.0) / d.shape[-1]))
+    """(R, *elements) -> the same: d / (n * sigma), 0 in a constant channel."""
+    return d * beside(worth / _sigma(d) * ((correction or 1.0) / d[0].numel()), d)
+
+
+def _sigma(d: Any) -> Any:
+    # The floor keeps the gradient of a constant channel 0 instead of 0 * inf; its root, 1e-15, is far below
+    # any epsilon.
+    return d.square().mean(element_axes(d)).clamp_min(1e-30).sqrt()
 
 
 L2 = NormKind(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from normexport.norms.constants import extreme_constant, extreme_text, torch_extreme_constant
-from normexport.norms.kind import Array, Integers, NormKind, equals, mean_deviation
+from normexport.norms.kind import Array, Integers, NormKind, beside, element_axes, equals, mean_deviation
 
 
 def statistic(d: Array, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Array:
@@ -30,16 +30,16 @@ def factor(n: int, chunks: int = 0) -> float:
 
 
 def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
-    """(..., n) -> (...)."""
-    return d.abs().amax(-1) * (correction or torch_extreme_constant(d, d.shape[-1]))
+    """(R, *elements) -> (R,)."""
+    return d.abs().amax(element_axes(d)) * (correction or torch_extreme_constant(d, d[0].numel()))
 
 
 def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
-    """(..., n) -> (..., n): sign(d) of the largest |d|, shared evenly among equals; elsewhere 0."""
-    size = d.abs()
-    is_largest = equals(size.amax(-1, keepdim=True), size)
-    own = correction or torch_extreme_constant(d, d.shape[-1])
-    return d.sign().mul_(is_largest).mul_(worth * own / is_largest.sum(-1, keepdim=True))
+    """(R, *elements) -> the same: sign(d) of the largest |d|, shared evenly among equals; elsewhere 0."""
+    size, axes = d.abs(), element_axes(d)
+    is_largest = equals(size.amax(axes, keepdim=True), size)
+    share = worth * (correction or torch_extreme_constant(d, d[0].numel())) / is_largest.sum(axes)
+    return d.sign().mul_(is_largest).mul_(beside(share, d))
 
 
 LINF = NormKind(

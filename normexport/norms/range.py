@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from normexport.norms.constants import EXTREME_NUMERATOR, RANGE_SHARE, chunk_layout, extreme_constant, extreme_text
-from normexport.norms.kind import CHUNKS_DEFAULT, Array, Integers, NormKind, equals, mean_deviation
+from normexport.norms.kind import CHUNKS_DEFAULT, Array, Integers, NormKind, beside, element_axes, equals, mean_deviation
 
 
 def statistic(d: Array, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0) -> Array:
@@ -38,36 +38,51 @@ def factor(n: int, chunks: int = CHUNKS_DEFAULT) -> float:
 
 
 def torch_statistic(d: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0) -> Any:
-    """(..., n) -> (...)."""
-    if not isinstance(d.shape[-1], int):
-        return _open_statistic(d, d.shape[-1], chunks) * (correction or _open_factor(d, d.shape[-1], chunks))
-    length, count = chunk_layout(d.shape[-1], chunks)
-    whole = d[..., : (count - 1) * length].unflatten(-1, (count - 1, length))
-    last = d[..., (count - 1) * length :]
-    tops = whole.amax(-1).sum(-1) + last.amax(-1)
-    bottoms = whole.amin(-1).sum(-1) + last.amin(-1)
+    """(R, *elements) -> (R,)."""
+    n = d[0].numel()
+    if not isinstance(n, int):
+        return _open_statistic(d.flatten(1), n, chunks) * (correction or _open_factor(d, n, chunks))
+    length, count = chunk_layout(n, chunks)
+    whole, last = _chunks(d, n, chunks)
+    tops, bottoms = (end.sum(1) for end in (whole.amax(element_axes(whole)[1:]), whole.amin(element_axes(whole)[1:])))
+    if last is not None:
+        tops, bottoms = tops + last.amax(-1), bottoms + last.amin(-1)
     return (tops - bottoms) / count * (correction or RANGE_SHARE * extreme_constant(length))
 
 
-def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0) -> Any:
-    """(..., n) -> (..., n): 1/m of each chunk's largest d less that of its smallest, shared evenly among equals."""
-    n = d.shape[-1]
+def torch_slope(
+    d: Any, worth: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0
+) -> Any:
+    """(R, *elements) -> the same: 1/m of each chunk's largest d, less that of its smallest; equals share evenly."""
+    n = d[0].numel()
     if not isinstance(n, int):
-        return _open_slope(d, n, chunks) * (worth * (correction or _open_factor(d, n, chunks)))
+        slope = _open_slope(d.flatten(1), n, chunks)
+        return slope.mul_(beside(worth * (correction or _open_factor(d, n, chunks)), slope)).reshape(d.shape)
     length, count = chunk_layout(n, chunks)
-    worth = worth * ((correction or RANGE_SHARE * extreme_constant(length)) / count)
-    end = n // length * length
-    slope = _span_slope(d[..., :end].unflatten(-1, (n // length, length)), worth.unsqueeze(-1)).flatten(-2)
-    if end < n:
-        last = _span_slope(d[..., end:], worth)
-        slope = d.new_zeros(d.shape).slice_scatter(slope, -1, 0, end).slice_scatter(last, -1, end, n)
-    return slope
+    share = worth * ((correction or RANGE_SHARE * extreme_constant(length)) / count)
+    whole, last = _chunks(d, n, chunks)
+    slope = _span_slope(whole, share, 2)
+    if last is None:
+        return slope.reshape(d.shape)
+    rows = d.new_zeros((d.shape[0], n)).slice_scatter(slope.flatten(1), 1, 0, n - last.shape[1])
+    return rows.slice_scatter(_span_slope(last, share, 1), 1, n - last.shape[1], n).reshape(d.shape)
 
 
-def _span_slope(d: Any, worth: Any) -> Any:
-    """Of max d - min d over the last axis."""
-    is_top, is_bottom = equals(d.amax(-1, keepdim=True), d), equals(d, d.amin(-1, keepdim=True))
-    of_top, of_bottom = (worth / each.sum(-1, keepdim=True) for each in (is_top, is_bottom))
+def _chunks(d: Any, n: int, chunks: int) -> tuple[Any, Any]:
+    """d (R, *elements) in chunks, (R, count, *elements of one), and what the last one has less, (R, rest), or None."""
+    length, _ = chunk_layout(n, chunks)
+    inner = d.shape[-1]
+    if length % inner == 0 and n % length == 0:  # of whole last axes: to a compiler, loops without divisions
+        return d.reshape(d.shape[0], n // length, length // inner, inner), None
+    rows, end = d.flatten(1), n // length * length
+    return rows[:, :end].unflatten(1, (n // length, length)), rows[:, end:] if end < n else None
+
+
+def _span_slope(d: Any, share: Any, axis: int) -> Any:
+    """share (R) times the slope of max d - min d over the axes from `axis` on."""
+    axes = element_axes(d)[axis - 1 :]
+    is_top, is_bottom = equals(d.amax(axes, keepdim=True), d), equals(d, d.amin(axes, keepdim=True))
+    of_top, of_bottom = (beside(share, d) / each.sum(axes, keepdim=True) for each in (is_top, is_bottom))
     return is_top.mul_(of_top).sub_(is_bottom.mul_(of_bottom))
 
 

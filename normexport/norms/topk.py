@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from normexport.norms.constants import extreme_constant, extreme_text, torch_extreme_constant
-from normexport.norms.kind import K_DEFAULT, Array, Integers, NormKind, equals, mean_deviation, require_k
+from normexport.norms.kind import K_DEFAULT, Array, Integers, NormKind, beside, equals, mean_deviation, require_k
 
 #: Elements of the pieces among which the largest are looked for first.
 _PIECE = 64
@@ -43,23 +43,26 @@ def factor(n: int, chunks: int = 0) -> float:
 
 
 def torch_statistic(d: Any, *, k: int = K_DEFAULT, chunks: int = 0, correction: float = 0.0) -> Any:
-    """(..., n) -> (...). Raises UsageError where k > n."""
-    n = d.shape[-1]
+    """(R, *elements) -> (R,). Raises UsageError where k > n."""
+    rows = d.flatten(1)
+    n = rows.shape[-1]
     if isinstance(n, int):  # of an open size nothing is asked while a network is traced: the answer would fix it
         require_k(k, n)
-    return d.abs().topk(k, dim=-1, sorted=False).values.mean(-1) * (correction or torch_extreme_constant(d, n))
+    return rows.abs().topk(k, dim=-1, sorted=False).values.mean(-1) * (correction or torch_extreme_constant(d, n))
 
 
 def torch_slope(d: Any, worth: Any, *, k: int = K_DEFAULT, chunks: int = 0, correction: float = 0.0) -> Any:
-    """(..., n) -> (..., n): sign(d) / k of the k largest |d|; those equal to the k-th share what is left evenly."""
-    size = d.abs()
+    """(R, *elements) -> the same: sign(d) / k of the k largest |d|; those equal to the k-th share what is left evenly."""
+    rows = d.flatten(1)
+    size = rows.abs()
     largest = _largest(size, k)
     kth = largest.amin(-1, keepdim=True)
     side = (size - kth).sign_()
     is_kth = 1 - side.abs()
     left = equals(largest, kth).sum(-1, keepdim=True) / is_kth.sum(-1, keepdim=True)
     weight = side.clamp_min(0).add_(is_kth.mul_(left))
-    return d.sign().mul_(weight).mul_(worth * (correction or torch_extreme_constant(d, d.shape[-1])) / k)
+    share = worth * ((correction or torch_extreme_constant(d, rows.shape[-1])) / k)
+    return rows.sign().mul_(weight).mul_(beside(share, rows)).reshape(d.shape)
 
 
 def _largest(size: Any, k: int) -> Any:
@@ -72,11 +75,11 @@ def _largest(size: Any, k: int) -> Any:
         places = pieces.amax(-1).topk(k, dim=-1, sorted=False).indices.unsqueeze(-1)
         inside = pieces.gather(-2, places.expand(*places.shape[:-1], _PIECE)).flatten(-2)
         beyond = size[..., end:].topk(min(k, n - end), dim=-1, sorted=False).values if end < n else None
-        size = inside if beyond is None else _beside(inside, beyond)
+        size = inside if beyond is None else _joined(inside, beyond)
     return size.topk(k, dim=-1, sorted=False).values
 
 
-def _beside(left: Any, right: Any) -> Any:
+def _joined(left: Any, right: Any) -> Any:
     """The two next to each other along the last axis: this module does not import torch."""
     cut, end = left.shape[-1], left.shape[-1] + right.shape[-1]
     joined = left.new_zeros((*left.shape[:-1], end))

@@ -25,9 +25,14 @@ def _running_norm(x: Tensor, mean: Tensor, inv_scale: Tensor, scale: Tensor, bia
     return running._formula(x, mean, inv_scale, scale, bias)
 
 
+def _live_norm(*arguments: Any) -> live_formula.Three:
+    fused = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    return (live_formula.fused_norm if fused else live_formula.norm)(*arguments)
+
+
 _FORMULAS: dict[Any, Callable[..., Any]] = {
     torch.ops.normexport.running_norm.default: _running_norm,
-    live.live_norm._opoverload: live_formula.norm,
+    live.live_norm._opoverload: _live_norm,
     live.live_norm_backward._opoverload: live_formula.gradient,
     torch.ops.normexport.bounded_weight_norm.default: weight._formula,
     torch.ops.normexport.uniform_quantize.default: quantizer._formula,

@@ -25,9 +25,9 @@ Three = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the elements of a statistic lie in x (N, C, *space): rows (R, members, elements of a channel).
+    """Where the elements of a statistic lie in x (N, C, *space): rows (R, members, samples, elements of a channel).
 
-    R is C, N*C or N*num_groups; a row has one member, or the channels of a group.
+    R is C, N*C or N*num_groups. A row has all samples or one, and one channel, its member, or those of a group.
     """
 
     instance: bool
@@ -39,32 +39,43 @@ class Layout:
         return self.instance or self.num_groups > 0
 
     def rows(self, x: Tensor) -> Tensor:
-        """x (N, C, *space) -> (R, members, elements), in working precision."""
+        """x as rows in working precision; a view where that is possible."""
         n, c = x.shape[:2]
         values = x.to(work_dtype(x))
         if not self.is_per_sample:
-            return values.transpose(0, 1).reshape(c, 1, -1)
-        per_sample = self.num_groups or c
-        return values.reshape(n * per_sample, c // per_sample, -1)
+            return values.reshape(n, c, 1, -1).permute(1, 2, 0, 3)
+        return values.reshape(n * self._per_sample(c), c // self._per_sample(c), 1, -1)
 
     def unrows(self, rows: Tensor, x: Tensor) -> Tensor:
         """`rows` turned back, as x in shape and type; a view where that is possible."""
-        n, c = x.shape[:2]
-        values = rows.reshape(x.shape) if self.is_per_sample else rows.reshape(c, n, *x.shape[2:]).transpose(0, 1)
-        return values.to(x.dtype)
+        values = rows if self.is_per_sample else rows.permute(2, 0, 1, 3)
+        return values.reshape(x.shape).to(x.dtype)
 
     def of_channels(self, vector: Tensor, x: Tensor) -> Tensor:
-        """One value per channel, (C,), as rows take it: (R, members, 1)."""
+        """One value per channel, (C,), as rows take it: (R, members, 1, 1), in working precision."""
         n, c = x.shape[:2]
+        values = vector.to(work_dtype(x))
         if not self.is_per_sample:
-            return vector.reshape(c, 1, 1)
-        per_sample = self.num_groups or c
-        return vector.expand(n, c).reshape(n * per_sample, c // per_sample, 1)
+            return values.reshape(c, 1, 1, 1)
+        return values.expand(n, c).reshape(n * self._per_sample(c), c // self._per_sample(c), 1, 1)
 
     def per_channel(self, sums: Tensor, x: Tensor) -> Tensor:
         """One value per row and member, (R, members), summed over the samples: (C,)."""
         c = x.shape[1]
         return sums.reshape(-1, c).sum(0) if self.is_per_sample else sums.reshape(c)
+
+    def statistics(self, values: Tensor, x: Tensor) -> Tensor:
+        """One value per row, (R,), as the operator gives them: (C,), (N, C) or (N, num_groups)."""
+        n, c = x.shape[:2]
+        return values.reshape(n, self._per_sample(c)) if self.is_per_sample else values
+
+    def _per_sample(self, channels: int) -> int:
+        return self.num_groups or channels
+
+
+def _beside(values: Tensor) -> Tensor:
+    """Statistics of any shape as rows take them, (R, 1, 1, 1)."""
+    return values.reshape(-1, 1, 1, 1)
 
 
 def norm(
@@ -104,6 +115,30 @@ def _per_channel(statistics: Tensor, channels: int) -> Tensor:
 
 
 
+def fused_norm(
+    x: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    kind: str,
+    instance: bool,
+    epsilon: float,
+    correction: float,
+    k: int,
+    chunks: int,
+    num_groups: int = 0,
+) -> Three:
+    """`norm` for processors: d is computed once, and axes stay apart, which gives a compiler loops without divisions."""
+    of_kind, layout = kind_of(kind), Layout(instance, num_groups)
+    if of_kind.torch_slope is None:
+        return norm(x, scale, bias, kind, instance, epsilon, correction, k, chunks, num_groups)
+    rows = layout.rows(x)
+    mean = rows.mean((1, 2, 3))
+    d = rows - _beside(mean)
+    stat = of_kind.torch_statistic(d, k=k, chunks=chunks, correction=correction)
+    y = d * (layout.of_channels(scale, x) / _beside(stat + epsilon)) + layout.of_channels(bias, x)
+    return layout.unrows(y, x), layout.statistics(mean, x), layout.statistics(stat, x)
+
+
 def gradient(
     grad_y: Tensor,
     grad_mean: Tensor,
@@ -122,24 +157,23 @@ def gradient(
 ) -> Three:
     """(dx like x, dscale, dbias (C,) in working precision) of `norm`, whose mean and stat are given."""
     layout = Layout(instance, num_groups)
-    g, d = layout.rows(grad_y.to(x.dtype)), layout.rows(x) - mean.reshape(-1, 1, 1)
-    inverse = 1 / (stat.reshape(-1, 1, 1) + epsilon)
-    weight = layout.of_channels(scale.to(d.dtype), x)
-    products, sums = (g * d).sum(-1), g.sum(-1)
-    worth = grad_stat.reshape(-1, 1) - (products.unsqueeze(-1) * weight).sum((1, 2)).unsqueeze(-1) * inverse[..., 0] ** 2
-    slopes = _slope(kind, d.flatten(1), worth, k=k, chunks=chunks, correction=correction)
-    taken = (sums.unsqueeze(-1) * weight * inverse).sum((1, 2)).unsqueeze(-1) + slopes.sum(-1, keepdim=True)
-    shift = (grad_mean.reshape(-1, 1) - taken) / slopes.shape[-1]
-    dx = (g * (weight * inverse)).add_((slopes + shift).reshape(d.shape))
-    dscale = layout.per_channel(products * inverse[..., 0], x)
+    g, d = layout.rows(grad_y.to(x.dtype)), layout.rows(x) - _beside(mean)
+    inverse, weight = 1 / (stat.reshape(-1, 1) + epsilon), layout.of_channels(scale, x)
+    products, sums = (g * d).sum((2, 3)), g.sum((2, 3))
+    worth = grad_stat.reshape(-1) - ((products * weight[..., 0, 0]).sum(1) * inverse.square()[:, 0])
+    slopes = _slope(kind, d, worth, k=k, chunks=chunks, correction=correction)
+    taken = (sums * weight[..., 0, 0] * inverse).sum(1) + slopes.sum((1, 2, 3))
+    shift = (grad_mean.reshape(-1) - taken) / d[0].numel()
+    dx = g * (weight * _beside(inverse)) + (slopes + _beside(shift))
+    dscale = layout.per_channel(products * inverse, x)
     return layout.unrows(dx, x), dscale, layout.per_channel(sums, x)
 
 
 def _slope(kind: str, d: Tensor, worth: Tensor, **parameters: Any) -> Tensor:
-    """worth (R, 1) times the derivative of the statistic of d (R, n) for each d."""
+    """worth (R,) times the derivative of the statistic for each d, like d."""
     of_kind = kind_of(kind)
     if of_kind.torch_slope is not None:
         slope: Tensor = of_kind.torch_slope(d, worth, **parameters)
         return slope
-    (pulled,) = vjp(lambda values: of_kind.torch_statistic(values, **parameters), (d,), worth.squeeze(-1))
-    return pulled
+    (pulled,) = vjp(lambda rows: of_kind.torch_statistic(rows, **parameters), (d.flatten(1),), worth)
+    return pulled.reshape(d.shape)
