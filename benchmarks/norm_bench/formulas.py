@@ -25,9 +25,9 @@ def formula(case: Case) -> Formula:
         wide = x.float()
         rows = wide.flatten(2) if instance else wide.transpose(0, 1).flatten(1)
         mean = rows.mean(-1)
-        stat = kind.torch_statistic(
-            rows - mean.unsqueeze(-1), k=norms.K_DEFAULT, chunks=norms.CHUNKS_DEFAULT, correction=0.0
-        )
+        d = (rows - mean.unsqueeze(-1)).reshape(-1, rows.shape[-1])
+        stat = kind.torch_statistic(d, k=norms.K_DEFAULT, chunks=norms.CHUNKS_DEFAULT, correction=0.0)
+        stat = stat.reshape(mean.shape)
         a = scale / (stat + EPSILON)
         y = (wide - on_channels(mean, x)) * on_channels(a, x) + on_channels(bias, x)
         return y.round().clamp(-128, 127).to(x.dtype) if quantised else y.to(x.dtype)

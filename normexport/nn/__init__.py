@@ -13,6 +13,7 @@ from normexport.nn.convert import convert_norms
 from normexport.nn.derived import class_named, class_names
 from normexport.nn.native import use_native_kernels
 from normexport.nn.running import RunningNorm
+from normexport.nn.synchronize import synchronize_norms
 from normexport.nn.weight_norm import BoundedWeightNorm, bounded_weight_norm, remove_bounded_weight_norm
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "convert_norms",
     "ops",
     "remove_bounded_weight_norm",
+    "synchronize_norms",
     "use_native_kernels",
 ]
 __all__ += class_names(_BASES)

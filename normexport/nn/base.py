@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from normexport.errors import UsageError
 from normexport.nn import native
 from normexport.nn.ops import call, live_norm, running_norm
+from normexport.nn.ops.shared import is_shared, shared_norm
 from normexport.nn.ops.support import is_recomputed, work_dtype
 from normexport.norms import EPSILON_DEFAULT, KINDS, PARAMETERS, AffineParams, Scope
 
@@ -70,6 +71,10 @@ class Norm(nn.Module):
     chunks: int
     #: Of channels with statistics in common; 0 where the scope is no group.
     num_groups: int = 0
+    #: Whether training has the statistics of all processes of `process_group`, None for the default group; see
+    #: `synchronize_norms`.
+    is_synchronized: bool = False
+    process_group: Any = None
 
     def __init_subclass__(cls, kind: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -164,6 +169,9 @@ class Norm(nn.Module):
     def live(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(y, mean, stat) with the statistics of x (N, C, *space), no checks and no update; see `ops.live_norm`."""
         k, chunks = (getattr(self, name, 1) for name in PARAMETERS)
+        if self._is_shared:
+            own = {"correction": self.correction, "k": k, "chunks": chunks}
+            return shared_norm(x, *self._affine(x), self.process_group, self.kind, self.eps, **own)
         how = (self.kind, self.scope.is_instance, self.eps, self.correction, k, chunks, self.num_groups)
         y, mean, stat = call(live_norm, x, *self._affine(x), *how)
         return y, mean, stat
@@ -180,6 +188,11 @@ class Norm(nn.Module):
         """
         remedy = "trace the model in evaluation with torch.jit.trace, or use torch.export"
         raise UsageError(type(self).__name__, "can't be compiled by torch.jit.script", remedy)
+
+    @property
+    def _is_shared(self) -> bool:
+        """Whether this call has the statistics of several processes."""
+        return self.training and self.is_synchronized and is_shared(self.process_group)
 
     def affine_params(self) -> AffineParams:
         """What evaluation computes per channel, float64: inv_scale is `1 / (running_scale + eps)`.
@@ -201,7 +214,7 @@ class Norm(nn.Module):
     def _update(self, x: Tensor, mean: Tensor, stat: Tensor) -> None:
         if self.running_mean is None or self.running_scale is None or self.num_batches_tracked is None:
             return
-        if x.numel() == 0 or is_recomputed():  # nothing was observed, or nothing anew
+        if (x.numel() == 0 and not self._is_shared) or is_recomputed():  # nothing was observed, or nothing anew
             return
         if torch._C._functorch.is_batchedtensor(mean) and not torch._C._functorch.is_batchedtensor(self.running_mean):
             remedy = "build it with track_running_stats=False, or evaluate it"

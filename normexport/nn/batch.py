@@ -22,7 +22,7 @@ class BatchNorm(Norm):
     def _check_input(self, x: Tensor) -> None:
         self._check_rank(x)
         self._check_features(x, 1)
-        if self.training and x.numel() == x.shape[1]:
+        if self.training and x.numel() == x.shape[1] and not self._is_shared:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {x.shape}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
@@ -38,6 +38,35 @@ class Slope(Protocol):
     def __call__(self, d: Any, worth: Any, *, k: int, chunks: int, correction: float) -> Any: ...
 
 
+class Team(Protocol):
+    """Processes that hold parts of the same rows, one after the other: what each knows of all, by tensors (R, ...)."""
+
+    count: int  #: elements of a row, of all processes together
+    before: int  #: elements of a row that processes before this one hold
+
+    def sum(self, values: Any) -> Any:
+        """The sums over the processes, like `values`."""
+
+    def max(self, values: Any) -> Any:
+        """The largest of all processes, like `values`."""
+
+    def gather(self, values: Any) -> Any:
+        """(R, m) -> (R, processes * m): what every process has, next to each other."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A statistic of rows that lie in several processes, exactly that of the rows in one.
+
+    Attributes:
+        statistic: (d (R, n of this process), team, k, chunks, correction) -> (R,), the same in all processes.
+        slope: (d, worth (R,), stat (R,), team, k, chunks, correction) -> as `NormKind.torch_slope`, of this process's d.
+    """
+
+    statistic: Callable[..., Any]
+    slope: Callable[..., Any]
+
+
 class IntegerStatistic(Protocol):
     """The statistic of integers, before its factor: r (C, n) = q - p, e (C,) = n*p - sum q -> float64 (C,).
 
@@ -68,6 +97,7 @@ class NormKind:
             elements may have several axes.
         torch_slope: the derivative of `torch_statistic` for each d, times a factor, by tensor methods; where several d tie for a place
             among the largest they share it evenly. None leaves it to automatic differentiation, which is slower.
+        shared: both for rows that lie in several processes; None where that is not known.
         onnx_statistic: ONNX text computing `stat`; see `function.py` for the names it may use.
         onnx_constant: ONNX text computing `own`, the kind's own constant (a scalar).
         onnx_integer_statistic: ONNX text of `integer_statistic`; see `quantized_function.py` for the names.
@@ -98,6 +128,7 @@ class NormKind:
     by_rows: bool = False
     parameters: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     torch_slope: Slope | None = None
+    shared: Shared | None = None
     native: int | None = None
     per_std: float = 1.0
     tails: Tails = "middle"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from normexport.norms.constants import L1_CONSTANT
-from normexport.norms.kind import Array, Integers, NormKind, beside, element_axes, mean_deviation
+from normexport.norms.kind import Array, Integers, NormKind, Shared, Team, beside, element_axes, mean_deviation
 
 
 def statistic(d: Array, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Array:
@@ -38,6 +38,16 @@ def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: 
     return d.sign().mul_(beside(worth * ((correction or L1_CONSTANT) / d[0].numel()), d))
 
 
+def shared_statistic(d: Any, team: Team, *, k: int, chunks: int, correction: float) -> Any:
+    """Sums add up."""
+    return team.sum(d.abs().sum(1)) * ((correction or L1_CONSTANT) / team.count)
+
+
+def shared_slope(d: Any, worth: Any, stat: Any, team: Team, *, k: int, chunks: int, correction: float) -> Any:
+    """`torch_slope` with n of all processes."""
+    return d.sign().mul_(beside(worth * ((correction or L1_CONSTANT) / team.count), d))
+
+
 L1 = NormKind(
     name="l1",
     title="L1",
@@ -47,6 +57,7 @@ L1 = NormKind(
     factor=factor,
     torch_statistic=torch_statistic,
     torch_slope=torch_slope,
+    shared=Shared(shared_statistic, shared_slope),
     onnx_constant=f"own64 = Constant <value = double {{{L1_CONSTANT!r}}}>()  own = CastLike(own64, scale)",
     onnx_statistic="""
         absolute = Abs(d)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from normexport.norms.kind import Array, Integers, NormKind, beside, element_axes
+from normexport.norms.kind import Array, Integers, NormKind, Shared, Team, beside, element_axes
 
 
 def statistic(d: Array, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Array:
@@ -39,6 +39,17 @@ def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: 
     return d * beside(worth / _sigma(d) * ((correction or 1.0) / d[0].numel()), d)
 
 
+def shared_statistic(d: Any, team: Team, *, k: int, chunks: int, correction: float) -> Any:
+    """Sums of squares add up."""
+    return (team.sum(d.square().sum(1)) / team.count).clamp_min(1e-30).sqrt() * (correction or 1.0)
+
+
+def shared_slope(d: Any, worth: Any, stat: Any, team: Team, *, k: int, chunks: int, correction: float) -> Any:
+    """`torch_slope` with n and sigma of all processes."""
+    own = correction or 1.0
+    return d * beside(worth * own * own / (stat * team.count), d)
+
+
 def _sigma(d: Any) -> Any:
     # The floor keeps the gradient of a constant channel 0 instead of 0 * inf; its root, 1e-15, is far below
     # any epsilon.
@@ -54,6 +65,7 @@ L2 = NormKind(
     factor=factor,
     torch_statistic=torch_statistic,
     torch_slope=torch_slope,
+    shared=Shared(shared_statistic, shared_slope),
     onnx_constant="own64 = Constant <value = double {1.0}>()  own = CastLike(own64, scale)",
     onnx_statistic="""
         square = Mul(d, d)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from normexport.norms.constants import extreme_constant, extreme_text, torch_extreme_constant
-from normexport.norms.kind import Array, Integers, NormKind, beside, element_axes, equals, mean_deviation
+from normexport.norms.kind import Array, Integers, NormKind, Shared, Team, beside, element_axes, equals, mean_deviation
 
 
 def statistic(d: Array, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Array:
@@ -42,6 +42,25 @@ def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: 
     return d.sign().mul_(is_largest).mul_(beside(share, d))
 
 
+def shared_statistic(d: Any, team: Team, *, k: int, chunks: int, correction: float) -> Any:
+    """The largest of all processes."""
+    return _shared_largest(d.abs(), team).squeeze(1) * (correction or extreme_constant(team.count))
+
+
+def shared_slope(d: Any, worth: Any, stat: Any, team: Team, *, k: int, chunks: int, correction: float) -> Any:
+    """`torch_slope`; equals in other processes share too."""
+    size = d.abs()
+    is_largest = equals(_shared_largest(size, team), size)
+    share = worth * (correction or extreme_constant(team.count)) / team.sum(is_largest.sum(1))
+    return d.sign().mul_(is_largest).mul_(beside(share, d))
+
+
+def _shared_largest(size: Any, team: Team) -> Any:
+    """(R, n) -> (R, 1). A process may have no elements."""
+    own = size.amax(1, keepdim=True) if size.shape[1] else size.new_zeros((size.shape[0], 1))
+    return team.max(own)
+
+
 LINF = NormKind(
     name="linf",
     title="Linf",
@@ -51,6 +70,7 @@ LINF = NormKind(
     factor=factor,
     torch_statistic=torch_statistic,
     torch_slope=torch_slope,
+    shared=Shared(shared_statistic, shared_slope),
     onnx_constant=extreme_text("n", "own"),
     onnx_statistic="""
         absolute = Abs(d)

@@ -5,13 +5,26 @@ A channel's elements, in the order of N and then space, are cut into `chunks` pi
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from normexport.norms.constants import EXTREME_NUMERATOR, RANGE_SHARE, chunk_layout, extreme_constant, extreme_text
-from normexport.norms.kind import CHUNKS_DEFAULT, Array, Integers, NormKind, beside, element_axes, equals, mean_deviation
+from normexport.norms.kind import (
+    CHUNKS_DEFAULT,
+    Array,
+    Integers,
+    NormKind,
+    Shared,
+    Team,
+    beside,
+    element_axes,
+    equals,
+    mean_deviation,
+)
 
 
 def statistic(d: Array, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0) -> Array:
@@ -50,9 +63,7 @@ def torch_statistic(d: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correct
     return (tops - bottoms) / count * (correction or RANGE_SHARE * extreme_constant(length))
 
 
-def torch_slope(
-    d: Any, worth: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0
-) -> Any:
+def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0) -> Any:
     """(R, *elements) -> the same: 1/m of each chunk's largest d, less that of its smallest; equals share evenly."""
     n = d[0].numel()
     if not isinstance(n, int):
@@ -66,6 +77,45 @@ def torch_slope(
         return slope.reshape(d.shape)
     rows = d.new_zeros((d.shape[0], n)).slice_scatter(slope.flatten(1), 1, 0, n - last.shape[1])
     return rows.slice_scatter(_span_slope(last, share, 1), 1, n - last.shape[1], n).reshape(d.shape)
+
+
+def shared_statistic(d: Any, team: Team, *, k: int, chunks: int, correction: float) -> Any:
+    """Largest and smallest of every chunk, of which processes may have parts."""
+    length, count = chunk_layout(team.count, chunks)
+    tops, bottoms = _shared_ends(d, team, length, count)
+    return (tops.sum(1) - bottoms.sum(1)) * ((correction or RANGE_SHARE * extreme_constant(length)) / count)
+
+
+def shared_slope(d: Any, worth: Any, stat: Any, team: Team, *, k: int, chunks: int, correction: float) -> Any:
+    """`torch_slope`; equals in other processes share too."""
+    length, count = chunk_layout(team.count, chunks)
+    ends = _shared_ends(d, team, length, count)
+    share = worth * ((correction or RANGE_SHARE * extreme_constant(length)) / count)
+    slope = d.new_zeros(d.shape)
+    for end, sign in zip(ends, (1, -1), strict=True):
+        ties, times = d.new_zeros(d.shape), d.new_zeros((d.shape[0], count))
+        for chunk, place in _shared_places(d, team, length):
+            ties[:, place] = equals(*(end[:, chunk : chunk + 1], d[:, place])[::sign])
+            times[:, chunk] = ties[:, place].sum(1)
+        shares = sign * share.unsqueeze(1) / team.sum(times)
+        for chunk, place in _shared_places(d, team, length):
+            slope[:, place] += ties[:, place] * shares[:, chunk : chunk + 1]
+    return slope
+
+
+def _shared_places(d: Any, team: Team, length: int) -> Iterator[tuple[int, slice]]:
+    """The chunks of which this process has a part, with its place in d."""
+    end = team.before + d.shape[1]
+    for chunk in range(team.before // length, -(-end // length) if d.shape[1] else 0):
+        yield chunk, slice(max(chunk * length - team.before, 0), min((chunk + 1) * length, end) - team.before)
+
+
+def _shared_ends(d: Any, team: Team, length: int, count: int) -> tuple[Any, Any]:
+    """The largest and the smallest of every chunk, (R, count) each."""
+    tops, drops = (d.new_full((d.shape[0], count), -math.inf) for _ in range(2))
+    for chunk, place in _shared_places(d, team, length):
+        tops[:, chunk], drops[:, chunk] = d[:, place].amax(1), -d[:, place].amin(1)
+    return team.max(tops), -team.max(drops)
 
 
 def _chunks(d: Any, n: int, chunks: int) -> tuple[Any, Any]:
@@ -166,6 +216,7 @@ RANGE = NormKind(
     factor=factor,
     torch_statistic=torch_statistic,
     torch_slope=torch_slope,
+    shared=Shared(shared_statistic, shared_slope),
     onnx_constant=_LAYOUT
     + extreme_text("length_scalar", "extreme")
     + f"""

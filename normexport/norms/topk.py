@@ -11,7 +11,18 @@ from typing import Any
 import numpy as np
 
 from normexport.norms.constants import extreme_constant, extreme_text, torch_extreme_constant
-from normexport.norms.kind import K_DEFAULT, Array, Integers, NormKind, beside, equals, mean_deviation, require_k
+from normexport.norms.kind import (
+    K_DEFAULT,
+    Array,
+    Integers,
+    NormKind,
+    Shared,
+    Team,
+    beside,
+    equals,
+    mean_deviation,
+    require_k,
+)
 
 #: Elements of the pieces among which the largest are looked for first.
 _PIECE = 64
@@ -65,6 +76,31 @@ def torch_slope(d: Any, worth: Any, *, k: int = K_DEFAULT, chunks: int = 0, corr
     return rows.sign().mul_(weight).mul_(beside(share, rows)).reshape(d.shape)
 
 
+def shared_statistic(d: Any, team: Team, *, k: int, chunks: int, correction: float) -> Any:
+    """The k largest of all processes are among the k largest of each. Raises UsageError where k > n."""
+    require_k(k, team.count)
+    return _shared_largest(d.abs(), k, team).mean(1) * (correction or extreme_constant(team.count))
+
+
+def shared_slope(d: Any, worth: Any, stat: Any, team: Team, *, k: int, chunks: int, correction: float) -> Any:
+    """`torch_slope`; equals in other processes share too."""
+    size = d.abs()
+    largest = _shared_largest(size, k, team)
+    kth = largest.amin(1, keepdim=True)
+    side = (size - kth).sign_()
+    is_kth = 1 - side.abs()
+    left = equals(largest, kth).sum(1, keepdim=True) / team.sum(is_kth.sum(1, keepdim=True))
+    weight = side.clamp_min(0).add_(is_kth.mul_(left))
+    return d.sign().mul_(weight).mul_(beside(worth * ((correction or extreme_constant(team.count)) / k), d))
+
+
+def _shared_largest(size: Any, k: int, team: Team) -> Any:
+    """(R, n) -> (R, k). A process may have fewer than k elements."""
+    own = _largest(size, min(k, size.shape[1]))
+    fill = size.new_full((size.shape[0], k - own.shape[1]), -1.0)  # below every |d|
+    return team.gather(_joined(own, fill)).topk(k, dim=1, sorted=False).values
+
+
 def _largest(size: Any, k: int) -> Any:
     """The k largest, (..., n) -> (..., k), by way of those of pieces: five times as fast as all at once."""
     n = size.shape[-1]
@@ -95,6 +131,7 @@ TOPK = NormKind(
     factor=factor,
     torch_statistic=torch_statistic,
     torch_slope=torch_slope,
+    shared=Shared(shared_statistic, shared_slope),
     onnx_constant=extreme_text("n", "own"),
     # k * n is at least k unless the batch is empty: then 0 of 0 elements are taken, else k > n stays an error.
     # The extra row of zeros is there because ONNX Runtime up to 1.23 dies (SIGFPE) of a TopK over no rows at all.

@@ -1,9 +1,10 @@
 """The torch custom operators; importing this package registers them under `torch.ops.normexport`.
 
-Each has a fake (shapes, for `torch.compile` and `torch.export`) and a gradient. A gradient is the vector-Jacobian
-product of the very formula the operator computes, so there is no second derivation to keep equal. Arithmetic is
-float64 for float64 inputs and float32 for every other; results have the input's dtype. Exporters and compilers that do
-not know the operators are told what they are composed of (`decompositions`).
+Each has a fake (shapes, for `torch.compile` and `torch.export`) and a gradient: that of live norms is a closed form
+(`live_formula`), which tests compare with automatic differentiation and finite differences, every other the
+vector-Jacobian product of the formula. Arithmetic is float64 for float64 inputs and float32 for every other; results
+have the input's dtype. Exporters and compilers are told what the operators are composed of (`decompositions`):
+`torch.compile` fuses that, forward and backward.
 """
 
 from normexport.nn.ops.decompositions import call, register_decompositions

@@ -52,7 +52,9 @@ def gradient_by_blocks(grads: Three, x: Tensor, scale: Tensor, statistics: tuple
         _part(dx, layout, block).copy_(part)
         sums.append(vectors)
     # Channels of different blocks follow each other; samples of different blocks share their channels.
-    dscale, dbias = (torch.stack(each).sum(0) if layout.is_per_sample else torch.cat(each) for each in zip(*sums, strict=True))
+    dscale, dbias = (
+        torch.stack(each).sum(0) if layout.is_per_sample else torch.cat(each) for each in zip(*sums, strict=True)
+    )
     return dx, dscale, dbias
 
 

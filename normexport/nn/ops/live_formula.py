@@ -114,7 +114,6 @@ def _per_channel(statistics: Tensor, channels: int) -> Tensor:
     return statistics.unsqueeze(-1).expand(n, groups, channels // groups).reshape(n, channels)
 
 
-
 def fused_norm(
     x: Tensor,
     scale: Tensor,
