@@ -60,7 +60,7 @@ class Shared:
 
     Attributes:
         statistic: (d (R, n of this process), team, k, chunks, correction) -> (R,), the same in all processes.
-        slope: (d, worth (R,), stat (R,), team, k, chunks, correction) -> as `NormKind.torch_slope`, of this process's d.
+        slope: (d, worth (R,), stat (R,), team, k, chunks, correction) -> `NormKind.torch_slope`, of this process's d.
     """
 
     statistic: Callable[..., Any]
@@ -95,8 +95,9 @@ class NormKind:
         factor: the kind's own constant.
         torch_statistic: the same formula by tensor methods, (R, n) -> (R,); differentiable. With a `torch_slope` the
             elements may have several axes.
-        torch_slope: the derivative of `torch_statistic` for each d, times a factor, by tensor methods; where several d tie for a place
-            among the largest they share it evenly. None leaves it to automatic differentiation, which is slower.
+        torch_slope: the derivative of `torch_statistic` for each d, times a factor, by tensor methods; where several d
+            tie for a place among the largest they share it evenly. None leaves it to automatic differentiation, which
+            is slower.
         shared: both for rows that lie in several processes; None where that is not known.
         onnx_statistic: ONNX text computing `stat`; see `function.py` for the names it may use.
         onnx_constant: ONNX text computing `own`, the kind's own constant (a scalar).
@@ -197,7 +198,7 @@ def beside(worth: Any, d: Any) -> Any:
 def equals(high: Any, low: Any) -> Any:
     """Where high >= low are equal: 1, else 0, as numbers of their torch type.
 
-    Comparisons of torch make booleans, which its vectorised operators do not take: on a CPU this is a fifth of the time.
+    Comparisons of torch make booleans, which its vectorised operators do not take: this is a fifth of their time.
     """
     return (high - low).sign_().neg_().add_(1)
 

@@ -63,7 +63,7 @@ def torch_statistic(d: Any, *, k: int = K_DEFAULT, chunks: int = 0, correction: 
 
 
 def torch_slope(d: Any, worth: Any, *, k: int = K_DEFAULT, chunks: int = 0, correction: float = 0.0) -> Any:
-    """(R, *elements) -> the same: sign(d) / k of the k largest |d|; those equal to the k-th share what is left evenly."""
+    """(R, *elements) -> the same: sign(d) / k of the k largest |d|; equals of the k-th share what is left evenly."""
     rows = d.flatten(1)
     size = rows.abs()
     largest = _largest(size, k)

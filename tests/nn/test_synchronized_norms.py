@@ -91,7 +91,7 @@ def test_processes_compute_what_one_with_the_whole_batch_does(
         parts = [each[shares, kind, tied] for each in found]
         for name in ("y", "dx", "eval"):
             together = torch.cat([part[name] for part in parts])
-            torch.testing.assert_close(together, whole[name], rtol=1e-12, atol=1e-12, msg=lambda m: f"{name}: {m}")
+            torch.testing.assert_close(together, whole[name], rtol=1e-12, atol=1e-12)
         for name in ("dweight", "dbias"):
             torch.testing.assert_close(sum(part[name] for part in parts), whole[name], rtol=1e-12, atol=1e-12)
         for name in ("mean", "scale", "batches"):

@@ -65,10 +65,8 @@ def _layout(kind: str, instance: bool, epsilon: float, correction: float, k: int
 def _blocks(x: Tensor, layout: Layout) -> Iterator[slice]:
     """Of the samples or of the channels."""
     count = x.shape[0 if layout.is_per_sample else 1]
-    if x.device.type != "cpu":
-        step = count
-    else:
-        step = max(1, BLOCK_ELEMENTS * torch.get_num_threads() * count // x.numel())
+    elements = BLOCK_ELEMENTS * torch.get_num_threads() if x.device.type == "cpu" else x.numel()
+    step = max(1, elements * count // x.numel())
     for start in range(0, count, step):
         yield slice(start, min(count, start + step))
 

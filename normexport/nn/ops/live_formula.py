@@ -1,6 +1,6 @@
 """What `live_norm` computes, in PyTorch's own operators: the norm, and its gradient in closed form.
 
-With d = x - mean, a = scale / (stat + epsilon) and g the gradient of y, each row of n elements that share a statistic has
+With d = x - mean, a = scale / (stat + epsilon) and g the gradient of y, a row of n elements that share a statistic has
 
     T = g_stat - sum(g * scale * d) / (stat + epsilon)^2         what a larger statistic is worth
     dx = a*g + T*slope(d) + (g_mean - sum(a*g) - T*sum(slope(d))) / n
@@ -126,7 +126,7 @@ def fused_norm(
     chunks: int,
     num_groups: int = 0,
 ) -> Three:
-    """`norm` for processors: d is computed once, and axes stay apart, which gives a compiler loops without divisions."""
+    """`norm` for processors: d is computed once, and axes stay apart: to a compiler, loops without divisions."""
     of_kind, layout = kind_of(kind), Layout(instance, num_groups)
     if of_kind.torch_slope is None:
         return norm(x, scale, bias, kind, instance, epsilon, correction, k, chunks, num_groups)
