@@ -171,7 +171,8 @@ class Norm(nn.Module):
         k, chunks = (getattr(self, name, 1) for name in PARAMETERS)
         if self._is_shared:
             own = {"correction": self.correction, "k": k, "chunks": chunks}
-            return shared_norm(x, *self._affine(x), self.process_group, self.kind, self.eps, **own)
+            weight, bias = self._affine(x)
+            return shared_norm(x, weight, bias, self.process_group, self.kind, self.eps, **own)
         how = (self.kind, self.scope.is_instance, self.eps, self.correction, k, chunks, self.num_groups)
         y, mean, stat = call(live_norm, x, *self._affine(x), *how)
         return y, mean, stat

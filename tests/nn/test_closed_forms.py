@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
-from torch._functorch.aot_autograd import make_boxed_func
+from torch._functorch._aot_autograd.utils import make_boxed_func
 
 from normexport import nn as nxn
 from normexport.nn.ops import blocks, live_norm
@@ -35,11 +35,12 @@ def statistic(kind: str, d: Tensor, k: int, chunks: int) -> Tensor:
     return 0.35 * extreme(length) * torch.stack(spans).mean()
 
 
-def expected(kind: str, x: Tensor, scale: Tensor, bias: Tensor, scope: str, groups: int, **parameters: int) -> Any:
+def expected(kind: str, x: Tensor, vectors: list[Tensor], scope: str, groups: int, **parameters: int) -> Any:
     """(y, mean, stat), row by row."""
     n, c = x.shape[:2]
     if scope == "batch":
-        rows, places = [x[:, i].reshape(-1) for i in range(c)], (c,)
+        rows = [x[:, i].reshape(-1) for i in range(c)]
+        places: tuple[int, ...] = (c,)
     else:
         per_sample = c if scope == "instance" else groups
         rows, places = list(x.reshape(n * per_sample, -1)), (n, per_sample)
@@ -48,7 +49,7 @@ def expected(kind: str, x: Tensor, scale: Tensor, bias: Tensor, scope: str, grou
     whitened = torch.stack([(r - m) / (s + EPS) for r, m, s in zip(rows, means, stats, strict=True)])
     back = whitened.reshape(c, n, *x.shape[2:]).transpose(0, 1) if scope == "batch" else whitened.reshape(x.shape)
     along = (1, c, *[1] * (x.dim() - 2))
-    y = back * scale.reshape(along) + bias.reshape(along)
+    y = back * vectors[0].reshape(along) + vectors[1].reshape(along)
     return y, torch.stack(means).reshape(places), torch.stack(stats).reshape(places)
 
 
@@ -90,7 +91,7 @@ def test_gradients_are_those_of_automatic_differentiation(
     vectors = [torch.randn(c, generator=generator, dtype=torch.float64).requires_grad_() for _ in range(2)]
     x, g = (laid_out(each, form) for each in (x, g))
     x.requires_grad_()
-    right = expected(kind, x, *vectors, scope, groups, **parameters)
+    right = expected(kind, x, vectors, scope, groups, **parameters)
     cotangents = (g, *(torch.randn(each.shape, generator=generator, dtype=torch.float64) for each in right[1:]))
     whole, blocks.BLOCK_ELEMENTS = blocks.BLOCK_ELEMENTS, block
     try:

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
 from normexport import nn as nxn
 from normexport.nn import synchronize_norms
@@ -21,7 +22,7 @@ pytestmark = [
 ]
 
 #: Samples of each process: equal, uneven, and with none in one.
-SHARES = {2: [(3, 3), (5, 1)], 4: [(2, 1, 3, 2), (0, 4, 1, 3)]}
+SHARES: dict[int, list[tuple[int, ...]]] = {2: [(3, 3), (5, 1)], 4: [(2, 1, 3, 2), (0, 4, 1, 3)]}
 CHANNELS, SPACE = 3, (3, 5)
 
 
@@ -56,7 +57,7 @@ def step(norm: Any, x: Tensor, g: Tensor) -> dict[str, Tensor]:
 def work(rank: int, world: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
-    found = {}
+    found: dict[Any, Any] = {}
     for shares in SHARES[world]:
         start, end = sum(shares[:rank]), sum(shares[: rank + 1])
         for kind in KINDS:
@@ -77,7 +78,7 @@ def work(rank: int, world: int, folder: str) -> None:
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
     """What each process computed."""
     folder: Path = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(work, (request.param, str(folder)), nprocs=request.param)
+    spawn(work, (request.param, str(folder)), nprocs=request.param)
     return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
 
 

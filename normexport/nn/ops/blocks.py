@@ -29,7 +29,7 @@ def norm_by_blocks(x: Tensor, scale: Tensor, bias: Tensor, *how: Any) -> Three:
     parts = []
     y = torch.empty_like(x)
     for block in blocks:
-        vectors = (_channels(each, layout, block) for each in (scale, bias))
+        vectors = _channels(scale, layout, block), _channels(bias, layout, block)
         part, *statistics = fused_norm(_part(x, layout, block), *vectors, *how)
         _part(y, layout, block).copy_(part)
         parts.append(statistics)
@@ -45,8 +45,7 @@ def gradient_by_blocks(grads: Three, x: Tensor, scale: Tensor, statistics: tuple
         return gradient(*grads, x, scale, *statistics, *how)
     dx, sums = torch.empty_like(x), []
     for block in blocks:
-        rows = (each[block] for each in (*grads[1:], *statistics))
-        grad_mean, grad_stat, mean, stat = rows
+        grad_mean, grad_stat, mean, stat = (each[block] for each in (*grads[1:], *statistics))
         given = (_part(grads[0], layout, block), grad_mean, grad_stat, _part(x, layout, block))
         part, *vectors = gradient(*given, _channels(scale, layout, block), mean, stat, *how)
         _part(dx, layout, block).copy_(part)

@@ -98,7 +98,6 @@ class _SharedNorm(torch.autograd.Function):
         return (_like(dx, x), *vectors, None, None, None, None)
 
 
-@torch.compiler.disable
 def shared_norm(x: Tensor, scale: Tensor, bias: Tensor, group: Any, kind: str, epsilon: float, **how: Any) -> Three:
     """`live_norm` of the batches of all processes of a group: (y of this process, mean, stat).
 
@@ -108,7 +107,9 @@ def shared_norm(x: Tensor, scale: Tensor, bias: Tensor, group: Any, kind: str, e
         UsageError: the kind does not know how; k exceeds the elements of all processes.
         ValueError: one element per channel in all processes together.
     """
-    three: Three = _SharedNorm.apply(x, scale, bias, group, kind, epsilon, how)
+    # What a process says to others is not for a compiler to move.
+    apply: Any = torch.compiler.disable(_SharedNorm.apply)
+    three: Three = apply(x, scale, bias, group, kind, epsilon, how)
     return three
 
 

@@ -1,0 +1,120 @@
+"""What a training step of a norm costs beside torch.nn.BatchNorm2d: forward and backward, eagerly and compiled.
+
+    PYTHONPATH=. python benchmarks/training_speed.py [--rounds 15] [--threads 1] [--compile]
+
+Ratios of medians of processor time (of wall time with several threads, whose waiting is no work), all layers in turn in
+one run; "formula" is the norm in PyTorch's operators with the gradient of automatic differentiation. Memory is what the
+step adds at its peak beside x and the gradient of y, in copies of x, each layer in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from normexport import nn as nxn
+from normexport.nn.ops import live_formula
+from normexport.norms import KINDS
+
+SHAPES = ((32, 64, 56, 56), (64, 256, 14, 14))
+MEMORY_SHAPE = (64, 64, 112, 112)
+
+
+class FormulaNorm(nn.Module):
+    """The formula of a kind, differentiated automatically."""
+
+    def __init__(self, kind: str, channels: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return live_formula.norm(x, self.weight, self.bias, self.kind, False, 1e-5, 0.0, 10, 16)[0]
+
+
+def layers(channels: int) -> dict[str, nn.Module]:
+    made: dict[str, nn.Module] = {"torch.nn.BatchNorm2d": nn.BatchNorm2d(channels)}
+    for kind in KINDS.values():
+        made[kind.title] = getattr(nxn, f"{kind.title}BatchNorm2d")(channels)
+        made[f"{kind.title}, formula"] = FormulaNorm(kind.name, channels)
+    return made
+
+
+def step(layer: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> None:
+    x.grad = None
+    layer(x).backward(g)
+
+
+def times(steps: Mapping[str, Callable[[Tensor], Tensor]], shape: tuple[int, ...], rounds: int) -> dict[str, float]:
+    """Milliseconds of each, in turn."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    x, g = torch.randn(shape, requires_grad=True), torch.randn(shape)
+    found: dict[str, list[float]] = {name: [] for name in steps}
+    for index in range(rounds + 2):
+        for name, layer in steps.items():
+            start = clock()
+            step(layer, x, g)
+            if index >= 2:  # the first steps compile, and find memory
+                found[name].append(1e3 * (clock() - start))
+    return {name: statistics.median(each) for name, each in found.items()}
+
+
+def peak_copies(name: str) -> float:
+    """Copies of x that a step adds to the process at its peak."""
+    torch.set_num_threads(1)
+    layer = layers(MEMORY_SHAPE[1])[name]
+    step(layer, torch.randn(2, MEMORY_SHAPE[1], 8, 8, requires_grad=True), torch.randn(2, MEMORY_SHAPE[1], 8, 8))
+    x, g = torch.randn(MEMORY_SHAPE, requires_grad=True), torch.randn(MEMORY_SHAPE)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step(layer, x, g)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (x.numel() * 4)
+
+
+def memory() -> dict[str, float]:
+    found = {}
+    for name in layers(1):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            found[name] = pool.apply(peak_copies, (name,))
+    return found
+
+
+def show(title: str, columns: list[Mapping[str, float]]) -> None:
+    print(f"\n| {title} | " + " | ".join("x".join(map(str, shape)) for shape in SHAPES) + " |")
+    for name in columns[0]:
+        print(f"| {name} | " + " | ".join(f"{each[name]:.2f}" for each in columns) + " |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="compile all layers but torch.nn.BatchNorm2d")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    columns = []
+    for shape in SHAPES:
+        steps: dict[str, Any] = dict(layers(shape[1]))
+        if arguments.compile:
+            steps = {name: layer if "torch" in name else torch.compile(layer) for name, layer in steps.items()}
+        found = times(steps, shape, arguments.rounds)
+        own = found["torch.nn.BatchNorm2d"]
+        columns.append({name: value / own for name, value in found.items()})
+        torch.compiler.reset()
+    show("compiled" if arguments.compile else "eager", columns)
+    if not arguments.compile:
+        print("\n| copies of x at the peak |")
+        for name, copies in memory().items():
+            print(f"| {name} | {copies:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
