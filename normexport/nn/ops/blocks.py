@@ -25,7 +25,8 @@ def norm_by_blocks(x: Tensor, scale: Tensor, bias: Tensor, *how: Any) -> Three:
     layout = _layout(*how)
     blocks = list(_blocks(x, layout))
     if len(blocks) == 1:
-        return fused_norm(x, scale, bias, *how)
+        y, mean, stat = fused_norm(x, scale, bias, *how)
+        return _laid_out_as(x, y), mean, stat
     parts = []
     y = torch.empty_like(x)
     for block in blocks:
@@ -42,8 +43,10 @@ def gradient_by_blocks(grads: Three, x: Tensor, scale: Tensor, statistics: tuple
     layout = _layout(*how)
     blocks = list(_blocks(x, layout))
     if len(blocks) == 1:
-        return gradient(*grads, x, scale, *statistics, *how)
-    dx, sums = torch.empty_like(x), []
+        dx, dscale, dbias = gradient(*grads, x, scale, *statistics, *how)
+        return _laid_out_as(x, dx), dscale, dbias
+    dx = torch.empty_like(x)
+    sums = []
     for block in blocks:
         grad_mean, grad_stat, mean, stat = (each[block] for each in (*grads[1:], *statistics))
         given = (_part(grads[0], layout, block), grad_mean, grad_stat, _part(x, layout, block))
@@ -55,6 +58,12 @@ def gradient_by_blocks(grads: Three, x: Tensor, scale: Tensor, statistics: tuple
         torch.stack(each).sum(0) if layout.is_per_sample else torch.cat(each) for each in zip(*sums, strict=True)
     )
     return dx, dscale, dbias
+
+
+def _laid_out_as(x: Tensor, values: Tensor) -> Tensor:
+    """values (fresh, shaped as x) in the memory format that the operators' fakes promise."""
+    promised = torch.empty_like(x)
+    return values if values.stride() == promised.stride() else promised.copy_(values)
 
 
 def _layout(kind: str, instance: bool, epsilon: float, correction: float, k: int, chunks: int, groups: int) -> Layout:
