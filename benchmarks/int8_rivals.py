@@ -1,6 +1,6 @@
 """int8 by ONNX Runtime, NNCF, ModelOpt, Quark and ours: SNR, agreement, size, speed, and what quantising took.
 
-    PYTHONPATH=.:benchmarks python benchmarks/int8_rivals.py OUT --wheels WHEELS [--only NAME ...] [--candidates WORD ...]
+    PYTHONPATH=.:benchmarks python benchmarks/int8_rivals.py OUT --wheels WHEELS [--only NAME ...] [--candidates ...]
 
 Every candidate gets the same float32 file and the same calibration samples and is judged on the same others, which none
 has seen. OUT keeps a file of results a network; what is there is not run again (--again does). WHEELS is a folder with

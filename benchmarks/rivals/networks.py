@@ -109,8 +109,8 @@ def _of_photographs(
     std: float,
     lines: int = 0,
 ) -> Prepared:
-    both = [cut(photographs, count, size, seed)
-            for seed, (photographs, count) in enumerate(zip(read_photographs(wheels), counts, strict=True))]  # fmt: skip
+    halves = zip(read_photographs(wheels), counts, strict=True)
+    both = [cut(photographs, count, size, seed) for seed, (photographs, count) in enumerate(halves)]
     if lines:
         both = [write_on(pixels, seed, lines) for seed, pixels in enumerate(both)]
     calibration, judged = ({name: _scaled(pixels, mean, std)} for pixels in both)

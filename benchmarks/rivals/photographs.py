@@ -19,8 +19,8 @@ WHEELS = {
     "imgaug-0.4.0": "imgaug/quokka.jpg",
     "scikit_image-0.26.0": "skimage/data/*",
 }
-_SCIKIT_IMAGE = ("astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "moon", "motorcycle_left",
-                 "retina", "rocket")  # fmt: skip
+_COLOURS = ("astronaut", "chelsea", "coffee", "motorcycle_left", "retina", "rocket")
+_SCIKIT_IMAGE = (*_COLOURS, "brick", "camera", "coins", "grass", "gravel", "moon")
 _SMALLEST, _LARGEST = 0.25, 1.0  # a crop's side, as a share of the photograph's shorter one
 
 
