@@ -1,14 +1,14 @@
-"""What quantising a layer adds to the mean of each channel of its result, to be taken off its bias.
+"""What quantising takes from the mean of each channel of a layer's result, to be added to its bias.
 
 Rounded weights and clipped inputs move means: a depthwise kernel of nine weights that each are off by up to half a step
-is off by as much for every input. With x a layer's input in the float32 model, Q(x) as int8 holds it, w' the rounded
-weight, the error of channel c on samples is known,
+is off by as much for every input; the mean of relu(x + noise) is not that of relu(x). With y a layer's result in the
+float32 model, y' in the int8 model, all layers before corrected, the error of channel c on samples is known,
 
-    e_c = mean over samples and places of (w * x - w' * Q(x))_c
+    e_c = mean over samples and places of (y - y')_c
 
-and is added to the bias (Nagel et al. 2019, section 4.2; the empirical form, each layer on what float32 feeds it, so
-that one run of the samples serves all layers). Both sides are computed side by side in one graph on ONNX Runtime; means
-of batches are summed in float64.
+and is added to the bias (Nagel et al. 2019, section 4.2, empirical and in sequence). Both models run side by side in
+one graph on ONNX Runtime, and e of the batch at hand is added behind each int8 layer before the next reads it, so that
+one run of the samples serves all layers. Means of batches are summed in float64.
 """
 
 from __future__ import annotations
@@ -19,21 +19,26 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.graphs.names import Names
-from normexport.graphs.nodes import op, optional
+from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
-from normexport.precision.int8.corrections import Pair, why_no_shift
+from normexport.norms.bodies import attach_bodies
+from normexport.precision.int8.corrections import why_no_shift
+from normexport.precision.int8.pairs import LAYERS, is_quantized
 from normexport.precision.int8.weights import Float64s
-from normexport.runtime import Array, Feeds, OnnxRuntime
+from normexport.runtime import Feeds, OnnxRuntime
+
+_PREFIX = "int8/"  # in front of each name of the int8 model
 
 
-def mean_errors(model: ir.Model, pairs: Iterable[Pair], batches: Iterable[Feeds]) -> dict[str, Float64s]:
-    """e (C,) of each layer that has a bias to correct, by the name of its result.
+def mean_errors(model: ir.Model, quantised: ir.Model, batches: Iterable[Feeds]) -> dict[str, Float64s]:
+    """e (C,) of each int8 layer that has a bias, by the name of its result in the float32 model.
 
     Args:
-        model: the float32 model that `pairs` are layers of.
-        batches: samples; one batch is in memory at a time.
+        model: float32.
+        quantised: made of `model`, no bias corrected.
+        batches: samples; one batch is in memory at a time, and its means stand for those of all on the way.
     """
-    probe, results = _probe(model, [pair for pair in pairs if not why_no_shift(pair.node)])
+    probe, results = _side_by_side(model, quantised)
     if not results:
         return {}
     runtime = OnnxRuntime(probe)
@@ -44,79 +49,94 @@ def mean_errors(model: ir.Model, pairs: Iterable[Pair], batches: Iterable[Feeds]
         values = runtime.run(feeds)
         weight += count
         for name, result in results.items():
-            sums[result] = sums.get(result, np.zeros(())) + count * values[name].astype(np.float64)
+            sums[result] = sums.get(result, np.zeros(())) + count * values[name].astype(np.float64).reshape(-1)
     means = {result: total / weight for result, total in sums.items()} if weight else {}
     return {result: mean for result, mean in means.items() if np.isfinite(mean).all()}
 
 
-def _probe(model: ir.Model, pairs: list[Pair]) -> tuple[ir.Model, dict[str, str]]:
-    """A model whose outputs are the mean errors, and whose each of them is."""
+def _side_by_side(model: ir.Model, quantised: ir.Model) -> tuple[ir.Model, dict[str, str]]:
+    """A model of both, whose outputs are the mean errors, and the float32 layer whose each of them is."""
     shapes = Shapes(model)
-    copy = model.clone()
-    ours = dict(zip(model.graph, list(copy.graph), strict=True))
-    work = _Probe(copy)
+    both, other = model.clone(), quantised.clone()
+    named, exact, ours = ([node for node in each.graph if op(node) in LAYERS] for each in (model, both, other))
+    _move(other, both)
+    probe = _Probe(both.graph)
     results = {}
-    for pair in pairs:
-        rank = shapes.rank(pair.node.outputs[0]) if op(pair.node) != "Gemm" else 2
-        if rank is None:
+    for node, float32, int8 in zip(named, exact, ours, strict=True):
+        rank = 2 if op(node) == "Gemm" else shapes.rank(node.outputs[0])
+        if rank is None or why_no_shift(node) or not is_quantized(int8):
             continue
-        axis = 1 if op(pair.node) in ("Conv", "ConvTranspose") else rank - 1
+        axis = 1 if op(node) in ("Conv", "ConvTranspose") else rank - 1
         others = [each for each in range(rank) if each != axis]
-        results[work.add(pair, ours[pair.node], others)] = pair.result
-    copy.graph.outputs[:] = work.outputs
-    return copy, results
+        results[probe.correct(float32.outputs[0], int8.outputs[0], others)] = str(node.outputs[0].name)
+    both.graph.outputs[:] = probe.outputs
+    both.graph.sort()
+    attach_bodies(both)
+    return both, results
+
+
+def _move(source: ir.Model, target: ir.Model) -> None:
+    """All of a model into the graph of another, which has the same inputs, under names of its own; in place."""
+    inputs = {str(value.name): value for value in target.graph.inputs}
+    for value in source.graph.inputs:
+        value.replace_all_uses_with(inputs[str(value.name)])
+    for initializer in list(source.graph.initializers.values()):
+        source.graph.initializers.pop(str(initializer.name))
+        initializer.name = f"{_PREFIX}{initializer.name}"
+        target.graph.register_initializer(initializer)
+    source.graph.outputs.clear()
+    nodes = list(source.graph)
+    source.graph.remove(nodes)
+    for node in nodes:
+        node.name = f"{_PREFIX}{node.name}"
+        for value in node.outputs:
+            value.name = f"{_PREFIX}{value.name}" if value.name else value.name
+    target.graph.extend(nodes)
+    for domain, version in source.graph.opset_imports.items():
+        target.graph.opset_imports.setdefault(domain, version)
+    for key, function in source.functions.items():
+        target.functions.setdefault(key, function)
 
 
 class _Probe:
-    """Adds twins of layers to a graph."""
+    """Adds to a graph what measures and corrects means.
 
-    def __init__(self, model: ir.Model) -> None:
-        self.graph = model.graph
-        self.opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))
-        self.fresh = Names(model.graph).fresh
+    Attributes:
+        outputs: the mean errors added so far.
+    """
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self.graph = graph
+        self.opset = graph.opset_imports.get("", graph.opset_imports.get("ai.onnx", 0))
+        self.fresh = Names(graph).fresh
         self.outputs: list[ir.Value] = []
 
-    def add(self, pair: Pair, node: ir.Node, others: list[int]) -> str:
-        """A twin that computes as int8 does, and the mean of what it lacks; the name of the output made."""
-        source = node.inputs[0]
-        assert source is not None
-        if pair.source is not None:
-            constants = [self._constant(each) for each in pair.source]
-            whole = self._node("QuantizeLinear", [source, *constants], ir.DataType(_TYPES[pair.source[1].dtype.name]))
-            source = self._node("DequantizeLinear", [whole, *constants])
-        weight = self._constant(pair.rounded_weight.astype(np.float32))
-        bias = [optional(node, 2)] if len(node.inputs) > 2 else []
-        twin = self._node(node.op_type, [source, weight, *bias], attributes=list(node.attributes.values()))
-        error = self._node("Sub", [node.outputs[0], twin])
+    def correct(self, exact: ir.Value, found: ir.Value, axes: list[int]) -> str:
+        """Let what reads `found` read it with the mean error over `axes` added; the name of the output of that."""
+        uses = list(found.uses())
+        error = self._node("Sub", [exact, found])
+        keep = ir.AttrInt64("keepdims", 1)
         if self.opset >= 18:
-            mean = self._node("ReduceMean", [error, self._constant(np.array(others, np.int64))], keepdims=0)
+            mean = self._node("ReduceMean", [error, self._constant(np.array(axes, np.int64))], [keep])
         else:
-            mean = self._node("ReduceMean", [error], attributes=[ir.AttrInt64s("axes", others)], keepdims=0)
-        mean.shape = ir.Shape([None])
+            mean = self._node("ReduceMean", [error], [ir.AttrInt64s("axes", axes), keep])
+        corrected = self._node("Add", [found, mean])
+        for use in uses:
+            use.node.replace_input_with(use.idx, corrected)
+        mean.shape = ir.Shape([None] * (len(axes) + 1))
         self.outputs.append(mean)
         return str(mean.name)
 
-    def _node(
-        self,
-        operator: str,
-        inputs: list[ir.Value | None],
-        dtype: ir.DataType = ir.DataType.FLOAT,
-        attributes: list[ir.Attr] | None = None,
-        keepdims: int | None = None,
-    ) -> ir.Value:
-        given = [*(attributes or []), *([] if keepdims is None else [ir.AttrInt64("keepdims", keepdims)])]
-        node = ir.Node("", operator, inputs, given, name=self.fresh(f"probe_{operator}"))
+    def _node(self, operator: str, inputs: list[ir.Value], attributes: list[ir.Attr] | None = None) -> ir.Value:
+        node = ir.Node("", operator, inputs, attributes or [], name=self.fresh(f"probe_{operator}"))
         value = node.outputs[0]
-        value.name, value.type = self.fresh(f"probe_{operator}_Output"), ir.TensorType(dtype)
+        value.name, value.type = self.fresh(f"probe_{operator}_Output"), ir.TensorType(ir.DataType.FLOAT)
         self.graph.append(node)
         return value
 
-    def _constant(self, array: Array) -> ir.Value:
-        name = self.fresh("probe_constant")
+    def _constant(self, array: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> ir.Value:
+        name = self.fresh("probe_axes")
         tensor = ir.Tensor(array, name=name)
         value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
         self.graph.register_initializer(value)
         return value
-
-
-_TYPES = {"uint8": ir.DataType.UINT8, "int8": ir.DataType.INT8}

@@ -126,8 +126,7 @@ class _Improvement:
     def shifts(self, given: Improved, fitted_on: Batches) -> Corrections:
         """The corrections with biases that fit the weights."""
         plain = replace(given.corrections, shifts={})
-        pairs = pairs_of(given.model, self.quantised(given, plain))
-        return replace(plain, shifts=mean_errors(given.model, pairs, fitted_on()))
+        return replace(plain, shifts=mean_errors(given.model, self.quantised(given, plain), fitted_on()))
 
     # ---- the edits
 
