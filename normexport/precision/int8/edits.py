@@ -10,6 +10,7 @@ Each is measured by the SNR of the worst output (`output_errors`) and stays wher
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,7 @@ from normexport.precision.int8.quantise import quantize
 from normexport.precision.int8.ranges import Range
 from normexport.precision.int8.rounded import round_weights
 from normexport.precision.samples import Batches
+from normexport.proof.inputs.mixed import numbers_in
 from normexport.runtime import Feeds
 
 #: By effort, what is tried.
@@ -37,7 +39,9 @@ EDITS: dict[str, tuple[str, ...]] = {
     "high": ("equalised", "biases absorbed", "biases corrected", "weights rounded"),
 }
 WORTH = 0.1  # dB
-_TRIED_ON = 16  # samples, on which ways to equalise are compared
+#: Numbers of all inputs that ways to equalise are compared on: 128 digits, 27 images of 224 by 224. By minmax on 16
+#: digits, as it was before, a way was kept that cost 3 dB of the 38 that correcting biases reached without it.
+_TRIED_ON = 1 << 22
 _FITTED_ON = 128  # samples at most, that biases and weights are fitted on
 
 
@@ -165,9 +169,9 @@ class _Improvement:
         return replace(given, model=model, ranges=found.ranges, edits=(*given.edits, edit))
 
     def trial(self, model: ir.Model) -> float:
-        """The level of a model with its biases corrected, on ranges of a few samples."""
-        few = _limited(self.batches, _TRIED_ON)
-        found = calibrate(model, few(), "minmax", symmetric=self.config.symmetric)
+        """The level of a model with its biases corrected, all of it fitted on a few samples."""
+        few = _limited(self.fitted_on, _FITTED_ON, _TRIED_ON)
+        found = calibrate(model, few(), self.config.method, symmetric=self.config.symmetric)
         given = Improved(model, found.ranges)
         return self.level(self.quantised(given, self.shifts(given, few)))
 
@@ -207,15 +211,16 @@ class _Improvement:
         return replace(given, corrections=corrections if kept else given.corrections, edits=(*given.edits, edit))
 
 
-def _limited(batches: Batches, most: int) -> Batches:
-    """The first batches, of at most this many samples, and at least one batch."""
+def _limited(batches: Batches, most: int, numbers: float = math.inf) -> Batches:
+    """The first batches, of at most this many samples and numbers, and at least one batch."""
 
     def stream() -> Iterator[Feeds]:
-        taken = 0
+        taken, size = 0, 0
         for feeds in batches():
-            if taken >= most:
+            if taken and (taken >= most or size + numbers_in(feeds) > numbers):
                 return
             taken += max((len(array) for array in feeds.values() if array.ndim), default=1)
+            size += numbers_in(feeds)
             yield feeds
 
     return Batches(stream, None if batches.count is None else min(most, batches.count))

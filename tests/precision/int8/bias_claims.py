@@ -1,0 +1,128 @@
+"""Claims about corrected biases, and a `main` that holds a broken copy of the library against them."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from normexport.precision.int8.bias_correction import mean_errors
+from normexport.precision.int8.calibration import calibrate
+from normexport.precision.int8.corrections import Corrections, pairs_of, why_no_shift
+from normexport.precision.int8.quantise import quantize
+from normexport.runtime import Float64Runtime
+from tests.precision.int8.linked_graphs import Graph
+
+KINDS = ("conv", "conv without bias", "depthwise", "transposed", "gemm", "transposed gemm")
+
+
+def layer(g: Graph, kind: str) -> str:
+    if kind.endswith("gemm"):
+        result = g.gemm("x", 5, transposed=kind.startswith("t"))
+        g.constants[-2].dims[:] = [5]  # a bias of (5,), as most files have it
+        return result
+    if kind == "transposed":
+        return g.transposed("x", 6)
+    return g.conv("x", 6, 3, group=6 if kind == "depthwise" else 1, bias=kind != "conv without bias")
+
+
+def one_layer(kind: str) -> tuple[ir.Model, np.ndarray]:
+    """A layer that reads positive numbers, so that what rounding does to its weights moves its means."""
+    shape = (12, 6) if kind.endswith("gemm") else (12, 6, 5, 5)
+    g = Graph(4, shape, np.float32)
+    model = g.model(layer(g, kind))
+    return model, np.random.default_rng(0).gamma(2.0, 1.0, shape).astype(np.float32)
+
+
+def means(model: ir.Model, x: np.ndarray) -> np.ndarray:
+    """Of each channel of the only output, by the float64 interpreter."""
+    (result,) = Float64Runtime(model, torch=False).run({"x": x}).values()
+    return np.asarray(result.mean(axis=tuple(axis for axis in range(result.ndim) if axis != 1)))
+
+
+def check_one_layer(kind: str, symmetric: bool) -> None:
+    """The mean of every channel is right again."""
+    model, x = one_layer(kind)
+    ranges = {name: (low, 0.8 * high) for name, (low, high) in calibrate(model, [{"x": x}], "minmax").ranges.items()}
+    plain = quantize(model, ranges, symmetric=symmetric).model
+    assert [why_no_shift(pair.node) for pair in pairs_of(model, plain)] == [""]
+    shifts = mean_errors(model, plain, [{"x": x}])
+    corrected = quantize(model, ranges, symmetric=symmetric, corrections=Corrections(shifts=shifts)).model
+    onnx.checker.check_model(ir.to_proto(corrected), full_check=True)
+    exact = means(model, x)
+    before, after = np.abs(means(plain, x) - exact).max(), np.abs(means(corrected, x) - exact).max()
+    assert before > 1e-3
+    assert after < before / 50
+
+
+def check_chain(seed: int, symmetric: bool, final: str) -> None:
+    """Three layers and what cuts between them: corrected each for itself, the last one would still be off."""
+    g = Graph(seed, (12, 4, 5, 5), np.float32)
+    hidden = g.node("Relu", [g.conv("x", 6, 3)], (12, 6, 5, 5))
+    hidden = g.node(final, [g.conv(hidden, 6, 3, group=6)], (12, 6, 5, 5))
+    model = g.model(g.conv(hidden, 3))
+    x = np.random.default_rng(seed).standard_normal((12, 4, 5, 5)).astype(np.float32)
+    found = calibrate(model, [{"x": x}], "minmax").ranges
+    ranges = {name: (0.5 * low, 0.5 * high) for name, (low, high) in found.items()}
+    plain = quantize(model, ranges, symmetric=symmetric).model
+    shifts = mean_errors(model, plain, [{"x": x}])
+    assert len(shifts) == 3
+    corrected = quantize(model, ranges, symmetric=symmetric, corrections=Corrections(shifts=shifts)).model
+    exact = means(model, x)
+    before, after = np.abs(means(plain, x) - exact).max(), np.abs(means(corrected, x) - exact).max()
+    # Behind a bias in whole numbers single values round the other way.
+    assert after <= before / 10 + 2e-3 * np.abs(exact).max()
+
+
+def every_kind() -> None:
+    for kind in KINDS:
+        check_one_layer(kind, symmetric=False)
+
+
+def layers_in_sequence() -> None:
+    for seed in range(6):
+        check_chain(seed, symmetric=bool(seed % 2), final="Relu" if seed % 3 else "Sigmoid")
+
+
+def batches_by_their_samples() -> None:
+    g = Graph(4, (3, 6), np.float32)
+    result = layer(g, "gemm")
+    proto = ir.to_proto(g.model(result))
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "n"
+    model = ir.from_proto(proto)
+    x = np.random.default_rng(0).gamma(2.0, 1.0, (12, 6)).astype(np.float32)
+    plain = quantize(model, calibrate(model, [{"x": x}], "minmax").ranges).model
+    (whole,) = mean_errors(model, plain, [{"x": x}]).values()
+    (parts,) = mean_errors(model, plain, [{"x": x[:2]}, {"x": x[2:]}]).values()
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+    (wrong,) = mean_errors(model, plain, [{"x": x[:2]}]).values()
+    assert np.abs(wrong - whole).max() > 1e-4
+
+
+def models_left_alone() -> None:
+    model, x = one_layer("conv")
+    plain = quantize(model, calibrate(model, [{"x": x}], "minmax").ranges).model
+    texts = [ir.to_proto(each).SerializeToString() for each in (model, plain)]
+    assert mean_errors(model, plain, [{"x": x}])
+    assert texts == [ir.to_proto(each).SerializeToString() for each in (model, plain)]
+
+
+CLAIMS = (every_kind, layers_in_sequence, batches_by_their_samples, models_left_alone)
+
+
+def main() -> int:
+    for claim in CLAIMS:
+        try:
+            claim()
+        except Exception:  # a broken copy may raise anything
+            print(f"Error: {claim.__name__}\n{traceback.format_exc()}")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
