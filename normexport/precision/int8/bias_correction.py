@@ -9,11 +9,15 @@ float32 model, y' in the int8 model, all layers before corrected, the error of c
 and is added to the bias (Nagel et al. 2019, section 4.2, empirical and in sequence). Both models run side by side in
 one graph on ONNX Runtime, and e of the batch at hand is added behind each int8 layer before the next reads it, so that
 one run of the samples serves all layers. Means of batches are summed in float64.
+
+That takes in what the samples have in common; where they are few and of another kind than what comes, each layer on
+what float32 feeds it (`bias_by_layer`) is better: 22.8 dB to 22.0 on EfficientNet-Lite0 and crops of 16 photographs. Of a
+network of digits, with as many samples as were wanted, it is 38.7 dB to 40.9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -25,12 +29,12 @@ from normexport.norms.bodies import attach_bodies
 from normexport.precision.int8.corrections import why_no_shift
 from normexport.precision.int8.pairs import LAYERS, is_quantized
 from normexport.precision.int8.weights import Float64s
-from normexport.runtime import Feeds, OnnxRuntime
+from normexport.runtime import Array, Feeds, OnnxRuntime
 
 _PREFIX = "int8/"  # in front of each name of the int8 model
 
 
-def mean_errors(model: ir.Model, quantised: ir.Model, batches: Iterable[Feeds]) -> dict[str, Float64s]:
+def mean_errors_in_sequence(model: ir.Model, quantised: ir.Model, batches: Iterable[Feeds]) -> dict[str, Float64s]:
     """e (C,) of each int8 layer that has a bias, by the name of its result in the float32 model.
 
     Args:
@@ -39,8 +43,11 @@ def mean_errors(model: ir.Model, quantised: ir.Model, batches: Iterable[Feeds]) 
         batches: samples; one batch is in memory at a time, and its means stand for those of all on the way.
     """
     probe, results = _side_by_side(model, quantised)
-    if not results:
-        return {}
+    return average_of(probe, results, batches) if results else {}
+
+
+def average_of(probe: ir.Model, results: Mapping[str, str], batches: Iterable[Feeds]) -> dict[str, Float64s]:
+    """Averages of a probe's outputs over all samples, flat, by what `results` calls each; NaN and infinities left out."""
     runtime = OnnxRuntime(probe)
     sums: dict[str, Float64s] = {}
     weight = 0
@@ -54,21 +61,28 @@ def mean_errors(model: ir.Model, quantised: ir.Model, batches: Iterable[Feeds]) 
     return {result: mean for result, mean in means.items() if np.isfinite(mean).all()}
 
 
+def axes_but_channels(node: ir.Node, shapes: Shapes) -> list[int] | None:
+    """The axes of a layer's result that are not its channels'; None where they are not known."""
+    rank = 2 if op(node) == "Gemm" else shapes.rank(node.outputs[0])
+    if rank is None:
+        return None
+    axis = 1 if op(node) in ("Conv", "ConvTranspose") else rank - 1
+    return [each for each in range(rank) if each != axis]
+
+
 def _side_by_side(model: ir.Model, quantised: ir.Model) -> tuple[ir.Model, dict[str, str]]:
     """A model of both, whose outputs are the mean errors, and the float32 layer whose each of them is."""
     shapes = Shapes(model)
     both, other = model.clone(), quantised.clone()
     named, exact, ours = ([node for node in each.graph if op(node) in LAYERS] for each in (model, both, other))
     _move(other, both)
-    probe = _Probe(both.graph)
+    probe = Probe(both.graph)
     results = {}
     for node, float32, int8 in zip(named, exact, ours, strict=True):
-        rank = 2 if op(node) == "Gemm" else shapes.rank(node.outputs[0])
-        if rank is None or why_no_shift(node) or not is_quantized(int8):
+        axes = axes_but_channels(node, shapes)
+        if axes is None or why_no_shift(node) or not is_quantized(int8):
             continue
-        axis = 1 if op(node) in ("Conv", "ConvTranspose") else rank - 1
-        others = [each for each in range(rank) if each != axis]
-        results[probe.correct(float32.outputs[0], int8.outputs[0], others)] = str(node.outputs[0].name)
+        results[_correct(probe, float32.outputs[0], int8.outputs[0], axes)] = str(node.outputs[0].name)
     both.graph.outputs[:] = probe.outputs
     both.graph.sort()
     attach_bodies(both)
@@ -98,8 +112,18 @@ def _move(source: ir.Model, target: ir.Model) -> None:
         target.functions.setdefault(key, function)
 
 
-class _Probe:
-    """Adds to a graph what measures and corrects means.
+def _correct(probe: Probe, exact: ir.Value, found: ir.Value, axes: list[int]) -> str:
+    """Let what reads `found` read it with the mean error added; the name of the output of that."""
+    uses = list(found.uses())
+    mean = probe.mean_error(exact, found, axes)
+    corrected = probe.node("Add", [found, mean])
+    for use in uses:
+        use.node.replace_input_with(use.idx, corrected)
+    return str(mean.name)
+
+
+class Probe:
+    """Adds to a graph what measures it.
 
     Attributes:
         outputs: the mean errors added so far.
@@ -111,31 +135,35 @@ class _Probe:
         self.fresh = Names(graph).fresh
         self.outputs: list[ir.Value] = []
 
-    def correct(self, exact: ir.Value, found: ir.Value, axes: list[int]) -> str:
-        """Let what reads `found` read it with the mean error over `axes` added; the name of the output of that."""
-        uses = list(found.uses())
-        error = self._node("Sub", [exact, found])
+    def mean_error(self, exact: ir.Value, found: ir.Value, axes: list[int]) -> ir.Value:
+        """The mean of `exact` - `found` over `axes`, which are kept; an output more."""
+        error = self.node("Sub", [exact, found])
         keep = ir.AttrInt64("keepdims", 1)
         if self.opset >= 18:
-            mean = self._node("ReduceMean", [error, self._constant(np.array(axes, np.int64))], [keep])
+            mean = self.node("ReduceMean", [error, self.constant(np.array(axes, np.int64))], [keep])
         else:
-            mean = self._node("ReduceMean", [error], [ir.AttrInt64s("axes", axes), keep])
-        corrected = self._node("Add", [found, mean])
-        for use in uses:
-            use.node.replace_input_with(use.idx, corrected)
+            mean = self.node("ReduceMean", [error], [ir.AttrInt64s("axes", axes), keep])
         mean.shape = ir.Shape([None] * (len(axes) + 1))
         self.outputs.append(mean)
-        return str(mean.name)
+        return mean
 
-    def _node(self, operator: str, inputs: list[ir.Value], attributes: list[ir.Attr] | None = None) -> ir.Value:
-        node = ir.Node("", operator, inputs, attributes or [], name=self.fresh(f"probe_{operator}"))
+    def node(
+        self,
+        operator: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Sequence[ir.Attr] = (),
+        dtype: ir.DataType = ir.DataType.FLOAT,
+    ) -> ir.Value:
+        """The result of a new node at the end of the graph."""
+        node = ir.Node("", operator, inputs, attributes, name=self.fresh(f"probe_{operator}"))
         value = node.outputs[0]
-        value.name, value.type = self.fresh(f"probe_{operator}_Output"), ir.TensorType(ir.DataType.FLOAT)
+        value.name, value.type = self.fresh(f"probe_{operator}_Output"), ir.TensorType(dtype)
         self.graph.append(node)
         return value
 
-    def _constant(self, array: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> ir.Value:
-        name = self.fresh("probe_axes")
+    def constant(self, array: Array) -> ir.Value:
+        """A new initializer."""
+        name = self.fresh("probe_constant")
         tensor = ir.Tensor(array, name=name)
         value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
         self.graph.register_initializer(value)

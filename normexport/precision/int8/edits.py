@@ -2,7 +2,8 @@
 
     equalised            factors between layers even out their channels (`equalise`)
     biases absorbed      what channels have at least moves behind their ReLU (`absorb`)
-    biases corrected     the mean error of each channel is taken off the bias (`bias_correction`)
+    biases corrected     the mean error of each channel is taken off the bias, each layer corrected on what int8 layers
+                         before it make (`bias_correction`) or on what float32 does (`bias_by_layer`)
     weights rounded      each layer's weights by least squares on samples (`rounded`); takes minutes: effort "high"
 
 Each is measured by the SNR of the worst output (`output_errors`) and stays where that is `WORTH` dB better.
@@ -18,7 +19,8 @@ import onnx_ir as ir
 
 from normexport.precision.config import Int8
 from normexport.precision.int8.absorb import absorb_biases
-from normexport.precision.int8.bias_correction import mean_errors
+from normexport.precision.int8.bias_by_layer import mean_errors_by_layer
+from normexport.precision.int8.bias_correction import mean_errors_in_sequence
 from normexport.precision.int8.calibration import calibrate
 from normexport.precision.int8.corrections import NONE, Corrections, pairs_of, why_no_shift
 from normexport.precision.int8.equalise import equalise
@@ -128,9 +130,18 @@ class _Improvement:
         ).model
 
     def shifts(self, given: Improved, fitted_on: Batches) -> Corrections:
-        """The corrections with biases that fit the weights."""
+        """The corrections with biases that fit the weights, in sequence."""
         plain = replace(given.corrections, shifts={})
-        return replace(plain, shifts=mean_errors(given.model, self.quantised(given, plain), fitted_on()))
+        found = mean_errors_in_sequence(given.model, self.quantised(given, plain), fitted_on())
+        return replace(plain, shifts=found)
+
+    def best_shifts(self, given: Improved) -> Corrections:
+        """Corrections with biases that fit the weights, in sequence or layer by layer, whichever is better."""
+        plain = replace(given.corrections, shifts={})
+        pairs = pairs_of(given.model, self.quantised(given, plain))
+        alone = replace(plain, shifts=mean_errors_by_layer(given.model, pairs, self.fitted_on()))
+        ways = (self.shifts(given, self.fitted_on), alone)
+        return max(ways, key=lambda way: self.level(self.quantised(given, way))) if alone.shifts else plain
 
     # ---- the edits
 
@@ -179,7 +190,7 @@ class _Improvement:
         """Biases that take the mean errors."""
         pairs = pairs_of(given.model, self.quantised(given))
         reasons = tuple(filter(None, (why_no_shift(pair.node) for pair in pairs)))
-        corrections = self.shifts(given, self.fitted_on)
+        corrections = self.best_shifts(given)
         return self._keep_if_better("biases corrected", given, corrections, len(corrections.shifts), reasons)
 
     def rounded(self, given: Improved) -> Improved:
@@ -190,7 +201,7 @@ class _Improvement:
         weights = round_weights(given.model, pairs, self.fitted_on, samples)
         corrections = Corrections(weights)
         if given.corrections.shifts:
-            corrections = self.shifts(replace(given, corrections=corrections), self.fitted_on)
+            corrections = self.best_shifts(replace(given, corrections=corrections))
         return self._keep_if_better("weights rounded", given, corrections, len(weights), reasons)
 
     def _keep_if_better(

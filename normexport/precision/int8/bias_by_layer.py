@@ -1,0 +1,61 @@
+"""What quantising a layer takes from the mean of each channel of its result, for what the float32 model feeds it.
+
+With x a layer's input in the float32 model, Q(x) as int8 holds it, w' the rounded weight, the error of channel c is
+
+    e_c = mean over samples and places of (w * x - w' * Q(x))_c
+
+and is added to the bias (Nagel et al. 2019, section 4.2). Unlike the correction in sequence (`bias_correction`) it
+takes in nothing of what other layers do, which depends on the samples more than what rounding does to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.graphs.nodes import optional
+from normexport.graphs.shapes import Shapes
+from normexport.precision.int8.bias_correction import Probe, average_of, axes_but_channels
+from normexport.precision.int8.corrections import Pair, why_no_shift
+from normexport.precision.int8.weights import Float64s
+from normexport.runtime import Feeds
+
+_TYPES = {"uint8": ir.DataType.UINT8, "int8": ir.DataType.INT8}
+
+
+def mean_errors_by_layer(model: ir.Model, pairs: Iterable[Pair], batches: Iterable[Feeds]) -> dict[str, Float64s]:
+    """e (C,) of each layer that has a bias to correct, by the name of its result.
+
+    Args:
+        model: the float32 model that `pairs` are layers of.
+        batches: samples; one batch is in memory at a time.
+    """
+    shapes = Shapes(model)
+    copy = model.clone()
+    ours = dict(zip(model.graph, list(copy.graph), strict=True))
+    probe = Probe(copy.graph)
+    results = {}
+    for pair in pairs:
+        axes = axes_but_channels(pair.node, shapes)
+        if axes is not None and not why_no_shift(pair.node):
+            node = ours[pair.node]
+            mean = probe.mean_error(node.outputs[0], _twin(probe, pair, node), axes)
+            results[str(mean.name)] = pair.result
+    copy.graph.outputs[:] = probe.outputs
+    return average_of(copy, results, batches) if results else {}
+
+
+def _twin(probe: Probe, pair: Pair, node: ir.Node) -> ir.Value:
+    """What a layer computes of the same input as int8 does."""
+    source = node.inputs[0]
+    assert source is not None
+    if pair.source is not None:
+        constants = [probe.constant(each) for each in pair.source]
+        dtype = _TYPES[pair.source[1].dtype.name]
+        whole = probe.node("QuantizeLinear", [source, *constants], dtype=dtype)
+        source = probe.node("DequantizeLinear", [whole, *constants])
+    weight = probe.constant(pair.rounded_weight.astype(np.float32))
+    bias = [optional(node, 2)] if len(node.inputs) > 2 else []
+    return probe.node(node.op_type, [source, weight, *bias], list(node.attributes.values()))
