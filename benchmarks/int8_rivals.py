@@ -77,7 +77,8 @@ def run_network(network: Network, options: argparse.Namespace, pythons: dict[str
     for name in wanted:
         rows[name] = run_candidate(name, network, folder, judged, exact, pythons, options)
         print(network.name, name, json.dumps(rows[name]), flush=True)
-        results.write_text(json.dumps(rows, indent=1) + "\n")
+        done = json.loads(results.read_text()) if results.exists() else {}  # another run may have added to it
+        results.write_text(json.dumps({**done, name: rows[name]}, indent=1) + "\n")
 
 
 def prepare(network: Network, folder: Path, wheels: Path) -> Path:

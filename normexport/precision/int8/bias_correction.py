@@ -11,8 +11,8 @@ one graph on ONNX Runtime, and e of the batch at hand is added behind each int8 
 one run of the samples serves all layers. Means of batches are summed in float64.
 
 That takes in what the samples have in common; where they are few and of another kind than what comes, each layer on
-what float32 feeds it (`bias_by_layer`) is better: 22.8 dB to 22.0 on EfficientNet-Lite0 and crops of 16 photographs. Of a
-network of digits, with as many samples as were wanted, it is 38.7 dB to 40.9.
+what float32 feeds it (`bias_by_layer`) is better: 22.8 dB to 22.0 on EfficientNet-Lite0 and crops of 16 photographs.
+Of a network of digits, with as many samples as were wanted, it is 38.7 dB to 40.9.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def mean_errors_in_sequence(model: ir.Model, quantised: ir.Model, batches: Itera
 
 
 def average_of(probe: ir.Model, results: Mapping[str, str], batches: Iterable[Feeds]) -> dict[str, Float64s]:
-    """Averages of a probe's outputs over all samples, flat, by what `results` calls each; NaN and infinities left out."""
+    """Averages of a probe's outputs over all samples, flat, by what `results` calls each; those that are finite."""
     runtime = OnnxRuntime(probe)
     sums: dict[str, Float64s] = {}
     weight = 0
