@@ -49,6 +49,7 @@ def main() -> int:
     parser.add_argument("--no-race", action="store_true", help="measure no latency")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
+    options.out = options.out.resolve()
     if not options.table:
         pythons = dict(each.split("=", 1) for each in options.python)
         for network in networks():
@@ -113,8 +114,14 @@ def run_candidate(
     files = [str(each) for each in (folder / "float32.onnx", folder / "calibration.npz", target)]
     try:
         environment = {**_environment(), "PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"}
-        done = subprocess.run(
-            [*words, *files], capture_output=True, text=True, timeout=LIMIT, env=environment, check=False
+        done = subprocess.run(  # in its folder: some leave files where they run
+            [*words, *files],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            env=environment,
+            cwd=folder,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return {"failed": f"took over {LIMIT} s"}
@@ -132,7 +139,7 @@ def python_of(tool: str, out: Path, pythons: dict[str, str]) -> str:
     """The interpreter that has a tool, made where it is not yet."""
     if tool in pythons or tool not in REQUIREMENTS:
         return pythons.get(tool, sys.executable)
-    folder = (out / "environments" / tool).resolve()
+    folder = out / "environments" / tool
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
         venv.create(folder, with_pip=True)

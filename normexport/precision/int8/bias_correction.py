@@ -102,7 +102,7 @@ def _move(source: ir.Model, target: ir.Model) -> None:
     nodes = list(source.graph)
     source.graph.remove(nodes)
     for node in nodes:
-        node.name = f"{_PREFIX}{node.name}"
+        node.name = f"{_PREFIX}{node.name}" if node.name else node.name
         for value in node.outputs:
             value.name = f"{_PREFIX}{value.name}" if value.name else value.name
     target.graph.extend(nodes)

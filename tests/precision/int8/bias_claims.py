@@ -8,13 +8,14 @@ import traceback
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx import helper, numpy_helper
 
 from normexport.precision.int8.bias_by_layer import mean_errors_by_layer
 from normexport.precision.int8.bias_correction import mean_errors_in_sequence
 from normexport.precision.int8.calibration import calibrate
 from normexport.precision.int8.corrections import Corrections, pairs_of, why_no_shift
 from normexport.precision.int8.quantise import quantize
-from normexport.runtime import Float64Runtime
+from normexport.runtime import Float64Runtime, OnnxRuntime
 from tests.precision.int8.linked_graphs import Graph
 
 KINDS = ("conv", "conv without bias", "depthwise", "transposed", "gemm", "transposed gemm")
@@ -115,7 +116,42 @@ def models_left_alone() -> None:
     assert texts == [ir.to_proto(each).SerializeToString() for each in (model, plain)]
 
 
-CLAIMS = (every_kind, layers_in_sequence, batches_by_their_samples, models_left_alone)
+def branches_and_nodes_without_names() -> None:
+    """A layer's result that only the branches of an If read."""
+    dice = np.random.default_rng(0)
+    weights = [dice.standard_normal((4, 4, 3, 3)).astype(np.float32) for _ in range(2)]
+    stored = [numpy_helper.from_array(weight, f"w{index}") for index, weight in enumerate(weights)]
+    stored.append(numpy_helper.from_array(np.array(True), "condition"))
+    shape = [6, 4, 5, 5]
+    branches = [
+        helper.make_graph(
+            [helper.make_node(kind, ["a"], [kind])], kind, [], [helper.make_tensor_value_info(kind, 1, shape)]
+        )
+        for kind in ("Relu", "Neg")
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["a"], pads=[1] * 4),
+        helper.make_node("If", ["condition"], ["b"], then_branch=branches[0], else_branch=branches[1]),
+        helper.make_node("Conv", ["b", "w1"], ["y"], pads=[1] * 4),
+    ]
+    ports = [[helper.make_tensor_value_info(name, 1, shape)] for name in "xy"]
+    graph = helper.make_graph(nodes, "branches", *ports, stored)
+    model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10))
+    x = dice.standard_normal(shape).astype(np.float32)
+    ranges = {
+        name: (0.5 * low, 0.5 * high) for name, (low, high) in calibrate(model, [{"x": x}], "minmax").ranges.items()
+    }
+    plain = quantize(model, ranges).model
+    shifts = mean_errors_in_sequence(model, plain, [{"x": x}])
+    assert set(shifts) == {"a", "y"}
+    corrected = quantize(model, ranges, corrections=Corrections(shifts=shifts)).model
+    exact, before, after = (
+        OnnxRuntime(each).run({"x": x})["y"].mean(axis=(0, 2, 3)) for each in (model, plain, corrected)
+    )
+    assert np.abs(after - exact).max() < np.abs(before - exact).max() / 10
+
+
+CLAIMS = (branches_and_nodes_without_names, every_kind, layers_in_sequence, batches_by_their_samples, models_left_alone)
 
 
 def main() -> int:
