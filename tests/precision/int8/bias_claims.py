@@ -134,8 +134,8 @@ def branches_and_nodes_without_names() -> None:
         helper.make_node("If", ["condition"], ["b"], then_branch=branches[0], else_branch=branches[1]),
         helper.make_node("Conv", ["b", "w1"], ["y"], pads=[1] * 4),
     ]
-    ports = [[helper.make_tensor_value_info(name, 1, shape)] for name in "xy"]
-    graph = helper.make_graph(nodes, "branches", *ports, stored)
+    read, made = (helper.make_tensor_value_info(name, 1, shape) for name in "xy")
+    graph = helper.make_graph(nodes, "branches", [read], [made], stored)
     model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10))
     x = dice.standard_normal(shape).astype(np.float32)
     ranges = {
