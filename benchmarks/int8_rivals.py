@@ -131,7 +131,7 @@ def run_candidate(
     try:
         row |= quality(target, judged, network.batch, network.classes, exact)
     except Exception as error:  # what ONNX Runtime says of a tool's file
-        return {**row, "failed": str(error).splitlines()[0][:160]}
+        return {**row, "failed": repr(error).splitlines()[0][:160]}
     return row if options.no_race else {**row, **race(folder / "float32.onnx", target, judged, network.batch)}
 
 

@@ -73,7 +73,7 @@ def race(float32: Path, path: Path, samples: Arrays, batch: int) -> dict[str, An
             times = [[_timed(run) for run in runs] for _ in range(TURNS + 2)][2:]
             found[name] = statistics.median(a / b for a, b in times)
         except Exception as error:  # what a runtime says of a tool's file
-            found[name] = str(error).splitlines()[0][:80]
+            found[name] = repr(error).splitlines()[0][:80]
     return found
 
 

@@ -48,7 +48,7 @@ def onnxruntime(source: Path, samples: Arrays, target: Path, *, method: str = ""
         quant_pre_process(str(source), str(prepared))
         given, note = prepared, ""
     except Exception as error:  # its shape inference knows only some graphs: its documents say to leave it out then
-        given, note = source, f"without its preprocessing: {str(error).splitlines()[0][:80]}"
+        given, note = source, f"without its preprocessing: {repr(error).splitlines()[0][:80]}"
     keywords: dict[str, Any] = {}
     if method:
         keywords = {"calibrate_method": q.CalibrationMethod[method], "activation_type": q.QuantType.QUInt8}
