@@ -35,7 +35,7 @@ REQUIREMENTS = {
     "modelopt": ("torch==2.13.0", "nvidia-modelopt[onnx]==0.47.0"),
     "quark": ("torch==2.13.0", "amd-quark==0.13", "onnxruntime==1.28.0"),
 }
-LIMIT = 1200  # seconds that one candidate may take
+LIMIT = 3600  # seconds that one candidate may take
 
 
 def main() -> int:
