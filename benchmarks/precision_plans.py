@@ -1,9 +1,10 @@
-"""A strongly typed plan of every example checkpoint in float16 and int8, and what its manifest says it computes in.
+"""A strongly typed plan of every example checkpoint in float16, int8 and fp8, and what its manifest says.
 
-Each is converted as `normexport convert FILE --precision P --data ... --engine --target sm89` does, int8 calibrated on
-64 training images and judged on 1,000 test images. Convolutions, matrix products and live norms of the ONNX file are
-counted; the manifest must hold exactly as many in that precision, and none in another but the transposed convolutions
-of several groups, which stay float32 in int8.
+Each is converted as `normexport convert FILE --precision P --data ... --engine --target sm89 --target sm120` does, int8
+and fp8 calibrated on 64 training images and judged on 1,000 test images; what is not in eight bits is float16.
+Convolutions, matrix products and live norms of the ONNX file are counted; the manifest must hold exactly as many in
+that precision, and none in another but what stays float16 in eight bits: transposed convolutions of several groups,
+modules left out so that the limit holds, and in fp8 live norms.
 
 python benchmarks/precision_plans.py [--precision P ...] [--plugin-library FILE] [NAME ...]
 """
@@ -14,6 +15,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,13 @@ from examples import data, index  # noqa: E402
 from normexport.checkpoint import load  # noqa: E402
 from normexport.engine import EngineConfig  # noqa: E402
 from normexport.errors import NormExportError  # noqa: E402
-from normexport.precision import Half, Int8  # noqa: E402
+from normexport.precision import Fp8, Half, Int8  # noqa: E402
 
 MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-PRECISIONS = ("float16", "int8")
+EIGHT_BITS = {"int8": Int8, "float8_e4m3fn": Fp8}
+PRECISIONS = ("float16", *EIGHT_BITS)
+COMPUTING = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "PLUGIN_V3")
+TARGETS = ("sm89", "sm120")
 
 
 def main() -> int:
@@ -41,27 +46,24 @@ def main() -> int:
     parser.add_argument("--plugin-library", type=Path, help="for live norms; without it they are built from bodies")
     options = parser.parse_args()
     engine = EngineConfig(
-        targets=("sm89",), plugins=options.plugin_library is not None, plugin_library=options.plugin_library
+        targets=TARGETS, plugins=options.plugin_library is not None, plugin_library=options.plugin_library
     )
     train, test = data.load()
-    print("| checkpoint | precision | computing layers | plugins | kB | s | |")
-    print("|---" * 7 + "|")
+    print("| checkpoint | precision | SNR dB | drop | computing layers | others give | plugins | kB | s | |")
+    print("|---" * 10 + "|")
     failed = tried = 0
     with tempfile.TemporaryDirectory() as folder:
         judged = Path(folder) / "judged.npz"
         np.savez(judged, input=test.input, labels=test.labels)
         for name, entry in index.read().items():
             for precision in options.precision or PRECISIONS if not options.names or name in options.names else ():
-                samples = list(train.input[:64]) if precision == "int8" else []
+                samples = list(train.input[:64]) if precision in EIGHT_BITS else []
                 start = time.perf_counter()
-                counts, plugins, size, wrong = plan(name, entry, precision, samples, judged, engine, Path(folder))
+                done, wrong = plan(name, entry, precision, samples, judged, engine, Path(folder))
                 tried, failed = tried + 1, failed + bool(wrong)
-                layers = ", ".join(f"{number} {kind}" for kind, number in counts.items())
-                seconds = f"{time.perf_counter() - start:.0f}"
-                stem = name.partition(".")[0]
-                print(
-                    f"| {stem} | {precision} | {layers} | {plugins} | {size:.0f} | {seconds} | {wrong or 'as asked'} |"
-                )
+                cells = [name.partition(".")[0], precision, *described(done)]
+                cells += [f"{time.perf_counter() - start:.0f}", wrong or "as asked"]
+                print(f"| {' | '.join(cells)} |")
                 sys.stdout.flush()
     print(f"\n{tried} plans tried, {failed} not as asked")
     return 1 if failed or not tried else 0
@@ -75,29 +77,44 @@ def plan(
     judged: Path,
     engine: EngineConfig,
     folder: Path,
-) -> tuple[dict[str, int], int, float, str]:
-    """Layers by precision, plugins and kB of the plan of one checkpoint, and what is wrong with it ("": nothing)."""
+) -> tuple[normexport.Conversion | None, str]:
+    """The conversion of one checkpoint, and what is wrong with its plan ("": nothing)."""
     keywords = {key: entry[key] for key in ("model", "model_kwargs", "dialect")}
-    how = Half() if precision == "float16" else Int8(samples, batch=64)
+    how = Half() if precision == "float16" else EIGHT_BITS[precision](samples, batch=64)
     config = normexport.ConvertConfig(data=judged, engine=engine, precision=how)
     output = folder / f"{name}-{precision}"
     try:
         checkpoint = load(index.CHECKPOINTS / name, **keywords)
         done = normexport.convert(checkpoint, output, [entry["input"]] if entry["input"] else (), config)
     except NormExportError as error:
-        return {}, 0, 0.0, str(error)
+        return None, str(error)
     if done.engine is None or not done.passed:
-        return {}, 0, 0.0, "the accuracy or parity limit does not hold: no plan"
+        return done, f"no plan: {'; '.join(done.judgement.reasons)}"
     nodes = onnx.load(output / "model.onnx").graph.node
     plugins = sum(node.domain == "normexport" for node in nodes) if engine.plugins else 0
-    wide = sum(node.op_type == "ConvTranspose" and groups(node) > 1 for node in nodes) if precision == "int8" else 0
-    wanted = {precision: sum(node.op_type in MULTIPLYING for node in nodes) + plugins - wide}
-    wanted |= {"float32": wide} if wide else {}
-    found = dict(done.engine.precision)
-    wrong = "" if found == wanted else f"expected {wanted}"
+    live = plugins if precision == "float8_e4m3fn" else 0
+    grouped = sum(node.op_type == "ConvTranspose" and groups(node) > 1 for node in nodes)
+    kept = 0 if done.precision is None else len(done.precision.kept)  # a module is one layer here
+    beside = (grouped + kept if precision in EIGHT_BITS else 0) + live
+    wanted = {precision: sum(node.op_type in MULTIPLYING for node in nodes) + plugins - beside}
+    wanted |= {"float16": beside} if beside else {}
+    wrong = "" if dict(done.engine.precision) == wanted else f"expected {wanted}"
     if len(done.engine.plugins) != plugins:
         wrong = f"{len(done.engine.plugins)} plugins instead of {plugins}"
-    return found, len(done.engine.plugins), done.engine.plan.bytes / 1000, wrong
+    return done, wrong
+
+
+def described(done: normexport.Conversion | None) -> list[str]:
+    """SNR, drop, layers by precision, other layers by type of result, plugins and kB; empty where there is no plan."""
+    accuracy = None if done is None or done.precision is None else done.precision.accuracy
+    told = ["", ""] if accuracy is None else [f"{accuracy.snr_db:.1f}", f"{accuracy.drop:+.1f}"]
+    if done is None or done.engine is None:
+        return [*told, "", "", "", ""]
+    manifest = done.engine
+    layers = ", ".join(f"{number} {kind}" for kind, number in manifest.precision.items())
+    gives = Counter(layer.dtype for layer in manifest.layers if layer.type not in ("CONSTANT", *COMPUTING))
+    every = ", ".join(f"{number} {kind}" for kind, number in gives.most_common())
+    return [*told, layers, every, str(len(manifest.plugins)), f"{manifest.plan.bytes / 1000:.0f}"]
 
 
 def groups(node: onnx.NodeProto) -> int:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from normexport.graphs.export_config import ExportConfig
     from normexport.io.preprocess import Preprocess
     from normexport.onnx_export import BatchRange, Exported, InputSpec, Layer, OpenAxis
-    from normexport.precision import Accuracy, Half, Int8, Limits, Precision
+    from normexport.precision import Accuracy, EightBit, Fp8, Half, Int8, Limits, Precision
     from normexport.precision.half.losses import WeightLoss
     from normexport.precision.half.search import KeptModule
     from normexport.precision.int8.edits import Int8Edit
@@ -75,6 +75,7 @@ _HOMES = {
     "Conversion": "reports",
     "ConvertConfig": "verbs.config",
     "Deviation": "proof",
+    "EightBit": "precision",
     "EngineConfig": "engine",
     "ExportConfig": "graphs.export_config",
     "Exported": "onnx_export",
@@ -83,6 +84,7 @@ _HOMES = {
     "FoldWarning": "folding",
     "FolderRead": "proof.inputs.folders",
     "Folding": "reports",
+    "Fp8": "precision",
     "Half": "precision",
     "InputSpec": "onnx_export",
     "Inspection": "reports",
@@ -143,6 +145,7 @@ __all__ = [
     "Conversion",
     "ConvertConfig",
     "Deviation",
+    "EightBit",
     "EngineConfig",
     "EngineError",
     "ExitCode",
@@ -155,6 +158,7 @@ __all__ = [
     "FoldWarning",
     "FolderRead",
     "Folding",
+    "Fp8",
     "Half",
     "InputSpec",
     "Inspection",

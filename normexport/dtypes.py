@@ -46,8 +46,8 @@ class DType:
 
     @property
     def is_half(self) -> bool:
-        """Whether it is one of the types that a float32 network is reduced to."""
-        return self.bits < 32
+        """Whether it is one of the types of 16 bits that a float32 network is reduced to."""
+        return self.bits == 16
 
     @property
     def array_name(self) -> str:
@@ -80,21 +80,27 @@ FLOAT32 = DType("float32", "fp32", "FLOAT", 1, "float", 32, float.fromhex("0x1.f
 FLOAT64 = DType("float64", "fp64", "DOUBLE", 11, "", 64, float.fromhex("0x1.fffffffffffffp1023"), 2.0**-53, 2.0**-1022)
 FLOAT16 = DType("float16", "fp16", "FLOAT16", 10, "half", 16, 65504.0, 2.0**-11, 2.0**-14)
 BFLOAT16 = DType("bfloat16", "bf16", "BFLOAT16", 16, "bf16", 16, float.fromhex("0x1.fep127"), 2.0**-8, 2.0**-126, False)
+#: E4M3: a sign, four bits of exponent, three of mantissa; it has NaN and no infinity.
+FLOAT8 = DType("float8_e4m3fn", "fp8", "FLOAT8E4M3FN", 17, "fp8", 8, 448.0, 2.0**-4, 2.0**-6, False)
 
-#: Every type by its name.
+#: Every type that a network computes in by its name. `FLOAT8` is none: it is stored between two factors of a scale.
 FLOATS = {each.name: each for each in (FLOAT32, FLOAT64, FLOAT16, BFLOAT16)}
-#: The types that a float32 network is reduced to.
+#: The types of 16 bits that a float32 network is reduced to.
 HALVES = {name: each for name, each in FLOATS.items() if each.is_half}
 #: The first operator set in which convolutions and pools take a half type.
 CONVOLVED_FROM = {FLOAT16.name: 1, BFLOAT16.name: 22}
+#: The first operator set in which QuantizeLinear says its type in an attribute, so that float8 needs no zero point.
+FLOAT8_FROM = 21
 #: The type of integer tensors that networks are quantised to.
 INT8 = "int8"
+#: What networks are quantised to: numbers of eight bits, each times a scale.
+EIGHT_BITS = (INT8, FLOAT8.name)
 #: What a network can be made to compute in, by name and by the command line's name.
-PRECISIONS = (FLOAT32.name, *HALVES, INT8)
-SHORT = {FLOAT32.name: FLOAT32.short, **{name: each.short for name, each in HALVES.items()}, INT8: INT8}
+PRECISIONS = (FLOAT32.name, *HALVES, *EIGHT_BITS)
+SHORT = {each.name: each.short for each in (FLOAT32, *HALVES.values())} | {INT8: INT8, FLOAT8.name: FLOAT8.short}
 
 _BY_NUMBER = {each.onnx: each for each in FLOATS.values()}
-_BY_TENSORRT = {each.tensorrt: each for each in FLOATS.values() if each.tensorrt}
+_BY_TENSORRT = {each.tensorrt: each for each in (*FLOATS.values(), FLOAT8) if each.tensorrt}
 
 
 def of_onnx(number: int | None) -> DType | None:

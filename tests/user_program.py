@@ -66,7 +66,12 @@ def convert_everything(folder: Path) -> int:
         targets=("sm89",),
         shapes=normexport.ShapeRange(smallest={"image": (1, 3, 32, 32)}, largest={"image": (8, 3, 32, 32)}),
     )
-    for precision in (normexport.Half("bfloat16", keep=("head",)), normexport.Int8(calibration="images.npz")):
+    small: tuple[normexport.EightBit, ...] = (
+        normexport.Int8(calibration="images.npz", remainder="bfloat16"),
+        normexport.Fp8(calibration="images.npz"),
+    )
+    lower: list[normexport.Half | normexport.EightBit] = [normexport.Half("bfloat16", keep=("head",)), *small]
+    for precision in lower:
         config = normexport.ConvertConfig(
             data="images",
             engine=engine,

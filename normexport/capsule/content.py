@@ -116,7 +116,7 @@ class Capsule:
     """All that it takes to judge a candidate elsewhere.
 
     Attributes:
-        precision: that the budgets are for: "float32", "float16", "bfloat16" or "int8".
+        precision: that the budgets are for: one of `normexport.dtypes.PRECISIONS`.
         reference, baseline: names of the two runtimes that were there when it was made.
         inputs: type of each input, by name.
         runs: at least one; each has all inputs and all outputs.

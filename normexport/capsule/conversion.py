@@ -12,8 +12,9 @@ from normexport.engine.manifest import FileId
 from normexport.errors import UsageError
 from normexport.io.onnx_model import open_onnx
 from normexport.onnx_export import InputSpec, Layer
-from normexport.precision import Half, Int8
+from normexport.precision import EightBit, Half
 from normexport.precision.config import WITHOUT_SAMPLES
+from normexport.precision.int8.remainder import as_written
 from normexport.precision.samples import batches_in, batches_of
 from normexport.proof import Batch, ParityReport
 from normexport.runtime import Array, OnnxRuntime
@@ -31,7 +32,7 @@ def capsule_of(
     report: ParityReport,
     inputs: Sequence[InputSpec],
     layers: Sequence[Layer],
-    precision: Half | Int8 | None,
+    precision: Half | EightBit | None,
     data: Mapping[str, Array] | None,
     most: int,
 ) -> Capsule:
@@ -53,15 +54,16 @@ def capsule_of(
     exact = exact_runtime(source, inputs, names, layers)
     files = [file for file in (model, model.with_name(model.name + ".data")) if file.is_file()]
     origin = Origin(FileId.of(path) if path.is_file() else None, tuple(FileId.of(file) for file in files))
-    if not isinstance(precision, Int8):
+    if not isinstance(precision, EightBit):
         return make(report, exact, inputs, opened, origin, most=most)
     samples = _samples(precision, data, inputs)
-    made = make_by_signal(OnnxRuntime(opened), exact, samples, inputs, opened, precision.min_snr, origin, most=most)
+    runtime, limit = OnnxRuntime(as_written(opened)), precision.min_snr
+    made = make_by_signal(runtime, exact, samples, inputs, opened, limit, origin, precision.dtype, most=most)
     calibrated = precision.method not in WITHOUT_SAMPLES and (precision.calibration is None or data is None)
     return replace(made, notes=(*made.notes, _CALIBRATED)) if calibrated else made
 
 
-def _samples(precision: Int8, data: Mapping[str, Array] | None, inputs: Sequence[InputSpec]) -> Batch:
+def _samples(precision: EightBit, data: Mapping[str, Array] | None, inputs: Sequence[InputSpec]) -> Batch:
     """The first real samples: of the data that was judged on, else of those that calibrated."""
     if data is None and precision.calibration is None:
         raise UsageError("--capsule", "needs real samples to judge int8 on", "give --data")

@@ -13,6 +13,7 @@ from normexport._version import __version__
 from normexport.capsule.content import MOST_DB, Capsule, Reference, Rule, Signal, Within
 from normexport.capsule.gathering import boundaries_of, budget_rule, channel_shares, runs_of, size_of
 from normexport.capsule.size import MOST_BYTES
+from normexport.dtypes import INT8
 from normexport.engine.manifest import FileId
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
@@ -93,18 +94,20 @@ def make_by_signal(
     model: ir.Model,
     min_snr: float,
     origin: Origin = Origin(),
+    dtype: str = INT8,
     *,
     most: int = MOST_BYTES,
 ) -> Capsule:
-    """The capsule of an int8 model: for each output a least signal-to-noise ratio, and no boundaries.
+    """The capsule of an int8 or fp8 model: for each output a least signal-to-noise ratio, and no boundaries.
 
     The signal is what an output says: its RMS about each element's mean over the samples. The limit is `min_snr` where
     the model itself keeps it on these samples, and else (it was accepted by its accuracy) what it has, less `SPARE_DB`.
 
     Args:
-        candidate, reference: the int8 model, and float64.
+        candidate, reference: the model, and float64.
         samples: real inputs.
         min_snr: dB.
+        dtype: its type of eight bits.
 
     Raises:
         UsageError: see `make`; or the model gives no numbers on these samples.
@@ -128,7 +131,7 @@ def make_by_signal(
     runs, notes = runs_of((samples,), reference, inputs, model, rule, most)
     types = {spec.name: spec.dtype for spec in inputs}
     by = candidate.name, types, tuple(runs.values())
-    made = Capsule("int8", reference.name, *by, versions=_versions(), notes=notes)
+    made = Capsule(dtype, reference.name, *by, versions=_versions(), notes=notes)
     return replace(made, source=origin.source, model=origin.model)
 
 

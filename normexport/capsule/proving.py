@@ -20,7 +20,7 @@ from normexport.capsule.candidates import (
 )
 from normexport.capsule.content import Capsule, Reference, Run, count_special
 from normexport.capsule.reading import read
-from normexport.dtypes import HALVES
+from normexport.dtypes import EIGHT_BITS, HALVES
 from normexport.engine.manifest import FileId, read_manifest
 from normexport.errors import UsageError
 from normexport.io.onnx_model import opened_model
@@ -197,8 +197,8 @@ def _elements(reference: Reference, value: Array) -> Array:
 
 
 def _wrong_type(given: str, expected: str, precision: str) -> str | None:
-    """The type of an output is the file's; one of half precision may be handed out in any of its types."""
-    either = precision in HALVES and {given, expected} <= {"float32", *HALVES}
+    """The type of an output is the file's; with half types in the file it may be one of these."""
+    either = precision in (*HALVES, *EIGHT_BITS) and {given, expected} <= {"float32", *HALVES}
     return None if given == expected or either or not (given and expected) else f"dtype {given}, expected {expected}"
 
 

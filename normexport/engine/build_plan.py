@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from normexport import plugins
 from normexport._version import __version__
+from normexport.dtypes import FLOAT8
 from normexport.engine.builder_process import BuilderProcess
 from normexport.engine.config import EngineConfig, OnStage, check_options
-from normexport.engine.flavor import CURRENT, Flavor, check_targets, flavor, require
+from normexport.engine.flavor import CURRENT, Flavor, check_float8, check_targets, flavor, has_float8, require
 from normexport.engine.manifest import FileId, Manifest, manifest_path, manifest_text
 from normexport.engine.shapes import Profile, all_profiles
 from normexport.errors import EngineError, FoldError, MissingComponent
 from normexport.io.atomic import check_writable, replacing_all, scratch, write_text
 from normexport.io.onnx_scan import NAMESPACE, is_plain
+from normexport.io.onnx_walk import holds_float8
 from normexport.io.overwriting import check_outputs
 from normexport.logs import logger
 
@@ -81,7 +83,7 @@ def build_engine(
         finally:
             if config.log is not None:
                 write_text(Path(config.log), child.log())
-    _LOG.info("%s: built for %s, bytes: %d", output, ", ".join(targets), manifest.plan.bytes)
+    _LOG.info("%s: built for %s, bytes: %d", output, ", ".join(manifest.targets), manifest.plan.bytes)
     return manifest
 
 
@@ -113,7 +115,17 @@ def check_engine(config: EngineConfig) -> tuple[Flavor, tuple[str, ...]]:
     check_targets(which, targets)
     check_options(which, config)
     require(which)
-    return which, targets
+    return which, _with_float8(targets, config) if config.precision == FLOAT8.name else targets
+
+
+def _with_float8(targets: tuple[str, ...], config: EngineConfig) -> tuple[str, ...]:
+    """Those of the default targets that multiply 8-bit floating numbers; such as were asked for all have to.
+
+    Raises:
+        EngineError: one that was asked for does not.
+    """
+    check_float8(config.targets)
+    return tuple(filter(has_float8, targets))
 
 
 class _Build:
@@ -152,6 +164,8 @@ class _Build:
             libraries = [self._library] if self._library is not None else []
             hello = self._run_timed("load", lambda: child.hello(libraries, self._config.timeout))
             source = _Source(self._source, self._config, hello["creators"])
+            if holds_float8(reading.result()):
+                self._targets = _with_float8(self._targets, self._config)
             plugins: Sequence[PluginNode] = ()
             bodies: Sequence[str] = ()
             if as_it_is:

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from normexport.dtypes import FLOAT8
 from normexport.errors import EngineError, MissingComponent, UsageError
 from normexport.text import one_line
 
 #: Builds for the GPU of this machine.
 CURRENT = "current"
+#: Of TensorRT for RTX 1.7 on older ones: "Cannot compile for target(s) sm86, because the model contains HW-specific
+#: datatypes: fp8_e4m3".
+_FLOAT8_SINCE = 89
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,23 @@ def check_targets(which: Flavor, targets: tuple[str, ...]) -> None:
         raise EngineError("targets", f"{', '.join(targets)} name one twice", "name each once")
     if CURRENT in targets and len(targets) > 1:
         raise EngineError("targets", "current can't be joined with others", "name the compute capability instead")
+
+
+def check_float8(targets: tuple[str, ...]) -> None:
+    """Refuse GPUs that do not multiply 8-bit floating numbers; of the GPU at hand nothing is known here.
+
+    Raises:
+        EngineError: one is of a compute capability before 8.9.
+    """
+    for target in targets:
+        if not has_float8(target):
+            remedy = f"take sm{_FLOAT8_SINCE} or later, or convert with --precision int8"
+            raise EngineError(f"target {target}", f"has no {FLOAT8.short}, which came with sm{_FLOAT8_SINCE}", remedy)
+
+
+def has_float8(target: str) -> bool:
+    """Whether a target multiplies 8-bit floating numbers; the GPU at hand may."""
+    return target == CURRENT or int(target.removeprefix("sm")) >= _FLOAT8_SINCE
 
 
 def runtime_library(which: Flavor) -> Path | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from normexport.dtypes import INT8, SHORT, of_onnx, of_tensorrt
+from normexport.dtypes import EIGHT_BITS, FLOAT8, INT8, SHORT, of_onnx, of_tensorrt
 from normexport.errors import EngineError
 from normexport.io.onnx_scan import NAMESPACE
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Layer = Mapping[str, Any]
 
 _PLUGIN = "PLUGIN_V3"
+_EIGHT_BITS = {onnx.TensorProto.INT8: INT8, FLOAT8.onnx: FLOAT8.name}
 #: Layers whose type decides how fast a network is, and by which ONNX operators they are made.
 _COMPUTE = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM", _PLUGIN)
 _COMPUTE_OPS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum")
@@ -91,19 +92,23 @@ def _producers(layers: Sequence[Layer]) -> dict[str, Layer]:
 
 
 def _precision(layer: Layer, producers: Mapping[str, Layer]) -> str:
-    """Of what a layer multiplies: int8 where DEQUANTIZE stands before both factors, for TensorRT fuses it into them."""
+    """Of what a layer multiplies: int8 or fp8 where DEQUANTIZE stands before both factors, for TensorRT fuses it."""
     own = of_tensorrt(layer["outputs"][0]["dtype"])
     if layer["type"] == _PLUGIN or len(layer["inputs"]) < 2:
         return own
-    both = all(_is_dequantized(tensor["name"], producers) for tensor in layer["inputs"][:2])
-    return "int8" if both else own
+    first, second = (_dequantized(tensor["name"], producers) for tensor in layer["inputs"][:2])
+    return first if first and first == second else own
 
 
-def _is_dequantized(tensor: str, producers: Mapping[str, Layer]) -> bool:
+def _dequantized(tensor: str, producers: Mapping[str, Layer]) -> str:
+    """What a DEQUANTIZE behind a tensor reads, one of `EIGHT_BITS`; "" where there is none."""
     source = producers.get(tensor)
     while source is not None and source["type"] in _RESHAPING and source["inputs"]:
         source = producers.get(source["inputs"][0]["name"])
-    return source is not None and source["type"] == "DEQUANTIZE" and source["inputs"][0]["dtype"] == "int8"
+    if source is None or source["type"] != "DEQUANTIZE":
+        return ""
+    dtype = of_tensorrt(source["inputs"][0]["dtype"])
+    return dtype if dtype in EIGHT_BITS else ""
 
 
 class _Asked:
@@ -117,16 +122,17 @@ class _Asked:
 
     def precision(self, node: onnx.NodeProto) -> str | None:
         """As `_precision`, None where the file does not tell."""
-        if len(node.input) >= 2 and all(self._is_int8(name) for name in node.input[:2]):
-            return "int8"
+        first, second = [self._dequantized(name) for name in node.input[:2]] if len(node.input) >= 2 else ("", "")
+        if first and first == second:
+            return first
         number = self._types.get(node.output[0], 0)
         kind = of_onnx(number)
         return kind.name if kind is not None and kind.tensorrt else INT8 if number == onnx.TensorProto.INT8 else None
 
-    def _is_int8(self, tensor: str) -> bool:
+    def _dequantized(self, tensor: str) -> str:
         source = self._makers.get(tensor)
         while source is not None and source.op_type in _RESHAPING_OPS and source.input:
             source = self._makers.get(source.input[0])
         if source is None or source.op_type != "DequantizeLinear" or not source.input:
-            return False
-        return self._types.get(source.input[0]) == onnx.TensorProto.INT8
+            return ""
+        return _EIGHT_BITS.get(self._types.get(source.input[0], 0), "")

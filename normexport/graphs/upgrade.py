@@ -9,7 +9,7 @@ from normexport.graphs.shapes import few_values
 
 _SMALL = 1024  # bytes; larger constants stay here: the converter looks at sizes, axes and scales alone
 #: The file format that brought an operator set, where a file is of an older one.
-_IR_VERSIONS = {13: 7}
+_IR_VERSIONS = {13: 7, 19: 9, 21: 10}
 
 
 def upgraded(model: ir.Model, opset: int) -> ir.Model:

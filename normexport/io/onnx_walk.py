@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import onnx
 
+from normexport.dtypes import FLOAT8
+
 
 def nodes_of(model: onnx.ModelProto, *, training: bool = False) -> Iterator[onnx.NodeProto]:
     """Nodes of the graph, of functions and of subgraphs; of training graphs too if asked for."""
@@ -26,6 +28,16 @@ def graphs_of(model: onnx.ModelProto, *, training: bool = False) -> Iterator[onn
         graph = pending.pop(0)
         yield graph
         pending[:0] = [inner for node in graph.node for inner in subgraphs(node)]
+
+
+def holds_float8(model: onnx.ModelProto) -> bool:
+    """Whether anything is stored in, quantised or cast to E4M3."""
+    told = {"output_dtype", "to"}
+    return any(tensor.data_type == FLOAT8.onnx for _, tensor in tensors_of(model)) or any(
+        attribute.name in told and attribute.i == FLOAT8.onnx
+        for node in nodes_of(model)
+        for attribute in node.attribute
+    )
 
 
 def tensors_of(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:

@@ -1,6 +1,7 @@
-"""Half precision and int8: conversion by graph edit, calibration, and the proof of accuracy.
+"""Half precision, int8 and fp8: conversion by graph edit, calibration, and the proof of accuracy.
 
-What converts and measures is loaded on first use: `Half`, `Int8` and `Limits`, which only say what to do, are light.
+What converts and measures is loaded on first use: `Half`, `Int8`, `Fp8` and `Limits`, which only say what to do, are
+light.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from normexport.precision.config import METHODS, Half, Int8, Limits
+from normexport.precision.config import METHODS, EightBit, Fp8, Half, Int8, Limits
 
 if TYPE_CHECKING:
     from normexport.precision.accuracy import Accuracy, measure_accuracy
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = [
     "METHODS",
     "Accuracy",
+    "EightBit",
+    "Fp8",
     "Half",
     "Int8",
     "Judged",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from normexport.dtypes import HALVES
+from normexport.dtypes import FLOAT8, FLOAT32, HALVES, INT8
 from normexport.errors import UsageError
 from normexport.io.preprocess import Preprocess
 
@@ -77,8 +77,8 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Int8:
-    """How to quantise.
+class EightBit:
+    """How to quantise to eight bits: what `Int8` and `Fp8` have in common.
 
     Attributes:
         calibration: samples: .npz, folder of .npy or images, or an iterable; None: a part of the data to judge on.
@@ -94,10 +94,13 @@ class Int8:
         effort: one of `EFFORTS`: "standard" equalises layers and corrects biases, "high" rounds weights by least
             squares too, each where it helps.
         preprocess: what is done to the images of `calibration`; None: values in [0, 1] at the model's size.
+        remainder: the type of what is not in eight bits: "float16", "bfloat16" or "float32"; None: float16 where an
+            engine is built, float32 for a file alone.
+        io_dtype: of inputs and outputs: "float32", or that of the remainder.
 
     Raises:
-        UsageError: an unknown method or effort; samples or a cache beside `NORMS` or `TRAINED`; a table or
-            an effort beside `TRAINED`.
+        UsageError: an unknown method, effort or remainder; samples or a cache beside `NORMS` or `TRAINED`; a table, an
+            effort or a half remainder beside `TRAINED`; an `io_dtype` that is neither float32 nor the remainder's.
     """
 
     calibration: str | Path | Iterable[Any] | None = None
@@ -111,6 +114,8 @@ class Int8:
     table: bool = False
     effort: str = EFFORTS[1]
     preprocess: Preprocess | None = None
+    remainder: str | None = None
+    io_dtype: str = FLOAT32.name
 
     def __post_init__(self) -> None:
         if self.method not in (*METHODS, *WITHOUT_SAMPLES):
@@ -121,7 +126,66 @@ class Int8:
             raise UsageError(option, f"means nothing with --calibration {self.method}", "leave one out; --data judges")
         if self.effort not in EFFORTS:
             raise UsageError(f"--effort {self.effort}", "is not an effort", f"choose {' or '.join(EFFORTS)}")
-        if self.method == TRAINED and (self.table or self.effort != Int8.effort):
+        if self.method == TRAINED and (self.table or self.effort != EFFORTS[1]):
             option = "--sensitivity" if self.table else f"--effort {self.effort}"
             cause = f"means nothing with --calibration {TRAINED}, which computes on the integers of training"
             raise UsageError(option, cause, "leave one out")
+        if self.method == TRAINED and self.rest in HALVES:
+            cause = f"rounds scales, and --calibration {TRAINED} keeps those of training"
+            raise UsageError(f"--remainder {self.remainder}", cause, "leave one out")
+        rests = (FLOAT32.name, *HALVES)
+        if self.remainder not in (None, *rests):
+            raise UsageError(f"--remainder {self.remainder}", "is not a type", f"choose {' or '.join(rests)}")
+        if self.io_dtype not in ((FLOAT32.name, self.remainder) if self.remainder else rests):
+            cause = f"does not go with --remainder {self.remainder or ' or '.join(rests)}"
+            remedy = f"choose {' or '.join(dict.fromkeys((FLOAT32.name, self.remainder or FLOAT32.name)))}"
+            raise UsageError(f"--io-dtype {self.io_dtype}", cause, remedy)
+
+    @property
+    def dtype(self) -> str:
+        """The type of eight bits."""
+        raise NotImplementedError
+
+    @property
+    def rest(self) -> str:
+        """The type of the remainder; float32 where nobody says."""
+        return self.remainder or FLOAT32.name
+
+
+@dataclass(frozen=True)
+class Int8(EightBit):
+    """How to quantise to int8; attributes and refusals are those of `EightBit`."""
+
+    @property
+    def dtype(self) -> str:
+        """ "int8"."""
+        return INT8
+
+
+@dataclass(frozen=True)
+class Fp8(EightBit):
+    """How to quantise layers to 8-bit floating point, E4M3: for GPUs from sm_89 on. Attributes are those of `EightBit`.
+
+    Raises:
+        UsageError: as `EightBit`; zero points; a calibration by entropy, which counts even levels.
+    """
+
+    symmetric: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.symmetric:
+            raise UsageError(
+                "symmetric=False", f"means nothing in {FLOAT8.short}, which has no zero points", "leave it out"
+            )
+        if self.method == TRAINED:
+            cause = f"keeps the integers of training, and {FLOAT8.short} has none"
+            raise UsageError(f"--calibration {TRAINED}", cause, "choose int8, or another method")
+        if self.method == "entropy":
+            cause = f"counts levels that are evenly apart, and those of {FLOAT8.short} are not"
+            raise UsageError("--calibration entropy", cause, "choose mse, minmax or percentile")
+
+    @property
+    def dtype(self) -> str:
+        """ "float8_e4m3fn"."""
+        return FLOAT8.name

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from normexport.dtypes import FLOAT32, DType, of_onnx
+from normexport.dtypes import FLOAT8, FLOAT32, INT8, DType, of_onnx
 from normexport.errors import FoldError
 from normexport.graphs.nodes import label, op
 from normexport.norms import DOMAIN
@@ -21,10 +21,13 @@ _QUANTIZED = {
 
 
 def precision_of(model: ir.Model) -> str:
-    """ "int8" where anything is quantised, "bfloat16" or "float16" where weights or values are, else "float32"."""
+    """ "int8", or "float8_e4m3fn" where anything is, of quantised models; else the half type of weights or values, or
+    "float32".
+    """
     nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
-    if any(map(_is_quantized, nodes)):
-        return "int8"
+    quantised = [node for node in nodes if _is_quantized(node)]
+    if quantised:
+        return FLOAT8.name if any(map(_is_float8, quantised)) else INT8
     types = {value.dtype for node in nodes for value in node.outputs}
     types |= {value.const_value.dtype for value in model.graph.initializers.values() if value.const_value is not None}
     types |= {ir.DataType(node.attributes["to"].as_int()) for node in nodes if op(node) == "Cast"}
@@ -61,6 +64,13 @@ def refuse_quantized(model: ir.Model) -> None:
         if _is_quantized(node):
             remedy = f"give the float32 model, or let int8 have its integers: --calibration {TRAINED}"
             raise FoldError(label(node), "is quantisation that the model brings along", remedy)
+
+
+def _is_float8(node: ir.Node) -> bool:
+    """Whether a node reads or makes numbers in E4M3."""
+    values = [*node.inputs, *node.outputs]
+    told = node.attributes.get_int("output_dtype", 0)
+    return told == FLOAT8.onnx or any(value is not None and value.dtype == FLOAT8.ir for value in values)
 
 
 def _is_quantized(node: ir.Node) -> bool:
@@ -118,6 +128,10 @@ def stored_as(model: ir.Model) -> dict[str, str]:
 def _held(node: ir.Node) -> tuple[float, float] | None:
     """Lowest and highest number that a QuantizeLinear of one scale represents."""
     tensors = [None if value is None else value.const_value for value in node.inputs[1:3]]
+    if _is_float8(node):
+        scale = tensors[0] if tensors else None
+        most = None if scale is None or scale.size != 1 else FLOAT8.largest * float(scale.numpy().reshape(-1)[0])
+        return None if most is None else (-most, most)
     if len(tensors) < 2 or any(tensor is None or tensor.size != 1 for tensor in tensors):
         return None
     scale, zero = (np.asarray(tensor.numpy()).reshape(-1)[0] for tensor in tensors if tensor is not None)

@@ -1,4 +1,4 @@
-"""A folded float32 model -> the same in float16, bfloat16 or int8, with the proof and what it cost.
+"""A folded float32 model -> the same in float16, bfloat16, int8 or fp8, with the proof and what it cost.
 
 reduced = reduce_precision(folded, Int8(calibration="images.npz"), inputs)
 reduced.model      # the ONNX model: every type stands in the graph, nothing is left to builder flags
@@ -12,26 +12,30 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
+from normexport.dtypes import HALVES
 from normexport.graphs.constant_nodes import store_constants
 from normexport.graphs.upgrade import upgraded
 from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec, Layer
 from normexport.precision.accuracy import measure_accuracy
 from normexport.precision.collected import collect
-from normexport.precision.config import TRAINED, Half, Int8, Limits
+from normexport.precision.config import TRAINED, EightBit, Fp8, Half, Int8, Limits
 from normexport.precision.file_precision import require_float32
 from normexport.precision.half.search import halve
 from normexport.precision.half.types import first_opset
 from normexport.precision.int8.grids import WeightGrid
 from normexport.precision.int8.insert import CHANNELS_FROM
+from normexport.precision.int8.insert import first_opset as first_opset_of
+from normexport.precision.int8.remainder import HALF_SCALES_FROM
 from normexport.precision.int8.search import lower_to_int8
+from normexport.precision.int8.storage import Storage
 from normexport.precision.reduced import Finish, Judged, OnBatch, Precision, Reduced
 from normexport.runtime import OnnxRuntime, Opener
 from normexport.runtime.exact import Reference
 from normexport.text import one_line
 from normexport.verdicts import Verdict, together
 
-__all__ = ["Half", "Int8", "Judged", "Precision", "Reduced", "is_as_trained", "prepared", "reduce_precision"]
+__all__ = ["Fp8", "Half", "Int8", "Judged", "Precision", "Reduced", "is_as_trained", "prepared", "reduce_precision"]
 
 _LOG = logger(__name__)
 
@@ -43,22 +47,26 @@ def _unchanged(model: ir.Model) -> ir.Model:
     return model
 
 
-def is_as_trained(config: Half | Int8 | None) -> bool:
+def is_as_trained(config: Half | EightBit | None) -> bool:
     """Whether int8 takes its integers from training: the model then has fake quantisation."""
     return isinstance(config, Int8) and config.method == TRAINED
 
 
-def prepared(model: ir.Model, config: Half | Int8) -> ir.Model:
+def prepared(model: ir.Model, config: Half | EightBit) -> ir.Model:
     """The model in an operator set that the precision needs, where ONNX's converter can take it there; else itself.
 
-    int8 needs scales per channel, a half type a Cast to it. Whether it still computes the same is for parity to say.
+    int8 needs scales per channel, with a half remainder scales of its type; fp8 types in attributes; a half type a Cast
+    to it. Whether it still computes the same is for parity to say.
     """
-    return upgraded(model, first_opset(config.dtype) if isinstance(config, Half) else CHANNELS_FROM)
+    if isinstance(config, Half):
+        return upgraded(model, first_opset(config.dtype))
+    scales = HALF_SCALES_FROM if config.rest in HALVES else CHANNELS_FROM
+    return upgraded(model, max(scales, first_opset_of(Storage.of(config))))
 
 
 def reduce_precision(
     model: ir.Model,
-    config: Half | Int8,
+    config: Half | EightBit,
     inputs: Sequence[InputSpec],
     *,
     judged: Judged | None = None,
@@ -68,6 +76,7 @@ def reduce_precision(
     on: Opener = OnnxRuntime,
     finish: Finish = _unchanged,
     weights: Mapping[str, WeightGrid] | None = None,
+    for_engine: bool = False,
 ) -> Reduced:
     """Convert a folded float32 model, which is not changed. Weights in Constant nodes count as initializers.
 
@@ -82,6 +91,8 @@ def reduce_precision(
         finish: what the file is made of the result by; that is judged, and returned.
         weights: for int8 on the integers of training, the grids of weights (`take_weights`), of which the model has the
             rounded numbers; its activations are in pairs of QuantizeLinear and DequantizeLinear.
+        for_engine: whether an engine is built of it: then the default remainder of eight bits is float16, and what ONNX
+            Runtime's CPU by itself makes of a half remainder is told and does not judge.
 
     Raises:
         UsageError: no calibration data, or unfit data; patterns that match nothing.
@@ -93,7 +104,7 @@ def reduce_precision(
     if isinstance(config, Half):
         reduced = _half(model, config, inputs, judged, source, layers, on, finish)
     else:
-        reduced = lower_to_int8(model, config, inputs, judged, on_batch, on, finish, weights)
+        reduced = lower_to_int8(model, config, inputs, judged, on_batch, on, finish, weights or {}, for_engine)
     done = reduced.precision
     for module in done.kept:
         _LOG.debug("%r: kept in float32, %s", module.path, one_line(module.reason))

@@ -8,6 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from normexport.dtypes import FLOAT32
 from normexport.folding.integer_norms import IntegerNormOutcome
 from normexport.precision.accuracy import Accuracy
 from normexport.precision.half.search import KeptModule, WeightLoss
@@ -29,8 +30,8 @@ class Precision:
     """What a conversion to lower precision did; everything but the model.
 
     Attributes:
-        dtype: "float16", "bfloat16" or "int8".
-        kept: modules in float32, with reasons.
+        dtype: "float16", "bfloat16", "int8" or "float8_e4m3fn".
+        kept: modules in float32, with reasons; of eight bits, those that are in the remainder's type.
         losses: weights that the half type does not hold.
         integer_nodes: how many nodes can compute on integers.
         norms: what became of live norms in int8.
@@ -41,6 +42,8 @@ class Precision:
         calibration: method, samples, batch and digests.
         judgement: whether the limits hold, and whether that shows anything.
         notes: in words.
+        remainder: the type of what is not in eight bits; "float32" too where all is in a half type.
+        widened: modules of a half remainder that are in float32, with reasons.
     """
 
     dtype: str
@@ -55,6 +58,8 @@ class Precision:
     calibration: Mapping[str, Any] | None = None
     judgement: Judgement = field(default_factory=passed)
     notes: tuple[str, ...] = ()
+    remainder: str = FLOAT32.name
+    widened: tuple[KeptModule, ...] = ()
 
     @property
     def passed(self) -> bool:

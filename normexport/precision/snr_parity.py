@@ -15,11 +15,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import INT8
 from normexport.onnx_export import InputSpec, Layer
 from normexport.precision.accuracy import DEFAULT
 from normexport.precision.collected import Collected, Data, collect, named_as
 from normexport.precision.config import Limits
-from normexport.precision.file_precision import input_ranges, stored_as
+from normexport.precision.file_precision import input_ranges, precision_of, stored_as
+from normexport.precision.int8.remainder import as_written
 from normexport.precision.output_errors import output_errors
 from normexport.precision.snr import OutputError, measure_output
 from normexport.proof import choose_batches
@@ -62,6 +64,7 @@ class SnrReport:
         layers: module boundaries in execution order.
         judgement: of all outputs.
         data: what was done to the images that were given, where they are a folder.
+        precision: the candidate's type of eight bits.
     """
 
     reference: str
@@ -73,6 +76,7 @@ class SnrReport:
     layers: tuple[Boundary, ...]
     judgement: Judgement
     data: FolderRead | None = None
+    precision: str = INT8
 
     @property
     def passed(self) -> bool:
@@ -90,7 +94,7 @@ class SnrReport:
             **self.judgement.as_dict(),
             "reference": self.reference,
             "candidate": self.candidate,
-            "precision": "int8",
+            "precision": self.precision,
             "samples": self.samples,
             "inputs": "real" if self.real else "random",
             "min_snr": self.min_snr,
@@ -112,7 +116,10 @@ def check_by_snr(
     limits: Limits = DEFAULT,
     on: Opener = OnnxRuntime,
 ) -> SnrReport:
-    """Judge an int8 ONNX model, on ONNX Runtime.
+    """Judge an int8 or fp8 ONNX model, on ONNX Runtime.
+
+    Where it holds a half type, it is computed as the file says (`int8.remainder`); another runtime than ONNX Runtime
+    computes the file itself.
 
     Args:
         reference: makes the runtime that is right; it lives only while it runs.
@@ -125,6 +132,9 @@ def check_by_snr(
         on: the runtime that the candidate is judged on.
     """
     judged: Data = data if data is not None else random_data(inputs, candidate, model)
+    dtype = precision_of(candidate)
+    if on is OnnxRuntime:
+        candidate = as_written(candidate)
     found = collect(on(candidate), judged, model=candidate)
     release_memory()
     exact = collect(reference(), judged, model=model, batch=found.batch)
@@ -133,9 +143,8 @@ def check_by_snr(
     errors = output_errors(exact, found, limits.min_snr, limits.points)
     judgement = _judgement(errors, exact, found, limits, data is not None)
     boundaries = _boundaries(reference, candidate, _few(judged, inputs), layers, on) if layers else ()
-    return SnrReport(
-        exact.name, found.name, found.samples, data is not None, limits.min_snr, errors, tuple(boundaries), judgement
-    )
+    shown = limits.min_snr, errors, tuple(boundaries), judgement
+    return SnrReport(exact.name, found.name, found.samples, data is not None, *shown, precision=dtype)
 
 
 def random_data(inputs: Sequence[InputSpec], candidate: ir.Model, model: ir.Model | None) -> Data:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from normexport.dtypes import EIGHT_BITS
 from normexport.reports.data_lines import show_data
 from normexport.reports.layout import path_cell, path_width, section, show_table, verdict_words, words_line
 from normexport.reports.words import count
@@ -26,7 +27,7 @@ _NUMBERS = ("error", "budget", "used")
 def show_parity(console: Console, report: ParityReport, every_layer: bool = False) -> None:
     """Every output under every set of inputs, the boundaries (all, or the worst), the verdict."""
     section(console, f"parity of {report.candidate} against {report.reference}")
-    if report.precision == "int8":
+    if report.precision in EIGHT_BITS:
         words_line(console, "a budget is the noise that its least signal-to-noise ratio allows an output")
     else:
         words_line(console, f"a budget is set by the error of {report.baseline} itself on the same inputs")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from normexport.dtypes import FLOAT32, INT8, SHORT
 from normexport.precision.config import SHARES
 from normexport.reports.data_lines import show_calibration_data, show_data
 from normexport.reports.layout import path_cell, path_width, section, show_table, show_title, verdict_words, words_line
@@ -34,7 +35,7 @@ def show_precision(console: Console, precision: Precision) -> None:
         samples = f" on {count(known['samples'], 'sample')}" if known["samples"] else ", without data"
         words_line(console, f"calibrated by {known['method']}{samples}")
         show_calibration_data(console, known["folder"])
-        words_line(console, f"{count(precision.integer_nodes, 'node')} on integers")
+        words_line(console, _stored(precision))
     for norm in precision.norms:
         if norm.reason:
             words_line(console, f"{norm.path or norm.node} keeps float32 statistics: {norm.reason}")
@@ -46,6 +47,13 @@ def show_precision(console: Console, precision: Precision) -> None:
         _outputs(console, precision.accuracy)
     console.print()
     console.print(verdict_line("PRECISION", precision.judgement, _verdict(precision)), soft_wrap=True)
+
+
+def _stored(precision: Precision) -> str:
+    """ "12 nodes on integers, the rest in float16"."""
+    kind = "integers" if precision.dtype == INT8 else SHORT.get(precision.dtype, precision.dtype)
+    rest = "" if precision.remainder == FLOAT32.name else f", the rest in {precision.remainder}"
+    return f"{count(precision.integer_nodes, 'node')} on {kind}{rest}"
 
 
 def show_accuracy(console: Console, accuracy: Accuracy) -> None:
@@ -94,7 +102,8 @@ def accuracy_words(accuracy: Accuracy) -> list[str]:
 
 def _verdict(precision: Precision) -> str:
     words = accuracy_words(precision.accuracy) if precision.accuracy is not None else []
-    kept = f"{count(len(precision.kept), 'module')} in float32" if precision.kept else "nothing kept in float32"
+    rest = precision.remainder
+    kept = f"{count(len(precision.kept), 'module')} in {rest}" if precision.kept else f"nothing kept in {rest}"
     return f"{precision.dtype}: {', '.join([*words, kept])}"
 
 
@@ -132,12 +141,14 @@ def _show_edits(console: Console, precision: Precision) -> None:
 
 
 def _show_kept(console: Console, precision: Precision) -> None:
-    if not precision.kept:
-        return
-    width = path_width(console, [each.path for each in precision.kept])
-    console.print()
-    cells = [(path_cell(each.path, width), Text(one_line(each.reason))) for each in precision.kept]
-    show_table(console, ("kept in float32", "why"), cells)
+    tables = {f"kept in {precision.remainder}": precision.kept, f"of that in {FLOAT32.name}": precision.widened}
+    for title, modules in tables.items():
+        if not modules:
+            continue
+        width = path_width(console, [each.path for each in modules])
+        console.print()
+        cells = [(path_cell(each.path, width), Text(one_line(each.reason))) for each in modules]
+        show_table(console, (title, "why"), cells)
 
 
 def _sensitivity(console: Console, precision: Precision) -> None:

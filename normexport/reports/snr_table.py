@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from normexport.dtypes import SHORT
 from normexport.reports.data_lines import show_data
 from normexport.reports.layout import path_cell, path_width, section, show_table, words_line
 from normexport.reports.parity_table import show_parity
@@ -32,7 +33,7 @@ def show_any_parity(console: Console, report: ParityReport | SnrReport, every_la
 
 def show_snr_parity(console: Console, report: SnrReport, every_layer: bool = False) -> None:
     """Every output, the boundaries (all, or the first below the limit), the verdict."""
-    section(console, f"SNR of {report.candidate} (int8) against {report.reference}")
+    section(console, f"SNR of {report.candidate} ({SHORT[report.precision]}) against {report.reference}")
     samples = count(report.samples, "real sample" if report.real else "random sample")
     words_line(console, f"about each element's mean over {samples}; {report.min_snr:g} dB needed")
     show_data(console, report.data)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from normexport.capsule.size import MOST_BYTES
-from normexport.dtypes import CONVOLVED_FROM
+from normexport.dtypes import CONVOLVED_FROM, FLOAT8, FLOAT8_FROM
 from normexport.engine.config import EngineConfig
 from normexport.errors import UsageError
 from normexport.graphs.export_config import ExportConfig
 from normexport.io.preprocess import Preprocess
-from normexport.precision.config import Half, Int8
+from normexport.precision.config import EightBit, Half
 
 #: What an ONNX file can be proven on, on this machine's CPU.
 RUNTIMES = ("onnxruntime", "openvino")
@@ -29,7 +29,8 @@ class ConvertConfig:
             have a subfolder for each class.
         batches: batch sizes at which parity is judged; None: 1, 2 and 7, or what the model takes.
         engine: build a TensorRT plan of the file too, unless parity has failed.
-        precision: reduce the folded model to half precision or int8; None: float32. For an engine, int8 is symmetric.
+        precision: reduce the folded model to half precision, int8 or fp8; None: float32. For an engine int8 is
+            symmetric, and what is not in eight bits is float16 where nobody says otherwise.
         capsule: the file to write a capsule to, for `normexport prove` elsewhere; unless something failed.
         capsule_bytes: most bytes of the arrays in it.
         labels_for: the output that the labels of `data` belong to; None: the only one that they fit.
@@ -52,7 +53,7 @@ class ConvertConfig:
     data: str | Path | None = None
     batches: tuple[int, ...] | None = None
     engine: EngineConfig | None = None
-    precision: Half | Int8 | None = None
+    precision: Half | EightBit | None = None
     capsule: str | Path | None = None
     capsule_bytes: int = MOST_BYTES
     labels_for: str | None = None
@@ -65,9 +66,11 @@ class ConvertConfig:
     preprocess: Preprocess | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.precision, Half | Int8 | None):
+        if not isinstance(self.precision, Half | EightBit | None):
             raise UsageError(
-                f"precision={self.precision!r}", "is not a precision", "give Half(), Half('bfloat16') or Int8(...)"
+                f"precision={self.precision!r}",
+                "is not a precision",
+                "give Half(), Half('bfloat16'), Int8(...) or Fp8(...)",
             )
         if not isinstance(self.engine, EngineConfig | None):
             raise UsageError(f"engine={self.engine!r}", "is not an engine's config", "give EngineConfig(...)")
@@ -76,11 +79,22 @@ class ConvertConfig:
             raise UsageError(place, "does not say what is done to images", remedy)
         if not isinstance(self.export, ExportConfig):
             raise UsageError(f"export={self.export!r}", "is not an export's config", "give ExportConfig(...)")
-        first = CONVOLVED_FROM[self.precision.dtype] if isinstance(self.precision, Half) else 0
-        if self.export.opset is not None and self.export.opset < first:
-            cause = f"has no convolutions in that half type, which came with {first}"
-            raise UsageError(f"--opset {self.export.opset}", cause, "take --precision fp16, or leave it out")
+        self._check_opset()
         if isinstance(self.export.batch, int) and self.batches not in (None, (self.export.batch,)):
             sizes = ",".join(map(str, self.batches or ()))
             cause = f"is more than the one batch of the file, which --batch {self.export.batch} fixes"
             raise UsageError(f"--batches {sizes}", cause, "leave it out")
+
+    def _check_opset(self) -> None:
+        """Refuse an operator set that lacks the types of the precision."""
+        opset, precision = self.export.opset, self.precision
+        if opset is None or precision is None:
+            return
+        half = precision.dtype if isinstance(precision, Half) else precision.rest
+        first = CONVOLVED_FROM.get(half, 0)
+        if opset < first:
+            cause = f"has no convolutions in that half type, which came with {first}"
+            raise UsageError(f"--opset {opset}", cause, "take fp16, or leave it out")
+        if precision.dtype == FLOAT8.name and opset < FLOAT8_FROM:
+            cause = f"has no {FLOAT8.short} without a zero point, which came with {FLOAT8_FROM}"
+            raise UsageError(f"--opset {opset}", cause, "leave it out")

@@ -27,7 +27,7 @@ from normexport.io.overwriting import check_outputs
 from normexport.io.weight_files import remove_unread, written_with
 from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec
-from normexport.precision import Half, Int8, Judged, Precision, is_as_trained, prepared, reduce_precision
+from normexport.precision import EightBit, Half, Int8, Judged, Precision, is_as_trained, prepared, reduce_precision
 from normexport.precision.config import TRAINED
 from normexport.precision.file_precision import require_float32
 from normexport.precision.int8.grids import WeightGrid
@@ -176,9 +176,9 @@ def _checked(config: ConvertConfig) -> ConvertConfig:
     if config.engine is not None:
         if config.inline:
             raise UsageError("--inline", "takes the operators that the engine's plugins compute", "leave one out")
-        check_engine(config.engine)
+        check_engine(_demanding(config.engine, config.precision))
     config, precision = replace(config, metric=loaded_metric(config.metric)), config.precision
-    if not isinstance(precision, Int8):
+    if not isinstance(precision, EightBit):
         return replace(config, preprocess=check_images(config.preprocess, config.data))
     prepared = check_images(config.preprocess, config.data, precision.calibration)
     own = prepared if precision.preprocess is None else check_images(precision.preprocess, precision.calibration)
@@ -276,6 +276,7 @@ def _reduce(
         on=opener_of(config.runtime),
         finish=_finish(config),
         weights=weights,
+        for_engine=config.engine is not None,
     )
     write_model(reduced.model, network.layers, model, output)
     crash = crash_on_loading(model)  # what was judged is its arithmetic; of the file itself this is the first use
@@ -312,11 +313,11 @@ def _spanning(engine: EngineConfig, inputs: Sequence[InputSpec]) -> EngineConfig
     return replace(engine, shapes=shapes_over(inputs))
 
 
-def _demanding(engine: EngineConfig, precision: Half | Int8 | None) -> EngineConfig:
+def _demanding(engine: EngineConfig, precision: Half | EightBit | None) -> EngineConfig:
     """An engine of a reduced model must compute in what the model was reduced to."""
     if precision is None or engine.precision is not None:
         return engine
-    return replace(engine, precision=precision.dtype if isinstance(precision, Half) else "int8")
+    return replace(engine, precision=precision.dtype)
 
 
 def _with_doubts(report: proof.ParityReport, unproven: Sequence[str]) -> proof.ParityReport:

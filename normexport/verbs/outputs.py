@@ -10,7 +10,7 @@ import onnx_ir as ir
 from normexport import onnx_export
 from normexport.engine import EngineConfig, manifest_path
 from normexport.io.onnx_model import save_onnx
-from normexport.precision import Half, Int8
+from normexport.precision import EightBit, Half
 
 
 def write_model(
@@ -34,7 +34,7 @@ def model_outputs(path: Path) -> list[tuple[Path, str]]:
 def conversion_outputs(
     folder: Path,
     engine: EngineConfig | None,
-    precision: Half | Int8 | None,
+    precision: Half | EightBit | None,
     *capsule: Path,
     openvino: bool = False,
 ) -> list[tuple[Path, str]]:
@@ -54,20 +54,20 @@ def conversion_inputs(
     source: Sequence[tuple[Path, str]],
     data: str | Path | None = None,
     engine: EngineConfig | None = None,
-    precision: Half | Int8 | None = None,
+    precision: Half | EightBit | None = None,
 ) -> list[tuple[Path, str]]:
     """What `export` and `convert` read, as far as it lies in files; `source` is what is converted."""
     cache = _cache(precision)
     given = {
         "the data": data,
-        "the calibration data": precision.calibration if isinstance(precision, Int8) else None,
+        "the calibration data": precision.calibration if isinstance(precision, EightBit) else None,
         "the plugin library": engine.plugin_library if engine is not None else None,
         "the calibration cache": cache if cache is not None and cache.exists() else None,
     }
     return [*source, *((Path(path), words) for words, path in given.items() if isinstance(path, (str, Path)))]
 
 
-def _cache(precision: Half | Int8 | None) -> Path | None:
+def _cache(precision: Half | EightBit | None) -> Path | None:
     """The calibration cache, which is read where it exists, else written."""
-    given = precision.cache if isinstance(precision, Int8) else None
+    given = precision.cache if isinstance(precision, EightBit) else None
     return None if given is None else Path(given)

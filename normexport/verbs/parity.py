@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from normexport import onnx_export, proof
 from normexport.checkpoint import Checkpoint
+from normexport.dtypes import EIGHT_BITS, HALVES
 from normexport.engine import read_manifest
 from normexport.engine.plan_inputs import plan_inputs
 from normexport.errors import UsageError
@@ -142,7 +143,7 @@ def _judge_sides(
     """By the rule of the candidate's precision; `reference` and `candidate` are what the sides were opened from."""
     if isinstance(second, ir.Model) and (precision := precision_of(second)) not in ("float32", _precision(first)):
         known = _boundaries(first, second, candidate, specs) if layers else ()
-        if precision == "int8":
+        if precision in EIGHT_BITS:
             by_snr = partial(_check_by_snr, first, second, specs, known, arrays, limits, unproven, on)
             return guarded_if_files(by_snr, reference, candidate)
         in_half = partial(_check_half, first, second, precision, specs, known, arrays, batches, unproven, on)
@@ -197,6 +198,7 @@ def _check_by_snr(
     unproven: Sequence[str],
     on: Opener,
 ) -> SnrReport:
+    specs = tuple(replace(spec, dtype="float32") if spec.dtype in HALVES else spec for spec in specs)
     proof.require_room(second, ())
     model = first if isinstance(first, ir.Model) else None
     names = [str(value.name) for value in second.graph.outputs]

@@ -9,7 +9,7 @@ from pathlib import Path
 from normexport.errors import UsageError
 from normexport.io.preprocess import UNSAID, Preprocess
 from normexport.onnx_export import InputSpec
-from normexport.precision import Int8, Judged, Limits
+from normexport.precision import EightBit, Judged, Limits
 from normexport.precision.labelled_output import require_limit
 from normexport.precision.labels import labels_in
 from normexport.precision.metrics import metric_of
@@ -94,7 +94,7 @@ def data_to_judge_on(
         judged = Judged(loaded, data.labels(loaded), config.labels_for, config.metric, classes)
     if judged is not None and judged.labelled is not None:
         metric_of(judged.labelled)  # has refusals of its own
-        if isinstance(config.precision, Int8):
+        if isinstance(config.precision, EightBit):
             require_limit(judged.labelled, Limits(max_drop=config.precision.max_drop))
     asked = {"--labels-for": config.labels_for, "--metric": config.metric}
     for option, given in asked.items():

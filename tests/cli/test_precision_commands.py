@@ -147,7 +147,7 @@ SAMPLES = ("--precision", "int8", "--calibration-data")
 @pytest.mark.parametrize(
     ("words", "place"),
     [
-        (lambda folder: ("--precision", "fp8"), "fp8"),
+        (lambda folder: ("--precision", "fp4"), "fp4"),
         (lambda folder: ("--precision", "int8"), "--calibration-data"),
         (lambda folder: ("--precision", "int8", "--io-dtype", "float16"), "--io-dtype"),
         (lambda folder: ("--precision", "fp16", "--calibration-data", "x.npz"), "--calibration-data"),
@@ -214,3 +214,40 @@ def test_evaluate_says_what_is_wrong_with_the_labels(
     assert result.exit_code == ExitCode.USAGE
     (line,) = result.stderr.splitlines()
     assert place in line
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        (("int8", "--remainder", "fp16"), "on integers, the rest in float16"),
+        (("int8", "--remainder", "bf16"), "on integers, the rest in bfloat16"),
+        (("int8", "--remainder", "fp32"), "on integers"),
+        (("fp8",), "on fp8"),
+    ],
+)
+def test_eight_bits_say_what_they_hold(made: Path, samples: Path, run: Run, how: tuple[str, ...], told: str) -> None:
+    result = run("convert", made / "model.pt2", "--precision", *how, "--data", samples, "--max-drop", 10, "-o", "out")
+    assert result.exit_code == ExitCode.GOOD, result.output
+    assert told in result.stdout
+    report = json.loads(Path("out/report.json").read_text())["precision"]
+    wanted = {"fp16": "float16", "bf16": "bfloat16"}.get(how[-1], "float32")
+    assert (report["dtype"], report["remainder"]) == ("float8_e4m3fn" if how[0] == "fp8" else "int8", wanted)
+    assert report["integer_nodes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("how", "word"),
+    [
+        (("int8", "--remainder", "fp64"), "--remainder fp64"),
+        (("fp16", "--remainder", "fp16"), "--remainder"),
+        (("fp8", "--symmetric"), "--symmetric"),
+        (("fp8", "--calibration", "entropy"), "--calibration entropy"),
+        (("fp8", "--opset", "20"), "--opset 20"),
+        (("int8", "--io-dtype", "float16", "--remainder", "bf16"), "--io-dtype float16"),
+    ],
+)
+def test_what_eight_bits_can_not_be_is_one_line(made: Path, run: Run, how: tuple[str, ...], word: str) -> None:
+    result = run("convert", made / "model.pt2", "--precision", *how, "-o", "out")
+    assert result.exit_code == ExitCode.USAGE
+    assert word in result.output
+    assert not Path("out").exists()

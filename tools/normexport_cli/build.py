@@ -43,7 +43,7 @@ class BuildOptions:
     no_plugins: engine_options.NoPlugins = not EngineConfig.plugins
     require: Annotated[
         str | None,
-        typer.Option("--require", metavar="fp16|bf16|int8", help="Fail unless layers compute in that precision."),
+        typer.Option("--require", metavar="fp16|bf16|int8|fp8", help="Fail unless layers compute in that precision."),
     ] = None
     plugin_library: Annotated[
         Path | None,

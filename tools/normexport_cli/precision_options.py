@@ -5,13 +5,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from normexport.dtypes import HALVES, SHORT
+from normexport.dtypes import EIGHT_BITS, FLOAT8, FLOAT32, HALVES, INT8, SHORT
 from normexport.errors import UsageError
-from normexport.precision.config import EFFORTS, METHODS, METRICS, NORMS, POINTS, TRAINED, Half, Int8, Limits
+from normexport.precision.config import (
+    EFFORTS,
+    METHODS,
+    METRICS,
+    NORMS,
+    POINTS,
+    TRAINED,
+    EightBit,
+    Fp8,
+    Half,
+    Int8,
+    Limits,
+)
 
 MaxDrop = Annotated[
     float | None,
@@ -35,6 +47,9 @@ MinSnr = Annotated[float, typer.Option("--min-snr", metavar="DB", help="SNR that
 
 _FULL = SHORT["float32"]
 _HALVES = {each.short: name for name, each in HALVES.items()}
+_EIGHT_BITS = tuple(SHORT[name] for name in EIGHT_BITS)
+#: By either name, since --io-dtype has the long one.
+_RESTS = {word: each.name for each in (FLOAT32, *HALVES.values()) for word in (each.short, each.name)}
 
 
 @dataclass(frozen=True)
@@ -86,12 +101,12 @@ class PrecisionOptions:
     """
 
     precision: Annotated[
-        str, typer.Option("--precision", metavar="P", help="fp32, fp16, bf16 or int8, written into the graph.")
+        str, typer.Option("--precision", metavar="P", help="fp32, fp16, bf16, int8 or fp8, written into the graph.")
     ] = _FULL
     io_dtype: Annotated[
         str,
         typer.Option(
-            "--io-dtype", metavar="T", help="Type of inputs and outputs in fp16 and bf16: float32, or theirs."
+            "--io-dtype", metavar="T", help="Type of inputs and outputs: float32, or that of fp16, bf16, --remainder."
         ),
     ] = Half.io_dtype
     keep_fp32: Annotated[
@@ -102,7 +117,9 @@ class PrecisionOptions:
     ] = field(default_factory=list)
     calibration_data: Annotated[
         Path | None,
-        typer.Option("--calibration-data", metavar="PATH", help="Samples for int8: .npz, a folder of .npy or images."),
+        typer.Option(
+            "--calibration-data", metavar="PATH", help="Samples for int8, fp8: .npz, a folder of .npy or images."
+        ),
     ] = None
     calibration: Annotated[
         str,
@@ -134,11 +151,22 @@ class PrecisionOptions:
     effort: Annotated[
         str,
         typer.Option(
-            "--effort", metavar="E", help=f"What int8 tries to lose less: {', '.join(EFFORTS[:-1])} or {EFFORTS[-1]}."
+            "--effort",
+            metavar="E",
+            help=f"What int8, fp8 try to lose less: {', '.join(EFFORTS[:-1])} or {EFFORTS[-1]}.",
         ),
     ] = Int8.effort
+    remainder: Annotated[
+        str | None,
+        typer.Option(
+            "--remainder",
+            metavar="P",
+            show_default="fp16 with --engine, else fp32",
+            help="What is not in int8 or fp8 computes in: fp32, fp16 or bf16.",
+        ),
+    ] = EightBit.remainder
     sensitivity: Annotated[
-        bool, typer.Option("--sensitivity", metavar="", help="Measure each module's part in the int8 error.")
+        bool, typer.Option("--sensitivity", metavar="", help="Measure each module's part in the int8 or fp8 error.")
     ] = Int8.table
 
     def __post_init__(self) -> None:
@@ -146,16 +174,18 @@ class PrecisionOptions:
             *first, last = SHORT.values()
             remedy = f"choose {', '.join(first)} or {last}"
             raise UsageError(f"--precision {self.precision}", "is not a precision", remedy)
+        any_lower = (*_EIGHT_BITS, *_HALVES)
         given = {
-            "--io-dtype": (self.io_dtype != Half.io_dtype, tuple(_HALVES)),
-            "--keep-fp32": (bool(self.keep_fp32), ("int8", *_HALVES)),
-            "--calibration-data": (self.calibration_data is not None, ("int8",)),
-            "--calibration-cache": (self.calibration_cache is not None, ("int8",)),
-            "--symmetric": (self.symmetric, ("int8",)),
-            "--effort": (self.effort != Int8.effort, ("int8",)),
-            "--sensitivity": (self.sensitivity, ("int8",)),
-            "--labels-for": (self.labels_for is not None, ("int8", *_HALVES)),
-            "--metric": (self.metric is not None, ("int8", *_HALVES)),
+            "--io-dtype": (self.io_dtype != Half.io_dtype, any_lower),
+            "--keep-fp32": (bool(self.keep_fp32), any_lower),
+            "--calibration-data": (self.calibration_data is not None, _EIGHT_BITS),
+            "--calibration-cache": (self.calibration_cache is not None, _EIGHT_BITS),
+            "--symmetric": (self.symmetric, (INT8,)),
+            "--effort": (self.effort != Int8.effort, _EIGHT_BITS),
+            "--remainder": (self.remainder is not None, _EIGHT_BITS),
+            "--sensitivity": (self.sensitivity, _EIGHT_BITS),
+            "--labels-for": (self.labels_for is not None, any_lower),
+            "--metric": (self.metric is not None, any_lower),
         }
         for option, (is_given, serves) in given.items():
             if is_given and self.precision not in serves:
@@ -167,27 +197,34 @@ class PrecisionOptions:
         if self.max_drop is not None:
             require_number("--max-drop", self.max_drop)
         require_number("--min-snr", self.min_snr)
+        if self.remainder not in (None, *_RESTS):
+            raise UsageError(f"--remainder {self.remainder}", "is not a type", "choose fp32, fp16 or bf16")
         self.config()  # has refusals of its own
 
-    def config(self) -> Half | Int8 | None:
+    def config(self) -> Half | EightBit | None:
         """The same in the library's terms; None: float32."""
-        keep = tuple(self.keep_fp32)
         if self.precision in _HALVES:
-            return Half(_HALVES[self.precision], self.io_dtype, keep)
+            return Half(_HALVES[self.precision], self.io_dtype, tuple(self.keep_fp32))
         if self.precision == _FULL:
             return None
-        return Int8(
-            calibration=self.calibration_data,
-            method=self.calibration,
-            cache=self.calibration_cache,
-            batch=self.calibration_batch,
-            symmetric=self.symmetric,
-            keep=keep,
-            max_drop=self.max_drop,
-            min_snr=self.min_snr,
-            table=self.sensitivity,
-            effort=self.effort,
-        )
+        how = self._eight_bits()
+        return Fp8(**how) if self.precision == FLOAT8.short else Int8(**how, symmetric=self.symmetric)
+
+    def _eight_bits(self) -> dict[str, Any]:
+        """The fields that int8 and fp8 have in common."""
+        return {
+            "calibration": self.calibration_data,
+            "method": self.calibration,
+            "cache": self.calibration_cache,
+            "batch": self.calibration_batch,
+            "keep": tuple(self.keep_fp32),
+            "max_drop": self.max_drop,
+            "min_snr": self.min_snr,
+            "table": self.sensitivity,
+            "effort": self.effort,
+            "remainder": None if self.remainder is None else _RESTS[self.remainder],
+            "io_dtype": self.io_dtype,
+        }
 
 
 def require_number(option: str, limit: float) -> None:

@@ -27,6 +27,7 @@ from normexport.precision.half.angles import float32_nodes
 from normexport.precision.half.turned import turn_products
 from normexport.precision.half.types import (
     HalfConfig,
+    in_later_opset,
     is_float32,
     may_be_half,
     opset_for,
@@ -60,12 +61,8 @@ def to_half(model: ir.Model, config: HalfConfig | None = None) -> ir.Model:
     config = config or HalfConfig()
     norms.register_schemas()
     refuse_subgraphs(model)
-    copy = model.clone()
-    own, opset = copy.graph.opset_imports.get("", norms.OPSET), opset_for(copy, config.dtype)
-    copy.graph.opset_imports[""] = opset
-    for function in copy.functions.values():  # the checker wants one version of an operator throughout
-        if function.domain == norms.DOMAIN or function.opset_imports.get("") == own:
-            function.opset_imports[""] = max(opset, function.opset_imports.get("", opset))
+    opset = opset_for(model, config.dtype)
+    copy = in_later_opset(model, opset)
     shapes = Shapes(model)
     half, float32 = HALVES[config.dtype].ir, float32_nodes(copy, shapes)
     work = _Conversion(copy.graph, config, shapes, opset, Names(copy.graph), half, float32)

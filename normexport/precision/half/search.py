@@ -53,6 +53,7 @@ class Halved:
         halved: names of the float32 model's values that it stores in the half type, whole or for some readers.
         stand_ins: names of the values that hold another number for a mask's (`masks`).
         notes: in words.
+        source: the float32 model that it was made of, with those numbers; None: not known.
     """
 
     model: ir.Model
@@ -61,6 +62,7 @@ class Halved:
     halved: frozenset[str] = frozenset()
     stand_ins: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    source: ir.Model | None = None
 
 
 Judge = Callable[[Halved], bool]
@@ -118,7 +120,7 @@ def _convert_to_half(masks: Masks, config: Half, kept: Mapping[str, str], losses
     order = list(dict.fromkeys(group_of(node) for node in model.graph))
     listing = tuple(KeptModule(path, kept[path]) for path in order if path in kept)
     halved = halved_values(model, half)
-    return Halved(to_half(model, half), listing, losses, halved, masks.stand_ins, masks.notes)
+    return Halved(to_half(model, half), listing, losses, halved, masks.stand_ins, masks.notes, model)
 
 
 def _by_pattern(model: ir.Model, config: Half) -> dict[str, str]:

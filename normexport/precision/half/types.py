@@ -90,9 +90,32 @@ def opset_for(model: ir.Model, dtype: str) -> int:
     if own < first_opset(dtype):
         cause = f"is of operator set {own}, and bfloat16 came with {_FIRST_BFLOAT16_OPSET}"
         raise FoldError(model.graph.name or "model", cause, "export it again with a later one, or take float16")
-    stays = any(op(node) in _NOT_LATER for graph in model.graphs() for node in graph)
-    later = norms.OPSET <= own < CONVOLVED_FROM[dtype] and not stays
+    later = norms.OPSET <= own < CONVOLVED_FROM[dtype] and not stays_in_opset(model)
     return CONVOLVED_FROM[dtype] if later else own
+
+
+def in_later_opset(model: ir.Model, opset: int) -> ir.Model:
+    """A copy of the model that says operator set `opset`, its functions too, where that is 20 to 22 and it is as new.
+
+    Nothing is rewritten: 21 and 22 change no meaning but GroupNormalization's, of which `opset_for` knows.
+    """
+    copy = model.clone()
+    raise_opset(copy, opset)
+    return copy
+
+
+def raise_opset(model: ir.Model, opset: int) -> None:
+    """As `in_later_opset`, in place."""
+    own = model.graph.opset_imports.get("", norms.OPSET)
+    model.graph.opset_imports[""] = opset
+    for function in model.functions.values():  # the checker wants one version of an operator throughout
+        if function.domain == norms.DOMAIN or function.opset_imports.get("") == own:
+            function.opset_imports[""] = max(opset, function.opset_imports.get("", opset))
+
+
+def stays_in_opset(model: ir.Model) -> bool:
+    """Whether an operator keeps the model from a later operator set."""
+    return any(op(node) in _NOT_LATER for graph in model.graphs() for node in graph)
 
 
 def nodes_in_half(model: ir.Model, dtype: str) -> list[ir.Node]:

@@ -15,14 +15,14 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import FLOAT8, FLOAT8_FROM
 from normexport.graphs.nodes import optional
 from normexport.graphs.shapes import Shapes
-from normexport.precision.int8.bias_correction import Probe, average_of, axes_but_channels
+from normexport.precision.half.types import raise_opset
+from normexport.precision.int8.bias_correction import Probe, average_of, axes_but_channels, opset_of
 from normexport.precision.int8.corrections import Pair, why_no_shift
 from normexport.precision.int8.weights import Float64s
 from normexport.runtime import Feeds
-
-_TYPES = {"uint8": ir.DataType.UINT8, "int8": ir.DataType.INT8}
 
 
 def mean_errors_by_layer(model: ir.Model, pairs: Iterable[Pair], batches: Iterable[Feeds]) -> dict[str, Float64s]:
@@ -33,7 +33,9 @@ def mean_errors_by_layer(model: ir.Model, pairs: Iterable[Pair], batches: Iterab
         batches: samples; one batch is in memory at a time.
     """
     shapes = Shapes(model)
-    copy = model.clone()
+    copy, pairs = model.clone(), list(pairs)
+    if any(pair.source is not None and pair.source[1].dtype == FLOAT8.numpy for pair in pairs):
+        raise_opset(copy, max(FLOAT8_FROM, opset_of(copy)))
     ours = dict(zip(model.graph, list(copy.graph), strict=True))
     probe = Probe(copy.graph)
     results = {}
@@ -52,10 +54,15 @@ def _twin(probe: Probe, pair: Pair, node: ir.Node) -> ir.Value:
     source = node.inputs[0]
     assert source is not None
     if pair.source is not None:
-        constants = [probe.constant(each) for each in pair.source]
-        dtype = _TYPES[pair.source[1].dtype.name]
-        whole = probe.node("QuantizeLinear", [source, *constants], dtype=dtype)
-        source = probe.node("DequantizeLinear", [whole, *constants])
+        scale, zero = (probe.constant(each) for each in pair.source)
+        dtype = zero.dtype
+        assert dtype is not None
+        if dtype is FLOAT8.ir:  # without a zero point, see `insert`
+            told = [ir.AttrInt64("output_dtype", int(dtype))]
+            whole = probe.node("QuantizeLinear", [source, scale], told, dtype)
+        else:
+            whole = probe.node("QuantizeLinear", [source, scale, zero], dtype=dtype)
+        source = probe.node("DequantizeLinear", [whole, scale, zero])
     weight = probe.constant(pair.rounded_weight.astype(np.float32))
     bias = [optional(node, 2)] if len(node.inputs) > 2 else []
     return probe.node(node.op_type, [source, weight, *bias], list(node.attributes.values()))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from normexport.dtypes import FLOAT32
+from normexport.dtypes import EIGHT_BITS, FLOAT32, INT8, SHORT
 from normexport.errors import UsageError
 from normexport.io.atomic import write_text
 from normexport.io.json_files import (
@@ -31,6 +31,7 @@ from normexport.io.json_files import (
 from normexport.precision.config import METHODS
 from normexport.precision.int8.histogram import Histogram
 from normexport.precision.int8.ranges import RANGE_OF, Range
+from normexport.precision.int8.storage import PLAIN, Storage
 from normexport.runtime import Array, Feeds, OnnxRuntime
 
 FORMAT = 2  # 2 says which samples were seen
@@ -48,6 +49,7 @@ class Calibration:
         data: digest of the samples in their order.
         samples, batch: how many, and how many at a time: the statistics of live norms depend on it.
         seen: a digest of each sample (`precision.int8.held_out`): what calibrated does not judge.
+        dtype: of the eight bits that the ranges are for.
     """
 
     ranges: Mapping[str, Range]
@@ -58,6 +60,7 @@ class Calibration:
     samples: int
     batch: int
     seen: tuple[str, ...] = ()
+    dtype: str = INT8
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
@@ -70,6 +73,7 @@ def calibrate(
     method: str = "minmax",
     *,
     symmetric: bool = False,
+    storage: Storage = PLAIN,
     on_batch: Callable[[int], None] | None = None,
     on_tensor: Callable[[str, Array], None] | None = None,
 ) -> Calibration:
@@ -77,6 +81,7 @@ def calibrate(
 
     Args:
         batches: arrays by input name; read once, one at a time.
+        storage: what the ranges are for.
         on_batch: called with the number of samples seen after each batch.
         on_tensor: called with every floating array by the name of its tensor.
 
@@ -121,11 +126,14 @@ def calibrate(
             raise UsageError(
                 f"calibration data: input {value.name}", f"is {found.low:g} throughout", "give real samples"
             )
-    ranges = {name: RANGE_OF[method](histogram, symmetric) for name, histogram in seen.items()}
-    return Calibration(ranges, method, symmetric, fingerprint(model), digest.hexdigest(), samples, size)
+    ranges = {name: RANGE_OF[method](histogram, symmetric, storage) for name, histogram in seen.items()}
+    known = fingerprint(model), digest.hexdigest(), samples, size
+    return Calibration(ranges, method, symmetric, *known, dtype=storage.dtype)
 
 
-def read_calibration(path: Path, model: ir.Model, method: str, *, symmetric: bool = False) -> Calibration:
+def read_calibration(
+    path: Path, model: ir.Model, method: str, *, symmetric: bool = False, dtype: str = INT8
+) -> Calibration:
     """The calibration saved at `path`.
 
     Raises:
@@ -143,6 +151,9 @@ def read_calibration(path: Path, model: ir.Model, method: str, *, symmetric: boo
     lacking = [value.name for value in values if value.dtype == ir.DataType.FLOAT and value.name not in found.ranges]
     if lacking:
         raise UsageError(str(path), f"lacks the range of tensor {lacking[0]}", "remove it, and calibrate again")
+    if found.dtype != dtype:
+        cause = f"holds ranges for {SHORT[found.dtype]}, not for {SHORT[dtype]}"
+        raise UsageError(str(path), cause, "remove it, and calibrate again")
     if (found.method, found.symmetric) != (method, symmetric):
         kind = f"{found.method}{', symmetric' if found.symmetric else ''}"
         raise UsageError(str(path), f"holds ranges by {kind}", f"remove it, or ask for --calibration {found.method}")
@@ -160,8 +171,16 @@ def _calibration(fields: Record) -> Calibration:
         samples=fields.get("samples", count),
         batch=fields.get("batch", count),
         seen=tuple(fields.get("seen", many(word))),
+        dtype=fields.get("dtype", _dtype) if fields.has("dtype") else INT8,
     )
     fields.no_more()
+    return found
+
+
+def _dtype(value: Any, where: str) -> str:
+    found = word(value, where)
+    if found not in EIGHT_BITS:
+        raise BadJson(f"{where} is none of {', '.join(EIGHT_BITS)}")
     return found
 
 

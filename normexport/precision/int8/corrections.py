@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from normexport.precision.int8.pairs import LAYERS
 from normexport.precision.int8.weights import Float64s, stored
 
 Int8s = npt.NDArray[np.int8]
+EightBits = npt.NDArray[Any]  # int8, or the float8 of ml_dtypes
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +54,15 @@ class Pair:
     Attributes:
         node: in the float32 model.
         scale, axis: of its weight's grid, and the axis of the weight that the scales lie along; None: one scale.
-        whole: its weight in whole numbers.
+        whole: its weight in units of the grid: int8, or float8.
         source: (scale, zero point) of what it reads; None where it reads numbers themselves.
     """
 
     node: ir.Node
     scale: npt.NDArray[np.float32]
     axis: int | None
-    whole: Int8s
-    source: tuple[npt.NDArray[np.float32], npt.NDArray[np.int8] | npt.NDArray[np.uint8]] | None
+    whole: EightBits
+    source: tuple[npt.NDArray[np.float32], EightBits] | None
 
     @property
     def result(self) -> str:
@@ -69,7 +71,8 @@ class Pair:
     @property
     def rounded_weight(self) -> Float64s:
         """The weight that the int8 model computes with."""
-        return self.whole * self.grid
+        weight: Float64s = self.whole.astype(np.float64) * self.grid
+        return weight
 
     @property
     def grid(self) -> Float64s:
@@ -79,7 +82,7 @@ class Pair:
 
 
 def pairs_of(model: ir.Model, quantised: ir.Model) -> list[Pair]:
-    """The layers that are integers in the int8 model made of `model`, in graph order."""
+    """The layers that are in eight bits in the model made of `model`, in graph order."""
     ours, theirs = ([node for node in each.graph if op(node) in LAYERS] for each in (model, quantised))
     found = []
     for node, other in zip(ours, theirs, strict=True):
@@ -104,7 +107,7 @@ def why_no_shift(node: ir.Node) -> str:
     return ""
 
 
-def _dequantized(value: ir.Value | None) -> tuple[Int8s, npt.NDArray[np.float32], Int8s, int] | None:
+def _dequantized(value: ir.Value | None) -> tuple[EightBits, npt.NDArray[np.float32], EightBits, int] | None:
     node = value.producer() if value is not None else None
     if node is None or op(node) != "DequantizeLinear":
         return None
@@ -115,9 +118,7 @@ def _dequantized(value: ir.Value | None) -> tuple[Int8s, npt.NDArray[np.float32]
     return whole, scale, zero, node.attributes.get_int("axis", 1)
 
 
-def _quantizer(
-    value: ir.Value | None,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8] | npt.NDArray[np.uint8]] | None:
+def _quantizer(value: ir.Value | None) -> tuple[npt.NDArray[np.float32], EightBits] | None:
     node = value.producer() if value is not None else None
     if node is None or op(node) != "DequantizeLinear":
         return None

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from normexport.precision.config import Int8
+from normexport.dtypes import FLOAT8
+from normexport.precision.config import EightBit
 from normexport.precision.int8.absorb import absorb_biases
 from normexport.precision.int8.bias_by_layer import mean_errors_by_layer
 from normexport.precision.int8.bias_correction import mean_errors_in_sequence
@@ -30,6 +31,7 @@ from normexport.precision.int8.moments import why_no_moments
 from normexport.precision.int8.quantise import quantize
 from normexport.precision.int8.ranges import Range
 from normexport.precision.int8.rounded import round_weights
+from normexport.precision.int8.storage import Storage
 from normexport.precision.samples import Batches
 from normexport.proof.inputs.mixed import numbers_in
 from normexport.runtime import Feeds
@@ -80,7 +82,7 @@ class Improved:
 def improve(
     model: ir.Model,
     ranges: Mapping[str, Range],
-    config: Int8,
+    config: EightBit,
     batches: Batches,
     level: Callable[[ir.Model], float],
     *,
@@ -117,16 +119,25 @@ def improve(
 
 @dataclass
 class _Improvement:
-    config: Int8
+    config: EightBit
     fitted_on: Batches
     batches: Batches
     level: Callable[[ir.Model], float]
     exclude: tuple[str, ...]
 
+    @property
+    def storage(self) -> Storage:
+        return Storage.of(self.config)
+
     def quantised(self, given: Improved, corrections: Corrections | None = None) -> ir.Model:
         how = given.corrections if corrections is None else corrections
         return quantize(
-            given.model, given.ranges, symmetric=self.config.symmetric, exclude=self.exclude, corrections=how
+            given.model,
+            given.ranges,
+            symmetric=self.config.symmetric,
+            exclude=self.exclude,
+            corrections=how,
+            storage=self.storage,
         ).model
 
     def shifts(self, given: Improved, fitted_on: Batches) -> Corrections:
@@ -176,7 +187,8 @@ class _Improvement:
         edit = Int8Edit(name, kept, layers, before, after, reasons if kept else ("gains too little",))
         if not kept:
             return replace(given, edits=(*given.edits, edit))
-        found = calibrate(model, self.batches(), self.config.method, symmetric=self.config.symmetric)
+        how = self.config.method
+        found = calibrate(model, self.batches(), how, symmetric=self.config.symmetric, storage=self.storage)
         return replace(given, model=model, ranges=found.ranges, edits=(*given.edits, edit))
 
     def trial(self, model: ir.Model) -> float:
@@ -195,6 +207,9 @@ class _Improvement:
 
     def rounded(self, given: Improved) -> Improved:
         """Weights by least squares, and biases that fit them where biases were corrected."""
+        if self.storage.is_float8:
+            edit = Int8Edit("weights rounded", False, reasons=(f"the numbers of {FLOAT8.short} are not evenly apart",))
+            return replace(given, edits=(*given.edits, edit))
         pairs = pairs_of(given.model, self.quantised(given, NONE))
         reasons = tuple(filter(None, (why_no_moments(pair) for pair in pairs)))
         samples = min(_FITTED_ON, self.batches.count or _FITTED_ON)

@@ -37,6 +37,7 @@ from normexport.precision.int8.propagate import Tensor, propagate
 from normexport.precision.int8.quantise import is_candidate
 from normexport.precision.int8.ranges import Range, mse
 from normexport.precision.int8.spreads import TAILS, Array, Spread
+from normexport.precision.int8.storage import PLAIN, Storage
 from normexport.text import one_line
 
 #: Ranges of inputs, narrowest first, each with the share of the largest possible variance that is taken for it:
@@ -68,7 +69,9 @@ class NormRanges:
     notes: tuple[str, ...]
 
 
-def calibrate_by_norms(model: ir.Model, inputs: Sequence[InputSpec], *, symmetric: bool = False) -> NormRanges:
+def calibrate_by_norms(
+    model: ir.Model, inputs: Sequence[InputSpec], *, symmetric: bool = False, storage: Storage = PLAIN
+) -> NormRanges:
     """Ranges of a folded float32 model's tensors, from what its norms know.
 
     Raises:
@@ -80,12 +83,12 @@ def calibrate_by_norms(model: ir.Model, inputs: Sequence[InputSpec], *, symmetri
         raise UsageError(f"--calibration {NORMS}", cause, "give --calibration-data and another method")
     given, notes = _inputs(model, inputs, known)
     tensors = propagate(model, known, given)
-    ranges = {name: _range(tensor, symmetric) for name, tensor in tensors.items()}
+    ranges = {name: _range(tensor, symmetric, storage) for name, tensor in tensors.items()}
     ranges |= _before_pools(model, tensors, ranges)
     ranges = {name: each for name, each in ranges.items() if max(map(abs, each)) <= FLOAT32.largest}
     origins = {name: tensors[name].origin for name in ranges}
     lacking = _lacking(model, ranges)
-    found = Calibration(ranges, NORMS, symmetric, fingerprint(model), "", 0, 0)
+    found = Calibration(ranges, NORMS, symmetric, fingerprint(model), "", 0, 0, dtype=storage.dtype)
     return NormRanges(found, origins, lacking, (*notes, _counted(origins, lacking)))
 
 
@@ -103,12 +106,12 @@ def known_moments(model: ir.Model) -> dict[str, Moments]:
     return {**moments_of_norms(model.graph, Constants(model.graph)), **carried}
 
 
-def _range(tensor: Tensor, symmetric: bool) -> Range:
+def _range(tensor: Tensor, symmetric: bool, storage: Storage) -> Range:
     points = tensor.spread.points
     ends = float(points.min()), float(points.max())
     if tensor.origin == "bound" or not FLOAT32.smallest_normal < ends[1] - ends[0] < FLOAT32.largest:
         return ends
-    return mse(tensor.spread.histogram(), symmetric)
+    return mse(tensor.spread.histogram(), symmetric, storage)
 
 
 def _before_pools(model: ir.Model, tensors: Mapping[str, Tensor], ranges: Mapping[str, Range]) -> dict[str, Range]:

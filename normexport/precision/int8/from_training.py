@@ -19,7 +19,7 @@ import onnx_ir as ir
 from normexport.errors import UsageError
 from normexport.folding.constants import Constants
 from normexport.graphs.nodes import op, optional
-from normexport.precision.config import TRAINED, Int8
+from normexport.precision.config import TRAINED, EightBit
 from normexport.precision.half.search import group_of
 from normexport.precision.int8.calibration import Calibration, fingerprint
 from normexport.precision.int8.corrections import Corrections
@@ -55,7 +55,7 @@ class Trained:
     notes: tuple[str, ...]
 
 
-def calibrate_by_training(model: ir.Model, weights: Mapping[str, WeightGrid], config: Int8) -> Trained:
+def calibrate_by_training(model: ir.Model, weights: Mapping[str, WeightGrid], config: EightBit) -> Trained:
     """The grids of a network with fake quantisation.
 
     Args:

@@ -6,10 +6,13 @@
   number itself. Operators that choose or move numbers (`DIRECT`) give their result the scale of what they read.
 - Weights are symmetric, a scale per output channel: s = max|w| / 127. Operator sets below 13 know one scale per tensor.
 - A bias (C,) becomes int32 in units of s_x * s_w, the accumulator's own; where it would not fit, s_w of that channel is
-  widened until it does (a channel whose weights are all but zero beside its bias). Others stay float32.
+  widened until it does (a channel whose weights are all but zero beside its bias). Others stay floating.
 - With zero points, the range of what a ReLU or Clip makes does the clipping: a node of which that is true goes.
+- In float8 layers alone read pairs; all else reads the number itself. QuantizeLinear has no zero point there and says
+  its type in an attribute: with a zero point in float8 ONNX Runtime 1.32 takes it that the range does the clipping, and
+  leaves out the ReLU in front.
 
-Refuses: operator sets below 11. A layer is left in float32 where its weight is not a
+Refuses: operator sets below 11, for float8 below 21. A layer is left in float32 where its weight is not a
 finite float32 initializer that nobody can override.
 """
 
@@ -21,7 +24,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from normexport.dtypes import FLOAT32
+from normexport.dtypes import FLOAT8_FROM, FLOAT32, SHORT
 from normexport.errors import FoldError
 from normexport.folding.per_channel import Array
 from normexport.graphs.names import Names
@@ -31,6 +34,7 @@ from normexport.norms import DOMAIN
 from normexport.precision.int8.corrections import NONE, Corrections
 from normexport.precision.int8.grids import Grid
 from normexport.precision.int8.pairs import LAYERS
+from normexport.precision.int8.storage import PLAIN, Storage
 from normexport.precision.int8.weights import add_to_bias, channel_axis, is_stored
 
 #: Their result has the numbers of their input, and so its scale.
@@ -42,7 +46,6 @@ _FIRST_OPSET, CHANNELS_FROM, _MAX_POOL_FROM = 11, 13, 12
 # it uint8; from 21 on QuantizeLinear says its type in an attribute too, which stays int8, and it refuses the model.
 # Where the body of an If reads what is behind them, repeating any pair ends the process.
 _CARRIED, _TYPES_IN_ATTRIBUTES = ("MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"), 21
-_WEIGHT = 127.0  # largest int8 of a weight, both signs
 _BIAS = float(2**31 - 1) / 1.0001
 
 Range = tuple[float, float]
@@ -54,16 +57,17 @@ class Activations:
 
     symmetric: bool = False
     unsigned: bool = False
+    storage: Storage = PLAIN
 
     @property
     def dtype(self) -> ir.DataType:
-        return ir.DataType.UINT8 if self.unsigned and not self.symmetric else ir.DataType.INT8
+        return ir.DataType.UINT8 if self.unsigned and not self.symmetric else self.storage.ir
 
     def linear(self, limits: Range) -> tuple[float, int]:
         """(scale, zero point) of a range that has zero in it; scale 1 where the range is nothing but zero."""
-        lowest = 0 if self.dtype is ir.DataType.UINT8 else -127 if self.symmetric else -128
-        highest = 255 if self.dtype is ir.DataType.UINT8 else 127
-        scale = float(np.float32((limits[1] - limits[0]) / (highest - lowest)))
+        lowest = 0 if self.dtype is ir.DataType.UINT8 else -self.storage.largest if self.symmetric else -128
+        highest = 255 if self.dtype is ir.DataType.UINT8 else self.storage.largest
+        scale = float(self.storage.scale((limits[1] - limits[0]) / (highest - lowest)))
         if not FLOAT32.smallest_normal <= scale < np.inf:
             return 1.0, 0
         return scale, 0 if self.symmetric else int(np.clip(np.rint(lowest - limits[0] / scale), lowest, highest))
@@ -90,6 +94,11 @@ class _Linear:
     ends: tuple[int, int] | None = None
 
 
+def first_opset(storage: Storage) -> int:
+    """The oldest operator set that numbers can be stored so in."""
+    return FLOAT8_FROM if storage.is_float8 else _FIRST_OPSET
+
+
 def insert_pairs(
     model: ir.Model,
     chosen: Collection[ir.Node],
@@ -107,9 +116,10 @@ def insert_pairs(
         FoldError: the model's operator set is too old.
     """
     opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))
-    if opset < _FIRST_OPSET:
-        cause = f"has operator set {opset}, and int8 needs {_FIRST_OPSET} or newer"
-        raise FoldError(model.graph.name or "model", cause, "export it with operator set 13")
+    first = first_opset(how.storage)
+    if opset < first:
+        cause = f"has operator set {opset}, and {SHORT[how.storage.dtype]} needs {first} or newer"
+        raise FoldError(model.graph.name or "model", cause, f"export it with operator set {max(first, CHANNELS_FROM)}")
     copy = model.clone()
     pairs = zip(model.graph, list(copy.graph), strict=True)
     work = _Insertion(copy.graph, Shapes(model), limits, how, opset, corrections)
@@ -176,7 +186,8 @@ class _Insertion:
         if op(node) in LAYERS:
             if not self._has_weight(node) or not self._give(source):
                 return False
-            self._give(result)
+            if not self.how.storage.is_float8:
+                self._give(result)
             return True
         if node.domain == DOMAIN:
             self._give(source)
@@ -213,7 +224,7 @@ class _Insertion:
             like = self._trained(value, trained)
         elif like is None and limits is not None:
             scale, zero = self.how.linear(limits)
-            stored = np.asarray(zero, self.how.dtype.numpy())
+            stored = np.asarray(zero).astype(self.how.dtype.numpy())
             constants = self._scale(f"{value.name}_scale", np.float32(scale)), self._zero(value, stored)
             like = _Linear(scale, limits, constants)
         if like is not None:
@@ -250,11 +261,16 @@ class _Insertion:
 
     def _add_pair(self, value: ir.Value) -> None:
         uses = [use for use in value.uses() if op(use.node) != "Shape" and not self._reads_floats(use.node)]
+        if self.how.storage.is_float8:
+            uses = [use for use in uses if use.idx == 0 and use.node in self.layers]
         if not uses:  # a graph output alone
             return
         self.paired.add(value)
         scale, zero = self.linear[value].values
         quantize = self._node("QuantizeLinear", [value, scale, zero], value, self.how.dtype)
+        if self.how.storage.is_float8:
+            quantize.resize_inputs(2)
+            quantize.attributes["output_dtype"] = ir.AttrInt64("output_dtype", int(self.how.dtype))
         pair = [quantize]
         if (ends := self.linear[value].ends) is not None:
             limits = [self._end(f"{value.name}_{word}", each) for word, each in zip(("low", "high"), ends, strict=True)]
@@ -300,13 +316,13 @@ class _Insertion:
             return
         axis = channel_axis(node, array.ndim) if self.opset >= CHANNELS_FROM else None
         others = None if axis is None else tuple(i for i in range(array.ndim) if i != axis)
-        scale = np.abs(array).max(axis=others) / _WEIGHT
+        scale = np.abs(array).max(axis=others) / self.how.storage.largest
         scale = np.where(scale.astype(np.float32) >= FLOAT32.smallest_normal, scale, 1.0)
         stored = self._bias_of(node, bias, array.shape[axis] if axis is not None else None)
         if stored is not None:
             room = np.abs(stored) / (self.linear[source].scale * _BIAS)
             scale = np.maximum(scale, room if axis is not None else room.max(initial=0.0))
-        scale = scale.astype(np.float32)
+        scale = self.how.storage.scale(scale)
         node.replace_input_with(1, self._weight(weight, array, scale, axis, node))
         self._quantize_bias(node, bias, stored, scale)
 
@@ -343,7 +359,7 @@ class _Insertion:
 
     def _bias_of(self, node: ir.Node, bias: ir.Value | None, channels: int | None) -> Array | None:
         """The bias that becomes whole numbers; None where there is none, or it stays as it is."""
-        if self.how.symmetric or bias is None or not is_stored(bias):
+        if self.how.symmetric or self.how.storage.scales != FLOAT32.name or bias is None or not is_stored(bias):
             return None
         assert bias.const_value is not None
         array = bias.const_value.numpy().astype(np.float64)
@@ -356,7 +372,7 @@ class _Insertion:
         if key not in self.weights:
             along = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
             chosen = self.corrections.rounded.get(str(weight.name))
-            whole = np.clip(np.rint(array / along), -_WEIGHT, _WEIGHT).astype(np.int8)
+            whole = self.how.storage.nearest(array / along)
             if chosen is not None and np.array_equal(chosen.scale, scale):
                 whole = chosen.whole
             self.weights[key] = self._insert_dequantized(weight, whole, scale, axis, node)
@@ -370,7 +386,7 @@ class _Insertion:
         operands = [
             stored,
             self._scale(f"{of.name}_scale", scale),
-            self._constant(f"{of.name}_zero_point", np.full(scale.shape, zero, whole.dtype)),
+            self._constant(f"{of.name}_zero_point", np.full(scale.shape, zero).astype(whole.dtype)),
         ]
         node = self._node("DequantizeLinear", operands, of, ir.DataType.FLOAT, axis)
         self.graph.insert_before(reader, node)

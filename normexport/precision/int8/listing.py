@@ -9,20 +9,25 @@ from typing import Any
 import onnx_ir as ir
 
 from normexport.errors import UsageError
-from normexport.precision.config import Int8
+from normexport.precision.config import EightBit
 from normexport.precision.half.search import KeptModule, group_of, matches
 from normexport.precision.int8.calibration import Calibration
 from normexport.precision.int8.quantise import modules_of
+from normexport.precision.int8.storage import PLAIN, Storage
 from normexport.proof.inputs.folders import FolderRead
 
 
 def listing(
-    model: ir.Model, kept: Mapping[str, str], lacking: Mapping[str, str], excluded: Sequence[str]
+    model: ir.Model,
+    kept: Mapping[str, str],
+    lacking: Mapping[str, str],
+    excluded: Sequence[str],
+    storage: Storage = PLAIN,
 ) -> tuple[KeptModule, ...]:
-    """The modules in float32, each with its reason."""
+    """The modules that are not in eight bits, each with its reason."""
     reasons = dict.fromkeys(excluded, "left out so that the limit holds")
     reasons |= {**lacking, **{path: f"asked for by {pattern}" for path, pattern in kept.items()}}
-    return tuple(KeptModule(path, reasons[path]) for path in modules_of(model) if path in reasons)
+    return tuple(KeptModule(path, reasons[path]) for path in modules_of(model, storage) if path in reasons)
 
 
 def told(calibration: Calibration, read: FolderRead | None) -> dict[str, Any]:
@@ -31,7 +36,7 @@ def told(calibration: Calibration, read: FolderRead | None) -> dict[str, Any]:
     return {**found, "folder": None if read is None else read.as_dict()}
 
 
-def asked_for(model: ir.Model, config: Int8) -> dict[str, str]:
+def asked_for(model: ir.Model, config: EightBit) -> dict[str, str]:
     """Modules that the caller keeps in float32, each with its pattern.
 
     Raises:

@@ -65,7 +65,7 @@ def drop_pairs_before_add(model: ir.Model) -> None:
 
 
 def is_quantized(node: ir.Node) -> bool:
-    """Whether a node can compute on integers: its first two operands are int8 or come out of a DequantizeLinear.
+    """Whether a node can compute on eight bits: its first two operands are int8 or come out of a DequantizeLinear.
 
     A bias, and what is no floating number (shapes, axes), does not count.
     """
@@ -74,8 +74,15 @@ def is_quantized(node: ir.Node) -> bool:
         return False
     if node.domain == DOMAIN:
         return operands[0].dtype == ir.DataType.INT8
-    producers = [value.producer() for value in operands]
-    return all(producer is not None and op(producer) == "DequantizeLinear" for producer in producers)
+    return all(_is_dequantized(value) for value in operands)
+
+
+def _is_dequantized(value: ir.Value) -> bool:
+    """Whether a DequantizeLinear makes it, a Cast to the type of the remainder between or not."""
+    producer = value.producer()
+    if producer is not None and op(producer) == "Cast" and producer.inputs[0] is not None:
+        producer = producer.inputs[0].producer()
+    return producer is not None and op(producer) == "DequantizeLinear"
 
 
 def _ranks_agree(node: ir.Node, shapes: Shapes) -> bool:

@@ -33,10 +33,12 @@ from normexport.graphs.nodes import drop_unread_initializers, op, optional
 from normexport.norms.bodies import attach_bodies
 from normexport.precision.file_precision import refuse_quantized
 from normexport.precision.half.search import group_of
+from normexport.precision.half.types import in_later_opset, raise_opset, stays_in_opset
 from normexport.precision.int8.corrections import NONE, Corrections
-from normexport.precision.int8.insert import DIRECT, Activations, insert_pairs
+from normexport.precision.int8.insert import DIRECT, Activations, first_opset, insert_pairs
 from normexport.precision.int8.pairs import LAYERS, drop_pairs_before_add, drop_pairs_before_relu
 from normexport.precision.int8.ranges import Range, int8_range
+from normexport.precision.int8.storage import PLAIN, Storage
 from normexport.precision.int8.weights import is_stored
 
 _COMBINE = ("Add", "Concat")
@@ -59,8 +61,9 @@ def quantize(
     symmetric: bool = False,
     exclude: Collection[str] = (),
     corrections: Corrections = NONE,
+    storage: Storage = PLAIN,
 ) -> Quantized:
-    """The int8 model of a folded float32 one, which is not changed.
+    """The int8 or fp8 model of a folded float32 one, which is not changed.
 
     Weights in Constant nodes count as initializers. What the norms knew of the tensors (`graphs.moments`) is left out:
     channels may have taken factors on the way here.
@@ -70,34 +73,52 @@ def quantize(
         symmetric: zero points of 0 throughout, as TensorRT needs.
         exclude: module paths (`group_of`) left in float32.
         corrections: what layers hold in place of weights rounded to nearest and of their own biases.
+        storage: the type of eight bits; in float8 layers alone.
 
     Raises:
         FoldError: the model's operator set is too old, or the model is quantised already.
     """
     refuse_quantized(model)
     model = store_constants(model)
+    if storage.is_float8 and _opset_of(model) == norms.OPSET and not stays_in_opset(model):
+        model = in_later_opset(model, first_opset(storage))
     excluded = set(exclude)
     constants = Constants(model.graph)
-    chosen = [node for node in model.graph if is_candidate(node, constants) and group_of(node) not in excluded]
+    chosen = [
+        node
+        for node in model.graph
+        if is_candidate(node, constants)
+        and group_of(node) not in excluded
+        and (op(node) in LAYERS or not storage.is_float8)
+    ]
     if not chosen:
         plain = model.clone()
         plain.metadata_props.pop(KEY, None)
-        return Quantized(plain, absorb_norms(model)[1], tuple(sorted(excluded)))
+        outcomes = () if storage.is_float8 else absorb_norms(model)[1]
+        return Quantized(plain, outcomes, tuple(sorted(excluded)))
+    symmetric |= storage.is_float8
     limits = {name: int8_range(limit, symmetric) for name, limit in _shared_ranges(chosen, ranges, symmetric).items()}
     unsigned = not symmetric and not any(node.domain == norms.DOMAIN for node in chosen)
-    quantized = insert_pairs(model, chosen, limits, Activations(symmetric, unsigned), corrections)
-    if symmetric:
-        drop_pairs_before_relu(quantized)
-        drop_pairs_before_add(quantized)
-    absorbed, outcomes = absorb_norms(quantized)
+    quantized = insert_pairs(model, chosen, limits, Activations(symmetric, unsigned, storage), corrections)
+    absorbed, outcomes = quantized, ()
+    if not storage.is_float8:
+        if symmetric:
+            drop_pairs_before_relu(quantized)
+            drop_pairs_before_add(quantized)
+        absorbed, outcomes = absorb_norms(quantized)
     absorbed.metadata_props.pop(KEY, None)
     if corrections.grids:
         IdentityEliminationPass()(absorbed)  # of tensors that readers of their own were given
     drop_unread_initializers(absorbed.graph)
     attach_bodies(absorbed)
+    raise_opset(absorbed, _opset_of(absorbed))
     absorbed.ir_version = model.ir_version
     absorbed.producer_name, absorbed.producer_version = model.producer_name, model.producer_version
     return Quantized(absorbed, outcomes, tuple(sorted(excluded)))
+
+
+def _opset_of(model: ir.Model) -> int:
+    return model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))
 
 
 def is_candidate(node: ir.Node, constants: Constants) -> bool:
@@ -114,11 +135,13 @@ def is_candidate(node: ir.Node, constants: Constants) -> bool:
     return op(node) in _PASS
 
 
-def modules_of(model: ir.Model) -> tuple[str, ...]:
-    """Modules that may be excluded, in graph order: those that hold a layer, a live norm or an addition."""
-    heavy = (*LAYERS, *_COMBINE)
+def modules_of(model: ir.Model, storage: Storage = PLAIN) -> tuple[str, ...]:
+    """Modules that may be excluded, in graph order: those that hold a layer, or in int8 a live norm or an addition."""
+    heavy = LAYERS if storage.is_float8 else (*LAYERS, *_COMBINE)
     constants = Constants(model.graph)
-    nodes = [node for node in model.graph if op(node) in heavy or node.domain == norms.DOMAIN]
+    nodes = [
+        node for node in model.graph if op(node) in heavy or (node.domain == norms.DOMAIN and not storage.is_float8)
+    ]
     return tuple(dict.fromkeys(group_of(node) for node in nodes if is_candidate(node, constants)))
 
 

@@ -1,4 +1,4 @@
-"""From what was seen of a tensor to the range that int8 stands for: minmax, percentile, mse, entropy.
+"""From what was seen of a tensor to the range that eight bits stand for: minmax, percentile, mse, entropy.
 
 All methods read one histogram of thousands of bins per tensor. onnxruntime.quantization has no mse, and its own
 collectors take 128 bins symmetric about zero, half empty behind a ReLU; its search for the least entropy is used.
@@ -7,11 +7,13 @@ collectors take 128 bins symmetric about zero, half empty behind a ReLU; its sea
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
 from normexport.errors import MissingComponent
 from normexport.precision.int8.histogram import Counts, Float64s, Histogram
+from normexport.precision.int8.storage import PLAIN, Storage
 
 Range = tuple[float, float]
 
@@ -21,12 +23,18 @@ LEVELS = 256
 _ENTROPY_BINS = 1024  # 0.3 s a tensor; with onnxruntime's default of 128 nothing is ever cut off
 
 
-def minmax(seen: Histogram, symmetric: bool) -> Range:
+class RangeOf(Protocol):
+    """Chooses a range by what was seen, whether it is symmetric, and what it is for."""
+
+    def __call__(self, seen: Histogram, symmetric: bool, storage: Storage = ...) -> Range: ...
+
+
+def minmax(seen: Histogram, symmetric: bool, storage: Storage = PLAIN) -> Range:
     """Everything seen."""
     return seen.low, seen.high
 
 
-def percentile(seen: Histogram, symmetric: bool) -> Range:
+def percentile(seen: Histogram, symmetric: bool, storage: Storage = PLAIN) -> Range:
     """All but the outermost 0.01 % on either side."""
     centres, counts = seen.bins()
     below = np.cumsum(counts) / counts.sum()
@@ -36,13 +44,15 @@ def percentile(seen: Histogram, symmetric: bool) -> Range:
     return float(min(low, 0.0)), float(max(high, 0.0))
 
 
-def mse(seen: Histogram, symmetric: bool) -> Range:
+def mse(seen: Histogram, symmetric: bool, storage: Storage = PLAIN) -> Range:
     """The share of the full range with the least mean square of rounding and clipping error."""
     centres, counts = seen.bins()
+    if storage.is_float8:
+        return _best(seen, True, lambda _, high: _float_error(centres, counts, high, storage))
     return _best(seen, symmetric, lambda low, high: _square_error(centres, counts, low, high))
 
 
-def entropy(seen: Histogram, symmetric: bool) -> Range:
+def entropy(seen: Histogram, symmetric: bool, storage: Storage = PLAIN) -> Range:
     """The range with the least relative entropy of the quantised distribution, as onnxruntime searches it.
 
     Raises:
@@ -66,7 +76,7 @@ def entropy(seen: Histogram, symmetric: bool) -> Range:
 
 
 #: `precision.METHODS`, each with its mathematics.
-RANGE_OF: dict[str, Callable[[Histogram, bool], Range]] = {
+RANGE_OF: dict[str, RangeOf] = {
     "minmax": minmax,
     "percentile": percentile,
     "mse": mse,
@@ -109,3 +119,10 @@ def _levels(centres: Float64s, low: float, high: float) -> tuple[Float64s, float
 def _square_error(centres: Float64s, counts: Counts, low: float, high: float) -> float:
     levels, step = _levels(centres, low, high)
     return float((np.square(levels * step - centres) * counts).sum())
+
+
+def _float_error(centres: Float64s, counts: Counts, high: float, storage: Storage) -> float:
+    """As `_square_error`, of floating numbers between -high and high."""
+    step = high / storage.largest or 1.0
+    held = storage.nearest(centres / step).astype(np.float64) * step
+    return float((np.square(held - centres) * counts).sum())

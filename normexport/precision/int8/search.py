@@ -1,25 +1,27 @@
-"""A folded float32 model -> int8: calibrate, quantise, leave in float32 what hurts, judge on samples new to it."""
+"""A folded float32 model -> int8 or fp8: calibrate, quantise, leave out what hurts, judge on samples new to it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
-from normexport.errors import UsageError
+from normexport.dtypes import HALVES, SHORT
+from normexport.errors import NormExportError, UsageError
 from normexport.onnx_export import InputSpec
 from normexport.precision.accuracy import Accuracy, measure_accuracy
 from normexport.precision.collected import Data, collect
-from normexport.precision.config import NORMS, TRAINED, Int8, Limits
+from normexport.precision.config import NORMS, TRAINED, EightBit, Limits
+from normexport.precision.half.baseline import InFloat32
+from normexport.precision.int8.as_trained import lower_as_trained
 from normexport.precision.int8.calibration import Calibration, calibrate, read_calibration
 from normexport.precision.int8.contradiction import Comparison
-from normexport.precision.int8.corrections import NONE
 from normexport.precision.int8.edits import Improved, improve
+from normexport.precision.int8.first_samples import check_labels_fit, first_samples
 from normexport.precision.int8.from_norms import calibrate_by_norms
-from normexport.precision.int8.from_training import REFERENCE, Trained, calibrate_by_training
 from normexport.precision.int8.grids import WeightGrid
 from normexport.precision.int8.held_out import (
     Parted,
@@ -32,51 +34,57 @@ from normexport.precision.int8.held_out import (
 )
 from normexport.precision.int8.listing import asked_for, listing, told
 from normexport.precision.int8.pairs import is_quantized
-from normexport.precision.int8.quantise import Quantized, quantize
+from normexport.precision.int8.quantise import quantize
+from normexport.precision.int8.remainder import Remainder, as_written, plan_remainder, with_remainder
 from normexport.precision.int8.sensitivity import Sensitivity, rescue, sensitivities
-from normexport.precision.labelled_output import check_labels, labelled_output, require_limit
+from normexport.precision.int8.storage import Storage
+from normexport.precision.labelled_output import require_limit
 from normexport.precision.labels import Labelled
 from normexport.precision.output_errors import output_errors
 from normexport.precision.reduced import Finish, Judged, OnBatch, Precision, Reduced
 from normexport.precision.samples import Batches, batches_in, batches_of, digest_of
-from normexport.proof.inputs.batches import fixed_batches_in
+from normexport.proof import choose_batches
+from normexport.proof.inputs.batches import fixed_batches_in, slice_batches
 from normexport.proof.inputs.mixed import numbers_in
-from normexport.runtime import OnnxRuntime, Opener, Runtime
-from normexport.verdicts import Verdict, failed, inconclusive, passed, together
+from normexport.runtime import Feeds, OnnxRuntime, Opener, Runtime
+from normexport.text import printable
+from normexport.verdicts import Judgement, Verdict, failed, inconclusive, passed, together
 
 RANKED_ON = 16  # samples at least, on which models are timed
 #: Numbers of all inputs on which modules are ranked, each in a run of its own: 13 images of 224 by 224, 1 of 640.
 #: With half as many a detector of 320 by 320 keeps 36 of its 99 modules in float32 in place of 32.
 _MOST_NUMBERS = 1 << 21
+#: dB beyond the limit that a half remainder has to keep by itself: its noise is a tenth of what the limit allows.
+_SPARE = 10.0
 _CHOSEN_ON, _IMAGES = 64, 4  # samples at most that edits are measured on, and how many times those that modules are
 
 
 def lower_to_int8(
     model: ir.Model,
-    config: Int8,
+    config: EightBit,
     inputs: Sequence[InputSpec],
     judged: Judged | None,
     on_batch: OnBatch | None,
     on: Opener,
     finish: Finish,
-    weights: Mapping[str, WeightGrid] | None = None,
+    weights: Mapping[str, WeightGrid],
+    for_engine: bool,
 ) -> Reduced:
     """See `normexport.precision.reduce`."""
-    limits = Limits(config.min_snr, config.max_drop)
     if config.method == TRAINED:
-        return _lower_as_trained(model, weights or {}, config, inputs, judged, on, finish)
+        return lower_as_trained(model, weights, config, inputs, judged, on, finish)
+    config, defaulted = with_remainder(config, model, for_engine)
     kept = asked_for(model, config)
+    limits = Limits(config.min_snr, config.max_drop)
     if config.method == NORMS and judged is None:
-        by_norms = calibrate_by_norms(model, inputs, symmetric=config.symmetric)
-        found = Trained(model, by_norms.calibration, NONE, by_norms.lacking, by_norms.notes)
-        return _unjudged(found, config, finish)
+        return _unjudged(model, config, inputs, kept, finish, defaulted)
     if judged is not None and judged.labelled is not None:
         require_limit(judged.labelled, limits)
-        _check_labels(OnnxRuntime(model), model, judged, judged.labelled, inputs)
+        check_labels_fit(OnnxRuntime(model), model, judged, judged.labelled, inputs)
     parted = _part_samples(config, inputs, judged)
     from_cache = _is_cached(config) and config.calibration is None
     read = parted.calibration.read
-    notes = [note for note in (parted.note, read.note if read is not None else "") if note]
+    notes = [note for note in (parted.note, read.note if read is not None else "", *defaulted) if note]
     calibration, lacking = _calibrate(model, config, inputs, parted, notes, on_batch)
     fresh = without_known(parted, calibration.seen, inputs)
     notes += [fresh.note] if fresh.note and fresh.note != parted.note else []
@@ -93,35 +101,51 @@ def lower_to_int8(
         assert found.judgement is not None
         return found.snr_db, found.drop, found.judgement.verdict is not Verdict.FAILED
 
-    few = _few(fresh.judging, inputs, max(config.batch, RANKED_ON))
-    ranked_on = _few(few, inputs, _most_ranked(few, inputs))
+    few = first_samples(fresh.judging, inputs, max(config.batch, RANKED_ON))
+    ranked_on = first_samples(few, inputs, _most_ranked(few, inputs))
     fitted_on = _known(parted, calibration.seen, config, inputs) if from_cache else parted.calibration
     improved = _improve(model, calibration, config, inputs, fitted_on, fresh, kept)
-    model, ranges = improved.model, improved.ranges
-    symmetric, corrections = config.symmetric, improved.corrections
+
+    def accepts(half: ir.Model) -> bool:
+        held = as_written(half)
+        found = collect(OnnxRuntime(held), fresh.judging, model=held, batch=exact.batch)
+        worst = min((error.level for error in output_errors(exact, found, -math.inf, 100)), default=math.inf)
+        return worst >= limits.min_snr + _SPARE
+
+    model, rest = plan_remainder(improved.model, config, _feeds_for_peaks(model, inputs, few, config), accepts)
+    ranges, storage = improved.ranges, Storage.of(config)
+    judged_on = OnnxRuntime if rest.is_half else on
     result, curve = rescue(
         model,
         ranges,
         few,
         judge,
         ranked_on=ranked_on,
-        symmetric=symmetric,
+        symmetric=config.symmetric,
         exclude=tuple(kept),
-        corrections=corrections,
-        on=on,
+        corrections=improved.corrections,
+        storage=storage,
+        on=judged_on,
+        held=lambda quantised: as_written(rest.store(quantised)),
     )
     table: tuple[Sensitivity, ...] = ()
     if config.table:
-        table = sensitivities(model, ranges, ranked_on, symmetric=symmetric, corrections=corrections)
-    finished = finish(result.model)
-    accuracy = measure(finished, on(finished))
-    integers = sum(is_quantized(node) for node in result.model.graph)
+        how = config.symmetric, improved.corrections
+        table = sensitivities(model, ranges, ranked_on, symmetric=how[0], corrections=how[1], storage=storage)
+    finished = finish(rest.store(result.model))
+    held = as_written(finished)
+    accuracy = measure(held, _named(judged_on(held), rest))
+    integers = sum(is_quantized(node) for node in finished.graph)
     shown = [accuracy.judgement or passed(), inconclusive(fresh.reason) if fresh.reason else passed()]
     if not integers and len(result.excluded) > len(kept):
-        shown.append(failed("the limit holds only with nothing in int8"))
+        shown.append(failed(f"the limit holds only with nothing in {SHORT[config.dtype]}"))
+    if rest.is_half:
+        judgement, found = _of_the_file(finished, on, measure, for_engine)
+        shown, notes = [*shown, judgement], [*notes, *rest.notes, *found]
     summary = Precision(
-        "int8",
-        kept=listing(model, kept, lacking, result.excluded),
+        config.dtype,
+        kept=listing(model, kept, lacking, result.excluded, storage),
+        losses=rest.losses,
         integer_nodes=integers,
         norms=result.norms,
         accuracy=accuracy,
@@ -131,76 +155,79 @@ def lower_to_int8(
         calibration=told(calibration, read),
         judgement=together(shown),
         notes=tuple(notes),
+        remainder=rest.dtype,
+        widened=rest.kept,
     )
     return Reduced(finished, summary)
 
 
-def _unjudged(found: Trained, config: Int8, finish: Finish) -> Reduced:
-    """With nothing to judge the result on: it is written, and its verdict says so."""
-    kept = asked_for(found.model, config)
-    result = _quantised(found, kept, config)
+def _named(runtime: Runtime, rest: Remainder) -> Runtime:
+    return InFloat32(runtime, f"{runtime.name}, rounded to {rest.dtype}") if rest.is_half else runtime
+
+
+def _of_the_file(
+    model: ir.Model, on: Opener, measure: Callable[[ir.Model, Runtime], Accuracy], for_engine: bool
+) -> tuple[Judgement, list[str]]:
+    """The judgement of a file that holds a half type as a runtime computes it by itself, where it takes such files.
+
+    ONNX Runtime 1.32's CPU rewrites a bias in units of both scales' product, where a QuantizeLinear follows; that
+    product vanishes in float16, most of all of float8 scales (an example network loses 72 points). For an engine
+    that is a note alone.
+    """
+    try:
+        runtime = InFloat32(on(model))
+    except NormExportError as error:
+        if on is not OnnxRuntime:
+            raise
+        return passed(), [f"ONNX Runtime's CPU does not open the file itself: {printable(error.cause, 200)}"]
+    judgement = measure(model, runtime).judgement or passed()
+    if judgement.verdict is not Verdict.FAILED:
+        return passed(), []
+    reasons = tuple(f"run by {runtime.name} itself, {reason}" for reason in judgement.reasons)
+    if for_engine and on is OnnxRuntime:
+        return passed(), [f"{each}; an engine does not rewrite it so" for each in reasons[:1]]
+    return failed(*reasons[:1]), []
+
+
+def _feeds_for_peaks(model: ir.Model, inputs: Sequence[InputSpec], few: Data, config: EightBit) -> list[Feeds]:
+    """Random inputs and a few real ones, on which a half type must not overflow."""
+    if config.rest not in HALVES:
+        return []
+    real = slice_batches(inputs, few, config.batch) if isinstance(few, Mapping) else few
+    return [*real, *(batch.feeds for batch in choose_batches(inputs, graph=model).batches)]
+
+
+def _unjudged(
+    model: ir.Model,
+    config: EightBit,
+    inputs: Sequence[InputSpec],
+    kept: Mapping[str, str],
+    finish: Finish,
+    defaulted: Sequence[str],
+) -> Reduced:
+    """By what norms know, with nothing to judge the result on: it is written, and its verdict says so."""
+    storage = Storage.of(config)
+    found = calibrate_by_norms(model, inputs, symmetric=config.symmetric, storage=storage)
+    model, rest = plan_remainder(model, config, _feeds_for_peaks(model, inputs, [], config), None)
+    ranges = found.calibration.ranges
+    result = quantize(model, ranges, symmetric=config.symmetric, exclude=tuple(kept), storage=storage)
+    finished = finish(rest.store(result.model))
     summary = Precision(
-        "int8",
-        kept=listing(found.model, kept, found.lacking, result.excluded),
-        integer_nodes=sum(is_quantized(node) for node in result.model.graph),
+        config.dtype,
+        kept=listing(model, kept, found.lacking, result.excluded, storage),
+        losses=rest.losses,
+        integer_nodes=sum(is_quantized(node) for node in finished.graph),
         norms=result.norms,
         calibration=told(found.calibration, None),
         judgement=inconclusive("no data judged it; give --data"),
-        notes=found.notes,
+        notes=(*found.notes, *defaulted, *rest.notes),
+        remainder=rest.dtype,
+        widened=rest.kept,
     )
-    return Reduced(finish(result.model), summary)
+    return Reduced(finished, summary)
 
 
-def _quantised(found: Trained, kept: Mapping[str, str], config: Int8) -> Quantized:
-    exclude = (*kept, *(found.lacking if found.corrections is not NONE else ()))
-    return quantize(
-        found.model,
-        found.calibration.ranges,
-        symmetric=config.symmetric,
-        exclude=tuple(dict.fromkeys(exclude)),
-        corrections=found.corrections,
-    )
-
-
-def _lower_as_trained(
-    model: ir.Model,
-    weights: Mapping[str, WeightGrid],
-    config: Int8,
-    inputs: Sequence[InputSpec],
-    judged: Judged | None,
-    on: Opener,
-    finish: Finish,
-) -> Reduced:
-    """On the integers of training; held to the network's own fake-quantised forward, of which nothing is left out."""
-    found = calibrate_by_training(model, weights, config)
-    unjudged = _unjudged(found, config, finish)
-    if judged is None:
-        return unjudged
-    limits, labelled = Limits(config.min_snr, config.max_drop), judged.labelled
-    own = OnnxRuntime(model, simulated=True)
-    if labelled is not None:
-        require_limit(labelled, limits)
-        _check_labels(own, model, judged, labelled, inputs)
-    exact = collect(own, judged.data, model=model)
-    ours = collect(on(unjudged.model), judged.data, model=unjudged.model, batch=exact.batch)
-    accuracy = measure_accuracy(ours, labelled, exact, limits)
-    notes = (*found.notes, f"judged against {REFERENCE}")
-    done = replace(unjudged.precision, accuracy=accuracy, judgement=accuracy.judgement or passed(), notes=notes)
-    return replace(unjudged, precision=done)
-
-
-def _check_labels(
-    runtime: Runtime, model: ir.Model, judged: Judged, labelled: Labelled, inputs: Sequence[InputSpec]
-) -> None:
-    """Labels that do not fit are told before the long part."""
-    few = collect(runtime, _few(judged.data, inputs, 2), model=model)
-    samples = [len(judged.data[spec.name]) for spec in inputs if spec.batched]
-    runs = fixed_batches_in(inputs, judged.data)
-    total = min(samples) if samples else few.samples // min(2, runs) * runs
-    check_labels(labelled, few.values[labelled_output(few, labelled)], total)
-
-
-def _part_samples(config: Int8, inputs: Sequence[InputSpec], judged: Judged | None) -> Parted:
+def _part_samples(config: EightBit, inputs: Sequence[InputSpec], judged: Judged | None) -> Parted:
     """Which samples calibrate and which judge."""
     if config.method == NORMS and judged is not None:
         return Parted(Batches(lambda: iter(())), dict(judged.data))
@@ -208,13 +235,15 @@ def _part_samples(config: Int8, inputs: Sequence[InputSpec], judged: Judged | No
         batches = batches_of(config.calibration, inputs, config.batch, config.preprocess)
         return part_stream(batches, inputs) if judged is None else Parted(batches, dict(judged.data))
     if judged is None:
-        raise UsageError("--precision int8", "needs samples to calibrate on", "give --calibration-data or --data")
+        raise UsageError(
+            f"--precision {SHORT[config.dtype]}", "needs samples to calibrate on", "give --calibration-data or --data"
+        )
     if _is_cached(config):  # the cache says which samples it has seen
         return Parted(Batches(lambda: iter(())), dict(judged.data))
     return part_arrays(judged.data, inputs, config.batch)
 
 
-def _is_cached(config: Int8) -> bool:
+def _is_cached(config: EightBit) -> bool:
     return config.cache is not None and config.cache.exists()
 
 
@@ -229,19 +258,21 @@ def _labels_of_judging(judged: Judged | None, inputs: Sequence[InputSpec], parte
 
 def _calibrate(
     model: ir.Model,
-    config: Int8,
+    config: EightBit,
     inputs: Sequence[InputSpec],
     parted: Parted,
     notes: list[str],
     on_batch: OnBatch | None,
 ) -> tuple[Calibration, Mapping[str, str]]:
     """The ranges, and the modules that they lack, each with its reason."""
+    storage = Storage.of(config)
     if config.method == NORMS:
-        by_norms = calibrate_by_norms(model, inputs, symmetric=config.symmetric)
+        by_norms = calibrate_by_norms(model, inputs, symmetric=config.symmetric, storage=storage)
         notes += by_norms.notes
         return by_norms.calibration, by_norms.lacking
     if config.cache is not None and _is_cached(config):
-        found = read_calibration(config.cache, model, config.method, symmetric=config.symmetric)
+        kind = config.method, config.symmetric, config.dtype
+        found = read_calibration(config.cache, model, kind[0], symmetric=kind[1], dtype=kind[2])
         if config.calibration is not None and digest_of(parted.calibration) != found.data:
             cause = f"was made from other data than {config.calibration}"
             raise UsageError(str(config.cache), cause, "remove it, and calibrate again")
@@ -252,7 +283,13 @@ def _calibrate(
     stream = watch(parted.calibration, inputs, seen)
     compared = Comparison.of(model)
     found = calibrate(
-        model, stream, config.method, symmetric=config.symmetric, on_batch=counted, on_tensor=compared.look
+        model,
+        stream,
+        config.method,
+        symmetric=config.symmetric,
+        storage=storage,
+        on_batch=counted,
+        on_tensor=compared.look,
     )
     found = replace(found, seen=tuple(sorted(seen)))
     notes += compared.notes()
@@ -265,14 +302,14 @@ def _calibrate(
 def _improve(
     model: ir.Model,
     calibration: Calibration,
-    config: Int8,
+    config: EightBit,
     inputs: Sequence[InputSpec],
     batches: Batches,
     fresh: Parted,
     kept: Collection[str],
 ) -> Improved:
     """The edits that help, fitted on what calibrated and measured on a part of what judges."""
-    chosen_on = _few(fresh.judging, inputs, min(_CHOSEN_ON, _IMAGES * _most_ranked(fresh.judging, inputs)))
+    chosen_on = first_samples(fresh.judging, inputs, min(_CHOSEN_ON, _IMAGES * _most_ranked(fresh.judging, inputs)))
     exact = collect(OnnxRuntime(model), chosen_on, model=model)
 
     def level(candidate: ir.Model) -> float:
@@ -297,7 +334,7 @@ def _improve(
     )
 
 
-def _known(parted: Parted, seen: Collection[str], config: Int8, inputs: Sequence[InputSpec]) -> Batches:
+def _known(parted: Parted, seen: Collection[str], config: EightBit, inputs: Sequence[InputSpec]) -> Batches:
     """The samples given to judge on that a cache says calibrated: those that a run without it calibrates on."""
     known = [index for index, digest in enumerate(digests_of(parted.judging, inputs)) if digest in seen]
     if not known or not isinstance(parted.judging, Mapping):
@@ -307,14 +344,6 @@ def _known(parted: Parted, seen: Collection[str], config: Int8, inputs: Sequence
 
 def _most_ranked(data: Data, inputs: Sequence[InputSpec]) -> int:
     """How many samples have at most `_MOST_NUMBERS` numbers, and at least one."""
-    one = _few(data, inputs, 1)
+    one = first_samples(data, inputs, 1)
     runs = one if not isinstance(one, Mapping) else [one]
     return max(1, _MOST_NUMBERS // max(1, sum(map(numbers_in, runs))))
-
-
-def _few(data: Data, inputs: Sequence[InputSpec], most: int) -> Data:
-    if not isinstance(data, Mapping):
-        return data[:most]
-    if not any(spec.batched for spec in inputs):
-        return choose_samples(data, inputs, np.arange(min(most, fixed_batches_in(inputs, data))))
-    return {spec.name: data[spec.name][:most] if spec.batched else data[spec.name] for spec in inputs}

@@ -13,6 +13,7 @@ from normexport.precision.collected import Data, collect, first_run
 from normexport.precision.int8.corrections import NONE, Corrections
 from normexport.precision.int8.quantise import Quantized, modules_of, quantize
 from normexport.precision.int8.ranges import Range
+from normexport.precision.int8.storage import PLAIN, Storage
 from normexport.precision.output_errors import output_errors
 from normexport.runtime import OnnxRuntime, Opener, Runtime
 
@@ -40,6 +41,18 @@ class TradeOff:
     latency_ms: float
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How models are quantised, whatever is left out of them."""
+
+    symmetric: bool
+    corrections: Corrections
+    storage: Storage
+
+    def quantised(self, model: ir.Model, ranges: Mapping[str, Range], excluded: Collection[str]) -> Quantized:
+        return quantize(model, ranges, exclude=excluded, **vars(self))
+
+
 #: Judges an int8 model and the runtime that has it open: (SNR in dB, accuracy drop in points or None, whether that is
 #: good enough).
 Judge = Callable[[ir.Model, Runtime], tuple[float, float | None, bool]]
@@ -53,10 +66,11 @@ def sensitivities(
     *,
     symmetric: bool = False,
     corrections: Corrections = NONE,
+    storage: Storage = PLAIN,
 ) -> tuple[Sensitivity, ...]:
     """Every module's part in the error, in graph order, on a few samples."""
-    snr = _snr(model, ranges, data, symmetric, corrections)
-    modules = modules_of(model)
+    snr = _snr(model, ranges, data, _Way(symmetric, corrections, storage))
+    modules = modules_of(model, storage)
     return tuple(Sensitivity(each, snr([other for other in modules if other != each]), snr([each])) for each in modules)
 
 
@@ -70,7 +84,9 @@ def rescue(
     symmetric: bool = False,
     exclude: Sequence[str] = (),
     corrections: Corrections = NONE,
+    storage: Storage = PLAIN,
     on: Opener = OnnxRuntime,
+    held: Callable[[ir.Model], ir.Model] = lambda model: model,
 ) -> tuple[Quantized, tuple[TradeOff, ...]]:
     """The int8 model that is good enough with the fewest modules excluded, worst first, and the way there.
 
@@ -83,23 +99,27 @@ def rescue(
         ranked_on: those on which modules are ranked, each in a run of its own; None: the same.
         exclude: modules left out from the start.
         corrections: of the layers that are not.
+        storage: the type of eight bits.
         on: the runtime that models are judged and timed on.
+        held: what is judged of a quantised model, where its remainder is not float32; that itself is timed.
     """
-    steps: dict[int, TradeOff] = {}
+    way, steps = _Way(symmetric, corrections, storage), dict[int, TradeOff]()
     order: list[str] = []
 
     def try_first(count: int) -> tuple[Quantized, bool]:
         excluded = [*exclude, *order[:count]]
-        quantised = quantize(model, ranges, symmetric=symmetric, exclude=excluded, corrections=corrections)
-        runtime = on(quantised.model)
-        snr, drop, good = judge(quantised.model, runtime)
+        quantised = way.quantised(model, ranges, excluded)
+        candidate = held(quantised.model)
+        runtime = on(candidate)
+        snr, drop, good = judge(candidate, runtime)
+        runtime = runtime if candidate is quantised.model else on(quantised.model)
         steps[count] = TradeOff(tuple(excluded), snr, drop, latency_ms(runtime, data))
         return quantised, good
 
     best, holds = try_first(0)
     if holds:
         return best, tuple(steps.values())
-    order += _worst_first(model, ranges, data if ranked_on is None else ranked_on, symmetric, corrections, exclude)
+    order += _worst_first(model, ranges, data if ranked_on is None else ranked_on, way, exclude)
     short = enough = 0  # as many do not suffice, as many do
     while not holds and short < len(order):
         short, enough = enough, min(max(enough + 1, enough * 3 // 2), len(order))
@@ -119,25 +139,22 @@ def _worst_first(
     model: ir.Model,
     ranges: Mapping[str, Range],
     data: Data,
-    symmetric: bool,
-    corrections: Corrections,
+    way: _Way,
     exclude: Collection[str],
 ) -> list[str]:
     """Modules by SNR with one alone in int8: models of few pairs, which take a fifth of the time of whole ones."""
-    snr = _snr(model, ranges, data, symmetric, corrections)
-    modules = modules_of(model)
+    snr = _snr(model, ranges, data, way)
+    modules = modules_of(model, way.storage)
     alone = {each: snr([other for other in modules if other != each]) for each in modules if each not in exclude}
     return sorted(alone, key=lambda path: alone[path])
 
 
-def _snr(
-    model: ir.Model, ranges: Mapping[str, Range], data: Data, symmetric: bool, corrections: Corrections
-) -> Callable[[Collection[str]], float]:
+def _snr(model: ir.Model, ranges: Mapping[str, Range], data: Data, way: _Way) -> Callable[[Collection[str]], float]:
     """SNR in dB of the worst output, as a function of the modules excluded."""
     exact = collect(OnnxRuntime(model), data, model=model)
 
     def snr(excluded: Collection[str]) -> float:
-        quantised = quantize(model, ranges, symmetric=symmetric, exclude=excluded, corrections=corrections).model
+        quantised = way.quantised(model, ranges, excluded).model
         found = collect(OnnxRuntime(quantised), data, model=quantised, batch=exact.batch)
         return min((error.level for error in output_errors(exact, found, -math.inf, 100)), default=math.inf)
 
