@@ -46,7 +46,7 @@ class OpenVinoRuntime:
     passive_capture = False
 
     def __init__(self, model: ir.Model | onnx.ModelProto | str | Path, *, threads: int | None = None) -> None:
-        self._openvino = _import()
+        self._openvino = import_openvino()
         given = opened_model(model)
         require_own_bodies(given)
         self._model, self._threads = inline_functions(given), threads
@@ -179,7 +179,7 @@ def require_openvino() -> None:
         raise MissingComponent.of("openvino", "openvino")
 
 
-def _import() -> Any:
+def import_openvino() -> Any:
     """The module, without the report of its use to its makers that importing it sends."""
     held = {_TELEMETRY: sys.modules.get(_TELEMETRY)}
     sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # so Python calls a module that can't be imported

@@ -122,9 +122,9 @@ def test_aot_inductor_compiles_them(tmp_path: Path) -> None:
 @needs_openvino
 @pytest.mark.parametrize("form", ["module", "program"])
 def test_openvinos_converter_takes_them(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from normexport.runtime.openvino_runtime import _import
+    from normexport.runtime.openvino_runtime import import_openvino
 
-    openvino = _import()
+    openvino = import_openvino()
     made = (
         openvino.convert_model(program())
         if form == "program"

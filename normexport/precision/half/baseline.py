@@ -83,7 +83,7 @@ class _Remembered:
         return self._known[id(feeds)]
 
 
-class _AsStored:
+class AsStored:
     """The float32 graph of a model as a file would compute it that stores `halved` in a half type, the rest in float32.
 
     Takes and gives what such a file does: float32 arrays, where the graph has no float64.
@@ -181,7 +181,7 @@ class HalfParity:
         theirs = choices_of(model, self._choices)
         report = check(
             lambda: _Remembered(self._reference(layers), self._exact),
-            lambda: AsScores(_AsStored(self._model, self._dtype, candidate.halved, candidate.stand_ins), self._choices),
+            lambda: AsScores(AsStored(self._model, self._dtype, candidate.halved, candidate.stand_ins), self._choices),
             lambda: AsScores(InFloat32(on(model), name), theirs),
             self.batches,
             layers,
