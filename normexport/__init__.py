@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from normexport.folding.integer_norms import IntegerNormOutcome
     from normexport.graphs.export_config import ExportConfig
     from normexport.io.preprocess import Preprocess
+    from normexport.narrowing.evidence import Evidence
+    from normexport.narrowing.result import Bisection, Fault
     from normexport.onnx_export import BatchRange, Exported, InputSpec, Layer, OpenAxis
     from normexport.precision import Accuracy, EightBit, Fp8, Half, Int8, Limits, Precision
     from normexport.precision.half.losses import WeightLoss
@@ -49,6 +51,11 @@ if TYPE_CHECKING:
     from normexport.proof.signal import Channel
     from normexport.reports import Conversion, Folding, Inspection, Operators
     from normexport.runtime.tensorrt_runtime import Plan, TensorRTRuntime
+    from normexport.timing.config import BenchConfig
+    from normexport.timing.intervals import Interval
+    from normexport.timing.result import Benchmark, Ratio, Timing
+    from normexport.verbs.bench import bench
+    from normexport.verbs.bisect import bisect
     from normexport.verbs.build import build
     from normexport.verbs.config import ConvertConfig
     from normexport.verbs.convert import convert
@@ -66,6 +73,9 @@ _HOMES = {
     "Accuracy": "precision",
     "Batch": "proof",
     "BatchRange": "onnx_export",
+    "BenchConfig": "timing.config",
+    "Benchmark": "timing.result",
+    "Bisection": "narrowing.result",
     "Boundary": "precision.snr_parity",
     "Budget": "proof",
     "BuilderProcess": "engine",
@@ -79,6 +89,8 @@ _HOMES = {
     "EngineConfig": "engine",
     "ExportConfig": "graphs.export_config",
     "Exported": "onnx_export",
+    "Evidence": "narrowing.evidence",
+    "Fault": "narrowing.result",
     "FileId": "engine.manifest",
     "Flavor": "engine",
     "FoldWarning": "folding",
@@ -90,6 +102,7 @@ _HOMES = {
     "Inspection": "reports",
     "Int8": "precision",
     "IntegerNormOutcome": "folding.integer_norms",
+    "Interval": "timing.intervals",
     "Judgement": "verdicts",
     "KeptModule": "precision.half.search",
     "Layer": "onnx_export",
@@ -107,16 +120,20 @@ _HOMES = {
     "PlanTensor": "engine.manifest",
     "Precision": "precision",
     "Preprocess": "io.preprocess",
+    "Ratio": "timing.result",
     "Row": "proof",
     "Int8Edit": "precision.int8.edits",
     "Sensitivity": "precision.int8.sensitivity",
     "ShapeRange": "engine",
     "SnrReport": "precision.snr_parity",
     "TensorRTRuntime": "runtime",
+    "Timing": "timing.result",
     "TradeOff": "precision.int8.sensitivity",
     "Verdict": "verdicts",
     "WeightLoss": "precision.half.losses",
     "WeightNormRecord": "checkpoint",
+    "bench": "verbs.bench",
+    "bisect": "verbs.bisect",
     "build": "verbs.build",
     "check": "verbs.parity",
     "convert": "verbs.convert",
@@ -135,6 +152,9 @@ __all__ = [
     "Accuracy",
     "Batch",
     "BatchRange",
+    "BenchConfig",
+    "Benchmark",
+    "Bisection",
     "Boundary",
     "Budget",
     "BuilderProcess",
@@ -148,10 +168,12 @@ __all__ = [
     "EightBit",
     "EngineConfig",
     "EngineError",
+    "Evidence",
     "ExitCode",
     "ExportConfig",
     "ExportError",
     "Exported",
+    "Fault",
     "FileId",
     "Flavor",
     "FoldError",
@@ -165,6 +187,7 @@ __all__ = [
     "Int8",
     "Int8Edit",
     "IntegerNormOutcome",
+    "Interval",
     "Judgement",
     "KeptModule",
     "Layer",
@@ -184,17 +207,21 @@ __all__ = [
     "PlanTensor",
     "Precision",
     "Preprocess",
+    "Ratio",
     "Row",
     "Sensitivity",
     "ShapeRange",
     "SnrReport",
     "TensorRTRuntime",
+    "Timing",
     "TradeOff",
     "UsageError",
     "Verdict",
     "WeightLoss",
     "WeightNormRecord",
     "__version__",
+    "bench",
+    "bisect",
     "build",
     "check",
     "convert",

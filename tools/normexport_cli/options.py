@@ -134,17 +134,22 @@ class LoadOptions:
             UsageError: there is no such file, or its code can't be built.
             CheckpointError: it is not understood.
         """
-        from normexport.checkpoint import Part, load
+        from normexport.checkpoint import load
 
-        return load(
-            path,
-            model=self.model,
-            model_kwargs=self.arguments,
-            dialect=self.dialect,
-            trust=self.trust,
-            unquantised=self.unquantised,
-            part=Part(self.weights, self.prefix, tuple(self.ignore_keys)),
-        )
+        return load(path, **self.keywords())
+
+    def keywords(self) -> dict[str, Any]:
+        """The same as keyword arguments of `normexport.load`."""
+        from normexport.checkpoint import Part
+
+        return {
+            "model": self.model,
+            "model_kwargs": self.arguments,
+            "dialect": self.dialect,
+            "trust": self.trust,
+            "unquantised": self.unquantised,
+            "part": Part(self.weights, self.prefix, tuple(self.ignore_keys)),
+        }
 
 
 @dataclass(frozen=True)

@@ -61,12 +61,16 @@ def error_console() -> Console:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON document on stdout."""
-    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
     try:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(json_text(value))
         sys.stdout.flush()
     except BrokenPipeError:
         _drop_stdout()
+
+
+def json_text(value: Mapping[str, Any]) -> str:
+    """A JSON document as text, its numbers finite."""
+    return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,71 @@
+"""A measurement, for people: a row for each case, a row for each comparison."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from normexport.reports.layout import section, show_table, words_line
+from normexport.text import one_line
+from normexport.timing.intervals import CONFIDENCE, LEAST
+
+if TYPE_CHECKING:
+    from normexport.timing.result import Benchmark, Ratio, Timing
+
+_TIMES = ("p50", "p90", "p99", "samples/s", "load", "first run", "memory")
+
+
+def show_benchmark(console: Console, result: Benchmark) -> None:
+    """Latencies of every case, then how each compares with the first that it took turns with."""
+    section(console, "latency of a call")
+    words_line(console, f"on {'real' if result.real else 'random'} inputs; {one_line(result.machine['processor'])}")
+    columns = ("file", "runtime", "threads", "batch", *_TIMES)
+    show_table(console, columns, [_row(each) for each in result.timings])
+    if result.ratios:
+        section(console, "compared")
+        show_table(console, ("file", "against", "time", "interval", "which says"), [_ratio(each, result) for each in result.ratios])
+        share = f"{100 * CONFIDENCE:.0f} % of measurements"
+        words_line(console, f"in {share} all intervals hold the true ratio; less than {100 * LEAST:.0f} % is no difference")
+        if any(each.by_processor for each in result.ratios):
+            words_line(console, "with one thread the time compared is that of the processor, which others take none of")
+    for note in result.notes:
+        words_line(console, f"note: {note}")
+
+
+def _row(timing: Timing) -> tuple[Text, ...]:
+    cells = (
+        timing.file,
+        timing.runtime,
+        str(timing.threads or "its own"),
+        str(timing.batch or "fixed"),
+        *(seconds(timing.latency(percent)) for percent in (50, 90, 99)),
+        f"{timing.throughput:,.3g}" if timing.throughput < 1e3 else f"{timing.throughput:,.0f}",
+        seconds(timing.load),
+        seconds(timing.first),
+        "" if timing.memory is None else f"{timing.memory / 1e6:.0f} MB",
+    )
+    return tuple(Text(one_line(cell)) for cell in cells)
+
+
+def _ratio(ratio: Ratio, result: Benchmark) -> tuple[Text, ...]:
+    interval = ratio.interval
+    known = math.isfinite(interval.half_width)
+    style = "" if not interval.differs else "bold red" if interval.ratio > 1 else "bold green"
+    return (
+        Text(one_line(result.timings[ratio.case].words)),
+        Text(one_line(result.timings[ratio.base].file)),
+        Text(f"{interval.ratio:.3f}x"),
+        Text(f"{interval.low:.3f} to {interval.high:.3f}" if known else "too few openings"),
+        Text(ratio.words, style=style),
+    )
+
+
+def seconds(value: float) -> str:
+    """ "1.23 ms", "45.6 us", "2.1 s"."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if value >= size:
+            break
+    return f"{value / size:.3g} {unit}" if math.isfinite(value) else ""

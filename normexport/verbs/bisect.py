@@ -1,0 +1,163 @@
+"""The verb `bisect`: the smallest part of a candidate, and the input, for which it leaves its budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import onnx_ir as ir
+
+from normexport import onnx_export, proof
+from normexport.checkpoint import Checkpoint
+from normexport.errors import UsageError
+from normexport.folding import fold
+from normexport.io.atomic import check_writable
+from normexport.io.overwriting import check_outputs
+from normexport.io.preprocess import Preprocess
+from normexport.narrowing.evidence import INPUT, MODEL, SCRIPT, write
+from normexport.narrowing.narrow import narrow
+from normexport.narrowing.result import Bisection, Fault
+from normexport.onnx_export import InputSpec
+from normexport.precision import Limits
+from normexport.precision.accuracy import DEFAULT
+from normexport.precision.file_precision import precision_of
+from normexport.precision.snr_parity import SnrReport, random_data
+from normexport.proof import Batch, ParityReport
+from normexport.proof.inputs.batches import slice_batches
+from normexport.runtime.guarded import in_telling_child
+from normexport.verbs.clock import OnStage
+from normexport.verbs.fold import FOLDING
+from normexport.verbs.parity import parity
+from normexport.verbs.real_data import RealData, check_images
+from normexport.verbs.subjects import Inputs, TorchSource, agreed_inputs, is_onnx, open_subject
+from normexport.verdicts import Judgement, Verdict, failed, inconclusive
+
+_SAMPLES = 4  # of an int8 candidate's inputs, at a time
+_SETS = 4  # of them
+
+
+def bisect(
+    reference: TorchSource | ir.Model,
+    candidate: str | Path | ir.Model,
+    output: str | Path | None = None,
+    inputs: Inputs = (),
+    *,
+    data: str | Path | None = None,
+    batches: tuple[int, ...] | None = None,
+    limits: Limits = DEFAULT,
+    weights_under: str | Path | None = None,
+    preprocess: Preprocess | None = None,
+    on_stage: OnStage | None = None,
+) -> Bisection:
+    """Find the few nodes and the small input for which `candidate` leaves its budget against `reference`.
+
+    Where the two differ, `output` is a folder in which `bisect.onnx`, `input.npz` and `show.py` appear: `python show.py`
+    shows the fault with ONNX Runtime and numpy alone.
+
+    Args:
+        reference: what is right: an ONNX model or file, or a checkpoint, which is exported for it.
+        candidate: an ONNX model or file of any precision.
+        output: the folder to write; None: nothing is written.
+        inputs: shapes of one sample, for sizes that neither side tells.
+        data: real inputs, tried before random ones: an .npz file or a folder.
+        batches: batch sizes; None: as `parity` chooses.
+        limits: what an int8 candidate may lose; a part of it is held to `min_snr` too.
+        weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
+        preprocess: what is done to the images of a folder.
+        on_stage: told what is being looked at.
+
+    Raises:
+        UsageError: the candidate is no ONNX model; the two read different inputs; the folder can't be written.
+        FoldError: a file is damaged, or ONNX Runtime can't run it.
+        CheckpointError: the reference is not understood.
+    """
+    if not isinstance(candidate, ir.Model) and not (isinstance(candidate, str | Path) and is_onnx(candidate)):
+        raise UsageError(str(candidate), "is no ONNX file", "narrow down the ONNX file that it was made from")
+    if output is not None:
+        _check_folder(Path(output), reference, candidate)
+    said = on_stage or (lambda stage: None)
+    said("parity")
+    report = parity(
+        reference,
+        candidate,
+        inputs,
+        data=data,
+        batches=batches,
+        limits=limits,
+        weights_under=weights_under,
+        preprocess=preprocess,
+    )
+    first, second = open_subject(reference, weights_under), open_subject(candidate, weights_under)
+    assert isinstance(second, ir.Model)
+    sides = sorted((first, second), key=lambda side: not isinstance(side, ir.Model))
+    specs = agreed_inputs(sides, inputs, data)
+    exact = _as_onnx(first, second, specs)
+    real = None if data is None else RealData(data, check_images(preprocess, data))
+    sets = _inputs(report, exact, second, specs, real)
+    search = partial(narrow, exact, second, sets, specs, precision_of(second), limits.min_snr)
+    files = [side for side in (reference, candidate) if isinstance(side, str | Path) and is_onnx(side)]
+    found = in_telling_child(search, " or ".join(map(str, files)), said) if len(files) == 2 else search(said)
+    if found is None:
+        return Bisection(_nothing(report.judgement), None)
+    name, fault = found
+    said("write")
+    written = () if output is None else tuple(map(str, write(fault.evidence, Path(output))))
+    return Bisection(failed(_words(fault)), fault, name, written, _notes(fault, report))
+
+
+def _check_folder(folder: Path, *sides: object) -> None:
+    outputs = [(folder / name, "the evidence") for name in (MODEL, INPUT, SCRIPT)]
+    check_outputs(outputs, [(Path(side), "a model") for side in sides if isinstance(side, str | Path)])
+    check_writable(folder)
+
+
+def _as_onnx(side: Checkpoint | ir.Model, candidate: ir.Model, specs: Sequence[InputSpec]) -> ir.Model:
+    """The reference as an ONNX model: a checkpoint as it is exported, and folded where that leaves more in common."""
+    if isinstance(side, ir.Model):
+        return side
+    exported = onnx_export.export(side, specs).model
+    folded = fold(exported, FOLDING).model
+    shared = [len(proof.common_values(model, candidate)) for model in (exported, folded)]
+    return folded if shared[1] >= shared[0] else exported
+
+
+def _inputs(
+    report: ParityReport | SnrReport,
+    reference: ir.Model,
+    candidate: ir.Model,
+    specs: Sequence[InputSpec],
+    real: RealData | None,
+) -> tuple[Batch, ...]:
+    """The sets of inputs, those first that are furthest out of their budget."""
+    if isinstance(report, ParityReport):
+        worst = {row.batch: -row.excess if row.within else -float("inf") for row in reversed(report.outputs)}
+        return tuple(sorted(report.batches, key=lambda batch: worst.get(batch.name, 0.0)))
+    data = real.load(specs) if real is not None else random_data(specs, candidate, reference)
+    given = list(slice_batches(specs, data, _SAMPLES)) if isinstance(data, dict) else list(data)  # type: ignore[call-overload]
+    word = "real" if real is not None else "random"
+    return tuple(
+        Batch(f"{word}, set {index + 1}", _SAMPLES if isinstance(data, dict) else 1, feeds)
+        for index, feeds in enumerate(given[:_SETS])
+    )
+
+
+def _nothing(judgement: Judgement) -> Judgement:
+    """No part of the candidate was seen to differ: good where the whole passed, and else not told."""
+    if judgement.verdict is not Verdict.FAILED:
+        return judgement
+    reasons = "; ".join(judgement.reasons)
+    return inconclusive(f"the whole fails ({reasons}), and its graph agrees with the reference's: see normexport parity")
+
+
+def _words(fault: Fault) -> str:
+    return f"{fault.output}: {fault.words}"
+
+
+def _notes(fault: Fault, report: ParityReport | SnrReport) -> tuple[str, ...]:
+    notes = []
+    if fault.shown is None:
+        notes.append("ONNX Runtime alone does not show it: the part differs where it rounds as the file says")
+    if report.judgement.verdict is not Verdict.FAILED:
+        notes.append(f"parity of the whole is {report.judgement.verdict.word}: what it is measured by has the fault too")
+    return tuple(notes)

@@ -1,0 +1,173 @@
+"""`normexport bench`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from normexport.errors import UsageError
+from normexport.timing.config import BENCH_RUNTIMES, BenchConfig
+from normexport_cli import options
+from normexport_cli.groups import grouped
+from normexport_cli.image_options import ImageOptions
+from normexport_cli.options import OutputOptions, ReadOptions, is_plan
+from normexport_cli.screen import print_json, result_console, working
+
+if TYPE_CHECKING:
+    from normexport.verbs.bench import Measured
+
+_USUAL = BenchConfig()
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="ONNX files, checkpoints, plans.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", metavar="PATH", help="Real inputs: an .npz by input names, a folder of images.")
+]
+Plot = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE", help="Draw the latencies: FILE.svg, .png or .pdf.")
+]
+Times = Annotated[
+    Path | None, typer.Option("--exportTimes", metavar="FILE", help="Write all results, and every latency, as JSON.")
+]
+
+
+@dataclass(frozen=True)
+class GridOptions:
+    """What is measured: each file on each runtime, with each number of threads, at each batch size.
+
+    Raises:
+        UsageError: text that is no list of numbers; see `BenchConfig`.
+    """
+
+    runtimes: Annotated[
+        str | None, typer.Option("--runtime", metavar="A,B", help=f"What files run on, of {', '.join(BENCH_RUNTIMES)}.")
+    ] = None
+    threads: Annotated[
+        str | None, typer.Option("--threads", metavar="N,M", help="Threads of an inference; 0: the runtime's choice.")
+    ] = None
+    batches: Annotated[str | None, typer.Option("--batches", metavar="SIZES", help="Batch sizes: 1,8.")] = None
+    shapes: Annotated[
+        str | None,
+        typer.Option("--shapes", metavar="SHAPES", help="Whole shapes, as trtexec writes them: x:8x3x224x224."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        self.given()
+        if self.shapes is not None and self.batches is not None:
+            raise UsageError("--shapes", "says the batch size too", "leave --batches out")
+
+    def given(self) -> dict[str, Any]:
+        """Fields of `BenchConfig`."""
+        runtimes = None if self.runtimes is None else tuple(each.strip() for each in self.runtimes.split(","))
+        numbers = {"threads": _numbers("--threads", self.threads), "batches": _numbers("--batches", self.batches)}
+        given = {name: value for name, value in {"runtimes": runtimes, **numbers}.items() if value is not None}
+        BenchConfig(**given)
+        return given
+
+
+@dataclass(frozen=True)
+class LengthOptions:
+    """For how long is measured: the names are trtexec's.
+
+    Raises:
+        UsageError: see `BenchConfig`.
+    """
+
+    warm_up: Annotated[
+        float, typer.Option("--warmUp", metavar="MS", help="Milliseconds of calls before any counts, at least.")
+    ] = _USUAL.warm_up
+    duration: Annotated[
+        float, typer.Option("--duration", metavar="S", help="Seconds of counted calls of each case, at least.")
+    ] = _USUAL.duration
+    iterations: Annotated[
+        int, typer.Option("--iterations", metavar="N", help="Counted calls of each case, at least.")
+    ] = _USUAL.iterations
+    openings: Annotated[
+        int, typer.Option("--openings", metavar="N", help="How often files are opened anew: a ratio has a value of each.")
+    ] = _USUAL.openings
+
+    def __post_init__(self) -> None:
+        BenchConfig(**vars(self))
+
+
+@grouped
+def bench(
+    files: Files,
+    *,
+    inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
+    grid: GridOptions,
+    length: LengthOptions,
+    data: Data = None,
+    images: ImageOptions,
+    plot: Plot = None,
+    times: Times = None,
+    how: ReadOptions,
+    shown: OutputOptions,
+) -> None:
+    """Measure how long files take, and whether one takes longer than the first.
+
+    Files take turns, each in a process of its own that is opened anew several times; a difference is told only where
+    its interval, of 99 %, is beyond 1 %. With one thread on a CPU the ratio is that of processor time.
+
+    \b
+      normexport bench a.onnx b.onnx --batches 1,8
+      normexport bench model.onnx --runtime onnxruntime,openvino --threads 1,2
+    """
+    with working("Measuring", shown) as on_stage:
+        how.require_reader(*files)
+        _check_outputs(plot, times, files)
+        import normexport
+        from normexport.engine.shapes import parse_shapes
+        from normexport.verbs.bench import shapes_as_inputs
+
+        read: list[Any] = list(inputs)
+        asked: dict[str, Any] = {**grid.given(), **vars(length), "data": data, "preprocess": images.prepared()}
+        if grid.shapes is not None:
+            if inputs:
+                raise UsageError("--shapes", "says the shapes that --input says too", "give one of them")
+            specs, batch = shapes_as_inputs(parse_shapes(grid.shapes, "--shapes"))
+            read, asked["batches"] = list(specs), (batch,)
+        config = BenchConfig(**asked, weights_under=how.weights_under, load=how.keywords())
+        named: list[Measured] = [options.load_plan(file, how.trust) if is_plan(file) else file for file in files]
+        result = normexport.bench(named, read, config, on_stage)
+        if plot is not None:
+            from normexport.reports.bench_plot import write_plot
+
+            write_plot(result, plot)
+        if times is not None:
+            from normexport.io.atomic import write_text
+            from normexport_cli.screen import json_text
+
+            write_text(times, json_text(result.as_dict(times=True)))
+    if shown.json:
+        print_json(result.as_dict())
+        return
+    from normexport.reports.bench_table import show_benchmark
+
+    show_benchmark(result_console(), result)
+
+
+def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        raise UsageError(f"{option} {text}", "is not a list of numbers", "write it as 1,8")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def _check_outputs(plot: Path | None, times: Path | None, files: list[Path]) -> None:
+    """Refuse, before minutes of work, what can't be written or drawn."""
+    from normexport.io.atomic import check_writable
+    from normexport.io.overwriting import check_outputs
+    from normexport.reports.bench_plot import require_plots
+
+    outputs = [(path, words) for path, words in ((plot, "the plot"), (times, "the times")) if path is not None]
+    for path, _ in outputs:
+        options.require_file_name(path)
+        check_writable(path.parent)
+    check_outputs(outputs, [(file, "a model") for file in files])
+    if plot is not None:
+        require_plots(plot)
