@@ -23,7 +23,7 @@ class Cuts:
     Attributes:
         sure: of values that both hold under one name, or that the candidate's quantisers stand for, in the candidate's
             order; the graph's inputs among them.
-        maybe: of more values, at which the candidate alone may be cut: in front of a quantiser, behind that of an input.
+        maybe: of more values, at which the candidate may be cut too: in front of a quantiser, behind an input's.
     """
 
     sure: Mapping[str, str]

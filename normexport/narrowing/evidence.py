@@ -1,7 +1,7 @@
 """Files that show a fault without normexport: the part as ONNX, what it is fed, and five lines that run it.
 
-They are what a vendor can be sent: ONNX Runtime and numpy are all that they need. Before they are written, the script is
-run in a process of its own, and has to show the fault there.
+They are what a vendor can be sent: ONNX Runtime and numpy are all that they need. Before they are written, the script
+is run in a process of its own, and has to show the fault there.
 """
 
 from __future__ import annotations

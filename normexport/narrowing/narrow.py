@@ -46,6 +46,8 @@ def narrow(
     rule = rule_of(precision, halved, min_snr)
     for batch in batches:
         on_stage(batch.name)
+        if Search(reference, candidate, rule, batch.feeds).failing() is None:
+            continue
         for name, feeds in _small_first(batch, specs):
             search = Search(reference, candidate, rule, feeds, on_stage)
             part = search.find()

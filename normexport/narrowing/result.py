@@ -22,7 +22,7 @@ class Fault:
         times: of its budget; infinite where that is no number.
         whose: "graph" where the candidate's graph computes something else, "runtime" where it is right in float64.
         shapes: of each input that it is fed.
-        shown: what the script said in a process of its own; None where ONNX Runtime alone does not show the fault there.
+        shown: what the script said in a process of its own; None where it did not show the fault there.
         evidence: what is written.
     """
 

@@ -1,8 +1,8 @@
 """Does a part of a candidate compute what that part of its reference computes? By the rule of its precision.
 
-float32 and half types: the rule of `proof.tolerance`, beside float64 on the same numbers. What one runtime does wrong to
-both graphs is not seen by it, for the yardstick runs there too: so an error is also held against what adding n numbers
-in any order may lose, FACTOR * (sqrt(n) + FLOOR) roundoffs, n the most numbers that a node reads. int8: the
+float32 and half types: the rule of `proof.tolerance`, beside float64 on the same numbers. What one runtime does wrong
+to both graphs is not seen by it, for the yardstick runs there too: so an error is also held against what adding n
+numbers in any order may lose, FACTOR * (sqrt(n) + FLOOR) roundoffs, n the most numbers that a node reads. int8: the
 signal-to-noise ratio that an output as a whole has to keep.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -50,7 +50,9 @@ class Excess:
     def allowed(self) -> float:
         """The largest error that would be within the budget, by the largest that there is."""
         with np.errstate(all="ignore"):
-            error = np.abs(self.got.astype(np.float64) - self.expected) if self.got.shape == self.expected.shape else 0.0
+            error = (
+                np.abs(self.got.astype(np.float64) - self.expected) if self.got.shape == self.expected.shape else 0.0
+            )
         largest = float(np.max(error, initial=0.0))
         if math.isfinite(largest) and math.isfinite(self.times) and self.times > 1:
             return largest / self.times
@@ -149,7 +151,7 @@ def _by_snr(ours: ir.Model, given: Feeds, theirs: ir.Model, fed: Feeds, least: f
     return Excess(times, words, exact, got)
 
 
-def whose(rule: Rule, excess: Excess, ours: ir.Model, given: Feeds, theirs: ir.Model, fed: Feeds) -> str:
+def whose(excess: Excess, theirs: ir.Model, fed: Feeds) -> str:
     """Whether the candidate's graph is wrong, or what the runtime makes of it: is it right in float64?"""
     try:
         meant = only(Float64Runtime(theirs), fed)
@@ -157,10 +159,9 @@ def whose(rule: Rule, excess: Excess, ours: ir.Model, given: Feeds, theirs: ir.M
         return GRAPH
     if fault(excess.expected, meant) is not None:
         return GRAPH
-    apart = replace(excess, got=meant)
     with np.errstate(all="ignore"):
-        own = float(np.max(np.abs(apart.got - apart.expected), initial=0.0))
-    return RUNTIME if own <= excess.allowed else GRAPH
+        apart = float(np.max(np.abs(meant - excess.expected), initial=0.0))
+    return RUNTIME if apart <= excess.allowed else GRAPH
 
 
 def feeds_of(names: Mapping[str, str], values: Mapping[str, Array]) -> dict[str, Array]:

@@ -4,8 +4,8 @@ First by boundaries: each value that both models hold under one name is computed
 values before it, fed with what the reference gives there in float64. What fails then fails by itself, whatever came
 before. Parts are tried in the order of how much worse their result is than what they read, in a run of the whole.
 
-Where no part fails by itself (errors that add up, operators that a runtime joins), the part grows: the last place to cut
-at from which an output still fails, then the first value behind it that does. Last, inputs are taken nearer to the
+Where no part fails by itself (errors that add up, operators that a runtime joins), the part grows: the last place to
+cut at from which an output still fails, then the first value behind it that does. Last, inputs are taken nearer to the
 output, and the input is made smaller, as long as it fails.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -67,36 +67,42 @@ class Search:
         self, reference: ir.Model, candidate: ir.Model, rule: Rule, feeds: Feeds, on_stage: OnStage = lambda _: None
     ) -> None:
         self._reference, self._candidate, self._rule, self._on_stage = reference, candidate, rule, on_stage
-        inputs = input_names(reference)
-        self._values: dict[str, Array] = {name: np.asarray(feeds[name]) for name in inputs}
-        runtime = Float64Runtime(reference)
-        captured: dict[str, Array] = {}
-        outputs = runtime.run({name: feeds[name] for name in inputs}, varying(reference), captured.__setitem__)
-        self._values |= {**captured, **outputs}
-        self._cuts: Cuts = cuts_of(reference, candidate, self._values)
+        self._feeds_of_all = {name: np.asarray(feeds[name]) for name in input_names(reference)}
+        self._values: dict[str, Array] = dict(self._feeds_of_all)
+        self._cuts = Cuts({}, {})
+
+    def failing(self) -> Part | None:
+        """An output that is out of its budget, as a part that is the whole; None where there is none."""
+        inputs = {name: name for name in input_names(self._candidate)}
+        ours = {str(value.name) for value in self._reference.graph.outputs}
+        for value in self._candidate.graph.outputs:
+            name = str(value.name)
+            if name in ours and (part := self._try(name, name, inputs)) is not None:
+                return part
+        return None
 
     def find(self) -> Part | None:
         """The part that fails; None where the candidate's outputs are all within their budgets."""
-        failing = self._failing_output()
+        failing = self.failing()
         if failing is None:
             return None
         self._on_stage("boundaries")
-        part = self._first_alone() or self._grown(failing)
+        self._compute_all()
+        whole = replace(failing, values=self._values)
+        part = self._first_alone() or self._grown(whole)
         self._on_stage("graph")
         part = self._cut_nearer(part)
         self._on_stage("input")
         part = self._with_smaller_input(part)
-        ours, theirs = self._models(part)
-        given, fed = self._feeds(part)
-        return Part(**{**vars(part), "whose": whose(self._rule, part.excess, ours, given, theirs, fed)})
+        return replace(part, whose=whose(part.excess, self.model_of(part), self._feeds(part)[1]))
 
-    def _failing_output(self) -> Part | None:
-        inputs = {name: name for name in input_names(self._candidate)}
-        for value in self._candidate.graph.outputs:
-            name = str(value.name)
-            if name in self._values and (part := self._try(name, name, inputs)) is not None:
-                return part
-        return None
+    def _compute_all(self) -> None:
+        """Every value of the reference in float64."""
+        captured: dict[str, Array] = {}
+        runtime = Float64Runtime(self._reference)
+        outputs = runtime.run(self._feeds_of_all, varying(self._reference), captured.__setitem__)
+        self._values |= {**captured, **outputs}
+        self._cuts = cuts_of(self._reference, self._candidate, self._values)
 
     def _first_alone(self) -> Part | None:
         """A part between neighbouring cuts that fails by itself."""

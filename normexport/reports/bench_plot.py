@@ -46,7 +46,9 @@ def write_plot(result: Benchmark, path: Path) -> None:
 
     rows = max(1, len(result.ratios))
     figure = Figure(figsize=(8, 4 + 0.4 * rows), layout="constrained")
-    above, below = figure.subplots(2, 1, height_ratios=[3, 0.6 + 0.3 * rows]) if result.ratios else (figure.subplots(), None)
+    above, below = (
+        figure.subplots(2, 1, height_ratios=[3, 0.6 + 0.3 * rows]) if result.ratios else (figure.subplots(), None)
+    )
     _draw_latencies(above, result)
     if below is not None:
         _draw_ratios(below, result)

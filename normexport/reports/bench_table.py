@@ -26,9 +26,15 @@ def show_benchmark(console: Console, result: Benchmark) -> None:
     show_table(console, columns, [_row(each) for each in result.timings])
     if result.ratios:
         section(console, "compared")
-        show_table(console, ("file", "against", "time", "interval", "which says"), [_ratio(each, result) for each in result.ratios])
+        show_table(
+            console,
+            ("file", "against", "time", "interval", "which says"),
+            [_ratio(each, result) for each in result.ratios],
+        )
         share = f"{100 * CONFIDENCE:.0f} % of measurements"
-        words_line(console, f"in {share} all intervals hold the true ratio; less than {100 * LEAST:.0f} % is no difference")
+        words_line(
+            console, f"in {share} all intervals hold the true ratio; less than {100 * LEAST:.0f} % is no difference"
+        )
         if any(each.by_processor for each in result.ratios):
             words_line(console, "with one thread the time compared is that of the processor, which others take none of")
     for note in result.notes:
@@ -65,7 +71,7 @@ def _ratio(ratio: Ratio, result: Benchmark) -> tuple[Text, ...]:
 
 def seconds(value: float) -> str:
     """ "1.23 ms", "45.6 us", "2.1 s"."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if value >= size:
-            break
-    return f"{value / size:.3g} {unit}" if math.isfinite(value) else ""
+    if not math.isfinite(value):
+        return ""
+    unit, size = next((each for each in (("s", 1.0), ("ms", 1e-3)) if value >= each[1]), ("us", 1e-6))
+    return f"{value / size:.3g} {unit}"

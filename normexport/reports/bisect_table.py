@@ -33,7 +33,10 @@ def _show_fault(console: Console, result: Bisection, fault: Fault) -> None:
     section(console, f"{count(len(fault.nodes), 'node')} out of budget")
     cells = [(Text(one_line(node)), Text("")) for node in fault.nodes]
     show_table(console, ("node", ""), cells)
-    fed = ", ".join(f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in zip(fault.inputs, fault.shapes, strict=True))
+    fed = ", ".join(
+        f"{name} {'x'.join(map(str, shape)) or 'scalar'}"
+        for name, shape in zip(fault.inputs, fault.shapes, strict=True)
+    )
     words_line(console, f"fed with what the reference gives in float64: {fed or 'nothing'} ({result.inputs})")
     words_line(console, f"gives {one_line(fault.output)}: {fault.words}")
     right = "the graph is right in float64: the runtime makes something else of it"

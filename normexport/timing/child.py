@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -42,10 +43,8 @@ class Child:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                try:
+                with suppress(OSError):  # what was not read any more
                     pipe.close()
-                except OSError:  # what was not read any more
-                    pass
 
     def open(self, warm_up: float) -> Opened:
         """Open the file, run it once, warm it up for so many seconds.

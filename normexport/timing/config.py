@@ -31,7 +31,7 @@ class BenchConfig:
         warm_up: milliseconds of calls before any is counted; they go on until two spans agree, or five times as long.
         duration: seconds of counted calls of every case, at least.
         iterations: counted calls of every case, at least.
-        openings: how often every file is opened anew: a ratio has one value for each, and from fewer than 8 no interval.
+        openings: how often every file is opened anew: a ratio has one value for each; of fewer than 8 no interval.
         most: up to how many times `duration` a comparison may take that is not yet known to `precision`.
         precision: half the width of a ratio's interval at which measuring may end: 0.02 is 2 %.
         data: real inputs, an .npz file or a folder; None: random ones.

@@ -6,10 +6,11 @@ on a busy machine), ten times what the calls of either opening would let expect.
 are opened, take turns call by call, and give one ratio; then both are opened anew.
 
 With d_i the logarithm of the ratio at opening i, i = 1..n, the estimate is the median of the means (d_i + d_j) / 2,
-i <= j (Hodges and Lehmann 1963), and the interval lies between two order statistics of these means, chosen by Wilcoxon's
-signed ranks. It is exact at any n where d is as likely to be above its centre as below by the same amount. For two equal
-files that is so by construction: their turns are drawn by lot, and each could have been the other. A bootstrap of
-medians is exact nowhere and too narrow for ten values; a sign test needs half as many openings again for the same width.
+i <= j (Hodges and Lehmann 1963), and the interval lies between two order statistics of these means, chosen by
+Wilcoxon's signed ranks. It is exact at any n where d is as likely to be above its centre as below by the same amount.
+For two equal files that is so by construction: their turns are drawn by lot, and each could have been the other. A
+bootstrap of medians is exact nowhere and too narrow for ten values; a sign test needs half as many openings again for
+the same width.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def _openvino(opening: Opening) -> Bind:
         for index, name in enumerate(opening.inputs):  # by position: OpenVINO may call an input by another name
             array = np.require(feeds[name], requirements=["C", "A"])
             request.set_input_tensor(index, openvino.Tensor(array))
-        return lambda: request.infer()  # noqa: PLW0108  (bound once more for each set of inputs)
+        return lambda: request.infer()
 
     return bind
 

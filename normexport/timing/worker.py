@@ -1,7 +1,7 @@
 """The process that measures one case: opens its file, and runs it when it is told to, as often as it is told.
 
-It answers pickled requests from its standard input on a pipe that nothing else writes to: what a library prints is lost.
-Times are nanoseconds. Nothing runs here between two requests, but for threads of runtimes that spin for a while.
+It answers pickled requests from its standard input on a pipe that nothing else writes to: what a library prints is
+lost. Times are nanoseconds. Nothing runs here between two requests, but for threads of runtimes that spin for a while.
 """
 
 from __future__ import annotations

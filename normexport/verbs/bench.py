@@ -146,14 +146,10 @@ def _cases(
 def _names(subjects: Sequence[_Subject]) -> list[str]:
     """File names; whole paths where two are alike."""
     names = [each.name for each in subjects]
-    return [
-        str(each.path) if names.count(each.name) > 1 and each.path is not None else each.name for each in subjects
-    ]
+    return [str(each.path) if names.count(each.name) > 1 and each.path is not None else each.name for each in subjects]
 
 
-def _opening(
-    subject: _Subject, specs: tuple[InputSpec, ...], opening: Opening, config: BenchConfig
-) -> Opening:
+def _opening(subject: _Subject, specs: tuple[InputSpec, ...], opening: Opening, config: BenchConfig) -> Opening:
     """With the inputs in the order of the file, and how a checkpoint is read."""
     if isinstance(subject.side, Checkpoint):
         names = tuple(spec.name for spec in specs)
@@ -249,5 +245,3 @@ def shapes_as_inputs(shapes: Mapping[str, Sequence[int]]) -> tuple[tuple[InputSp
         raise UsageError("--shapes", "its shapes share no first size", "give --input and --batches instead")
     texts = [f"{name}={'x'.join(map(str, shape[1:])) or 'scalar'}" for name, shape in shapes.items()]
     return specs_of(texts), int(first.pop()[0])
-
-

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import onnx_ir as ir
@@ -22,9 +23,11 @@ from normexport.onnx_export import InputSpec
 from normexport.precision import Limits
 from normexport.precision.accuracy import DEFAULT
 from normexport.precision.file_precision import precision_of
-from normexport.precision.snr_parity import SnrReport, random_data
-from normexport.proof import Batch, ParityReport
+from normexport.precision.snr_parity import random_data
+from normexport.proof import Batch
 from normexport.proof.inputs.batches import slice_batches
+from normexport.proof.judge import require_ends
+from normexport.runtime import Array, Float64Runtime, OnnxRuntime
 from normexport.runtime.guarded import in_telling_child
 from normexport.verbs.clock import OnStage
 from normexport.verbs.fold import FOLDING
@@ -52,8 +55,8 @@ def bisect(
 ) -> Bisection:
     """Find the few nodes and the small input for which `candidate` leaves its budget against `reference`.
 
-    Where the two differ, `output` is a folder in which `bisect.onnx`, `input.npz` and `show.py` appear: `python show.py`
-    shows the fault with ONNX Runtime and numpy alone.
+    Where the two differ, `bisect.onnx`, `input.npz` and `show.py` appear in the folder `output`: `python show.py` shows
+    the fault with ONNX Runtime and numpy alone.
 
     Args:
         reference: what is right: an ONNX model or file, or a checkpoint, which is exported for it.
@@ -77,6 +80,25 @@ def bisect(
     if output is not None:
         _check_folder(Path(output), reference, candidate)
     said = on_stage or (lambda stage: None)
+    first, second = open_subject(reference, weights_under), open_subject(candidate, weights_under)
+    assert isinstance(second, ir.Model)
+    sides = sorted((first, second), key=lambda side: not isinstance(side, ir.Model))
+    specs = agreed_inputs(sides, inputs, data)
+    if isinstance(first, Checkpoint) and first.model is not None:
+        specs = onnx_export.bound(first.model, specs, str(first.path))
+    if not specs:
+        raise UsageError("bisect", "neither side says what it reads", "give the shape of one sample: --input 3x224x224")
+    prepared = check_images(preprocess, data)
+    arrays = None if data is None else RealData(data, prepared).load(specs)
+    exact = _as_onnx(first, second, specs)
+    search = partial(_search, exact, second, specs, arrays, batches, limits.min_snr)
+    files = [side for side in (reference, candidate) if isinstance(side, str | Path) and is_onnx(side)]
+    found = in_telling_child(search, " or ".join(map(str, files)), said) if len(files) == 2 else search(said)
+    if found is not None:
+        name, fault = found
+        said("write")
+        written = () if output is None else tuple(map(str, write(fault.evidence, Path(output))))
+        return Bisection(failed(f"{fault.output}: {fault.words}"), fault, name, written, _notes(fault))
     said("parity")
     report = parity(
         reference,
@@ -88,22 +110,30 @@ def bisect(
         weights_under=weights_under,
         preprocess=preprocess,
     )
-    first, second = open_subject(reference, weights_under), open_subject(candidate, weights_under)
-    assert isinstance(second, ir.Model)
-    sides = sorted((first, second), key=lambda side: not isinstance(side, ir.Model))
-    specs = agreed_inputs(sides, inputs, data)
-    exact = _as_onnx(first, second, specs)
-    real = None if data is None else RealData(data, check_images(preprocess, data))
-    sets = _inputs(report, exact, second, specs, real)
-    search = partial(narrow, exact, second, sets, specs, precision_of(second), limits.min_snr)
-    files = [side for side in (reference, candidate) if isinstance(side, str | Path) and is_onnx(side)]
-    found = in_telling_child(search, " or ".join(map(str, files)), said) if len(files) == 2 else search(said)
-    if found is None:
-        return Bisection(_nothing(report.judgement), None)
-    name, fault = found
-    said("write")
-    written = () if output is None else tuple(map(str, write(fault.evidence, Path(output))))
-    return Bisection(failed(_words(fault)), fault, name, written, _notes(fault, report))
+    return Bisection(_nothing(report.judgement), None)
+
+
+def _search(
+    reference: ir.Model,
+    candidate: ir.Model,
+    specs: Sequence[InputSpec],
+    arrays: Mapping[str, Array] | None,
+    sizes: tuple[int, ...] | None,
+    min_snr: float,
+    on_stage: OnStage,
+) -> tuple[str, Fault] | None:
+    """What `narrow` finds on the inputs that parity compares on."""
+    planned = proof.standard_batches(specs, arrays, sizes=sizes)
+    for model in (reference, candidate):
+        proof.require_room(model, planned)
+        require_ends(model, min(planned, key=lambda batch: batch.size))
+    precision = precision_of(candidate)
+    if precision == "int8":
+        sets = _int8_inputs(reference, candidate, specs, arrays)
+    else:
+        own, exact = partial(OnnxRuntime, reference), partial(Float64Runtime, reference)
+        sets = proof.choose_batches(specs, arrays, sizes=sizes, graph=reference, own=own, exact=exact).batches
+    return narrow(reference, candidate, sets, specs, precision, min_snr, on_stage)
 
 
 def _check_folder(folder: Path, *sides: object) -> None:
@@ -122,24 +152,15 @@ def _as_onnx(side: Checkpoint | ir.Model, candidate: ir.Model, specs: Sequence[I
     return folded if shared[1] >= shared[0] else exported
 
 
-def _inputs(
-    report: ParityReport | SnrReport,
-    reference: ir.Model,
-    candidate: ir.Model,
-    specs: Sequence[InputSpec],
-    real: RealData | None,
+def _int8_inputs(
+    reference: ir.Model, candidate: ir.Model, specs: Sequence[InputSpec], arrays: Mapping[str, Array] | None
 ) -> tuple[Batch, ...]:
-    """The sets of inputs, those first that are furthest out of their budget."""
-    if isinstance(report, ParityReport):
-        worst = {row.batch: -row.excess if row.within else -float("inf") for row in reversed(report.outputs)}
-        return tuple(sorted(report.batches, key=lambda batch: worst.get(batch.name, 0.0)))
-    data = real.load(specs) if real is not None else random_data(specs, candidate, reference)
-    given = list(slice_batches(specs, data, _SAMPLES)) if isinstance(data, dict) else list(data)  # type: ignore[call-overload]
-    word = "real" if real is not None else "random"
-    return tuple(
-        Batch(f"{word}, set {index + 1}", _SAMPLES if isinstance(data, dict) else 1, feeds)
-        for index, feeds in enumerate(given[:_SETS])
-    )
+    """Sets of a few samples: real ones, or random ones over the ranges that the candidate's quantisers hold."""
+    data = arrays if arrays is not None else random_data(specs, candidate, reference)
+    given = slice_batches(specs, data, _SAMPLES) if isinstance(data, Mapping) else iter(data)
+    word = "random" if arrays is None else "real"
+    size = _SAMPLES if isinstance(data, Mapping) else 1
+    return tuple(Batch(f"{word}, set {index + 1}", size, feeds) for index, feeds in enumerate(islice(given, _SETS)))
 
 
 def _nothing(judgement: Judgement) -> Judgement:
@@ -147,17 +168,12 @@ def _nothing(judgement: Judgement) -> Judgement:
     if judgement.verdict is not Verdict.FAILED:
         return judgement
     reasons = "; ".join(judgement.reasons)
-    return inconclusive(f"the whole fails ({reasons}), and its graph agrees with the reference's: see normexport parity")
+    return inconclusive(
+        f"the whole fails ({reasons}), and its graph agrees with the reference's: see normexport parity"
+    )
 
 
-def _words(fault: Fault) -> str:
-    return f"{fault.output}: {fault.words}"
-
-
-def _notes(fault: Fault, report: ParityReport | SnrReport) -> tuple[str, ...]:
-    notes = []
-    if fault.shown is None:
-        notes.append("ONNX Runtime alone does not show it: the part differs where it rounds as the file says")
-    if report.judgement.verdict is not Verdict.FAILED:
-        notes.append(f"parity of the whole is {report.judgement.verdict.word}: what it is measured by has the fault too")
-    return tuple(notes)
+def _notes(fault: Fault) -> tuple[str, ...]:
+    if fault.shown is not None:
+        return ()
+    return ("ONNX Runtime alone does not show it: the part differs where it rounds as the file says",)

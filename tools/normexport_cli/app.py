@@ -32,7 +32,20 @@ _EXIT_CODES = (
 )
 
 #: In the order of the help. Each is the module `normexport_cli.NAME`, with a function NAME or a group `app`.
-COMMANDS = ("inspect", "convert", "export", "fold", "build", "run", "parity", "bisect", "prove", "evaluate", "bench", "plugins")
+COMMANDS = (
+    "inspect",
+    "convert",
+    "export",
+    "fold",
+    "build",
+    "run",
+    "parity",
+    "bisect",
+    "prove",
+    "evaluate",
+    "bench",
+    "plugins",
+)
 
 
 class _Commands(Mapping[str, Any]):

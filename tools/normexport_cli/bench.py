@@ -85,7 +85,8 @@ class LengthOptions:
         int, typer.Option("--iterations", metavar="N", help="Counted calls of each case, at least.")
     ] = _USUAL.iterations
     openings: Annotated[
-        int, typer.Option("--openings", metavar="N", help="How often files are opened anew: a ratio has a value of each.")
+        int,
+        typer.Option("--openings", metavar="N", help="How often files are opened anew, for a ratio each."),
     ] = _USUAL.openings
 
     def __post_init__(self) -> None:
