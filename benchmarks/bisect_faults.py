@@ -228,8 +228,8 @@ def overflow(model: ir.Model, rng: np.random.Generator) -> Seeded | None:
         shape=ir.Shape([]),
     )
     reference.graph.register_initializer(inverse)
-    back = ir.Node("", "Mul", [output, inverse], name="take_back")
     uses = list(output.uses())
+    back = ir.Node("", "Mul", [output, inverse], name="take_back")
     back.outputs[0].name, back.outputs[0].type = "taken_back", ir.TensorType(ir.DataType.FLOAT)
     for use in uses:
         use.node.replace_input_with(use.idx, back.outputs[0])

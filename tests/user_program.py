@@ -116,6 +116,19 @@ def judge_everything(folder: Path) -> None:
     print(accuracy.accuracy, proof.passed)
 
 
+def measure_and_narrow_down(folder: Path) -> None:
+    config = normexport.BenchConfig(batches=(1, 8), threads=(1,))
+    benchmark = assert_type(normexport.bench(["a.onnx", "b.onnx"], config=config), normexport.Benchmark)
+    timings: tuple[normexport.Timing, ...] = benchmark.timings
+    ratios: tuple[normexport.Ratio, ...] = benchmark.ratios
+    intervals: list[normexport.Interval] = [ratio.interval for ratio in ratios]
+    print([timing.latency(50) for timing in timings], [interval.differs for interval in intervals])
+    found = assert_type(normexport.bisect("a.onnx", "b.onnx", folder), normexport.Bisection)
+    fault: normexport.Fault | None = found.fault
+    evidence: normexport.Evidence | None = None if fault is None else fault.evidence
+    print(evidence)
+
+
 def build_and_run(folder: Path, flavor: normexport.Flavor) -> None:
     with normexport.BuilderProcess(flavor) as ahead:
         manifest = normexport.build(folder / "model.onnx", folder / "model.plan", ahead=ahead)
@@ -133,6 +146,7 @@ def main() -> int:
     try:
         print(norm, others, convert_everything(Path("out")))
         judge_everything(Path("out"))
+        measure_and_narrow_down(Path("out"))
     except normexport.CheckpointError as error:
         print("the checkpoint:", error.remedy)
     except (normexport.ExportError, normexport.FoldError) as error:

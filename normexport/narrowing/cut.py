@@ -23,7 +23,7 @@ class Cuts:
     Attributes:
         sure: of values that both hold under one name, or that the candidate's quantisers stand for, in the candidate's
             order; the graph's inputs among them.
-        maybe: of more values, at which the candidate may be cut too: in front of a quantiser, behind an input's.
+        maybe: of more values, at which the candidate may be cut too: in front of a quantiser.
     """
 
     sure: Mapping[str, str]
@@ -48,7 +48,7 @@ def cuts_of(reference: ir.Model, candidate: ir.Model, known: Collection[str]) ->
         sure[meant] = name
         if meant != name:
             maybe[name] = name
-    maybe.update({stored[name]: name for name in inputs if name in stored and stored[name] not in sure})
+    sure.update({stored[name]: name for name in inputs if name in stored and stored[name] not in sure})
     order = {name: position for position, name in enumerate([*inputs, *theirs])}
     return Cuts(dict(sorted(sure.items(), key=lambda item: order.get(item[0], 0))), maybe)
 

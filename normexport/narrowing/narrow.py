@@ -91,8 +91,9 @@ def _fault(search: Search, part: Part, rule: Rule) -> Fault:
 
 
 def _evidence(model: ir.Model, part: Part) -> Evidence:
-    """The numbers in the types of the part's inputs."""
+    """The numbers in the types of the part's inputs, and the sizes that the part gives."""
     inputs = []
+    model.graph.outputs[0].shape = ir.Shape(part.excess.got.shape)
     for value in model.graph.inputs:
         array = part.values[part.inputs[str(value.name)]]
         kind = value.dtype.numpy() if value.dtype is not None else array.dtype

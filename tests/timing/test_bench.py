@@ -15,15 +15,12 @@ import onnx.parser
 import pytest
 
 import normexport
-from normexport.errors import ExitCode, FoldError, MissingComponent, UsageError
+from normexport.errors import FoldError, MissingComponent, UsageError
 from normexport.timing import openers
 from normexport.timing.case import Case, Opening
 from normexport.timing.child import Child
 from normexport.timing.result import Benchmark, Ratio
 from normexport.timing.rounds import TURNS, take_turns
-from normexport.verbs.bench import shapes_as_inputs
-from tests.cli.conftest import Run, converted, made, run  # noqa: F401  (fixtures)
-from tests.foreign import needs_openvino
 
 pytestmark = pytest.mark.slow
 
@@ -86,52 +83,12 @@ def test_a_file_that_computes_for_longer_by_far_is_slower(tmp_path: Path) -> Non
     assert ratio.words.endswith("slower")
 
 
-@needs_openvino
-def test_runtimes_take_what_they_can_and_a_file_that_none_takes_is_refused(files: list[Path], made: Path) -> None:  # noqa: F811
-    both = dataclasses.replace(QUICK, runtimes=("onnxruntime", "openvino", "torch"))
-    result = normexport.bench([files[0]], config=both)
-    assert {each.runtime for each in result.timings} == {"onnxruntime", "openvino"}
-    with pytest.raises(UsageError, match="runs on none of torch"):
-        normexport.bench(files, config=dataclasses.replace(QUICK, runtimes=("torch",)))
-    with pytest.raises(UsageError, match="is no runtime"):
-        dataclasses.replace(QUICK, runtimes=("abacus",))
-
-
-def test_a_checkpoint_and_its_onnx_file_take_turns(made: Path, converted: Path) -> None:  # noqa: F811
-    result = normexport.bench([made / "model.pt2", converted / "model.onnx"], config=QUICK)
-    assert [each.runtime for each in result.timings] == ["torch", "onnxruntime"]
-    weights = dataclasses.replace(QUICK, load={"model": "tests.cli.small_nets:Small"})
-    alone = normexport.bench([made / "weights.pth"], ["3x8x8"], weights)
-    assert alone.timings[0].runtime == "torch"
-
-
-def test_a_file_that_runs_code_runs_none_unless_it_is_trusted(made: Path) -> None:  # noqa: F811
-    with pytest.raises(normexport.CheckpointError, match="trust"):
-        normexport.bench([made / "module.pt"], ["3x8x8"], QUICK)
-
-
 def test_files_that_read_different_inputs_are_refused(tmp_path: Path, files: list[Path]) -> None:
     other = saved(tmp_path / "other.onnx", "g (float[N,5] x) => (float[N,5] y) { y = Neg(x) }")
     with pytest.raises(UsageError):
         normexport.bench([files[0], other], config=QUICK)
     with pytest.raises(UsageError, match="was given no file"):
         normexport.bench([], config=QUICK)
-
-
-def test_open_sizes_are_told_by_shapes_as_trtexec_writes_them(tmp_path: Path, run: Run) -> None:
-    path = saved(
-        tmp_path / "open.onnx", "g (float[N,K] x, int64[N] i) => (float[N,K] y, int64[N] j) { y = Neg(x) j = Neg(i) }"
-    )
-    specs, batch = shapes_as_inputs({"x": (3, 5), "i": (3,)})
-    assert batch == 3
-    assert [spec.shape for spec in specs] == [(5,), ()]
-    words = ("--shapes", "x:3x5", "--warmUp", "1", "--duration", "0.01", "--openings", "2", "--json")
-    done = run("bench", path, *words)
-    assert done.exit_code == ExitCode.GOOD, done.stderr
-    assert json.loads(done.stdout)["timings"][0]["batch"] == 3
-    assert run("bench", path, "--shapes", "x:3x5", "--batches", "2").exit_code == ExitCode.USAGE
-    with pytest.raises(UsageError, match="share no first size"):
-        shapes_as_inputs({"x": (3, 5), "i": (4,)})
 
 
 def test_data_is_what_is_fed_and_too_little_is_refused(tmp_path: Path, files: list[Path]) -> None:
@@ -178,43 +135,6 @@ def test_cases_take_turns_a_fixed_number_of_times_at_most(files: list[Path]) -> 
     assert len(timings) == 2
     assert len(ratios) == 1
     assert TURNS > 0
-
-
-def test_the_terminal_shows_cases_and_what_is_told_of_them(files: list[Path], run: Run, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'normexport[plot]'")
-    length = ("--warmUp", "1", "--duration", "0.01", "--openings", "2")
-    done = run("bench", *files, *length, "--plot", "p.svg", "--exportTimes", "t.json")
-    assert done.exit_code == ExitCode.GOOD, done.stderr
-    assert "p99" in done.stdout
-    assert "too few openings" in done.stdout
-    assert (tmp_path / "p.svg").read_text().lstrip().startswith("<?xml")
-    times = json.loads((tmp_path / "t.json").read_text())
-    assert all(len(each["latencies"]) == each["calls"] for each in times["timings"])
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("--threads", "x"),
-        ("--batches", "0"),
-        ("--duration", "0"),
-        ("--duration", "nan"),
-        ("--iterations", "0"),
-        ("--warmUp", "-1"),
-        ("--runtime", "abacus"),
-        ("--plot", "picture"),
-        ("--plot", "Neg.onnx"),
-        ("--shapes", "x"),
-    ],
-)
-def test_what_can_not_be_meant_is_refused_before_anything_is_measured(
-    files: list[Path],
-    run: Run,
-    words: tuple[str, ...],
-) -> None:
-    done = run("bench", *files, *words)
-    assert done.exit_code == ExitCode.USAGE
-    assert done.stderr.count("\n") == 1
 
 
 def test_words_tell_the_direction() -> None:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from normexport.dtypes import HALVES, onnx_numbers
 from normexport.graphs.names import Names
+from normexport.graphs.shapes import Shapes
 
 _HALF = onnx_numbers(HALVES)
 
@@ -25,6 +26,7 @@ def rounding_in_float32(model: ir.Model) -> ir.Model:
     """
     copy = model.clone()
     graph, names = copy.graph, Names(copy.graph)
+    _write_types(copy)
     for value in graph.initializers.values():
         if value.const_value is not None and value.const_value.dtype in _HALF:
             array = value.const_value.numpy().astype(np.float32)
@@ -40,6 +42,15 @@ def rounding_in_float32(model: ir.Model) -> ir.Model:
         if value.dtype in _HALF:
             _round(value, graph, None, names)
     return copy
+
+
+def _write_types(model: ir.Model) -> None:
+    """Give each value the type that follows where the file says none: what is not known to be half is not rounded."""
+    types = Shapes(model)
+    found = {value: types.dtype(value) for node in model.graph for value in node.outputs if value.dtype is None}
+    for value, kind in found.items():
+        if kind is not None:
+            value.type = ir.TensorType(kind)
 
 
 def _widen(node: ir.Node, name: str, attribute: ir.Attr) -> None:
