@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import HALVES
 from normexport.graphs.nodes import label
 from normexport.io.onnx_model import with_weights_inside
 from normexport.narrowing.evidence import Evidence, shows
@@ -42,7 +43,7 @@ def narrow(
         precision: of the candidate: "float32", "float16", "bfloat16" or "int8".
         min_snr: of int8, dB.
     """
-    halved = halved_values(reference, candidate, precision) if precision.endswith("float16") else frozenset[str]()
+    halved = halved_values(reference, candidate, precision) if precision in HALVES else frozenset[str]()
     rule = rule_of(precision, halved, min_snr)
     for batch in batches:
         on_stage(batch.name)
@@ -107,4 +108,4 @@ def _bytes(model: ir.Model) -> bytes:
 
 
 def _widened(arrays: Sequence[Array]) -> tuple[Array, ...]:
-    return tuple(array.astype(np.float32) if array.dtype.name in ("float16", "bfloat16") else array for array in arrays)
+    return tuple(array.astype(np.float32) if array.dtype.name in HALVES else array for array in arrays)

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from normexport import onnx_export, proof
 from normexport.checkpoint import Checkpoint, load
+from normexport.dtypes import array_name
 from normexport.errors import UsageError
 from normexport.graphs.inline import inline_functions
 from normexport.io.atomic import scratch
@@ -167,7 +168,8 @@ def _feeds(
     config: BenchConfig,
 ) -> dict[str, Array]:
     """The inputs of one call: the first samples of the data, else random ones as a proof makes them."""
-    ports = [Port(spec.name, _stored(spec)) for spec in specs]
+    # Types that numpy lacks travel as float32.
+    ports = [Port(spec.name, array_name(spec.dtype) if spec.floating else spec.dtype) for spec in specs]
     if arrays is not None:
         feeds = next(slice_batches(specs, arrays, batch or 1), None)
         if feeds is None or (batch and len(next(iter(feeds.values()))) < batch and specs[0].axes == (0,)):
@@ -176,11 +178,6 @@ def _feeds(
     graph = next((each.side for each in subjects if isinstance(each.side, ir.Model)), None)
     tried = proof.choose_batches(specs, sizes=(batch,) if batch else None, seed=config.seed, graph=graph)
     return checked_feeds("bench", ports, tried.batches[0].feeds)
-
-
-def _stored(spec: InputSpec) -> str:
-    """The type of its arrays; float32 for what numpy lacks."""
-    return "float32" if spec.dtype == "bfloat16" else spec.dtype
 
 
 def _require_fit(subject: _Subject, feeds: Mapping[str, Array]) -> None:
