@@ -137,7 +137,7 @@ def sub_model(model: ir.Model, inputs: Mapping[str, Array], output: str) -> ir.M
     copy.metadata_props.clear()
     for once in (passes.LiftConstantsToInitializersPass(), passes.RemoveUnusedNodesPass()):
         once(copy)
-    passes.RemoveUnusedFunctionsPass()(copy)
+    passes.RemoveUnusedFunctionsPass()(copy)  # type: ignore[no-untyped-call]  # its constructor has no types
     for node in graph:
         for value in node.outputs:
             value.shape = None  # those of another input would bind this one's

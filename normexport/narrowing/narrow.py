@@ -104,7 +104,8 @@ def _evidence(model: ir.Model, part: Part) -> Evidence:
 
 
 def _bytes(model: ir.Model) -> bytes:
-    return ir.to_proto(with_weights_inside(model)).SerializeToString()
+    data: bytes = ir.to_proto(with_weights_inside(model)).SerializeToString()
+    return data
 
 
 def _widened(arrays: Sequence[Array]) -> tuple[Array, ...]:

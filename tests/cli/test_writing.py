@@ -30,6 +30,7 @@ WRITERS = {
     "normexport/narrowing/evidence.py _fill": "into temporary paths of replacing_all, and of a scratch folder",
     "normexport/reports/bench_plot.py write_plot": "into a temporary path of replacing",
     "normexport/timing/worker.py main": "to the pipe of its answers",
+    "normexport/timing/child.py _ask": "to the pipe of its requests",
     "normexport/io/numpy_files.py write_arrays": "into the file that its caller opened",
     "normexport/engine/build_plan.py build_engine": "into a temporary path of replacing_all",
     "normexport/engine/ep_context.py write_ep_context": "into a temporary path of build_engine's replacing_all",

@@ -62,7 +62,9 @@ class GridOptions:
         """Fields of `BenchConfig`."""
         runtimes = None if self.runtimes is None else tuple(each.strip() for each in self.runtimes.split(","))
         numbers = {"threads": _numbers("--threads", self.threads), "batches": _numbers("--batches", self.batches)}
-        given = {name: value for name, value in {"runtimes": runtimes, **numbers}.items() if value is not None}
+        given: dict[str, Any] = {
+            name: value for name, value in {"runtimes": runtimes, **numbers}.items() if value is not None
+        }
         BenchConfig(**given)
         return given
 
