@@ -28,7 +28,6 @@ WRITERS = {
     "normexport/capsule/writing.py write": "into a temporary path of replacing",
     "normexport/verbs/run.py run": "into a temporary path of replacing",
     "normexport/narrowing/evidence.py _fill": "into temporary paths of replacing_all, and of a scratch folder",
-    "normexport/reports/bench_plot.py write_plot": "into a temporary path of replacing",
     "normexport/timing/worker.py main": "to the pipe of its answers",
     "normexport/timing/child.py _ask": "to the pipe of its requests",
     "normexport/io/numpy_files.py write_arrays": "into the file that its caller opened",

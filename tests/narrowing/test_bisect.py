@@ -21,10 +21,10 @@ from normexport.io.onnx_model import opened_model
 from normexport.narrowing import rules
 from normexport.narrowing.cut import cuts_of, needed, sub_model, varying
 from normexport.narrowing.rules import RUNTIME
-from normexport.runtime import Float64Runtime, OnnxRuntime
+from normexport.runtime import Array, Float64Runtime, OnnxRuntime
 
 DICE = np.random.default_rng(0)
-WEIGHTS = {
+WEIGHTS: dict[str, Array] = {
     "w1": DICE.normal(size=(4, 3, 3, 3)).astype(np.float32) / 5,
     "w2": DICE.normal(size=(4, 4, 3, 3)).astype(np.float32) / 6,
     "w3": DICE.normal(size=(4, 5)).astype(np.float32),
