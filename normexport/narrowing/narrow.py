@@ -50,7 +50,7 @@ def narrow(
         if Search(reference, candidate, rule, batch.feeds).failing() is None:
             continue
         for name, feeds in _small_first(batch, specs):
-            search = Search(reference, candidate, rule, feeds, on_stage)
+            search = Search(reference, candidate, rule, feeds, on_stage, precision)
             part = search.find()
             if part is not None:
                 return name, _fault(search, part, rule)

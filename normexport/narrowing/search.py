@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import HALVES
 from normexport.errors import NormExportError
 from normexport.narrowing.cut import Cuts, cuts_of, input_names, needed, sub_model, varying
 from normexport.narrowing.rules import GRAPH, Excess, Rule, feeds_of, whose
@@ -27,7 +28,10 @@ from normexport.runtime import Array, Feeds, Float64Runtime, OnnxRuntime
 #: Told what happens.
 OnStage = Callable[[str], None]
 
-_SMALLEST = 1e-6  # of a value's size: what float32 itself is off; below, a jump says nothing
+#: Of a value's size, what each precision itself is off; below, a jump says nothing.
+_SMALLEST = {"int8": 2.0**-8, **{name: each.unit_roundoff for name, each in HALVES.items()}}
+_USUAL = 1e-6  # of float32
+_KEEPS = 0.5  # of its excess, at least, a part keeps on a smaller input: else that shows another, smaller fault
 _TRIALS = 60  # of smaller inputs
 
 
@@ -59,13 +63,21 @@ class Search:
 
     Args:
         reference, candidate: what is right, and what is judged.
-        rule: of the candidate's precision.
+        rule: of the candidate's precision, and
+        precision: its name.
         feeds: of the models' inputs.
     """
 
     def __init__(
-        self, reference: ir.Model, candidate: ir.Model, rule: Rule, feeds: Feeds, on_stage: OnStage = lambda _: None
+        self,
+        reference: ir.Model,
+        candidate: ir.Model,
+        rule: Rule,
+        feeds: Feeds,
+        on_stage: OnStage = lambda _: None,
+        precision: str = "",
     ) -> None:
+        self._smallest = _SMALLEST.get(precision, _USUAL)
         self._reference, self._candidate, self._rule, self._on_stage = reference, candidate, rule, on_stage
         self._feeds_of_all = {name: np.asarray(feeds[name]) for name in input_names(reference)}
         self._values: dict[str, Array] = dict(self._feeds_of_all)
@@ -126,7 +138,7 @@ class Search:
             before = max((errors.get(each, 0.0) for each in reads), default=0.0)
             before = 0.0 if not math.isfinite(before) else before
             own = errors.get(name, math.inf)
-            jumps[name] = own / max(before, _SMALLEST) if own == own else math.inf
+            jumps[name] = own / max(before, self._smallest) if own == own else math.inf
             if not math.isfinite(own) and not all(math.isfinite(errors.get(each, 0.0)) for each in reads):
                 jumps[name] = 0.0  # spoilt before
         return sorted(computed, key=lambda name: -jumps[name])
@@ -204,7 +216,7 @@ class Search:
                     smaller = _halved(part.values, names, axis, half)
                     trials += 1
                     found = None if smaller is None else self._try(part.output, part.source, part.inputs, smaller)
-                    if found is not None:
+                    if found is not None and found.excess.times >= _KEEPS * part.excess.times:
                         part, shrunk = found, True
                         break
         return part
