@@ -77,6 +77,7 @@ class Search:
         on_stage: OnStage = lambda _: None,
         precision: str = "",
     ) -> None:
+        self._all = precision == "int8"
         self._smallest = _SMALLEST.get(precision, _USUAL)
         self._reference, self._candidate, self._rule, self._on_stage = reference, candidate, rule, on_stage
         self._feeds_of_all = {name: np.asarray(feeds[name]) for name in input_names(reference)}
@@ -117,13 +118,19 @@ class Search:
         self._cuts = cuts_of(self._reference, self._candidate, self._values)
 
     def _first_alone(self) -> Part | None:
-        """A part between neighbouring cuts that fails by itself."""
+        """A part between neighbouring cuts that fails by itself; of an int8 file the one that is furthest out.
+
+        There several parts may lose too much, each quantiser on its own inputs.
+        """
+        worst: Part | None = None
         for output in self._by_jump():
             reads, _ = needed(self._candidate, output, self._cuts.sure)
             part = self._try(output, self._cuts.sure[output], {name: self._meaning(name) for name in reads})
-            if part is not None:
+            if part is not None and not self._all:
                 return part
-        return None
+            if part is not None and (worst is None or part.excess.times > worst.excess.times):
+                worst = part
+        return worst
 
     def _meaning(self, name: str) -> str:
         return self._cuts.sure.get(name) or self._cuts.maybe.get(name, name)

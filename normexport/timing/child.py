@@ -72,7 +72,7 @@ class Child:
             pickle.dump(request, self._process.stdin)
             self._process.stdin.flush()
             kind, value, trace = pickle.load(self._process.stdout)
-        except (EOFError, pickle.UnpicklingError, BrokenPipeError) as error:
+        except (EOFError, pickle.UnpicklingError, BrokenPipeError, ValueError) as error:  # ended, or closed here
             raise self._ended() from error
         if kind is None:
             return value
