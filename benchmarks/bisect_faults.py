@@ -117,7 +117,12 @@ def one(
         save_onnx(reference, folder / "reference.onnx")
         save_onnx(candidate, folder / "candidate.onnx")
         try:
-            result = normexport.bisect(folder / "reference.onnx", folder / "candidate.onnx", folder / "out")
+            data = folder / "data.npz" if make is wrong_zero_point else None
+            if data is not None:
+                parts = calibration(model)
+                np.savez(data, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+            files = folder / "reference.onnx", folder / "candidate.onnx"
+            result = normexport.bisect(*files, folder / "out", data=data)
         except NormExportError as error:
             return False, f"{changed}: {error}"
         if result.fault is None:
@@ -265,14 +270,18 @@ def in_half(model: ir.Model) -> ir.Model:
     return copy
 
 
-def wrong_zero_point(model: ir.Model, rng: np.random.Generator) -> Seeded | None:
-    """One zero point of an activation, off by a sixth of its range."""
+def calibration(model: ir.Model) -> list[dict[str, np.ndarray]]:
+    """What an int8 file is calibrated on, and judged on."""
     from normexport.proof import choose_batches, input_specs
 
     specs = input_specs(model, (), {})
     batches = [choose_batches(specs, sizes=(4,), seed=seed, graph=model).batches[0].feeds for seed in range(4)]
-    feeds = [{name: array.astype(np.float32) for name, array in batch.items()} for batch in batches]
-    copy = quantize(model, calibrate(model, feeds).ranges).model
+    return [{name: array.astype(np.float32) for name, array in batch.items()} for batch in batches]
+
+
+def wrong_zero_point(model: ir.Model, rng: np.random.Generator) -> Seeded | None:
+    """One zero point of an activation, off by a sixth of its range."""
+    copy = quantize(model, calibrate(model, calibration(model)).ranges).model
     nodes = [
         n
         for n in copy.graph
