@@ -34,8 +34,9 @@ from normexport.norms.bodies import attach_bodies
 from normexport.precision.file_precision import refuse_quantized
 from normexport.precision.half.search import group_of
 from normexport.precision.half.types import in_later_opset, raise_opset, stays_in_opset
+from normexport.precision.int8.activations import Activations
 from normexport.precision.int8.corrections import NONE, Corrections
-from normexport.precision.int8.insert import DIRECT, Activations, first_opset, insert_pairs
+from normexport.precision.int8.insert import DIRECT, first_opset, insert_pairs
 from normexport.precision.int8.pairs import LAYERS, drop_pairs_before_add, drop_pairs_before_relu
 from normexport.precision.int8.ranges import Range, int8_range
 from normexport.precision.int8.storage import PLAIN, Storage

@@ -13,8 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from normexport.errors import FoldError
 from normexport.folding.constants import Constants
+from normexport.precision.int8.activations import Activations
 from normexport.precision.int8.calibration import calibrate
-from normexport.precision.int8.insert import Activations, insert_pairs
+from normexport.precision.int8.insert import insert_pairs
 from normexport.precision.int8.quantise import is_candidate, quantize
 from normexport.precision.int8.ranges import int8_range
 from normexport.runtime import OnnxRuntime
