@@ -94,7 +94,7 @@ def convolutions(path: Path, count: int, size: int) -> None:
         nodes.append(helper.make_node("Conv", [last, f"w{number}"], [f"c{number}"], pads=[1, 1, 1, 1]))
         nodes.append(helper.make_node("Relu", [f"c{number}"], [f"r{number}"]))
         last = f"r{number}"
-    shape = ["N", CHANNELS, size, size]
+    shape: list[str | int | None] = ["N", CHANNELS, size, size]
     ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("x", last)]
     graph = helper.make_graph(nodes, "convolutions", ends[:1], ends[1:], weights)
     opset = [helper.make_opsetid("", 20)]

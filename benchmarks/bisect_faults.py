@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -57,7 +58,8 @@ class Difference(nn.Module):
         apart = torch.relu(a - b)
         share = (apart + 1.0) / (torch.relu(b) + 2.0)
         power = (apart + 1.0) ** torch.sigmoid(a)
-        return self.last(torch.cat([share, power], 1))
+        found: torch.Tensor = self.last(torch.cat([share, power], 1))
+        return found
 
 
 def main() -> int:
@@ -120,7 +122,8 @@ def one(
             data = folder / "data.npz" if make is wrong_zero_point else None
             if data is not None:
                 parts = calibration(model)
-                np.savez(data, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+                arrays: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+                np.savez(data, **arrays)
             files = folder / "reference.onnx", folder / "candidate.onnx"
             result = normexport.bisect(*files, folder / "out", data=data)
         except NormExportError as error:
@@ -223,8 +226,8 @@ def overflow(model: ir.Model, rng: np.random.Generator) -> Seeded | None:
     array = value.const_value.numpy()
     factor = np.float32(2.0 ** np.floor(np.log2(30000 / np.abs(array).max())))
     value.const_value = ir.Tensor(array * factor, name=value.name)
-    if len(node.inputs) > 2 and node.inputs[2] is not None and node.inputs[2].const_value is not None:
-        bias = node.inputs[2]
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is not None and bias.const_value is not None:
         bias.const_value = ir.Tensor(bias.const_value.numpy() * 0, name=bias.name)
     inverse = ir.Value(
         name="inverse",
@@ -285,7 +288,7 @@ def wrong_zero_point(model: ir.Model, rng: np.random.Generator) -> Seeded | None
     nodes = [
         n
         for n in copy.graph
-        if n.op_type == "DequantizeLinear" and n.inputs[0].const_value is None and len(n.inputs) > 2
+        if n.op_type == "DequantizeLinear" and len(n.inputs) > 2 and n.inputs[0] and n.inputs[0].const_value is None
     ]
     node = nodes[rng.integers(len(nodes))]
     zero = node.inputs[2]

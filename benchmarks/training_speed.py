@@ -14,7 +14,7 @@ import multiprocessing
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -86,7 +86,7 @@ def memory() -> dict[str, float]:
     return found
 
 
-def show(title: str, columns: list[Mapping[str, float]]) -> None:
+def show(title: str, columns: Sequence[Mapping[str, float]]) -> None:
     print(f"\n| {title} | " + " | ".join("x".join(map(str, shape)) for shape in SHAPES) + " |")
     for name in columns[0]:
         print(f"| {name} | " + " | ".join(f"{each[name]:.2f}" for each in columns) + " |", flush=True)
