@@ -8,29 +8,34 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from normexport.reports.layout import section, show_table, words_line
+from normexport.reports.layout import section, show_table, show_title, words_line
 from normexport.text import one_line
 from normexport.timing.intervals import CONFIDENCE, LEAST
 
 if TYPE_CHECKING:
     from normexport.timing.result import Benchmark, Ratio, Timing
 
-_TIMES = ("p50", "p90", "p99", "samples/s", "load", "first run", "memory")
-
 
 def show_benchmark(console: Console, result: Benchmark) -> None:
-    """Latencies of every case, then how each compares with the first that it took turns with."""
+    """Cases with their latencies, what opening them takes, how each compares with the first that it took turns with."""
     section(console, "latency of a call")
     words_line(console, f"on {'real' if result.real else 'random'} inputs; {one_line(result.machine['processor'])}")
-    columns = ("file", "runtime", "threads", "batch", *_TIMES)
-    show_table(console, columns, [_row(each) for each in result.timings])
+    console.print()
+    for number, path in enumerate(_files(result), 1):
+        show_title(console, f"file {number}", one_line(path))
+    console.print()
+    columns = ("case", "file", "runtime", "threads", "batch", "p50", "p90", "p99", "samples/s")
+    show_table(console, columns, [_latencies(number, result) for number in range(len(result.timings))])
+    section(console, "opening")
+    show_table(
+        console,
+        ("case", "load", "first run", "memory at most"),
+        [_opening(number, each) for number, each in enumerate(result.timings)],
+    )
     if result.ratios:
         section(console, "compared")
-        show_table(
-            console,
-            ("file", "against", "time", "interval", "which says"),
-            [_ratio(each, result) for each in result.ratios],
-        )
+        rows = [_ratio(each) for each in result.ratios]
+        show_table(console, ("case", "against", "time", "interval", "which says"), rows)
         share = f"{100 * CONFIDENCE:.0f} % of measurements"
         words_line(
             console, f"in {share} all intervals hold the true ratio; less than {100 * LEAST:.0f} % is no difference"
@@ -41,28 +46,40 @@ def show_benchmark(console: Console, result: Benchmark) -> None:
         words_line(console, f"note: {note}")
 
 
-def _row(timing: Timing) -> tuple[Text, ...]:
+def _files(result: Benchmark) -> list[str]:
+    return list(dict.fromkeys(timing.file for timing in result.timings))
+
+
+def _name(number: int) -> Text:
+    """A case as the tables call it: a letter, and from the 27th on a number."""
+    return Text(chr(ord("A") + number) if number < 26 else str(number + 1), style="bold")
+
+
+def _latencies(number: int, result: Benchmark) -> tuple[Text, ...]:
+    timing = result.timings[number]
     cells = (
-        timing.file,
+        str(_files(result).index(timing.file) + 1),
         timing.runtime,
         str(timing.threads or "its own"),
         str(timing.batch or "fixed"),
         *(seconds(timing.latency(percent)) for percent in (50, 90, 99)),
         f"{timing.throughput:,.3g}" if timing.throughput < 1e3 else f"{timing.throughput:,.0f}",
-        seconds(timing.load),
-        seconds(timing.first),
-        "" if timing.memory is None else f"{timing.memory / 1e6:.0f} MB",
     )
-    return tuple(Text(one_line(cell)) for cell in cells)
+    return (_name(number), *(Text(one_line(cell)) for cell in cells))
 
 
-def _ratio(ratio: Ratio, result: Benchmark) -> tuple[Text, ...]:
+def _opening(number: int, timing: Timing) -> tuple[Text, ...]:
+    memory = "" if timing.memory is None else f"{timing.memory / 1e6:.0f} MB"
+    return (_name(number), *map(Text, (seconds(timing.load), seconds(timing.first), memory)))
+
+
+def _ratio(ratio: Ratio) -> tuple[Text, ...]:
     interval = ratio.interval
     known = math.isfinite(interval.half_width)
     style = "" if not interval.differs else "bold red" if interval.ratio > 1 else "bold green"
     return (
-        Text(one_line(result.timings[ratio.case].words)),
-        Text(one_line(result.timings[ratio.base].file)),
+        _name(ratio.case),
+        _name(ratio.base),
         Text(f"{interval.ratio:.3f}x"),
         Text(f"{interval.low:.3f} to {interval.high:.3f}" if known else "too few openings"),
         Text(ratio.words, style=style),
