@@ -88,7 +88,8 @@ def check_manifest(ports: Ports, manifest: Manifest, place: str) -> None:
 def _tensor(trt: Any, engine: Any, name: str, *, is_input: bool) -> PlanTensor:
     dtype = of_tensorrt(engine.get_tensor_dtype(name).name.lower())
     if dtype not in _DTYPES:
-        raise EngineError(f"tensor {name}", f"is of the type {dtype}, which PyTorch has not", "cast it in the model")
+        cause = f"is of the type {dtype}, and inputs and outputs are {', '.join(_DTYPES)}"
+        raise EngineError(f"tensor {name}", cause, "cast it in the model")
     if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
         raise EngineError(f"tensor {name}", "is read as a shape, in the host's memory", "export it as a constant")
     if engine.get_tensor_format(name) != trt.TensorFormat.LINEAR:

@@ -260,7 +260,7 @@ def test_a_manifest_that_contradicts_the_engine_is_refused(
     [
         ({"x": {"location": "host"}}, "is read as a shape, in the host's memory"),
         ({"y": {"format": "chw32"}}, "is laid out in vectors of channels"),
-        ({"y": {"dtype": "FP8"}}, "is of the type fp8"),
+        ({"y": {"dtype": "FP8"}}, "is of the type float8_e4m3fn, and inputs"),
     ],
 )
 def test_a_tensor_that_an_address_on_the_gpu_can_not_serve_is_refused(
