@@ -15,9 +15,9 @@ from normexport import capsule as capsules
 from normexport import proof
 from normexport.capsule.conversion import capsule_of
 from normexport.checkpoint import Checkpoint
-from normexport.engine import EngineConfig, ShapeRange, build_engine, check_engine
+from normexport.engine import EngineConfig, Manifest, ShapeRange, build_engine, check_engine
 from normexport.engine.shapes_of_inputs import shapes_over
-from normexport.errors import UsageError
+from normexport.errors import EngineError, UsageError
 from normexport.folding import FoldResult
 from normexport.graphs.inline import inline_functions
 from normexport.graphs.opsets import in_opset
@@ -82,7 +82,8 @@ def convert(
         on_samples: called during calibration with the samples seen, and how many there will be (None: not known).
 
     Raises:
-        NormExportError: of whatever stage failed; nothing is written then.
+        EngineError: the engine could not be built; all else is written.
+        NormExportError: of whatever other stage failed; nothing is written then.
     """
     output = Path(output)
     check_writable(output)
@@ -130,7 +131,8 @@ def _convert(
                 reduce = partial(_reduce, network, model, config, judged, output, weights)
                 precision, parity = given.guarded(reduce, on_samples)
                 report = report if parity is None else _with_doubts(parity, report.unproven)
-        engine = None
+        engine: Manifest | None = None
+        failed: EngineError | None = None
         sealed = capsule_files if not _has_failed(report, precision) else ()
         for file in sealed:
             with clock.stage("capsule"):
@@ -141,14 +143,17 @@ def _convert(
         if config.engine is not None and not _has_failed(report, precision):
             with clock.stage("engine"):
                 asked = _demanding(_spanning(config.engine, network.inputs), config.precision)
-                engine = build_engine(model, folder / "model.plan", asked)
+                try:
+                    engine = build_engine(model, folder / "model.plan", asked)
+                except EngineError as error:  # the file is proven whatever becomes of its plan
+                    failed = _beside_the_file(error, folder, output)
         conversion = Conversion(
             path=network.path,
             source=network.source,
             inputs=network.inputs,
             norms=network.norms,
             weight_norms=network.weight_norms,
-            notes=(*network.notes, *raised),
+            notes=(*network.notes, *raised, *([f"no engine: {failed.place}: {failed.cause}"] if failed else ())),
             outcomes=norms,
             warnings=warnings,
             operators=operators,
@@ -165,7 +170,16 @@ def _convert(
         )
         write_text(folder / "report.json", json.dumps(conversion.as_dict(), indent=1, allow_nan=False) + "\n")
     remove_unread(before)
+    if failed is not None:
+        raise failed
     return conversion
+
+
+def _beside_the_file(error: EngineError, folder: Path, output: Path) -> EngineError:
+    """The error of an engine whose ONNX file is written all the same; `folder` is where it was made."""
+    place, cause, remedy = (part.replace(str(folder), str(output)) for part in (error.place, error.cause, error.remedy))
+    remedy = remedy.replace("(--log FILE)", "(normexport build --log FILE)")
+    return EngineError(place, cause, f"{remedy}; {output / 'model.onnx'} is written, and its report")
 
 
 def _checked(config: ConvertConfig) -> ConvertConfig:

@@ -83,3 +83,26 @@ def test_sizes_that_input_gives_are_those_of_the_profile_whatever_the_file_calls
     assert result.exit_code == ExitCode.GOOD, result.stderr
     (read,) = json.loads((tmp_path / "out" / "model.plan.json").read_text())["inputs"]
     assert (read["smallest"], read["largest"]) == ([1, 3, 16, 48], [32, 3, 16, 48])
+
+
+def test_a_file_is_kept_with_its_report_where_tensorrt_can_not_build_it(tmp_path: Path) -> None:
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 6]) for name in "xy")
+    nodes = [
+        onnx.helper.make_node("DynamicQuantizeLinear", ["x"], ["whole", "scale", "zero"]),
+        onnx.helper.make_node("DequantizeLinear", ["whole", "scale", "zero"], ["near"]),
+        onnx.helper.make_node("Add", ["near", "x"], ["y"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "g", [x], [y])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, tmp_path / "any.onnx")
+    out = tmp_path / "out"
+    words = ["convert", str(tmp_path / "any.onnx"), "-o", str(out), "--engine", "--target", "sm89"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == ExitCode.ENGINE
+    assert "DynamicQuantizeLinear" in result.stderr
+    assert f"{out / 'model.onnx'} is written, and its report" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert {file.name for file in out.iterdir()} == {"model.onnx", "model.layers.json", "report.json"}
+    report = json.loads((out / "report.json").read_text())
+    assert report["engine"] is None
+    assert report["notes"][-1].startswith("no engine: node DynamicQuantizeLinear")
