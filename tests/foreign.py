@@ -33,8 +33,10 @@ def _numbers(text: str) -> tuple[int, ...]:
 needs_openvino = needs("openvino", "pip install 'normexport[openvino]'")
 needs_executorch = needs("executorch", "pip install executorch")
 needs_iree = needs("iree", "pip install iree-base-compiler iree-base-runtime")
+needs_nncf = needs("nncf", "pip install nncf")
+needs_modelopt = needs("modelopt", "pip install 'nvidia-modelopt[onnx]'")
 needs_onnxslim = needs("onnxslim", "pip install onnxslim")
 
 #: Where files run, as tests have seen it, and of what else people ask.
-RUNS_IN = {"ONNX Runtime", "onnx.reference", "OpenVINO", "IREE"}
-ASKED_FOR = RUNS_IN | {"onnx-mlir", "NNCF", "ModelOpt", "TVM", "ncnn"}
+RUNS_IN = {"ONNX Runtime", "onnx.reference", "OpenVINO", "IREE", "NNCF", "ModelOpt"}
+ASKED_FOR = RUNS_IN | {"onnx-mlir", "TVM", "ncnn"}
