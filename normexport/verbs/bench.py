@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from normexport import onnx_export, proof
-from normexport.checkpoint import Checkpoint, load
+from normexport import checkpoint, onnx_export, proof
+from normexport.checkpoint import Checkpoint
 from normexport.dtypes import array_name
 from normexport.errors import UsageError
 from normexport.graphs.inline import inline_functions
@@ -105,7 +105,7 @@ def _open(file: Measured, config: BenchConfig) -> _Subject:
         runtimes = _runtimes(str(path), OF_ONNX, config)
         return _Subject(path.name, opened_model(path, config.weights_under), path, runtimes)
     runtimes = _runtimes(str(path), OF_TORCH, config)
-    return _Subject(path.name, load(path, **config.load), path, runtimes)
+    return _Subject(path.name, checkpoint.load(path, **config.load), path, runtimes)
 
 
 def _runtimes(place: str, known: Sequence[str], config: BenchConfig) -> tuple[str, ...]:

@@ -155,7 +155,7 @@ def test_the_library_says_the_same_and_loads_what_needs_no_torch(without_torch: 
     code = """
 import normexport
 from normexport.errors import MissingComponent
-served = {"fold", "convert", "build", "inspect", "run", "parity", "check", "evaluate", "prove"}
+served = {"fold", "convert", "build", "inspect", "run", "parity", "check", "evaluate", "prove", "bench", "bisect"}
 served |= {"Checkpoint", "ConvertConfig"}
 refused = set()
 for name in normexport.__all__:

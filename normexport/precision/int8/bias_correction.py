@@ -103,13 +103,13 @@ def _side_by_side(model: ir.Model, quantised: ir.Model) -> tuple[ir.Model, dict[
 def _move(source: ir.Model, target: ir.Model) -> None:
     """All of a model into the graph of another, which has the same inputs, under names of its own; in place."""
     inputs = {str(value.name): value for value in target.graph.inputs}
+    source.graph.outputs.clear()  # first, for an input may be one
     for value in source.graph.inputs:
         value.replace_all_uses_with(inputs[str(value.name)])
     for initializer in list(source.graph.initializers.values()):
         source.graph.initializers.pop(str(initializer.name))
         initializer.name = f"{_PREFIX}{initializer.name}"
         target.graph.register_initializer(initializer)
-    source.graph.outputs.clear()
     nodes = list(source.graph)
     source.graph.remove(nodes)
     for node in nodes:

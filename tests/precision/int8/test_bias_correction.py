@@ -69,3 +69,13 @@ def test_breaking_a_rule_of_the_correction_is_noticed(mutation: Mutation, tmp_pa
     done = run_claims(broken(mutation, tmp_path), "tests.precision.int8.bias_claims", 300)
     assert done.returncode == 1, f"not noticed: {mutation.claim}"
     assert "Error" in done.stdout, done.stderr
+
+
+def test_an_input_that_is_an_output_too_changes_nothing() -> None:
+    model, x = bias_claims.one_layer("conv")
+    plain = quantize(model, calibrate(model, [{"x": x}], "minmax").ranges).model
+    (expected,) = mean_errors_in_sequence(model, plain, [{"x": x}]).values()
+    for each in (model, plain):
+        each.graph.outputs.append(each.graph.inputs[0])
+    (found,) = mean_errors_in_sequence(model, plain, [{"x": x}]).values()
+    np.testing.assert_array_equal(found, expected)
