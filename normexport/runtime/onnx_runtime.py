@@ -126,6 +126,9 @@ class OnnxRuntime:
             cause = f"ONNX Runtime can't load it ({first_line(error, 300)})"
             lacks = "NOT_IMPLEMENTED" in str(error) or "bfloat16" in str(error)
             remedy = "it lacks that operator for this type: convert the model to float32" if lacks else _CHECK
+            if "EPContext" in str(error):
+                cause = "holds a plan of TensorRT (EPContext), which ONNX Runtime runs on a GPU alone"
+                remedy = "give the plan, or the ONNX file that it was built from"
             raise FoldError(self._model.graph.name or "model", cause, remedy) from error
 
     def _open_held(self, options: Any, extra: Collection[str]) -> Any:

@@ -232,3 +232,12 @@ def test_a_large_weight_that_nothing_reads_is_no_hindrance(is_input: bool) -> No
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     given = np.linspace(-1, 1, 40, dtype=np.float32)[None]
     np.testing.assert_array_equal(OnnxRuntime(proto).run({"x": given})["y"], np.maximum(given, 0))
+
+
+def test_a_file_around_a_plan_is_told_as_one() -> None:
+    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4]) for name in "xy")
+    node = helper.make_node("EPContext", ["x"], ["y"], domain="com.microsoft", embed_mode=0, ep_cache_context="m.plan")
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(helper.make_graph([node], "g", [x], [y]), opset_imports=opsets, ir_version=9)
+    with pytest.raises(FoldError, match=r"holds a plan of TensorRT \(EPContext\).*; give the plan, or the ONNX file"):
+        OnnxRuntime(model).run({"x": np.zeros((1, 4), np.float32)})
