@@ -47,7 +47,7 @@ class Cell:
 #: The oldest and the newest that pyproject.toml lets in, and some between; one thing changes at a time.
 CELLS = (
     *(Cell(python) for python in ("3.11", "3.12", "3.13", "3.14")),
-    *(Cell(torch=version) for version in ("2.14.1", "2.15.0")),
+    *(Cell(torch=version) for version in ("2.9.1", "2.14.1", "2.15.0")),
     *(Cell(pins=(f"onnxruntime=={version}",)) for version in ("1.21.1", "1.23.2", "1.26.0")),
     *(Cell(pins=(f"onnx=={version}",)) for version in ("1.19.1", "1.20.1", "1.21.0")),
     Cell(pins=("numpy==1.26.4",)),

@@ -122,7 +122,8 @@ def test_statistics_and_weights_are_the_averages_over_the_batches(kind: str) -> 
 
 
 def test_settings_modes_and_parameters_are_kept() -> None:
-    norm = nn.BatchNorm2d(4, eps=0.125, momentum=None, bias=False, dtype=torch.float64)
+    norm = nn.BatchNorm2d(4, eps=0.125, momentum=None, dtype=torch.float64)
+    norm.register_parameter("bias", None)  # the argument bias=False is not in PyTorch 2.9
     norm.weight.requires_grad_(False)
     untracked = nn.BatchNorm2d(4, track_running_stats=False, dtype=torch.float64)
     model = nn.Sequential(nn.Dropout(), norm, untracked).train()
