@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from normexport.errors import UsageError
-from normexport.onnx_export.inputs import BatchRange, InputSpec, default_names
+from normexport.onnx_export.inputs import BatchRange, InputSpec
 from normexport.onnx_export.open_sizes import Declared, Open, close_sizes
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def renames(declared: Sequence[Declared], given: Sequence[InputSpec]) -> bool:
     """Whether the user gives the inputs of a program names of their own."""
     new = tuple(spec.name for spec in given)
     own = {each.name for each in declared}
-    return len(new) == len(own) and not set(new) & own and new != default_names(len(new))
+    return len(new) == len(own) and not set(new) & own and all(spec.named for spec in given)
 
 
 def declared_by_program(program: ExportedProgram) -> tuple[Declared, ...]:

@@ -45,9 +45,16 @@ def test_a_module_a_file_of_it_and_its_program_read_the_same_names(tmp_path: Pat
     )
     trusted = normexport.load(tmp_path / "model.pt", trust=True)
     sources: list[tuple[Any, list[str]]] = [(model, ["3x8x8"]), (trusted, ["3x8x8"]), (tmp_path / "model.pt2", [])]
+    sources.append((tmp_path / "model.pt2", ["3x8x8"]))
     for index, (source, inputs) in enumerate(sources):
         normexport.export(source, inputs, tmp_path / f"{index}.onnx")
         assert read_by(tmp_path / f"{index}.onnx") == ["image"]
+    for given in ("input", "x", "image"):
+        normexport.export(tmp_path / "model.pt2", [f"{given}=3x8x8"], tmp_path / "given.onnx")
+        assert read_by(tmp_path / "given.onnx") == [given]
+    np.savez(tmp_path / "data.npz", input=np.random.default_rng(0).normal(size=(32, 3, 8, 8)))
+    normexport.convert(tmp_path / "model.pt2", tmp_path / "out", (), ConvertConfig(data=tmp_path / "data.npz"))
+    assert read_by(tmp_path / "out" / "model.onnx") == ["image"]
 
 
 @pytest.mark.parametrize(
