@@ -13,15 +13,20 @@ from normexport.precision.snr import OutputError, measure_output
 from normexport.runtime import Array
 from normexport.verdicts import Judgement, failed, inconclusive, passed, together
 
+#: What there is to say of an output that only the candidate has.
+UNJUDGED = "only the candidate has it, so nothing says what is right"
+
 
 def output_errors(reference: Collected, found: Collected, min_snr: float, max_drop: float) -> tuple[OutputError, ...]:
-    """One for each output of the reference, by name, in its order.
+    """One for each output of the reference, by name, in its order; then those that it lacks, of which nothing is known.
 
     Args:
         min_snr: dB that floating-point outputs, and scores behind whole numbers, need.
         max_drop: percentage points of whole numbers that may differ where there are no scores.
     """
-    return tuple(_error(name, reference, found, min_snr, max_drop) for name in reference.outputs)
+    errors = [_error(name, reference, found, min_snr, max_drop) for name in reference.outputs]
+    more = [name for name in found.outputs if name not in reference.outputs]
+    return (*errors, *(OutputError(name, judgement=inconclusive(f"{name}: {UNJUDGED}")) for name in more))
 
 
 def _error(name: str, reference: Collected, found: Collected, min_snr: float, max_drop: float) -> OutputError:

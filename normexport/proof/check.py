@@ -49,6 +49,7 @@ class _Findings:
     """All that the report is made of; filled round by round."""
 
     names: tuple[str, str, str] = ("", "", "")
+    unjudged: tuple[str, ...] = ()  # outputs that only the candidate has
     outputs: dict[str, OutputFindings] = field(default_factory=dict)
     boundaries: dict[str, Pair] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
@@ -107,7 +108,10 @@ def check(
         tuple(_layer_rows(found, layers, comparison.batch.name, precision)),
         tuple((layer.path, reasons[layer.tensor]) for layer in layers if layer.tensor in reasons),
         tuple(output_notes(found.outputs, found.names, precision)),
-        tuple(unproven),
+        (
+            *unproven,
+            *(f"output {name}: only the candidate has it, so nothing says what is right" for name in found.unjudged),
+        ),
         tuple(batches),
         {name: output.channels.channels() for name, output in found.outputs.items()},
     )
@@ -194,6 +198,8 @@ def _judge(runtime: Runtime, batches: Sequence[Batch], at: Batch, theirs: _Side,
         for name in runtime.output_names:
             output = found.outputs.setdefault(name, OutputFindings())
             output.add(batch, exact[name], theirs.outputs[index].get(name), ours.outputs[index].get(name))
+    if theirs.outputs:
+        found.unjudged = tuple(name for name in theirs.outputs[0] if name not in found.outputs)
     found.names = (runtime.name, ours.name, theirs.name)
 
 

@@ -16,7 +16,7 @@ from normexport.proof.check import check
 from normexport.proof.doubts.branches import untaken_branches
 from normexport.proof.doubts.random_numbers import random_nodes, without_repeats
 from normexport.proof.inputs.batches import Batch, standard_batches
-from normexport.proof.inputs.declared import declared_by_file, input_specs
+from normexport.proof.inputs.declared import declared_by_file, input_specs, require_tensor_outputs
 from normexport.proof.inputs.ladder import choose_batches
 from normexport.proof.room import require_room
 from normexport.proof.ties import SEEDS, has_quantisers
@@ -126,9 +126,11 @@ def compare(
         on: the runtime that `second` is judged on.
 
     Raises:
-        UsageError: the inputs of the two differ, or have open sizes and `inputs` is not given.
+        UsageError: the inputs of the two differ, or have open sizes and `inputs` is not given; an output is no tensor.
         FoldError: a Loop goes on and on.
     """
+    for model in (first, second):
+        require_tensor_outputs(model)
     arrays = {name: array.shape for name, array in (data or {}).items()}
     specs = input_specs(first, inputs or (), arrays)
     theirs = [str(value.name) for value in second.graph.inputs if value.name not in second.graph.initializers]

@@ -83,7 +83,7 @@ class OnnxRuntime:
 
     def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
         arrays = checked_feeds(self.name, self.inputs, feeds)
-        self.dropped = {name: "is not in the file" for name in capture if name not in self._values}
+        dropped = {name: "is not in the file" for name in capture if name not in self._values}
         wanted = [name for name in capture if name in self._values]
         extra = frozenset(wanted) - set(self.output_names)
         if not extra <= self._extra or (self._extra and not extra):
@@ -96,9 +96,13 @@ class OnnxRuntime:
         except Exception as error:  # the bindings raise their own kinds, all derived from Exception
             cause = f"can't run on these inputs ({first_line(error, 300)})"
             raise UsageError(self.name, cause, "check the input shapes") from error
+        for name in [name for name in extra if name in values and not isinstance(values[name], np.ndarray)]:
+            del values[name]  # a sequence
+            dropped[name] = "is not a tensor"
+        self.dropped = dropped
         if sink is None:
             return values
-        for name in wanted:
+        for name in [name for name in wanted if name in values]:
             sink(name, values[name] if name in self.output_names else values.pop(name))
         return values
 

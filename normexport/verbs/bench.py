@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from normexport import checkpoint, onnx_export, proof
@@ -34,7 +35,7 @@ from normexport.verbs.real_data import RealData, check_images
 from normexport.verbs.subjects import Inputs, agreed_inputs, is_onnx, specs_of
 
 #: What can be measured: an ONNX model or file, the file of a checkpoint, a plan.
-Measured = str | Path | ir.Model | Plan
+Measured = str | Path | ir.Model | onnx.ModelProto | Plan
 
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "torch", "tensorrt", "tensorrt-rtx")
 
@@ -96,8 +97,13 @@ def bench(
 def _open(file: Measured, config: BenchConfig) -> _Subject:
     if isinstance(file, Plan):
         return _Subject(file.path.name, file, file.path, _runtimes(str(file.path), OF_PLANS, config))
-    if isinstance(file, ir.Model):
-        return _Subject(file.graph.name or "model", file, None, _runtimes("the model", OF_ONNX, config))
+    if isinstance(file, ir.Model | onnx.ModelProto):
+        return _Subject(
+            file.graph.name or "model",
+            opened_model(file, config.weights_under),
+            None,
+            _runtimes("the model", OF_ONNX, config),
+        )
     if not isinstance(file, str | Path):
         raise UsageError(type(file).__name__, "is no file to measure", "give a path, an ONNX model or a Plan")
     path = Path(file)

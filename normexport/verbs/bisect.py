@@ -7,6 +7,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 
 from normexport import onnx_export, proof
@@ -26,6 +27,7 @@ from normexport.precision.file_precision import precision_of
 from normexport.precision.snr_parity import random_data
 from normexport.proof import Batch
 from normexport.proof.inputs.batches import slice_batches
+from normexport.proof.inputs.declared import require_tensor_outputs
 from normexport.proof.judge import require_ends
 from normexport.runtime import Array, Float64Runtime, OnnxRuntime
 from normexport.runtime.guarded import in_telling_child
@@ -33,7 +35,7 @@ from normexport.verbs.clock import OnStage
 from normexport.verbs.fold import FOLDING
 from normexport.verbs.parity import parity
 from normexport.verbs.real_data import RealData, check_images
-from normexport.verbs.subjects import Inputs, TorchSource, agreed_inputs, is_onnx, open_subject
+from normexport.verbs.subjects import Inputs, NetworkSource, agreed_inputs, is_onnx, open_subject
 from normexport.verdicts import Judgement, Verdict, failed, inconclusive
 
 _SAMPLES = 4  # of an int8 candidate's inputs, at a time
@@ -41,8 +43,8 @@ _SETS = 4  # of them
 
 
 def bisect(
-    reference: TorchSource | ir.Model,
-    candidate: str | Path | ir.Model,
+    reference: NetworkSource,
+    candidate: str | Path | ir.Model | onnx.ModelProto,
     output: str | Path | None = None,
     inputs: Inputs = (),
     *,
@@ -75,7 +77,7 @@ def bisect(
         FoldError: a file is damaged, or ONNX Runtime can't run it.
         CheckpointError: the reference is not understood.
     """
-    if not isinstance(candidate, ir.Model) and not (isinstance(candidate, str | Path) and is_onnx(candidate)):
+    if not isinstance(candidate, ir.Model | onnx.ModelProto) and not is_onnx(candidate):
         raise UsageError(str(candidate), "is no ONNX file", "narrow down the ONNX file that it was made from")
     if output is not None:
         _check_folder(Path(output), reference, candidate)
@@ -91,6 +93,8 @@ def bisect(
     prepared = check_images(preprocess, data)
     arrays = None if data is None else RealData(data, prepared).load(specs)
     exact = _as_onnx(first, second, specs)
+    for model in (exact, second):
+        require_tensor_outputs(model)
     search = partial(_search, exact, second, specs, arrays, batches, limits.min_snr)
     files = [side for side in (reference, candidate) if isinstance(side, str | Path) and is_onnx(side)]
     found = in_telling_child(search, " or ".join(map(str, files)), said) if len(files) == 2 else search(said)

@@ -29,8 +29,8 @@ from normexport.verbs.config import RUNTIMES
 from normexport.verbs.real_data import RealData, check_images
 from normexport.verbs.subjects import (
     Inputs,
+    NetworkSource,
     Side,
-    TorchSource,
     agreed_inputs,
     guarded_if_files,
     open_subject,
@@ -46,9 +46,9 @@ _FEW = 2  # samples
 
 
 def evaluate(
-    model: TorchSource | ir.Model | Plan,
+    model: NetworkSource | Plan,
     data: str | Path,
-    reference: TorchSource | ir.Model | None = None,
+    reference: NetworkSource | None = None,
     inputs: Inputs = (),
     *,
     labels_for: str | None = None,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
+import onnx_ir as ir
+
 from normexport import onnx_export
 from normexport.engine import Manifest, read_manifest, require_same_plan
-from normexport.io.onnx_model import open_onnx
+from normexport.io.onnx_model import opened_model
 from normexport.recognition import fold_recognised
 from normexport.reports import Inspection
 from normexport.verbs.fold import FOLDING
-from normexport.verbs.subjects import Inputs, TorchSource, is_onnx, opened_checkpoint, specs_of
+from normexport.verbs.subjects import Inputs, NetworkSource, is_onnx, opened_checkpoint, specs_of
 
 
 def inspect_plan(path: str | Path) -> Manifest:
@@ -24,15 +27,18 @@ def inspect_plan(path: str | Path) -> Manifest:
     return manifest
 
 
-def inspect(source: TorchSource, inputs: Inputs = (), *, weights_under: str | Path | None = None) -> Inspection:
+def inspect(source: NetworkSource, inputs: Inputs = (), *, weights_under: str | Path | None = None) -> Inspection:
     """What a checkpoint or ONNX file holds, and what `fold` would do with it; writes nothing.
 
     What would fold is known only where the graph is: for ONNX files and exported programs always, for modules
-    once `inputs` are given. External data of an ONNX file may lie under `weights_under` too.
+    once `inputs` are given. A model in memory is not changed; external data of an ONNX file may lie under
+    `weights_under` too.
     """
-    if isinstance(source, (str, Path)) and is_onnx(source):
-        result = fold_recognised(open_onnx(source, weights_under), FOLDING)
-        return Inspection(Path(source), "onnx", (), (), (), result.norms, result.warnings)
+    if isinstance(source, ir.Model | onnx.ModelProto) or (isinstance(source, str | Path) and is_onnx(source)):
+        model = opened_model(source, weights_under)
+        path = Path(source) if isinstance(source, str | Path) else Path(model.graph.name or "model")
+        result = fold_recognised(model.clone() if model is source else model, FOLDING)
+        return Inspection(path, "onnx", (), (), (), result.norms, result.warnings)
     checkpoint = opened_checkpoint(source)
     known = checkpoint.path, checkpoint.source, checkpoint.norms, checkpoint.weight_norms, checkpoint.notes
     if checkpoint.program is None and checkpoint.model is None:

@@ -26,7 +26,7 @@ from normexport.runtime.guarded import Tell, in_telling_child
 from normexport.verbs.real_data import RealData
 from normexport.verbs.subjects import (
     Inputs,
-    TorchSource,
+    NetworkSource,
     export_inputs,
     file_inputs,
     is_of_torch,
@@ -39,7 +39,7 @@ from normexport.verbs.subjects import (
 T = TypeVar("T")
 
 #: What a network can be read from.
-Source: TypeAlias = TorchSource | Callable[[], Checkpoint] | ir.Model | onnx.ModelProto
+Source: TypeAlias = NetworkSource | Callable[[], Checkpoint]
 
 
 @dataclass(frozen=True)

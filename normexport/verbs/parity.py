@@ -33,7 +33,7 @@ from normexport.verbs.fold import FOLDING
 from normexport.verbs.real_data import RealData, check_images
 from normexport.verbs.subjects import (
     Inputs,
-    TorchSource,
+    NetworkSource,
     agreed_inputs,
     doubts_of_layers,
     guarded_if_files,
@@ -52,8 +52,8 @@ _LOG = logger(__name__)
 
 
 def parity(
-    reference: TorchSource | ir.Model,
-    candidate: TorchSource | ir.Model | Plan,
+    reference: NetworkSource,
+    candidate: NetworkSource | Plan,
     inputs: Inputs = (),
     *,
     data: str | Path | None = None,
@@ -91,8 +91,8 @@ def parity(
 
 
 def _judge(
-    reference: TorchSource | ir.Model,
-    candidate: TorchSource | ir.Model | Plan,
+    reference: NetworkSource,
+    candidate: NetworkSource | Plan,
     inputs: Inputs,
     data: RealData | None,
     layers: bool,
@@ -130,8 +130,8 @@ def _judge(
 def _judge_sides(
     first: Checkpoint | ir.Model,
     second: Checkpoint | ir.Model,
-    reference: TorchSource | ir.Model,
-    candidate: TorchSource | ir.Model,
+    reference: NetworkSource,
+    candidate: NetworkSource,
     specs: tuple[InputSpec, ...],
     arrays: Mapping[str, Array] | None,
     layers: bool,
@@ -210,7 +210,7 @@ def _check_by_snr(
 def _boundaries(
     first: Checkpoint | ir.Model,
     second: ir.Model,
-    candidate: TorchSource | ir.Model,
+    candidate: NetworkSource,
     specs: Sequence[InputSpec],
 ) -> tuple[onnx_export.Layer, ...]:
     """What both sides have under one name."""
@@ -244,7 +244,7 @@ def _check_plan(
 
 
 def _layers_for(
-    reference: Checkpoint, candidate: TorchSource | ir.Model, specs: Sequence[InputSpec]
+    reference: Checkpoint, candidate: NetworkSource, specs: Sequence[InputSpec]
 ) -> tuple[onnx_export.Layer, ...]:
     """The layer map beside the candidate's file; without one, that of exporting the reference anew."""
     if isinstance(candidate, (str, Path)):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard, TypeVar, Union
 
+import onnx
 import onnx_ir as ir
 
 from normexport import checkpoint as checkpoints
@@ -39,6 +40,8 @@ Side: TypeAlias = Checkpoint | ir.Model | Plan
 
 #: A network of PyTorch, in a file or in memory.
 TorchSource: TypeAlias = Union[Checkpoint, "torch.nn.Module", "torch.export.ExportedProgram", str, Path]
+#: A network, in a file or in memory.
+NetworkSource: TypeAlias = TorchSource | ir.Model | onnx.ModelProto
 Inputs: TypeAlias = Sequence[str | InputSpec]
 
 
@@ -71,9 +74,9 @@ def opened_checkpoint(source: TorchSource) -> Checkpoint:
     return checkpoints.load(source)
 
 
-def open_subject(source: TorchSource | ir.Model, weights_under: str | Path | None = None) -> Checkpoint | ir.Model:
+def open_subject(source: NetworkSource, weights_under: str | Path | None = None) -> Checkpoint | ir.Model:
     """Opened, where it is a path; external data of an ONNX file may lie under `weights_under` too."""
-    if isinstance(source, ir.Model) or (isinstance(source, str | Path) and is_onnx(source)):
+    if isinstance(source, ir.Model | onnx.ModelProto) or (isinstance(source, str | Path) and is_onnx(source)):
         return opened_model(source, weights_under)
     return opened_checkpoint(source)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from normexport.runtime import Array
 SIZES = (1, 2, 7)  # alone, a pair, and a number no kernel's blocking divides
 SCALES = (1.0, 0.1, 4.0)  # in turn; weak inputs show biases, strong ones saturation
 LARGE_SAMPLE = 1 << 16  # numbers per sample; above (224x224 images) float64 costs 0.25 s a sample: fewer of them
+ZEROS = 1 / 16  # of the numbers of the last random batch
 _KEEP_CELL = 0.24  # of the spacing; below half of the smaller spacing under a power of two: rounds back to the input
 
 
@@ -72,7 +73,8 @@ def standard_batches(
         at = {name: each[min(index, len(each) - 1)] for name, each in within.items()}
         size, scale = chosen[index % len(chosen)], SCALES[index % len(SCALES)]
         sized = [spec.at(lengths[index % len(lengths)]) for spec in specs]
-        batches.append(_random_batch(sized, size, scale, seed + index, at, min(index, levels - 1)))
+        random = _random_batch(sized, size, scale, seed + index, at, min(index, levels - 1))
+        batches.append(with_zeros(random, sized, seed) if 0 < index == count - 1 else random)
     return tuple(batches)
 
 
@@ -150,6 +152,14 @@ def _random_batch(
     lengths = {each.symbol: spec.shape[each.axis] for spec in specs for each in spec.open}
     sizes = "".join(f", {symbol} {length}" for symbol, length in lengths.items())
     return Batch(f"random x{scale:g}, batch {size}{fixed}{sizes}{step}", size, feeds, level)
+
+
+def with_zeros(batch: Batch, specs: Sequence[InputSpec], seed: int) -> Batch:
+    """The batch with some floats exactly 0, as padding and black are: what divides by them, or masks them, shows."""
+    rng = np.random.default_rng(seed)
+    free = [spec.name for spec in specs if spec.floating and spec.bounds is None]
+    feeds = {name: np.where(rng.random(batch.feeds[name].shape) < ZEROS, 0, batch.feeds[name]) for name in free}
+    return replace(batch, feeds={**batch.feeds, **feeds})
 
 
 def slice_batches(specs: Sequence[InputSpec], data: Mapping[str, Array], most: int) -> Iterator[dict[str, Array]]:

@@ -61,6 +61,18 @@ def declared_by_file(model: ir.Model, given: Sequence[InputSpec] = ()) -> tuple[
     return tuple(found)
 
 
+def require_tensor_outputs(model: ir.Model) -> None:
+    """Refuse a model that returns what no array holds.
+
+    Raises:
+        UsageError: an output is a sequence, a map or sparse.
+    """
+    for value in model.graph.outputs:
+        if isinstance(value.type, ir.SequenceType | ir.SparseTensorType):
+            cause = "is a sequence or sparse in the file, which nothing can be held against"
+            raise UsageError(f"output {value.name}", cause, "let the model return tensors alone")
+
+
 def _size(name: str, axis: int, size: int | ir.SymbolicDim) -> int | Open:
     if isinstance(size, int) and size >= 0:
         return size
