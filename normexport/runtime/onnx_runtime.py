@@ -95,7 +95,9 @@ class OnnxRuntime:
             values = dict(zip(names, self._session.run(names, arrays), strict=True))
         except Exception as error:  # the bindings raise their own kinds, all derived from Exception
             cause = f"can't run on these inputs ({first_line(error, 300)})"
-            raise UsageError(self.name, cause, "check the input shapes") from error
+            no_numpy = "No corresponding Numpy type" in cause
+            remedy = "cast that output to float32" if no_numpy else "check the input shapes"
+            raise UsageError(self.name, cause, remedy) from error
         for name in [name for name in extra if name in values and not isinstance(values[name], np.ndarray)]:
             del values[name]  # a sequence
             dropped[name] = "is not a tensor"

@@ -70,6 +70,12 @@ def test_a_sequence_is_refused_as_an_output_and_passed_over_inside() -> None:
     assert normexport.parity(inside, inside, layers=True).judgement.verdict is Verdict.PASSED
 
 
+def test_an_output_that_numpy_has_no_type_for_is_refused_with_a_way_out() -> None:
+    half = model("bfloat16[N,4] y", "y = Cast<to = 16>(x)")
+    with pytest.raises(UsageError, match="cast that output to float32"):
+        normexport.parity(half, half)
+
+
 @pytest.mark.parametrize("hand", [lambda proto: proto, ir.serde.deserialize_model], ids=["proto", "ir"])
 def test_every_verb_takes_models_in_memory_and_leaves_them(hand: Callable[[onnx.ModelProto], Any]) -> None:
     given = hand(TWO)
