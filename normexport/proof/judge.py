@@ -144,6 +144,7 @@ def compare(
     smallest = min(planned, key=lambda batch: batch.size)
     require_ends(first, smallest)
     require_ends(second, smallest)
+    _require_sizes(first, planned)
     tried = choose_batches(
         specs,
         data,
@@ -162,6 +163,27 @@ def compare(
         cause = error.cause.removeprefix("no float64 reference: ")
         notes = (*notes, f"no float64 reference, float32 on ONNX Runtime stands in: {cause}")
     return _with_notes(report, notes)
+
+
+def _require_sizes(model: ir.Model, planned: Sequence[Batch]) -> None:
+    """See that a model whose inputs leave some of the batch fixed, as the state of one sample, runs at every size.
+
+    Raises:
+        UsageError: only the smallest runs, which is then the remedy.
+    """
+    sizes = {batch.size: batch for batch in planned if not batch.real}
+    shapes = {name: array.shape for batch in planned[:1] for name, array in batch.feeds.items()}
+    least, most = min(sizes), max(sizes)
+    fixed = [name for name, shape in shapes.items() if len(shape) > 1 and sizes[most].feeds[name].shape == shape]
+    if least == most or not fixed:
+        return
+    runtime = OnnxRuntime(model)
+    try:
+        runtime.run(sizes[most].feeds)
+    except UsageError as error:
+        runtime.run(sizes[least].feeds)
+        remedy = f"it runs at batch {least}: convert it with --batch {least}, judge it with --batches {least}"
+        raise UsageError(error.place, error.cause, remedy) from error
 
 
 def require_ends(model: ir.Model, batch: Batch) -> None:

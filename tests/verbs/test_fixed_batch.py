@@ -119,6 +119,21 @@ def test_a_network_that_needs_one_batch_is_refused_with_the_remedy_that_works(
     assert sizes(tmp_path / "out" / "model.onnx")[0][0] == 1
 
 
+def test_a_file_with_the_state_of_one_sample_is_refused_with_the_remedy_that_works(tmp_path: Path) -> None:
+    floats = onnx.TensorProto.FLOAT
+    ports = [helper.make_tensor_value_info(name, floats, shape) for name, shape in (("x", ["n", 4]), ("state", [1, 3]))]
+    ends = [helper.make_tensor_value_info("y", floats, ["n", 7])]
+    node = helper.make_node("Concat", ["x", "state"], ["y"], axis=1)
+    graph = helper.make_graph([node], "g", ports, ends)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "m.onnx")
+    with pytest.raises(UsageError, match=r"it runs at batch 1: convert it with --batch 1, judge it with --batches 1$"):
+        normexport.convert(tmp_path / "m.onnx", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    config = ConvertConfig(export=ExportConfig(batch=1))
+    assert normexport.convert(tmp_path / "m.onnx", tmp_path / "out", config=config).passed
+    assert normexport.parity(tmp_path / "m.onnx", tmp_path / "out" / "model.onnx", batches=(1,)).passed
+
+
 def test_a_remedy_that_does_not_work_is_not_named() -> None:
     class ByValue(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
