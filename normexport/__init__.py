@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from normexport.verbs.inspect import inspect, inspect_plan
     from normexport.verbs.parity import check, parity
     from normexport.verbs.prove import prove
+    from normexport.verbs.report import Result, report
     from normexport.verbs.run import run
     from normexport.verdicts import Judgement, Verdict
 
@@ -121,6 +122,7 @@ _HOMES = {
     "Precision": "precision",
     "Preprocess": "io.preprocess",
     "Ratio": "timing.result",
+    "Result": "verbs.report",
     "Row": "proof",
     "Int8Edit": "precision.int8.edits",
     "Sensitivity": "precision.int8.sensitivity",
@@ -145,6 +147,7 @@ _HOMES = {
     "load": "checkpoint",
     "parity": "verbs.parity",
     "prove": "verbs.prove",
+    "report": "verbs.report",
     "run": "verbs.run",
 }
 
@@ -208,6 +211,7 @@ __all__ = [
     "Precision",
     "Preprocess",
     "Ratio",
+    "Result",
     "Row",
     "Sensitivity",
     "ShapeRange",
@@ -233,6 +237,7 @@ __all__ = [
     "load",
     "parity",
     "prove",
+    "report",
     "run",
 ]
 

@@ -67,6 +67,17 @@ def parse_json(content: bytes | str) -> Any:
         raise BadJson("it holds a number that is too long") from error
 
 
+def finite(value: Any) -> Any:
+    """A value for JSON, which has no NaN and no infinity: they become null."""
+    if isinstance(value, float):
+        return value if value - value == 0.0 else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
 def _require_shallow(text: str) -> None:
     depth = 0
     for bracket in _BRACKET.finditer(_STRING.sub("", text)):

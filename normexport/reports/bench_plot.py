@@ -60,7 +60,7 @@ def _draw_latencies(axes: Any, result: Benchmark) -> None:
     shares = np.linspace(0, 100, _POINTS)
     for timing in result.timings:
         if len(timing.latencies):
-            axes.plot(np.percentile(timing.latencies, shares) * 1e3, shares, label=_plain(timing.words))
+            axes.plot(np.percentile(timing.latencies, shares) * 1e3, shares, label=plain(timing.words))
     axes.set_xscale("log")
     axes.set_xlabel("latency, ms")
     axes.set_ylabel("calls within it, %")
@@ -75,11 +75,11 @@ def _draw_ratios(axes: Any, result: Benchmark) -> None:
             axes.plot([low, high], [row, row], color="tab:red" if each.interval.differs else "tab:gray", linewidth=3)
         axes.plot([ratio], [row], "o", color="black")
     axes.axvspan(1 / (1 + LEAST), 1 + LEAST, alpha=0.2, color="tab:green")
-    axes.set_yticks(range(len(result.ratios)), [_plain(result.timings[each.case].words) for each in result.ratios])
+    axes.set_yticks(range(len(result.ratios)), [plain(result.timings[each.case].words) for each in result.ratios])
     axes.set_ylim(len(result.ratios) - 0.5, -0.5)
     axes.set_xlabel("time, as a multiple of the first's")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Without what matplotlib takes for formulas."""
     return printable(text, 60).replace("$", r"\$")

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from normexport.reports.layout import section, show_table, show_title, words_line
+from normexport.reports.words import case_name
 from normexport.text import one_line
 from normexport.timing.intervals import CONFIDENCE, LEAST
 
@@ -51,8 +52,7 @@ def _files(result: Benchmark) -> list[str]:
 
 
 def _name(number: int) -> Text:
-    """A case as the tables call it: a letter, and from the 27th on a number."""
-    return Text(chr(ord("A") + number) if number < 26 else str(number + 1), style="bold")
+    return Text(case_name(number), style="bold")
 
 
 def _latencies(number: int, result: Benchmark) -> tuple[Text, ...]:

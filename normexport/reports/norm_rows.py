@@ -28,6 +28,7 @@ class Row:
         kind, channels: as stored; "" where unknown.
         fate: "folded", "lowered", "live", or "" where folding was not tried.
         why: where it went, or why it stays.
+        rule: the rule that decided, as `NormOutcome` has it.
     """
 
     path: str
@@ -35,6 +36,7 @@ class Row:
     channels: str
     fate: str
     why: str
+    rule: str = ""
 
 
 def rows(norms: Sequence[NormRecord], outcomes: Sequence[NormOutcome]) -> list[Row]:
@@ -80,7 +82,7 @@ def _join(record: NormRecord | None, outcome: NormOutcome) -> Row:
     if record is not None and kind in ("chain", "unknown", ""):
         kind = record.called
     channels = "" if record is None else str(record.channels)
-    return Row(outcome.path or outcome.node, kind, channels, outcome.fate, outcome.reason)
+    return Row(outcome.path or outcome.node, kind, channels, outcome.fate, outcome.reason, outcome.rule)
 
 
 def _row_without_outcome(record: NormRecord) -> Row:

@@ -13,6 +13,7 @@ from rich.text import Text
 from normexport.dtypes import EIGHT_BITS
 from normexport.reports.data_lines import show_data
 from normexport.reports.layout import path_cell, path_width, section, show_table, verdict_words, words_line
+from normexport.reports.parity_rows import share_words, tightest
 from normexport.reports.words import count
 from normexport.text import one_line
 from normexport.verdicts import Verdict
@@ -59,23 +60,8 @@ def _numbers(row: Row) -> tuple[Text, Text, Text]:
     style = "bold red" if not row.within else "green" if row.doubt is None else "yellow"
     if row.fault is not None or row.candidate is None or row.budget is None:
         return Text(""), Text(""), Text(one_line(row.fault or "not measured"), style=style)
-    by_rms = (row.candidate.rms, row.budget.rms, "rms")
-    by_max = (row.candidate.max_abs, row.budget.max_abs, "max")
-    error, allowed, name = max(by_rms, by_max, key=lambda each: _share(each[0], each[1]))
+    error, allowed, name = tightest(row.candidate.rms, row.budget.rms, row.candidate.max_abs, row.budget.max_abs)
     return Text(f"{error:.1e} {name}"), Text(f"{allowed:.1e}"), Text(share_words(row.excess), style=style)
-
-
-def _share(error: float, allowed: float) -> float:
-    if error != error:
-        return math.inf
-    return error / allowed if allowed > 0 else error * math.inf if error else 0.0
-
-
-def share_words(excess: float) -> str:
-    """ "24 %" of a budget, "3.1x" beyond it, "beyond any" for what is not a number."""
-    if not math.isfinite(excess):
-        return "beyond any"
-    return f"{100 * excess:.0f} %" if excess <= 1 else f"{excess:.2f}x" if excess < 100 else f"{excess:.0f}x"
 
 
 def _layer_summary(console: Console, report: ParityReport) -> None:

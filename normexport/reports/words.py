@@ -24,6 +24,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"
 
 
+def case_name(number: int) -> str:
+    """A case of `bench` as tables and figures call it: a letter, and from the 27th on a number."""
+    return chr(ord("A") + number) if number < 26 else str(number + 1)
+
+
 def broken(path: str, width: int) -> str:
     """`path` in lines of at most `width` characters, cut behind dots and slashes where it can be.
 
@@ -53,6 +58,11 @@ def size(path: Path) -> str:
         number = float(path.stat().st_size)
     except OSError:
         return ""
+    return size_words(number)
+
+
+def size_words(number: float) -> str:
+    """ "1.2 MB" of a number of bytes."""
     if number < 1000:
         return f"{number:.0f} bytes"
     for unit in ("kB", "MB", "GB"):

@@ -47,6 +47,7 @@ from normexport.verbs.fold import FOLDING
 from normexport.verbs.networks import Given, Network, Source, open_given, read_checkpoint, read_onnx
 from normexport.verbs.outputs import conversion_inputs, conversion_outputs, write_model
 from normexport.verbs.real_data import RealData, check_images, data_to_judge_on
+from normexport.verbs.report import PAGE, REPORT, page_of
 from normexport.verbs.subjects import Inputs, opener_of
 from normexport.verdicts import Verdict
 
@@ -67,10 +68,10 @@ def convert(
 ) -> Conversion:
     """Checkpoint or ONNX model -> folded ONNX file, proven against what it came from in float64.
 
-    Writes `model.onnx`, `model.layers.json` and `report.json`, with `engine` `model.plan` and its manifest, and with
-    `openvino` `model.xml` and `model.bin`, into the folder `output`, and with `capsule` that file; together, and only
-    when all stages are through. A model that fails parity is written too, with its verdict in the report, without a
-    plan, OpenVINO's files and a capsule; one that is neither proven nor wrong gets them all.
+    Writes `model.onnx`, `model.layers.json`, `report.json` and its page `report.html`, with `engine` `model.plan` and
+    its manifest, and with `openvino` `model.xml` and `model.bin`, into the folder `output`, and with `capsule` that file;
+    together, and only when all stages are through. A model that fails parity is written too, with its verdict in the
+    report, without a plan, OpenVINO's files and a capsule; one that is neither proven nor wrong gets them all.
 
     Args:
         source: a checkpoint, an ONNX model, the path of either (of an ONNX file, it ends in .onnx) where it needs no
@@ -160,7 +161,8 @@ def _convert(
             parity=replace(report, batches=(), channels={}),
             files=(
                 *(output / name for name in _files_written(folder)),
-                output / "report.json",
+                output / REPORT,
+                output / PAGE,
                 *(beside if sealed else ()),
             ),
             seconds=clock.seconds,
@@ -168,7 +170,10 @@ def _convert(
             precision=precision,
             data=read,
         )
-        write_text(folder / "report.json", json.dumps(conversion.as_dict(), indent=1, allow_nan=False) + "\n")
+        told = conversion.as_dict()
+        write_text(folder / REPORT, json.dumps(told, indent=1, allow_nan=False) + "\n")
+        with clock.stage("report"):
+            write_text(folder / PAGE, page_of(told, open_onnx(model), folder))
     remove_unread(before)
     if failed is not None:
         raise failed

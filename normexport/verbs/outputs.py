@@ -39,7 +39,11 @@ def conversion_outputs(
     openvino: bool = False,
 ) -> list[tuple[Path, str]]:
     """What `convert` may write."""
-    files = [*model_outputs(folder / "model.onnx"), (folder / "report.json", "the report")]
+    files = [
+        *model_outputs(folder / "model.onnx"),
+        (folder / "report.json", "the report"),
+        (folder / "report.html", "its page"),
+    ]
     if engine is not None:
         plan = folder / "model.plan"
         files += [(plan, "the plan"), (manifest_path(plan), "the plan's manifest"), *engine.side_files()]

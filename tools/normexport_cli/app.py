@@ -44,6 +44,7 @@ COMMANDS = (
     "prove",
     "evaluate",
     "bench",
+    "report",
     "plugins",
 )
 

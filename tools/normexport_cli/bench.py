@@ -14,6 +14,7 @@ from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.image_options import ImageOptions
 from normexport_cli.options import OutputOptions, ReadOptions, is_plan
+from normexport_cli.pages import Html, write_page
 from normexport_cli.screen import print_json, result_console, working
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def bench(
     images: ImageOptions,
     plot: Plot = None,
     times: Times = None,
+    html: Html = None,
     how: ReadOptions,
     shown: OutputOptions,
 ) -> None:
@@ -120,7 +122,7 @@ def bench(
     """
     with working("Measuring", shown) as on_stage:
         how.require_reader(*files)
-        _check_outputs(plot, times, files)
+        _check_outputs(plot, times, html, files)
         import normexport
         from normexport.engine.shapes import parse_shapes
         from normexport.verbs.bench import shapes_as_inputs
@@ -144,6 +146,7 @@ def bench(
             from normexport_cli.screen import json_text
 
             write_text(times, json_text(result.as_dict(times=True)))
+        write_page(result, html, files[0], how.weights_under)
     if shown.json:
         print_json(result.as_dict())
         return
@@ -161,13 +164,14 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
-def _check_outputs(plot: Path | None, times: Path | None, files: list[Path]) -> None:
+def _check_outputs(plot: Path | None, times: Path | None, html: Path | None, files: list[Path]) -> None:
     """Refuse, before minutes of work, what can't be written or drawn."""
     from normexport.io.atomic import check_writable
     from normexport.io.overwriting import check_outputs
     from normexport.reports.bench_plot import require_plots
 
-    outputs = [(path, words) for path, words in ((plot, "the plot"), (times, "the times")) if path is not None]
+    asked = ((plot, "the plot"), (times, "the times"), (html, "the page"))
+    outputs = [(path, words) for path, words in asked if path is not None]
     for path, _ in outputs:
         options.require_file_name(path)
         check_writable(path.parent)

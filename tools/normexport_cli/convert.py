@@ -89,9 +89,9 @@ def convert(
 ) -> None:
     """Convert a checkpoint or an ONNX file to a folded ONNX file, and prove that it computes the same.
 
-    Writes model.onnx, model.layers.json and report.json, and with --engine model.plan and model.plan.json. The last
-    line is PARITY or, where --precision is not fp32, PRECISION and the verdict: PASSED, FAILED (exit code 1), or
-    INCONCLUSIVE (7) where nothing was shown either way.
+    Writes model.onnx, model.layers.json, report.json and, for a browser, report.html; with --engine model.plan and
+    model.plan.json. The last line is PARITY or, where --precision is not fp32, PRECISION and the verdict: PASSED,
+    FAILED (exit code 1), or INCONCLUSIVE (7) where nothing was shown either way.
 
     \b
       normexport convert model.pt2 -o out

@@ -24,6 +24,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from normexport.io.json_files import finite
 from normexport_cli.options import OutputOptions
 
 
@@ -158,17 +159,6 @@ def _silence() -> Iterator[None]:
             yield
         finally:
             logging.disable(before)
-
-
-def finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
-    if isinstance(value, float):
-        return value if value - value == 0.0 else None
-    if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return value
 
 
 def _survive_narrow_encodings() -> None:

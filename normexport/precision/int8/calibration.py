@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from normexport.io.json_files import (
     word,
 )
 from normexport.precision.config import METHODS
-from normexport.precision.int8.histogram import Histogram
+from normexport.precision.int8.histogram import Coarse, Histogram
 from normexport.precision.int8.ranges import RANGE_OF, Range
 from normexport.precision.int8.storage import PLAIN, Storage
 from normexport.runtime import Array, Feeds, OnnxRuntime
@@ -50,6 +50,7 @@ class Calibration:
         samples, batch: how many, and how many at a time: the statistics of live norms depend on it.
         seen: a digest of each sample (`precision.int8.held_out`): what calibrated does not judge.
         dtype: of the eight bits that the ranges are for.
+        shown: histograms by tensor name, for reports; empty where none were made, and not saved.
     """
 
     ranges: Mapping[str, Range]
@@ -61,10 +62,12 @@ class Calibration:
     batch: int
     seen: tuple[str, ...] = ()
     dtype: str = INT8
+    shown: Mapping[str, Coarse] = field(default_factory=dict, repr=False, compare=False)
 
     def save(self, path: Path) -> None:
         """Write as JSON."""
-        write_text(path, json.dumps({"format": FORMAT, **self.__dict__}, indent=1) + "\n")
+        saved = {name: value for name, value in vars(self).items() if name != "shown"}
+        write_text(path, json.dumps({"format": FORMAT, **saved}, indent=1) + "\n")
 
 
 def calibrate(
@@ -128,7 +131,8 @@ def calibrate(
             )
     ranges = {name: RANGE_OF[method](histogram, symmetric, storage) for name, histogram in seen.items()}
     known = fingerprint(model), digest.hexdigest(), samples, size
-    return Calibration(ranges, method, symmetric, *known, dtype=storage.dtype)
+    coarse = {name: each for name, histogram in seen.items() if (each := histogram.coarse()) is not None}
+    return Calibration(ranges, method, symmetric, *known, dtype=storage.dtype, shown=coarse)
 
 
 def read_calibration(

@@ -7,6 +7,7 @@ bins merge, which loses nothing but resolution.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,17 @@ Counts = npt.NDArray[np.int64]
 Float64s = npt.NDArray[np.float64]
 
 MOST = 4096  # bins; at least 2048 of them span the range seen
+SHOWN = 48  # bins that a person is shown
 _PART = 1 << 17  # values that are counted at a time
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """Counts of bins of one width, the first of which begins at `low`."""
+
+    low: float
+    width: float
+    counts: tuple[int, ...]
 
 
 class Histogram:
@@ -56,6 +67,20 @@ class Histogram:
         full = np.flatnonzero(self._counts)
         centres = (full + self._start + 0.5) * 2.0**self._exponent
         return np.clip(centres, self.low, self.high), self._counts[full]
+
+    def coarse(self, most: int = SHOWN) -> Coarse | None:
+        """The same in at most `most` bins, for people to look at; None where values were not counted."""
+        full = np.flatnonzero(self._counts)
+        if self._exponent is None or not len(full):
+            return None
+        first, last = int(full[0]) + self._start, int(full[-1]) + self._start
+        merged = 0
+        while (last >> merged) - (first >> merged) >= most:
+            merged += 1
+        counts = np.zeros((last >> merged) - (first >> merged) + 1, np.int64)
+        np.add.at(counts, ((full + self._start) >> merged) - (first >> merged), self._counts[full])
+        width = 2.0 ** (self._exponent + merged)
+        return Coarse((first >> merged) * width, width, tuple(map(int, counts)))
 
     @property
     def width(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import onnx_ir as ir
@@ -13,6 +13,7 @@ from normexport.precision.config import EightBit
 from normexport.precision.half.search import KeptModule, group_of, matches
 from normexport.precision.int8.calibration import Calibration
 from normexport.precision.int8.quantise import modules_of
+from normexport.precision.int8.ranges import Range
 from normexport.precision.int8.storage import PLAIN, Storage
 from normexport.proof.inputs.folders import FolderRead
 
@@ -30,10 +31,32 @@ def listing(
     return tuple(KeptModule(path, reasons[path]) for path in modules_of(model, storage) if path in reasons)
 
 
-def told(calibration: Calibration, read: FolderRead | None) -> dict[str, Any]:
-    """What the report says of a calibration."""
-    found = {name: value for name, value in asdict(calibration).items() if name not in ("ranges", "seen")}
-    return {**found, "folder": None if read is None else read.as_dict()}
+def told(
+    calibration: Calibration,
+    read: FolderRead | None,
+    quantised: ir.Model | None = None,
+    ranges: Mapping[str, Range] | None = None,
+) -> dict[str, Any]:
+    """What the report says of a calibration; with the histograms of what `quantised` has in eight bits, in its order.
+
+    An edit that gave a tensor another of the `ranges` changed its values too: its histogram is of other numbers.
+    """
+    hidden = ("ranges", "seen", "shown")
+    found = {field.name: getattr(calibration, field.name) for field in fields(calibration) if field.name not in hidden}
+    return {
+        **found,
+        "folder": None if read is None else read.as_dict(),
+        "histograms": [] if quantised is None else _histograms(calibration, quantised, ranges or {}),
+    }
+
+
+def _histograms(calibration: Calibration, quantised: ir.Model, ranges: Mapping[str, Range]) -> list[dict[str, Any]]:
+    names = (node.inputs[0].name for node in quantised.graph if node.op_type == "QuantizeLinear" and node.inputs[0])
+    return [
+        {"tensor": name, **asdict(calibration.shown[name]), "range": list(ranges[name])}
+        for name in dict.fromkeys(names)
+        if name in calibration.shown and name in ranges and ranges[name] == calibration.ranges.get(name)
+    ]
 
 
 def asked_for(model: ir.Model, config: EightBit) -> dict[str, str]:

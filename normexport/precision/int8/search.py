@@ -152,7 +152,7 @@ def lower_to_int8(
         sensitivity=table,
         curve=curve,
         edits=improved.edits,
-        calibration=told(calibration, read),
+        calibration=told(calibration, read, finished, ranges),
         judgement=together(shown),
         notes=tuple(notes),
         remainder=rest.dtype,

@@ -1,0 +1,43 @@
+"""The option `--html` of what judges and measures: the result as a page, written beside what is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from normexport_cli import options
+
+if TYPE_CHECKING:
+    from normexport.verbs.report import Result
+
+Html = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write the result as a page for a browser too.")
+]
+
+
+def require_page(html: Path | None, inputs: Sequence[Path | None]) -> None:
+    """Refuse, before work is done for it, a page that can't be written or would take the place of an input.
+
+    Raises:
+        UsageError: see `check_outputs`.
+    """
+    if html is None:
+        return
+    from normexport.io.atomic import check_writable
+    from normexport.io.overwriting import check_outputs
+
+    options.require_file_name(html)
+    check_writable(html.parent)
+    check_outputs([(html, "the page")], [(path, "an input") for path in inputs if path is not None])
+
+
+def write_page(result: Result, html: Path | None, drawn: Path, weights_under: Path | None) -> None:
+    """Write the page, with the network of `drawn` where that is an ONNX file; nothing without `html`."""
+    if html is None:
+        return
+    from normexport.verbs.report import report
+
+    report(result, html, model=drawn if options.is_onnx(drawn) else None, weights_under=weights_under)
