@@ -41,6 +41,7 @@ def test_python_example_runs_and_prints_what_its_comment_says(tmp_path: Path) ->
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
         "model.layers.json",
         "model.onnx",
+        "report.html",
         "report.json",
     ]
 

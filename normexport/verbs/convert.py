@@ -69,9 +69,9 @@ def convert(
     """Checkpoint or ONNX model -> folded ONNX file, proven against what it came from in float64.
 
     Writes `model.onnx`, `model.layers.json`, `report.json` and its page `report.html`, with `engine` `model.plan` and
-    its manifest, and with `openvino` `model.xml` and `model.bin`, into the folder `output`, and with `capsule` that file;
-    together, and only when all stages are through. A model that fails parity is written too, with its verdict in the
-    report, without a plan, OpenVINO's files and a capsule; one that is neither proven nor wrong gets them all.
+    its manifest, and with `openvino` `model.xml` and `model.bin`, into the folder `output`, and with `capsule` that
+    file; together, and only when all stages are through. A model that fails parity is written too, with its verdict in
+    the report, without a plan, OpenVINO's files and a capsule; one that is neither proven nor wrong gets them all.
 
     Args:
         source: a checkpoint, an ONNX model, the path of either (of an ONNX file, it ends in .onnx) where it needs no

@@ -64,7 +64,8 @@ def test_convert_writes_three_files_and_ends_with_the_verdict(made: Path, run: R
     assert result.exit_code == ExitCode.GOOD, result.stderr
     assert result.stdout.splitlines()[-1] == "PARITY PASSED"
     assert result.stderr == ""
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.onnx", "model.layers.json", "report.json"}
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"model.onnx", "model.layers.json", "report.json", "report.html"}
     assert json.loads((tmp_path / "out" / "report.json").read_text())["passed"] is True
     assert "RunningNorm" not in operators(tmp_path / "out" / "model.onnx")
 

@@ -38,13 +38,14 @@ FLAGS = {
     "--no-embed --timing-cache --workspace --optimization-level --version-compatible --hardware-compatible "
     "--weight-streaming --refit --tf32 --debug-tensors --ep-context --ep-context-embed --timeout --weights-under --log",
     "run": "--inputs --output --trust --plugin-library --runtime-cache --weights-under",
-    "parity": f"--layers --input --data --batches --runtime {IMAGES} --min-snr {LOAD} --weights-under",
+    "parity": f"--layers --input --data --batches --runtime {IMAGES} --min-snr {LOAD} --weights-under --html",
     "bisect": f"--output --input --data --batches --runtime {IMAGES} --min-snr {LOAD} --weights-under",
     "bench": "--input --runtime --threads --batches --shapes --warmUp --duration --iterations --openings --data "
-    f"{IMAGES} --plot --exportTimes {LOAD} --weights-under",
+    f"{IMAGES} --plot --exportTimes {LOAD} --weights-under --html",
+    "report": "--output --onnx --weights-under",
     "prove": "--layers --trust --weights-under",
     "evaluate": f"--data --reference --labels-for {IMAGES} --metric --max-drop --min-snr --runtime --input {LOAD} "
-    "--weights-under",
+    "--weights-under --html",
     "plugins list": "",
     "plugins build": "--cuda --tensorrt --onnxruntime --arch --jobs",
     "plugins doctor": "--quick --trust",

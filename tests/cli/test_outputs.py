@@ -123,7 +123,7 @@ def test_convert_again_replaces_model_and_data_together(
         told = json.loads(run("convert", wide, "-o", "out", "--json").stdout)
         assert told["passed"]
         files = {path.name for path in (tmp_path / "out").iterdir()}
-        assert files == {"model.onnx", "model.layers.json", "report.json"} | ({data} if data else set())
+        assert files == {"model.onnx", "model.layers.json", "report.json", "report.html"} | ({data} if data else set())
         assert {Path(file).name for file in told["files"]} == files
 
 

@@ -32,7 +32,7 @@ def test_the_plan_lies_beside_the_file_it_was_built_from(convert: Callable[..., 
     result = convert("--engine", "--target", "sm89")
     assert result.exit_code == ExitCode.GOOD, result.stderr
     names = {file.name for file in (tmp_path / "out").iterdir()}
-    assert names == {"model.onnx", "model.layers.json", "model.plan", "model.plan.json", "report.json"}
+    assert names == {"model.onnx", "model.layers.json", "model.plan", "model.plan.json", "report.json", "report.html"}
     assert "engine     tensorrt-rtx" in result.stdout
     assert result.stdout.strip().endswith("PARITY PASSED")
     report = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -102,7 +102,7 @@ def test_a_file_is_kept_with_its_report_where_tensorrt_can_not_build_it(tmp_path
     assert "DynamicQuantizeLinear" in result.stderr
     assert f"{out / 'model.onnx'} is written, and its report" in result.stderr
     assert len(result.stderr.splitlines()) == 1
-    assert {file.name for file in out.iterdir()} == {"model.onnx", "model.layers.json", "report.json"}
+    assert {file.name for file in out.iterdir()} == {"model.onnx", "model.layers.json", "report.json", "report.html"}
     report = json.loads((out / "report.json").read_text())
     assert report["engine"] is None
     assert report["notes"][-1].startswith("no engine: node DynamicQuantizeLinear")

@@ -66,7 +66,8 @@ def test_a_file_gives_what_a_checkpoint_gives(plain: Path, tmp_path: Path) -> No
     assert result.passed
     assert [outcome.fate for outcome in result.outcomes] == ["folded"]
     assert [node.op_type for node in onnx.load(tmp_path / "out" / "model.onnx").graph.node] == ["Conv", "Relu"]
-    assert sorted(path.name for path in result.files) == ["model.layers.json", "model.onnx", "report.json"]
+    written = sorted(path.name for path in result.files)
+    assert written == ["model.layers.json", "model.onnx", "report.html", "report.json"]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (report["verdict"], report["source"], report["path"]) == ("passed", "onnx", str(plain))
     assert report["parity"]["reference"] == "float64 interpreter"

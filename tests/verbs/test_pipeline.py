@@ -63,8 +63,8 @@ def conversion(folder: Path) -> normexport.Conversion:
     return normexport.convert(lambda: load(folder / "net.pt"), folder / "out", ["3x6x6"])
 
 
-def test_convert_writes_three_files_that_tell_one_story(conversion: normexport.Conversion, folder: Path) -> None:
-    assert [file.name for file in conversion.files] == ["model.onnx", "model.layers.json", "report.json"]
+def test_convert_writes_files_that_tell_one_story(conversion: normexport.Conversion, folder: Path) -> None:
+    assert [file.name for file in conversion.files] == ["model.onnx", "model.layers.json", "report.json", "report.html"]
     assert sorted(file.name for file in (folder / "out").iterdir()) == sorted(file.name for file in conversion.files)
     assert conversion.passed
     report = json.loads((folder / "out" / "report.json").read_text())

@@ -13,8 +13,8 @@ from normexport.timing.config import BENCH_RUNTIMES, BenchConfig
 from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.image_options import ImageOptions
-from normexport_cli.options import OutputOptions, ReadOptions, is_plan
-from normexport_cli.pages import Html, write_page
+from normexport_cli.options import ReadOptions, is_plan
+from normexport_cli.pages import PagedOutputOptions, write_page
 from normexport_cli.screen import print_json, result_console, working
 
 if TYPE_CHECKING:
@@ -107,9 +107,8 @@ def bench(
     images: ImageOptions,
     plot: Plot = None,
     times: Times = None,
-    html: Html = None,
     how: ReadOptions,
-    shown: OutputOptions,
+    shown: PagedOutputOptions,
 ) -> None:
     """Measure how long files take, and whether one takes longer than the first.
 
@@ -122,7 +121,7 @@ def bench(
     """
     with working("Measuring", shown) as on_stage:
         how.require_reader(*files)
-        _check_outputs(plot, times, html, files)
+        _check_outputs(plot, times, shown.html, files)
         import normexport
         from normexport.engine.shapes import parse_shapes
         from normexport.verbs.bench import shapes_as_inputs
@@ -146,7 +145,7 @@ def bench(
             from normexport_cli.screen import json_text
 
             write_text(times, json_text(result.as_dict(times=True)))
-        write_page(result, html, files[0], how.weights_under)
+        write_page(result, shown.html, files[0], how.weights_under)
     if shown.json:
         print_json(result.as_dict())
         return

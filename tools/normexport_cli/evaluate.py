@@ -12,8 +12,8 @@ from normexport.verbs.config import RUNTIMES
 from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.image_options import ImageOptions
-from normexport_cli.options import OutputOptions, ReadOptions, is_plan
-from normexport_cli.pages import Html, require_page, write_page
+from normexport_cli.options import ReadOptions, is_plan
+from normexport_cli.pages import PagedOutputOptions, require_page, write_page
 from normexport_cli.precision_options import LimitOptions
 from normexport_cli.screen import print_json, result_console, working
 
@@ -48,11 +48,10 @@ def evaluate(
     labels_for: LabelsFor = None,
     images: ImageOptions,
     lost: LimitOptions,
-    html: Html = None,
     runtime: options.Runtime = RUNTIMES[0],
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     how: ReadOptions,
-    shown: OutputOptions,
+    shown: PagedOutputOptions,
 ) -> None:
     """Measure accuracy with its confidence interval, every output's distance from a reference, and throughput.
 
@@ -63,7 +62,7 @@ def evaluate(
     """
     with working("Evaluating", shown):
         how.require_reader(model, *([] if reference is None else [reference]))
-        require_page(html, (model, reference, data))
+        require_page(shown.html, (model, reference, data))
         import normexport
 
         side = options.load_plan(model, how.trust) if is_plan(model) else how.load_unless_onnx(model)
@@ -80,7 +79,7 @@ def evaluate(
             weights_under=how.weights_under,
             preprocess=images.prepared(),
         )
-        write_page(result, html, model, how.weights_under)
+        write_page(result, shown.html, model, how.weights_under)
     if shown.json:
         print_json(result.as_dict())
     else:

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from normexport_cli import options
+from normexport_cli.options import OutputOptions
 
 if TYPE_CHECKING:
     from normexport.verbs.report import Result
 
-Html = Annotated[
-    Path | None, typer.Option("--html", metavar="FILE", help="Write the result as a page for a browser too.")
-]
+
+@dataclass(frozen=True)
+class PageOptions:
+    """Where the page goes."""
+
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the result as a page for a browser too.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class PagedOutputOptions(OutputOptions, PageOptions):
+    """How a command shows what it found, on the terminal and as a page."""
 
 
 def require_page(html: Path | None, inputs: Sequence[Path | None]) -> None:

@@ -10,8 +10,8 @@ import typer
 from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.image_options import DataOptions
-from normexport_cli.options import OutputOptions, ReadOptions, is_plan
-from normexport_cli.pages import Html, require_page, write_page
+from normexport_cli.options import ReadOptions, is_plan
+from normexport_cli.pages import PagedOutputOptions, require_page, write_page
 from normexport_cli.precision_options import SnrOptions
 from normexport_cli.screen import print_json, result_console, working
 
@@ -31,9 +31,8 @@ def parity(
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     compared: DataOptions,
     lost: SnrOptions,
-    html: Html = None,
     how: ReadOptions,
-    shown: OutputOptions,
+    shown: PagedOutputOptions,
 ) -> None:
     """Judge whether a candidate computes what a reference computes, within the error of its own precision.
 
@@ -46,7 +45,7 @@ def parity(
     """
     with working("Comparing", shown):
         how.require_reader(reference, candidate)
-        require_page(html, (reference, candidate, compared.data))
+        require_page(shown.html, (reference, candidate, compared.data))
         import normexport
 
         side = options.load_plan(candidate, how.trust) if is_plan(candidate) else how.load_unless_onnx(candidate)
@@ -63,7 +62,7 @@ def parity(
             weights_under=how.weights_under,
             preprocess=compared.prepared(),
         )
-        write_page(result, html, candidate, how.weights_under)
+        write_page(result, shown.html, candidate, how.weights_under)
     if shown.json:
         print_json(result.as_dict())
     else:

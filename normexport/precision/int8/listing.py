@@ -51,10 +51,11 @@ def told(
 
 
 def _histograms(calibration: Calibration, quantised: ir.Model, ranges: Mapping[str, Range]) -> list[dict[str, Any]]:
-    names = (node.inputs[0].name for node in quantised.graph if node.op_type == "QuantizeLinear" and node.inputs[0])
+    read = (node.inputs[0] for node in quantised.graph if node.op_type == "QuantizeLinear")
+    names = dict.fromkeys(str(value.name) for value in read if value is not None)
     return [
         {"tensor": name, **asdict(calibration.shown[name]), "range": list(ranges[name])}
-        for name in dict.fromkeys(names)
+        for name in names
         if name in calibration.shown and name in ranges and ranges[name] == calibration.ranges.get(name)
     ]
 

@@ -197,10 +197,15 @@ def _read(node: ir.Node) -> Iterator[ir.Value]:
         if value is not None:
             yield value
     for attribute in node.attributes.values():
-        graphs = {ir.AttributeType.GRAPH: lambda each: [each.value], ir.AttributeType.GRAPHS: lambda each: each.value}
-        for graph in graphs.get(attribute.type, lambda each: [])(attribute):
+        for graph in _graphs(attribute):
             for inner in graph:
                 yield from _read(inner)
+
+
+def _graphs(attribute: ir.Attr) -> Sequence[ir.Graph]:
+    if attribute.type is ir.AttributeType.GRAPH:
+        return [attribute.as_graph()]
+    return attribute.as_graphs() if attribute.type is ir.AttributeType.GRAPHS else ()
 
 
 def _on_integers(node: ir.Node) -> bool:

@@ -95,7 +95,7 @@ def _conversion(fields: Record) -> Document:
         after=operators.get("after", by_name(count)),
         files=tuple(PurePath(each).name for each in fields.get("files", many(text))),
         seconds=fields.get("seconds", by_name(amount)),
-        engine=fields.get("engine", optional(_engine)) or (),
+        engine=fields.get("engine", _engine),
         parity=fields.get("parity", parity),
         precision=fields.get("precision", optional(precision)),
         facts=_facts(fields),
@@ -159,7 +159,9 @@ def _warning(value: Any, where: str) -> tuple[str, str]:
 
 
 def _engine(value: Any, where: str) -> tuple[str, ...]:
-    """The words of the terminal."""
+    """The words of the terminal; none without an engine."""
+    if value is None:
+        return ()
     fields = record(value, where)
     manifest: Any = SimpleNamespace(
         flavor=fields.get("flavor", text),

@@ -173,7 +173,7 @@ def _step(value: Any, where: str) -> Step:
 
 def _edit(value: Any, where: str) -> str:
     fields = record(value, where)
-    edit = SimpleNamespace(
+    edit: Any = SimpleNamespace(
         name=fields.get("name", text),
         kept=fields.get("kept", flag),
         layers=fields.get("layers", count),
