@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -33,6 +34,7 @@ def report(
     output: str | Path | None = None,
     *,
     model: str | Path | ir.Model | None = None,
+    title: str | None = None,
     weights_under: str | Path | None = None,
 ) -> Path:
     """Write the page of a result, to be opened in any browser; returns the file.
@@ -42,6 +44,7 @@ def report(
             or the folder that `convert` wrote, of which `model.onnx` is drawn.
         output: the HTML file; None: `report.html` in the folder, or the name of the JSON file with .html.
         model: an ONNX model to draw as the network.
+        title: what was judged, such as "new.onnx against model.pt2"; None: what the report calls it.
         weights_under: a folder in which external data of `model` may lie too, as `open_onnx` takes it.
 
     Raises:
@@ -50,7 +53,7 @@ def report(
     if not isinstance(source, str | Path):
         if output is None:
             raise UsageError("report", "has no file to write to", "give output")
-        return _write(page_of(source.as_dict(), _drawn(model, weights_under)), Path(output), _given(model))
+        return _write(page_of(source.as_dict(), _drawn(model, weights_under), title=title), Path(output), _given(model))
     path = Path(source)
     file = path / REPORT if path.is_dir() else path
     if path.is_dir() and model is None and (path / MODEL).is_file():
@@ -60,7 +63,7 @@ def report(
     check_outputs([(target, "the page")], inputs)
     folder = path if path.is_dir() else None
     try:
-        content = page_of(read_json(file), _drawn(model, weights_under), folder, live=False)
+        content = page_of(read_json(file), _drawn(model, weights_under), folder, title=title, live=False)
     except BadJson as error:
         raise UsageError(
             str(file), f"is not a report ({error})", "name a report.json, or the folder it is in"
@@ -69,7 +72,12 @@ def report(
 
 
 def page_of(
-    result: Mapping[str, Any], model: ir.Model | None = None, folder: Path | None = None, *, live: bool = True
+    result: Mapping[str, Any],
+    model: ir.Model | None = None,
+    folder: Path | None = None,
+    *,
+    title: str | None = None,
+    live: bool = True,
 ) -> str:
     """The HTML of a result.
 
@@ -77,13 +85,19 @@ def page_of(
         result: as its `as_dict` or its JSON has it.
         model: the network to draw.
         folder: where the files lie that it names, whose sizes and digests are to be shown.
+        title: what was judged; None: what the result calls it.
         live: whether it was made just now, by the versions that are installed.
 
     Raises:
         BadJson: it is no result.
     """
     document = page.read_document(page.json_of(result))
-    network = None if model is None else page.read_network(model, document.norms, page.known_of(document))
+    document = document if title is None else replace(document, name=title)
+    network = (
+        None
+        if model is None
+        else page.read_network(model, document.norms, page.known_of(document), page.out_of_budget(document))
+    )
     return page.render(
         document,
         network,

@@ -79,7 +79,7 @@ def evaluate(
             weights_under=how.weights_under,
             preprocess=images.prepared(),
         )
-        write_page(result, shown.html, model, how.weights_under)
+        write_page(result, shown.html, model, how.weights_under, model.name)
     if shown.json:
         print_json(result.as_dict())
     else:

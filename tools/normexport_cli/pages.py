@@ -46,10 +46,13 @@ def require_page(html: Path | None, inputs: Sequence[Path | None]) -> None:
     check_outputs([(html, "the page")], [(path, "an input") for path in inputs if path is not None])
 
 
-def write_page(result: Result, html: Path | None, drawn: Path, weights_under: Path | None) -> None:
+def write_page(
+    result: Result, html: Path | None, drawn: Path, weights_under: Path | None, title: str | None = None
+) -> None:
     """Write the page, with the network of `drawn` where that is an ONNX file; nothing without `html`."""
     if html is None:
         return
     from normexport.verbs.report import report
 
-    report(result, html, model=drawn if options.is_onnx(drawn) else None, weights_under=weights_under)
+    model = drawn if options.is_onnx(drawn) else None
+    report(result, html, model=model, title=title, weights_under=weights_under)

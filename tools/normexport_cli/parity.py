@@ -62,7 +62,7 @@ def parity(
             weights_under=how.weights_under,
             preprocess=compared.prepared(),
         )
-        write_page(result, shown.html, candidate, how.weights_under)
+        write_page(result, shown.html, candidate, how.weights_under, f"{candidate.name} against {reference.name}")
     if shown.json:
         print_json(result.as_dict())
     else:

@@ -36,7 +36,7 @@ def sentence(document: Document) -> str:
     if judged.verdict is Verdict.INCONCLUSIVE:
         return f"Shown to be neither right nor wrong: {shortened(judged.reasons, 1) or 'nothing was compared'}."
     if judged.verdict is Verdict.FAILED:
-        return f"{_what(document)} does not compute what it has to: {shortened(judged.reasons, 1) or 'see below'}."
+        return f"{_what(document)} does not compute what it has to: {_why_not(document)}"
     if document.score is not None:
         return f"{document.name} keeps within its limits: {', '.join(score_words(document.score))}."
     proven = document.parity
@@ -51,6 +51,15 @@ def sentence(document: Document) -> str:
     within = f"{words}, within the error of {SHORT.get(proven.precision, proven.precision)}: {_extent(proven)}"
     cost = "" if document.precision is None else f"; {', '.join(cost_words(document.precision))}"
     return f"{within}{cost}."
+
+
+def _why_not(document: Document) -> str:
+    parity = document.parity
+    if parity is not None and parity.first_divergence is not None:
+        told = _where(parity)
+        return told[:1].lower() + told[1:]
+    reasons = () if document.judgement is None else document.judgement.reasons
+    return f"{shortened(reasons, 1) or 'see below'}."
 
 
 def _what(document: Document) -> str:

@@ -13,8 +13,9 @@ from normexport._version import __version__
 from normexport.io.opening import opened
 from normexport.reports.page.answers import snr_words, used_words
 from normexport.reports.page.network import Facts
-from normexport.reports.page.render import FileRow
+from normexport.reports.page.rendering import FileRow
 from normexport.reports.page.values import Document
+from normexport.verdicts import Verdict
 
 #: What results depend on, by their names in package indices.
 PACKAGES = (
@@ -59,6 +60,15 @@ def _file(path: Path) -> FileRow:
             digest.update(block)
             size += len(block)
     return path.name, size, digest.hexdigest()
+
+
+def out_of_budget(document: Document) -> frozenset[str]:
+    """The module paths whose error is out of its budget, or whose SNR is too low."""
+    if document.parity is None:
+        return frozenset()
+    failed = Verdict.FAILED
+    rows = [row.path for row in document.parity.layers if row.verdict is failed]
+    return frozenset([*rows, *(each.name for each in document.parity.boundaries if each.verdict is failed)])
 
 
 def known_of(document: Document) -> Facts:

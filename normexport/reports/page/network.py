@@ -8,7 +8,7 @@ reads integers says so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -33,7 +33,8 @@ class Item:
     """A row; made while the graph is walked, and not changed afterwards.
 
     `kind` is "module", "operator", "norm", "input" or "output"; `parent` and `sources`, what it reads, are positions
-    in the list of all; `facts` are (term, value); `order` is where it stands among those side by side.
+    in the list of all; `facts` are (term, value); `order` is where it stands among those side by side; `out` says
+    that it is out of its budget.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Item:
     fate: str = ""
     facts: list[tuple[str, str]] = field(default_factory=list)
     order: float = 0.0
+    out: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,24 @@ class Network:
 Facts = Callable[[str], Sequence[tuple[str, str]]]
 
 
-def read_network(model: ir.Model, norms: Sequence[NormRow] = (), facts: Facts = lambda path: ()) -> Network:
+def read_network(
+    model: ir.Model,
+    norms: Sequence[NormRow] = (),
+    facts: Facts = lambda path: (),
+    out: Collection[str] = (),
+) -> Network:
     """The rows of a model.
 
     Args:
         norms: what became of each norm; the paths are those of modules, or names of nodes.
         facts: what is known of a path beside.
+        out: paths that are out of their budgets.
     """
     walk = _Walk(model, {row.path: row for row in norms})
     walked = walk.items()
     for index, path in walk.paths.items():
         walked[index].facts += [pair for pair in facts(path) if pair not in walked[index].facts]
+        walked[index].out = path in out
     items = _grouped(walked)
     operators = sum(item.kind == "operator" for item in items)
     if operators <= MOST:
@@ -275,6 +284,7 @@ def _join_single(items: Sequence[Item], children: dict[int, list[int]]) -> None:
         facts = [("class", module.type)] if module.type else []
         operator.facts = [*facts, *operator.facts, ("node", operator.name), *module.facts]
         operator.name, operator.fate, operator.parent = module.name, module.fate, module.parent
+        operator.out = module.out
         beside = children[module.parent]
         beside[beside.index(parent)] = inner[0]
         del children[parent]

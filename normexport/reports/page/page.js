@@ -29,7 +29,7 @@
     show();
   }
 
-  const FATES = { folded: ["✓ folded", "good"], lowered: ["◐ lowered", "unsure"], live: ["● live", "live"], kept: ["○ kept", "live"] };
+  const FATES = { folded: ["✓ folded", "good"], lowered: ["◐ lowered", "unsure"], live: ["● live", "live"], kept: ["○ kept", "live"], out: ["✗ out of budget", "bad"] };
   const MOST_OPEN = 3000; // rows that "unfold all" leaves at most
   const LANE = 9, LANES = 10;
 
@@ -37,7 +37,7 @@
     const home = byId("network");
     if (!home) return;
     const items = JSON.parse(byId("network-rows").textContent).map(
-      ([name, kind, type, parent, sources, fate, facts], index) => ({ name, kind, type, parent, sources, fate, facts, index, inner: [], open: false, level: 1 }));
+      ([name, kind, type, parent, sources, fate, facts, out], index) => ({ name, kind, type, parent, sources, fate, facts, out, index, inner: [], open: false, level: 1 }));
     for (const item of items) {
       if (item.parent < 0) continue;
       item.level = items[item.parent].level + 1;
@@ -46,6 +46,7 @@
     for (const item of [...items].reverse()) {
       item.tally = {};
       if (item.fate) item.tally[item.fate] = 1;
+      if (item.out) item.tally.out = 1;
       for (const inner of item.inner) {
         for (const [fate, number] of Object.entries(inner.tally)) item.tally[fate] = (item.tally[fate] || 0) + number;
       }
@@ -86,7 +87,8 @@
       if (item.type) line.append(element("span", "type", item.type));
       if (item.kind === "input" || item.kind === "output") line.append(element("span", "type", `(${item.kind})`));
       if (item.fate) line.append(badge(item.fate));
-      else if (!item.open) for (const [fate, number] of Object.entries(item.tally)) line.append(badge(fate, number));
+      if (item.out) line.append(badge("out"));
+      if (!item.fate && !item.out && !item.open) for (const [fate, number] of Object.entries(item.tally)) line.append(badge(fate, number));
       made.append(line);
       if (item.told) made.append(more(item));
       made.item = item;

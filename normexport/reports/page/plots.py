@@ -18,6 +18,7 @@ from normexport.reports.words import case_name
 from normexport.verdicts import Verdict
 
 _SIZE = (4.9, 2.9)  # inches at 72 points: letters stay readable where a phone shows 350 points
+_FEW = 5  # points that have room for words below
 _SENSITIVE = 20
 _LABEL = 26  # characters that fit beside a bar
 
@@ -94,24 +95,28 @@ def _of_parity(parity: Parity) -> Iterator[tuple[str, str, Draw, tuple[float, fl
 
 
 def _input_words(rows: Sequence[Compared]) -> list[str]:
-    return [f"{row.tensor}\n{row.inputs}" for row in rows] if len(rows) <= 4 else []
+    return [f"{row.tensor}\n{row.inputs.replace(', ', chr(10))}" for row in rows] if len(rows) <= _FEW else []
 
 
 def _errors(rows: Sequence[Compared], title: str, words: Sequence[str]) -> Draw:
     def draw(axes: Any, colours: Colours) -> None:
+        from matplotlib.ticker import LogFormatter, MaxNLocator
+
         places = range(1, len(rows) + 1)
         least = min((value for row in rows for value in (row.error, row.budget) if value), default=1e-12) / 3
         budgets = [max(row.budget or 0.0, least) for row in rows]
         errors = [min(max(row.error or 0.0, least), 1e30) for row in rows]
-        line = "" if words else "-"
-        axes.plot(places, budgets, line, marker="_", markersize=9, color=colours.other, label="budget")
-        axes.plot(places, errors, line, marker=".", color=colours.main, label="error")
+        line = "none" if words else "-"
+        axes.plot(places, budgets, linestyle=line, marker="_", markersize=12, color=colours.other, label="budget")
+        axes.plot(places, errors, linestyle=line, marker=".", color=colours.main, label="error")
         out = [(place, error) for place, error, row in zip(places, errors, rows, strict=True) if _is_out(row)]
         if out:
             axes.plot(*zip(*out, strict=True), "X", color=colours.bad, markersize=8, label="out of budget")
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")  # formulas take three times as long to draw
-        axes.yaxis.set_minor_formatter("")
+        # Not the usual formulas: these take three times as long to draw.
+        axes.yaxis.set_major_formatter(LogFormatter())
+        axes.yaxis.set_minor_formatter(LogFormatter())
+        axes.tick_params(axis="y", which="minor", labelsize=7)
         axes.set_ylabel("error")
         if words:
             axes.set_xlim(0.5, len(rows) + 0.5)
@@ -120,6 +125,7 @@ def _errors(rows: Sequence[Compared], title: str, words: Sequence[str]) -> Draw:
             )
         else:
             axes.set_xlabel(f"{title}, in order")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize=8, frameon=False, labelcolor=colours.ink)
 
     return draw
@@ -223,7 +229,7 @@ def _svg(draw: Draw, size: tuple[float, float]) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "normexport", "font.size": 9}):
         figure = Figure(figsize=size)
         # Margins by hand: to have them computed takes as long as drawing.
-        figure.subplots_adjust(left=0.15, right=0.87, top=1 - 0.12 / size[1], bottom=0.5 / size[1])
+        figure.subplots_adjust(left=0.15, right=0.87, top=1 - 0.12 / size[1], bottom=0.6 / size[1])
         axes = figure.subplots()
         _style(axes, LIGHT)
         draw(axes, LIGHT)

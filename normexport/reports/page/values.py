@@ -1,4 +1,4 @@
-"""What a page shows, as frozen values: read from the JSON of a result by `reading`, rendered by `render`."""
+"""What a page shows, as frozen values: read from the JSON of a result by `reading`, rendered by `rendering`."""
 
 from __future__ import annotations
 

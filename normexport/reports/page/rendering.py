@@ -19,16 +19,18 @@ from markupsafe import Markup
 
 from normexport._version import __version__
 from normexport.dtypes import EIGHT_BITS
+from normexport.errors import MissingComponent
 from normexport.reports.bench_table import seconds
-from normexport.reports.page import answers
+from normexport.reports.page import answers, plots
 from normexport.reports.page.histograms import bars
 from normexport.reports.page.network import Network
-from normexport.reports.page.plots import can_plot, draw_plots
 from normexport.reports.page.values import Document
 from normexport.reports.words import case_name, size_words
 from normexport.text import one_line
 
 LONGEST = 600  # characters of a text; the rest of a name of 100,000 helps nobody
+
+_MISSING = f"No figures: matplotlib is not installed; {MissingComponent.of('matplotlib', 'report').remedy}"
 
 #: Files beside a report: (name, bytes, SHA-256).
 FileRow = tuple[str, int, str]
@@ -68,7 +70,7 @@ def render(
             answers=answers.answers(document, told),
             sentence=answers.sentence(document),
             plots=_plots_by_section(document),
-            can_plot=can_plot(),
+            figures_missing="" if plots.can_plot() else _MISSING,
             bars=bars,
             versions=told,
             files_beside=files_beside,
@@ -112,7 +114,7 @@ def _told_versions(document: Document) -> tuple[tuple[str, str], ...]:
 
 def _plots_by_section(document: Document) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
-    for plot in draw_plots(document):
+    for plot in plots.draw_plots(document):
         found.setdefault(plot.section, []).append(plot)
     return found
 
@@ -127,6 +129,7 @@ def _rows(network: Network) -> list[list[Any]]:
             item.sources,
             item.fate,
             [[show_text(term), show_text(value)] for term, value in item.facts if value],
+            item.out,
         ]
         for item in network.items
     ]
