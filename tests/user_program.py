@@ -123,6 +123,8 @@ def measure_and_narrow_down(folder: Path) -> None:
     ratios: tuple[normexport.Ratio, ...] = benchmark.ratios
     intervals: list[normexport.Interval] = [ratio.interval for ratio in ratios]
     print([timing.latency(50) for timing in timings], [interval.differs for interval in intervals])
+    results: list[normexport.Result] = [benchmark, normexport.parity("a.onnx", "b.onnx")]
+    print([assert_type(normexport.report(result, folder / "page.html"), Path) for result in results])
     found = assert_type(normexport.bisect("a.onnx", "b.onnx", folder), normexport.Bisection)
     fault: normexport.Fault | None = found.fault
     evidence: normexport.Evidence | None = None if fault is None else fault.evidence

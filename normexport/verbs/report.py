@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from normexport.errors import UsageError
 from normexport.io.atomic import write_text
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 REPORT, PAGE, MODEL = "report.json", "report.html", "model.onnx"
 
 
-@runtime_checkable
 class Result(Protocol):
     """What a verb returned, if it can be told as JSON."""
 

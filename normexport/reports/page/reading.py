@@ -32,14 +32,14 @@ from normexport.io.json_files import (
 from normexport.reports.engine_table import engine_words
 from normexport.reports.norm_rows import rows
 from normexport.reports.page.reading_judgements import judgement, parity, precision, score
-from normexport.reports.page.values import Against, Case, Document, Measured
+from normexport.reports.page.values import VERSIONS, Against, Case, Document, FactGroup, Measured
 from normexport.reports.words import SOURCES, tally
 from normexport.reports.words import count as counted
 from normexport.text import one_line
 
 _NUMBER = optional(number)
-#: Fields of a report that say where it comes from, whatever they hold: shown as they are.
-_FACTS = {"versions": "versions", "hashes": "SHA-256", "options": "options", "provenance": "provenance"}
+#: Fields of a report that say where it comes from, at its top or under "provenance", whatever they hold: their titles.
+_FACTS = {"versions": VERSIONS, "source": "Made from", "options": "Options", "outputs": "Written"}
 
 
 def read_document(value: Any) -> Document:
@@ -219,10 +219,13 @@ def _ratio(value: Any, where: str) -> Against:
     )
 
 
-def _facts(fields: Record) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+def _facts(fields: Record) -> tuple[FactGroup, ...]:
     """What a report says of where it comes from, one line for each value however deep it lies."""
-    found = ((title, tuple(_flat(fields.get(name, _any)))) for name, title in _FACTS.items() if fields.has(name))
-    return tuple((title, pairs) for title, pairs in found if pairs)
+    found: dict[str, Any] = {}
+    if fields.has("provenance"):
+        known = fields.get("provenance", record)
+        found = {name: known.get(name, _any) for name in _FACTS if known.has(name)}
+    return tuple((_FACTS[name], pairs) for name, value in found.items() if (pairs := tuple(_flat(value))))
 
 
 def _any(value: Any, where: str) -> Any:
@@ -231,7 +234,7 @@ def _any(value: Any, where: str) -> Any:
 
 def _flat(value: Any, place: str = "") -> list[tuple[str, str]]:
     if isinstance(value, dict):
-        inner = ((f"{place}.{name}" if place else name, item) for name, item in value.items())
+        inner = ((f"{place}.{name}".strip("."), item) for name, item in value.items())
         return [pair for name, item in inner for pair in _flat(item, name)]
     if isinstance(value, list):
         plain = all(not isinstance(item, (dict, list)) for item in value)

@@ -24,7 +24,7 @@ from normexport.reports.bench_table import seconds
 from normexport.reports.page import answers, plots
 from normexport.reports.page.histograms import bars
 from normexport.reports.page.network import Network
-from normexport.reports.page.values import Document
+from normexport.reports.page.values import VERSIONS, Document
 from normexport.reports.words import case_name, size_words
 from normexport.text import one_line
 
@@ -109,7 +109,7 @@ def _told_versions(document: Document) -> tuple[tuple[str, str], ...]:
     if document.measured is not None:
         machine = document.measured.machine
         return tuple((name, value) for name, value in machine.items() if name not in ("processor", "system"))
-    return next((pairs for title, pairs in document.facts if title == "versions"), ())
+    return next((pairs for title, pairs in document.facts if title == VERSIONS), ())
 
 
 def _plots_by_section(document: Document) -> dict[str, list[Any]]:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from normexport.reports.norm_rows import Row as NormRow
 from normexport.verdicts import Judgement, Verdict
+
+#: The title of the facts that are versions.
+VERSIONS = "Versions"
+#: A title, and (term, value) of each.
+FactGroup: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 
 
 @dataclass(frozen=True)
@@ -166,7 +172,7 @@ class Measured:
 class Document:
     """One result of `convert`, `parity`, `evaluate` or `bench`, which `verb` names; what it has not is empty or None.
 
-    `facts` are (title, (term, value)...) of what else it says of itself: versions, hashes, options.
+    `facts` are what else it says of itself: versions, hashes, options.
     """
 
     verb: str
@@ -185,4 +191,4 @@ class Document:
     precision: Reduced | None = None
     score: Score | None = None
     measured: Measured | None = None
-    facts: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
+    facts: tuple[FactGroup, ...] = ()

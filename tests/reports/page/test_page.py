@@ -147,6 +147,27 @@ def test_the_five_questions_are_answered() -> None:
 
 
 @pytest.mark.usefixtures("without_figures")
+def test_versions_hashes_and_options_of_the_report_come_before_those_of_today() -> None:
+    made = {
+        "versions": {"normexport": "0.0.9", "<b>": "1"},
+        "source": [{"file": "m.pt", "bytes": 3, "sha256": "cd" * 32}],
+        "options": {"precision": {"": "Int8", "effort": "high", "keep": ["a", "b"]}, "none": None},
+    }
+    html = html_of({**documents.conversion(), "provenance": made}, versions=[("normexport", "9.9.9")])
+    shown = Parsed(html).shown
+    for told in (
+        "normexport 0.0.9",
+        "cd" * 32,
+        "precision.effort high",
+        "precision.keep a, b",
+        "precision Int8",
+        "<b> 1",
+    ):
+        assert told in shown, told
+    assert "9.9.9" not in shown
+
+
+@pytest.mark.usefixtures("without_figures")
 def test_every_norm_operator_and_number_of_the_report_is_on_the_page() -> None:
     parsed = Parsed(
         html_of(documents.conversion(precision=documents.precision()), files_beside=[("m.onnx", 1234, "ab" * 32)])
