@@ -145,7 +145,8 @@ def bench(
             from normexport_cli.screen import json_text
 
             write_text(times, json_text(result.as_dict(times=True)))
-        write_page(result, shown.html, files[0], how.weights_under)
+        drawn = files[0] if len(files) == 1 else None
+        write_page(result, shown.html, drawn, how.weights_under)
     if shown.json:
         print_json(result.as_dict())
         return

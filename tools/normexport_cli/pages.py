@@ -47,12 +47,12 @@ def require_page(html: Path | None, inputs: Sequence[Path | None]) -> None:
 
 
 def write_page(
-    result: Result, html: Path | None, drawn: Path, weights_under: Path | None, title: str | None = None
+    result: Result, html: Path | None, drawn: Path | None, weights_under: Path | None, title: str | None = None
 ) -> None:
     """Write the page, with the network of `drawn` where that is an ONNX file; nothing without `html`."""
     if html is None:
         return
     from normexport.verbs.report import report
 
-    model = drawn if options.is_onnx(drawn) else None
+    model = drawn if drawn is not None and options.is_onnx(drawn) else None
     report(result, html, model=model, title=title, weights_under=weights_under)

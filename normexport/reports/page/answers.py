@@ -11,7 +11,7 @@ from normexport.dtypes import EIGHT_BITS, FLOAT32, SHORT
 from normexport.reports.page.values import Compared, Document, Parity, Reduced, Score, Snr
 from normexport.reports.parity_rows import share_words
 from normexport.reports.precision_table import accuracy_words
-from normexport.reports.words import count
+from normexport.reports.words import case_name, count
 from normexport.text import printable, shortened
 from normexport.verdicts import Verdict
 
@@ -81,16 +81,14 @@ def _measured(document: Document) -> str:
         return f"{document.name}: {words}; nothing was held against a limit."
     if document.measured is None:
         return document.name
-    told = [f"case {name}: {words}" for name, words in _ratios(document)]
+    told = [f"{name}: {words}" for name, words in _ratios(document)]
     cases = count(len(document.measured.cases), "case")
     return f"{cases} measured. " + ("; ".join(told[:_FEW]) or "Nothing was compared") + "."
 
 
 def _ratios(document: Document) -> Iterator[tuple[str, str]]:
-    from normexport.reports.words import case_name
-
     for each in document.measured.ratios if document.measured is not None else ():
-        yield case_name(each.case), f"{each.words} (against {case_name(each.base)})"
+        yield f"{case_name(each.case)} against {case_name(each.base)}", each.words
 
 
 def score_words(score: Score) -> list[str]:
@@ -102,6 +100,9 @@ def score_words(score: Score) -> list[str]:
 def answers(document: Document, versions: Sequence[tuple[str, str]]) -> list[Answer]:
     """The five questions, as far as they arise."""
     found = [Answer("Did it pass?", _did_it_pass(document), "verdict")]
+    if document.measured is not None:
+        told = "; ".join(f"{name}: {words}" for name, words in _ratios(document))
+        found = [Answer("Which takes longer?", told or "Nothing was compared.", "bench")]
     if document.verb == "convert":
         found.append(Answer("What is not folded, and why?", _unfolded(document), "norms"))
     if document.parity is not None:

@@ -107,7 +107,15 @@ def _errors(rows: Sequence[Compared], title: str, words: Sequence[str]) -> Draw:
         budgets = [max(row.budget or 0.0, least) for row in rows]
         errors = [min(max(row.error or 0.0, least), 1e30) for row in rows]
         line = "none" if words else "-"
-        axes.plot(places, budgets, linestyle=line, marker="_", markersize=12, color=colours.other, label="budget")
+        axes.plot(
+            places,
+            budgets,
+            linestyle=line,
+            marker="_" if words else "",
+            markersize=12,
+            color=colours.other,
+            label="budget",
+        )
         axes.plot(places, errors, linestyle=line, marker=".", color=colours.main, label="error")
         out = [(place, error) for place, error, row in zip(places, errors, rows, strict=True) if _is_out(row)]
         if out:

@@ -186,7 +186,7 @@ def _bench(fields: Record) -> Document:
         fields.get("inputs", text),
         fields.get("machine", by_name(text)),
     )
-    name = ", ".join(dict.fromkeys(PurePath(case.words.split(" on ")[0]).name for case in cases))
+    name = ", ".join(dict.fromkeys(case.words.rpartition(" on ")[0] for case in cases))
     return Document("bench", name, None, notes=fields.get("notes", many(text)), measured=measured, facts=_facts(fields))
 
 

@@ -32,6 +32,9 @@ LONGEST = 600  # characters of a text; the rest of a name of 100,000 helps nobod
 
 _MISSING = f"No figures: matplotlib is not installed; {MissingComponent.of('matplotlib', 'report').remedy}"
 
+#: What `bench` says of a machine beside versions.
+_MACHINE = ("processor", "system")
+
 #: Files beside a report: (name, bytes, SHA-256).
 FileRow = tuple[str, int, str]
 
@@ -84,6 +87,7 @@ def render(
             files_named=[(name, "") for name in document.files],
             stages=[(stage, f"{value:.1f}") for stage, value in document.seconds.items()],
             eight_bits=EIGHT_BITS,
+            machine=_machine(document),
         )
     )
 
@@ -104,11 +108,16 @@ def _operators(document: Document) -> list[tuple[str, int, int]]:
     return sorted(counts, key=lambda each: -abs(each[2] - each[1]))
 
 
+def _machine(document: Document) -> list[tuple[str, str]]:
+    known = {} if document.measured is None else document.measured.machine
+    return [(name, known[name]) for name in _MACHINE if name in known]
+
+
 def _told_versions(document: Document) -> tuple[tuple[str, str], ...]:
     """Versions that the report itself names."""
     if document.measured is not None:
         machine = document.measured.machine
-        return tuple((name, value) for name, value in machine.items() if name not in ("processor", "system"))
+        return tuple((name, value) for name, value in machine.items() if name not in _MACHINE)
     return next((pairs for title, pairs in document.facts if title == VERSIONS), ())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,12 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "report.html"
 
 
-@pytest.mark.parametrize(("width", "scheme"), SIZES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_hostile_names_run_nothing_and_load_nothing(
-    browser: Any, file: Path, kind: str, width: int, scheme: str, monkeypatch: pytest.MonkeyPatch
+    browser: Any, file: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("normexport.reports.page.plots.can_plot", lambda: False)
-    for word in documents.HOSTILE:
+    for word, (width, scheme) in zip(documents.HOSTILE, itertools.cycle(SIZES)):
         file.write_text(html_of(KINDS[kind](word), [*documents.HOSTILE, word]), "utf-8")
         opened = Opened(browser, file, width, scheme)
         if kind not in ("bench", "evaluate"):
@@ -141,8 +141,8 @@ def test_figures_follow_the_scheme_and_paper_is_light(browser: Any, file: Path, 
     tab = Opened(browser, file, scheme=scheme).tab
     read = page.read_document(documents.parity())
     drawn = page.draw_plots(read)[0]
-    current = "document.querySelector('figure img').currentSrc"
-    assert tab.evaluate(current) == getattr(drawn, scheme)
+    shows = "uri => document.querySelector('figure img').currentSrc === uri"
+    tab.wait_for_function(shows, arg=getattr(drawn, scheme))
     tab.emulate_media(media="print", color_scheme=scheme)
-    assert tab.evaluate(current) == drawn.light
+    tab.wait_for_function(shows, arg=drawn.light)
     assert tab.evaluate("document.querySelector('figure img').naturalWidth") > 0

@@ -114,7 +114,7 @@ def test_every_anchor_leads_somewhere_and_every_identity_is_one() -> None:
         (documents.parity(doubt="output y: hardly varies"), "INCONCLUSIVE", "output y: hardly varies"),
         (documents.snr(), "PASSED", "every output keeps 25 dB, at 31.0 dB"),
         (documents.evaluation(), "PASSED", "drop 0.20 points"),
-        (documents.bench(), "MEASURED", "case B: a.onnx (against A)"),
+        (documents.bench(), "MEASURED", "B against A: a.onnx"),
     ],
 )
 def test_the_verdict_is_a_sentence_at_the_top(document: Any, word: str, told: str) -> None:
@@ -122,7 +122,7 @@ def test_the_verdict_is_a_sentence_at_the_top(document: Any, word: str, told: st
     parsed = Parsed(html)
     (title,) = re.findall("<title>(.*?)</title>", html)
     assert title.startswith(word)
-    top = parsed.shown[: parsed.shown.index("Did it pass?")]
+    top = parsed.shown[: parsed.shown.index("Which versions?")]
     assert word in top
     assert told in top
     others = {"PASSED", "FAILED", "INCONCLUSIVE"} - {word}
