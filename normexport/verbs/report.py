@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from normexport.errors import UsageError
 from normexport.io.atomic import write_text
 from normexport.io.json_files import BadJson, read_json
-from normexport.io.onnx_model import open_onnx
+from normexport.io.onnx_model import opened_model
 from normexport.io.overwriting import check_outputs
 from normexport.reports import page
 
 if TYPE_CHECKING:
+    import onnx
     import onnx_ir as ir
+
+    Model: TypeAlias = str | Path | onnx.ModelProto | ir.Model
 
 REPORT, PAGE, MODEL = "report.json", "report.html", "model.onnx"
 
@@ -32,7 +35,7 @@ def report(
     source: str | Path | Result,
     output: str | Path | None = None,
     *,
-    model: str | Path | ir.Model | None = None,
+    model: Model | None = None,
     title: str | None = None,
     weights_under: str | Path | None = None,
 ) -> Path:
@@ -42,7 +45,7 @@ def report(
         source: what `convert`, `parity`, `evaluate` or `bench` returned; a JSON file of it (`--json`, `report.json`);
             or the folder that `convert` wrote, of which `model.onnx` is drawn.
         output: the HTML file; None: `report.html` in the folder, or the name of the JSON file with .html.
-        model: an ONNX model to draw as the network.
+        model: an ONNX model or file to draw as the network.
         title: what was judged, such as "new.onnx against model.pt2"; None: what the report calls it.
         weights_under: a folder in which external data of `model` may lie too, as `open_onnx` takes it.
 
@@ -105,11 +108,11 @@ def page_of(
     )
 
 
-def _drawn(model: str | Path | ir.Model | None, weights_under: str | Path | None) -> ir.Model | None:
-    return open_onnx(model, weights_under) if isinstance(model, str | Path) else model
+def _drawn(model: Model | None, weights_under: str | Path | None) -> ir.Model | None:
+    return None if model is None else opened_model(model, weights_under)
 
 
-def _given(model: str | Path | ir.Model | None) -> list[tuple[Path, str]]:
+def _given(model: Model | None) -> list[tuple[Path, str]]:
     return [(Path(model), "the model")] if isinstance(model, str | Path) else []
 
 
