@@ -130,7 +130,7 @@ def precision(word: str = "layer1.conv1") -> dict[str, Any]:
 
 def conversion(word: str = "norm", excess: float | None = 0.25, **changes: Any) -> dict[str, Any]:
     """A conversion of three norms, one of each fate, with `word` wherever a file has a text."""
-    outcomes = [
+    outcomes: list[dict[str, Any]] = [
         {
             "node": f"n{fate}",
             "path": f"layer1.{word}.{fate}",

@@ -30,12 +30,12 @@ def made(*nodes: tuple[str, str, list[str], str, dict[str, str]]) -> ir.Model:
             entry = node.metadata_props.add()
             entry.key, entry.value = key, value
         protos.append(node)
-    value = helper.make_tensor_value_info
+    port = helper.make_tensor_value_info
     constants = [
         numpy_helper.from_array(np.ones((), np.float32), "s"),
         numpy_helper.from_array(np.zeros((), np.int8), "z"),
     ]
-    ports = [value("x", TensorProto.FLOAT, ["N", 4])], [value(nodes[-1][3], TensorProto.FLOAT, ["N", 4])]
+    ports = [port("x", TensorProto.FLOAT, ["N", 4])], [port(nodes[-1][3], TensorProto.FLOAT, ["N", 4])]
     model: onnx.ModelProto = helper.make_model(
         helper.make_graph(protos, "g", *ports, constants), opset_imports=[helper.make_opsetid("", 20)]
     )

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from normexport.reports.page import answers, plots
 from tests.reports.page import documents
 from tests.reports.page.reading_html import Parsed
 
-KINDS = {
+KINDS: dict[str, Callable[[str], dict[str, Any]]] = {
     "convert": documents.conversion,
     "int8": lambda word: documents.conversion(word, precision=documents.precision(word)),
     "parity": documents.parity,
