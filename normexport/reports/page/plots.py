@@ -6,7 +6,7 @@ They show what the page's tables hold too, so without matplotlib a page lacks th
 from __future__ import annotations
 
 import base64
-import importlib.util
+import importlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -51,8 +51,12 @@ class Plot:
 
 
 def can_plot() -> bool:
-    """Whether matplotlib is installed; nothing is imported."""
-    return importlib.util.find_spec("matplotlib") is not None
+    """Whether matplotlib is installed, and can be imported beside what else is: a page is no reason to fail."""
+    try:
+        importlib.import_module("matplotlib.figure")
+    except ImportError:
+        return False
+    return True
 
 
 def draw_plots(document: Document) -> tuple[Plot, ...]:
