@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -170,6 +171,7 @@ def _finalised(value: Any) -> Any:
     return value if isinstance(value, (Markup, int, float)) else "" if value is None else show_text(value)
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("normexport.reports.page", ""),

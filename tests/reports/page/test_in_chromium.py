@@ -145,4 +145,5 @@ def test_figures_follow_the_scheme_and_paper_is_light(browser: Any, file: Path, 
     tab.wait_for_function(shows, arg=getattr(drawn, scheme))
     tab.emulate_media(media="print", color_scheme=scheme)
     tab.wait_for_function(shows, arg=drawn.light)
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert tab.evaluate("document.querySelector('figure img').naturalWidth") > 0
