@@ -104,7 +104,7 @@ def page_of(
         document,
         network,
         versions=page.versions() if live else (),
-        files_beside=() if folder is None else page.files_in(folder, (*document.files, REPORT)),
+        files_beside=() if folder is None else page.files_in(folder, [*{*document.files, REPORT} - {PAGE}]),
     )
 
 

@@ -40,7 +40,9 @@ def test_a_report_is_drawn_again_from_its_folder(converted: Path, run: Run, tmp_
     assert result.stdout.startswith("wrote out/report.html  (")
     after = text_of(tmp_path / "out" / "report.html")
     assert after[: after.index("Which versions?")] == before[: before.index("Which versions?")]
+    once = (tmp_path / "out" / "report.html").read_bytes()
     assert json.loads(run("report", "out", "--json").stdout) == {"file": "out/report.html"}
+    assert (tmp_path / "out" / "report.html").read_bytes() == once
 
 
 def test_parity_writes_its_page_and_keeps_its_exit_code(converted: Path, run: Run, tmp_path: Path) -> None:
