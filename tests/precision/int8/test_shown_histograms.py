@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normexport.precision.int8.histogram import SHOWN, Histogram
@@ -13,6 +13,7 @@ from normexport.precision.int8.histogram import SHOWN, Histogram
 NUMBERS = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=200)
 
 
+@settings(deadline=None)
 @given(st.lists(NUMBERS, min_size=1, max_size=4))
 def test_coarse_bins_count_what_numpy_counts(parts: list[list[float]]) -> None:
     histogram = Histogram()
