@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from normexport.precision.int8.histogram import SHOWN, Histogram
 
-NUMBERS = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=200)
+#: Multiples of 2^-6 below 2^18: a number of 1e-45 beside 4097 is counted as 0, which is not what is asked here.
+NUMBERS = st.lists(st.integers(-(1 << 24), 1 << 24).map(lambda number: number / 64), min_size=1, max_size=200)
 
 
 @settings(deadline=None)
