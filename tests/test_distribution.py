@@ -45,6 +45,14 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
     return Parser().parsestr(_member(wheel, ".dist-info/METADATA"))
 
 
+def test_what_pages_are_made_of_travels_with_the_wheel(wheel: zipfile.ZipFile) -> None:
+    folder = ROOT / "normexport" / "reports" / "page"
+    parts = [path for path in folder.iterdir() if path.suffix in (".html", ".css", ".js")]
+    assert len(parts) == 3
+    for path in parts:
+        assert _member(wheel, f"reports/page/{path.name}") == path.read_text("utf-8")
+
+
 def test_the_licence_is_apaches_text_and_travels_with_the_wheel(wheel: zipfile.ZipFile, metadata: Message) -> None:
     text = (ROOT / "LICENSE").read_bytes()
     assert hashlib.sha256(text).hexdigest() == APACHE
