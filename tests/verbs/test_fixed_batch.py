@@ -121,7 +121,10 @@ def test_a_network_that_needs_one_batch_is_refused_with_the_remedy_that_works(
 
 def test_a_file_with_the_state_of_one_sample_is_refused_with_the_remedy_that_works(tmp_path: Path) -> None:
     floats = onnx.TensorProto.FLOAT
-    ports = [helper.make_tensor_value_info(name, floats, shape) for name, shape in (("x", ["n", 4]), ("state", [1, 3]))]
+    ports = [
+        helper.make_tensor_value_info("x", floats, ["n", 4]),
+        helper.make_tensor_value_info("state", floats, [1, 3]),
+    ]
     ends = [helper.make_tensor_value_info("y", floats, ["n", 7])]
     node = helper.make_node("Concat", ["x", "state"], ["y"], axis=1)
     graph = helper.make_graph([node], "g", ports, ends)
