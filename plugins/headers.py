@@ -1,27 +1,33 @@
 #!/usr/bin/env python3
-"""Find or fetch the headers that the plugins compile against: Google Highway and ONNX Runtime.
+"""Find the headers that the plugins compile against: Google Highway, ONNX Runtime and, where asked for, TensorRT.
 
     python plugins/headers.py build/headers
+    python plugins/headers.py build/headers tensorrt
 
-Prints the folder to hand to CMake as NORMEXPORT_HEADERS. Looked for, in this order: NORMEXPORT_HEADERS, the folder
-given (fetched earlier), the active conda environment, the system. On Debian and Ubuntu what is missing is fetched
-from the machine's own package mirror into the folder given: nothing is installed, and the system is left alone.
+Prints the include folders, one a line, to hand to CMake as NORMEXPORT_HEADERS (or NORMEXPORT_TENSORRT_INCLUDE). Looked
+for, in this order: NORMEXPORT_HEADERS (TENSORRT_ROOT), the folder given, the headers that a wheel carries beside this
+file, the active conda environment, the system. Nothing is fetched here: `plugins/fetch_headers.py` does that, where
+wheels are built and on the machines of those who change the kernels.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
-import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-#: The first release of each distribution whose packages are new enough.
-NEW_ENOUGH = {"debian": "trixie", "ubuntu": "resolute"}
-#: Suites that are always at least that new.
-ROLLING = ("sid", "unstable", "testing", "stable", "devel")
+#: Where a wheel carries the headers that it was built with, so that `normexport plugins build` needs no network.
+CARRIED = Path(__file__).parent / "carried"
+_SYSTEM = ("/usr/local/include", "/usr/include")
+_SYSTEM_TENSORRT = (
+    "/usr/include/x86_64-linux-gnu",
+    "/usr/include/aarch64-linux-gnu",
+    "/usr/include",
+    "/usr/local/tensorrt/include",
+)
 
 
 class HeadersMissing(Exception):
@@ -32,13 +38,14 @@ class HeadersMissing(Exception):
 class Header:
     """One header needed: where it may lie under an include folder, and the version it must have."""
 
-    package: str  # Debian's
+    name: str
     file: str
     folders: tuple[str, ...]
     versions: tuple[str, ...]  # patterns whose numbers, in order, are the version
     version_file: str
     least: tuple[int, ...]
     words: str
+    remedy: str
 
     def under(self, root: Path) -> bool:
         """Whether `root` (an include folder) has it, recent enough."""
@@ -55,170 +62,98 @@ class Header:
 
 
 HIGHWAY = Header(
-    package="libhwy-dev",
+    name="highway",
     file="hwy/highway.h",
     folders=("",),
     versions=(r"#define HWY_MAJOR (\d+)", r"#define HWY_MINOR (\d+)"),
     version_file="hwy/base.h",
     least=(1, 1),
     words="Google Highway 1.1 or later",
+    remedy="libhwy-dev of Debian 13 or libhwy of conda-forge",
 )
 ONNXRUNTIME = Header(
-    package="libonnxruntime-dev",
+    name="onnxruntime",
     file="onnxruntime_c_api.h",
     folders=("onnxruntime", "onnxruntime/core/session", ""),
     versions=(r"#define ORT_API_VERSION (\d+)",),
     version_file="onnxruntime_c_api.h",
     least=(21,),
     words="the C API of ONNX Runtime 1.21 or later",
+    remedy="libonnxruntime-dev of Debian 13 or onnxruntime-cpp of conda-forge",
 )
+TENSORRT = Header(
+    name="tensorrt",
+    file="NvInferRuntime.h",
+    folders=("",),
+    versions=(),
+    version_file="NvInferVersion.h",
+    least=(),
+    words="TensorRT",
+    remedy="libnvinfer-headers-dev of NVIDIA",
+)
+BY_NAME = {header.name: header for header in (HIGHWAY, ONNXRUNTIME, TENSORRT)}
+#: What the CPU libraries need.
 ALL = (HIGHWAY, ONNXRUNTIME)
 
 
-def headers(folder: Path, needed: tuple[Header, ...] = ALL, fetch: bool = True) -> list[Path]:
-    """Include folders that together hold the headers `needed`; empty where the compiler finds all by itself.
+def headers(folder: Path, needed: Sequence[Header] = ALL) -> list[Path]:
+    """Include folders that together hold the headers `needed`, each once.
 
     Args:
-        folder: where to fetch to, and where an earlier call fetched to.
-        fetch: whether to fetch what is missing.
+        folder: where `plugins/fetch_headers.py` has fetched to.
+        needed: which.
 
     Raises:
-        HeadersMissing: one is missing and can't be fetched.
+        HeadersMissing: one is nowhere, or TENSORRT_ROOT names a folder without it.
     """
-    found: dict[Header, Path] = {}
-    for header in needed:
-        place = next((root for root in include_folders(folder) if header.under(root)), None)
-        if place is not None:
-            found[header] = place
-    missing = [header for header in needed if header not in found]
+    found = {header: _place(header, folder) for header in needed}
+    missing = [header for header, place in found.items() if place is None]
     if missing:
-        if not fetch:
-            raise HeadersMissing(_advice(missing))
-        _fetch(missing, folder)
-        root = folder / "usr" / "include"
-        still = [header for header in missing if not header.under(root)]
-        if still:
-            raise HeadersMissing(_advice(still))
-        found.update(dict.fromkeys(missing, root))
-    return list(dict.fromkeys(found.values()))
+        raise HeadersMissing(_advice(missing, folder))
+    return list(dict.fromkeys(place for place in found.values() if place is not None))
 
 
-def include_folders(folder: Path) -> list[Path]:
-    """Where headers may lie, the most explicit place first."""
-    places = [Path(part) for part in os.environ.get("NORMEXPORT_HEADERS", "").split(os.pathsep) if part]
-    places.append(folder / "usr" / "include")
-    prefixes = [os.environ.get("CONDA_PREFIX", ""), *os.environ.get("CMAKE_PREFIX_PATH", "").split(os.pathsep)]
-    places += [Path(prefix) / "include" for prefix in prefixes if prefix]
-    return [*places, Path("/usr/local/include"), Path("/usr/include")]
+def _place(header: Header, folder: Path) -> Path | None:
+    if header is TENSORRT and os.environ.get("TENSORRT_ROOT"):
+        given = Path(os.environ["TENSORRT_ROOT"], "include")
+        if not header.under(given):
+            cause = f"TENSORRT_ROOT: {given} holds no {header.file}"
+            raise HeadersMissing(f"{cause}; set it to an unpacked TensorRT")
+        return given
+    return next((root for root in include_folders(header, folder) if header.under(root)), None)
 
 
-def _advice(missing: list[Header]) -> str:
+def include_folders(header: Header, folder: Path) -> list[Path]:
+    """Where a header may lie, the most explicit place first."""
+    given = [] if header is TENSORRT else _paths("NORMEXPORT_HEADERS")
+    fetched = [folder / header.name, CARRIED / header.name]
+    prefixes = [*_paths("CONDA_PREFIX"), *_paths("CMAKE_PREFIX_PATH")]
+    system = _SYSTEM_TENSORRT if header is TENSORRT else _SYSTEM
+    return [*given, *fetched, *(prefix / "include" for prefix in prefixes), *map(Path, system)]
+
+
+def _paths(variable: str) -> list[Path]:
+    return [Path(part) for part in os.environ.get(variable, "").split(os.pathsep) if part]
+
+
+def _advice(missing: Sequence[Header], folder: Path) -> str:
+    script = Path(__file__).with_name("fetch_headers.py")
+    variable = "TENSORRT_ROOT" if TENSORRT in missing else "NORMEXPORT_HEADERS"
     return (
-        f"the headers of {' and of '.join(header.words for header in missing)} are missing; install "
-        f"{' and '.join(header.package for header in missing)} of Debian 13, or libhwy and onnxruntime-cpp of "
-        "conda-forge, or set NORMEXPORT_HEADERS to a folder that holds hwy/ and onnxruntime/"
+        f"the headers of {' and of '.join(header.words for header in missing)} are missing; "
+        f"run: python {script} {folder} {' '.join(header.name for header in missing)}, or install "
+        f"{' and '.join(header.remedy for header in missing)}, or set {variable}"
     )
 
 
-def _fetch(missing: list[Header], folder: Path) -> None:
-    """Download packages with a private apt configuration and unpack them below `folder`."""
-    sources = newer_sources(_os_release(), _source_files())
-    if not sources:
-        raise HeadersMissing(_advice(missing))
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as private:
-        parts, lists, archives = (Path(private, name) for name in ("sources", "lists", "archives"))
-        for place in (parts, lists / "partial", archives):
-            place.mkdir(parents=True)
-        for name, text in sources.items():
-            (parts / name).write_text(text)
-        options = [
-            f"Dir::Etc::SourceParts={parts}",
-            "Dir::Etc::SourceList=/dev/null",
-            f"Dir::State::Lists={lists}",
-            f"Dir::Cache::pkgcache={private}/pkgcache.bin",
-            f"Dir::Cache::srcpkgcache={private}/srcpkgcache.bin",
-            "APT::Sandbox::User=root",  # the usual one can't write into a private folder
-            "Acquire::Languages=none",
-            "APT::Update::Post-Invoke-Success::=/bin/true",
-        ]
-        apt = ["apt-get", "-q", *(word for option in options for word in ("-o", option))]
-        _run([*apt, "update"], missing, Path(private))
-        _run([*apt, "download", *(header.package for header in missing)], missing, archives)
-        for archive in sorted(archives.glob("*.deb")):
-            _run(["dpkg-deb", "-x", str(archive), str(folder.resolve())], missing, Path(private))
-
-
-def newer_sources(release: dict[str, str], files: dict[str, str]) -> dict[str, str]:
-    """The machine's own package sources, with its release replaced by one that is new enough.
-
-    Args:
-        release: /etc/os-release.
-        files: name -> text of the machine's source lists, one-line (.list) or deb822 (.sources).
-
-    Returns:
-        The same kind of files, the distribution's own entries only; none where it is no Debian or Ubuntu.
-    """
-    newer = NEW_ENOUGH.get(release.get("ID", ""))
-    own = release.get("VERSION_CODENAME", "")
-    result = {}
-    for name, text in files.items():
-        entries = re.split(r"\n\s*\n", text) if name.endswith(".sources") else text.splitlines()
-        kept = [changed for entry in entries if newer and (changed := _renewed(entry, own, newer))]
-        if kept:
-            result[name] = ("\n\n" if name.endswith(".sources") else "\n").join(kept) + "\n"
-    return result
-
-
-def _renewed(entry: str, own: str, newer: str) -> str:
-    """A stanza or a line with the main suite of `newer` for the machine's own; empty where it is not of that suite."""
-    entry = "\n".join(line for line in entry.splitlines() if not line.lstrip().startswith("#")).strip()
-    suites = re.search(r"(?im)^suites:(.*)$", entry)
-    if suites:
-        if re.search(r"(?im)^(enabled:\s*no|types:\s*deb-src\s*$)", entry):
-            return ""
-        main = [suite for suite in suites.group(1).split() if suite == own or suite in ROLLING]
-        chosen = " ".join(newer if suite == own else suite for suite in main)
-        return entry[: suites.start(1)] + " " + chosen + entry[suites.end(1) :] if main else ""
-    line = re.match(r"(deb\s+(?:\[[^]]*\]\s+)?\S+\s+)(\S+)(\s.*)$", entry)
-    if not line or not (line.group(2) == own or line.group(2) in ROLLING):
-        return ""
-    return line.group(1) + (newer if line.group(2) == own else line.group(2)) + line.group(3)
-
-
-def _source_files() -> dict[str, str]:
-    files = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
-    return {
-        file.name: file.read_text(errors="replace")
-        for file in files
-        if file.suffix in (".list", ".sources") and file.is_file()
-    }
-
-
-def _os_release() -> dict[str, str]:
-    file = Path("/etc/os-release")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    return {key: value.strip('"') for key, _, value in (line.partition("=") for line in lines)}
-
-
-def _run(command: list[str], missing: list[Header], folder: Path) -> None:
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    except OSError as error:
-        raise HeadersMissing(f"{command[0]} can't be run ({error.strerror}); {_advice(missing)}") from error
-    if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
-        raise HeadersMissing(f"{command[0]} failed ({said}); {_advice(missing)}")
-
-
 def main() -> int:
-    """Command line: prints the include folders, one a line."""
-    words = [word for word in sys.argv[1:] if word != "--highway-only"]
-    if len(words) != 1:
-        sys.stderr.write("usage: headers.py [--highway-only] FOLDER\n")
+    """Command line: prints the include folders, one a line; 6 and one line on standard error where one is missing."""
+    folder, *names = sys.argv[1:] or [""]
+    if not folder or not set(names) <= set(BY_NAME):
+        sys.stderr.write(f"error: usage: headers.py FOLDER [{' '.join(BY_NAME)}]\n")
         return 2
     try:
-        for place in headers(Path(words[0]), ALL if words == sys.argv[1:] else (HIGHWAY,)):
+        for place in headers(Path(folder), [BY_NAME[name] for name in names] or ALL):
             print(place)
     except HeadersMissing as error:
         sys.stderr.write(f"error: {error}\n")

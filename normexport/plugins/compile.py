@@ -79,7 +79,7 @@ def build(config: BuildConfig = BuildConfig(), on_stage: OnStage = lambda stage:
     private(folder)  # what lies in it steers the compilers, and what comes out of it is loaded
     with _hold_build_lock(folder, on_stage):
         on_stage("headers")
-        settings = [f"-D{name}={value}" for name, value in _settings(source, folder, config).items()]
+        settings = [f"-D{name}={value}" for name, value in _settings(source, config).items()]
         log = folder / "build.log"
         log.write_text("")
         _forget_other_generator(folder, generator)
@@ -160,9 +160,9 @@ def cuda_compiler() -> str | None:
     return next((found for place in places if place and (found := shutil.which(place))), None)
 
 
-def _headers(script: Path, folder: Path, *options: str) -> list[str]:
-    """The include folders that a script prints; scripts, so that they also serve who runs CMake alone."""
-    command = [sys.executable, str(script), *options, str(folder)]
+def _headers(source: Path, *names: str) -> list[str]:
+    """The include folders that plugins/headers.py prints; a script, so that it also serves who runs CMake alone."""
+    command = [sys.executable, str(source / "headers.py"), str(locate.header_folder()), *names]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         cause, _, remedy = (done.stderr.strip().splitlines() or ["failed"])[-1].removeprefix("error: ").partition("; ")
@@ -170,11 +170,11 @@ def _headers(script: Path, folder: Path, *options: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def _settings(source: Path, folder: Path, config: BuildConfig) -> dict[str, str]:
+def _settings(source: Path, config: BuildConfig) -> dict[str, str]:
     """CMake's variables. What is None in `config` is left out: CMake remembers it."""
-    needed = () if config.onnxruntime else ("--highway-only",)
+    needed = ("highway", "onnxruntime") if config.onnxruntime else ("highway",)
     settings = {
-        "NORMEXPORT_HEADERS": ";".join(_headers(source / "headers.py", folder / "headers", *needed)),
+        "NORMEXPORT_HEADERS": ";".join(_headers(source, *needed)),
         "NORMEXPORT_ONNXRUNTIME": _switch(config.onnxruntime),
     }
     if config.needs_cuda is not None:
@@ -187,7 +187,7 @@ def _settings(source: Path, folder: Path, config: BuildConfig) -> dict[str, str]
     if config.tensorrt is not None or config.cuda is False:
         settings["NORMEXPORT_TENSORRT"] = _switch(bool(config.tensorrt))
     if config.tensorrt:
-        (include,) = _headers(source / "tensorrt" / "headers.py", folder / "headers")
+        (include,) = _headers(source, "tensorrt")
         settings["NORMEXPORT_TENSORRT_INCLUDE"] = include
     if config.architectures:
         settings["CMAKE_CUDA_ARCHITECTURES"] = ";".join(config.architectures)

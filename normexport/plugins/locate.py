@@ -57,6 +57,12 @@ def build_folder() -> Path:
     return cache / "normexport" / f"plugins-{__version__}"
 
 
+def header_folder() -> Path:
+    """Where headers are looked for that were fetched for a build: build/headers of a checkout, else beside the build."""
+    root = checkout()
+    return build_folder() / "headers" if root is None else root / "build" / "headers"
+
+
 def _home() -> Path:
     """The user's, as the system knows it where HOME is no whole path."""
     home = Path(os.environ.get("HOME", ""))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 
+from tests.engine.tensorrt_headers import tensorrt_headers
 from tests.plugins.cuda_emulated import emulation_build
 
 SOURCE = Path(__file__).parent / "host"
@@ -18,18 +18,16 @@ FOLDER = ROOT / "build" / "plugin_host"
 @cache
 def missing() -> str | None:
     """Why the plugin can't be built here, in words; None where it can."""
-    return emulation_build.missing() or _headers().stderr.strip() or None
+    try:
+        headers()
+    except LookupError as error:
+        return str(error)
+    return emulation_build.missing()
 
 
 def headers() -> Path:
     """The folder of NvInferRuntime.h, found or fetched."""
-    return Path(_headers().stdout.strip())
-
-
-@cache
-def _headers() -> subprocess.CompletedProcess[str]:
-    script = ROOT / "plugins" / "tensorrt" / "headers.py"
-    return subprocess.run([sys.executable, script, ROOT / "build" / "headers"], capture_output=True, text=True)
+    return tensorrt_headers()
 
 
 def library() -> Path:

@@ -35,7 +35,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     source.mkdir()
     (source / "CMakeLists.txt").write_text(PROJECT)
     (source / "small.cpp").write_text("int small() { return 1; }\n")
-    (source / "headers.py").write_text("print('/some/include'); print('/other/include')\n")
+    (source / "headers.py").write_text(
+        "import sys\nprint(*(f'/{name}/include' for name in sys.argv[2:]), sep='\\n')\n"
+    )
     monkeypatch.setattr(locate, "checkout", lambda: tmp_path)
     monkeypatch.delenv("NORMEXPORT_PLUGIN_DIR", raising=False)
     return source
@@ -58,7 +60,7 @@ def test_build_puts_libraries_where_they_are_looked_for_and_tells_its_steps(proj
     assert built.libraries == (plugins.library_folder() / "libnormexport_small.so",)
     assert stages[:2] == ["headers", "configure"]
     assert "[2/2]" in stages
-    assert (plugins.build_folder() / "settings.txt").read_text() == "/some/include;/other/include||ON|"
+    assert (plugins.build_folder() / "settings.txt").read_text() == "/highway/include;/onnxruntime/include||ON|"
     assert "small.cpp" in built.log.read_text()
 
 
@@ -95,11 +97,10 @@ def test_cuda_stays_as_it_was_unless_it_is_asked_for(project: Path) -> None:
 
 
 def test_tensorrt_brings_cuda_and_its_own_headers_along(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (project / "tensorrt").mkdir()
-    (project / "tensorrt" / "headers.py").write_text("print('/trt/include')\n")
     monkeypatch.setattr("normexport.plugins.compile.cuda_compiler", lambda: "/usr/bin/nvcc")
     build(BuildConfig(tensorrt=True))
-    assert (plugins.build_folder() / "settings.txt").read_text() == "/some/include;/other/include|ON|ON|/trt/include"
+    settings = (plugins.build_folder() / "settings.txt").read_text()
+    assert settings == "/highway/include;/onnxruntime/include|ON|ON|/tensorrt/include"
 
 
 def test_cuda_without_nvcc_says_what_to_install(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

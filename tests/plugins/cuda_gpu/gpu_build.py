@@ -15,6 +15,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.engine.tensorrt_headers import tensorrt_headers
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 KERNELS, PLUGIN = ROOT / "plugins" / "kernels", ROOT / "plugins" / "tensorrt"
@@ -44,18 +46,6 @@ def nvcc() -> str | None:
 def found(folder: Path) -> dict[str, Path]:
     """Those of FILES that lie in `folder`."""
     return {name: folder / file for name, file in FILES.items() if (folder / file).is_file()}
-
-
-def tensorrt_headers(folder: Path) -> Path:
-    """The folder of NvInferRuntime.h, fetched into `folder` if need be.
-
-    Raises:
-        LookupError: there is none; the message says what to do.
-    """
-    done = subprocess.run([sys.executable, PLUGIN / "headers.py", folder], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise LookupError(done.stderr.strip().removeprefix("error: "))
-    return Path(done.stdout.strip())
 
 
 def build(folder: Path, architecture: str, headers: Path | None = None, jobs: int | None = None) -> dict[str, Path]:

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.engine.tensorrt_headers import tensorrt_headers
 from tests.plugins.cuda_gpu import gpu_build, gpu_engines, gpu_sanitizer
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _found(folder: Path) -> dict[str, Path]:
 def _built(report: Report, folder: Path) -> dict[str, Path]:
     begin, headers = time.monotonic(), None
     try:
-        headers = gpu_build.tensorrt_headers(folder)
+        headers = tensorrt_headers(folder)
     except LookupError as missing:
         report.skipped("TensorRT plugin", str(missing))
     made = gpu_build.build(folder, _architecture(), headers)
