@@ -10,8 +10,6 @@ foreach(name highway onnxruntime)
   list(APPEND NORMEXPORT_HEADERS ${fetched}/${name})
   install(DIRECTORY ${fetched}/${name} DESTINATION normexport_plugin_sources/carried COMPONENT wheel)
 endforeach()
-# The C++ run-time library goes inside: what is left to the machine is glibc, of the age that the wheel's tag says.
-add_link_options(-static-libstdc++ -static-libgcc)
 
 function(install_into_wheel)
   install(TARGETS ${ARGN} LIBRARY DESTINATION normexport/plugins/lib COMPONENT wheel)

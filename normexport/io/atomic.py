@@ -267,7 +267,7 @@ def _keep(target: Path, kept: Path) -> None:
         return
     try:
         os.link(target, kept, follow_symlinks=False)
-    except OSError:
+    except (OSError, NotImplementedError):  # the second: of Windows
         target.rename(kept)
 
 

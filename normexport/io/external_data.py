@@ -72,15 +72,8 @@ class ExternalFiles:
         raise _outside(where, location, f"{_TRUSTED}, or name a folder that it may lie in with {OPTION}")
 
     def _open_beneath(self, root: Path, inside: Path, location: str, where: str) -> int:
-        """A descriptor of `root`/`inside`, a path without symbolic links: none is followed that appears meanwhile."""
-        handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-        for part in inside.parts:
-            # O_NONBLOCK: to open a pipe that nobody writes to would wait for ever.
-            try:
-                deeper = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=handle)
-            finally:
-                os.close(handle)
-            handle = deeper
+        """A descriptor of `root`/`inside`, checked to be a regular file of one name."""
+        handle = _opened(root, inside)
         found = os.fstat(handle)
         several = found.st_nlink > 1 and (self._under is None or not (root / inside).is_relative_to(_real(self._under)))
         if stat.S_ISREG(found.st_mode) and not several:
@@ -90,6 +83,25 @@ class ExternalFiles:
             raise _outside(where, location, f"copy it, or name its folder with {OPTION}", "has another name elsewhere")
         cause = f"its external data {quote(location)} is no regular file"
         raise FoldError(where, cause, "export or download it again")
+
+
+def _opened(root: Path, inside: Path) -> int:
+    """A descriptor of `root`/`inside`, a path without symbolic links: none is followed that appears meanwhile.
+
+    Windows can't open below a folder that is open. There it is opened by its whole path: who may make symbolic links
+    is an administrator.
+    """
+    if os.open not in os.supports_dir_fd:
+        return os.open(root / inside, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    for part in inside.parts:
+        # O_NONBLOCK: to open a pipe that nobody writes to would wait for ever.
+        try:
+            deeper = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=handle)
+        finally:
+            os.close(handle)
+        handle = deeper
+    return handle
 
 
 def weights_folder(path: str | Path | None) -> Path | None:

@@ -7,6 +7,7 @@ ends the process.
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+#: What is read at a time where the system can't read into memory that is there: bytes.
+_PART = 1 << 24
+
+
 class HeldFile:
     """A file that is open as long as something reads from it.
 
@@ -31,6 +36,7 @@ class HeldFile:
     def __init__(self, handle: int, path: Path) -> None:
         self.path = path
         self._handle = handle
+        self._lock = threading.Lock()
         weakref.finalize(self, os.close, handle)
         self._state = self._now()
 
@@ -58,7 +64,7 @@ class HeldFile:
         content = bytearray(size)
         view, done = memoryview(content), 0
         try:
-            while done < size and (count := os.preadv(self._handle, [view[done:]], start + done)):
+            while done < size and (count := self._read_into(view[done:], start + done)):
                 done += count
             same = done == size and self._now() == self._state
         except OSError as error:
@@ -66,6 +72,16 @@ class HeldFile:
         if not same:
             raise FoldError(str(self.path), "was changed while it was in use", "run it again")
         return content
+
+    def _read_into(self, view: memoryview, start: int) -> int:
+        """Fill what of `view` is read at once, from `start` on; the bytes read."""
+        if hasattr(os, "preadv"):
+            return os.preadv(self._handle, [view], start)
+        with self._lock:  # Windows: a descriptor has one position
+            os.lseek(self._handle, start, os.SEEK_SET)
+            part = os.read(self._handle, min(len(view), _PART))
+        view[: len(part)] = part
+        return len(part)
 
     def _now(self) -> tuple[int, int]:
         state = os.fstat(self._handle)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -93,6 +92,8 @@ def build(config: BuildConfig = BuildConfig(), on_stage: OnStage = lambda stage:
 
 
 def _check(config: BuildConfig) -> None:
+    if os.name != "posix" or sys.platform == "darwin":
+        raise UsageError("the native libraries", "are for Linux", "do without: the bodies in a file serve everywhere")
     for name in config.architectures:
         if not _CUDA_ARCHITECTURE.fullmatch(name):
             raise UsageError("--arch", f"{name!r} is no CUDA architecture", "write 86, 90 or 120")
@@ -259,6 +260,8 @@ def _reason(lines: Sequence[str]) -> str:
 @contextlib.contextmanager
 def _hold_build_lock(folder: Path, on_stage: OnStage) -> Iterator[None]:
     """One build in a folder at a time: two would write the same files."""
+    import fcntl  # not there on Windows, where `_check` ends a build before
+
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

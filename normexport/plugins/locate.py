@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import pwd
 from pathlib import Path
 
 from normexport._version import __version__
@@ -23,6 +22,8 @@ COMPONENTS = {
 }
 FOLDER_VARIABLE = "NORMEXPORT_PLUGIN_DIR"
 BUILD_COMMAND = "normexport plugins build"
+#: The libraries for the CPU that a wheel for Linux brings along; in a checkout there is no such folder.
+CARRIED = Path(__file__).parent / "lib"
 
 
 def build_command(name: str) -> str:
@@ -66,11 +67,15 @@ def header_folder() -> Path:
 def _home() -> Path:
     """The user's, as the system knows it where HOME is no whole path."""
     home = Path(os.environ.get("HOME", ""))
-    return home if home.is_absolute() else Path(pwd.getpwuid(os.getuid()).pw_dir)
+    if home.is_absolute() or not hasattr(os, "getuid"):  # Windows has its own words for it
+        return home if home.is_absolute() else Path.home()
+    import pwd
+
+    return Path(pwd.getpwuid(os.getuid()).pw_dir)
 
 
 def library_folder() -> Path:
-    """Where the libraries are looked for: NORMEXPORT_PLUGIN_DIR, else lib/ of the build folder. A whole path.
+    """Where the libraries are looked for first: NORMEXPORT_PLUGIN_DIR, else lib/ of the build folder. A whole path.
 
     Raises:
         UsageError: NORMEXPORT_PLUGIN_DIR is a relative path, which means another folder wherever one works.
@@ -82,18 +87,24 @@ def library_folder() -> Path:
 
 
 def path_of(name: str) -> Path:
-    """Where the library of component `name` belongs, there or not.
+    """Where the library of component `name` is, or belongs where there is none.
+
+    What was built here comes before what the package brought along: it may have the CUDA kernels too.
 
     Raises:
         UsageError: no component is called so.
     """
     if name not in COMPONENTS:
         raise UsageError(f"component {name!r}", "does not exist", f"choose one of {', '.join(COMPONENTS)}")
-    return library_folder() / f"libnormexport_{name}.so"
+    file = f"libnormexport_{name}.so"
+    first = library_folder() / file
+    brought = CARRIED / file
+    keep_first = os.environ.get(FOLDER_VARIABLE) or first.is_file() or not brought.is_file()
+    return first if keep_first else brought
 
 
 def find(name: str) -> Path | None:
-    """The library of component "kernels", "onnxruntime", "cuda" or "tensorrt", or None where it has not been built.
+    """The library of component "kernels", "onnxruntime", "cuda" or "tensorrt", or None where there is none.
 
     Raises:
         UsageError: no component is called so, or others could have written the library (`normexport.plugins.private`).

@@ -8,9 +8,7 @@ user, and of root.
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import stat
 from pathlib import Path
 
@@ -21,8 +19,10 @@ def private(path: Path) -> Path:
     """The real path of `path`, a file or a folder that exists, once others can't change it.
 
     Raises:
-        UsageError: others can; it names the part of the path by which.
+        UsageError: others can; it names the part of the path by which. Or the system does not say (Windows).
     """
+    if not hasattr(os, "geteuid"):
+        raise UsageError(str(path), "is not loaded: this system does not say who owns a file", "do without: bodies serve")
     try:
         real = Path(os.path.realpath(path, strict=True))
         for part in (real, *real.parents):
@@ -55,6 +55,9 @@ def _trusted_owners() -> set[int]:
 
 def _is_own_group(group: int) -> bool:
     """Whether only trusted users are in it: many systems give every user a group, and files that it may write."""
+    import grp  # these two modules are not there on Windows
+    import pwd
+
     try:
         members = set(grp.getgrgid(group).gr_mem)
     except KeyError:
@@ -65,6 +68,8 @@ def _is_own_group(group: int) -> bool:
 
 def _has_access_list(path: Path) -> bool:
     """Where there is one, what stat calls the group's rights are the most that anybody in the list has."""
+    if not hasattr(os, "getxattr"):  # macOS has lists of another kind: taken to have one
+        return True
     try:
         return bool(os.getxattr(path, "system.posix_acl_access"))
     except OSError:  # there is none, or the file system has no such thing
@@ -72,6 +77,8 @@ def _has_access_list(path: Path) -> bool:
 
 
 def _user(number: int) -> str:
+    import pwd
+
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
