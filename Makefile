@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread per test process: two processes of one thread are quicker than two that fight for the cores.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test check lint types docs plugins tests bindings benchmarks gpu-check tsan soak random real fuzz clean matrix
+.PHONY: demo test check lint types docs headers plugins wheel aarch64 tests bindings benchmarks gpu-check tsan soak random real fuzz clean matrix
 
 demo: $(STAMP)
 	$(BIN)/normexport convert examples/checkpoints/residual_l1.pt2 -o demo --data examples/digits.npz
@@ -28,9 +28,24 @@ types: $(STAMP)
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# The headers that the native libraries compile against, where the machine lacks them, into build/headers.
+headers: $(STAMP)
+	$(BIN)/python plugins/fetch_headers.py build/headers
+
 # The native libraries, for the CPU. The demo does without: it folds its norms, and bodies serve where one stays.
-plugins: $(STAMP)
+plugins: headers
 	$(BIN)/normexport plugins build
+
+# The wheel with the libraries for the CPU in it, audited, into dist; `pip wheel .` makes one without them.
+wheel: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/build_wheel.py dist
+
+# The kernels for 64-bit ARM, built by the cross compiler, and their tests under qemu; then the wheel.
+# apt install g++-aarch64-linux-gnu qemu-user
+aarch64: headers
+	cmake -S tests -B build/aarch64 -G Ninja --toolchain $(CURDIR)/plugins/aarch64.cmake -DCUDA_INCLUDE=
+	ctest --test-dir build/aarch64 -R '^cpu' -j 2 --output-on-failure
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/build_wheel.py dist --aarch64
 
 # What is quick: a minute to a minute and a half on two cores, once the libraries are built.
 check: lint types plugins

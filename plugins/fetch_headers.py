@@ -102,9 +102,7 @@ PLACES: dict[str, tuple[tuple[Download, ...], ...]] = {
     ),
     "onnxruntime": (_MICROSOFT_ONNXRUNTIME, (_DEBIAN_ONNXRUNTIME,)),
     "tensorrt": (
-        tuple(
-            Download(f"{_NVIDIA}/include/{name}", sha256, {"": name}) for name, sha256 in _NVIDIA_HEADERS.items()
-        ),
+        tuple(Download(f"{_NVIDIA}/include/{name}", sha256, {"": name}) for name, sha256 in _NVIDIA_HEADERS.items()),
     ),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -22,14 +23,16 @@ APACHE = "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    """A wheel of a copy of the sources: building leaves files beside what it builds."""
+    """The wheel without libraries, made of a copy of the sources, where there is no compiler."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in ("normexport", "plugins", "tools"):
         shutil.copytree(ROOT / name, folder / "sources" / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / "sources" / name)
-    code = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", code, str(folder)], cwd=folder / "sources", capture_output=True, check=True)
+    code = "import sys; from scikit_build_core.build import build_wheel; build_wheel(sys.argv[1])"
+    bare = {**os.environ, "PATH": str(folder / "no compiler")}
+    command = [sys.executable, "-c", code, str(folder)]
+    subprocess.run(command, cwd=folder / "sources", env=bare, capture_output=True, check=True)
     (file,) = folder.glob("*.whl")
     with zipfile.ZipFile(file) as opened:
         yield opened
@@ -65,7 +68,24 @@ def test_the_wheel_holds_every_module_and_says_that_it_is_typed(wheel: zipfile.Z
     names = set(wheel.namelist())
     modules = {file.relative_to(ROOT).as_posix() for file in (ROOT / "normexport").rglob("*.py")}
     assert modules <= names
-    assert "normexport/py.typed" in names
+    assert {"normexport/py.typed", "normexport/nn/kinds.pyi"} <= names
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {
+        "normexport",
+        "normexport_cli",
+        "normexport_plugin_sources",
+    }
+
+
+def test_without_libraries_it_is_for_every_system_and_holds_their_sources(wheel: zipfile.ZipFile) -> None:
+    assert str(wheel.filename).endswith("-py3-none-any.whl")
+    assert "Root-Is-Purelib: true" in _member(wheel, ".dist-info/WHEEL")
+    sources = {
+        f"normexport_plugin_sources/{file.relative_to(ROOT / 'plugins').as_posix()}"
+        for file in (ROOT / "plugins").rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    assert len(sources) > 80
+    assert sources == {name for name in wheel.namelist() if name.startswith("normexport_plugin_sources/")}
 
 
 def test_classifiers_list_exactly_the_pythons_that_are_allowed(metadata: Message) -> None:

@@ -84,6 +84,8 @@ def test_the_verbs_stay_functions_after_every_module_is_imported() -> None:
 
 
 def test_every_package_is_installed_and_tools_is_not_one() -> None:
-    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-    library = {".".join(file.parent.relative_to(ROOT).parts) for file in LIBRARY.rglob("__init__.py")}
-    assert listed == library | {"normexport_cli", "normexport_plugin_sources"}
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["scikit-build"]
+    # Each with all that lies in it, but what is compiled; test_distribution.py looks into the wheel.
+    assert settings["wheel"]["packages"] == {"normexport": "normexport", "normexport_cli": "tools/normexport_cli"}
+    assert settings["wheel"]["exclude"] == ["__pycache__/"]
+    assert all((folder / "__init__.py").is_file() for folder in {file.parent for file in LIBRARY.rglob("*.py")})

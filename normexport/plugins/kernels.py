@@ -63,7 +63,7 @@ class Kernels:
 
     @property
     def target(self) -> str:
-        """The instruction set in use: AVX3_DL, AVX3, AVX2 or SSE2."""
+        """The instruction set in use: AVX3_DL, AVX3, AVX2 or SSE2; NEON on ARM."""
         return str(self._library.nx_cpu_target().decode())
 
     def message(self, status: int) -> str:

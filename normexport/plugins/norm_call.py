@@ -98,7 +98,7 @@ def norm(
 
 
 def target() -> str:
-    """The instruction set that the library chose: AVX3_DL, AVX3, AVX2 or SSE2.
+    """The instruction set that the library chose: AVX3_DL, AVX3, AVX2 or SSE2; NEON on ARM.
 
     Raises:
         MissingComponent: the library is not built, or is of another version.

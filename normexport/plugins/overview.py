@@ -82,7 +82,8 @@ def _library(name: str, purpose: str) -> Library:
     failure = diagnosis.first_failure
     if failure is not None:
         return Library(name, purpose, path, True, False, f"{failure.name}: {failure.words}", diagnosis.cuda, host)
-    told = [check.words for check in diagnosis.checks if check.name in ("interface", "cpu")]
+    told = ["came with normexport"] if path.parent == locate.CARRIED else []
+    told += [check.words for check in diagnosis.checks if check.name in ("interface", "cpu")]
     return Library(name, purpose, path, True, True, ", ".join(told), diagnosis.cuda, host)
 
 

@@ -22,7 +22,9 @@ def private(path: Path) -> Path:
         UsageError: others can; it names the part of the path by which. Or the system does not say (Windows).
     """
     if not hasattr(os, "geteuid"):
-        raise UsageError(str(path), "is not loaded: this system does not say who owns a file", "do without: bodies serve")
+        raise UsageError(
+            str(path), "is not loaded: this system does not say who owns a file", "do without: bodies serve"
+        )
     try:
         real = Path(os.path.realpath(path, strict=True))
         for part in (real, *real.parents):

@@ -35,9 +35,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     source.mkdir()
     (source / "CMakeLists.txt").write_text(PROJECT)
     (source / "small.cpp").write_text("int small() { return 1; }\n")
-    (source / "headers.py").write_text(
-        "import sys\nprint(*(f'/{name}/include' for name in sys.argv[2:]), sep='\\n')\n"
-    )
+    (source / "headers.py").write_text("import sys\nprint(*(f'/{name}/include' for name in sys.argv[2:]), sep='\\n')\n")
     monkeypatch.setattr(locate, "checkout", lambda: tmp_path)
     monkeypatch.delenv("NORMEXPORT_PLUGIN_DIR", raising=False)
     return source

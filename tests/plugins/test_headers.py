@@ -66,7 +66,9 @@ def deb(files: dict[str, bytes]) -> bytes:
     parts = {"debian-binary": b"2.0", "control.tar.xz": b"control", "data.tar.xz": packed(files, "w:xz")}
     content = b"!<arch>\n"
     for name, text in parts.items():
-        content += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(text):<10}`\n".encode() + text + b"\n" * (len(text) % 2)
+        content += (
+            f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(text):<10}`\n".encode() + text + b"\n" * (len(text) % 2)
+        )
     return content
 
 
@@ -103,7 +105,9 @@ def test_headers_that_are_too_old_do_not_count(
 
 
 def test_what_is_missing_is_one_line_with_the_command_that_fetches_it(tmp_path: Path) -> None:
-    with pytest.raises(headers.HeadersMissing, match=r"run: python .*fetch_headers\.py .* highway onnxruntime") as caught:
+    with pytest.raises(
+        headers.HeadersMissing, match=r"run: python .*fetch_headers\.py .* highway onnxruntime"
+    ) as caught:
         headers.headers(tmp_path)
     assert "libhwy-dev of Debian 13" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -117,7 +121,10 @@ def test_headers_that_a_wheel_carries_are_found_without_a_network(
         (tmp_path / "carried" / name).mkdir(parents=True)
         (both / part).rename(tmp_path / "carried" / name / part)
     monkeypatch.setattr(headers, "CARRIED", tmp_path / "carried")
-    assert headers.headers(tmp_path / "none") == [tmp_path / "carried" / "highway", tmp_path / "carried" / "onnxruntime"]
+    assert headers.headers(tmp_path / "none") == [
+        tmp_path / "carried" / "highway",
+        tmp_path / "carried" / "onnxruntime",
+    ]
 
 
 def test_an_unpacked_tensorrt_comes_first_and_one_without_headers_is_refused(
@@ -147,7 +154,13 @@ def test_script_runs_alone_and_prints_folders(tmp_path: Path, monkeypatch: pytes
 def test_archives_give_the_headers_that_are_wanted_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = {"r/hwy/highway.h": b"1", "r/hwy/base.cc": b"2", "r/hwy/ops/x.h": b"3", "r/hwy/tests/t.h": b"4", "r/L": b"5"}
+    source = {
+        "r/hwy/highway.h": b"1",
+        "r/hwy/base.cc": b"2",
+        "r/hwy/ops/x.h": b"3",
+        "r/hwy/tests/t.h": b"4",
+        "r/L": b"5",
+    }
     keep = {"r/hwy/*.h": "hwy", "r/hwy/ops/*.h": "hwy/ops", "r/L": "LICENSE"}
     archive = offered(tmp_path / "a.tar.gz", packed(source, "w:gz"), keep)
     package = offered(tmp_path / "b.deb", deb({"./usr/o.h": b"6", "./usr/p.h": b"7"}), {"./usr/o.h": "o/o.h"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -51,12 +50,19 @@ def test_unknown_component_is_a_usage_error_that_lists_those_there_are() -> None
         plugins.find("metal")
 
 
-def test_the_wheel_holds_every_source_of_the_libraries() -> None:
-    tomllib = pytest.importorskip("tomllib")
-    root = Path(__file__).parents[2]
-    settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
-    patterns = settings["package-data"]["normexport_plugin_sources"]
-    assert all(pattern.startswith("**/") for pattern in patterns)
-    sources = [path for path in (root / "plugins").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    assert len(sources) > 80
-    assert [path for path in sources if not any(fnmatch(path.name, pattern[3:]) for pattern in patterns)] == []
+def test_what_the_package_brought_along_serves_where_nothing_was_built_or_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locate, "CARRIED", tmp_path / "carried")
+    monkeypatch.setattr(locate, "build_folder", lambda: tmp_path / "build")
+    monkeypatch.delenv("NORMEXPORT_PLUGIN_DIR", raising=False)
+    for folder in ("carried", "build/lib", "named"):
+        (tmp_path / folder).mkdir(parents=True)
+    brought, built = tmp_path / "carried" / "libnormexport_kernels.so", tmp_path / "build/lib/libnormexport_kernels.so"
+    brought.write_bytes(b"")
+    assert plugins.find("kernels") == brought
+    assert plugins.path_of("onnxruntime").parent == tmp_path / "build" / "lib"
+    built.write_bytes(b"")
+    assert plugins.find("kernels") == built
+    monkeypatch.setenv("NORMEXPORT_PLUGIN_DIR", str(tmp_path / "named"))
+    assert plugins.find("kernels") is None

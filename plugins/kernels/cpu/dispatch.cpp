@@ -7,10 +7,14 @@
 
 namespace nx::cpu {
 
-#ifdef NX_X86
-extern const Kernels kernels_AVX3_DL, kernels_AVX3, kernels_AVX2;
+// Those that CMakeLists.txt compiles for this processor.
+#if defined(NX_X86)
+extern const Kernels kernels_AVX3_DL, kernels_AVX3, kernels_AVX2, kernels_SSE2;
+#elif defined(NX_ARM)
+extern const Kernels kernels_NEON;
+#else
+extern const Kernels kernels_BASELINE;
 #endif
-extern const Kernels kernels_SSE2;
 
 namespace {
 
@@ -47,12 +51,16 @@ struct Choice {
 
 // Best first.
 const Choice kChoices[] = {
-#ifdef NX_X86
+#if defined(NX_X86)
     {&kernels_AVX3_DL, has_avx3_dl},
     {&kernels_AVX3, has_avx3},
     {&kernels_AVX2, has_avx2},
-#endif
     {&kernels_SSE2, always},
+#elif defined(NX_ARM)
+    {&kernels_NEON, always},
+#else
+    {&kernels_BASELINE, always},
+#endif
 };
 
 // A name that is unknown or beyond the CPU is ignored.
