@@ -5,7 +5,8 @@
     python tools/build_wheel.py dist --aarch64      # for 64-bit ARM, by the cross compiler (plugins/aarch64.cmake)
 
 Fetches headers (plugins/fetch_headers.py), compiles, and prints the wheel's path. The tag is that of the machine's own
-C and C++ libraries; for one that old systems take, cibuildwheel runs the same build in a manylinux image (pyproject.toml).
+C and C++ libraries; for one that old systems take, cibuildwheel runs the same build in a manylinux image
+(pyproject.toml).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Check an installed normexport: both libraries for the CPU are there and right, and ONNX Runtime runs a live norm by one.
+"""Check an installed normexport: both libraries for the CPU are there, and right, also inside ONNX Runtime.
 
     python tools/check_installed.py
 

@@ -59,7 +59,7 @@ def build_folder() -> Path:
 
 
 def header_folder() -> Path:
-    """Where headers are looked for that were fetched for a build: build/headers of a checkout, else beside the build."""
+    """Where headers are looked for that were fetched: build/headers of a checkout, else beside the build."""
     root = checkout()
     return build_folder() / "headers" if root is None else root / "build" / "headers"
 

@@ -18,9 +18,27 @@ import tempfile  # noqa: F401
 from typing import Any
 
 MODULES = ("fcntl", "grp", "pwd", "resource", "termios", "tty", "pty", "readline")
-OF_OS = """geteuid getuid getegid getgid fork forkpty getxattr listxattr killpg setsid getpgid getpgrp tcgetpgrp
-    sched_getaffinity preadv pread pwrite mkfifo O_DIRECTORY O_NOFOLLOW O_NONBLOCK O_CLOEXEC""".split()
-OF_SIGNAL = "SIGHUP SIGQUIT SIGALRM SIGUSR1 SIGPIPE SIGSTOP SIGTSTP pthread_sigmask setitimer alarm".split()
+OF_OS = (
+    *(
+        "geteuid",
+        "getuid",
+        "getegid",
+        "getgid",
+        "fork",
+        "forkpty",
+        "getxattr",
+        "listxattr",
+        "killpg",
+        "setsid",
+        "mkfifo",
+    ),
+    *("getpgid", "getpgrp", "tcgetpgrp", "sched_getaffinity", "preadv", "pread", "pwrite"),
+    *("O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"),
+)
+OF_SIGNAL = (
+    *("SIGHUP", "SIGQUIT", "SIGALRM", "SIGUSR1", "SIGPIPE", "SIGSTOP", "SIGTSTP"),
+    *("pthread_sigmask", "setitimer", "alarm"),
+)
 
 
 def leave_out() -> None:

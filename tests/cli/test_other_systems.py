@@ -1,4 +1,4 @@
-"""Where there is nothing of POSIX, and no native library, the Python part does its work: live norms run on their bodies."""
+"""Where there is nothing of POSIX and no native library, the Python part works: live norms run on their bodies."""
 
 from __future__ import annotations
 

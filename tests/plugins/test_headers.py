@@ -137,7 +137,7 @@ def test_an_unpacked_tensorrt_comes_first_and_one_without_headers_is_refused(
     monkeypatch.setenv("TENSORRT_ROOT", str(tmp_path / "given"))
     assert headers.headers(tmp_path / "fetched", (headers.TENSORRT,)) == [tmp_path / "given" / "include"]
     monkeypatch.setenv("TENSORRT_ROOT", str(tmp_path))
-    with pytest.raises(headers.HeadersMissing, match="TENSORRT_ROOT: .* holds no NvInferRuntime"):
+    with pytest.raises(headers.HeadersMissing, match=r"TENSORRT_ROOT: .* holds no NvInferRuntime"):
         headers.headers(tmp_path / "fetched", (headers.TENSORRT,))
 
 
