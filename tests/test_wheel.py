@@ -56,13 +56,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for package in ("scikit_build_core", "auditwheel"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"needs {package}: make installs it")
-    fetch = [sys.executable, ROOT / "plugins" / "fetch_headers.py", ROOT / "build" / "headers"]
-    fetched = subprocess.run(fetch, capture_output=True, text=True, check=False)
+    fetch = [sys.executable, "plugins/fetch_headers.py", "build/headers"]
+    fetched = subprocess.run(fetch, cwd=ROOT, capture_output=True, text=True, check=False)
     if fetched.returncode:
         pytest.skip(fetched.stderr.strip())
     tools = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-c", BUILD, folder]
+    command = [sys.executable, "-c", BUILD, str(folder)]
     done = subprocess.run(command, cwd=ROOT, env=tools, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return Path(done.stdout.strip())
@@ -75,7 +75,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
     site = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
-    install = ["install", "--quiet", "--no-deps", "--no-index", wheel]
+    install = ["install", "--quiet", "--no-deps", "--no-index", str(wheel)]
     subprocess.run([sys.executable, "-m", "pip", "--python", python, *install], check=True)
     # A folder named in a .pth file is searched; .pth files in it, of an editable install, are not read.
     Path(site, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -92,7 +92,7 @@ def in_it(python: Path, folder: Path, *words: str | Path) -> subprocess.Complete
 
 def test_the_tag_promises_no_more_than_the_libraries_need(wheel: Path) -> None:
     assert re.fullmatch(r"normexport-[\d.]+-py3-none-manylinux_2_\d+_\w+\.whl", wheel.name)
-    command = [sys.executable, "-m", "auditwheel", "show", wheel]
+    command = [sys.executable, "-m", "auditwheel", "show", str(wheel)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     (tag,) = re.findall(r'consistent with the following platform tag: "(\w+)"', " ".join(done.stdout.split()))
     assert wheel.stem.endswith(tag)
@@ -145,6 +145,6 @@ def test_a_processor_without_sse3_computes_with_sse2(python: Path, tmp_path: Pat
     if emulator is None or sysconfig.get_platform() != "linux-x86_64":
         pytest.skip("no qemu-x86_64 to be an old processor: apt install qemu-user")
     (library,) = python.parents[1].rglob("libnormexport_kernels.so")
-    command = [emulator, "-cpu", OLD_CPU, python, "-c", ON_AN_OLD_CPU, library]
+    command = [emulator, "-cpu", OLD_CPU, str(python), "-c", ON_AN_OLD_CPU, str(library)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["SSE2", "True"], done.stderr

@@ -56,8 +56,8 @@ def test_live_norms_are_converted_and_proven_on_their_bodies(folder: Path) -> No
 
 def test_weights_beside_a_model_are_read(folder: Path) -> None:
     model = onnx.load(folder / "out" / "model.onnx")
-    options = {"save_as_external_data": True, "size_threshold": 0, "location": "weights.bin"}
-    onnx.save(model, folder / "beside.onnx", **options)
+    beside = folder / "beside.onnx"
+    onnx.save(model, beside, save_as_external_data=True, size_threshold=0, location="weights.bin")
     done = elsewhere(folder, "convert", "beside.onnx", "-o", "half", "--precision", "fp16")
     assert (done.returncode, "PRECISION PASSED" in done.stdout) == (ExitCode.GOOD, True), done.stderr
 

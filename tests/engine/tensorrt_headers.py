@@ -32,7 +32,7 @@ def tensorrt_headers(folder: Path = FOLDER) -> Path:
     """
     told = ""
     for script in ("headers.py", "fetch_headers.py"):
-        command = [sys.executable, ROOT / "plugins" / script, folder, "tensorrt"]
+        command = [sys.executable, str(ROOT / "plugins" / script), str(folder), "tensorrt"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return Path(done.stdout.strip())

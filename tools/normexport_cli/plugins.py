@@ -85,7 +85,7 @@ def build(
 ) -> None:
     """Build the libraries with CMake, into the folder where normexport looks for them.
 
-    Headers that the machine lacks are fetched beside the build on Debian and Ubuntu; nothing is installed.
+    No network is used: a wheel carries the headers, and in a checkout `make headers` fetches them.
 
     \b
       normexport plugins build
