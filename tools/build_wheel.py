@@ -12,12 +12,16 @@ C and C++ libraries; for one that old systems take, cibuildwheel runs the same b
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+#: The date of every file, unless SOURCE_DATE_EPOCH says another: 1980, where archives begin. Same sources and tools, same
+#: bytes.
+EPOCH = "315532800"
 #: One wheel serves every Python: it holds libraries that are opened by name, and no extension modules.
 PURE_TAG = "py3-none"
 
@@ -68,7 +72,8 @@ def build(folder: Path, *, aarch64: bool = False, isolated: bool = True) -> Path
 
 def _run(command: list[str | Path]) -> None:
     """Run a tool; what it says goes to standard error, for standard output is the wheel's path."""
-    subprocess.run([str(word) for word in command], cwd=ROOT, stdout=sys.stderr, check=True)
+    environment = {"SOURCE_DATE_EPOCH": EPOCH, **os.environ}
+    subprocess.run([str(word) for word in command], cwd=ROOT, env=environment, stdout=sys.stderr, check=True)
 
 
 def main() -> int:
