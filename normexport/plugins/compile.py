@@ -92,7 +92,7 @@ def build(config: BuildConfig = BuildConfig(), on_stage: OnStage = lambda stage:
 
 
 def _check(config: BuildConfig) -> None:
-    if os.name != "posix" or sys.platform == "darwin":
+    if sys.platform in ("darwin", "win32"):
         raise UsageError("the native libraries", "are for Linux", "do without: the bodies in a file serve everywhere")
     for name in config.architectures:
         if not _CUDA_ARCHITECTURE.fullmatch(name):

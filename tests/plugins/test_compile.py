@@ -245,3 +245,10 @@ def test_two_builds_in_one_folder_take_turns(project: Path) -> None:
         thread.join()
     assert not errors
     assert len(list(plugins.library_folder().glob("*.so"))) == 1
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_other_systems_are_told_that_the_libraries_are_for_linux(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("normexport.plugins.compile.sys.platform", system)
+    with pytest.raises(UsageError, match="are for Linux; do without: the bodies in a file serve everywhere"):
+        build()
