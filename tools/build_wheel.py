@@ -19,8 +19,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-#: The date of every file, unless SOURCE_DATE_EPOCH says another: 1980, where archives begin. Same sources and tools give
-#: the same bytes.
+#: The date of every file, unless SOURCE_DATE_EPOCH says another: 1980, where archives begin. The same sources and tools
+#: then give the same bytes.
 EPOCH = "315532800"
 #: One wheel serves every Python: it holds libraries that are opened by name, and no extension modules.
 PURE_TAG = "py3-none"
