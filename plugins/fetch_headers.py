@@ -82,8 +82,10 @@ _MICROSOFT_ONNXRUNTIME = (
         {"": "LICENSE"},
     ),
 )
-#: NvInferRuntime.h and all that it includes, as they are in NVIDIA's release v10.14; the licence stands in each.
+#: NvInfer.h and all that it includes, as they are in NVIDIA's release v10.14; the licence stands in each. The plugin
+#: needs NvInferRuntime.h of them, a program that opens plans the rest.
 _NVIDIA_HEADERS = {
+    "NvInfer.h": "5eecf9207aade32b39603a4056bea73a16aa7d8363bf6794366e22d3d318de83",
     "NvInferImpl.h": "08eea4ddf972738bfe76725689a5a8c104c91b181c805e64a8b76abcf173d846",
     "NvInferLegacyDims.h": "3e10fe5b85545f2e956e6935271badf0b1c72553b698000a61d46d69c5d53030",
     "NvInferPluginBase.h": "774e457b2e80f27502ea1aed8132949f6e0788251b5374948e1bfdc9de9fb0ee",

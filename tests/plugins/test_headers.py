@@ -201,6 +201,6 @@ def test_a_place_that_lacks_what_is_wanted_or_does_not_answer_is_named(
 
 def test_every_place_is_https_and_every_file_has_a_hash() -> None:
     downloads = [each for places in fetch_headers.PLACES.values() for place in places for each in place]
-    assert len(downloads) == 2 + 2 + 1 + 8
+    assert len(downloads) == 2 + 2 + 1 + 9
     assert all(each.address.startswith("https://") and len(bytes.fromhex(each.sha256)) == 32 for each in downloads)
     assert set(fetch_headers.PLACES) == set(headers.BY_NAME)
