@@ -1,27 +1,29 @@
-"""Compiled kernels for modules in evaluation, where the caller asks for them.
-
-    with normexport.nn.use_native_kernels():
-        y = model(x)
+"""Compiled kernels for modules, where the caller asks for them: `use_native_kernels`.
 
 Off by default: the plain PyTorch modules are what everything else is compared with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import ClassVar, Protocol
+import threading
+from types import TracebackType
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from normexport.nn.ops.native import is_channels_last, native_norm
 from normexport.nn.ops.support import work_dtype
 from normexport.norms import Scope
 from normexport.norms import kind as kind_of
+from normexport.norms.constants import chunk_layout
 from normexport.plugins.kernels import TYPES, Kernels, load, number_of
 from normexport.plugins.kernels import NxNorm as Description
+
+#: Range keeps some numbers of every chunk: of shorter chunks than this they would take as much memory as x.
+_SHORTEST_CHUNK = 64
 
 
 class LiveNorm(Protocol):
@@ -35,31 +37,47 @@ class LiveNorm(Protocol):
     correction: float
 
 
-_active: ContextVar[Kernels | None] = ContextVar("native kernels", default=None)
+class _Chosen(threading.local):
+    """What this thread computes with. Thread-local: torch.compile reads it, and compiles again where it changes."""
+
+    kernels: Kernels | None = None
 
 
-@contextmanager
-def use_native_kernels() -> Iterator[None]:
-    """Within it, in this thread, modules that compute live statistics in evaluation do so by the compiled kernels.
+_chosen = _Chosen()
 
-    That is the norms without running statistics, in `eval()`, where x is a plain contiguous tensor on the CPU, no
-    gradient is recorded, a kernel computes that kind, and nothing traces, compiles or transforms the call; every other
-    call computes as ever. Results agree with PyTorch's within float32 rounding, see
-    `normexport.plugins.norm_call.norm`.
+
+class use_native_kernels:  # noqa: N801  # named as torch.set_grad_enabled, which it works like
+    """From the call on, in this thread, modules compute statistics of a batch by the compiled CPU kernels.
+
+    Also a context manager, at whose end it is again as before; `use_native_kernels(False)` switches off.
+
+        use_native_kernels()
+        train(model)
+
+    In training, and wherever a gradient is recorded, that is a batch norm of float32 or float64 numbers on the CPU,
+    contiguous or channels_last; forward, backward and torch.compile. In evaluation it is every norm without running
+    statistics, where x is contiguous and nothing is traced. Every other call computes as ever: synchronised statistics,
+    torch.func, other devices, kinds that no kernel computes, Range of chunks of fewer than 64 elements. Results agree
+    with PyTorch's within rounding, and do not depend on the number of threads, which is torch.get_num_threads().
 
     Raises:
-        MissingComponent: on entry: the kernel library is not built, or is of another version.
+        MissingComponent: the kernel library is not built, or is of another version.
     """
-    token = _active.set(load())
-    try:
-        yield
-    finally:
-        _active.reset(token)
+
+    def __init__(self, enabled: bool = True) -> None:
+        self._before = _chosen.kernels
+        _chosen.kernels = load() if enabled else None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        _chosen.kernels = self._before
 
 
 def serves(norm: LiveNorm, x: Tensor, *parameters: Tensor | None) -> bool:
-    """Whether the compiled kernels take a call of that norm."""
-    if torch.compiler.is_compiling() or _active.get() is None or kind_of(norm.kind).native is None:
+    """Whether the compiled kernels take a call of that norm in evaluation."""
+    if torch.compiler.is_compiling() or _chosen.kernels is None or kind_of(norm.kind).native is None:
         return False
     tensors = [x, *(each for each in parameters if each is not None)]
     return (
@@ -81,7 +99,7 @@ def live(norm: LiveNorm, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Raises:
         UsageError: k exceeds the elements reduced.
     """
-    kernels = _active.get()
+    kernels = _chosen.kernels
     assert kernels is not None
     y = torch.empty_like(x)
     scale, shift = (each.detach().to(work_dtype(x)).contiguous() for each in (weight, bias))
@@ -101,3 +119,41 @@ def live(norm: LiveNorm, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     vectors = scale.data_ptr(), shift.data_ptr()
     kernels.run(description, x.data_ptr(), vectors[0], vectors[1], y.data_ptr(), torch.get_num_threads())
     return y
+
+
+def trains(norm: LiveNorm, x: Tensor, *parameters: Tensor | None) -> bool:
+    """Whether the compiled kernels take a call of that norm where a gradient may be asked for."""
+    if _chosen.kernels is None or norm.scope.is_instance or norm.num_groups or torch.compiler.is_exporting():
+        return False
+    tensors = [x, *(each for each in parameters if each is not None)]
+    return (
+        kind_of(norm.kind).native is not None
+        and x.dtype in (torch.float32, torch.float64)
+        and all(each.device.type == "cpu" and each.layout == torch.strided for each in tensors)
+        and (x.is_contiguous() or is_channels_last(x))
+        and (norm.kind != "range" or _has_long_chunks(x, getattr(norm, "chunks", 1)))
+        and (torch.compiler.is_compiling() or _is_plain(x))
+    )
+
+
+def _has_long_chunks(x: Tensor, chunks: int) -> bool:
+    n = x.numel() // max(x.shape[1], 1)
+    return n > 0 and chunk_layout(n, chunks)[0] >= _SHORTEST_CHUNK
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether nothing traces or transforms the call."""
+    return (
+        type(x) in (Tensor, torch.nn.Parameter)
+        and torch._C._get_tracing_state() is None
+        and _get_current_dispatch_mode() is None
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and forward_ad._current_level < 0
+    )
+
+
+def train(norm: LiveNorm, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, mean, stat) of `norm.live(x)`, for an x that `trains` accepts; differentiable, twice."""
+    how: tuple[Any, ...] = (norm.kind, norm.eps, norm.correction, getattr(norm, "k", 1), getattr(norm, "chunks", 1))
+    y, mean, stat, _ = native_norm(x, weight, bias, *how)
+    return y, mean, stat

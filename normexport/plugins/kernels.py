@@ -56,7 +56,7 @@ class Kernels:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._library = _load_library(path)
+        self.library = _load_library(path)
         self._pools: dict[int, int | None] = {1: None}
         self._lock = threading.Lock()
         self._own = threading.local()
@@ -64,21 +64,21 @@ class Kernels:
     @property
     def target(self) -> str:
         """The instruction set in use: AVX3_DL, AVX3, AVX2 or SSE2; NEON on ARM."""
-        return str(self._library.nx_cpu_target().decode())
+        return str(self.library.nx_cpu_target().decode())
 
     def message(self, status: int) -> str:
         """What a status means and what to do."""
-        return str(self._library.nx_message(status).decode())
+        return str(self.library.nx_message(status).decode())
 
     def status(self, norm: NxNorm, x: int, scale: int, bias: int, y: int, threads: int) -> int:
         """Compute y on `threads` threads and return the status. The arguments are addresses, their memory the caller's.
 
         x and y hold elements of the norm's type, scale and bias float32 (float64 for float64).
         """
-        size = self._library.nx_cpu_workspace(ctypes.byref(norm))
-        workspace = self._workspace(size) if size else None
-        pool = self._pool(threads)
-        return int(self._library.nx_cpu_norm(ctypes.byref(norm), x, scale, bias, y, workspace, size, pool))
+        size = self.library.nx_cpu_workspace(ctypes.byref(norm))
+        workspace = self.workspace(size) if size else None
+        pool = self.pool(threads)
+        return int(self.library.nx_cpu_norm(ctypes.byref(norm), x, scale, bias, y, workspace, size, pool))
 
     def run(self, norm: NxNorm, x: int, scale: int, bias: int, y: int, threads: int) -> None:
         """`status`, with an error for every status but success.
@@ -87,27 +87,30 @@ class Kernels:
             UsageError: the norm can't be computed as asked: k > elements, chunks < 1, an unknown type.
             MissingComponent: the library failed for a reason of its own.
         """
-        status = self.status(norm, x, scale, bias, y, threads)
+        self.check(self.status(norm, x, scale, bias, y, threads))
+
+    def check(self, status: int) -> None:
+        """An error for every status but success, as `run`."""
         if status in _CALLERS_FAULT:
             raise UsageError("native kernels", self.message(status))
         if status:
             raise MissingComponent(str(self.path), self.message(status), "run: normexport plugins build")
 
-    def _workspace(self, size: int) -> int:
+    def workspace(self, size: int) -> int:
         """The address of `size` bytes aligned to 256, kept for this thread."""
         held = getattr(self._own, "buffer", None)
         if held is None or len(held) < size + 256:
             held = self._own.buffer = ctypes.create_string_buffer(size + 256)
         return (ctypes.addressof(held) + 255) // 256 * 256
 
-    def _pool(self, threads: int) -> int | None:
+    def pool(self, threads: int) -> int | None:
         """The address of an NxThreads of so many threads; None for the caller's own."""
         with self._lock:
             if threads not in self._pools:
-                pool = self._library.nx_pool_create(threads)
+                pool = self.library.nx_pool_create(threads)
                 if not pool:
                     raise UsageError("native kernels", f"{threads} threads can't be had", "ask for fewer")
-                self._pools[threads] = self._library.nx_pool_threads(pool)
+                self._pools[threads] = self.library.nx_pool_threads(pool)
             return self._pools[threads]
 
 
@@ -178,5 +181,7 @@ def _declare(library: ctypes.CDLL) -> None:
         [POINTER(NxNorm), *pointers, c_size_t, c_void_p],
         c_int32,
     )
+    # Of an older library there is no such symbol: it is to be built again before a training step asks for it.
+    library.nx_cpu_forward, library.nx_cpu_backward  # noqa: B018
     library.nx_pool_create.argtypes, library.nx_pool_create.restype = [c_int32], c_void_p
     library.nx_pool_threads.argtypes, library.nx_pool_threads.restype = [c_void_p], c_void_p

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "training.h"
+
 namespace nx::cpu {
 
 // What a pass fetches into the cache on its way of what lies `ahead` bytes further and will be needed next. Two passes
@@ -167,6 +169,8 @@ struct Kernels {
   FloatTable bfloat16;  // the same
   FloatTable float64;   // of x and y
   ByteTable int8;       // of x and y
+  TrainingTable training32;  // of float32
+  TrainingTable training64;  // of float64
 };
 
 // The set chosen for this process; see kernels.h, nx_cpu_target.

@@ -132,6 +132,54 @@ NX_API int32_t nx_cpu_norm(const NxNorm* norm, const void* x, const void* scale,
 NX_API int32_t nx_cuda_norm(const NxNorm* norm, const void* x, const void* scale, const void* bias, void* y,
                             void* workspace, size_t workspace_bytes, void* queue);
 
+/* Training, on the CPU: float32 and float64, statistics of channels, layout NX_LINEAR or NX_HWC, packed. All pointers
+ * are of the type of x; epsilon and correction stand in place of the norm's own, which are floats. The larger results
+ * are written once; what a channel's NaN or infinity makes of forward is in kernels above, and of backward NaN. */
+typedef struct NxForward {
+  const void* x;
+  const void* scale;
+  const void* bias;
+  void* y;
+  void* mean;  /* (C) */
+  void* stat;  /* (C): with its factor, without epsilon */
+  void* marks; /* (nx_cpu_marks, C), for nx_cpu_backward; null where there are none */
+  double epsilon;
+  double correction;
+} NxForward;
+
+/* Gradients: T = grad_stat - sum(grad_y * scale * d) / (stat + epsilon)^2 is what a larger statistic is worth, and
+ *   grad_x = a*grad_y + T*slope(d) + (grad_mean - sum(a*grad_y) - T*sum(slope(d))) / n,  a = scale / (stat + epsilon)
+ *   grad_scale = sum(grad_y * d) / (stat + epsilon),  grad_bias = sum(grad_y)
+ * slope(d) is the derivative of the statistic; equals share evenly, and the sign of 0 is 0. */
+typedef struct NxBackward {
+  const void* x;
+  const void* grad_y;
+  const void* grad_mean; /* (C), or null for zeros */
+  const void* grad_stat; /* (C), or null for zeros */
+  const void* scale;
+  const void* mean;  /* as forward gave it */
+  const void* stat;  /* the same */
+  const void* marks; /* the same */
+  void* grad_x;
+  void* grad_scale; /* (C) */
+  void* grad_bias;  /* (C) */
+  double epsilon;
+  double correction;
+} NxBackward;
+
+/* Values a channel that backward needs of forward beside mean and stat: 0; 1 for the largest or k-th largest |d|; for
+ * Range the largest and the smallest d of every chunk. */
+NX_API int64_t nx_cpu_marks(const NxNorm* norm);
+
+/* Bytes of workspace that nx_cpu_forward and nx_cpu_backward need. */
+NX_API size_t nx_cpu_training_workspace(const NxNorm* norm);
+
+/* Workspace, queue and what results depend on are those of nx_cpu_norm. Tensors must not overlap. */
+NX_API int32_t nx_cpu_forward(const NxNorm* norm, const NxForward* tensors, void* workspace, size_t workspace_bytes,
+                              const void* queue);
+NX_API int32_t nx_cpu_backward(const NxNorm* norm, const NxBackward* tensors, void* workspace, size_t workspace_bytes,
+                               const void* queue);
+
 /* The instruction set the CPU kernels chose: "AVX3_DL", "AVX3", "AVX2" or "SSE2" (the baseline of the build).
  * The environment variable NORMEXPORT_CPU names a lower one. */
 NX_API const char* nx_cpu_target(void);
