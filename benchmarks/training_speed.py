@@ -1,9 +1,10 @@
 """What a training step of a norm costs beside torch.nn.BatchNorm2d: forward and backward, eagerly and compiled.
 
-    PYTHONPATH=. python benchmarks/training_speed.py [--rounds 15] [--threads 1] [--compile]
+    PYTHONPATH=. python benchmarks/training_speed.py [--rounds 15] [--threads 1] [--compile] [--channels-last]
 
 Ratios of medians of processor time (of wall time with several threads, whose waiting is no work), all layers in turn in
-one run; "formula" is the norm in PyTorch's operators with the gradient of automatic differentiation. Memory is what the
+one run; "native" is the norm under `use_native_kernels`, where the kernel library is built, "formula" the norm in
+PyTorch's operators with the gradient of automatic differentiation. Memory is what the
 step adds at its peak beside x and the gradient of y, in copies of x, each layer in a process of its own.
 """
 
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from normexport import nn as nxn
+from normexport import plugins
 from normexport.nn.ops import live_formula
 from normexport.norms import KINDS
 
@@ -40,10 +42,26 @@ class FormulaNorm(nn.Module):
         return live_formula.norm(x, self.weight, self.bias, self.kind, False, 1e-5, 0.0, 10, 16)[0]
 
 
+class NativeNorm(nn.Module):
+    """A norm on the compiled kernels."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        with nxn.use_native_kernels():
+            normed: Tensor = self.norm(x)
+        return normed
+
+
 def layers(channels: int) -> dict[str, nn.Module]:
     made: dict[str, nn.Module] = {"torch.nn.BatchNorm2d": nn.BatchNorm2d(channels)}
     for kind in KINDS.values():
-        made[kind.title] = getattr(nxn, f"{kind.title}BatchNorm2d")(channels)
+        norm = getattr(nxn, f"{kind.title}BatchNorm2d")
+        if plugins.find("kernels") is not None:
+            made[f"{kind.title}, native"] = NativeNorm(norm(channels))
+        made[kind.title] = norm(channels)
         made[f"{kind.title}, formula"] = FormulaNorm(kind.name, channels)
     return made
 
@@ -53,10 +71,11 @@ def step(layer: Callable[[Tensor], Tensor], x: Tensor, g: Tensor) -> None:
     layer(x).backward(g)
 
 
-def times(steps: Mapping[str, Callable[[Tensor], Tensor]], shape: tuple[int, ...], rounds: int) -> dict[str, float]:
+def times(steps: Mapping[str, Callable[[Tensor], Tensor]], x: Tensor, rounds: int) -> dict[str, float]:
     """Milliseconds of each, in turn."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    x, g = torch.randn(shape, requires_grad=True), torch.randn(shape)
+    g = torch.randn_like(x)
+    x = x.clone().requires_grad_()
     found: dict[str, list[float]] = {name: [] for name in steps}
     for index in range(rounds + 2):
         for name, layer in steps.items():
@@ -97,6 +116,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="compile all layers but torch.nn.BatchNorm2d")
+    parser.add_argument("--channels-last", action="store_true", help="the memory format of x and of the gradient of y")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
@@ -104,8 +124,10 @@ def main() -> None:
     for shape in SHAPES:
         steps: dict[str, Any] = dict(layers(shape[1]))
         if arguments.compile:
+            steps = {name: layer for name, layer in steps.items() if "native" not in name}
             steps = {name: layer if "torch" in name else torch.compile(layer) for name, layer in steps.items()}
-        found = times(steps, shape, arguments.rounds)
+        form = torch.channels_last if arguments.channels_last else torch.contiguous_format
+        found = times(steps, torch.randn(shape).contiguous(memory_format=form), arguments.rounds)
         own = found["torch.nn.BatchNorm2d"]
         columns.append({name: value / own for name, value in found.items()})
         torch.compiler.reset()

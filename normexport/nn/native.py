@@ -46,7 +46,7 @@ class _Chosen(threading.local):
 _chosen = _Chosen()
 
 
-class use_native_kernels:  # noqa: N801  # named as torch.set_grad_enabled, which it works like
+class use_native_kernels:  # named as torch.set_grad_enabled, which it works like
     """From the call on, in this thread, modules compute statistics of a batch by the compiled CPU kernels.
 
     Also a context manager, at whose end it is again as before; `use_native_kernels(False)` switches off.
@@ -131,7 +131,7 @@ def trains(norm: LiveNorm, x: Tensor, *parameters: Tensor | None) -> bool:
         and x.dtype in (torch.float32, torch.float64)
         and all(each.device.type == "cpu" and each.layout == torch.strided for each in tensors)
         and (x.is_contiguous() or is_channels_last(x))
-        and (norm.kind != "range" or _has_long_chunks(x, getattr(norm, "chunks", 1)))
+        and ("chunks" not in kind_of(norm.kind).parameters or _has_long_chunks(x, getattr(norm, "chunks", 1)))
         and (torch.compiler.is_compiling() or _is_plain(x))
     )
 

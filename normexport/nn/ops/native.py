@@ -15,6 +15,7 @@ from torch import Tensor
 from normexport.nn.ops import live
 from normexport.nn.ops.live_formula import Three, gradient
 from normexport.nn.ops.support import vjp
+from normexport.norms import kind as kind_of
 from normexport.plugins import training_call
 from normexport.plugins.kernels import TYPES, load, number_of
 from normexport.plugins.kernels import NxNorm as Description
@@ -50,7 +51,9 @@ def _describe(x: Tensor, kind: str, k: int, chunks: int) -> Description:
     )
 
 
-def _run(tensors: dict[str, Tensor | None], of: type[Any], norm: Description, epsilon: float, correction: float) -> None:
+def _run(
+    tensors: dict[str, Tensor | None], of: type[Any], norm: Description, epsilon: float, correction: float
+) -> None:
     places = {name: each.data_ptr() for name, each in tensors.items() if each is not None and each.numel()}
     step = of(**places, epsilon=epsilon, correction=correction)
     training_call.run(load(), norm, step, torch.get_num_threads())
@@ -61,8 +64,8 @@ def _vector(values: Tensor, x: Tensor) -> Tensor:
 
 
 def _mark_rows(kind: str, chunks: int) -> int:
-    """Marks of a channel at most; a size that depends on no size of x."""
-    return {"linf": 1, "topk": 1, "range": 2 * chunks}.get(kind, 0)
+    """Marks of a channel at most, of its chunks or of itself; a size that depends on no size of x."""
+    return 2 * chunks if "chunks" in kind_of(kind).parameters else 1
 
 
 @torch.library.custom_op("normexport::native_norm", mutates_args=())
@@ -91,7 +94,9 @@ def native_norm(
 
 
 @native_norm.register_fake
-def _fake(x: Tensor, scale: Tensor, bias: Tensor, kind: str, epsilon: float, correction: float, k: int, chunks: int) -> Four:
+def _fake(
+    x: Tensor, scale: Tensor, bias: Tensor, kind: str, epsilon: float, correction: float, k: int, chunks: int
+) -> Four:
     mean, stat = x.new_zeros(x.shape[1:2]), x.new_zeros(x.shape[1:2])
     return torch.empty_like(x), mean, stat, x.new_empty((_mark_rows(kind, chunks), x.shape[1]))
 
@@ -112,7 +117,7 @@ def native_norm_backward(
     k: int,
     chunks: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `native_norm` for x, scale and bias; mean, stat and marks are what it gave. Itself differentiable."""
+    """Gradients of `native_norm` for x, scale and bias, from what it gave. Itself differentiable."""
     results = _backward_fake(grad_y, grad_mean, grad_stat, x, scale)
     if x.numel() == 0:
         return results[0], results[1].zero_(), results[2].zero_()

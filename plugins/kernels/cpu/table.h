@@ -163,12 +163,12 @@ struct ByteTable {
 
 // Everything that one instruction set offers.
 struct Kernels {
-  const char* name;     // "AVX2", ...
-  FloatTable float32;   // of x and y
-  FloatTable float16;   // of x and y, computed in float32
-  FloatTable bfloat16;  // the same
-  FloatTable float64;   // of x and y
-  ByteTable int8;       // of x and y
+  const char* name;          // "AVX2", ...
+  FloatTable float32;        // of x and y
+  FloatTable float16;        // of x and y, computed in float32
+  FloatTable bfloat16;       // the same
+  FloatTable float64;        // of x and y
+  ByteTable int8;            // of x and y
   TrainingTable training32;  // of float32
   TrainingTable training64;  // of float64
 };

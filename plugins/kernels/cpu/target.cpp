@@ -24,16 +24,16 @@ template <class T>
 constexpr FloatTable kFloats = {float_first<T>, float_second<T>, float_apply<T>, float_each<T>};
 
 template <class T>
-constexpr TrainingTable kTraining = {training_first<T>, training_second<T>, training_apply<T>, training_gradient_sums<T>,
-                                     training_gradient<T>};
+constexpr TrainingTable kTraining = {training_first<T>, training_second<T>, training_apply<T>,
+                                     training_gradient_sums<T>, training_gradient<T>};
 
 }  // namespace
 
 extern const Kernels NX_JOIN(kernels_, NX_TARGET);
 const Kernels NX_JOIN(kernels_, NX_TARGET) = {
-    NX_TEXT(NX_TARGET),       kFloats<float>,  kFloats<hwy::float16_t>,
-    kFloats<hwy::bfloat16_t>, kFloats<double>, {byte_first, byte_second, byte_apply, byte_each},
-    kTraining<float>, kTraining<double>,
+    NX_TEXT(NX_TARGET),       kFloats<float>,    kFloats<hwy::float16_t>,
+    kFloats<hwy::bfloat16_t>, kFloats<double>,   {byte_first, byte_second, byte_apply, byte_each},
+    kTraining<float>,         kTraining<double>,
 };
 
 }  // namespace nx::cpu

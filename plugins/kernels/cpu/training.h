@@ -20,8 +20,10 @@ struct Piece {
 };
 
 // The widest set of channels side by side that one piece has, in bytes.
-constexpr int64_t kColumnBytes = 256;
-constexpr int kMaxColumns = kColumnBytes / 4;
+constexpr int64_t kColumnBytes = 1024;
+
+// The most lanes of a vector: 64 bytes of float.
+constexpr int kMaxLanes = 16;
 
 // What a pass found out, per channel.
 struct Seen {
@@ -39,7 +41,7 @@ struct Seen {
 struct Collected {
   void* values;      // above the threshold
   int64_t count;     // of values
-  int64_t capacity;  // at which the k largest are kept and the threshold raised; there is room for kMaxColumns more
+  int64_t capacity;  // at which the k largest are kept and the threshold raised; there is room for kMaxLanes more
   int64_t k;         // how many are looked for
   double threshold;  // at least k elements reach it
 };

@@ -1,9 +1,9 @@
 // Training's passes of backward: the sums over x and the gradient of y that the gradient of x needs, and that gradient.
 // Part of target.cpp.
 //
-// What a kind's statistic owes to each d is its slope: sign(d) for L1, d for L2, else the sign of the few d that are the
-// largest. These are found again by comparison: forward kept the largest |d|, the k-th or the ends of each chunk, and d
-// is computed here as there.
+// What a kind's statistic owes to each d is its slope: sign(d) for L1, d for L2, else the sign of the few d that are
+// the largest. These are found again by comparison: forward kept the largest |d|, the k-th or the ends of each chunk,
+// and d is computed here as there.
 #pragma once
 
 #include "normexport/kernels.h"
@@ -25,6 +25,7 @@ class GradientSums {
   using V = Vector<T>;
   static constexpr bool kGradient = true;
 
+  GradientSums() = default;
   GradientSums(const Known& known, int64_t at, int64_t count)
       : mean_(values_of<T>(known.mean, at, count)),
         top_(values_of<T>(known.top, at, count)),
@@ -82,7 +83,7 @@ class GradientSums {
   static constexpr double Seen::* kRare[4] = {&Seen::count, &Seen::side, &Seen::equal, &Seen::equal_side};
 
   static double total(V v) {
-    T lanes[kMaxColumns];
+    T lanes[kMaxLanes];
     hn::StoreU(v, Tag<T>(), lanes);
     double sum = 0;
     for (int64_t i = 0; i < lanes_of<T>(); ++i) sum += double(lanes[i]);
@@ -121,14 +122,15 @@ class GradientSums {
   V rare_[4] = {hn::Zero(Tag<T>()), hn::Zero(Tag<T>()), hn::Zero(Tag<T>()), hn::Zero(Tag<T>())};
 };
 
-// dx = g*slope + (the statistic's slope for d + shift). Each operation is rounded by itself: of one element in a channel
-// g*slope and shift then cancel.
+// dx = g*slope + (the statistic's slope for d + shift). Each operation is rounded by itself: of one element in a
+// channel g*slope and shift then cancel.
 template <class T, int kKind>
 class Gradient {
  public:
   using V = Vector<T>;
   static constexpr bool kGradient = true;
 
+  Gradient() = default;
   Gradient(const Known& known, const Coefficients& to, int64_t at, int64_t count)
       : mean_(values_of<T>(known.mean, at, count)),
         top_(values_of<T>(known.top, at, count)),

@@ -12,14 +12,14 @@ namespace {
 // Stores one vector's lanes as one field of consecutive entries.
 template <class T>
 void store_field(Vector<T> v, int64_t count, Seen* out, double Seen::* field) {
-  T lanes[kMaxColumns];
+  T lanes[kMaxLanes];
   hn::StoreU(v, Tag<T>(), lanes);
   for (int64_t i = 0; i < count; ++i) out[i].*field = double(lanes[i]);
 }
 
 template <class T>
 void store_field(const Sum<T>& sum, int64_t count, Seen* out, double Seen::* field) {
-  double lanes[kMaxColumns];
+  double lanes[kMaxLanes];
   sum.store(lanes);
   for (int64_t i = 0; i < count; ++i) out[i].*field = lanes[i];
 }
@@ -31,8 +31,8 @@ class SumAndEnds {
   using V = Vector<T>;
   static constexpr bool kGradient = false;
 
-  SumAndEnds(const Known&, int64_t, int64_t)
-      : high_(hn::Neg(hn::Inf(Tag<T>()))), low_(hn::Inf(Tag<T>())) {}
+  SumAndEnds() = default;
+  SumAndEnds(const Known&, int64_t, int64_t) : high_(hn::Neg(hn::Inf(Tag<T>()))), low_(hn::Inf(Tag<T>())) {}
 
   HWY_INLINE void step(V x, V) {
     sum_.add(x);
@@ -80,6 +80,7 @@ class SumOf {
   using V = Vector<T>;
   static constexpr bool kGradient = false;
 
+  SumOf() = default;
   SumOf(const Known& known, int64_t at, int64_t count) : mean_(values_of<T>(known.mean, at, count)) {}
 
   HWY_INLINE void step(V x, V) { add(kOf == Of::kValue ? x : hn::Sub(x, mean_)); }
@@ -112,6 +113,7 @@ class Collector {
   using V = Vector<T>;
   static constexpr bool kGradient = false;
 
+  Collector() = default;
   Collector(const Known& known, int64_t at, int64_t count)
       : mean_(values_of<T>(known.mean, at, count)), states_(known.collected + at), columns_(count) {
     raise();
@@ -138,7 +140,7 @@ class Collector {
   Collected* state(size_t lane) const { return columns_ ? states_ + lane : states_; }
 
   HWY_NOINLINE void push(V size, Mask<T> above) {
-    T lanes[kMaxColumns];
+    T lanes[kMaxLanes];
     uint64_t bits = 0;  // a bit per lane, the first lowest
     hn::StoreMaskBits(Tag<T>(), above, reinterpret_cast<uint8_t*>(&bits));
     hn::StoreU(size, Tag<T>(), lanes);
@@ -156,7 +158,7 @@ class Collector {
   }
 
   void raise() {
-    T lanes[kMaxColumns];
+    T lanes[kMaxLanes];
     hn::StoreU(hn::Inf(Tag<T>()), Tag<T>(), lanes);  // where there is no channel nothing is above
     const int64_t count = columns_ ? smaller(columns_, lanes_of<T>()) : lanes_of<T>();
     for (int64_t i = 0; i < count; ++i) lanes[i] = T(state(size_t(i))->threshold);
@@ -175,6 +177,7 @@ class Normed {
   using V = Vector<T>;
   static constexpr bool kGradient = false;
 
+  Normed() = default;
   Normed(const Known& known, const Coefficients& to, int64_t at, int64_t count)
       : mean_(values_of<T>(known.mean, at, count)),
         slope_(values_of<T>(to.slope, at, count)),

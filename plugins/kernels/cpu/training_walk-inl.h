@@ -13,6 +13,9 @@ namespace {
 // Steps of a body between two additions of its sums in double: a sum of so few rounds no worse than its terms.
 constexpr int kFlush = 16;
 
+// Of rows of channels side by side that are gone over at once, about: they stay in the second-level cache.
+constexpr int64_t kBlockBytes = 64 << 10;
+
 // Not std::min, which would be compiled for one instruction set and called in all.
 HWY_INLINE int64_t smaller(int64_t a, int64_t b) { return b < a ? b : a; }
 
@@ -95,6 +98,12 @@ HWY_INLINE Vector<T> load_g(const T* g) {
   return hn::Zero(Tag<T>());
 }
 
+template <class Body, class T>
+HWY_INLINE Vector<T> load_some_g(const T* g, size_t count) {
+  if constexpr (Body::kGradient) return load_some(g, count);
+  return hn::Zero(Tag<T>());
+}
+
 template <class T, class Body>
 HWY_INLINE void along(const Piece& piece, Body* bodies) {
   const int64_t n = lanes_of<T>();
@@ -116,9 +125,7 @@ HWY_INLINE void along(const Piece& piece, Body* bodies) {
     for (; i + n <= run.length; i += n) bodies[i / n % 4].step(load(x + i), load_g<Body>(g + i));
     if (i < run.length) {
       const size_t rest = size_t(run.length - i);
-      Vector<T> last = hn::Zero(Tag<T>());
-      if constexpr (Body::kGradient) last = load_some(g + i, rest);
-      bodies[3].some(load_some(x + i, rest), last, hn::FirstN(Tag<T>(), rest));
+      bodies[3].some(load_some(x + i, rest), load_some_g<Body>(g + i, rest), hn::FirstN(Tag<T>(), rest));
     }
     if (steps > kFlush / 2) flush();
     ++steps;  // for what is left of the run
@@ -126,77 +133,110 @@ HWY_INLINE void along(const Piece& piece, Body* bodies) {
   flush();
 }
 
-template <class T, int kVectors, class Body>
-HWY_INLINE void across(const Piece& piece, int64_t column, int64_t count, Body* bodies) {
-  const int64_t n = lanes_of<T>();
-  const size_t rest = size_t(count - (kVectors - 1) * n);
-  const T* x = static_cast<const T*>(piece.x) + column;
-  const T* g = static_cast<const T*>(piece.g) + (piece.g ? column : 0);
-  int steps = 0;
-  for (int64_t row = piece.begin; row < piece.end; ++row) {
-    const int64_t at = row * piece.stride;
-    for (int v = 0; v < kVectors - 1; ++v)
-      bodies[v].step(load(x + at + v * n), load_g<Body>(g + at + v * n));
-    constexpr int last = kVectors - 1;
-    if (rest == size_t(n)) {
-      bodies[last].step(load(x + at + last * n), load_g<Body>(g + at + last * n));
-    } else {
-      Vector<T> some = hn::Zero(Tag<T>());
-      if constexpr (Body::kGradient) some = load_some(g + at + last * n, rest);
-      bodies[last].step(load_some(x + at + last * n, rest), some);
-    }
-    if (++steps < kFlush) continue;
-    for (int v = 0; v < kVectors; ++v) bodies[v].flush();
-    steps = 0;
+// What is fetched while rows are gone over: `bytes` a row, one after the other, from `ahead` bytes before the first row
+// on.
+class Fetched {
+ public:
+  HWY_INLINE Fetched(ptrdiff_t ahead, ptrdiff_t between, int64_t bytes)
+      : ahead_(ahead), between_(between), bytes_(bytes) {}
+
+  HWY_INLINE void fetch(const void* row) const {
+    if (!ahead_) return;
+    const char* at = static_cast<const char*>(row) + ahead_;
+    for (int64_t i = 0; i < bytes_; i += 64) __builtin_prefetch(at + i, 0, 2);
   }
-  for (int v = 0; v < kVectors; ++v) bodies[v].flush();
+
+  // To the next row, which itself lies further on.
+  HWY_INLINE void go() { ahead_ -= ahead_ ? between_ : 0; }
+
+ private:
+  ptrdiff_t ahead_, between_;
+  int64_t bytes_;
+};
+
+// The rows from `begin` to `end` of four whole vectors of channels. The bodies are named, so that they stay in
+// registers. Each row fetches as much of the next block, in the order of memory: of rows of more than four vectors
+// every step is to a line far from the last, which took twice as long.
+template <class T, class Body>
+void across_four(const Piece& piece, int64_t begin, int64_t end, int64_t column, Body* kept) {
+  const int64_t n = lanes_of<T>(), bytes = 4 * n * int64_t(sizeof(T));
+  const ptrdiff_t ahead = (end * piece.stride - begin * piece.stride - column) * int64_t(sizeof(T)) +
+                          column / (4 * n) * (end - begin) * bytes;
+  Fetched next(piece.columns > 4 * n && end < piece.end ? ahead : 0, piece.stride * int64_t(sizeof(T)) - bytes, bytes);
+  const T* x = static_cast<const T*>(piece.x) + column + begin * piece.stride;
+  const T* g = Body::kGradient ? static_cast<const T*>(piece.g) + column + begin * piece.stride : x;
+  Body first = kept[0], second = kept[1], third = kept[2], fourth = kept[3];
+  while (begin < end) {
+    const int64_t rows = smaller(kFlush, end - begin);
+    for (int64_t i = 0; i < rows; ++i, x += piece.stride, g += piece.stride) {
+      first.step(load(x), load_g<Body>(g));
+      second.step(load(x + n), load_g<Body>(g + n));
+      third.step(load(x + 2 * n), load_g<Body>(g + 2 * n));
+      fourth.step(load(x + 3 * n), load_g<Body>(g + 3 * n));
+      next.fetch(x);
+      if constexpr (Body::kGradient) next.fetch(g);
+      next.go();
+    }
+    first.flush();
+    second.flush();
+    third.flush();
+    fourth.flush();
+    begin += rows;
+  }
+  kept[0] = first;
+  kept[1] = second;
+  kept[2] = third;
+  kept[3] = fourth;
 }
 
-template <class T, int kVectors, class Body>
-void columns(const Piece& piece, const Known& known, int64_t column, int64_t count, Seen* out) {
-  const int64_t n = lanes_of<T>();
-  auto body = [&](int64_t v) { return Body(known, column + v * n, count - v * n); };
-  if constexpr (kVectors == 1) {
-    Body bodies[1] = {body(0)};
-    across<T, 1>(piece, column, count, bodies);
-    bodies[0].store(out, count);
-  } else if constexpr (kVectors == 2) {
-    Body bodies[2] = {body(0), body(1)};
-    across<T, 2>(piece, column, count, bodies);
-    for (int v = 0; v < 2; ++v) bodies[v].store(out + v * n, smaller(n, count - v * n));
-  } else {
-    Body bodies[4] = {body(0), body(1), body(2), body(3)};
-    across<T, 4>(piece, column, count, bodies);
-    for (int v = 0; v < 4; ++v) bodies[v].store(out + v * n, smaller(n, count - v * n));
+// The same of one vector, of `count` channels.
+template <class T, class Body>
+void across_one(const Piece& piece, int64_t begin, int64_t end, int64_t column, int64_t count, Body* kept) {
+  const bool whole = count >= lanes_of<T>();
+  const T* x = static_cast<const T*>(piece.x) + column + begin * piece.stride;
+  const T* g = Body::kGradient ? static_cast<const T*>(piece.g) + column + begin * piece.stride : x;
+  Body body = *kept;
+  while (begin < end) {
+    const int64_t rows = smaller(kFlush, end - begin);
+    for (int64_t i = 0; i < rows; ++i, x += piece.stride, g += piece.stride) {
+      if (whole)
+        body.step(load(x), load_g<Body>(g));
+      else
+        body.step(load_some(x, size_t(count)), load_some_g<Body>(g, size_t(count)));
+    }
+    body.flush();
+    begin += rows;
   }
+  *kept = body;
+}
+
+// A body over channels side by side: block after block of rows, so that memory is read in its order.
+template <class T, class Body>
+void pass_columns(const Piece& piece, const Known& known, Seen* out) {
+  const int64_t n = lanes_of<T>(), vectors = (piece.columns + n - 1) / n;
+  Body bodies[kColumnBytes / 16];
+  for (int64_t v = 0; v < vectors; ++v) bodies[v] = Body(known, v * n, piece.columns - v * n);
+  const int64_t rows = kBlockBytes / int64_t(sizeof(T)) / piece.columns / kFlush * kFlush + kFlush;
+  for (int64_t begin = piece.begin; begin < piece.end; begin += rows) {
+    const int64_t end = smaller(begin + rows, piece.end);
+    int64_t v = 0;
+    for (; (v + 4) * n <= piece.columns; v += 4) across_four<T>(piece, begin, end, v * n, bodies + v);
+    for (; v < vectors; ++v) across_one<T>(piece, begin, end, v * n, piece.columns - v * n, bodies + v);
+  }
+  for (int64_t v = 0; v < vectors; ++v) bodies[v].store(out + v * n, smaller(n, piece.columns - v * n));
 }
 
 // A body over a piece: what it found, per channel.
 template <class T, class Body>
 void pass(const Piece& piece, const Known& known, Seen* out) {
-  if (!piece.columns) {
-    Body bodies[4] = {Body(known, 0, 0), Body(known, 0, 0), Body(known, 0, 0), Body(known, 0, 0)};
-    along<T>(piece, bodies);
-    bodies[0].absorb(bodies[1]);
-    bodies[2].absorb(bodies[3]);
-    bodies[0].absorb(bodies[2]);
-    bodies[0].reduce(out);
-    return;
-  }
-  const int64_t n = lanes_of<T>();
-  for (int64_t column = 0; column < piece.columns;) {
-    const int64_t left = piece.columns - column;
-    if (left > 3 * n) {
-      columns<T, 4, Body>(piece, known, column, smaller(left, 4 * n), out + column);
-      column += 4 * n;
-    } else if (left > n) {
-      columns<T, 2, Body>(piece, known, column, smaller(left, 2 * n), out + column);
-      column += 2 * n;
-    } else {
-      columns<T, 1, Body>(piece, known, column, left, out + column);
-      column += n;
-    }
-  }
+  if (piece.columns) return pass_columns<T, Body>(piece, known, out);
+  Body bodies[4];
+  for (Body& body : bodies) body = Body(known, 0, 0);
+  along<T>(piece, bodies);
+  bodies[0].absorb(bodies[1]);
+  bodies[2].absorb(bodies[3]);
+  bodies[0].absorb(bodies[2]);
+  bodies[0].reduce(out);
 }
 
 // One run written by `map`, past the caches where asked for.
@@ -204,9 +244,7 @@ template <class T, class Map>
 HWY_INLINE void write_run(const Run<T>& run, bool past, const Map& map) {
   const int64_t n = lanes_of<T>(), bytes = n * int64_t(sizeof(T));
   auto some = [&](int64_t i, size_t count) {
-    Vector<T> g = hn::Zero(Tag<T>());
-    if constexpr (Map::kGradient) g = load_some(run.g + i, count);
-    store_some(map(load_some(run.x + i, count), g), run.out + i, count);
+    store_some(map(load_some(run.x + i, count), load_some_g<Map>(run.g + i, count)), run.out + i, count);
   };
   int64_t i = 0;
   if (past) {
@@ -219,29 +257,21 @@ HWY_INLINE void write_run(const Run<T>& run, bool past, const Map& map) {
   if (i < run.length) some(i, size_t(run.length - i));
 }
 
-// The rows of kVectors vectors of channels, written. Whole vectors may go past the caches.
-template <class T, int kVectors, class Map>
-void write_columns(const Piece& piece, const Map* maps, int64_t column, int64_t count, bool past) {
-  const int64_t n = lanes_of<T>();
-  const size_t rest = size_t(count - (kVectors - 1) * n);
-  for (int64_t row = piece.begin; row < piece.end; ++row) {
-    const int64_t at = row * piece.stride + column;
-    const T* x = static_cast<const T*>(piece.x) + at;
-    const T* g = piece.g ? static_cast<const T*>(piece.g) + at : nullptr;
-    T* out = static_cast<T*>(piece.out) + at;
-    for (int v = 0; v < kVectors; ++v) {
-      const int64_t i = v * n;
-      if (v == kVectors - 1 && rest < size_t(n)) {
-        Vector<T> some = hn::Zero(Tag<T>());
-        if constexpr (Map::kGradient) some = load_some(g + i, rest);
-        store_some(maps[v](load_some(x + i, rest), some), out + i, rest);
-      } else if (past) {
-        stream(maps[v](load(x + i), load_g<Map>(g + i)), out + i);
-      } else {
-        store(maps[v](load(x + i), load_g<Map>(g + i)), out + i);
-      }
-    }
+// One row of channels side by side, written. Whole vectors may go past the caches.
+template <class T, class Map>
+HWY_INLINE void write_row(const Piece& piece, int64_t row, const Map* maps, bool past) {
+  const int64_t n = lanes_of<T>(), at = row * piece.stride;
+  const T* x = static_cast<const T*>(piece.x) + at;
+  const T* g = Map::kGradient ? static_cast<const T*>(piece.g) + at : x;
+  T* out = static_cast<T*>(piece.out) + at;
+  int64_t i = 0;
+  if (past) {
+    for (; i + n <= piece.columns; i += n) stream((*maps++)(load(x + i), load_g<Map>(g + i)), out + i);
+  } else {
+    for (; i + n <= piece.columns; i += n) store((*maps++)(load(x + i), load_g<Map>(g + i)), out + i);
   }
+  const size_t rest = size_t(piece.columns - i);
+  if (rest) store_some((*maps)(load_some(x + i, rest), load_some_g<Map>(g + i, rest)), out + i, rest);
 }
 
 // What `map` makes of x and g, written.
@@ -253,20 +283,12 @@ void write(const Piece& piece, const Known& known, const Coefficients& to) {
     return;
   }
   const int64_t n = lanes_of<T>(), bytes = n * int64_t(sizeof(T));
-  const bool past = piece.stream && reinterpret_cast<uintptr_t>(piece.out) % uintptr_t(bytes) == 0 && piece.stride % n == 0;
-  for (int64_t column = 0; column < piece.columns;) {
-    const int64_t left = piece.columns - column;
-    auto map = [&](int64_t v) { return Map(known, to, column + v * n, left - v * n); };
-    if (left > 3 * n) {
-      const Map maps[4] = {map(0), map(1), map(2), map(3)};
-      write_columns<T, 4>(piece, maps, column, smaller(left, 4 * n), past);
-      column += 4 * n;
-    } else {
-      const Map maps[1] = {map(0)};
-      write_columns<T, 1>(piece, maps, column, smaller(left, n), past);
-      column += n;
-    }
-  }
+  const bool past =
+      piece.stream && reinterpret_cast<uintptr_t>(piece.out) % uintptr_t(bytes) == 0 && piece.stride % n == 0;
+  const int64_t vectors = (piece.columns + n - 1) / n;
+  Map maps[kColumnBytes / 16];
+  for (int64_t v = 0; v < vectors; ++v) maps[v] = Map(known, to, v * n, piece.columns - v * n);
+  for (int64_t row = piece.begin; row < piece.end; ++row) write_row<T>(piece, row, maps, past);
 }
 
 }  // namespace
