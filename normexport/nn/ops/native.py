@@ -82,7 +82,7 @@ def native_norm(
         MissingComponent: the kernel library is not built, or no kernel computes that kind.
     """
     live._check(x, scale, bias, kind, False, epsilon, correction, k, chunks, 0)
-    results = _fake(x, scale, bias, kind, epsilon, correction, k, chunks)
+    results: Four = _fake(x, scale, bias, kind, epsilon, correction, k, chunks)
     if x.numel() == 0:
         return results
     given = _packed(x, x)
@@ -155,8 +155,9 @@ def _backward_setup(ctx: Any, inputs: tuple[Any, ...], output: Three) -> None:
 
 
 def _backward_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-    kind, *how = ctx.how
-    inner = vjp(lambda *tensors: gradient(*tensors, kind, False, *how, 0), ctx.saved_tensors, grads)
+    kind, *numbers = ctx.how
+    how: tuple[Any, ...] = (kind, False, *numbers)
+    inner = vjp(lambda *tensors: gradient(*tensors, *how), ctx.saved_tensors, grads)
     return (*inner, None, *[None] * len(ctx.how))
 
 
