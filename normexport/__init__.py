@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from normexport.proof import Batch, Budget, Deviation, ParityReport, Row
     from normexport.proof.inputs.folders import FolderRead
     from normexport.proof.signal import Channel
+    from normexport.provenance.record import Provenance
     from normexport.reports import Conversion, Folding, Inspection, Operators
     from normexport.runtime.tensorrt_runtime import Plan, TensorRTRuntime
     from normexport.timing.config import BenchConfig
@@ -121,6 +122,7 @@ _HOMES = {
     "PlanTensor": "engine.manifest",
     "Precision": "precision",
     "Preprocess": "io.preprocess",
+    "Provenance": "provenance.record",
     "Ratio": "timing.result",
     "Result": "verbs.report",
     "Row": "proof",
@@ -210,6 +212,7 @@ __all__ = [
     "PlanTensor",
     "Precision",
     "Preprocess",
+    "Provenance",
     "Ratio",
     "Result",
     "Row",

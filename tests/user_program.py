@@ -88,6 +88,8 @@ def convert_everything(folder: Path) -> int:
         print(None if data is None else (data.words, data.classes))
         operators: normexport.Operators = conversion.operators
         print(operators.before, operators.after)
+        origin: normexport.Provenance = conversion.provenance
+        print(origin.versions, [file.sha256 for file in (*origin.source, *origin.outputs)], origin.options)
     exported = assert_type(normexport.export(checkpoint, ["3x32x32"]), normexport.Exported)
     layers: tuple[normexport.Layer, ...] = exported.layers
     folding = assert_type(normexport.fold(exported.model, folder / "folded.onnx"), normexport.Folding)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 
 import onnx_ir as ir
 
-from normexport._version import __version__
 from normexport.capsule.content import MOST_DB, Capsule, Reference, Rule, Signal, Within
 from normexport.capsule.gathering import boundaries_of, budget_rule, channel_shares, runs_of, size_of
 from normexport.capsule.size import MOST_BYTES
@@ -19,12 +17,11 @@ from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.proof import Batch, ParityReport, budget, fault, measure
 from normexport.proof.signal import SignalMeter
+from normexport.provenance.record import installed_versions
 from normexport.runtime import Array, Runtime
 
 #: What another runtime of an int8 file may lose of its distance to the reference: it rounds halves otherwise.
 SPARE_DB = 1.0
-
-_PACKAGES = ("torch", "onnx", "onnx-ir", "onnxruntime", "numpy")
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def make(
         {name: shares for name, channels in report.channels.items() if (shares := channel_shares(channels))},
         origin.source,
         origin.model,
-        _versions(),
+        installed_versions(),
         notes,
     )
 
@@ -131,7 +128,7 @@ def make_by_signal(
     runs, notes = runs_of((samples,), reference, inputs, model, rule, most)
     types = {spec.name: spec.dtype for spec in inputs}
     by = candidate.name, types, tuple(runs.values())
-    made = Capsule(dtype, reference.name, *by, versions=_versions(), notes=notes)
+    made = Capsule(dtype, reference.name, *by, versions=installed_versions(), notes=notes)
     return replace(made, source=origin.source, model=origin.model)
 
 
@@ -140,14 +137,3 @@ def snr_db(signal: float, noise: float) -> float:
     if noise == 0.0 or signal == 0.0:
         return MOST_DB if noise == 0.0 else SPARE_DB - MOST_DB
     return min(max(20 * math.log10(signal / noise), SPARE_DB - MOST_DB), MOST_DB)
-
-
-def _versions() -> dict[str, str]:
-    """Of normexport and of the packages that computed the numbers."""
-    known = {"normexport": __version__}
-    for name in _PACKAGES:
-        try:
-            known[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return known

@@ -6,10 +6,11 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from normexport.provenance.record import Provenance
 from normexport.verdicts import Judgement, together
 
 if TYPE_CHECKING:  # types alone: folding an ONNX file does without torch, showing an engine without onnx_ir
@@ -57,6 +58,7 @@ class Conversion:
         engine: the manifest of the plan, where one was asked for and nothing failed.
         precision: what reducing the precision did, where that was asked for.
         data: what was done to the images of the data, and what their classes are called, where that is a folder.
+        provenance: versions, the hashes of what was read and written, and the options.
     """
 
     path: Path
@@ -74,6 +76,7 @@ class Conversion:
     engine: Manifest | None = None
     precision: Precision | None = None
     data: FolderRead | None = None
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def judgement(self) -> Judgement:

@@ -16,6 +16,7 @@ from normexport import proof
 from normexport.capsule.conversion import capsule_of
 from normexport.checkpoint import Checkpoint
 from normexport.engine import EngineConfig, Manifest, ShapeRange, build_engine, check_engine
+from normexport.engine.manifest import FileId
 from normexport.engine.shapes_of_inputs import shapes_over
 from normexport.errors import EngineError, UsageError
 from normexport.folding import FoldResult
@@ -34,6 +35,7 @@ from normexport.precision.int8.grids import WeightGrid
 from normexport.precision.int8.pairs_given import has_integer_grids, take_weights
 from normexport.precision.metrics import loaded_metric
 from normexport.precision.reduced import Finish
+from normexport.provenance.record import KEY, Provenance, provenance_of
 from normexport.recognition import fold_recognised
 from normexport.reports import Conversion, Operators
 from normexport.runtime import release_memory
@@ -116,11 +118,14 @@ def _convert(
         folded = _fold(graph, config)
         operators = Operators.of(graph, folded.model)
         made, raised = _prepared(folded.model, config)
+    origin = provenance_of([path for path, _ in given.files()], config)
     before = written_with(output / "model.onnx")
     with replacing_all(*beside) as capsule_files, staging(output, last="model.onnx") as folder:
         with clock.stage("write"):
             model = folder / "model.onnx"
-            write_model(made if config.precision is not None else _finish(config)(made), network.layers, model, output)
+            plain = made if config.precision is not None else _finish(config)(made)
+            write_model(_told(plain, origin), network.layers, model, output)
+            del plain
         norms, warnings = folded.norms, folded.warnings
         del graph, folded, made  # the file is what is judged, and the float32 copies in memory are not small
         release_memory()
@@ -129,7 +134,7 @@ def _convert(
         precision = None
         if config.precision is not None and not _has_failed(report, None):
             with clock.stage("precision"):
-                reduce = partial(_reduce, network, model, config, judged, output, weights)
+                reduce = partial(_reduce, network, model, config, judged, output, weights, origin)
                 precision, parity = given.guarded(reduce, on_samples)
                 report = report if parity is None else _with_doubts(parity, report.unproven)
         engine: Manifest | None = None
@@ -169,6 +174,7 @@ def _convert(
             engine=engine,
             precision=precision,
             data=read,
+            provenance=replace(origin, outputs=_ids(folder, sealed)),
         )
         told = conversion.as_dict()
         write_text(folder / REPORT, json.dumps(told, indent=1, allow_nan=False) + "\n")
@@ -178,6 +184,18 @@ def _convert(
     if failed is not None:
         raise failed
     return conversion
+
+
+def _told(model: ir.Model, origin: Provenance) -> ir.Model:
+    """The model with what it was made from in its metadata; a copy, since the model may be the caller's."""
+    told = model.clone()
+    told.metadata_props[KEY] = origin.metadata()
+    return told
+
+
+def _ids(folder: Path, beside: Sequence[Path]) -> tuple[FileId, ...]:
+    """Names, sizes and hashes of what was made: in the folder, and the files beside it."""
+    return tuple(FileId.of(file) for file in (*(folder / name for name in _files_written(folder)), *beside))
 
 
 def _beside_the_file(error: EngineError, folder: Path, output: Path) -> EngineError:
@@ -277,6 +295,7 @@ def _reduce(
     judged: Judged | None,
     output: Path,
     weights: Mapping[str, WeightGrid],
+    origin: Provenance,
     tell: Tell,
 ) -> tuple[Precision, proof.ParityReport | None]:
     """Reduce the written file in its place; what that did, and for half precision its parity."""
@@ -297,7 +316,7 @@ def _reduce(
         weights=weights,
         for_engine=config.engine is not None,
     )
-    write_model(reduced.model, network.layers, model, output)
+    write_model(_told(reduced.model, origin), network.layers, model, output)
     crash = crash_on_loading(model)  # what was judged is its arithmetic; of the file itself this is the first use
     done = reduced.precision if crash is None else replace(reduced.precision, notes=(*reduced.precision.notes, crash))
     return done, reduced.parity

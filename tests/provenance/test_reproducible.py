@@ -1,0 +1,142 @@
+"""Same input, same versions, same options: same bytes, whatever the process, its threads, its time and its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import normexport
+from normexport.provenance.record import KEY, plain_options
+from tests.capsule import sealed_net
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+
+#: Converts in every precision and folds; argv: the folder of the checkpoint, the folder to write to, threads.
+PROGRAM = """
+import os, sys
+from pathlib import Path
+source, out, threads = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+import torch
+torch.set_num_threads(threads)
+import normexport
+from normexport import ConvertConfig, Half, Int8
+for name, precision in (
+    ("fp32", None), ("fp16", Half()), ("int8", Int8(calibration=source / "samples.npz", min_snr=1.0))
+):
+    config = ConvertConfig(precision=precision, capsule=out / name / "c.npz")
+    assert normexport.convert(source / "model.pt2", out / name, config=config).passed, name
+normexport.convert(source / "plain.onnx", out / "onnx")
+normexport.fold(source / "plain.onnx", out / "folded.onnx")
+"""
+
+FILES = [
+    *(f"{precision}/{name}" for precision in ("fp32", "fp16", "int8") for name in ("model.onnx", "model.layers.json")),
+    *("fp32/c.npz", "fp16/c.npz", "int8/c.npz", "onnx/model.onnx", "folded.onnx"),
+]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("source")
+    sealed_net.saved(sealed_net.trained(), folder / "model.pt2")
+    samples = np.random.default_rng(5).normal(1, 2, (32, 3, 8, 8)).astype(np.float32)
+    np.savez(folder / "samples.npz", x=samples)
+    normexport.export(folder / "model.pt2", output=folder / "plain.onnx")
+    return folder
+
+
+def made(source: Path, out: Path, *, threads: int, seed: str, cwd: Path) -> Path:
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tools")))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": seed, "TZ": f"UTC-{threads}"}
+    environment.pop("OMP_NUM_THREADS", None)
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, source, out, str(threads)]
+    subprocess.run(command, check=True, env=environment, cwd=cwd)
+    return out
+
+
+@pytest.fixture(scope="module")
+def twice(source: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The same conversions in two processes, the second with a copy of the input elsewhere under another clock."""
+    first, second = tmp_path_factory.mktemp("a"), tmp_path_factory.mktemp("b") / "deeper" / "still"
+    elsewhere = second / "source"
+    elsewhere.mkdir(parents=True)
+    for file in source.iterdir():
+        (elsewhere / file.name).write_bytes(file.read_bytes())
+    cores = len(os.sched_getaffinity(0))
+    made(source, first / "out", threads=1, seed="1", cwd=first)
+    made(elsewhere, second / "out", threads=min(cores, 4), seed="4242", cwd=second)
+    return first / "out", second / "out"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_same_bytes_are_made(twice: tuple[Path, Path], file: str) -> None:
+    first, second = (folder / file for folder in twice)
+    assert hashlib.sha256(first.read_bytes()).digest() == hashlib.sha256(second.read_bytes()).digest()
+
+
+def test_the_bytes_hold_no_path_and_no_name_of_this_machine(twice: tuple[Path, Path], source: Path) -> None:
+    for folder in twice:
+        for file in folder.rglob("model.onnx"):
+            content = file.read_bytes()
+            for words in (str(folder), str(source), os.uname().nodename, str(ROOT)):
+                assert words.encode() not in content, words
+
+
+def test_the_metadata_says_what_was_converted_and_how(twice: tuple[Path, Path], source: Path) -> None:
+    model = onnx.load(twice[0] / "int8" / "model.onnx")
+    (text,) = [entry.value for entry in model.metadata_props if entry.key == KEY]
+    told = json.loads(text)
+    hashed = {name: hashlib.sha256((source / name).read_bytes()).hexdigest() for name in ("model.pt2", "samples.npz")}
+    assert [file["sha256"] for file in told["source"]] == [hashed["model.pt2"]]
+    assert told["options"]["precision"]["calibration"] == {"sha256": hashed["samples.npz"]}
+    assert told["versions"]["normexport"] == normexport.__version__
+    assert told["versions"]["onnx"] == onnx.__version__
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_the_report_has_the_hash_of_every_other_file(twice: tuple[Path, Path]) -> None:
+    for folder in (twice[0] / "fp32", twice[1] / "int8"):
+        report = json.loads((folder / "report.json").read_text())
+        told = {file["file"]: file["sha256"] for file in report["provenance"]["outputs"]}
+        there = {file.name for file in folder.iterdir()} - {"report.json"}
+        assert set(told) == there
+        for name, digest in told.items():
+            assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+
+
+def test_another_input_and_another_option_tell_themselves_apart(source: Path, tmp_path: Path) -> None:
+    def metadata(name: str, config: normexport.ConvertConfig) -> str:
+        normexport.convert(source / "plain.onnx", tmp_path / name, config=config)
+        props = onnx.load(tmp_path / name / "model.onnx").metadata_props
+        return next(entry.value for entry in props if entry.key == KEY)
+
+    plain = metadata("a", normexport.ConvertConfig())
+    assert metadata("b", normexport.ConvertConfig(capsule=tmp_path / "b.npz")) == plain
+    assert metadata("c", normexport.ConvertConfig(batches=(1, 3))) != plain
+
+
+def test_options_are_told_by_the_content_of_what_they_name(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a.npy").write_bytes(b"1")
+    first = plain_options(normexport.ConvertConfig(data=tmp_path / "one"))
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert plain_options(normexport.ConvertConfig(data=tmp_path / "two")) == first
+    (tmp_path / "two" / "a.npy").rename(tmp_path / "two" / "b.npy")
+    assert plain_options(normexport.ConvertConfig(data=tmp_path / "two")) != first
+
+
+def test_a_function_among_the_options_is_told_by_its_name() -> None:
+    config = normexport.ConvertConfig(metric=plain_options)
+    assert plain_options(config)["metric"] == "normexport.provenance.record:plain_options"
+    json.dumps(plain_options(config), allow_nan=False)
