@@ -20,6 +20,7 @@ from normexport.capsule.candidates import (
 )
 from normexport.capsule.content import Capsule, Reference, Run, count_special
 from normexport.capsule.reading import read
+from normexport.capsule.served import ServedCandidate
 from normexport.dtypes import EIGHT_BITS, HALVES
 from normexport.engine.manifest import FileId, read_manifest
 from normexport.errors import UsageError
@@ -32,6 +33,8 @@ from normexport.proof.signal import Channel
 from normexport.proof.tolerance import UNSTABLE
 from normexport.runtime import Array
 from normexport.runtime.guarded import in_child
+from normexport.runtime.served import ServedModel
+from normexport.runtime.served_address import TIMEOUT, Address
 from normexport.runtime.tensorrt_runtime import Plan
 
 _LOG = logger(__name__)
@@ -40,10 +43,12 @@ _PLANS = (".plan", ".engine", ".trt")
 
 def prove(
     capsule: Capsule | str | Path,
-    candidate: str | Path,
+    candidate: str | Path | None = None,
     *,
     trust: bool = False,
     weights_under: str | Path | None = None,
+    url: str | None = None,
+    timeout: float = TIMEOUT,
 ) -> ParityReport:
     """Judge a candidate by a capsule.
 
@@ -52,14 +57,35 @@ def prove(
         candidate: an ONNX file (.onnx), a plan or its manifest, or arrays that another program made (.npz).
         trust: open a plan that holds code for the host.
         weights_under: a folder in which external data of an ONNX file may lie too.
+        url: in place of a candidate, a model on a server: "http://localhost:8000/MODEL", or grpc, https or grpcs.
+        timeout: seconds that the server may take for one answer; without one the output has failed.
 
     Raises:
-        UsageError: a file can't be read or is something else; the candidate reads other inputs.
+        UsageError: a file can't be read or is something else; the candidate reads other inputs; the server can't be
+            reached, or does not have the model.
         FoldError, EngineError, MissingComponent: it can't be run; for a plan without a GPU the last.
     """
-    report = _proven(capsule if isinstance(capsule, Capsule) else read(capsule), Path(candidate), trust, weights_under)
-    _LOG.info("%s by a capsule: %s", candidate, in_words(report.judgement))
+    if (candidate is None) == (url is None):
+        cause = "is to be judged beside a file" if url is not None else "and a server are both missing"
+        place = f"--url {url}" if url is not None else "a candidate"
+        raise UsageError(place, cause, "name one of them: CAND, or --url http://localhost:8000/MODEL")
+    if url is not None:
+        Address.of(url)  # before the capsule is read
+    known = capsule if isinstance(capsule, Capsule) else read(capsule)
+    if url is not None:
+        report = _prove_served(known, url, timeout)
+    else:
+        report = _proven(known, Path(str(candidate)), trust, weights_under)
+    _LOG.info("%s by a capsule: %s", candidate or url, in_words(report.judgement))
     return report
+
+
+def _prove_served(capsule: Capsule, url: str, timeout: float) -> ParityReport:
+    with ServedModel(url, timeout) as model:
+        candidate = ServedCandidate(model, capsule)
+        report = judge(capsule, candidate)
+    note = candidate.note(capsule)
+    return report if note is None else _with_note(report, note)
 
 
 def _proven(known: Capsule, path: Path, trust: bool, weights_under: str | Path | None) -> ParityReport:

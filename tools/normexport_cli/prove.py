@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from normexport.runtime.served_address import TIMEOUT
 from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.options import OutputOptions
@@ -14,7 +15,15 @@ from normexport_cli.screen import print_json, result_console, working
 
 Capsule = Annotated[Path, typer.Argument(metavar="CAPSULE", help="What `normexport convert --capsule` wrote.")]
 Candidate = Annotated[
-    Path, typer.Argument(metavar="CAND", help="An ONNX file, a plan, or an .npz of arrays that another program made.")
+    Path | None,
+    typer.Argument(metavar="[CAND]", help="An ONNX file, a plan, or an .npz of arrays that another program made."),
+]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="A model on a server instead: http://host:8000/MODEL or grpc://..."),
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", metavar="S", help="Seconds that the server may take for one answer.")
 ]
 Layers = Annotated[bool, typer.Option("--layers", metavar="", help="Show every module boundary, not only the worst.")]
 
@@ -22,8 +31,10 @@ Layers = Annotated[bool, typer.Option("--layers", metavar="", help="Show every m
 @grouped
 def prove(
     capsule: Capsule,
-    candidate: Candidate,
+    candidate: Candidate = None,
     *,
+    url: Url = None,
+    timeout: Timeout = TIMEOUT,
     layers: Layers = False,
     trust: options.Trust = False,
     weights_under: options.WeightsUnder = None,
@@ -31,16 +42,18 @@ def prove(
 ) -> None:
     """Judge a candidate by a capsule: without the checkpoint, without PyTorch.
 
-    An .npz calls the output y of run 2 "2/y". A plan needs its GPU. Exit code 0: proven, 1: wrong, 7: neither.
+    An .npz calls the output y of run 2 "2/y". A plan needs its GPU. A server speaks KServe v2, as Triton does. Exit
+    code 0: proven, 1: wrong, 7: neither.
 
     \b
       normexport prove model.capsule.npz out/model.onnx
       normexport prove model.capsule.npz results.npz --layers
+      normexport prove model.capsule.npz --url grpc://localhost:8001/resnet
     """
     with working("Proving", shown):
         import normexport
 
-        result = normexport.prove(capsule, candidate, trust=trust, weights_under=weights_under)
+        result = normexport.prove(capsule, candidate, trust=trust, weights_under=weights_under, url=url, timeout=timeout)
     if shown.json:
         print_json(result.as_dict())
     else:
