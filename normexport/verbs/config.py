@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from normexport.bundle.kinds import KINDS
 from normexport.capsule.size import MOST_BYTES
 from normexport.dtypes import CONVOLVED_FROM, FLOAT8, FLOAT8_FROM
 from normexport.engine.config import EngineConfig
@@ -33,6 +34,9 @@ class ConvertConfig:
             symmetric, and what is not in eight bits is float16 where nobody says otherwise.
         capsule: the file to write a capsule to, for `normexport prove` elsewhere; unless something failed.
         capsule_bytes: most bytes of the arrays in it.
+        bundle: write a folder from which the model is served below the output: one of
+            `normexport.bundle.kinds.KINDS`.
+        bundle_name: what the server calls the model; None: as its file is called.
         labels_for: the output that the labels of `data` belong to; None: the only one that they fit.
         metric: what labels are compared by: one of `METRICS`, "package.module:function", or function(output, labels)
             -> number with an attribute `lower_is_better` where it is; None: top1, or iou of maps of classes.
@@ -56,6 +60,8 @@ class ConvertConfig:
     precision: Half | EightBit | None = None
     capsule: str | Path | None = None
     capsule_bytes: int = MOST_BYTES
+    bundle: str | None = None
+    bundle_name: str | None = None
     labels_for: str | None = None
     metric: str | Callable[..., Any] | None = None
     runtime: str = RUNTIMES[0]
@@ -79,6 +85,8 @@ class ConvertConfig:
             raise UsageError(place, "does not say what is done to images", remedy)
         if not isinstance(self.export, ExportConfig):
             raise UsageError(f"export={self.export!r}", "is not an export's config", "give ExportConfig(...)")
+        if self.bundle not in (None, *KINDS):
+            raise UsageError(f"--bundle {self.bundle}", "is no kind of bundle", f"choose {', '.join(KINDS)}")
         self._check_opset()
         if isinstance(self.export.batch, int) and self.batches not in (None, (self.export.batch,)):
             sizes = ",".join(map(str, self.batches or ()))

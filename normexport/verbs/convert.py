@@ -43,6 +43,7 @@ from normexport.runtime.exact_file import ExactFile
 from normexport.runtime.guarded import Tell
 from normexport.runtime.loading import crash_on_loading
 from normexport.runtime.openvino_runtime import require_openvino, save_openvino
+from normexport.verbs.bundling import Made, check_bundle, write_conversion_bundle
 from normexport.verbs.clock import Clock, OnStage
 from normexport.verbs.config import ConvertConfig
 from normexport.verbs.fold import FOLDING
@@ -91,6 +92,7 @@ def convert(
     output = Path(output)
     check_writable(output)
     config = _checked(config)
+    check_bundle(config, output)
     clock = Clock(on_stage)
     with clock.stage("load"):
         given = open_given(source, config.weights_under)
@@ -104,8 +106,10 @@ def _convert(
     given: Given, output: Path, inputs: Inputs, config: ConvertConfig, clock: Clock, on_samples: OnSamples
 ) -> Conversion:
     beside = () if config.capsule is None else (Path(config.capsule),)
+    inputs_read = conversion_inputs(given.files(), config.data, config.engine, config.precision)
+    check_bundle(config, output, inputs_read)
     outputs = conversion_outputs(output, config.engine, config.precision, *beside, openvino=config.openvino)
-    check_outputs(outputs, conversion_inputs(given.files(), config.data, config.engine, config.precision))
+    check_outputs(outputs, inputs_read)
     for folder in {path.parent for path, _ in outputs} - {output}:
         check_writable(folder)
     with clock.stage("export") if isinstance(given.subject, Checkpoint) else nullcontext():

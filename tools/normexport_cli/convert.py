@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from normexport.bundle.kinds import KINDS
 from normexport.errors import UsageError
 from normexport.verbs.config import ConvertConfig
 from normexport_cli import options
@@ -73,6 +74,20 @@ class CapsuleOptions:
             raise UsageError(place, "is not a size", "give megabytes, such as 64")
 
 
+@dataclass(frozen=True)
+class BundleOptions:
+    """The folder that a server serves the model from."""
+
+    bundle: Annotated[
+        str | None,
+        typer.Option("--bundle", metavar="|".join(KINDS), help="Write a folder to serve it from too, below DIR."),
+    ] = ConvertConfig.bundle
+    bundle_name: Annotated[
+        str | None,
+        typer.Option("--bundle-name", metavar="NAME", help="What the server calls the model; by default as FILE is."),
+    ] = ConvertConfig.bundle_name
+
+
 @grouped
 def convert(
     source: Source,
@@ -85,6 +100,7 @@ def convert(
     reduced: PrecisionOptions,
     built: EngineOptions,
     sealed: CapsuleOptions,
+    served: BundleOptions,
     shown: OutputOptions,
 ) -> None:
     """Convert a checkpoint or an ONNX file to a folded ONNX file, and prove that it computes the same.
@@ -108,6 +124,8 @@ def convert(
             precision=reduced.config(),
             capsule=sealed.capsule,
             capsule_bytes=int(sealed.capsule_size * _MB),
+            bundle=served.bundle,
+            bundle_name=served.bundle_name,
             labels_for=reduced.labels_for,
             metric=reduced.metric,
             runtime=compared.runtime,
