@@ -68,6 +68,8 @@ if TYPE_CHECKING:
     from normexport.verbs.prove import prove
     from normexport.verbs.report import Result, report
     from normexport.verbs.run import run
+    from normexport.verbs.sign import sign
+    from normexport.verbs.verify import verify
     from normexport.verdicts import Judgement, Verdict
 
 #: Where each name is defined that is loaded on first use: most of them need torch or onnx.
@@ -151,6 +153,8 @@ _HOMES = {
     "prove": "verbs.prove",
     "report": "verbs.report",
     "run": "verbs.run",
+    "sign": "verbs.sign",
+    "verify": "verbs.verify",
 }
 
 __all__ = [
@@ -242,6 +246,8 @@ __all__ = [
     "prove",
     "report",
     "run",
+    "sign",
+    "verify",
 ]
 
 

@@ -115,7 +115,12 @@ def judge_everything(folder: Path) -> None:
     accuracy = assert_type(normexport.evaluate(model, "images.npz", "model.pt2"), normexport.Accuracy)
     capsule: normexport.Capsule = capsules.read("model.capsule.npz")
     proof = assert_type(normexport.prove(capsule, model), normexport.ParityReport)
-    print(accuracy.accuracy, proof.passed)
+    served = assert_type(
+        normexport.prove(capsule, url="grpc://localhost:8001/net", timeout=5.0), normexport.ParityReport
+    )
+    print(accuracy.accuracy, proof.passed, served.passed)
+    signature = assert_type(normexport.sign(folder / "triton", "key.pem"), Path)
+    print(assert_type(normexport.verify(folder / "triton", "key.pub", signature), int))
 
 
 def measure_and_narrow_down(folder: Path) -> None:

@@ -43,6 +43,7 @@ def assemble(kind: str, content: Content) -> Files:
             files["inference-service.yaml"] = _inference_service(content).encode()
         else:
             files["start_server.py"] = _SCRIPTS / "start_server.py"
+    files |= content.beside
     if content.capsule is not None:
         files["capsule.npz"] = content.capsule
     files["README.md"] = readme(kind, content).encode()
@@ -62,14 +63,14 @@ def _inference_service(content: Content) -> str:
         "spec:",
         "  predictor:",
         "    model:",
-        "      modelFormat: {name: triton, version: \"2\"}",
+        '      modelFormat: {name: triton, version: "2"}',
         "      protocolVersion: v2",
         "      runtime: kserve-tritonserver",
-        "      storageUri: \"pvc://CLAIM/models\"  # the place that models/ was copied to",
+        '      storageUri: "pvc://CLAIM/models"  # the place that models/ was copied to',
     ]
     lines += _plugins(content)
     if content.manifest is not None:
-        lines += ["      resources:", "        limits: {nvidia.com/gpu: \"1\"}"]
+        lines += ["      resources:", '        limits: {nvidia.com/gpu: "1"}']
     return "\n".join(lines) + "\n"
 
 
@@ -78,7 +79,11 @@ def _plugins(content: Content) -> list[str]:
     names = [name for name in content.files if name.endswith(".so")]
     if not names:
         return []
-    return ["      env:", "        - name: LD_PRELOAD", f"          value: {json.dumps(f'/mnt/plugins/{names[0]}')}  # mount plugins/ there"]
+    return [
+        "      env:",
+        "        - name: LD_PRELOAD",
+        f"          value: {json.dumps(f'/mnt/plugins/{names[0]}')}  # mount plugins/ there",
+    ]
 
 
 def _record(kind: str, content: Content, files: Mapping[str, bytes | Path]) -> str:

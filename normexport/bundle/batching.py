@@ -1,7 +1,7 @@
 """Whether a server may mix the requests of several clients into one batch, asked of the network itself.
 
-A network whose norms take their statistics from the batch answers a client otherwise when strangers share it. So rows of
-one batch are run in float64 beside the same rows alone: only where nothing changes may a server batch.
+A network whose norms take their statistics from the batch answers a client otherwise when strangers share it. So rows
+of one batch are run in float64 beside the same rows alone: only where nothing changes may a server batch.
 """
 
 from __future__ import annotations

@@ -68,6 +68,7 @@ class Content:
         record: versions, hashes and options, JSON-able.
         verdict: the word of the conversion's judgement.
         notes: what to know, in words.
+        beside: more files of the bundle, by name: the bill of materials.
     """
 
     name: str
@@ -82,7 +83,8 @@ class Content:
     capsule: Path | None
     record: Mapping[str, Any]
     verdict: str
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    beside: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def runtime(self) -> tuple[str, str]:

@@ -57,7 +57,9 @@ def _kserve(content: Content) -> list[str]:
 
 
 def _folder(content: Content) -> list[str]:
-    plan = ["", "`model.plan` is run on its GPU by `normexport run model.plan`."] if "model.plan" in content.files else []
+    plan = (
+        ["", "`model.plan` is run on its GPU by `normexport run model.plan`."] if "model.plan" in content.files else []
+    )
     return [
         "## Run it",
         "",
@@ -70,7 +72,7 @@ def _folder(content: Content) -> list[str]:
 def _batching(content: Content) -> list[str]:
     batching = content.batching
     words = (
-        f"Requests of several clients share batches of up to {batching.most}: in float64 a sample gave the same beside others."
+        f"Requests share batches of up to {batching.most}: in float64 a sample gave the same alone and beside others."
         if batching.most
         else f"Requests are not put into one batch: {batching.reason}."
     )

@@ -7,15 +7,19 @@ One array an input by its name, batch included; one an output. The second form r
 outputs `normexport prove capsule.npz outputs.npz` judges. Exit code 2 says in one line what is wrong.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def main():
+def main() -> None:
     words = sys.argv[1:]
     of_capsule = words[:1] == ["--capsule"]
     words = words[of_capsule:]
@@ -33,7 +37,9 @@ def main():
     results = {}
     try:
         with np.load(words[0], allow_pickle=False) as arrays:
-            for prefix, feeds in (capsule_runs(arrays) if of_capsule else [("", {name: arrays[name] for name in inputs})]):
+            for prefix, feeds in (
+                capsule_runs(arrays) if of_capsule else [("", {name: arrays[name] for name in inputs})]
+            ):
                 results.update(run(session, prefix, feeds))
     except (OSError, ValueError, KeyError) as error:
         leave(f"{words[0]}: can't be read ({error})")
@@ -41,22 +47,22 @@ def main():
         np.savez(file, **results)
 
 
-def capsule_runs(arrays):
+def capsule_runs(arrays: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """(what stands before the outputs' names, inputs) of each run of a capsule."""
     for number, run in enumerate(json.loads(arrays["capsule"].tobytes())["runs"]):
         yield f"{number}/", {each["name"]: arrays[each["values"]] for each in run["inputs"]}
 
 
-def run(session, prefix, feeds):
+def run(session: Any, prefix: str, feeds: dict[str, Any]) -> dict[str, Any]:
     names = [each.name for each in session.get_outputs()]
     try:
         values = session.run(names, feeds)
     except Exception as error:  # ONNX Runtime has a class of its own for each failure
         leave(f"the inputs do not fit the model ({str(error).splitlines()[0]})")
-    return {prefix + name: value for name, value in zip(names, values)}
+    return {prefix + name: value for name, value in zip(names, values, strict=True)}
 
 
-def check_files(bundle):
+def check_files(bundle: dict[str, Any]) -> None:
     """The model is the one of the bundle."""
     for name, known in sorted(bundle["files"].items()):
         if not name.startswith("model.onnx"):
@@ -72,18 +78,18 @@ def check_files(bundle):
             leave(f"{name} is not the file of this bundle; copy the folder again")
 
 
-def check_version(runtime, has):
+def check_version(runtime: dict[str, Any], has: str) -> None:
     if parts(has) < parts(runtime["least"]):
         leave(f"the file needs ONNX Runtime {runtime['least']}, and {has} is installed")
     if parts(has)[:2] != parts(runtime["version"])[:2]:
         sys.stderr.write(f"proven with ONNX Runtime {runtime['version']}, run by {has}: judge it by the capsule\n")
 
 
-def parts(version):
+def parts(version: str) -> tuple[int, ...]:
     return tuple(int(word) for word in version.split("+")[0].split(".")[:3] if word.isdigit())
 
 
-def leave(words):
+def leave(words: str) -> NoReturn:
     sys.stderr.write(f"run_model.py: {words}\n")
     sys.exit(2)
 

@@ -2,10 +2,12 @@
 
     python3 start_server.py [--check] [options of tritonserver]
 
-Every file must be the one that bundle.json names, and the server's ONNX Runtime or TensorRT the version that it was made
-with: a plan runs with no other, an ONNX file with none that is older. Exit code 2 says in one line what is wrong.
+Every file must be the one that bundle.json names, and the server's ONNX Runtime or TensorRT one that runs it: a plan
+runs with the version that built it, an ONNX file with none that is too old. Exit code 2 says in one line what is wrong.
 NORMEXPORT_TRITON names the server where it is not on the PATH.
 """
+
+from __future__ import annotations
 
 import ctypes
 import glob
@@ -14,11 +16,12 @@ import json
 import os
 import shutil
 import sys
+from typing import Any, NoReturn
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def main():
+def main() -> None:
     words = sys.argv[1:]
     check = "--check" in words
     words = [word for word in words if word != "--check"]
@@ -40,7 +43,7 @@ def main():
     os.execv(server, [server, repository, *bundle["server_options"], *words])
 
 
-def check_files(bundle):
+def check_files(bundle: dict[str, Any]) -> None:
     """Files that nobody edits are the ones of the bundle."""
     for name, known in sorted(bundle["files"].items()):
         path = os.path.join(HERE, *name.split("/"))
@@ -56,7 +59,7 @@ def check_files(bundle):
             leave(f"{name} is not the file of this bundle; copy the folder again")
 
 
-def check_version(runtime, words):
+def check_version(runtime: dict[str, Any], words: list[str]) -> str:
     """What serves is what the file was made with, as far as this can be told before it starts; that in words."""
     name, made = runtime["name"], runtime["version"]
     found = version_of(name, words)
@@ -72,7 +75,7 @@ def check_version(runtime, words):
     return f"it was made with {name} {made}, and {found} serves it"
 
 
-def version_of(name, words):
+def version_of(name: str, words: list[str]) -> str | None:
     """The version of the library that the server will load; None where it is not found."""
     library = library_of(name, words)
     if library is None:
@@ -89,19 +92,21 @@ def version_of(name, words):
         return None
 
 
-def library_of(name, words):
+def library_of(name: str, words: list[str]) -> str | None:
     """The newest library of that name where the server looks for it."""
     folders = [word.split("=", 1)[1] for word in words if word.startswith("--backend-directory=")]
     folders += [words[at + 1] for at, word in enumerate(words[:-1]) if word == "--backend-directory"]
     patterns = {
-        "onnxruntime": [f"{folder}/onnxruntime/libonnxruntime.so*" for folder in [*folders, "/opt/tritonserver/backends"]],
+        "onnxruntime": [
+            f"{folder}/onnxruntime/libonnxruntime.so*" for folder in [*folders, "/opt/tritonserver/backends"]
+        ],
         "tensorrt": ["/usr/lib/*/libnvinfer.so.[0-9]*", "/usr/local/lib/libnvinfer.so.[0-9]*"],
     }[name]
     found = [sorted(glob.glob(pattern)) for pattern in patterns]
     return next((paths[-1] for paths in found if paths), None)
 
 
-def parts(version):
+def parts(version: str) -> tuple[int, ...]:
     """ "1.32.0+cpu" -> (1, 32, 0)."""
     numbers = []
     for word in version.split("+")[0].split("."):
@@ -112,7 +117,7 @@ def parts(version):
     return tuple(numbers)
 
 
-def leave(words):
+def leave(words: str) -> NoReturn:
     sys.stderr.write(f"start_server.py: {words}\n")
     sys.exit(2)
 

@@ -28,7 +28,11 @@ def write_bundle(files: Mapping[str, bytes | Path], folder: Path) -> tuple[Path,
     """
     check_folder(folder)
     wanted = {folder / name for name in files}
-    left = sorted(path for path in folder.rglob("*") if not path.is_dir() and path not in wanted) if folder.is_dir() else []
+    left = (
+        sorted(path for path in folder.rglob("*") if not path.is_dir() and path not in wanted)
+        if folder.is_dir()
+        else []
+    )
     if left:
         cause = f"holds {left[0].relative_to(folder)}, which is not of this bundle"
         raise UsageError(str(folder), cause, "remove the folder, and convert again")

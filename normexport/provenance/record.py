@@ -30,7 +30,9 @@ PACKAGES = (
 )
 
 #: Options that say where something is written or looked for, and nothing about what is made.
-_PLACES = frozenset({"bundle", "bundle_name", "capsule", "ep_context", "log", "timeout", "timing_cache", "weights_under"})
+_PLACES = frozenset(
+    {"bundle", "bundle_name", "capsule", "ep_context", "log", "timeout", "timing_cache", "weights_under"}
+)
 #: Options that name a file or folder that is read.
 _READ = frozenset({"cache", "calibration", "data", "plugin_library"})
 

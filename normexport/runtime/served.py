@@ -1,7 +1,7 @@
 """A model on a server that speaks the open inference protocol (KServe v2), over HTTP or gRPC.
 
-Triton, KServe, MLServer and OpenVINO Model Server speak it. A request that is not answered in time, or answered with what
-is no answer, raises `NoAnswer`: of a server nothing is believed.
+Triton, KServe, MLServer and OpenVINO Model Server speak it. A request that is not answered in time, or answered with
+what is no answer, raises `NoAnswer`: of a server nothing is believed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ T = TypeVar("T")
 
 #: Types of the protocol, by normexport's names.
 WIRE_TYPES = {
-    **{"bool": "BOOL", "float16": "FP16", "bfloat16": "BF16", "float32": "FP32", "float64": "FP64"},
+    "bool": "BOOL",
+    "float16": "FP16",
+    "bfloat16": "BF16",
+    "float32": "FP32",
+    "float64": "FP64",
     **{f"int{bits}": f"INT{bits}" for bits in (8, 16, 32, 64)},
     **{f"uint{bits}": f"UINT{bits}" for bits in (8, 16, 32, 64)},
 }

@@ -1,6 +1,6 @@
 """Where a served model is: a URL with the model's name behind the host.
 
-    http://localhost:8000/resnet   grpc://localhost:8001/resnet   https://host/prefix/v2/models/resnet/versions/3
+http://localhost:8000/resnet   grpc://localhost:8001/resnet   https://host/prefix/v2/models/resnet/versions/3
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ from normexport.text import printable
 TIMEOUT = 30.0
 
 #: Scheme -> (whether it is gRPC, whether it is encrypted, the port where none is named).
-SCHEMES = {"http": (False, False, 8000), "https": (False, True, 443), "grpc": (True, False, 8001), "grpcs": (True, True, 443)}
+SCHEMES = {
+    "http": (False, False, 8000),
+    "https": (False, True, 443),
+    "grpc": (True, False, 8001),
+    "grpcs": (True, True, 443),
+}
 
 _EXAMPLE = "write it as http://localhost:8000/MODEL or grpc://localhost:8001/MODEL"
 

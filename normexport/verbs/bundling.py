@@ -29,6 +29,7 @@ from normexport.runtime.exact import exact_runtime
 from normexport.runtime.guarded import Tell
 from normexport.verbs.config import ConvertConfig
 from normexport.verbs.networks import Network
+from normexport.verbs.outputs import BOM
 
 Seal = Callable[[Path], None]
 Guard = Callable[[Callable[[Tell], Batching]], Batching]
@@ -124,6 +125,7 @@ def write_conversion_bundle(
             _record(made),
             made.verdict,
             notes,
+            {BOM: made.folder / BOM} if config.bom else {},
         )
         return write_bundle(assemble(config.bundle, content), folder)
 
@@ -147,9 +149,7 @@ def _batching(
     return batching_of(exact, made.batches, network.inputs, ports, manifest)
 
 
-def _files(
-    made: Made, config: ConvertConfig, served: Manifest | None
-) -> tuple[dict[str, Path], tuple[str, ...]]:
+def _files(made: Made, config: ConvertConfig, served: Manifest | None) -> tuple[dict[str, Path], tuple[str, ...]]:
     """The model's files by name, with the plugin library that its plan needs beside it; and notes."""
     data = [file.name for file in made.folder.glob("*.data")]
     plan = ["model.plan"] if made.manifest is not None else []

@@ -37,6 +37,7 @@ class ConvertConfig:
         bundle: write a folder from which the model is served below the output: one of
             `normexport.bundle.kinds.KINDS`.
         bundle_name: what the server calls the model; None: as its file is called.
+        bom: write a bill of materials (CycloneDX) beside the model, model.cdx.json.
         labels_for: the output that the labels of `data` belong to; None: the only one that they fit.
         metric: what labels are compared by: one of `METRICS`, "package.module:function", or function(output, labels)
             -> number with an attribute `lower_is_better` where it is; None: top1, or iou of maps of classes.
@@ -62,6 +63,7 @@ class ConvertConfig:
     capsule_bytes: int = MOST_BYTES
     bundle: str | None = None
     bundle_name: str | None = None
+    bom: bool = False
     labels_for: str | None = None
     metric: str | Callable[..., Any] | None = None
     runtime: str = RUNTIMES[0]

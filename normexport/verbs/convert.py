@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from normexport import capsule as capsules
 from normexport import proof
+from normexport.capsule.content import type_name
 from normexport.capsule.conversion import capsule_of
 from normexport.checkpoint import Checkpoint
 from normexport.engine import EngineConfig, Manifest, ShapeRange, build_engine, check_engine
@@ -35,6 +36,7 @@ from normexport.precision.int8.grids import WeightGrid
 from normexport.precision.int8.pairs_given import has_integer_grids, take_weights
 from normexport.precision.metrics import loaded_metric
 from normexport.precision.reduced import Finish
+from normexport.provenance.bom import bom_text, require_cyclonedx
 from normexport.provenance.record import KEY, Provenance, provenance_of
 from normexport.recognition import fold_recognised
 from normexport.reports import Conversion, Operators
@@ -48,11 +50,11 @@ from normexport.verbs.clock import Clock, OnStage
 from normexport.verbs.config import ConvertConfig
 from normexport.verbs.fold import FOLDING
 from normexport.verbs.networks import Given, Network, Source, open_given, read_checkpoint, read_onnx
-from normexport.verbs.outputs import conversion_inputs, conversion_outputs, write_model
+from normexport.verbs.outputs import BOM, conversion_inputs, conversion_outputs, write_model
 from normexport.verbs.real_data import RealData, check_images, data_to_judge_on
 from normexport.verbs.report import PAGE, REPORT, page_of
 from normexport.verbs.subjects import Inputs, opener_of
-from normexport.verdicts import Verdict
+from normexport.verdicts import Judgement, Verdict
 
 _LOG = logger(__name__)
 
@@ -108,7 +110,9 @@ def _convert(
     beside = () if config.capsule is None else (Path(config.capsule),)
     inputs_read = conversion_inputs(given.files(), config.data, config.engine, config.precision)
     check_bundle(config, output, inputs_read)
-    outputs = conversion_outputs(output, config.engine, config.precision, *beside, openvino=config.openvino)
+    outputs = conversion_outputs(
+        output, config.engine, config.precision, *beside, openvino=config.openvino, bom=config.bom
+    )
     check_outputs(outputs, inputs_read)
     for folder in {path.parent for path, _ in outputs} - {output}:
         check_writable(folder)
@@ -157,6 +161,12 @@ def _convert(
                     engine = build_engine(model, folder / "model.plan", asked)
                 except EngineError as error:  # the file is proven whatever becomes of its plan
                     failed = _beside_the_file(error, folder, output)
+        if config.bom:
+            kept = replace(origin, outputs=_ids(folder, ()))
+            verdicts = [("parity", report.judgement)] + (
+                [] if precision is None else [("precision", precision.judgement)]
+            )
+            write_text(folder / BOM, _bom(network, kept, folder, verdicts))
         conversion = Conversion(
             path=network.path,
             source=network.source,
@@ -202,6 +212,20 @@ def _ids(folder: Path, beside: Sequence[Path]) -> tuple[FileId, ...]:
     return tuple(FileId.of(file) for file in (*(folder / name for name in _files_written(folder)), *beside))
 
 
+def _bom(network: Network, origin: Provenance, folder: Path, verdicts: Sequence[tuple[str, Judgement]]) -> str:
+    """The bill of materials of what lies in the folder."""
+    graph = open_onnx(folder / "model.onnx").graph
+    inputs, outputs = ({str(each.name): _signature(each) for each in ports} for ports in (graph.inputs, graph.outputs))
+    words = [(kind, judgement.verdict.word) for kind, judgement in verdicts]
+    return bom_text(network.path.stem, origin, FileId.of(folder / "model.onnx"), inputs, outputs, words)
+
+
+def _signature(value: ir.Value) -> str:
+    """ "float32[batch,3,8,8]"."""
+    sizes = "?" if value.shape is None else ",".join(map(str, value.shape.dims))
+    return f"{type_name(value.dtype)}[{sizes}]"
+
+
 def _beside_the_file(error: EngineError, folder: Path, output: Path) -> EngineError:
     """The error of an engine whose ONNX file is written all the same; `folder` is where it was made."""
     place, cause, remedy = (part.replace(str(folder), str(output)) for part in (error.place, error.cause, error.remedy))
@@ -212,6 +236,8 @@ def _beside_the_file(error: EngineError, folder: Path, output: Path) -> EngineEr
 def _checked(config: ConvertConfig) -> ConvertConfig:
     """What is missing, or means nothing together, is told before anything is loaded; with functions imported."""
     opener_of(config.runtime)
+    if config.bom:
+        require_cyclonedx()
     if config.openvino:
         require_openvino()
     if config.engine is not None:

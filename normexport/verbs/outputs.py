@@ -12,6 +12,9 @@ from normexport.engine import EngineConfig, manifest_path
 from normexport.io.onnx_model import save_onnx
 from normexport.precision import EightBit, Half
 
+#: The bill of materials of a conversion.
+BOM = "model.cdx.json"
+
 
 def write_model(
     model: ir.Model, layers: Sequence[onnx_export.Layer], path: Path, home: Path | None = None
@@ -37,6 +40,7 @@ def conversion_outputs(
     precision: Half | EightBit | None,
     *capsule: Path,
     openvino: bool = False,
+    bom: bool = False,
 ) -> list[tuple[Path, str]]:
     """What `convert` may write."""
     files = [
@@ -49,6 +53,8 @@ def conversion_outputs(
         files += [(plan, "the plan"), (manifest_path(plan), "the plan's manifest"), *engine.side_files()]
     if openvino:
         files += [(folder / name, "OpenVINO's files") for name in ("model.xml", "model.bin")]
+    if bom:
+        files.append((folder / BOM, "the bill of materials"))
     files += [(path, "the capsule") for path in capsule]
     cache = _cache(precision)
     return files + ([(cache, "the calibration cache")] if cache is not None and not cache.exists() else [])

@@ -78,9 +78,7 @@ def test_a_later_output_that_is_wrong_fails(sealed: Sealed, url: str, stand_in: 
     assert normexport.prove(sealed.path, url=url).judgement.verdict is Verdict.FAILED
 
 
-def test_nan_fails_and_a_missing_output_and_one_under_another_name(
-    sealed: Sealed, url: str, stand_in: StandIn
-) -> None:
+def test_nan_fails_and_a_missing_output_and_one_under_another_name(sealed: Sealed, url: str, stand_in: StandIn) -> None:
     for change in (
         nan,
         lambda outputs: dict(list(outputs.items())[:-1]),
@@ -103,9 +101,9 @@ def test_answers_of_another_request_fail(sealed: Sealed, url: str, stand_in: Sta
     [
         b"",
         b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
-        b"HTTP/1.1 500 Internal\r\nContent-Length: 17\r\n\r\n{\"error\": \"\x1b[2J\"}",
+        b'HTTP/1.1 500 Internal\r\nContent-Length: 17\r\n\r\n{"error": "\x1b[2J"}',
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"outputs\": [1]}"[:-1],
+        b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"outputs": [1]}'[:-1],
         b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnull",
         b"\x00\x01\x02 garbage",
         b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
@@ -142,7 +140,7 @@ def test_an_answer_that_drips_is_given_up_after_its_time(sealed: Sealed, url: st
     threading.Thread(target=drip, daemon=True).start()
     place = f"http://127.0.0.1:{listening.getsockname()[1]}/net"
     try:
-        with pytest.raises(UsageError, match="within 1 s|ready"):
+        with pytest.raises(UsageError, match=r"within 1 s|ready"):
             normexport.prove(sealed.path, url=place, timeout=1)
     finally:
         stop.set()
@@ -228,9 +226,11 @@ def test_addresses_are_read(url: str, server: str, model: str, version: str) -> 
 
 @pytest.mark.parametrize(
     "url",
-    ["host:8000/net", "ftp://host/net", "http:///net", "http://host", "http://host/", "http://u:p@host/net"]
-    + ["http://host/net?x", "grpc://host/a/v2/models/net", "http://host/a%2Fb", "http://host:99999/net"]
-    + ["http://host/a/b/c", "http://ho st/net", "http://host/n\x1b", "http://[::1/net", ""],
+    [
+        *("host:8000/net", "ftp://host/net", "http:///net", "http://host", "http://host/", "http://u:p@host/net"),
+        *("http://host/net?x", "grpc://host/a/v2/models/net", "http://host/a%2Fb", "http://host:99999/net"),
+        *("http://host/a/b/c", "http://ho st/net", "http://host/n\x1b", "http://[::1/net", ""),
+    ],
 )
 def test_what_is_no_address_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError):

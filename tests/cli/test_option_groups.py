@@ -31,7 +31,7 @@ FLAGS = {
     f"--inline --openvino --data --batches --runtime {IMAGES} --precision --io-dtype --keep-fp32 --calibration-data "
     "--calibration --calibration-cache --calibration-batch --metric --max-drop --min-snr --symmetric --labels-for "
     "--effort --remainder --sensitivity --engine --flavor --target --no-plugins --debug-tensors --capsule "
-    "--capsule-size --bundle --bundle-name",
+    "--capsule-size --bundle --bundle-name --bom",
     "export": f"--output --input --inline {LOAD} --batch --opset --input-names --output-names",
     "fold": "--output --live-operators --inline --weights-under",
     "build": "--output --flavor --target --minShapes --optShapes --maxShapes --no-plugins --require --plugin-library "

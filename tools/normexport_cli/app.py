@@ -42,6 +42,8 @@ COMMANDS = (
     "parity",
     "bisect",
     "prove",
+    "sign",
+    "verify",
     "evaluate",
     "bench",
     "report",

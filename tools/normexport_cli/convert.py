@@ -76,7 +76,7 @@ class CapsuleOptions:
 
 @dataclass(frozen=True)
 class BundleOptions:
-    """The folder that a server serves the model from."""
+    """The folder that a server serves the model from, and what lists what it was made of."""
 
     bundle: Annotated[
         str | None,
@@ -86,6 +86,9 @@ class BundleOptions:
         str | None,
         typer.Option("--bundle-name", metavar="NAME", help="What the server calls the model; by default as FILE is."),
     ] = ConvertConfig.bundle_name
+    bom: Annotated[
+        bool, typer.Option("--bom", metavar="", help="Write a bill of materials too, CycloneDX: model.cdx.json.")
+    ] = ConvertConfig.bom
 
 
 @grouped
@@ -126,6 +129,7 @@ def convert(
             capsule_bytes=int(sealed.capsule_size * _MB),
             bundle=served.bundle,
             bundle_name=served.bundle_name,
+            bom=served.bom,
             labels_for=reduced.labels_for,
             metric=reduced.metric,
             runtime=compared.runtime,

@@ -53,7 +53,9 @@ def prove(
     with working("Proving", shown):
         import normexport
 
-        result = normexport.prove(capsule, candidate, trust=trust, weights_under=weights_under, url=url, timeout=timeout)
+        result = normexport.prove(
+            capsule, candidate, trust=trust, weights_under=weights_under, url=url, timeout=timeout
+        )
     if shown.json:
         print_json(result.as_dict())
     else:
