@@ -6,12 +6,13 @@ of one batch are run in float64 beside the same rows alone: only where nothing c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from normexport.bundle.content import MOST, Batching, ServedPort
 from normexport.engine import Manifest
+from normexport.engine.manifest import Shape
 from normexport.errors import NormExportError
 from normexport.onnx_export import InputSpec
 from normexport.proof import Batch
@@ -45,17 +46,31 @@ def batching_of(
         reason = _mixes(reference, batches)
     if reason is not None:
         return Batching(0, 0, reason)
-    least = max(spec.batch.least for spec in inputs)
-    most = min([spec.batch.most for spec in inputs if spec.batch.most is not None], default=MOST)
-    usual = 0
+    open_end = MOST if manifest is None else max(large[0] for *_, large in _profiles(manifest))
+    ranges = [[(spec.batch.least, spec.batch.most or open_end)] for spec in inputs]
     if manifest is not None:
-        profiles = [profile for tensor in manifest.inputs for profile in tensor.profiles]
-        least = max([least, *(small[0] for small, _, _ in profiles)])
-        most = min(max(large[0] for _, _, large in tensor.profiles) for tensor in manifest.inputs)
-        usual = min(middle[0] for _, middle, _ in profiles)
-    if least > 1 or most < _ROWS:
-        return Batching(0, 0, f"it takes batches of {least} to {most}, and a server makes them from 1 on")
-    return Batching(most, min(usual, most))
+        ranges += [[(small[0], large[0]) for small, _, large in tensor.profiles] for tensor in manifest.inputs]
+    most = min(map(_reach, ranges))
+    if most < _ROWS:
+        return Batching(0, 0, "it does not take every size of a batch from 1 to 2 on")
+    return Batching(most, 0 if manifest is None else min(most, _usual(manifest)))
+
+
+def _reach(ranges: Sequence[tuple[int, int]]) -> int:
+    """The largest batch such that all from 1 to it lie in one of the ranges; 0: not even 1 does."""
+    reach = 0
+    for least, most in sorted(ranges):
+        reach = max(reach, most) if least <= reach + 1 else reach
+    return reach
+
+
+def _usual(manifest: Manifest) -> int:
+    """The batch that the profile with the largest ones is fastest at."""
+    return max((large[0], middle[0]) for _, middle, large in _profiles(manifest))[1]
+
+
+def _profiles(manifest: Manifest) -> Iterator[tuple[Shape, Shape, Shape]]:
+    return (profile for tensor in manifest.inputs for profile in tensor.profiles)
 
 
 def _fixed(inputs: Sequence[InputSpec], ports: tuple[Sequence[ServedPort], Sequence[ServedPort]]) -> str | None:

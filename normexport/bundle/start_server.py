@@ -87,7 +87,7 @@ def version_of(name: str, words: list[str]) -> str | None:
         base = ctypes.CDLL(library).OrtGetApiBase
         base.restype = ctypes.POINTER(ctypes.c_void_p)
         tell = ctypes.CFUNCTYPE(ctypes.c_char_p)(base()[1])  # OrtApiBase: GetApi, GetVersionString
-        return tell().decode()
+        return str(tell().decode())
     except (OSError, AttributeError):
         return None
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from normexport.capsule.candidates import Absent, Given
 from normexport.capsule.content import Capsule, Reference, Run
 from normexport.errors import UsageError
+from normexport.runtime import Array
 from normexport.runtime.served import Answer, NoAnswer, ServedModel
 from normexport.text import printable
 
@@ -69,7 +70,7 @@ class ServedCandidate:
             return None
         return "the server has a model of another file than the capsule was made with"
 
-    def _fed(self, run: Run) -> dict[str, object]:
+    def _fed(self, run: Run) -> dict[str, Array]:
         """Inputs of a batch alone have an axis of one behind it where the server wants that, as Triton does."""
         fed = {}
         for port in self._model.inputs:

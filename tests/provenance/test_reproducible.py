@@ -60,7 +60,7 @@ def made(source: Path, out: Path, *, threads: int, seed: str, cwd: Path) -> Path
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tools")))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": seed, "TZ": f"UTC-{threads}"}
     environment.pop("OMP_NUM_THREADS", None)
-    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, source, out, str(threads)]
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(source), str(out), str(threads)]
     subprocess.run(command, check=True, env=environment, cwd=cwd)
     return out
 
