@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -93,8 +94,9 @@ class ServedModel:
         Raises:
             NoAnswer: none came within the time, or what came is no answer.
         """
-        given = [self._input(port, feeds[port.name]) for port in self.inputs]
-        asked = [self._kit.InferRequestedOutput(name) for name in self.outputs]
+        given = [self._ask(partial(self._input, port, feeds[port.name])) for port in self.inputs]
+        plain = {} if self._binary or self._address.grpc else {"binary_data": False}
+        asked = [self._kit.InferRequestedOutput(name, **plain) for name in self.outputs]
         known: dict[str, Any] = {"model_version": self._address.version, "outputs": asked}
         result = self._ask(lambda: self._client.infer(self._address.model, given, **known, **self._deadline()))
         return self._ask(lambda: self._answers(result))
@@ -146,6 +148,8 @@ class ServedModel:
             self.outputs = {_name(each): _sizes(each) for each in told["outputs"]}
         except (KeyError, TypeError, ValueError) as error:
             raise NoAnswer("the server describes the model in a way that is not the protocol's") from error
+        # Over HTTP numbers are JSON but for servers with an extension: MLServer has none, and half types no JSON.
+        self._binary = "binary_tensor_data" in server.get("extensions", ())
         words = " ".join(printable(str(server.get(key, "")), 60) for key in ("name", "version"))
         self.name = f"{printable(model, 100)} on {words.strip() or 'a server'}"
         self.config = self._read_config()
@@ -175,7 +179,9 @@ class ServedModel:
         given = self._kit.InferInput(port.name, list(array.shape), wire)
         floating = port.floating and np.issubdtype(array.dtype, np.floating)
         kept = "float32" if wire == "BF16" else port.dtype
-        given.set_data_from_numpy(np.ascontiguousarray(array.astype(kept) if floating else array).reshape(array.shape))
+        values = np.ascontiguousarray(array.astype(kept) if floating else array).reshape(array.shape)
+        plain = {} if self._binary or self._address.grpc else {"binary_data": False}
+        given.set_data_from_numpy(values, **plain)
         return given
 
     def _answers(self, result: Any) -> dict[str, Answer]:

@@ -35,6 +35,7 @@ class StandIn:
         self.answer: bytes | float | None = None
         self.metadata: dict[str, Any] = {}
         self.config: dict[str, Any] = {}
+        self.extensions = ["binary_tensor_data"]
         self.requests = 0
 
     def described(self) -> dict[str, Any]:
@@ -53,6 +54,9 @@ class StandIn:
         request = json.loads(body[:head])
         feeds, at = {}, head
         for each in request["inputs"]:
+            if "data" in each:
+                feeds[each["name"]] = np.array(each["data"], np.float32).reshape(each["shape"])
+                continue
             size = each["parameters"]["binary_data_size"]
             feeds[each["name"]] = np.frombuffer(body[at : at + size], np.float32).reshape(each["shape"])
             at += size
@@ -82,7 +86,7 @@ def serving(stand_in: StandIn) -> Iterator[str]:
 
         def do_GET(self) -> None:
             paths = {
-                "/v2": {"name": "stand-in", "version": "1.0"},
+                "/v2": {"name": "stand-in", "version": "1.0", "extensions": stand_in.extensions},
                 "/v2/models/net": stand_in.described(),
                 "/v2/models/net/config": stand_in.config or None,
             }

@@ -49,6 +49,11 @@ def test_what_is_right_passes_by_the_command(sealed: Sealed, url: str, stand_in:
     assert stand_in.requests > 1
 
 
+def test_a_server_without_binary_numbers_is_sent_json(sealed: Sealed, url: str, stand_in: StandIn) -> None:
+    stand_in.extensions = []
+    assert normexport.prove(sealed.path, url=url).passed
+
+
 def nan(outputs: Outputs) -> Outputs:
     first = next(iter(outputs))
     outputs[first] = outputs[first].copy()
