@@ -26,6 +26,8 @@ WRITERS = {
     "normexport/io/onnx_model.py write_data": "into a temporary path of its callers",
     "normexport/verbs/fold.py _write": "into a temporary path of replacing",
     "normexport/capsule/writing.py write": "into a temporary path of replacing",
+    "normexport/bundle/write.py write_bundle": "into temporary paths of replacing_all",
+    "normexport/bundle/run_model.py main": "the outputs; a script without normexport, which runs in a bundle",
     "normexport/verbs/run.py run": "into a temporary path of replacing",
     "normexport/narrowing/evidence.py _fill": "into temporary paths of replacing_all, and of a scratch folder",
     "normexport/timing/worker.py main": "to the pipe of its answers",
