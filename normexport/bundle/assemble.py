@@ -24,7 +24,7 @@ Files = dict[str, bytes | Path]
 
 
 def assemble(kind: str, content: Content) -> Files:
-    """The files of a bundle of one of `KINDS`, `bundle.json` last.
+    """The files of a bundle of one of `KINDS`, `model.bundle.json` last.
 
     Raises:
         MissingComponent: tritonclient is not installed, whose protobuf checks what is for Triton or KServe.
@@ -45,9 +45,9 @@ def assemble(kind: str, content: Content) -> Files:
             files["start_server.py"] = _SCRIPTS / "start_server.py"
     files |= content.beside
     if content.capsule is not None:
-        files["capsule.npz"] = content.capsule
+        files["model.capsule.npz"] = content.capsule
     files["README.md"] = readme(kind, content).encode()
-    files["bundle.json"] = _record(kind, content, files).encode()
+    files["model.bundle.json"] = _record(kind, content, files).encode()
     return files
 
 
@@ -87,7 +87,7 @@ def _plugins(content: Content) -> list[str]:
 
 
 def _record(kind: str, content: Content, files: Mapping[str, bytes | Path]) -> str:
-    """`bundle.json`: what the model was made from and by, what must serve it, and the hash of every other file."""
+    """`model.bundle.json`: what the model was made from and by, what must serve it, the hash of every other file."""
     runtime, version = content.runtime
     manifest = content.manifest
     served: dict[str, Any] = {"name": runtime, "version": version, "least": LEAST_ONNXRUNTIME}

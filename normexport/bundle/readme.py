@@ -13,7 +13,7 @@ def readme(kind: str, content: Content) -> str:
         "",
         f"Made by normexport {content.record['versions']['normexport']}; the verdict of its proof: {content.verdict}.",
         f"Proven with {_TITLES[runtime]} {version}." if content.manifest is None else f"Built by TensorRT {version}.",
-        "`bundle.json` has all versions, options and hashes.",
+        "`model.bundle.json` has all versions, options and hashes.",
         "",
         *{"triton": _triton, "kserve": _kserve, "folder": _folder}[kind](content),
         "",
@@ -84,13 +84,13 @@ def _health(kind: str, content: Content) -> list[str]:
         return ["There is no capsule in this folder; the notes below say why."]
     if kind == "folder":
         return [
-            "    python run_model.py --capsule capsule.npz results.npz",
-            "    normexport prove capsule.npz results.npz",
+            "    python run_model.py --capsule model.capsule.npz results.npz",
+            "    normexport prove model.capsule.npz results.npz",
         ]
     return [
         "    pip install 'normexport[serve]'",
-        f"    normexport prove capsule.npz --url http://localhost:8000/{content.name}",
-        f"    normexport prove capsule.npz --url grpc://localhost:8001/{content.name}",
+        f"    normexport prove model.capsule.npz --url http://localhost:8000/{content.name}",
+        f"    normexport prove model.capsule.npz --url grpc://localhost:8001/{content.name}",
         "",
         "Exit code 0: the server's answers are within the budgets of the proof, 1: they are not, 2: it is not there.",
     ]

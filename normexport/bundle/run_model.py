@@ -1,10 +1,10 @@
 """Run the model of this folder on the arrays of a file. Needs numpy and onnxruntime alone.
 
     python run_model.py inputs.npz outputs.npz
-    python run_model.py --capsule capsule.npz outputs.npz
+    python run_model.py --capsule model.capsule.npz outputs.npz
 
 One array an input by its name, batch included; one an output. The second form runs all inputs of the capsule, whose
-outputs `normexport prove capsule.npz outputs.npz` judges. Exit code 2 says in one line what is wrong.
+outputs `normexport prove model.capsule.npz outputs.npz` judges. Exit code 2 says in one line what is wrong.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
     import numpy as np
     import onnxruntime
 
-    with open(os.path.join(HERE, "bundle.json"), encoding="utf-8") as file:
+    with open(os.path.join(HERE, "model.bundle.json"), encoding="utf-8") as file:
         bundle = json.load(file)
     check_files(bundle)
     check_version(bundle["runtime"], onnxruntime.__version__)

@@ -2,8 +2,9 @@
 
     python3 start_server.py [--check] [options of tritonserver]
 
-Every file must be the one that bundle.json names, and the server's ONNX Runtime or TensorRT one that runs it: a plan
-runs with the version that built it, an ONNX file with none that is too old. Exit code 2 says in one line what is wrong.
+Every file must be the one that model.bundle.json names, and the server's ONNX Runtime or TensorRT one that runs it: a
+plan runs with the version that built it, an ONNX file with none that is too old. Exit code 2 says in one line what is
+wrong.
 NORMEXPORT_TRITON names the server where it is not on the PATH.
 """
 
@@ -25,7 +26,7 @@ def main() -> None:
     words = sys.argv[1:]
     check = "--check" in words
     words = [word for word in words if word != "--check"]
-    with open(os.path.join(HERE, "bundle.json"), encoding="utf-8") as file:
+    with open(os.path.join(HERE, "model.bundle.json"), encoding="utf-8") as file:
         bundle = json.load(file)
     check_files(bundle)
     told = check_version(bundle["runtime"], words)

@@ -16,12 +16,12 @@ def check_folder(folder: Path) -> None:
     Raises:
         UsageError: there is something in it, and it is no bundle.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "bundle.json").is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "model.bundle.json").is_file():
         raise UsageError(str(folder), "holds other files, and a server would take them for the model's", "remove them")
 
 
 def write_bundle(files: Mapping[str, bytes | Path], folder: Path) -> tuple[Path, ...]:
-    """Write the files, `bundle.json` after all others; returns their paths.
+    """Write the files, `model.bundle.json` after all others; returns their paths.
 
     Raises:
         UsageError: the folder can't be written, or holds files that are not of this bundle.

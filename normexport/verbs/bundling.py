@@ -76,11 +76,11 @@ def check_bundle(config: ConvertConfig, output: Path, inputs: Sequence[tuple[Pat
     if config.bundle_name is not None:
         require_name(config.bundle_name)
     if config.bundle != "folder":
-        require_triton_kit()
         if config.engine is not None and flavor(config.engine.flavor) is not TENSORRT:
             cause = "means a server that opens plans of enterprise TensorRT alone"
             remedy = f"build with --flavor {TENSORRT.short}, or leave --engine out"
             raise UsageError(f"--bundle {config.bundle}", cause, remedy)
+        require_triton_kit()
     check_folder(folder)
     real = folder.resolve()
     for path, words in inputs:
@@ -109,7 +109,7 @@ def write_conversion_bundle(
     with scratch() as place:
         capsule, notes = made.capsule, kept
         if capsule is None:
-            capsule, told = _sealed(place / "capsule.npz", seal)
+            capsule, told = _sealed(place / "model.capsule.npz", seal)
             notes += told
         sample = made.batches[0]
         content = Content(
@@ -184,7 +184,7 @@ def _labels(
 
 
 def _record(made: Made) -> dict[str, object]:
-    """Versions, hashes and options for `bundle.json`."""
+    """Versions, hashes and options for `model.bundle.json`."""
     known = made.provenance
     source = [{"file": file.file, "bytes": file.bytes, "sha256": file.sha256} for file in known.source]
     onnx = FileId.of(made.folder / "model.onnx").sha256

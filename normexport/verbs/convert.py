@@ -126,7 +126,7 @@ def _convert(
         folded = _fold(graph, config)
         operators = Operators.of(graph, folded.model)
         made, raised = _prepared(folded.model, config)
-    origin = provenance_of([path for path, _ in given.files()], config)
+    origin = provenance_of([path for path, _ in given.files()], config, inputs)
     before = written_with(output / "model.onnx")
     with replacing_all(*beside) as capsule_files, staging(output, last="model.onnx") as folder:
         with clock.stage("write"):

@@ -16,6 +16,7 @@ from normexport.io.atomic import check_writable, replacing
 from normexport.io.onnx_model import opened_model, save_onnx
 from normexport.io.overwriting import check_outputs
 from normexport.io.weight_files import data_of_model
+from normexport.provenance.record import KEY as PROVENANCE
 from normexport.recognition import fold_recognised
 from normexport.reports import Folding, Operators
 
@@ -56,6 +57,8 @@ def fold(
     result = fold_recognised(model, FOLDING, live_operators=live_operators)
     if inline and result.model.functions:
         result = replace(result, model=inline_functions(result.model), changed=True)
+    if result.changed:  # it says what `convert` made the file of, and this is another
+        result.model.metadata_props.pop(PROVENANCE, None)
     files: tuple[Path, ...] = ()
     if written is not None:
         unchanged = path if not result.changed else None

@@ -143,10 +143,15 @@ class MLServer(Server):
         super().__init__(place / "mlserver", place / "log")
         self.folder.mkdir()
         shutil.copyfile(HERE / "mlserver_model.py", self.folder / "mlserver_model.py")
-        settings = {"http_port": self.http, "grpc_port": self.grpc, "parallel_workers": 0, "host": "127.0.0.1"}
+        settings: dict[str, object] = {
+            "http_port": self.http,
+            "grpc_port": self.grpc,
+            "parallel_workers": 0,
+            "host": "127.0.0.1",
+        }
         settings |= {"metrics_endpoint": None, "debug": False}
         (self.folder / "settings.json").write_text(json.dumps(settings))
-        model = {"name": self.model, "implementation": "mlserver_model.OnnxModel"}
+        model: dict[str, object] = {"name": self.model, "implementation": "mlserver_model.OnnxModel"}
         model |= {"parameters": {"uri": str(bundles / "folder" / "model.onnx")}}
         (self.folder / "model-settings.json").write_text(json.dumps(model))
 

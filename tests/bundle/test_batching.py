@@ -140,7 +140,7 @@ def test_a_plan_is_served_by_tensorrt_with_its_profiles(tmp_path: Path) -> None:
     assert list(config.instance_group[0].profile) == ["0", "1"]
     assert list(config.dynamic_batching.preferred_batch_size) == [4]
     assert {"models/net/1/model.plan", f"plugins/{library.name}"} <= set(files)
-    record = files["bundle.json"]
+    record = files["model.bundle.json"]
     assert isinstance(record, bytes)
     assert f'"plugins/{library.name}"' in record.decode()
     assert '"version": "10.13.0.35"' in record.decode()

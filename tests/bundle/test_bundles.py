@@ -57,7 +57,7 @@ def test_the_model_warms_up_on_a_sample_of_the_proof(bundles: Path) -> None:
     assert [warm.batch_size for warm in config.model_warmup] == [1, 32]
     given = config.model_warmup[0].inputs["x"]
     sample = np.frombuffer((folder / "warmup" / given.input_data_file).read_bytes(), "<f4").reshape(tuple(given.dims))
-    runs = capsule.read(bundles / "triton" / "capsule.npz").runs
+    runs = capsule.read(bundles / "triton" / "model.capsule.npz").runs
     assert any(np.array_equal(sample, run.feeds["x"][0]) for run in runs)
 
 
@@ -78,15 +78,17 @@ def test_the_record_has_every_file_by_its_hash_and_what_it_was_made_from(
     bundles: Path, checkpoint: Path, kind: str
 ) -> None:
     folder = bundles / kind
-    record = json.loads((folder / "bundle.json").read_text())
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {"bundle.json"}
+    record = json.loads((folder / "model.bundle.json").read_text())
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {
+        "model.bundle.json"
+    }
     assert set(record["files"]) == there
     for name, known in record["files"].items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == known["sha256"]
     (source,) = record["provenance"]["source"]
     assert source["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert record["verdict"] == "PASSED"
-    assert str(checkpoint.parent) not in (folder / "bundle.json").read_text()
+    assert str(checkpoint.parent) not in (folder / "model.bundle.json").read_text()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -107,9 +109,9 @@ def run_alone(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_folder_runs_without_the_library_and_its_capsule_judges_what_it_gave(bundles: Path, tmp_path: Path) -> None:
-    done = run_alone(bundles / "folder", "run_model.py", "--capsule", "capsule.npz", tmp_path / "results.npz")
+    done = run_alone(bundles / "folder", "run_model.py", "--capsule", "model.capsule.npz", tmp_path / "results.npz")
     assert done.returncode == 0, done.stderr
-    assert normexport.prove(bundles / "folder" / "capsule.npz", tmp_path / "results.npz").passed
+    assert normexport.prove(bundles / "folder" / "model.capsule.npz", tmp_path / "results.npz").passed
     np.savez(tmp_path / "in.npz", x=np.zeros((4, 3, 8, 8), np.float32))
     assert run_alone(bundles / "folder", "run_model.py", tmp_path / "in.npz", tmp_path / "out.npz").returncode == 0
     assert np.load(tmp_path / "out.npz")["output_0"].shape == (4, 5)
@@ -131,7 +133,7 @@ def test_a_changed_or_missing_file_is_refused_at_start_up(
     bundles: Path, tmp_path: Path, kind: str, script: str, file: str
 ) -> None:
     folder = Path(shutil.copytree(bundles / kind, tmp_path / kind))
-    words = ("--check",) if kind == "triton" else ("--capsule", "capsule.npz", tmp_path / "r.npz")
+    words = ("--check",) if kind == "triton" else ("--capsule", "model.capsule.npz", tmp_path / "r.npz")
     content = bytearray((folder / file).read_bytes())
     content[-9] ^= 1
     (folder / file).write_bytes(content)
@@ -171,9 +173,9 @@ def test_the_version_of_the_server_is_compared_with_the_one_it_was_made_with(
     bundles: Path, tmp_path: Path, version: str | None, least: str | None, code: int, words: str
 ) -> None:
     folder = Path(shutil.copytree(bundles / "triton", tmp_path / "triton"))
-    record = json.loads((folder / "bundle.json").read_text())
+    record = json.loads((folder / "model.bundle.json").read_text())
     record["runtime"] |= {"version": version or record["runtime"]["version"], "least": least or "1.21"}
-    (folder / "bundle.json").write_text(json.dumps(record))
+    (folder / "model.bundle.json").write_text(json.dumps(record))
     done = run_alone(folder, "start_server.py", "--check", *backend(folder, tmp_path))
     assert done.returncode == code, done.stderr
     assert words in done.stdout + done.stderr
@@ -238,9 +240,9 @@ def test_a_plan_that_triton_does_not_open_is_refused(checkpoint: Path, tmp_path:
 def test_without_samples_int8_has_a_bundle_and_a_note_in_place_of_its_capsule(tmp_path: Path, checkpoint: Path) -> None:
     config = normexport.ConvertConfig(bundle="folder", precision=normexport.Int8(method="norms", min_snr=1.0))
     normexport.convert(checkpoint, tmp_path, config=config)
-    record = json.loads((tmp_path / "folder" / "bundle.json").read_text())
+    record = json.loads((tmp_path / "folder" / "model.bundle.json").read_text())
     assert record["verdict"] == "INCONCLUSIVE"
-    assert "capsule.npz" not in record["files"]
+    assert "model.capsule.npz" not in record["files"]
     assert any("no capsule" in note for note in record["notes"])
 
 

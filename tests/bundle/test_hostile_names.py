@@ -136,4 +136,4 @@ def test_a_file_with_hostile_names_becomes_a_bundle_of_plain_ones(tmp_path: Path
     (folder,) = (tmp_path / "out" / "triton" / "models").iterdir()
     assert require_name(folder.name) == folder.name
     assert config_of(folder / "config.pbtxt").input[0].name == names[0]
-    json.loads((tmp_path / "out" / "triton" / "bundle.json").read_text())
+    json.loads((tmp_path / "out" / "triton" / "model.bundle.json").read_text())

@@ -35,12 +35,12 @@ def server(request: pytest.FixtureRequest, bundles: Path, tmp_path_factory: pyte
 
 @pytest.fixture(scope="module")
 def known(bundles: Path) -> Capsule:
-    return capsule.read(bundles / "triton" / "capsule.npz")
+    return capsule.read(bundles / "triton" / "model.capsule.npz")
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_the_health_check_passes(server: Server, bundles: Path, protocol: str) -> None:
-    words = ["prove", str(bundles / "triton" / "capsule.npz"), "--url", server.urls[protocol]]
+    words = ["prove", str(bundles / "triton" / "model.capsule.npz"), "--url", server.urls[protocol]]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == ExitCode.GOOD, result.output
     assert "PARITY PASSED" in result.output
@@ -152,7 +152,8 @@ def test_a_server_that_dies_in_between_is_never_passed(server: Server, bundles: 
     server.kill()
     try:
         result = CliRunner().invoke(
-            app, ["prove", str(bundles / "triton" / "capsule.npz"), "--url", server.urls["http"], "--timeout", "3"]
+            app,
+            ["prove", str(bundles / "triton" / "model.capsule.npz"), "--url", server.urls["http"], "--timeout", "3"],
         )
         assert result.exit_code == ExitCode.USAGE
         assert len(result.stderr.splitlines()) == 1

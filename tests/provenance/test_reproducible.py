@@ -126,6 +126,15 @@ def test_another_input_and_another_option_tell_themselves_apart(source: Path, tm
     assert metadata("c", normexport.ConvertConfig(batches=(1, 3))) != plain
 
 
+def test_a_file_that_is_folded_anew_says_nothing_of_what_it_was_made_of(source: Path, tmp_path: Path) -> None:
+    config = normexport.ConvertConfig(fold=False)
+    normexport.convert(source / "plain.onnx", tmp_path / "kept", config=config)
+    kept = onnx.load(tmp_path / "kept" / "model.onnx")
+    assert KEY in {entry.key for entry in kept.metadata_props}
+    assert normexport.fold(tmp_path / "kept" / "model.onnx", tmp_path / "folded.onnx").changed
+    assert KEY not in {entry.key for entry in onnx.load(tmp_path / "folded.onnx").metadata_props}
+
+
 def test_options_are_told_by_the_content_of_what_they_name(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "a.npy").write_bytes(b"1")

@@ -12,22 +12,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from normexport_cli.app import app
 from typer.testing import CliRunner
 
 import normexport
 from normexport.errors import ExitCode, UsageError
+from normexport.io.atomic import write_text
 
 pytestmark = pytest.mark.slow
 
 pytest.importorskip("model_signing", reason="model-signing is not installed: pip install 'normexport[sign]'")
+serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+ec = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ec")
+rsa = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.rsa")
 
 
-def keys(folder: Path, name: str, curve: ec.EllipticCurve | None = None) -> tuple[Path, Path]:
+def keys(folder: Path, name: str, curve: str = "SECP256R1") -> tuple[Path, Path]:
     """A private and a public key in PEM."""
-    key = ec.generate_private_key(curve or ec.SECP256R1())
+    key = ec.generate_private_key(getattr(ec, curve)())
     private, public = folder / f"{name}.pem", folder / f"{name}.pub"
     plain = serialization.NoEncryption()
     private.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
@@ -109,7 +111,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "renamed": lambda folder: (folder / MODEL).rename(folder / "models" / "net" / "1" / "other.onnx"),
     "added": lambda folder: (folder / "models" / "net" / "2.onnx").write_bytes(b"x"),
     "added hidden": lambda folder: (folder / ".gitignore").write_text("x"),
-    "added to .git": lambda folder: ((folder / ".git").mkdir(), (folder / ".git" / "x").write_text("x")),
+    "added to .git": lambda folder: write_text(folder / ".git" / "x", "x"),
     "added empty": lambda folder: (folder / "empty").touch(),
     "cut": lambda folder: os.truncate(folder / MODEL, 100),
     "pipe": lambda folder: os.mkfifo(folder / "pipe"),
@@ -163,8 +165,8 @@ def test_the_signature_may_lie_elsewhere(signed: tuple[Path, Path], tmp_path: Pa
         normexport.verify(folder, public)
 
 
-@pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP521R1()])
-def test_larger_curves_sign_too(signed: tuple[Path, Path], tmp_path: Path, curve: ec.EllipticCurve) -> None:
+@pytest.mark.parametrize("curve", ["SECP384R1", "SECP521R1"])
+def test_larger_curves_sign_too(signed: tuple[Path, Path], tmp_path: Path, curve: str) -> None:
     private, public = keys(tmp_path, "large", curve)
     normexport.sign(signed[0], private)
     assert normexport.verify(signed[0], public) == 3
