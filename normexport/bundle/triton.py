@@ -12,6 +12,7 @@ import numpy as np
 
 from normexport.bundle.content import Content, ServedPort
 from normexport.capsule.served import MODEL_HASH
+from normexport.dtypes import BFLOAT16
 from normexport.errors import MissingComponent, UsageError
 from normexport.runtime import Array
 from normexport.runtime.served import WIRE_TYPES
@@ -125,7 +126,7 @@ def _add_warm_up(config: Any, kit: Any, content: Content, files: dict[str, bytes
 
 def _raw(array: Array, dtype: str) -> bytes:
     """Little-endian numbers of the type that the model reads; of bfloat16 the upper half of float32."""
-    if dtype == "bfloat16":
+    if dtype == BFLOAT16.name:
         bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
         return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2").tobytes()
     return np.ascontiguousarray(array).astype(np.dtype(dtype).newbyteorder("<")).tobytes()

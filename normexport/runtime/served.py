@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from normexport.dtypes import FLOATS, array_name
 from normexport.errors import MissingComponent, UsageError
 from normexport.runtime.base import Array, Feeds, Port
 from normexport.runtime.served_address import TIMEOUT, Address
@@ -25,10 +26,7 @@ T = TypeVar("T")
 #: Types of the protocol, by normexport's names.
 WIRE_TYPES = {
     "bool": "BOOL",
-    "float16": "FP16",
-    "bfloat16": "BF16",
-    "float32": "FP32",
-    "float64": "FP64",
+    **{name: kind.short.upper() for name, kind in FLOATS.items()},
     **{f"int{bits}": f"INT{bits}" for bits in (8, 16, 32, 64)},
     **{f"uint{bits}": f"UINT{bits}" for bits in (8, 16, 32, 64)},
 }
@@ -178,7 +176,7 @@ class ServedModel:
         wire = WIRE_TYPES[port.dtype]
         given = self._kit.InferInput(port.name, list(array.shape), wire)
         floating = port.floating and np.issubdtype(array.dtype, np.floating)
-        kept = "float32" if wire == "BF16" else port.dtype
+        kept = array_name(port.dtype)
         values = np.ascontiguousarray(array.astype(kept) if floating else array).reshape(array.shape)
         plain = {} if self._binary or self._address.grpc else {"binary_data": False}
         given.set_data_from_numpy(values, **plain)

@@ -75,8 +75,8 @@ class CapsuleOptions:
 
 
 @dataclass(frozen=True)
-class BundleOptions:
-    """The folder that a server serves the model from, and what lists what it was made of."""
+class CompanionOptions(CapsuleOptions):
+    """What goes with the model: the capsule, the folder that a server serves it from, what it was made of."""
 
     bundle: Annotated[
         str | None,
@@ -102,8 +102,7 @@ def convert(
     compared: DataOptions,
     reduced: PrecisionOptions,
     built: EngineOptions,
-    sealed: CapsuleOptions,
-    served: BundleOptions,
+    beside: CompanionOptions,
     shown: OutputOptions,
 ) -> None:
     """Convert a checkpoint or an ONNX file to a folded ONNX file, and prove that it computes the same.
@@ -125,11 +124,11 @@ def convert(
             batches=compared.sizes,
             engine=built.config(),
             precision=reduced.config(),
-            capsule=sealed.capsule,
-            capsule_bytes=int(sealed.capsule_size * _MB),
-            bundle=served.bundle,
-            bundle_name=served.bundle_name,
-            bom=served.bom,
+            capsule=beside.capsule,
+            capsule_bytes=int(beside.capsule_size * _MB),
+            bundle=beside.bundle,
+            bundle_name=beside.bundle_name,
+            bom=beside.bom,
             labels_for=reduced.labels_for,
             metric=reduced.metric,
             runtime=compared.runtime,
