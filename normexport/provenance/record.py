@@ -33,6 +33,8 @@ PACKAGES = (
 _PLACES = frozenset(
     {"bundle", "bundle_name", "capsule", "ep_context", "log", "timeout", "timing_cache", "weights_under"}
 )
+#: Options that are told in the report alone.
+_REPORTING = frozenset({"cache", "table"})
 #: Options that name a file or folder that is read.
 _READ = frozenset({"cache", "calibration", "data", "plugin_library"})
 
@@ -56,7 +58,8 @@ class Provenance:
     def metadata(self) -> str:
         """The text for an ONNX file: without names of files and without hashes of what it is itself a part of."""
         source = [{"bytes": file.bytes, "sha256": file.sha256} for file in self.source]
-        known = {"versions": dict(self.versions), "source": source, "options": self.options}
+        options = _shaping(self.options)
+        known = {"versions": dict(self.versions), "source": source, "options": options}
         return json.dumps(known, sort_keys=True, separators=(",", ":"))
 
 
@@ -92,6 +95,13 @@ def plain_options(config: Any) -> dict[str, Any]:
             found[each.name] = _content(value) if each.name in _READ else _plain(value)
     kind = type(config).__name__
     return {"": kind, **found} if kind in ("Half", "Int8", "Fp8") else found
+
+
+def _shaping(value: Any) -> Any:
+    """Options without those that leave the file as it is: a cache holds what calibrating gives, a table is a report."""
+    if isinstance(value, Mapping):
+        return {name: _shaping(item) for name, item in value.items() if name not in _REPORTING}
+    return value
 
 
 def _plain(value: Any) -> Any:
