@@ -74,9 +74,10 @@ def convert(
     """Checkpoint or ONNX model -> folded ONNX file, proven against what it came from in float64.
 
     Writes `model.onnx`, `model.layers.json`, `report.json` and its page `report.html`, with `engine` `model.plan` and
-    its manifest, and with `openvino` `model.xml` and `model.bin`, into the folder `output`, and with `capsule` that
-    file; together, and only when all stages are through. A model that fails parity is written too, with its verdict in
-    the report, without a plan, OpenVINO's files and a capsule; one that is neither proven nor wrong gets them all.
+    its manifest, with `openvino` `model.xml` and `model.bin`, with `bom` `model.cdx.json`, into the folder `output`, and
+    with `capsule` that file; together, and only when all stages are through. With `bundle` a folder below `output` to
+    serve it from. A model that fails parity is written too, with its verdict in the report, without a plan, OpenVINO's
+    files, a capsule and a bundle; one that is neither proven nor wrong gets them all.
 
     Args:
         source: a checkpoint, an ONNX model, the path of either (of an ONNX file, it ends in .onnx) where it needs no
@@ -190,6 +191,20 @@ def _convert(
             data=read,
             provenance=replace(origin, outputs=_ids(folder, sealed)),
         )
+        if config.bundle is not None and failed is None and not _has_failed(report, precision):
+            classes = () if read is None else read.classes
+            batches = report.batches or proof.standard_batches(network.inputs, network.data)
+            known = conversion.judgement.verdict.word, batches, engine, origin, classes, next(iter(sealed), None)
+            with clock.stage("bundle"):
+                bundled = write_conversion_bundle(
+                    network,
+                    Made(folder, *known),
+                    config,
+                    output,
+                    lambda work: given.guarded(work, _silent),
+                    lambda file: given.guarded(partial(_seal, network, model, report, config, file), _silent),
+                )
+            conversion = replace(conversion, files=(*conversion.files, *bundled), seconds=clock.seconds)
         told = conversion.as_dict()
         write_text(folder / REPORT, json.dumps(told, indent=1, allow_nan=False) + "\n")
         with clock.stage("report"):

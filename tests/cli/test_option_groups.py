@@ -43,7 +43,9 @@ FLAGS = {
     "bench": "--input --runtime --threads --batches --shapes --warmUp --duration --iterations --openings --data "
     f"{IMAGES} --plot --exportTimes {LOAD} --weights-under --html",
     "report": "--output --onnx --weights-under",
-    "prove": "--layers --trust --weights-under",
+    "prove": "--url --timeout --layers --trust --weights-under",
+    "sign": "--key --signature",
+    "verify": "--key --signature",
     "evaluate": f"--data --reference --labels-for {IMAGES} --metric --max-drop --min-snr --runtime --input {LOAD} "
     "--weights-under --html",
     "plugins list": "",
