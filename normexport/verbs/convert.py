@@ -75,9 +75,9 @@ def convert(
 
     Writes `model.onnx`, `model.layers.json`, `report.json` and its page `report.html`, with `engine` `model.plan` and
     its manifest, with `openvino` `model.xml` and `model.bin`, with `bom` `model.cdx.json`, into the folder `output`,
-    and with `capsule` that file; together, and only when all stages are through. With `bundle` a folder below `output` to
-    serve it from. A model that fails parity is written too, with its verdict in the report, without a plan, OpenVINO's
-    files, a capsule and a bundle; one that is neither proven nor wrong gets them all.
+    and with `capsule` that file; together, and only when all stages are through. With `bundle` a folder below `output`
+    to serve it from. A model that fails parity is written too, with its verdict in the report, without a plan,
+    OpenVINO's files, a capsule and a bundle; one that is neither proven nor wrong gets them all.
 
     Args:
         source: a checkpoint, an ONNX model, the path of either (of an ONNX file, it ends in .onnx) where it needs no
