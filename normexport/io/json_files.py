@@ -35,25 +35,32 @@ class BadJson(ValueError):
     """The document is no JSON, or not of the form that it should have; the message says where."""
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most: int = MOST_BYTES) -> Any:
     """The document at `path`.
 
+    Args:
+        most: bytes of it. Where that is more than 8 MiB, all but 8 MiB of them are inside of strings: a long string
+            costs its length, a long list of lists fifty times as much.
+
     Raises:
-        UsageError: it can't be read, or has more than 8 MiB.
-        BadJson: see `parse_json`.
+        UsageError: it can't be read, or has more bytes.
+        BadJson: see `parse_json`; it has more outside of strings.
     """
-    return parse_json(read_bytes(path, MOST_BYTES))
+    return parse_json(read_bytes(path, most), bare=MOST_BYTES)
 
 
-def parse_json(content: bytes | str) -> Any:
+def parse_json(content: bytes | str, *, bare: int | None = None) -> Any:
     """A value from JSON as RFC 8259 has it: UTF-8, every name once in an object, no NaN, no lone surrogates.
 
+    Args:
+        bare: characters outside of strings, at most; None: any number.
+
     Raises:
-        BadJson: it is something else, or nested more than `_DEEPEST` deep.
+        BadJson: it is something else, nested more than `_DEEPEST` deep, or has more outside of strings.
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
-        _require_shallow(text)
+        _require_shallow(text, bare)
         return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except RecursionError as error:
         raise BadJson("it is nested too deeply") from error
@@ -78,9 +85,11 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _require_shallow(text: str) -> None:
-    depth = 0
-    for bracket in _BRACKET.finditer(_STRING.sub("", text)):
+def _require_shallow(text: str, most: int | None) -> None:
+    depth, bare = 0, _STRING.sub("", text)
+    if most is not None and len(bare) > most:
+        raise BadJson(f"it has more than {most >> 20} MiB outside of strings")
+    for bracket in _BRACKET.finditer(bare):
         depth += 1 if bracket[0] in "[{" else -1
         if depth > _DEEPEST:
             raise BadJson("it is nested too deeply")

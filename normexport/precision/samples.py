@@ -65,7 +65,7 @@ def batches_of(
     size = batch if all(spec.batched for spec in specs) else 1
     if not isinstance(source, (str, Path)):
         count = len(source) if isinstance(source, Sized) else None
-        return Batches(lambda: _group((_as_feeds(sample, specs) for sample in source), specs, size), count)
+        return Batches(lambda: _group((as_feeds(sample, specs) for sample in source), specs, size), count)
     path = Path(source)
     if not path.is_dir():
         return Batches(lambda: slices_of(path, specs, size), count_in(path, specs))
@@ -123,7 +123,12 @@ def _stack(group: Sequence[Feeds], specs: Sequence[InputSpec]) -> Feeds:
     }
 
 
-def _as_feeds(sample: Any, specs: Sequence[InputSpec]) -> Feeds:
+def as_feeds(sample: Any, specs: Sequence[InputSpec]) -> Feeds:
+    """A sample, an array or a dict of them by input name, checked; without a batch axis.
+
+    Raises:
+        UsageError: it lacks an input, or does not fit the model.
+    """
     named = sample if isinstance(sample, dict) else {specs[0].name: sample}
     names = names_in(named, specs)
     missing = [spec.name for spec in specs if spec.name not in names]

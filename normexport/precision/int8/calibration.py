@@ -94,18 +94,14 @@ def calibrate(
     if method not in METHODS:
         raise UsageError(f"--calibration {method}", "is not a method", f"choose one of {', '.join(METHODS)}")
     runtime = OnnxRuntime(model)
-    floating = (ir.DataType.FLOAT, None)  # None: the file does not say; the array will
-    names = [
-        str(value.name) for node in model.graph for value in node.outputs if value.name and value.dtype in floating
-    ]
+    names = floating_values(model)
     seen: dict[str, Histogram] = {}
     digest, samples, size = hashlib.sha256(), 0, 0
 
     def look(name: str, array: Array) -> None:
         if array.dtype.kind != "f":
             return
-        if not np.isfinite(array).all():
-            raise UsageError(f"tensor {name}", "is not finite on the calibration data", "check data and model")
+        require_finite(name, array)
         if on_tensor is not None:
             on_tensor(name, array)
         histogram = seen.setdefault(name, Histogram())
@@ -123,16 +119,41 @@ def calibrate(
             on_batch(samples)
     if not samples:
         raise UsageError("calibration data", "holds no samples", "give at least one")
+    require_varied(model, seen)
+    ranges = {name: RANGE_OF[method](histogram, symmetric, storage) for name, histogram in seen.items()}
+    known = fingerprint(model), digest.hexdigest(), samples, size
+    coarse = {name: each for name, histogram in seen.items() if (each := histogram.coarse()) is not None}
+    return Calibration(ranges, method, symmetric, *known, dtype=storage.dtype, shown=coarse)
+
+
+def floating_values(model: ir.Model) -> list[str]:
+    """Names of the inner values whose ranges are wanted, in the order of the graph."""
+    floating = (ir.DataType.FLOAT, None)  # None: the file does not say; the array will
+    return [str(value.name) for node in model.graph for value in node.outputs if value.name and value.dtype in floating]
+
+
+def require_finite(name: str, array: Array) -> None:
+    """Refuse a tensor that calibration data makes NaN or infinite.
+
+    Raises:
+        UsageError: it is.
+    """
+    if not np.isfinite(array).all():
+        raise UsageError(f"tensor {name}", "is not finite on the calibration data", "check data and model")
+
+
+def require_varied(model: ir.Model, seen: Mapping[str, Histogram]) -> None:
+    """Refuse data of which an input is one constant.
+
+    Raises:
+        UsageError: it is.
+    """
     for value in model.graph.inputs:
         found = seen.get(str(value.name))
         if found is not None and found.low == found.high:
             raise UsageError(
                 f"calibration data: input {value.name}", f"is {found.low:g} throughout", "give real samples"
             )
-    ranges = {name: RANGE_OF[method](histogram, symmetric, storage) for name, histogram in seen.items()}
-    known = fingerprint(model), digest.hexdigest(), samples, size
-    coarse = {name: each for name, histogram in seen.items() if (each := histogram.coarse()) is not None}
-    return Calibration(ranges, method, symmetric, *known, dtype=storage.dtype, shown=coarse)
 
 
 def read_calibration(

@@ -1,7 +1,9 @@
 """A histogram of a stream whose range nobody knows beforehand; memory does not grow with the stream.
 
 Bins are [i*w, (i+1)*w) with w a power of two. Where the values need more than `MOST` bins, w doubles and neighbouring
-bins merge, which loses nothing but resolution.
+bins merge, which loses nothing but resolution. So a histogram is a function of the values in it, whatever their order
+and however they were parted: w and the first bin follow from the smallest and largest of them, a count from
+floor(x / w), and floor(floor(x / w) / 2) = floor(x / 2w).
 """
 
 from __future__ import annotations
@@ -44,12 +46,14 @@ class Histogram:
             return
         flat = values.reshape(-1)
         low, high = float(flat.min()), float(flat.max())
-        self.low, self.high = min(self.low, low), max(self.high, high)
+        self._widen(low, high)
         self._make_room()
         assert self._exponent is not None
+        # By powers above 1 float32 never rounds; by those below, -1e-40 would become a zero, which is in another bin.
+        power = np.float32(2.0**-self._exponent) if self._exponent <= 0 else np.float64(2.0**-self._exponent)
         # In parts that stay in the processor's cache: 6 times as fast. Powers of two and whole numbers are exact.
         for start in range(0, flat.size, _PART):
-            part = flat[start : start + _PART] * np.float32(2.0**-self._exponent)
+            part = flat[start : start + _PART] * power
             np.floor(part, out=part)
             part -= float(self._start)
             counts = np.bincount(part.astype(np.intp))
@@ -58,7 +62,48 @@ class Histogram:
     def look(self, values: npt.NDArray[np.floating]) -> None:
         """Take in smallest and largest value alone."""
         if values.size:
-            self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+            self._widen(float(values.min()), float(values.max()))
+
+    def merged(self, other: Histogram) -> Histogram:
+        """A histogram of the values of both: the same as if one had counted them all."""
+        whole = Histogram()
+        for each in (self, other):
+            whole._widen(each.low, each.high)
+        for each in (self, other):
+            if each._exponent is not None:
+                whole._make_room()
+                assert whole._exponent is not None
+                whole._counts += _rebinned(each._counts, each._start, whole._exponent - each._exponent, whole._start)
+        return whole
+
+    def counts(self) -> tuple[int, Counts]:
+        """The number of the first bin that is not empty, and counts from there to the last; (0, empty) of nothing."""
+        full = np.flatnonzero(self._counts)
+        if not full.size:
+            return 0, np.zeros(0, np.int64)
+        return self._start + int(full[0]), self._counts[full[0] : full[-1] + 1].copy()
+
+    @classmethod
+    def of(cls, low: float, high: float, first: int, counts: Counts) -> Histogram:
+        """What `low`, `high` and `counts()` say of a histogram, as one again.
+
+        Raises:
+            ValueError: no histogram has these.
+        """
+        made = cls()
+        if not counts.size:
+            return made
+        made._widen(low, high)
+        made._make_room()
+        assert made._exponent is not None
+        at = first - made._start
+        last = math.floor(high * 2.0**-made._exponent)
+        if first != made._start or first + len(counts) - 1 != last or (counts < 0).any():
+            raise ValueError("its bins do not go from its smallest value to its largest")
+        if not (counts[0] and counts[-1]):
+            raise ValueError("nothing is in the bin of its smallest or of its largest value")
+        made._counts[at : at + len(counts)] = counts
+        return made
 
     def bins(self) -> tuple[Float64s, Counts]:
         """Centres and counts of the bins that are not empty; centres lie within [low, high]."""
@@ -93,23 +138,29 @@ class Histogram:
             self._exponent, self._start = exponent, self._first(exponent)
             self._counts = np.zeros(MOST + 2, np.int64)
             return
-        old_start, old = self._start, self._counts
-        for _ in range(exponent - self._exponent):
-            padded = old if old_start % 2 == 0 else np.concatenate([[0], old])
-            padded = padded if len(padded) % 2 == 0 else np.append(padded, 0)
-            old_start, old = (old_start - old_start % 2) // 2, padded.reshape(-1, 2).sum(axis=1)
-        self._exponent = max(exponent, self._exponent)
-        start = self._first(self._exponent)
-        if (start, self._exponent) == (self._start, exponent) and old is self._counts:
-            return
-        full = np.flatnonzero(old)
-        counts = np.zeros(MOST + 2, np.int64)
-        counts[full + old_start - start] = old[full]
-        self._start, self._counts = start, counts
+        exponent = max(exponent, self._exponent)
+        start = self._first(exponent)
+        if (start, exponent) != (self._start, self._exponent):
+            self._counts = _rebinned(self._counts, self._start, exponent - self._exponent, start)
+            self._start, self._exponent = start, exponent
+
+    def _widen(self, low: float, high: float) -> None:
+        # Of 0.0 and -0.0 min gives whichever comes first; the sum is 0.0 for both.
+        self.low, self.high = min(self.low, low) + 0.0, max(self.high, high) + 0.0
 
     def _least_exponent(self) -> int:
         span = max(self.high - self.low, max(abs(self.low), abs(self.high)) * 1e-6, 1e-30)
-        return math.ceil(math.log2(span / MOST))
+        mantissa, exponent = math.frexp(span / MOST)  # exact, as a logarithm is not: span / MOST <= 2**exponent
+        return exponent - 1 if mantissa == 0.5 else exponent
 
     def _first(self, exponent: int) -> int:
         return math.floor(self.low * 2.0**-exponent)
+
+
+def _rebinned(counts: Counts, start: int, doublings: int, new_start: int) -> Counts:
+    """Counts from bin `start` on, in bins that are 2**doublings as wide, from bin `new_start` on."""
+    full = np.flatnonzero(counts)
+    found: Counts = np.zeros(MOST + 2, np.int64)
+    numbers = (full + start) >> min(doublings, 62)  # a shift to the right rounds down; after 62 it is 0 or -1
+    np.add.at(found, numbers - new_start, counts[full])
+    return found

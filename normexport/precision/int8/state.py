@@ -1,0 +1,307 @@
+"""What calibration has seen so far, as a value: states of parts of the samples add up to the state of them all.
+
+    whole = merge(merge(first, second), third)          # to the byte what one run over all samples gives
+    ranges = whole.calibration("mse").ranges            # any method, afterwards
+
+A histogram depends on the values in it alone (`histogram`), so that merging is exact, associative and commutative. What
+it can't make good is other arithmetic: states of another model, batch, or version of ONNX Runtime are refused.
+
+Every state says which batches of which samples it has seen. The same batch twice is refused; a state of some of the
+batches is a checkpoint of a run, which goes on with the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from normexport.dtypes import FLOAT32
+from normexport.errors import UsageError
+from normexport.io.atomic import write_text
+from normexport.io.json_files import BadJson, Record, by_name, count, digest, line, many, number, read_json, record, text
+from normexport.precision.config import METHODS
+from normexport.precision.int8.calibration import Calibration, fingerprint
+from normexport.precision.int8.histogram import MOST, Histogram
+from normexport.precision.int8.ranges import RANGE_OF
+from normexport.precision.int8.storage import PLAIN, Storage
+
+FORMAT = 1
+KIND = "calibration state"  # what the file says that it is
+#: A ResNet-50 has 3 MB of histograms; a million samples, 32 MB of digests.
+MOST_BYTES = 1 << 27
+_DIGEST = 32  # hexadecimal digits of a sample's digest, as `held_out.digests_of` gives them
+_HEX, _WHOLE = re.compile(r"[0-9a-f]*"), re.compile(r"\d{1,18}")
+_MOST_BINS = MOST + 2
+_MOST_TENSORS = 1 << 14  # 0.5 GB of bins
+
+#: Numbers of batches, as spans [first, behind the last], in order, none next to another.
+Spans = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How much of one set of samples has been seen: so many batches, and which of them."""
+
+    batches: int
+    spans: Spans
+
+    @property
+    def count(self) -> int:
+        """How many batches have been seen."""
+        return sum(behind - first for first, behind in self.spans)
+
+    def __contains__(self, batch: object) -> bool:
+        return isinstance(batch, int) and any(first <= batch < behind for first, behind in self.spans)
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationState:
+    """Histograms of every tensor, and what they are of.
+
+    Attributes:
+        model: digest of the model's structure and weights.
+        computed_by: see `runtime.computed_by`.
+        batch: samples at a time: the statistics of live norms depend on it.
+        tensors: histograms by tensor name.
+        samples: a digest of each sample seen, sorted; of equal ones as many as there were.
+        seen: by the digest of a set of samples in its batches (`numbered.Numbered`), what of it was seen.
+        skipped: samples that could not be read, each in a line, sorted.
+    """
+
+    model: str
+    computed_by: str
+    batch: int
+    tensors: Mapping[str, Histogram] = field(default_factory=dict)
+    samples: tuple[str, ...] = ()
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
+
+    def calibration(self, method: str, *, symmetric: bool = False, storage: Storage = PLAIN) -> Calibration:
+        """Ranges by a method, as `calibrate` would have found them on the same samples.
+
+        Raises:
+            UsageError: an unknown method; nothing, or not all, was seen.
+        """
+        if method not in METHODS:
+            raise UsageError(f"--calibration {method}", "is not a method", f"choose one of {', '.join(METHODS)}")
+        if not self.samples:
+            raise UsageError("calibration data", "holds no samples", "give at least one")
+        for each in self.seen.values():
+            if each.count < each.batches:
+                cause = f"has seen {each.count} of {each.batches} batches"
+                remedy = "merge it with the states of the others, or calibrate on with --resume"
+                raise UsageError("calibration state", cause, remedy)
+        ranges = {name: RANGE_OF[method](self.tensors[name], symmetric, storage) for name in sorted(self.tensors)}
+        data = hashlib.sha256("".join(self.samples).encode()).hexdigest()
+        known = self.model, data, len(self.samples), self.batch
+        seen = tuple(sorted(set(self.samples)))
+        return Calibration(ranges, method, symmetric, *known, seen=seen, dtype=storage.dtype)
+
+    def text(self) -> str:
+        """The file: the same bytes for the same samples, whoever saw them in which order."""
+        fields = {
+            "format": FORMAT,
+            "kind": KIND,
+            "model": self.model,
+            "computed_by": self.computed_by,
+            "batch": self.batch,
+            "seen": {
+                name: {"batches": each.batches, "spans": [list(span) for span in each.spans]}
+                for name, each in sorted(self.seen.items())
+            },
+            "skipped": list(self.skipped),
+            "tensors": {name: _histogram_fields(self.tensors[name]) for name in sorted(self.tensors)},
+            "samples": "".join(self.samples),
+        }
+        return json.dumps(fields, indent=1) + "\n"
+
+    def save(self, path: Path) -> None:
+        """Write as JSON.
+
+        Raises:
+            UsageError: it can't be written.
+        """
+        write_text(path, self.text())
+
+
+def merge(first: CalibrationState, second: CalibrationState, names: tuple[str, str] = ("", "")) -> CalibrationState:
+    """The state of the samples of both.
+
+    Args:
+        names: of their files, for messages.
+
+    Raises:
+        UsageError: they are of other models, batches or arithmetic, or have seen the same batch.
+    """
+    here, there = (f"{name}: " if name else "" for name in names)
+    place = names[1] or "calibration state"
+    of = names[0] or "the other"
+    if first.model != second.model:
+        cause = f"is of model {second.model[:12]}, and {of} of model {first.model[:12]}"
+        raise UsageError(place, cause, "merge states of one model")
+    if first.batch != second.batch:
+        cause = f"was made {second.batch} samples at a time, and {of} {first.batch}"
+        raise UsageError(place, cause, "calibrate all parts with the same --batch")
+    if first.computed_by != second.computed_by:
+        cause = f"was computed by {there or ''}{second.computed_by}; {of} by {here or ''}{first.computed_by}"
+        raise UsageError(place, cause, "these round otherwise: compute all parts by one")
+    if set(first.tensors) != set(second.tensors) and first.samples and second.samples:
+        odd = min(set(first.tensors) ^ set(second.tensors))
+        raise UsageError(place, f"has other tensors than {of}: {odd!r}", "calibrate again")
+    seen = dict(first.seen)
+    for name, each in second.seen.items():
+        seen[name] = each if name not in seen else _joined(place, of, seen[name], each)
+    nothing = Histogram()
+    tensors = {
+        name: first.tensors.get(name, nothing).merged(second.tensors.get(name, nothing))
+        for name in {*first.tensors, *second.tensors}
+    }
+    return CalibrationState(
+        first.model,
+        first.computed_by,
+        first.batch,
+        tensors,
+        tuple(sorted((*first.samples, *second.samples))),
+        seen,
+        tuple(sorted((*first.skipped, *second.skipped))),
+    )
+
+
+def spans_of(numbers: list[int]) -> Spans:
+    """Whole numbers, each once, as spans."""
+    spans: list[tuple[int, int]] = []
+    for each in sorted(numbers):
+        if spans and spans[-1][1] == each:
+            spans[-1] = spans[-1][0], each + 1
+        else:
+            spans.append((each, each + 1))
+    return tuple(spans)
+
+
+def _joined(place: str, of: str, first: Seen, second: Seen) -> Seen:
+    if first.batches != second.batches:
+        raise UsageError(place, f"counts {second.batches} batches, {of} {first.batches}", "calibrate again")
+    joined: list[tuple[int, int]] = []
+    for span in sorted((*first.spans, *second.spans)):
+        if joined and span[0] < joined[-1][1]:
+            raise UsageError(place, f"has seen batch {span[0]}, as {of} has", "give each part once")
+        if joined and span[0] == joined[-1][1]:
+            joined[-1] = joined[-1][0], span[1]
+        else:
+            joined.append(span)
+    return Seen(first.batches, tuple(joined))
+
+
+def read_state(path: Path) -> CalibrationState:
+    """The state saved at `path`.
+
+    Raises:
+        UsageError: not such a file, or a damaged one.
+    """
+    try:
+        return state_in(record(read_json(path, MOST_BYTES), ""))
+    except BadJson as error:
+        raise UsageError(str(path), f"is not a calibration state ({error})", "make it again") from error
+
+
+def require_state_of(path: Path, state: CalibrationState, model: ir.Model) -> None:
+    """Refuse a state of another model.
+
+    Raises:
+        UsageError: it is, or it lacks a tensor.
+    """
+    own = fingerprint(model)
+    if state.model != own:
+        cause = f"was made for another model ({state.model[:12]}; this one is {own[:12]})"
+        raise UsageError(str(path), cause, "calibrate this one: normexport calibrate collect")
+    values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
+    lacking = [value.name for value in values if value.dtype == ir.DataType.FLOAT and value.name not in state.tensors]
+    if lacking:
+        raise UsageError(str(path), f"lacks the numbers of tensor {lacking[0]}", "calibrate again")
+
+
+def state_in(fields: Record) -> CalibrationState:
+    """The state in a document.
+
+    Raises:
+        BadJson: it holds another thing, or numbers that no calibration has seen.
+    """
+    fields.require_format(FORMAT)
+    if (kind := fields.get("kind", text)) != KIND:
+        raise BadJson(f"kind is {kind[:40]!r}")
+    found = CalibrationState(
+        model=fields.get("model", digest),
+        computed_by=fields.get("computed_by", line),
+        batch=fields.get("batch", count),
+        seen=fields.get("seen", by_name(_seen)),
+        skipped=tuple(fields.get("skipped", many(line))),
+        tensors=fields.get("tensors", _histograms),
+        samples=fields.get("samples", _samples),
+    )
+    fields.no_more()
+    if list(found.samples) != sorted(found.samples) or list(found.skipped) != sorted(found.skipped):
+        raise BadJson("its samples are not in order")
+    return found
+
+
+def _histogram_fields(histogram: Histogram) -> dict[str, Any]:
+    first, counts = histogram.counts()
+    ends = {} if not len(counts) else {"low": histogram.low, "high": histogram.high}
+    return {**ends, "first": first, "counts": " ".join(map(str, counts.tolist()))}
+
+
+def _histograms(value: Any, where: str) -> dict[str, Histogram]:
+    if isinstance(value, dict) and len(value) > _MOST_TENSORS:
+        raise BadJson(f"{where} are {len(value)}, and {_MOST_TENSORS} at most are read")
+    return by_name(_histogram)(value, where)
+
+
+def _first(value: Any, where: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 1 << 40:
+        raise BadJson(f"{where} is no number of a bin")
+    return value
+
+
+def _histogram(value: Any, where: str) -> Histogram:
+    fields = record(value, where)
+    counted = fields.get("counts", text)
+    words = counted.split(" ") if counted else []
+    if len(words) > _MOST_BINS or not all(_WHOLE.fullmatch(each) for each in words):
+        raise BadJson(f"{where}.counts is no list of counts")
+    counts = np.array([int(each) for each in words], np.int64)
+    first = fields.get("first", _first)
+    low, high = (fields.get(name, number) if words else 0.0 for name in ("low", "high"))
+    fields.no_more()
+    if not -FLOAT32.largest <= low <= high <= FLOAT32.largest:
+        raise BadJson(f"{where} is not a range of float32 numbers")
+    try:
+        return Histogram.of(low, high, first, counts)
+    except (ValueError, OverflowError) as error:
+        raise BadJson(f"{where}: {error}") from error
+
+
+def _seen(value: Any, where: str) -> Seen:
+    fields = record(value, where)
+    batches, spans = fields.get("batches", count), fields.get("spans", many(many(count)))
+    fields.no_more()
+    at = -1
+    for span in spans:
+        if len(span) != 2 or not at < span[0] < span[1] <= batches:
+            raise BadJson(f"{where}.spans are no spans of batches")
+        at = span[1]
+    return Seen(batches, tuple((span[0], span[1]) for span in spans))
+
+
+def _samples(value: Any, where: str) -> tuple[str, ...]:
+    found = text(value, where)
+    if len(found) % _DIGEST or not _HEX.fullmatch(found):
+        raise BadJson(f"{where} is no sequence of digests")
+    return tuple(found[at : at + _DIGEST] for at in range(0, len(found), _DIGEST))

@@ -1,0 +1,158 @@
+"""Parts as tasks of a Ray cluster: each on one core, again on another where its process or node dies.
+
+The job travels once to each node. At most as many tasks wait as run, so that parts which carry arrays do not fill the
+object store. What a cluster says of itself goes nowhere: what matters arrives as an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from normexport import errors
+from normexport.errors import MissingComponent, NormExportError, UsageError
+from normexport.text import first_line
+from normexport.workers.parts import Part, Result, Where, Work
+
+_AGAIN = 5  # times that a part is computed anew after its process or node has died
+_STORE = 1 << 28  # bytes of the object store of a cluster that is started here; states and batches pass through it
+#: What Ray reads: no reports of usage to its makers, no notes on stderr.
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_enable_metrics_collection": "0",
+}
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_opened: dict[str, Callable[[Any], Any]] = {}
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """An error of ours, whose class may not stand being pickled."""
+
+    kind: str
+    place: str
+    cause: str
+    remedy: str
+
+    def error(self) -> NormExportError:
+        """The error again."""
+        made: NormExportError = getattr(errors, self.kind)(self.place, self.cause, self.remedy)
+        return made
+
+
+def run_on_ray(where: Where, work: Work[Part, Result], job: Any, parts: Iterable[Part]) -> Iterator[tuple[int, Result]]:
+    """See `normexport.workers.run_parts`."""
+    ray = _import()
+    with _cluster(ray, where):
+        task = ray.remote(num_cpus=1, max_retries=_AGAIN)(_compute)
+        waiting: dict[Any, int] = {}
+        try:
+            shared, token = ray.put(job), uuid.uuid4().hex
+            coming = enumerate(parts)
+            more = True
+            while more or waiting:
+                while more and len(waiting) < _at_a_time(ray, where):
+                    number, part = next(coming, (-1, None))
+                    more = number >= 0
+                    if more:
+                        waiting[task.remote(work, token, shared, part)] = number
+                if not waiting:
+                    break
+                done, _ = ray.wait(list(waiting), num_returns=1)
+                for each in done:
+                    result = ray.get(each)
+                    if isinstance(result, _Refusal):
+                        raise result.error()
+                    yield waiting.pop(each), result
+        except ray.exceptions.RayError as error:
+            raise _failure(where, error) from error
+        finally:
+            for each in waiting:
+                with contextlib.suppress(Exception):  # the cluster may be gone
+                    ray.cancel(each, force=True)
+
+
+def _compute(work: Work[Part, Result], token: str, job: Any, part: Part) -> Result | _Refusal:
+    """One part, in a process of the cluster."""
+    try:
+        if token not in _opened:
+            _opened.clear()  # the model of the job before goes first
+            _opened[token] = work(job)
+        result: Result = _opened[token](part)
+        return result
+    except NormExportError as error:
+        return _Refusal(type(error).__name__, error.place, error.cause, error.remedy)
+
+
+def _import() -> Any:
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingComponent.of("ray", "ray") from error
+    return ray
+
+
+@contextlib.contextmanager
+def _cluster(ray: Any, where: Where) -> Iterator[None]:
+    """Connected to the cluster; one that was started here is ended, one that the caller has joined stays joined."""
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if where.address:
+        options["address"] = where.address
+    else:
+        # address "local": a cluster of its own, whatever RAY_ADDRESS or a cluster of this machine says.
+        options |= {"address": "local", "num_cpus": where.workers or os.cpu_count(), "include_dashboard": False}
+        options["object_store_memory"] = _STORE
+    try:
+        with _keeping_signals():
+            ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
+        cause = f"can't be reached or started ({first_line(error, 200)})"
+        raise UsageError(f"--on {where.words}", cause, "give the ADDRESS:PORT of a cluster's head") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _keeping_signals() -> Iterator[None]:
+    """Ray's own handler of SIGTERM would end this process without a word."""
+    here = threading.current_thread() is threading.main_thread()
+    before = {each: signal.getsignal(each) for each in _SIGNALS} if here else {}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+def _at_a_time(ray: Any, where: Where) -> int:
+    """How many parts may be under way: those that run, and as many that wait."""
+    cores = int(ray.cluster_resources().get("CPU", 1))
+    return where.workers if where.workers is not None else 2 * max(cores, 1)
+
+
+def _failure(where: Where, error: Exception) -> NormExportError:
+    """What Ray says, in one line."""
+    kind = type(error).__name__
+    if "ModuleNotFoundError" in str(error) and "normexport" in str(error):
+        cause = "has a worker in whose environment normexport is not installed"
+        return MissingComponent(f"--on {where.words}", cause, "run on every node: pip install 'normexport[ray,cpu]'")
+    if kind in ("WorkerCrashedError", "OutOfMemoryError", "NodeDiedError", "ObjectLostError"):
+        cause = f"lost a part {_AGAIN + 1} times ({kind})"
+        return UsageError(f"--on {where.words}", cause, "look at the memory of its nodes, or take a smaller batch")
+    told = str(error).strip().splitlines()
+    cause = f"could not compute a part ({kind}: {told[-1][:200] if told else 'no reason given'})"
+    return UsageError(f"--on {where.words}", cause, "see its logs, or run it with --on local")
