@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from normexport.precision.half.search import KeptModule
     from normexport.precision.int8.edits import Int8Edit
     from normexport.precision.int8.sensitivity import Sensitivity, TradeOff
+    from normexport.precision.int8.state import BatchesSeen, CalibrationState
     from normexport.precision.snr import OutputError
     from normexport.precision.snr_parity import Boundary, SnrReport
     from normexport.proof import Batch, Budget, Deviation, ParityReport, Row
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from normexport.verbs.bench import bench
     from normexport.verbs.bisect import bisect
     from normexport.verbs.build import build
+    from normexport.verbs.calibrate import CalibrateConfig, calibrate, merge_calibrations
     from normexport.verbs.config import ConvertConfig
     from normexport.verbs.convert import convert
     from normexport.verbs.evaluate import evaluate
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from normexport.verbs.sign import sign
     from normexport.verbs.verify import verify
     from normexport.verdicts import Judgement, Verdict
+    from normexport.workers import Where
 
 #: Where each name is defined that is loaded on first use: most of them need torch or onnx.
 _HOMES = {
@@ -83,6 +86,8 @@ _HOMES = {
     "Boundary": "precision.snr_parity",
     "Budget": "proof",
     "BuilderProcess": "engine",
+    "CalibrateConfig": "verbs.calibrate",
+    "CalibrationState": "precision.int8.state",
     "Capsule": "capsule",
     "Channel": "proof.signal",
     "Checkpoint": "checkpoint",
@@ -129,6 +134,7 @@ _HOMES = {
     "Result": "verbs.report",
     "Row": "proof",
     "Int8Edit": "precision.int8.edits",
+    "BatchesSeen": "precision.int8.state",
     "Sensitivity": "precision.int8.sensitivity",
     "ShapeRange": "engine",
     "SnrReport": "precision.snr_parity",
@@ -138,9 +144,11 @@ _HOMES = {
     "Verdict": "verdicts",
     "WeightLoss": "precision.half.losses",
     "WeightNormRecord": "checkpoint",
+    "Where": "workers",
     "bench": "verbs.bench",
     "bisect": "verbs.bisect",
     "build": "verbs.build",
+    "calibrate": "verbs.calibrate",
     "check": "verbs.parity",
     "convert": "verbs.convert",
     "evaluate": "verbs.evaluate",
@@ -149,6 +157,7 @@ _HOMES = {
     "inspect": "verbs.inspect",
     "inspect_plan": "verbs.inspect",
     "load": "checkpoint",
+    "merge_calibrations": "verbs.calibrate",
     "parity": "verbs.parity",
     "prove": "verbs.prove",
     "report": "verbs.report",
@@ -161,12 +170,15 @@ __all__ = [
     "Accuracy",
     "Batch",
     "BatchRange",
+    "BatchesSeen",
     "BenchConfig",
     "Benchmark",
     "Bisection",
     "Boundary",
     "Budget",
     "BuilderProcess",
+    "CalibrateConfig",
+    "CalibrationState",
     "Capsule",
     "Channel",
     "Checkpoint",
@@ -230,10 +242,12 @@ __all__ = [
     "Verdict",
     "WeightLoss",
     "WeightNormRecord",
+    "Where",
     "__version__",
     "bench",
     "bisect",
     "build",
+    "calibrate",
     "check",
     "convert",
     "evaluate",
@@ -242,6 +256,7 @@ __all__ = [
     "inspect",
     "inspect_plan",
     "load",
+    "merge_calibrations",
     "parity",
     "prove",
     "report",

@@ -13,6 +13,7 @@ from typing import Any
 from normexport.dtypes import FLOAT8, FLOAT32, HALVES, INT8
 from normexport.errors import UsageError
 from normexport.io.preprocess import Preprocess
+from normexport.workers import Where
 
 #: How ranges follow from samples; `precision.int8.ranges` has the mathematics of each.
 METHODS = ("mse", "minmax", "percentile", "entropy")
@@ -83,7 +84,9 @@ class EightBit:
     Attributes:
         calibration: samples: .npz, folder of .npy or images, or an iterable; None: a part of the data to judge on.
         method: one of `METHODS`, or `NORMS` or `TRAINED`, which take no samples.
-        cache: JSON file of calibration results: read where it exists, else written.
+        cache: JSON file of calibration results: read where it exists, else written. It holds ranges, or a calibration
+            state (`normexport.calibrate`), of which any method makes ranges; a state of some of the samples is gone on
+            with where `on` is given.
         batch: samples run at a time; a ResNet-50 at 224x224 holds 87 MB of tensors per sample.
         symmetric: zero points of 0, for engines.
         keep: module path patterns left in float32.
@@ -97,10 +100,13 @@ class EightBit:
         remainder: the type of what is not in eight bits: "float16", "bfloat16" or "float32"; None: float16 where an
             engine is built, float32 for a file alone.
         io_dtype: of inputs and outputs: "float32", or that of the remainder.
+        on: where samples are calibrated on, and modules measured for the table: each batch by one thread, whose
+            results are the same bytes here and on any number of workers. None: here, each batch by all threads.
 
     Raises:
-        UsageError: an unknown method, effort or remainder; samples or a cache beside `NORMS` or `TRAINED`; a table, an
-            effort or a half remainder beside `TRAINED`; an `io_dtype` that is neither float32 nor the remainder's.
+        UsageError: an unknown method, effort or remainder; samples, a cache or `on` beside `NORMS` or `TRAINED`; a
+            table, an effort or a half remainder beside `TRAINED`; an `io_dtype` that is neither float32 nor the
+            remainder's.
     """
 
     calibration: str | Path | Iterable[Any] | None = None
@@ -116,6 +122,7 @@ class EightBit:
     preprocess: Preprocess | None = None
     remainder: str | None = None
     io_dtype: str = FLOAT32.name
+    on: Where | None = None
 
     def __post_init__(self) -> None:
         if self.method not in (*METHODS, *WITHOUT_SAMPLES):
@@ -124,6 +131,9 @@ class EightBit:
         if self.method in WITHOUT_SAMPLES and (self.calibration is not None or self.cache is not None):
             option = "--calibration-cache" if self.calibration is None else "--calibration-data"
             raise UsageError(option, f"means nothing with --calibration {self.method}", "leave one out; --data judges")
+        if self.method in WITHOUT_SAMPLES and self.on is not None:
+            cause = f"means nothing with --calibration {self.method}, which takes no samples"
+            raise UsageError(f"--on {self.on.words}", cause, "leave one out")
         if self.effort not in EFFORTS:
             raise UsageError(f"--effort {self.effort}", "is not an effort", f"choose {' or '.join(EFFORTS)}")
         if self.method == TRAINED and (self.table or self.effort != EFFORTS[1]):

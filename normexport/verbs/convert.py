@@ -20,16 +20,14 @@ from normexport.engine import EngineConfig, Manifest, ShapeRange, build_engine, 
 from normexport.engine.manifest import FileId
 from normexport.engine.shapes_of_inputs import shapes_over
 from normexport.errors import EngineError, UsageError
-from normexport.folding import FoldResult
 from normexport.graphs.inline import inline_functions
-from normexport.graphs.opsets import in_opset
 from normexport.io.atomic import check_writable, replacing_all, staging, write_text
 from normexport.io.onnx_model import open_onnx
 from normexport.io.overwriting import check_outputs
 from normexport.io.weight_files import remove_unread, written_with
 from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec
-from normexport.precision import EightBit, Half, Int8, Judged, Precision, is_as_trained, prepared, reduce_precision
+from normexport.precision import EightBit, Half, Int8, Judged, Precision, is_as_trained, reduce_precision
 from normexport.precision.config import TRAINED
 from normexport.precision.file_precision import require_float32
 from normexport.precision.int8.grids import WeightGrid
@@ -38,7 +36,6 @@ from normexport.precision.metrics import loaded_metric
 from normexport.precision.reduced import Finish
 from normexport.provenance.bom import bom_text, require_cyclonedx
 from normexport.provenance.record import KEY, Provenance, provenance_of
-from normexport.recognition import fold_recognised
 from normexport.reports import Conversion, Operators
 from normexport.runtime import release_memory
 from normexport.runtime.exact_file import ExactFile
@@ -48,8 +45,8 @@ from normexport.runtime.openvino_runtime import require_openvino, save_openvino
 from normexport.verbs.bundling import Made, check_bundle, write_conversion_bundle
 from normexport.verbs.clock import Clock, OnStage
 from normexport.verbs.config import ConvertConfig
-from normexport.verbs.fold import FOLDING
-from normexport.verbs.networks import Given, Network, Source, open_given, read_checkpoint, read_onnx
+from normexport.verbs.float32_model import fold_for, prepared_for, read_network
+from normexport.verbs.networks import Given, Network, Source, open_given
 from normexport.verbs.outputs import BOM, conversion_inputs, conversion_outputs, write_model
 from normexport.verbs.real_data import RealData, check_images, data_to_judge_on
 from normexport.verbs.report import PAGE, REPORT, page_of
@@ -118,15 +115,15 @@ def _convert(
     for folder in {path.parent for path, _ in outputs} - {output}:
         check_writable(folder)
     with clock.stage("export") if isinstance(given.subject, Checkpoint) else nullcontext():
-        network, graph = _read(given, inputs, config)
+        network, graph = read_network(given, inputs, config)
     graph, weights = _as_trained(network, graph, config)
     data = RealData.of(config)
     judged = data_to_judge_on(config, data, network.data, network.inputs) if config.precision is not None else None
     read = None if data is None else data.read(network.inputs)
     with clock.stage("fold"):
-        folded = _fold(graph, config)
+        folded = fold_for(graph, config)
         operators = Operators.of(graph, folded.model)
-        made, raised = _prepared(folded.model, config)
+        made, raised = prepared_for(folded.model, config)
     origin = provenance_of([path for path, _ in given.files()], config, inputs)
     before = written_with(output / "model.onnx")
     with replacing_all(*beside) as capsule_files, staging(output, last="model.onnx") as folder:
@@ -274,30 +271,6 @@ def _finish(config: ConvertConfig) -> Finish:
 
 def _as_it_is(model: ir.Model) -> ir.Model:
     return model
-
-
-def _fold(model: ir.Model, config: ConvertConfig) -> FoldResult:
-    """Live norms become operators where something serves these: integer norms, or the plugin."""
-    if not config.fold:
-        return FoldResult(model, (), (), False)
-    served = config.engine is not None or isinstance(config.precision, Int8)
-    return fold_recognised(model, FOLDING, live_operators=served)
-
-
-def _read(given: Given, inputs: Inputs, config: ConvertConfig) -> tuple[Network, ir.Model]:
-    if isinstance(given.subject, Checkpoint):
-        return read_checkpoint(given.subject, inputs, RealData.of(config), config.export)
-    return read_onnx(given.subject, given.path, inputs, RealData.of(config), config.export)
-
-
-def _prepared(model: ir.Model, config: ConvertConfig) -> tuple[ir.Model, tuple[str, ...]]:
-    """The model in the operator set that is asked for, or that its precision needs, and the note that says so."""
-    if config.export.opset is not None:
-        return in_opset(model, config.export.opset), ()
-    precision = config.precision
-    made = model if precision is None else prepared(model, precision)
-    before, after = (each.graph.opset_imports.get("", 0) for each in (model, made))
-    return made, () if made is model else (f"taken from operator set {before} to {after}, as the precision needs",)
 
 
 def _as_trained(network: Network, graph: ir.Model, config: ConvertConfig) -> tuple[ir.Model, Mapping[str, WeightGrid]]:

@@ -35,6 +35,7 @@ _EXIT_CODES = (
 COMMANDS = (
     "inspect",
     "convert",
+    "calibrate",
     "export",
     "fold",
     "build",

@@ -18,6 +18,7 @@ from normexport_cli.image_options import DataOptions
 from normexport_cli.options import ExportOptions, OutputOptions, ReadOptions
 from normexport_cli.precision_options import PrecisionOptions
 from normexport_cli.screen import print_json, result_console, working
+from normexport_cli.where_options import WhereOptions
 
 Source = Annotated[
     Path,
@@ -101,6 +102,7 @@ def convert(
     form: FormOptions,
     compared: DataOptions,
     reduced: PrecisionOptions,
+    where: WhereOptions,
     built: EngineOptions,
     beside: CompanionOptions,
     shown: OutputOptions,
@@ -123,7 +125,7 @@ def convert(
             data=compared.data,
             batches=compared.sizes,
             engine=built.config(),
-            precision=reduced.config(),
+            precision=where.of(reduced.config()),
             capsule=beside.capsule,
             capsule_bytes=int(beside.capsule_size * _MB),
             bundle=beside.bundle,

@@ -15,7 +15,7 @@ from normexport.errors import UsageError
 from normexport.precision.int8.calibration import fingerprint, floating_values, require_finite, require_varied
 from normexport.precision.int8.held_out import digests_of
 from normexport.precision.int8.histogram import Histogram
-from normexport.precision.int8.state import CalibrationState, Seen, merge, spans_of
+from normexport.precision.int8.state import BatchesSeen, CalibrationState, merge, spans_of
 from normexport.precision.numbered import Numbered
 from normexport.runtime import Array, OnnxRuntime
 from normexport.runtime.computed_by import computed_by
@@ -114,7 +114,7 @@ def open_job(job: _Job) -> Callable[[Part], CalibrationState]:
                 for name, array in feeds.items():
                     look(name, np.asarray(array))
                 runtime.run(feeds, names, look)
-        seen = {job.name: Seen(job.data.batches, spans_of(list(batches)))}
+        seen = {job.name: BatchesSeen(job.data.batches, spans_of(list(batches)))}
         told = tuple(sorted(skipped))
         return CalibrationState(digest, arithmetic, job.data.batch, tensors, tuple(sorted(samples)), seen, told)
 

@@ -36,6 +36,7 @@ class Parted:
         kept: numbers of the samples of `judging` in the data given for both; None: all of other data.
         reason: why a judgement on them proves nothing; "" where it does.
         note: in words, for the report.
+        whole: the data given for both, in memory; None where there are samples for calibration alone.
     """
 
     calibration: Batches
@@ -43,6 +44,7 @@ class Parted:
     kept: tuple[int, ...] | None = None
     reason: str = ""
     note: str = ""
+    whole: Mapping[str, Array] | None = None
 
 
 def part_stream(batches: Batches, specs: Sequence[InputSpec]) -> Parted:
@@ -63,12 +65,13 @@ def part_arrays(data: Mapping[str, Array], specs: Sequence[InputSpec], batch: in
     whole = batches_in(data, specs, batch)
     total = whole.count or 0
     if total < LEAST:
-        return Parted(whole, data, tuple(range(total)), _too_few(total))
+        return Parted(whole, data, tuple(range(total)), _too_few(total), whole=data)
     kept = np.arange(EVERY - 1, total, EVERY)
     rest = np.setdiff1d(np.arange(total), kept)
     note = f"calibrated on {len(rest)} samples and judged on {len(kept)} others, of {total}"
     calibration = batches_in(choose_samples(data, specs, rest), specs, batch)
-    return Parted(calibration, choose_samples(data, specs, kept), tuple(int(index) for index in kept), note=note)
+    judging = choose_samples(data, specs, kept)
+    return Parted(calibration, judging, tuple(int(index) for index in kept), note=note, whole=data)
 
 
 def without_known(parted: Parted, seen: Collection[str], specs: Sequence[InputSpec]) -> Parted:

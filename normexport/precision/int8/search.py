@@ -17,7 +17,8 @@ from normexport.precision.collected import Data, collect
 from normexport.precision.config import NORMS, TRAINED, EightBit, Limits
 from normexport.precision.half.baseline import InFloat32
 from normexport.precision.int8.as_trained import lower_as_trained
-from normexport.precision.int8.calibration import Calibration, calibrate, read_calibration
+from normexport.precision.int8.calibrated import calibrate_on, from_cache
+from normexport.precision.int8.calibration import Calibration, calibrate
 from normexport.precision.int8.contradiction import Comparison
 from normexport.precision.int8.edits import Improved, improve
 from normexport.precision.int8.first_samples import check_labels_fit, first_samples
@@ -42,7 +43,7 @@ from normexport.precision.labelled_output import require_limit
 from normexport.precision.labels import Labelled
 from normexport.precision.output_errors import output_errors
 from normexport.precision.reduced import Finish, Judged, OnBatch, Precision, Reduced
-from normexport.precision.samples import Batches, batches_in, batches_of, digest_of
+from normexport.precision.samples import Batches, batches_in, batches_of
 from normexport.proof import choose_batches
 from normexport.proof.inputs.batches import fixed_batches_in, slice_batches
 from normexport.proof.inputs.mixed import numbers_in
@@ -82,7 +83,7 @@ def lower_to_int8(
         require_limit(judged.labelled, limits)
         check_labels_fit(OnnxRuntime(model), model, judged, judged.labelled, inputs)
     parted = _part_samples(config, inputs, judged)
-    from_cache = _is_cached(config) and config.calibration is None
+    only_cached = _is_cached(config) and config.calibration is None
     read = parted.calibration.read
     notes = [note for note in (parted.note, read.note if read is not None else "", *defaulted) if note]
     calibration, lacking = _calibrate(model, config, inputs, parted, notes, on_batch)
@@ -103,7 +104,7 @@ def lower_to_int8(
 
     few = first_samples(fresh.judging, inputs, max(config.batch, RANKED_ON))
     ranked_on = first_samples(few, inputs, _most_ranked(few, inputs))
-    fitted_on = _known(parted, calibration.seen, config, inputs) if from_cache else parted.calibration
+    fitted_on = _known(parted, calibration.seen, config, inputs) if only_cached else parted.calibration
     improved = _improve(model, calibration, config, inputs, fitted_on, fresh, kept)
 
     def accepts(half: ir.Model) -> bool:
@@ -271,12 +272,13 @@ def _calibrate(
         notes += by_norms.notes
         return by_norms.calibration, by_norms.lacking
     if config.cache is not None and _is_cached(config):
-        kind = config.method, config.symmetric, config.dtype
-        found = read_calibration(config.cache, model, kind[0], symmetric=kind[1], dtype=kind[2])
-        if config.calibration is not None and digest_of(parted.calibration) != found.data:
-            cause = f"was made from other data than {config.calibration}"
-            raise UsageError(str(config.cache), cause, "remove it, and calibrate again")
-        notes.insert(0, f"ranges read from {config.cache}")
+        found = from_cache(config.cache, model, config, inputs, parted)
+        if found is not None:
+            notes.insert(0, f"ranges read from {config.cache}")
+            return found, {}
+    if config.on is not None:
+        found, told = calibrate_on(config.on, model, config, inputs, parted, on_batch)
+        notes += told
         return found, {}
     total, seen = parted.calibration.count, set[str]()
     counted = None if on_batch is None else lambda samples: on_batch(samples, total)

@@ -26,7 +26,19 @@ import onnx_ir as ir
 from normexport.dtypes import FLOAT32
 from normexport.errors import UsageError
 from normexport.io.atomic import write_text
-from normexport.io.json_files import BadJson, Record, by_name, count, digest, line, many, number, read_json, record, text
+from normexport.io.json_files import (
+    BadJson,
+    Record,
+    by_name,
+    count,
+    digest,
+    line,
+    many,
+    number,
+    read_json,
+    record,
+    text,
+)
 from normexport.precision.config import METHODS
 from normexport.precision.int8.calibration import Calibration, fingerprint
 from normexport.precision.int8.histogram import MOST, Histogram
@@ -47,7 +59,7 @@ Spans = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Seen:
+class BatchesSeen:
     """How much of one set of samples has been seen: so many batches, and which of them."""
 
     batches: int
@@ -81,11 +93,16 @@ class CalibrationState:
     batch: int
     tensors: Mapping[str, Histogram] = field(default_factory=dict)
     samples: tuple[str, ...] = ()
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, BatchesSeen] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
 
-    def calibration(self, method: str, *, symmetric: bool = False, storage: Storage = PLAIN) -> Calibration:
+    def calibration(
+        self, method: str, *, symmetric: bool = False, storage: Storage = PLAIN, place: str = "calibration state"
+    ) -> Calibration:
         """Ranges by a method, as `calibrate` would have found them on the same samples.
+
+        Args:
+            place: its file, for messages.
 
         Raises:
             UsageError: an unknown method; nothing, or not all, was seen.
@@ -98,12 +115,35 @@ class CalibrationState:
             if each.count < each.batches:
                 cause = f"has seen {each.count} of {each.batches} batches"
                 remedy = "merge it with the states of the others, or calibrate on with --resume"
-                raise UsageError("calibration state", cause, remedy)
+                raise UsageError(place, cause, remedy)
         ranges = {name: RANGE_OF[method](self.tensors[name], symmetric, storage) for name in sorted(self.tensors)}
         data = hashlib.sha256("".join(self.samples).encode()).hexdigest()
         known = self.model, data, len(self.samples), self.batch
         seen = tuple(sorted(set(self.samples)))
         return Calibration(ranges, method, symmetric, *known, seen=seen, dtype=storage.dtype)
+
+    @property
+    def words(self) -> str:
+        """In one line."""
+        done, total = (sum(getattr(each, name) for each in self.seen.values()) for name in ("count", "batches"))
+        some = "" if done == total else f", {done} of {total} batches"
+        left = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return f"{len(self.samples)} samples{some}{left}, {len(self.tensors)} tensors, model {self.model[:12]}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able: all but the histograms and the digests of the samples."""
+        done, total = (sum(getattr(each, name) for each in self.seen.values()) for name in ("count", "batches"))
+        return {
+            "model": self.model,
+            "computed_by": self.computed_by,
+            "samples": len(self.samples),
+            "batch": self.batch,
+            "batches": total,
+            "batches_seen": done,
+            "complete": done == total,
+            "tensors": len(self.tensors),
+            "skipped": list(self.skipped),
+        }
 
     def text(self) -> str:
         """The file: the same bytes for the same samples, whoever saw them in which order."""
@@ -186,7 +226,7 @@ def spans_of(numbers: list[int]) -> Spans:
     return tuple(spans)
 
 
-def _joined(place: str, of: str, first: Seen, second: Seen) -> Seen:
+def _joined(place: str, of: str, first: BatchesSeen, second: BatchesSeen) -> BatchesSeen:
     if first.batches != second.batches:
         raise UsageError(place, f"counts {second.batches} batches, {of} {first.batches}", "calibrate again")
     joined: list[tuple[int, int]] = []
@@ -197,7 +237,7 @@ def _joined(place: str, of: str, first: Seen, second: Seen) -> Seen:
             joined[-1] = joined[-1][0], span[1]
         else:
             joined.append(span)
-    return Seen(first.batches, tuple(joined))
+    return BatchesSeen(first.batches, tuple(joined))
 
 
 def read_state(path: Path) -> CalibrationState:
@@ -288,7 +328,7 @@ def _histogram(value: Any, where: str) -> Histogram:
         raise BadJson(f"{where}: {error}") from error
 
 
-def _seen(value: Any, where: str) -> Seen:
+def _seen(value: Any, where: str) -> BatchesSeen:
     fields = record(value, where)
     batches, spans = fields.get("batches", count), fields.get("spans", many(many(count)))
     fields.no_more()
@@ -297,7 +337,7 @@ def _seen(value: Any, where: str) -> Seen:
         if len(span) != 2 or not at < span[0] < span[1] <= batches:
             raise BadJson(f"{where}.spans are no spans of batches")
         at = span[1]
-    return Seen(batches, tuple((span[0], span[1]) for span in spans))
+    return BatchesSeen(batches, tuple((span[0], span[1]) for span in spans))
 
 
 def _samples(value: Any, where: str) -> tuple[str, ...]:

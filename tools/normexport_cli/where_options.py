@@ -1,0 +1,57 @@
+"""Options that say which processes compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import typer
+
+from normexport.errors import UsageError
+from normexport.precision.config import EightBit, Half
+from normexport.workers import LOCAL, Where
+
+
+@dataclass(frozen=True)
+class WhereOptions:
+    """Where the parts of a long work are computed.
+
+    Raises:
+        UsageError: no such place, or no such number of workers.
+    """
+
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="WHERE",
+            show_default=LOCAL.words,
+            help="Where samples are computed: local, ray (a cluster of this machine) or ray:ADDRESS.",
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="N", help="Cores of the cluster to compute on, at most. All of them."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        self.where()  # has refusals of its own
+
+    def where(self) -> Where | None:
+        """The same in the library's terms; None where nothing is said."""
+        if self.on is None and self.workers is not None:
+            raise UsageError(f"--workers {self.workers}", "is for a Ray cluster", "give --on ray too, or leave it out")
+        return None if self.on is None else Where.of(self.on, self.workers)
+
+    def of(self, precision: Half | EightBit | None) -> Half | EightBit | None:
+        """A precision that is measured there.
+
+        Raises:
+            UsageError: nothing is calibrated for it.
+        """
+        where = self.where()
+        if where is None:
+            return precision
+        if not isinstance(precision, EightBit):
+            raise UsageError(f"--on {where.words}", "is for calibration", "give --precision int8, or leave it out")
+        return replace(precision, on=where)
