@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -13,6 +14,7 @@ import onnx_ir as ir
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.precision.decisions import Decision, channel_axes, decisions, values_of
+from normexport.precision.elsewhere import Elsewhere
 from normexport.precision.positions import by_position, choice_by_position
 from normexport.proof.inputs.batches import samples_in, slice_batches
 from normexport.proof.inputs.mixed import is_mixed, of_one_size
@@ -59,6 +61,11 @@ class _Parts:
     values: dict[str, list[Array]] = field(default_factory=dict)
     sizes: list[int | None] = field(default_factory=list)
 
+    def take(self, values: Mapping[str, Array]) -> None:
+        """What one more run gave."""
+        for name, value in values.items():
+            self.values.setdefault(name, []).append(value)
+
 
 def collect(
     runtime: Runtime,
@@ -68,6 +75,7 @@ def collect(
     model: ir.Model | None = None,
     scores: Mapping[str, Decision] | None = None,
     batch: int | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Collected:
     """Run all samples.
 
@@ -77,9 +85,10 @@ def collect(
         model: the graph that runs, where it is known: it tells channels, and the scores behind indices.
         scores: the decisions to capture; default those of `model`.
         batch: samples at a time; None: 64, fewer where an output has no samples of its own.
+        elsewhere: computes the runs in place of `runtime`, which is of the same model; None: `runtime` does.
 
     Raises:
-        UsageError: samples that the model's fixed batch does not divide.
+        UsageError: samples that the model's fixed batch does not divide; see `Elsewhere.run`.
     """
     known = scores if scores is not None else decisions(model) if model is not None else {}
     inner = {name for each in known.values() for name in (*each.scores, each.choice.indices if each.choice else "")}
@@ -87,18 +96,22 @@ def collect(
     declared = {} if model is None else values_of(model)
     total = _total(runtime, data, specs)
     size = batch or BATCH
+    if elsewhere is not None and batch is None and size > 1:  # one run tells here how many a run takes
+        feeds = next(_runs(runtime, data, size, specs), {})
+        first = _Parts(sizes=[_samples(runtime, feeds, data, specs)])
+        first.take(runtime.run(feeds, wanted))
+        batch = size = max(1, min(size, total // FEW_RUNS)) if _needs_more_runs(first, declared) else size
     parts, seconds = _Parts(), 0.0
-    runs = _runs(runtime, data, size, specs)
-    while (feeds := next(runs, None)) is not None:
-        start = time.perf_counter()
-        values = runtime.run(feeds, wanted)
-        seconds += time.perf_counter() - start
+    runs = _results(runtime, _runs(runtime, data, size, specs), wanted, elsewhere)
+    while (run := next(runs, None)) is not None:
+        feeds, values, took = run
+        seconds += took
         parts.sizes.append(_samples(runtime, feeds, data, specs))
-        for name, value in {**values, **{each: np.asarray(feeds[each]) for each in inner & set(feeds)}}.items():
-            parts.values.setdefault(name, []).append(value)
+        parts.take({**values, **{each: np.asarray(feeds[each]) for each in inner & set(feeds)}})
         if batch is None and len(parts.sizes) == 1 and size > 1 and _needs_more_runs(parts, declared):
             batch = size = max(1, min(size, total // FEW_RUNS))
-            parts, seconds, runs = _Parts(), 0.0, _runs(runtime, data, size, specs)
+            parts, seconds = _Parts(), 0.0
+            runs = _results(runtime, _runs(runtime, data, size, specs), wanted, elsewhere)
     spread = _by_position(parts, declared) if isinstance(data, Mapping) and any(map(is_mixed, data.values())) else {}
     joined = {name: _join(each, parts.sizes, declared.get(name)) for name, each in parts.values.items()}
     found = {name: value for name, value in {**joined, **spread}.items() if value is not None}
@@ -116,6 +129,27 @@ def first_run(runtime: Runtime, data: Data) -> Feeds:
     """What one run takes of these samples: as many as a fixed batch has, else all of them."""
     feeds: Feeds = next(_runs(runtime, data, max(_total(runtime, data, ()), 1), ()))
     return feeds
+
+
+def _results(
+    runtime: Runtime, runs: Iterator[Feeds], wanted: Sequence[str], elsewhere: Elsewhere | None
+) -> Iterator[tuple[Feeds, dict[str, Array], float]]:
+    """Each run with what it gave and the seconds that it took."""
+    if elsewhere is None:
+        for feeds in runs:
+            start = time.perf_counter()
+            values = runtime.run(feeds, wanted)
+            yield feeds, values, time.perf_counter() - start
+        return
+    given: deque[Feeds] = deque()  # those under way
+
+    def noted() -> Iterator[Feeds]:
+        for feeds in runs:
+            given.append(feeds)
+            yield feeds
+
+    for values, seconds in elsewhere.run(noted(), wanted):
+        yield given.popleft(), values, seconds
 
 
 def _from_behind(decision: Decision, parts: _Parts, declared: Mapping[str, ir.Value]) -> Decision:

@@ -19,6 +19,7 @@ from normexport.precision import Accuracy, Labelled, Limits, collect
 from normexport.precision import measure_accuracy as evaluate_outputs
 from normexport.precision.accuracy import DEFAULT
 from normexport.precision.collected import BATCH, Collected, named_as
+from normexport.precision.elsewhere import Elsewhere
 from normexport.precision.labelled_output import check_labels, labelled_output, require_limit
 from normexport.precision.metrics import loaded_metric, metric_of
 from normexport.proof.inputs.batches import samples_in, slice_batches
@@ -39,6 +40,7 @@ from normexport.verbs.subjects import (
     require_onnx_for,
     runtime_of,
 )
+from normexport.workers import Where
 
 _LOG = logger(__name__)
 
@@ -57,6 +59,7 @@ def evaluate(
     runtime: str = RUNTIMES[0],
     weights_under: str | Path | None = None,
     preprocess: Preprocess | None = None,
+    on: Where | None = None,
 ) -> Accuracy:
     """How often a model is right on labelled data, how close it is to its reference, and how fast it is.
 
@@ -72,6 +75,8 @@ def evaluate(
         runtime: what an ONNX model runs on, "onnxruntime" or "openvino"; an ONNX reference runs on the former.
         weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
         preprocess: what is done to the images of a folder; None: values in [0, 1] at the model's size.
+        on: where ONNX models are run: each batch by one thread of ONNX Runtime, whose results are the same bytes here
+            and on any number of workers; throughput is then that of one of them. None: here, each batch by all threads.
 
     Raises:
         UsageError: data or labels do not fit the model; nothing to compare.
@@ -79,9 +84,10 @@ def evaluate(
     metric = loaded_metric(metric)
     real = RealData(data, check_images(preprocess, data))
     given = [each for each in (reference, model) if each is not None]
-    on = opener_of(runtime)
+    opener = opener_of(runtime)
     sides = [each if isinstance(each, Plan) else open_subject(each, weights_under) for each in given]
     require_onnx_for(runtime, sides[-1])
+    _require_onnx_runtime(on, runtime, sides[-1])
     specs = agreed_inputs(tuple(reversed(sides)), inputs, data)
     for side in sides:
         if isinstance(side, Checkpoint) and side.model is not None:
@@ -110,18 +116,31 @@ def evaluate(
 
     def collected(side: Checkpoint | ir.Model | Plan, batch: int | None, opener: Opener = OnnxRuntime) -> Collected:
         graph = side if isinstance(side, ir.Model) else None
-        return collect(runtime_of(side, specs, on=opener), arrays, specs, model=graph, batch=batch)
+        elsewhere = None if on is None or graph is None else Elsewhere(on, graph)
+        running = runtime_of(side, specs, on=opener)
+        return collect(running, arrays, specs, model=graph, batch=batch, elsewhere=elsewhere)
 
     def judged() -> Accuracy:
         if labelled is not None:
-            _check_early(labelled, arrays, specs, sides[0], on if reference is None else OnnxRuntime)
+            _check_early(labelled, arrays, specs, sides[0], opener if reference is None else OnnxRuntime)
         exact = collected(sides[0], None) if reference is not None else None
-        found = collected(sides[-1], None if exact is None else exact.batch, on)
+        found = collected(sides[-1], None if exact is None else exact.batch, opener)
         return evaluate_outputs(found if exact is None else named_as(found, exact), labelled, exact, limits)
 
     accuracy = replace(guarded_if_files(judged, *given), data=read)
     _LOG.info("%s, samples: %d; %s", accuracy.model, accuracy.samples, in_words(accuracy.judgement))
     return accuracy
+
+
+def _require_onnx_runtime(on: Where | None, runtime: str, side: Side) -> None:
+    """Refuse to run elsewhere what runs here alone.
+
+    Raises:
+        UsageError: the model is no ONNX file, or runs on something else than ONNX Runtime.
+    """
+    if on is not None and not (isinstance(side, ir.Model) and runtime == RUNTIMES[0]):
+        cause = f"is for ONNX files on {RUNTIMES[0]}"
+        raise UsageError(f"--on {on.words}", cause, "convert the model, or leave it out")
 
 
 def _check_early(

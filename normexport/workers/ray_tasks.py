@@ -18,10 +18,9 @@ from typing import Any
 from normexport import errors
 from normexport.errors import MissingComponent, NormExportError, UsageError
 from normexport.text import first_line
-from normexport.workers.parts import Part, Result, Where, Work
+from normexport.workers.where import Part, Result, Where, Work
 
 _AGAIN = 5  # times that a part is computed anew after its process or node has died
-_STORE = 1 << 28  # bytes of the object store of a cluster that is started here; states and batches pass through it
 #: What Ray reads: no reports of usage to its makers, no notes on stderr.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -115,7 +114,6 @@ def _cluster(ray: Any, where: Where) -> Iterator[None]:
     else:
         # address "local": a cluster of its own, whatever RAY_ADDRESS or a cluster of this machine says.
         options |= {"address": "local", "num_cpus": where.workers or os.cpu_count(), "include_dashboard": False}
-        options["object_store_memory"] = _STORE
     try:
         with _keeping_signals():
             ray.init(**options)

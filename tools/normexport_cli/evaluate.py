@@ -16,6 +16,7 @@ from normexport_cli.options import ReadOptions, is_plan
 from normexport_cli.pages import PagedOutputOptions, require_page, write_page
 from normexport_cli.precision_options import LimitOptions
 from normexport_cli.screen import print_json, result_console, working
+from normexport_cli.where_options import WhereOptions
 
 Evaluated = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint, an ONNX file, or a plan.")]
 Data = Annotated[
@@ -49,6 +50,7 @@ def evaluate(
     images: ImageOptions,
     lost: LimitOptions,
     runtime: options.Runtime = RUNTIMES[0],
+    where: WhereOptions,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     how: ReadOptions,
     shown: PagedOutputOptions,
@@ -78,6 +80,7 @@ def evaluate(
             runtime=runtime,
             weights_under=how.weights_under,
             preprocess=images.prepared(),
+            on=where.where(),
         )
         write_page(result, shown.html, model, how.weights_under, model.name)
     if shown.json:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from normexport.errors import UsageError
+from normexport.precision.elsewhere import as_bytes, from_bytes
 from normexport.precision.int8.calibration import fingerprint, floating_values, require_finite, require_varied
 from normexport.precision.int8.held_out import digests_of
 from normexport.precision.int8.histogram import Histogram
@@ -71,7 +71,7 @@ def gather(
         UsageError: see `calibrate`; more samples than `skip_bad` can't be read; `begun` is of something else.
         MissingComponent: ONNX Runtime or Ray is not installed.
     """
-    job = _Job(ir.to_proto(model).SerializeToString(), data, data.digest(), skip_bad > 0)
+    job = _Job(as_bytes(model), data, data.digest(), skip_bad > 0)
     whole, done = begun, None if begun is None else begun.seen.get(job.name)
     if begun is not None and done is None:
         cause = "has seen other samples than these, or other batches of them"
@@ -94,7 +94,7 @@ def gather(
 
 def open_job(job: _Job) -> Callable[[Part], CalibrationState]:
     """What computes a part, with the model open."""
-    model = ir.from_proto(onnx.ModelProto.FromString(job.model))
+    model = from_bytes(job.model)
     runtime = OnnxRuntime(model, threads=1)
     names, arithmetic, digest = floating_values(model), computed_by(model), fingerprint(model)
 

@@ -128,11 +128,14 @@ def lower_to_int8(
         storage=storage,
         on=judged_on,
         held=lambda quantised: as_written(rest.store(quantised)),
+        where=config.on,
     )
     table: tuple[Sensitivity, ...] = ()
     if config.table:
         how = config.symmetric, improved.corrections
-        table = sensitivities(model, ranges, ranked_on, symmetric=how[0], corrections=how[1], storage=storage)
+        table = sensitivities(
+            model, ranges, ranked_on, symmetric=how[0], corrections=how[1], storage=storage, where=config.on
+        )
     finished = finish(rest.store(result.model))
     held = as_written(finished)
     accuracy = measure(held, _named(judged_on(held), rest))

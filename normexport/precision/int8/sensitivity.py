@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from normexport.precision.collected import Data, collect, first_run
+from normexport.precision.elsewhere import as_bytes, from_bytes, require_same
 from normexport.precision.int8.corrections import NONE, Corrections
 from normexport.precision.int8.quantise import Quantized, modules_of, quantize
 from normexport.precision.int8.ranges import Range
 from normexport.precision.int8.storage import PLAIN, Storage
 from normexport.precision.output_errors import output_errors
 from normexport.runtime import OnnxRuntime, Opener, Runtime
+from normexport.runtime.computed_by import computed_by
+from normexport.workers import Where, run_in_order
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,20 @@ def sensitivities(
     symmetric: bool = False,
     corrections: Corrections = NONE,
     storage: Storage = PLAIN,
+    where: Where | None = None,
 ) -> tuple[Sensitivity, ...]:
-    """Every module's part in the error, in graph order, on a few samples."""
-    snr = _snr(model, ranges, data, _Way(symmetric, corrections, storage))
+    """Every module's part in the error, in graph order, on a few samples.
+
+    Args:
+        where: which processes measure modules, each by one thread; None: this one, by all threads.
+    """
     modules = modules_of(model, storage)
-    return tuple(Sensitivity(each, snr([other for other in modules if other != each]), snr([each])) for each in modules)
+    alone = [tuple(other for other in modules if other != each) for each in modules]
+    without = [(each,) for each in modules]
+    job = _Job(model, ranges, data, _Way(symmetric, corrections, storage))
+    found = list(_measured(job, [*alone, *without], where))
+    rows = zip(modules, found[: len(modules)], found[len(modules) :], strict=True)
+    return tuple(Sensitivity(*row) for row in rows)
 
 
 def rescue(
@@ -87,6 +99,7 @@ def rescue(
     storage: Storage = PLAIN,
     on: Opener = OnnxRuntime,
     held: Callable[[ir.Model], ir.Model] = lambda model: model,
+    where: Where | None = None,
 ) -> tuple[Quantized, tuple[TradeOff, ...]]:
     """The int8 model that is good enough with the fewest modules excluded, worst first, and the way there.
 
@@ -102,6 +115,7 @@ def rescue(
         storage: the type of eight bits.
         on: the runtime that models are judged and timed on.
         held: what is judged of a quantised model, where its remainder is not float32; that itself is timed.
+        where: which processes rank modules, see `sensitivities`.
     """
     way, steps = _Way(symmetric, corrections, storage), dict[int, TradeOff]()
     order: list[str] = []
@@ -119,7 +133,7 @@ def rescue(
     best, holds = try_first(0)
     if holds:
         return best, tuple(steps.values())
-    order += _worst_first(model, ranges, data if ranked_on is None else ranked_on, way, exclude)
+    order += _worst_first(model, ranges, data if ranked_on is None else ranked_on, way, exclude, where)
     short = enough = 0  # as many do not suffice, as many do
     while not holds and short < len(order):
         short, enough = enough, min(max(enough + 1, enough * 3 // 2), len(order))
@@ -141,21 +155,60 @@ def _worst_first(
     data: Data,
     way: _Way,
     exclude: Collection[str],
+    where: Where | None,
 ) -> list[str]:
     """Modules by SNR with one alone in int8: models of few pairs, which take a fifth of the time of whole ones."""
-    snr = _snr(model, ranges, data, way)
     modules = modules_of(model, way.storage)
-    alone = {each: snr([other for other in modules if other != each]) for each in modules if each not in exclude}
+    ranked = [each for each in modules if each not in exclude]
+    others = [tuple(other for other in modules if other != each) for each in ranked]
+    alone = dict(zip(ranked, _measured(_Job(model, ranges, data, way), others, where), strict=True))
     return sorted(alone, key=lambda path: alone[path])
 
 
-def _snr(model: ir.Model, ranges: Mapping[str, Range], data: Data, way: _Way) -> Callable[[Collection[str]], float]:
+@dataclass(frozen=True)
+class _Job:
+    """What is measured with modules left out; the model as bytes where it travels."""
+
+    model: ir.Model | bytes
+    ranges: Mapping[str, Range]
+    data: Data
+    way: _Way
+
+
+def _measured(job: _Job, excluded: Sequence[tuple[str, ...]], where: Where | None) -> Iterator[float]:
+    """SNR in dB of the worst output, with each of these sets of modules left out."""
+    if where is None:
+        return map(_snr(job, None), excluded)
+    assert isinstance(job.model, ir.Model)
+    return _in_agreement(where, replace(job, model=as_bytes(job.model), ranges=dict(job.ranges)), excluded)
+
+
+def _in_agreement(where: Where, job: _Job, excluded: Sequence[tuple[str, ...]]) -> Iterator[float]:
+    first = ""
+    for snr, computer in run_in_order(where, open_job, job, excluded):
+        first = first or computer
+        require_same(where, first, computer)
+        yield snr
+
+
+def open_job(job: _Job) -> Callable[[tuple[str, ...]], tuple[float, str]]:
+    """What measures one set of modules, and says what computed it."""
+    assert isinstance(job.model, bytes)
+    model = from_bytes(job.model)
+    snr, computer = _snr(replace(job, model=model), 1), computed_by(model)
+    return lambda excluded: (snr(excluded), computer)
+
+
+def _snr(job: _Job, threads: int | None) -> Callable[[Collection[str]], float]:
     """SNR in dB of the worst output, as a function of the modules excluded."""
-    exact = collect(OnnxRuntime(model), data, model=model)
+    model = job.model
+    assert isinstance(model, ir.Model)
+    exact = collect(OnnxRuntime(model, threads=threads), job.data, model=model)
 
     def snr(excluded: Collection[str]) -> float:
-        quantised = way.quantised(model, ranges, excluded).model
-        found = collect(OnnxRuntime(quantised), data, model=quantised, batch=exact.batch)
+        quantised = job.way.quantised(model, job.ranges, excluded).model
+        runtime = OnnxRuntime(quantised, threads=threads)
+        found = collect(runtime, job.data, model=quantised, batch=exact.batch)
         return min((error.level for error in output_errors(exact, found, -math.inf, 100)), default=math.inf)
 
     return snr
