@@ -105,7 +105,9 @@ def calibrate(
         made_by = ConvertConfig(precision=Int8(), weights_under=config.weights_under)
         network, graph = read_network(given, inputs, made_by)
         work = partial(_gather, network, graph, made_by, data, prepared, path, begun, config)
-        state = given.guarded(work, _silent if on_samples is None else on_samples)
+        listen = _silent if on_samples is None else on_samples
+        # What runs on workers can't end this process, and a cluster is best ended by the process that has started it.
+        state = work(listen) if config.on.ray else given.guarded(work, listen)
     if path is not None:
         state.save(path)
     return state
