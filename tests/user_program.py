@@ -98,6 +98,19 @@ def convert_everything(folder: Path) -> int:
     return len(layers)
 
 
+def calibrate_in_parts(folder: Path) -> str:
+    here = normexport.Where()
+    cluster = normexport.Where.of("ray:10.0.0.1:6379", workers=8)
+    parts = [
+        normexport.CalibrateConfig(samples=512, part=(part, 2), on=on, skip_bad=3)
+        for part, on in ((1, here), (2, cluster))
+    ]
+    states = [normexport.calibrate("model.pt2", "images", config=config) for config in parts]
+    whole = assert_type(normexport.merge_calibrations(states, folder / "state.json"), normexport.CalibrationState)
+    seen: list[normexport.BatchesSeen] = list(whole.seen.values())
+    return f"{whole.words} {[each.count for each in seen]}"
+
+
 def load_one_of_several(path: str) -> normexport.Checkpoint:
     part = normexport.Part("ema", prefix="model.", ignored=("criterion.",))
     return assert_type(normexport.load(path, part=part), normexport.Checkpoint)

@@ -30,8 +30,11 @@ FLAGS = {
     "--batch --opset --input-names --output-names --no-fold "
     f"--inline --openvino --data --batches --runtime {IMAGES} --precision --io-dtype --keep-fp32 --calibration-data "
     "--calibration --calibration-cache --calibration-batch --metric --max-drop --min-snr --symmetric --labels-for "
-    "--effort --remainder --sensitivity --engine --flavor --target --no-plugins --debug-tensors --capsule "
-    "--capsule-size --bundle --bundle-name --bom",
+    "--effort --remainder --sensitivity --on --workers --engine --flavor --target --no-plugins --debug-tensors "
+    "--capsule --capsule-size --bundle --bundle-name --bom",
+    "calibrate collect": "--data --output --input --batch --samples --seed --part --skip-bad --resume "
+    f"{IMAGES} --on --workers {LOAD} --weights-under",
+    "calibrate merge": "--output",
     "export": f"--output --input --inline {LOAD} --batch --opset --input-names --output-names",
     "fold": "--output --live-operators --inline --weights-under",
     "build": "--output --flavor --target --minShapes --optShapes --maxShapes --no-plugins --require --plugin-library "
@@ -46,8 +49,8 @@ FLAGS = {
     "prove": "--url --timeout --layers --trust --weights-under",
     "sign": "--key --signature",
     "verify": "--key --signature",
-    "evaluate": f"--data --reference --labels-for {IMAGES} --metric --max-drop --min-snr --runtime --input {LOAD} "
-    "--weights-under --html",
+    "evaluate": f"--data --reference --labels-for {IMAGES} --metric --max-drop --min-snr --runtime --on --workers "
+    f"--input {LOAD} --weights-under --html",
     "plugins list": "",
     "plugins build": "--cuda --tensorrt --onnxruntime --arch --jobs",
     "plugins doctor": "--quick --trust",
@@ -126,7 +129,7 @@ def test_every_command_is_among_those_compared() -> None:
     assert {command.split()[0] for command in FLAGS} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "plugins"])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("calibrate", "plugins")])
 def test_a_command_is_written_with_few_parameters(name: str) -> None:
     command = getattr(import_module(f"normexport_cli.{name}"), name)
     assert len(inspect.signature(inspect.unwrap(command)).parameters) <= 10
