@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,7 @@ from normexport.text import first_line
 from normexport.workers.where import Part, Result, Where, Work
 
 _AGAIN = 5  # times that a part is computed anew after its process or node has died
+_ANSWERED_WITHIN = 10.0  # seconds
 #: What Ray reads: no reports of usage to its makers, no notes on stderr.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -115,15 +117,23 @@ def _cluster(ray: Any, where: Where) -> Iterator[None]:
         # address "local": a cluster of its own, whatever RAY_ADDRESS or a cluster of this machine says.
         options |= {"address": "local", "num_cpus": where.workers or os.cpu_count(), "include_dashboard": False}
     try:
+        _require_listening(where.address)
         with _keeping_signals():
             ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError, OSError, ray.exceptions.RayError) as error:
+    except (ConnectionError, ValueError, RuntimeError, OSError, OverflowError, ray.exceptions.RayError) as error:
         cause = f"can't be reached or started ({first_line(error, 200)})"
         raise UsageError(f"--on {where.words}", cause, "give the ADDRESS:PORT of a cluster's head") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listening(address: str) -> None:
+    """Raise OSError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERED_WITHIN).close()
 
 
 @contextlib.contextmanager

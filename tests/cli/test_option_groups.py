@@ -49,7 +49,7 @@ FLAGS = {
     "prove": "--url --timeout --layers --trust --weights-under",
     "sign": "--key --signature",
     "verify": "--key --signature",
-    "evaluate": f"--data --reference --labels-for {IMAGES} --metric --max-drop --min-snr --runtime --on --workers "
+    "evaluate": f"--data --reference --labels-for {IMAGES} --metric --max-drop --min-snr --on --workers --runtime "
     f"--input {LOAD} --weights-under --html",
     "plugins list": "",
     "plugins build": "--cuda --tensorrt --onnxruntime --arch --jobs",

@@ -10,6 +10,7 @@ import typer
 
 from normexport.bundle.kinds import KINDS
 from normexport.errors import UsageError
+from normexport.precision.config import EightBit, Half
 from normexport.verbs.config import ConvertConfig
 from normexport_cli import options
 from normexport_cli.engine_options import EngineOptions
@@ -92,6 +93,19 @@ class CompanionOptions(CapsuleOptions):
     ] = ConvertConfig.bom
 
 
+@dataclass(frozen=True)
+class PlacedOptions(WhereOptions, PrecisionOptions):
+    """What `convert` reduces the model to, and where that is measured."""
+
+    def __post_init__(self) -> None:
+        PrecisionOptions.__post_init__(self)
+        WhereOptions.__post_init__(self)
+
+    def config(self) -> Half | EightBit | None:
+        """The same in the library's terms; None: float32."""
+        return self.placed(PrecisionOptions.config(self))
+
+
 @grouped
 def convert(
     source: Source,
@@ -101,8 +115,7 @@ def convert(
     how: ReadOptions,
     form: FormOptions,
     compared: DataOptions,
-    reduced: PrecisionOptions,
-    where: WhereOptions,
+    reduced: PlacedOptions,
     built: EngineOptions,
     beside: CompanionOptions,
     shown: OutputOptions,
@@ -125,7 +138,7 @@ def convert(
             data=compared.data,
             batches=compared.sizes,
             engine=built.config(),
-            precision=where.of(reduced.config()),
+            precision=reduced.config(),
             capsule=beside.capsule,
             capsule_bytes=int(beside.capsule_size * _MB),
             bundle=beside.bundle,

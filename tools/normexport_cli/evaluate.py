@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,15 @@ LabelsFor = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class PlacedLimits(WhereOptions, LimitOptions):
+    """What may be lost, and where that is measured."""
+
+    def __post_init__(self) -> None:
+        LimitOptions.__post_init__(self)
+        WhereOptions.__post_init__(self)
+
+
 @grouped
 def evaluate(
     model: Evaluated,
@@ -48,9 +58,8 @@ def evaluate(
     reference: Reference = None,
     labels_for: LabelsFor = None,
     images: ImageOptions,
-    lost: LimitOptions,
+    lost: PlacedLimits,
     runtime: options.Runtime = RUNTIMES[0],
-    where: WhereOptions,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     how: ReadOptions,
     shown: PagedOutputOptions,
@@ -80,7 +89,7 @@ def evaluate(
             runtime=runtime,
             weights_under=how.weights_under,
             preprocess=images.prepared(),
-            on=where.where(),
+            on=lost.where(),
         )
         write_page(result, shown.html, model, how.weights_under, model.name)
     if shown.json:

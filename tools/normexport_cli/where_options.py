@@ -43,7 +43,7 @@ class WhereOptions:
             raise UsageError(f"--workers {self.workers}", "is for a Ray cluster", "give --on ray too, or leave it out")
         return None if self.on is None else Where.of(self.on, self.workers)
 
-    def of(self, precision: Half | EightBit | None) -> Half | EightBit | None:
+    def placed(self, precision: Half | EightBit | None) -> Half | EightBit | None:
         """A precision that is measured there.
 
         Raises:

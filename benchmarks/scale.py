@@ -1,0 +1,163 @@
+"""Calibration and evaluation in parts: memory of driver and workers, size of states, and what a second worker brings.
+
+Images are made as they are asked for, from their numbers; none lies on disk. The network is a ResNet-50 with L1 norms,
+or its first block.
+
+python benchmarks/scale.py states                                     # how large the states are that travel
+python benchmarks/scale.py memory [--samples 100000] [--workers 2]    # driver and workers, while samples go by
+python benchmarks/scale.py speed [--batches 64] [--rounds 5]          # 1 and 2 workers of one thread, in turns
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import nn
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]
+
+from normexport import onnx_export  # noqa: E402
+from normexport.folding import fold  # noqa: E402
+from normexport.nn import L1BatchNorm2d  # noqa: E402
+from normexport.onnx_export import InputSpec  # noqa: E402
+from normexport.precision.elsewhere import Elsewhere  # noqa: E402
+from normexport.precision.int8.gather import gather  # noqa: E402
+from normexport.precision.numbered import Numbered, numbered, samples_by_number  # noqa: E402
+from normexport.workers import LOCAL, Where  # noqa: E402
+from tests.models.resnet import randomise_statistics, resnet50  # noqa: E402
+
+SPEC = InputSpec("input", (3, 224, 224))
+MB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Images:
+    """Smooth random images, each made of its number."""
+
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Any:
+        coarse = np.random.default_rng(number).normal(size=(3, 14, 14)).astype(np.float32)
+        return np.kron(coarse, np.ones((1, 16, 16), np.float32))
+
+
+def network(whole: bool) -> ir.Model:
+    """A ResNet-50, folded; or its stem and first bottleneck."""
+    torch.manual_seed(0)
+    model: Any = randomise_statistics(resnet50(L1BatchNorm2d)).eval()
+    if not whole:
+        children = list(model.children())
+        model = nn.Sequential(*children[:4], children[4][0]).eval()
+    return fold(onnx_export.export(model, (SPEC,)).model).model
+
+
+def data(count: int) -> Numbered:
+    return numbered(samples_by_number(Images(count), (SPEC,)), 8)
+
+
+def states(options: argparse.Namespace) -> None:
+    for name, whole in (("first block", False), ("ResNet-50", True)):
+        state = gather(network(whole), data(options.samples or 16), LOCAL)
+        size = len(state.text())
+        print(f"{name:12} {len(state.tensors):4} tensors, {size / MB:.2f} MB after {len(state.samples)} samples")
+
+
+def memory(options: argparse.Namespace) -> None:
+    import ray
+
+    model = network(False)
+    ray.init(num_cpus=options.workers, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    start, seen_by_quarter, workers = time.monotonic(), {}, 0
+    total = options.samples or 100_000
+
+    def look(seen: int) -> None:
+        nonlocal workers
+        workers = max([workers, *(_peak(pid) for pid in _workers())])
+        seen_by_quarter.setdefault(4 * seen // total, _resident(os.getpid()))
+
+    try:
+        state = gather(model, data(total), Where(True, workers=options.workers), on_batch=look)
+    finally:
+        ray.shutdown()
+    told = ", ".join(f"{size / MB:.0f}" for size in seen_by_quarter.values())
+    print(f"{len(state.samples)} samples in {time.monotonic() - start:.0f} s; driver {told} MB by quarters")
+    print(f"worker {workers / MB:.0f} MB at most; state {len(state.text()) / MB:.2f} MB")
+
+
+def speed(options: argparse.Namespace) -> None:
+    import ray
+
+    model, batches = network(False), options.batches
+    feeds = [{"input": np.stack([Images(8)[number] for number in range(8)])}] * batches
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    try:
+        for turn in range(options.rounds + 1):  # the first opens models
+            for workers in (1, 2):
+                start = time.monotonic()
+                assert sum(1 for _ in Elsewhere(Where(True, workers=workers), model).run(feeds, ())) == batches
+                if turn:
+                    seconds[workers].append(time.monotonic() - start)
+    finally:
+        ray.shutdown()
+    ratios = sorted(one / two for one, two in zip(seconds[1], seconds[2], strict=True))
+    one, two = (statistics.median(seconds[workers]) for workers in (1, 2))
+    within = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    print(f"{batches} batches of 8: 1 worker {one:.2f} s, 2 workers {two:.2f} s; ratio {within}")
+
+
+def _workers() -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(b"ray::_compute"):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def _status(pid: int, field: str) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field)), 0)
+
+
+def _resident(pid: int) -> int:
+    return _status(pid, "VmRSS:")
+
+
+def _peak(pid: int) -> int:
+    return _status(pid, "VmHWM:")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=("states", "memory", "speed"))
+    parser.add_argument("--samples", type=int, default=None)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--batches", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    {"states": states, "memory": memory, "speed": speed}[options.what](options)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
