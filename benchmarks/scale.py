@@ -15,6 +15,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ class Images:
 
     def __len__(self) -> int:
         return self.count
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, number: int) -> Any:
         coarse = np.random.default_rng(number).normal(size=(3, 14, 14)).astype(np.float32)

@@ -44,12 +44,14 @@ class Elsewhere:
 
 def as_bytes(model: ir.Model) -> bytes:
     """A model as it travels to other processes."""
-    return ir.to_proto(model).SerializeToString()
+    content: bytes = ir.to_proto(model).SerializeToString()
+    return content
 
 
 def from_bytes(content: bytes) -> ir.Model:
     """The model that `as_bytes` was given."""
-    return ir.from_proto(onnx.ModelProto.FromString(content))
+    model: ir.Model = ir.from_proto(onnx.ModelProto.FromString(content))
+    return model
 
 
 def open_runs(model: bytes) -> Callable[[Run], Ran]:

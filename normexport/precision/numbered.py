@@ -24,6 +24,7 @@ from normexport.precision.samples import as_feeds
 from normexport.proof.inputs.batches import slice_batches
 from normexport.proof.inputs.folders import FolderRead, FolderSamples, folder_for
 from normexport.runtime import Array, Feeds
+from normexport.text import one_line
 
 
 class Samples(Protocol):
@@ -95,7 +96,7 @@ class Numbered:
             except UsageError as error:
                 if skipped is None:
                     raise
-                skipped.append(f"{self.samples.name(number)}: {error.cause}"[:1000])
+                skipped.append(one_line(f"{self.samples.name(number)}: {error.cause}")[:1000])
         yield from _in_one_size(rows, self.samples.specs)
 
     def digest(self) -> str:

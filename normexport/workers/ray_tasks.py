@@ -115,7 +115,7 @@ def _cluster(ray: Any, where: Where) -> Iterator[None]:
         options["address"] = where.address
     else:
         # address "local": a cluster of its own, whatever RAY_ADDRESS or a cluster of this machine says.
-        options |= {"address": "local", "num_cpus": where.workers or os.cpu_count(), "include_dashboard": False}
+        options |= {"address": "local", "num_cpus": where.workers, "include_dashboard": False}
     try:
         _require_listening(where.address)
         with _keeping_signals():

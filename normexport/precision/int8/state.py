@@ -50,7 +50,7 @@ KIND = "calibration state"  # what the file says that it is
 #: A ResNet-50 has 3 MB of histograms; a million samples, 32 MB of digests.
 MOST_BYTES = 1 << 27
 _DIGEST = 32  # hexadecimal digits of a sample's digest, as `held_out.digests_of` gives them
-_HEX, _WHOLE = re.compile(r"[0-9a-f]*"), re.compile(r"\d{1,18}")
+_HEX, _WHOLE = re.compile(r"[0-9a-f]*"), re.compile(r"[0-9]{1,14}")
 _MOST_BINS = MOST + 2
 _MOST_TENSORS = 1 << 14  # 0.5 GB of bins
 

@@ -38,6 +38,10 @@ def batched(samples: Any, batch: int = 3, most: int | None = None, seed: int = 0
     return numbered(samples_by_number(samples, SPECS), batch, most, seed)
 
 
+def every(parts: int, first: int) -> Callable[[int], bool]:
+    return lambda batch: batch % parts == first
+
+
 def seen(arrays: list[np.ndarray]) -> Histogram:
     histogram = Histogram()
     for array in arrays:
@@ -84,7 +88,7 @@ def test_states_of_any_parts_in_any_order_are_the_bytes_of_one_run(parts: int, o
     model, _ = nets.folded(nets.live)
     data = batched(images())
     whole = gather(model, data)
-    some = [gather(model, data, only=lambda batch, i=i: batch % parts == i) for i in range(parts)]
+    some = [gather(model, data, only=every(parts, i)) for i in range(parts)]
     order.shuffle(some)
     while len(some) > 1:  # any tree of sums
         first = some.pop(order.randrange(len(some)))
@@ -126,7 +130,7 @@ def test_seeds_draw_different_samples() -> None:
 def states() -> tuple[CalibrationState, CalibrationState]:
     model, _ = nets.folded(nets.centred)
     data = batched(images())
-    first, second = (gather(model, data, only=lambda batch, i=i: batch % 2 == i) for i in range(2))
+    first, second = (gather(model, data, only=every(2, i)) for i in range(2))
     return first, second
 
 
