@@ -84,8 +84,11 @@ def memory(options: argparse.Namespace) -> None:
     import ray
 
     model = network(False)
-    ray.init(num_cpus=options.workers, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    start, seen_by_quarter, workers = time.monotonic(), {}, 0
+    ray.init(
+        address="local", num_cpus=options.workers, include_dashboard=False, logging_level="ERROR", log_to_driver=False
+    )
+    start, workers = time.monotonic(), 0
+    seen_by_quarter: dict[int, int] = {}
     total = options.samples or 100_000
 
     def look(seen: int) -> None:
@@ -107,7 +110,7 @@ def speed(options: argparse.Namespace) -> None:
 
     model, batches = network(False), options.batches
     feeds = [{"input": np.stack([Images(8)[number] for number in range(8)])}] * batches
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     seconds: dict[int, list[float]] = {1: [], 2: []}
     try:
         for turn in range(options.rounds + 1):  # the first opens models

@@ -55,7 +55,17 @@ def _calibration(cache: str, model: str) -> None:
     read_calibration(Path(cache), open_onnx(Path(model)), "mse")
 
 
-LIBRARY: dict[str, Callable[..., None]] = {"samples": _samples, "calibration": _calibration}
+def _state(cache: str, model: str) -> None:
+    """A calibration state for a model: read, added up with what nothing has seen, and made ranges of."""
+    from normexport.io.onnx_model import open_onnx
+    from normexport.precision.int8.state import CalibrationState, merge, read_state, require_state_of
+
+    state = read_state(Path(cache))
+    require_state_of(Path(cache), state, open_onnx(Path(model)))
+    merge(state, CalibrationState(state.model, state.computed_by, state.batch)).calibration("mse")
+
+
+LIBRARY: dict[str, Callable[..., None]] = {"samples": _samples, "calibration": _calibration, "state": _state}
 
 
 def warm_up(formats: set[str]) -> None:

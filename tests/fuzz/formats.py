@@ -146,13 +146,14 @@ _DOCUMENT_STRINGS = ("model.plan", "../secret.bin", "/etc/passwd", "float32", "f
 
 
 def document(dice: Dice) -> Case:
-    """JSON: manifests of plans, layer maps, calibration caches."""
-    kind = dice.choices(("plan", "layers", "calibration"), (50, 8, 42))[0]
+    """JSON: manifests of plans, layer maps, calibration caches and states."""
+    kind = dice.choices(("plan", "layers", "calibration", "state"), (50, 8, 28, 14))[0]
     plan = b"plan of no engine"
     makers: dict[str, Callable[[], bytes]] = {
         "plan": lambda: seeds.manifest(plan, plugin=dice.chance(40)),
         "layers": seeds.layer_map,
         "calibration": seeds.calibration,
+        "state": seeds.calibration_state,
     }
     data, steps = makers[kind](), [kind]
     for _ in range(dice.few()):
@@ -183,7 +184,7 @@ def document(dice: Dice) -> Case:
             "model.layers.json": data,
         }
     else:
-        words = ("calibration", "cache.json", "model.onnx")
+        words = (kind, "cache.json", "model.onnx")
         files = {"cache.json": data, "model.onnx": seeds.graphs()["folded"]["model.onnx"]}
     return Case(files, tuple(words), tuple(steps))
 

@@ -307,6 +307,22 @@ def calibration() -> bytes:
     return text
 
 
+@cache
+def calibration_state() -> bytes:
+    """The calibration state of the folded ONNX file."""
+    from normexport.io.onnx_model import open_onnx
+    from normexport.onnx_export import InputSpec
+    from normexport.precision.int8.gather import gather
+    from normexport.precision.numbered import numbered, samples_by_number
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(graphs()["folded"]["model.onnx"])
+        reads, images = onnx.load(path).graph.input[0].name, np.load(io.BytesIO(arrays()["stored"]))["x"]
+        spec = InputSpec(reads, images.shape[1:])
+        return gather(open_onnx(path), numbered(samples_by_number(list(images), (spec,)), 2)).text().encode()
+
+
 def pictures() -> Callable[[str], bytes]:
     """Suffix -> a small picture."""
     from tests.fuzz import pictures
