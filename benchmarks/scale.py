@@ -60,12 +60,13 @@ class Images:
 
 
 def network(whole: bool) -> ir.Model:
-    """A ResNet-50, folded; or its stem and first bottleneck."""
+    """A ResNet-50, folded; or its stem and first bottleneck, with ten classes."""
     torch.manual_seed(0)
     model: Any = randomise_statistics(resnet50(L1BatchNorm2d)).eval()
     if not whole:
         children = list(model.children())
-        model = nn.Sequential(*children[:4], children[4][0]).eval()
+        head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10)
+        model = nn.Sequential(*children[:4], children[4][0], *head).eval()
     return fold(onnx_export.export(model, (SPEC,)).model).model
 
 
