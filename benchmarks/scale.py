@@ -132,7 +132,7 @@ def _workers() -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(b"ray::_compute"):
+            if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith((b"ray::_compute", b"ray::IDLE")):
                 found.append(int(entry.name))
         except OSError:
             continue

@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from normexport.precision import Accuracy, EightBit, Fp8, Half, Int8, Limits, Precision
     from normexport.precision.half.losses import WeightLoss
     from normexport.precision.half.search import KeptModule
+    from normexport.precision.int8.calibration import Calibration
     from normexport.precision.int8.edits import Int8Edit
+    from normexport.precision.int8.histogram import Histogram
     from normexport.precision.int8.sensitivity import Sensitivity, TradeOff
     from normexport.precision.int8.state import BatchesSeen, CalibrationState
     from normexport.precision.snr import OutputError
@@ -87,6 +89,7 @@ _HOMES = {
     "Budget": "proof",
     "BuilderProcess": "engine",
     "CalibrateConfig": "verbs.calibrate",
+    "Calibration": "precision.int8.calibration",
     "CalibrationState": "precision.int8.state",
     "Capsule": "capsule",
     "Channel": "proof.signal",
@@ -107,6 +110,7 @@ _HOMES = {
     "Folding": "reports",
     "Fp8": "precision",
     "Half": "precision",
+    "Histogram": "precision.int8.histogram",
     "InputSpec": "onnx_export",
     "Inspection": "reports",
     "Int8": "precision",
@@ -178,6 +182,7 @@ __all__ = [
     "Budget",
     "BuilderProcess",
     "CalibrateConfig",
+    "Calibration",
     "CalibrationState",
     "Capsule",
     "Channel",
@@ -203,6 +208,7 @@ __all__ = [
     "Folding",
     "Fp8",
     "Half",
+    "Histogram",
     "InputSpec",
     "Inspection",
     "Int8",

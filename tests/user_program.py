@@ -108,7 +108,9 @@ def calibrate_in_parts(folder: Path) -> str:
     states = [normexport.calibrate("model.pt2", "images", config=config) for config in parts]
     whole = assert_type(normexport.merge_calibrations(states, folder / "state.json"), normexport.CalibrationState)
     seen: list[normexport.BatchesSeen] = list(whole.seen.values())
-    return f"{whole.words} {[each.count for each in seen]}"
+    tensors: list[normexport.Histogram] = list(whole.tensors.values())
+    ranges = assert_type(whole.calibration("mse"), normexport.Calibration).ranges
+    return f"{whole.words} {[each.count for each in seen]} {tensors[0].low} {ranges}"
 
 
 def load_one_of_several(path: str) -> normexport.Checkpoint:
