@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from normexport.precision.half.search import KeptModule
     from normexport.precision.int8.calibration import Calibration
     from normexport.precision.int8.edits import Int8Edit
-    from normexport.precision.int8.histogram import Histogram
+    from normexport.precision.int8.histogram import Coarse, Histogram
     from normexport.precision.int8.sensitivity import Sensitivity, TradeOff
     from normexport.precision.int8.state import BatchesSeen, CalibrationState
     from normexport.precision.snr import OutputError
@@ -94,6 +94,7 @@ _HOMES = {
     "Capsule": "capsule",
     "Channel": "proof.signal",
     "Checkpoint": "checkpoint",
+    "Coarse": "precision.int8.histogram",
     "Conversion": "reports",
     "ConvertConfig": "verbs.config",
     "Deviation": "proof",
@@ -188,6 +189,7 @@ __all__ = [
     "Channel",
     "Checkpoint",
     "CheckpointError",
+    "Coarse",
     "Conversion",
     "ConvertConfig",
     "Deviation",

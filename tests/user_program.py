@@ -109,8 +109,9 @@ def calibrate_in_parts(folder: Path) -> str:
     whole = assert_type(normexport.merge_calibrations(states, folder / "state.json"), normexport.CalibrationState)
     seen: list[normexport.BatchesSeen] = list(whole.seen.values())
     tensors: list[normexport.Histogram] = list(whole.tensors.values())
-    ranges = assert_type(whole.calibration("mse"), normexport.Calibration).ranges
-    return f"{whole.words} {[each.count for each in seen]} {tensors[0].low} {ranges}"
+    calibration = assert_type(whole.calibration("mse"), normexport.Calibration)
+    ranges, shown = calibration.ranges, list[normexport.Coarse](calibration.shown.values())
+    return f"{whole.words} {[each.count for each in seen]} {tensors[0].low} {ranges} {shown}"
 
 
 def load_one_of_several(path: str) -> normexport.Checkpoint:
