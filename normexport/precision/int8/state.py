@@ -120,7 +120,7 @@ class CalibrationState:
         data = hashlib.sha256("".join(self.samples).encode()).hexdigest()
         known = self.model, data, len(self.samples), self.batch
         seen = tuple(sorted(set(self.samples)))
-        shown = {name: each for name, tensor in self.tensors.items() if (each := tensor.coarse()) is not None}
+        shown = {name: bins for name, tensor in self.tensors.items() if (bins := tensor.coarse()) is not None}
         return Calibration(ranges, method, symmetric, *known, seen=seen, dtype=storage.dtype, shown=shown)
 
     @property
