@@ -29,9 +29,9 @@ PACKAGES = (
     *("tensorrt", "tensorrt-rtx"),
 )
 
-#: Options that say where something is written or looked for, and nothing about what is made.
+#: Options that say where something is written, looked for or computed, and nothing about what is made.
 _PLACES = frozenset(
-    {"bundle", "bundle_name", "capsule", "ep_context", "log", "timeout", "timing_cache", "weights_under"}
+    {"bundle", "bundle_name", "capsule", "ep_context", "log", "on", "timeout", "timing_cache", "weights_under"}
 )
 #: Options that are told in the report alone.
 _REPORTING = frozenset({"cache", "table"})
