@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from normexport.proof.inputs.folders import FolderRead
     from normexport.proof.signal import Channel
     from normexport.provenance.record import Provenance
-    from normexport.reports import Conversion, Folding, Inspection, Operators
+    from normexport.reports import Conversion, Folding, Inspection, OnnxFile, Operators, Port
     from normexport.runtime.tensorrt_runtime import Plan, TensorRTRuntime
     from normexport.timing.config import BenchConfig
     from normexport.timing.intervals import Interval
@@ -114,6 +114,8 @@ _HOMES = {
     "Histogram": "precision.int8.histogram",
     "InputSpec": "onnx_export",
     "Inspection": "reports",
+    "OnnxFile": "reports",
+    "Port": "reports",
     "Int8": "precision",
     "IntegerNormOutcome": "folding.integer_norms",
     "Interval": "timing.intervals",
@@ -227,6 +229,7 @@ __all__ = [
     "NormExportError",
     "NormOutcome",
     "NormRecord",
+    "OnnxFile",
     "OpenAxis",
     "Operators",
     "OutputError",
@@ -234,6 +237,7 @@ __all__ = [
     "Part",
     "Plan",
     "PlanTensor",
+    "Port",
     "Precision",
     "Preprocess",
     "Provenance",

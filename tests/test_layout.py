@@ -20,7 +20,7 @@ FLOORS = import_graph.read_floors()
 
 def test_the_picture_shows_every_floor() -> None:
     found = {path.stem for path in LIBRARY.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert found - {"__init__"} == set(FLOORS)
+    assert found - {"__init__", "__main__"} == set(FLOORS)
     assert len(FLOORS) == len(set(FLOORS))
 
 
@@ -42,7 +42,7 @@ def test_an_import_that_runs_upward_or_in_a_circle_is_seen() -> None:
 
 
 def test_library_never_imports_the_command_line() -> None:
-    for file in LIBRARY.rglob("*.py"):
+    for file in set(LIBRARY.rglob("*.py")) - {LIBRARY / "__main__.py"}:  # which is a name for it
         assert "normexport_cli" not in file.read_text(), file
 
 

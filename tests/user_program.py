@@ -95,6 +95,9 @@ def convert_everything(folder: Path) -> int:
     folding = assert_type(normexport.fold(exported.model, folder / "folded.onnx"), normexport.Folding)
     inspection = assert_type(normexport.inspect("model.onnx"), normexport.Inspection)
     show_fate(folding.outcomes, inspection.warnings)
+    found: normexport.OnnxFile | None = inspection.file
+    ports: tuple[normexport.Port, ...] = () if found is None else (*found.inputs, *found.outputs)
+    print([(port.name, port.dtype, port.shape) for port in ports])
     return len(layers)
 
 

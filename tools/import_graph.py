@@ -57,7 +57,7 @@ def read_graph() -> dict[str, set[str]]:
 def upward_imports(graph: Mapping[str, Collection[str]], floors: list[str]) -> Iterator[tuple[str, str]]:
     """Imports of a floor above one's own, or of the package's roof."""
     for module, imported in graph.items():
-        if module == "normexport":
+        if module in ("normexport", "normexport.__main__"):  # the roof, and another name of the command line
             continue
         own = floors.index(module.split(".")[1])
         for name in imported:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from normexport.checkpoint.shards import is_index
-from normexport.errors import CheckpointError, UsageError
+from normexport.errors import CheckpointError
+from normexport.io.opening import require_there
 from normexport.io.zip_archive import BadArchive, ZipArchive
 
 Container = Literal["program", "pickle", "torchscript", "safetensors", "index"]
@@ -58,8 +59,7 @@ def container(path: Path, trust: bool = False) -> Container:
 
 
 def _head(path: Path) -> bytes:
-    if not path.exists():
-        raise UsageError(str(path), "there is no such file", "check the path")
+    require_there(path)
     if path.is_dir():
         raise CheckpointError(str(path), "is a folder, not a checkpoint file", "give the file inside it")
     if not path.is_file():  # a pipe would be waited for, for ever

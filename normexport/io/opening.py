@@ -54,3 +54,13 @@ def read_bytes(path: Path, most: int) -> bytes:
     if len(content) > most:
         raise UsageError(str(path), f"is larger than {most >> 20} MiB, more than its kind can be", "check the path")
     return content
+
+
+def require_there(path: Path) -> None:
+    """Refuse a path where nothing is; what is there may be anything.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    if not path.exists():
+        raise UsageError(str(path), "there is no such file", "check the path")

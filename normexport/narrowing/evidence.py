@@ -23,7 +23,7 @@ MODEL, INPUT, SCRIPT = "bisect.onnx", "input.npz", "show.py"
 _SECONDS = 300.0
 _SHOWS = 1  # the script's exit code where the fault is seen
 
-_TEXT = f'''import numpy as np, onnxruntime as ort
+_TEXT = f'''import os, numpy as np, onnxruntime as ort; os.chdir(os.path.dirname(os.path.abspath(__file__)))
 data, model = np.load("{INPUT}"), ort.InferenceSession("{MODEL}", providers=["CPUExecutionProvider"])
 got = model.run(None, {{each.name: data[f"input_{{i}}"] for i, each in enumerate(model.get_inputs())}})[0]
 error = np.abs(got.astype(np.float64) - data["expected"]).max() if got.shape == data["expected"].shape else np.inf

@@ -9,13 +9,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from normexport.precision.config import METHODS, EightBit, Fp8, Half, Int8, Limits
+from normexport.precision.config import METHODS, EightBit, Fp8, Half, Int8, Limits, require_samples
 
 if TYPE_CHECKING:
     from normexport.precision.accuracy import Accuracy, measure_accuracy
     from normexport.precision.collected import collect
     from normexport.precision.labels import Labelled
-    from normexport.precision.reduce import is_as_trained, prepared, reduce_precision
+    from normexport.precision.reduce import check_asked, is_as_trained, prepared, reduce_precision
     from normexport.precision.reduced import Judged, Precision, Reduced
 
 __all__ = [
@@ -30,11 +30,13 @@ __all__ = [
     "Limits",
     "Precision",
     "Reduced",
+    "check_asked",
     "collect",
     "is_as_trained",
     "measure_accuracy",
     "prepared",
     "reduce_precision",
+    "require_samples",
 ]
 
 _HOMES = {
@@ -43,6 +45,7 @@ _HOMES = {
     "Labelled": "labels",
     "Precision": "reduced",
     "Reduced": "reduced",
+    "check_asked": "reduce",
     "collect": "collected",
     "is_as_trained": "reduce",
     "measure_accuracy": "accuracy",

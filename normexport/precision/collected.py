@@ -16,6 +16,7 @@ from normexport.onnx_export import InputSpec
 from normexport.precision.decisions import Decision, channel_axes, decisions, values_of
 from normexport.precision.elsewhere import Elsewhere
 from normexport.precision.positions import by_position, choice_by_position
+from normexport.progress import counted
 from normexport.proof.inputs.batches import samples_in, slice_batches
 from normexport.proof.inputs.mixed import is_mixed, of_one_size
 from normexport.runtime import Array, Feeds, Runtime
@@ -102,7 +103,7 @@ def collect(
         first.take(runtime.run(feeds, wanted))
         batch = size = max(1, min(size, total // FEW_RUNS)) if _needs_more_runs(first, declared) else size
     parts, seconds = _Parts(), 0.0
-    runs = _results(runtime, _runs(runtime, data, size, specs), wanted, elsewhere)
+    runs = _results(runtime, _told(runtime, _runs(runtime, data, size, specs), total, size), wanted, elsewhere)
     while (run := next(runs, None)) is not None:
         feeds, values, took = run
         seconds += took
@@ -111,7 +112,7 @@ def collect(
         if batch is None and len(parts.sizes) == 1 and size > 1 and _needs_more_runs(parts, declared):
             batch = size = max(1, min(size, total // FEW_RUNS))
             parts, seconds = _Parts(), 0.0
-            runs = _results(runtime, _runs(runtime, data, size, specs), wanted, elsewhere)
+            runs = _results(runtime, _told(runtime, _runs(runtime, data, size, specs), total, size), wanted, elsewhere)
     spread = _by_position(parts, declared) if isinstance(data, Mapping) and any(map(is_mixed, data.values())) else {}
     joined = {name: _join(each, parts.sizes, declared.get(name)) for name, each in parts.values.items()}
     found = {name: value for name, value in {**joined, **spread}.items() if value is not None}
@@ -123,6 +124,11 @@ def collect(
     sizes = [size for size in parts.sizes if size is not None]
     done = sum(sizes) if sizes else total  # a fixed batch may leave some over
     return Collected(runtime.name, tuple(runtime.output_names), found, known, axes, done, size, seconds)
+
+
+def _told(runtime: Runtime, runs: Iterator[Feeds], total: int, size: int) -> Iterator[Feeds]:
+    """The runs, counted for whoever watches."""
+    return counted(f"running {runtime.name}", runs, -(-total // size))
 
 
 def first_run(runtime: Runtime, data: Data) -> Feeds:

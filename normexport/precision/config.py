@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from normexport.dtypes import FLOAT8, FLOAT32, HALVES, INT8
+from normexport.dtypes import FLOAT8, FLOAT32, HALVES, INT8, SHORT
 from normexport.errors import UsageError
 from normexport.io.preprocess import Preprocess
 from normexport.workers import Where
@@ -199,3 +199,14 @@ class Fp8(EightBit):
     def dtype(self) -> str:
         """ "float8_e4m3fn"."""
         return FLOAT8.name
+
+
+def require_samples(config: EightBit, judged: bool) -> None:
+    """Refuse a calibration that has nothing to calibrate on; data that judge stand for it, where there are any.
+
+    Raises:
+        UsageError: names what brings samples.
+    """
+    if config.method not in WITHOUT_SAMPLES and config.calibration is None and not judged:
+        place, cause = f"--precision {SHORT[config.dtype]}", "needs samples to calibrate on"
+        raise UsageError(place, cause, "give --calibration-data or --data")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import onnx_ir as ir
 
@@ -21,21 +22,36 @@ from normexport.precision.accuracy import measure_accuracy
 from normexport.precision.collected import collect
 from normexport.precision.config import TRAINED, EightBit, Fp8, Half, Int8, Limits
 from normexport.precision.file_precision import require_float32
+from normexport.precision.half.search import asked_for as asked_for_in_half
 from normexport.precision.half.search import halve
 from normexport.precision.half.types import first_opset
+from normexport.precision.int8.first_samples import check_labels_fit
 from normexport.precision.int8.grids import WeightGrid
 from normexport.precision.int8.insert import CHANNELS_FROM
 from normexport.precision.int8.insert import first_opset as first_opset_of
+from normexport.precision.int8.listing import asked_for
 from normexport.precision.int8.remainder import HALF_SCALES_FROM
 from normexport.precision.int8.search import lower_to_int8
 from normexport.precision.int8.storage import Storage
 from normexport.precision.reduced import Finish, Judged, OnBatch, Precision, Reduced
+from normexport.precision.samples import batches_of
 from normexport.runtime import OnnxRuntime, Opener
 from normexport.runtime.exact import Reference
 from normexport.text import one_line
 from normexport.verdicts import Verdict, together
 
-__all__ = ["Fp8", "Half", "Int8", "Judged", "Precision", "Reduced", "is_as_trained", "prepared", "reduce_precision"]
+__all__ = [
+    "Fp8",
+    "Half",
+    "Int8",
+    "Judged",
+    "Precision",
+    "Reduced",
+    "check_asked",
+    "is_as_trained",
+    "prepared",
+    "reduce_precision",
+]
 
 _LOG = logger(__name__)
 
@@ -62,6 +78,25 @@ def prepared(model: ir.Model, config: Half | EightBit) -> ir.Model:
         return upgraded(model, first_opset(config.dtype))
     scales = HALF_SCALES_FROM if config.rest in HALVES else CHANNELS_FROM
     return upgraded(model, max(scales, first_opset_of(Storage.of(config))))
+
+
+def check_asked(model: ir.Model, config: Half | EightBit, inputs: Sequence[InputSpec], judged: Judged | None) -> None:
+    """Refuse at once what `reduce_precision` would refuse of this model later: patterns, samples, labels.
+
+    A batch of calibration is read, and two samples are run where there are labels.
+
+    Raises:
+        UsageError: a pattern of `keep` matches nothing; samples are not what the model reads; labels fit no output.
+        FoldError: half precision of a graph with If or Loop.
+    """
+    if isinstance(config, Half):
+        asked_for_in_half(model, config)
+    elif not is_as_trained(config):
+        asked_for(model, config)
+        if isinstance(config.calibration, str | Path):
+            next(batches_of(config.calibration, inputs, config.batch, config.preprocess)(), None)
+    if judged is not None and judged.labelled is not None and not is_as_trained(config):
+        check_labels_fit(OnnxRuntime(model), model, judged, judged.labelled, inputs)
 
 
 def reduce_precision(

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from normexport.errors import UsageError
 from normexport.onnx_export import Layer
+from normexport.progress import counted
 from normexport.proof.inputs.batches import Batch
 from normexport.proof.rows import OutputFindings, Pair, output_notes, output_rows, pair_of, pooled, row_of
 from normexport.proof.ties import settle_ties
@@ -156,7 +157,7 @@ def _sizes(runtime: Runtime, batch: Batch, names: Sequence[str], most: int) -> d
 
 
 def _outputs(runtime: Runtime, batches: Sequence[Batch]) -> list[Mapping[str, Array]]:
-    return [runtime.run(batch.feeds) for batch in batches]
+    return [runtime.run(batch.feeds) for batch in counted(f"running {runtime.name}", batches)]
 
 
 def _capture(runtime: Runtime, at: Batch, names: Sequence[str]) -> _Side:
@@ -176,7 +177,8 @@ def _capture_and_run(runtime: Runtime, batches: Sequence[Batch], at: Batch, name
     captured = {name: values[name] for name in names if name in values}
     dropped = dict(runtime.dropped)
     known = {name: values[name] for name in runtime.output_names}
-    outputs = [known if batch is at else runtime.run(batch.feeds) for batch in batches]
+    told = counted(f"running {runtime.name}", batches)
+    outputs = [known if batch is at else runtime.run(batch.feeds) for batch in told]
     return _Side(runtime.name, outputs, captured, dropped)
 
 
@@ -193,7 +195,7 @@ def _judge(runtime: Runtime, batches: Sequence[Batch], at: Batch, theirs: _Side,
     for name, reason in {**theirs.dropped, **ours.dropped, **(runtime.dropped if names else {})}.items():
         found.dropped[name] = reason
         found.boundaries.pop(name, None)
-    for index, batch in enumerate(batches):
+    for index, batch in enumerate(counted(f"running {runtime.name}", batches)):
         exact = known if known is not None and runtime.passive_capture and batch is at else runtime.run(batch.feeds)
         for name in runtime.output_names:
             output = found.outputs.setdefault(name, OutputFindings())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import Console
 from rich.text import Text
 
@@ -25,8 +26,10 @@ def show_benchmark(console: Console, result: Benchmark) -> None:
     for number, path in enumerate(_files(result), 1):
         show_title(console, f"file {number}", one_line(path))
     console.print()
-    columns = ("case", "file", "runtime", "threads", "batch", "p50", "p90", "p99", "samples/s")
+    asked = result.timings[0].percentiles if result.timings else ()
+    columns = ("case", "file", "runtime", "threads", "batch", *(f"p{each:g}" for each in asked), "samples/s")
     show_table(console, columns, [_latencies(number, result) for number in range(len(result.timings))])
+    _show_averages(console, result)
     section(console, "opening")
     show_table(
         console,
@@ -47,6 +50,20 @@ def show_benchmark(console: Console, result: Benchmark) -> None:
         words_line(console, f"note: {note}")
 
 
+def _show_averages(console: Console, result: Benchmark) -> None:
+    """The means of some calls one after another, where they are asked for: how steady the machine was meanwhile."""
+    asked = [(number, each) for number, each in enumerate(result.timings) if each.average_of is not None]
+    if not asked:
+        return
+    section(console, f"means of {asked[0][1].average_of} calls one after another")
+    rows = []
+    for number, each in asked:
+        means = each.averages
+        ends = (seconds(float(edge(means))) if len(means) else "" for edge in (np.min, np.median, np.max))
+        rows.append((_name(number), Text(str(len(means))), *map(Text, ends)))
+    show_table(console, ("case", "means", "least", "median", "most"), rows)
+
+
 def _files(result: Benchmark) -> list[str]:
     return list(dict.fromkeys(timing.file for timing in result.timings))
 
@@ -62,7 +79,7 @@ def _latencies(number: int, result: Benchmark) -> tuple[Text, ...]:
         timing.runtime,
         str(timing.threads or "its own"),
         str(timing.batch or "fixed"),
-        *(seconds(timing.latency(percent)) for percent in (50, 90, 99)),
+        *(seconds(timing.latency(percent)) for percent in timing.percentiles),
         f"{timing.throughput:,.3g}" if timing.throughput < 1e3 else f"{timing.throughput:,.0f}",
     )
     return (_name(number), *(Text(one_line(cell)) for cell in cells))

@@ -26,6 +26,41 @@ if TYPE_CHECKING:  # types alone: folding an ONNX file does without torch, showi
 
 
 @dataclass(frozen=True)
+class Port:
+    """An input or an output of a model: its type as ONNX calls it, its sizes as the file writes them, None unknown."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """What an ONNX file is, without its norms.
+
+    Attributes:
+        inputs, outputs: in their order; an input that has a weight as its default is none.
+        opsets: the version of each operator set, by its domain ("" is ONNX's own).
+        ir_version, producer: as the file says.
+        operators: how many nodes of each operator there are, those in branches and loops too, most frequent first.
+        weights: how many numbers its weights have, by their type, most first.
+        precision: what it computes in, one of `normexport.dtypes.PRECISIONS`.
+        bytes, data_bytes: of the file, and of the files of weights beside it.
+    """
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    opsets: Mapping[str, int]
+    ir_version: int
+    producer: str
+    operators: Mapping[str, int]
+    weights: Mapping[str, int]
+    precision: str
+    bytes: int
+    data_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Operators:
     """How many nodes of each operator there are before and after folding, most frequent first."""
 
@@ -102,6 +137,7 @@ class Inspection:
         path, source: the file and what it holds; "onnx" for an ONNX file.
         norms, weight_norms, notes: as it was understood.
         outcomes, warnings: what `fold` would do; None where the graph is not known, and `outcomes_note` says why.
+        file: of an ONNX file, what it reads and returns, its operators and its sizes.
     """
 
     path: Path
@@ -112,6 +148,7 @@ class Inspection:
     outcomes: tuple[NormOutcome, ...] | None
     warnings: tuple[FoldWarning, ...] = ()
     outcomes_note: str = ""
+    file: OnnxFile | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""

@@ -81,11 +81,17 @@ def _tensor(tensor: PlanTensor) -> str:
 
 
 def _profile(tensor: PlanTensor) -> str:
-    profiles = [each for each in tensor.profiles if each[0] != each[2] or tensor.more]
+    is_open = any(size < 0 for size in tensor.shape)
+    profiles = [each for each in tensor.profiles if each[0] != each[2] or tensor.more or is_open]
     if tensor.smallest is None or not profiles:
         return ""
-    words = ("min {}, opt {}, max {}".format(*("x".join(map(str, each)) for each in shapes)) for shapes in profiles)
-    return f", {'; or '.join(words)}"
+    return f", {'; or '.join(map(_profile_words, profiles))}"
+
+
+def _profile_words(shapes: Sequence[Sequence[int]]) -> str:
+    """ "min 1x3, opt 8x3, max 32x3"; "only 8x3" of a profile that fixes an open shape."""
+    smallest, expected, largest = ("x".join(map(str, each)) for each in shapes)
+    return f"only {smallest}" if smallest == largest else f"min {smallest}, opt {expected}, max {largest}"
 
 
 def _tally(counts: Mapping[str, int]) -> str:

@@ -14,6 +14,7 @@ from normexport.reports.data_lines import show_data
 from normexport.reports.engine_table import engine_words
 from normexport.reports.layout import path_cell, path_width, section, show, show_table, show_title, words_line
 from normexport.reports.norm_rows import Row, group_rows, rows
+from normexport.reports.onnx_file import show_onnx_file
 from normexport.reports.parity_table import show_parity
 from normexport.reports.precision_table import show_precision
 from normexport.reports.words import SOURCES, changed_operators, count, size, tally
@@ -38,6 +39,7 @@ def show_conversion(console: Console, conversion: Conversion) -> None:
     _health(console, conversion.norms)
     _warnings(console, conversion.warnings)
     console.print()
+    _fates(console, conversion.outcomes, "folded")
     _operators(console, conversion.operators)
     if conversion.engine is not None:
         show_title(console, "engine", *engine_words(conversion.engine))
@@ -52,6 +54,8 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
     """What a file holds, how healthy its statistics are, what would fold and why not."""
     _header(console, inspection.path, inspection.source, inspection.norms, inspection.weight_norms, inspection.outcomes)
     _notes(console, inspection.notes)
+    if inspection.file is not None:
+        show_onnx_file(console, inspection.file)
     _record_table(console, inspection.norms)
     _weight_norm_table(console, inspection.weight_norms)
     running = [record for record in inspection.norms if record.statistics == "running"]
@@ -65,6 +69,8 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
     elif inspection.outcomes:
         section(console, "what would fold")
         _outcome_table(console, inspection.norms, inspection.outcomes, became="would be")
+        console.print()
+        _fates(console, inspection.outcomes, "would fold")
     elif not inspection.norms:
         words_line(console, "no norms: no RunningNorm, no BatchNormalization, no chain of per-channel constants")
     _warnings(console, inspection.warnings)
@@ -220,9 +226,19 @@ def _fold_summary(folding: Folding) -> Text:
     if not folding.changed:
         tail = "nothing can be folded" + ("; the output is a byte-identical copy" if folding.output else "")
         return Text.assemble(("UNCHANGED", "bold yellow"), f"  {tail}")
-    fates = [outcome.fate for outcome in folding.outcomes]
+    return Text.assemble(("FOLDED", "bold green"), f"  {_fate_words(folding.outcomes, '')}")
+
+
+def _fates(console: Console, outcomes: Sequence[NormOutcome], folded: str) -> None:
+    """ "13 of 13 norms folded"."""
+    if outcomes:
+        show_title(console, "norms", _fate_words(outcomes, f" norms {folded}"))
+
+
+def _fate_words(outcomes: Sequence[NormOutcome], folded: str) -> str:
+    fates = [outcome.fate for outcome in outcomes]
     others = [f", {fates.count(fate)} {fate}" for fate in ("lowered", "live") if fate in fates]
-    return Text.assemble(("FOLDED", "bold green"), f"  {fates.count('folded')} of {len(fates)}{''.join(others)}")
+    return f"{fates.count('folded')} of {len(fates)}{folded}{''.join(others)}"
 
 
 def _name(path: Path) -> str:

@@ -55,10 +55,9 @@ def changed_operators(before: Mapping[str, int], after: Mapping[str, int]) -> st
 def size(path: Path) -> str:
     """ "1.2 MB"; "" where the file is not there (any more)."""
     try:
-        number = float(path.stat().st_size)
+        return size_words(path.stat().st_size)
     except OSError:
         return ""
-    return size_words(number)
 
 
 def size_words(number: float) -> str:

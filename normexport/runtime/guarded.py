@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, TypeAlias, TypeVar
 
+from normexport import progress
 from normexport.errors import FoldError, NormExportError, UsageError
 
 T = TypeVar("T")
@@ -25,6 +26,9 @@ Tell: TypeAlias = Callable[..., None]
 
 #: The kind of an error and what it is made of, or None and the result; and the trace of a bug.
 Outcome: TypeAlias = tuple[type[Exception] | None, Any, str]
+
+#: What a copy sends: words of the work, how far it is (`normexport.progress`), its outcome.
+_TOLD, _STEP, _OUTCOME = "told", "step", "outcome"
 
 #: How libraries say that an allocation failed: Python, C++, PyTorch, ONNX Runtime.
 _NO_MEMORY = ("bad_alloc", "bad allocation", "can't allocate memory", "Failed to allocate memory", "Unable to allocate")
@@ -87,11 +91,11 @@ def _hear(pipe: BinaryIO, listen: Tell) -> Outcome | None:
     """Pass on what a copy says until it is done: its outcome, or None where it ended without one."""
     try:
         while True:
-            is_outcome, words = pickle.load(pipe)
-            if is_outcome:
+            kind, words = pickle.load(pipe)
+            if kind == _OUTCOME:
                 outcome: Outcome = words
                 return outcome
-            listen(*words)
+            (progress.say if kind == _STEP else listen)(*words)
     except (EOFError, pickle.UnpicklingError):  # at the end, or in the middle of a word
         return None
 
@@ -129,11 +133,16 @@ def _answer(work: Callable[[Tell], Any], place: str, writing: int) -> NoReturn:
         _use_one_thread()
         with os.fdopen(writing, "wb") as pipe:
 
-            def tell(*words: Any) -> None:
-                pipe.write(pickle.dumps((False, words)))
+            def send(kind: str, words: object) -> None:
+                pipe.write(pickle.dumps((kind, words)))
                 pipe.flush()
 
-            pipe.write(pickle.dumps((True, _outcome(lambda: work(tell), place))))
+            def tell(*words: Any) -> None:
+                send(_TOLD, words)
+
+            with progress.watched((lambda *words: send(_STEP, words)) if progress.watcher() else None):
+                outcome = _outcome(lambda: work(tell), place)
+            send(_OUTCOME, outcome)
     finally:
         os._exit(0)
 

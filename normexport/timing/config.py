@@ -19,6 +19,9 @@ BENCH_RUNTIMES = (*OF_ONNX, *OF_TORCH, *OF_PLANS)
 #: The signed ranks of fewer than 8 give no interval at `timing.intervals.CONFIDENCE`.
 OPENINGS = 10
 
+#: Percent of the calls whose longest latencies are told where nobody says which.
+PERCENTILES = (50.0, 90.0, 99.0)
+
 
 @dataclass(frozen=True)
 class BenchConfig:
@@ -34,6 +37,8 @@ class BenchConfig:
         openings: how often every file is opened anew: a ratio has one value for each; of fewer than 8 no interval.
         most: up to how many times `duration` a comparison may take that is not yet known to `precision`.
         precision: half the width of a ratio's interval at which measuring may end: 0.02 is 2 %.
+        percentiles: which are told of the latencies: 0 is the shortest, 100 the longest.
+        average_of: tell the means of so many calls one after another too; None: do not.
         data: real inputs, an .npz file or a folder; None: random ones.
         preprocess: what is done to the images of a folder.
         weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
@@ -53,6 +58,8 @@ class BenchConfig:
     openings: int = OPENINGS
     most: float = 4.0
     precision: float = 0.02
+    percentiles: tuple[float, ...] = PERCENTILES
+    average_of: int | None = None
     data: str | Path | None = None
     preprocess: Preprocess | None = None
     weights_under: str | Path | None = None
@@ -69,6 +76,9 @@ class BenchConfig:
         self._require("--duration", 0 < self.duration < float("inf"), "give seconds")
         self._require("--iterations", self.iterations >= 1, "give a number from 1 on")
         self._require("--openings", self.openings >= 1, "give a number from 1 on")
+        self._require("--percentile", all(0 <= each <= 100 for each in self.percentiles), "give numbers from 0 to 100")
+        self._require("--percentile", bool(self.percentiles), "give one at least: 90,95,99")
+        self._require("--avgRuns", self.average_of is None or self.average_of >= 1, "give a number from 1 on")
         self._require("most", self.most >= 1, "give a number from 1 on")
         self._require("precision", self.precision > 0, "give a share, as 0.02")
 

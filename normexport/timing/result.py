@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from normexport.timing.config import PERCENTILES
 from normexport.timing.intervals import LEAST, Interval
 
 Seconds = npt.NDArray[np.float64]
@@ -27,6 +28,8 @@ class Timing:
         load, first: seconds of opening the file, and of the first call: medians over the openings.
         memory: bytes, the most that opening and running it took; None where the system does not tell.
         settled: whether calls were steady when counting began, at every opening.
+        percentiles: those that are told of the latencies.
+        average_of: the means of so many calls one after another are told too; None: they are not.
     """
 
     file: str
@@ -38,6 +41,19 @@ class Timing:
     first: float
     memory: int | None
     settled: bool
+    percentiles: tuple[float, ...] = PERCENTILES
+    average_of: int | None = None
+
+    @property
+    def averages(self) -> Seconds:
+        """Means of `average_of` calls one after another, in seconds; empty where nobody asks for them.
+
+        Calls that do not fill the last group are left out.
+        """
+        each = self.average_of or len(self.latencies) + 1
+        groups = len(self.latencies) // each
+        means: Seconds = self.latencies[: groups * each].reshape(groups, each).mean(axis=1)
+        return means
 
     def latency(self, percent: float) -> float:
         """Seconds that so many percent of the calls stayed within; NaN without calls."""
@@ -63,7 +79,7 @@ class Timing:
             "threads": self.threads or None,
             "batch": self.batch or None,
             "calls": len(self.latencies),
-            **{f"p{percent}": self.latency(percent) for percent in (50, 90, 99)},
+            **{f"p{percent:g}": self.latency(percent) for percent in self.percentiles},
             "mean": float(self.latencies.mean()) if len(self.latencies) else math.nan,
             "throughput": self.throughput,
             "load": self.load,
@@ -71,6 +87,8 @@ class Timing:
             "peak_memory": self.memory,
             "settled": self.settled,
         }
+        if self.average_of is not None:
+            plain["averages"] = self.averages.tolist()
         return {**plain, "latencies": self.latencies.tolist()} if times else plain
 
 

@@ -91,6 +91,8 @@ def bench(
     notes = tuple(
         f"{each.words}: calls had not become steady when counting began" for each in timings if not each.settled
     )
+    told = config.percentiles, config.average_of
+    timings = tuple(replace(each, percentiles=told[0], average_of=told[1]) for each in timings)
     return Benchmark(timings, ratios, arrays is not None, _machine(), notes)
 
 

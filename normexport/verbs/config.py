@@ -108,3 +108,13 @@ class ConvertConfig:
         if precision.dtype == FLOAT8.name and opset < FLOAT8_FROM:
             cause = f"has no {FLOAT8.short} without a zero point, which came with {FLOAT8_FROM}"
             raise UsageError(f"--opset {opset}", cause, "leave it out")
+
+
+def require_runtime(word: str) -> None:
+    """Refuse a word for a runtime that is none.
+
+    Raises:
+        UsageError: it lists those there are.
+    """
+    if word not in RUNTIMES:
+        raise UsageError(f"--runtime {word}", "is no runtime", f"choose {' or '.join(RUNTIMES)}")

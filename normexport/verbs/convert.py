@@ -16,7 +16,7 @@ from normexport import proof
 from normexport.capsule.content import type_name
 from normexport.capsule.conversion import capsule_of
 from normexport.checkpoint import Checkpoint
-from normexport.engine import EngineConfig, Manifest, ShapeRange, build_engine, check_engine
+from normexport.engine import EngineConfig, Manifest, ShapeRange, build_engine
 from normexport.engine.manifest import FileId
 from normexport.engine.shapes_of_inputs import shapes_over
 from normexport.errors import EngineError, UsageError
@@ -27,28 +27,29 @@ from normexport.io.overwriting import check_outputs
 from normexport.io.weight_files import remove_unread, written_with
 from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec
-from normexport.precision import EightBit, Half, Int8, Judged, Precision, is_as_trained, reduce_precision
+from normexport.precision import EightBit, Half, Int8, Judged, Precision, check_asked, is_as_trained, reduce_precision
 from normexport.precision.config import TRAINED
 from normexport.precision.file_precision import require_float32
 from normexport.precision.int8.grids import WeightGrid
 from normexport.precision.int8.pairs_given import has_integer_grids, take_weights
-from normexport.precision.metrics import loaded_metric
 from normexport.precision.reduced import Finish
-from normexport.provenance.bom import bom_text, require_cyclonedx
+from normexport.progress import say
+from normexport.provenance.bom import bom_text
 from normexport.provenance.record import KEY, Provenance, provenance_of
 from normexport.reports import Conversion, Operators
 from normexport.runtime import release_memory
 from normexport.runtime.exact_file import ExactFile
 from normexport.runtime.guarded import Tell
 from normexport.runtime.loading import crash_on_loading
-from normexport.runtime.openvino_runtime import require_openvino, save_openvino
+from normexport.runtime.openvino_runtime import save_openvino
 from normexport.verbs.bundling import Made, check_bundle, write_conversion_bundle
+from normexport.verbs.checked import checked, demanding
 from normexport.verbs.clock import Clock, OnStage
 from normexport.verbs.config import ConvertConfig
 from normexport.verbs.float32_model import fold_for, prepared_for, read_network
 from normexport.verbs.networks import Given, Network, Source, open_given
 from normexport.verbs.outputs import BOM, conversion_inputs, conversion_outputs, write_model
-from normexport.verbs.real_data import RealData, check_images, data_to_judge_on
+from normexport.verbs.real_data import RealData, data_to_judge_on
 from normexport.verbs.report import PAGE, REPORT, page_of
 from normexport.verbs.subjects import Inputs, opener_of
 from normexport.verdicts import Judgement, Verdict
@@ -91,7 +92,7 @@ def convert(
     """
     output = Path(output)
     check_writable(output)
-    config = _checked(config)
+    config = checked(config)
     check_bundle(config, output)
     clock = Clock(on_stage)
     with clock.stage("load"):
@@ -124,6 +125,8 @@ def _convert(
         folded = fold_for(graph, config)
         operators = Operators.of(graph, folded.model)
         made, raised = prepared_for(folded.model, config)
+        if config.precision is not None:
+            given.guarded(partial(_check_asked, made, config.precision, network, judged), _silent)
     origin = provenance_of([path for path, _ in given.files()], config, inputs)
     before = written_with(output / "model.onnx")
     with replacing_all(*beside) as capsule_files, staging(output, last="model.onnx") as folder:
@@ -154,9 +157,9 @@ def _convert(
                 given.guarded(partial(_write_openvino, network, model), _silent)
         if config.engine is not None and not _has_failed(report, precision):
             with clock.stage("engine"):
-                asked = _demanding(_spanning(config.engine, network.inputs), config.precision)
+                asked = demanding(_spanning(config.engine, network.inputs), config.precision)
                 try:
-                    engine = build_engine(model, folder / "model.plan", asked)
+                    engine = build_engine(model, folder / "model.plan", asked, say)
                 except EngineError as error:  # the file is proven whatever becomes of its plan
                     failed = _beside_the_file(error, folder, output)
         if config.bom:
@@ -245,25 +248,6 @@ def _beside_the_file(error: EngineError, folder: Path, output: Path) -> EngineEr
     return EngineError(place, cause, f"{remedy}; {output / 'model.onnx'} is written, and its report")
 
 
-def _checked(config: ConvertConfig) -> ConvertConfig:
-    """What is missing, or means nothing together, is told before anything is loaded; with functions imported."""
-    opener_of(config.runtime)
-    if config.bom:
-        require_cyclonedx()
-    if config.openvino:
-        require_openvino()
-    if config.engine is not None:
-        if config.inline:
-            raise UsageError("--inline", "takes the operators that the engine's plugins compute", "leave one out")
-        check_engine(_demanding(config.engine, config.precision))
-    config, precision = replace(config, metric=loaded_metric(config.metric)), config.precision
-    if not isinstance(precision, EightBit):
-        return replace(config, preprocess=check_images(config.preprocess, config.data))
-    prepared = check_images(config.preprocess, config.data, precision.calibration)
-    own = prepared if precision.preprocess is None else check_images(precision.preprocess, precision.calibration)
-    return replace(config, preprocess=prepared, precision=replace(precision, preprocess=own))
-
-
 def _finish(config: ConvertConfig) -> Finish:
     """What makes the file of the model that was made."""
     return inline_functions if config.inline else _as_it_is
@@ -304,6 +288,11 @@ def _judge(network: Network, model: Path, config: ConvertConfig, _: Tell) -> pro
         # Fake quantisation as it is: the integers that a runtime makes of it round biases too. int8 is judged later.
         on=ExactFile if is_as_trained(config.precision) else opener_of(config.runtime),
     )
+
+
+def _check_asked(model: ir.Model, precision: Half | EightBit, network: Network, judged: Judged | None, _: Tell) -> None:
+    """What the precision would refuse after the proof of the float32 file, it refuses before."""
+    check_asked(model, precision, network.inputs, judged)
 
 
 def _reduce(
@@ -367,13 +356,6 @@ def _spanning(engine: EngineConfig, inputs: Sequence[InputSpec]) -> EngineConfig
     if engine.ranges != (ShapeRange(),):
         return engine
     return replace(engine, shapes=shapes_over(inputs))
-
-
-def _demanding(engine: EngineConfig, precision: Half | EightBit | None) -> EngineConfig:
-    """An engine of a reduced model must compute in what the model was reduced to."""
-    if precision is None or engine.precision is not None:
-        return engine
-    return replace(engine, precision=precision.dtype)
 
 
 def _with_doubts(report: proof.ParityReport, unproven: Sequence[str]) -> proof.ParityReport:

@@ -27,7 +27,7 @@ from normexport.runtime import Array, OnnxRuntime, Opener
 from normexport.runtime.tensorrt_runtime import Plan
 from normexport.user_code import name_of
 from normexport.verbs.config import RUNTIMES
-from normexport.verbs.real_data import RealData, check_images
+from normexport.verbs.real_data import RealData, check_images, require_labels
 from normexport.verbs.subjects import (
     Inputs,
     NetworkSource,
@@ -83,6 +83,8 @@ def evaluate(
     """
     metric = loaded_metric(metric)
     real = RealData(data, check_images(preprocess, data))
+    if reference is None:
+        require_labels(data)
     given = [each for each in (reference, model) if each is not None]
     opener = opener_of(runtime)
     sides = [each if isinstance(each, Plan) else open_subject(each, weights_under) for each in given]
@@ -101,9 +103,6 @@ def evaluate(
     for side in sides:
         if isinstance(side, Checkpoint):
             refuse_lost_state(side, specs, arrays)
-    if labels is None and reference is None:
-        cause = "has no folder for each class" if read is not None else "holds no array labels"
-        raise UsageError(str(data), cause, "save labels in it, or give --reference")
     for option, asked in (("--labels-for", labels_for), ("--metric", metric)):
         if labels is None and asked is not None:
             raise UsageError(f"{option} {name_of(asked)}", f"{data} holds no labels", "save them in an array labels")

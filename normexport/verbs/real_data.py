@@ -9,9 +9,9 @@ from pathlib import Path
 from normexport.errors import UsageError
 from normexport.io.preprocess import UNSAID, Preprocess
 from normexport.onnx_export import InputSpec
-from normexport.precision import EightBit, Judged, Limits
+from normexport.precision import EightBit, Judged, Limits, require_samples
 from normexport.precision.labelled_output import require_limit
-from normexport.precision.labels import labels_in
+from normexport.precision.labels import Labelled, labels_in
 from normexport.precision.metrics import metric_of
 from normexport.proof.inputs.data import load_data
 from normexport.proof.inputs.folders import FolderRead, folder_for, open_folder
@@ -82,22 +82,44 @@ def check_images(prepared: Preprocess | None, *paths: object) -> Preprocess:
 def data_to_judge_on(
     config: ConvertConfig, data: RealData | None, loaded: Mapping[str, Array] | None, specs: Sequence[InputSpec]
 ) -> Judged | None:
-    """The data that a reduced precision is judged on, with its labels; None where there is none.
+    """The data that a reduced precision is judged on, with its labels; None where there is none."""
+    if data is None or loaded is None:
+        return None
+    read = data.read(specs)
+    classes = () if read is None else read.classes
+    return Judged(loaded, data.labels(loaded), config.labels_for, config.metric, classes)
+
+
+def require_labels(data: str | Path) -> None:
+    """Refuse data without labels, where nothing else says what is right.
 
     Raises:
-        UsageError: labels are asked for that are not there, or that no metric and no limit is said for.
+        UsageError: there are none, or they can't be read.
     """
-    judged = None
-    if data is not None and loaded is not None:
-        read = data.read(specs)
-        classes = () if read is None else read.classes
-        judged = Judged(loaded, data.labels(loaded), config.labels_for, config.metric, classes)
-    if judged is not None and judged.labelled is not None:
-        metric_of(judged.labelled)  # has refusals of its own
-        if isinstance(config.precision, EightBit):
-            require_limit(judged.labelled, Limits(max_drop=config.precision.max_drop))
+    if labels_in(data) is None:
+        cause = "has no folder for each class" if Path(data).is_dir() else "holds no array labels"
+        raise UsageError(str(data), cause, "save labels in it, or give --reference")
+
+
+def check_data(config: ConvertConfig) -> None:
+    """Refuse data that a reduced precision can't be measured on, before a model is loaded.
+
+    Raises:
+        UsageError: there are no samples to calibrate on; labels are asked for that are not there, or that no metric
+            and no limit is said for; the data can't be read.
+    """
+    precision = config.precision
+    if precision is None:
+        return
+    if isinstance(precision, EightBit):
+        require_samples(precision, config.data is not None)
+    labels = None if config.data is None else labels_in(config.data)
+    if labels is not None:
+        labelled = Labelled(labels, config.labels_for, config.metric)
+        metric_of(labelled)  # has refusals of its own
+        if isinstance(precision, EightBit):
+            require_limit(labelled, Limits(max_drop=precision.max_drop))
     asked = {"--labels-for": config.labels_for, "--metric": config.metric}
     for option, given in asked.items():
-        if given is not None and (judged is None or judged.labels is None):
+        if given is not None and labels is None:
             raise UsageError(f"{option} {name_of(given)}", "there are no labels", "give --data with an array labels")
-    return judged

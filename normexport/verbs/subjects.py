@@ -27,7 +27,7 @@ from normexport.runtime import Array, OnnxRuntime, Opener, OpenVinoRuntime, Runt
 from normexport.runtime.guarded import in_child
 from normexport.runtime.openvino_runtime import require_openvino
 from normexport.runtime.tensorrt_runtime import Plan
-from normexport.verbs.config import RUNTIMES
+from normexport.verbs.config import RUNTIMES, require_runtime
 
 if TYPE_CHECKING:
     import torch
@@ -288,8 +288,7 @@ def opener_of(runtime: str) -> Opener:
         UsageError: no such runtime.
         MissingComponent: it is not installed.
     """
-    if runtime not in RUNTIMES:
-        raise UsageError(f"--runtime {runtime}", "is no runtime", f"choose {' or '.join(RUNTIMES)}")
+    require_runtime(runtime)
     if runtime == RUNTIMES[0]:
         return OnnxRuntime
     require_openvino()

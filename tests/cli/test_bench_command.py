@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import normexport
@@ -89,6 +90,10 @@ def test_the_terminal_shows_cases_and_what_is_told_of_them(files: list[Path], ru
         ("--plot", "picture"),
         ("--plot", "Neg.onnx"),
         ("--shapes", "x"),
+        ("--percentile", "x"),
+        ("--percentile", "101"),
+        ("--percentile", "nan"),
+        ("--avgRuns", "0"),
     ],
 )
 def test_what_can_not_be_meant_is_refused_before_anything_is_measured(
@@ -99,3 +104,23 @@ def test_what_can_not_be_meant_is_refused_before_anything_is_measured(
     done = run("bench", *files, *words)
     assert done.exit_code == ExitCode.USAGE
     assert done.stderr.count("\n") == 1
+
+
+def test_percentiles_and_means_of_calls_are_those_that_are_asked_for(files: list[Path], run: Run) -> None:
+    """numpy is the witness, on the latencies that --exportTimes writes."""
+    length = ("--warmUp", "1", "--duration", "0.01", "--openings", "1", "--iterations", "25")
+    done = run(
+        "bench", files[0], *length, "--percentile", "0,95,99.5,100", "--avgRuns", "10", "--exportTimes", "t.json"
+    )
+    assert done.exit_code == ExitCode.GOOD, done.stderr
+    assert all(word in done.stdout for word in ("p0 ", "p95", "p99.5", "p100", "means of 10 calls"))
+    assert "p50" not in done.stdout
+    (timing,) = json.loads(Path("t.json").read_text())["timings"]
+    times = timing["latencies"]
+    assert timing["p0"] == min(times)
+    assert timing["p100"] == max(times)
+    assert timing["p95"] == pytest.approx(np.percentile(times, 95))
+    assert timing["averages"] == pytest.approx(
+        [np.mean(times[start : start + 10]) for start in range(0, len(times) - 9, 10)]
+    )
+    assert len(timing["averages"]) == len(times) // 10

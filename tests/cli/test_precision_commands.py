@@ -149,7 +149,7 @@ SAMPLES = ("--precision", "int8", "--calibration-data")
     [
         (lambda folder: ("--precision", "fp4"), "fp4"),
         (lambda folder: ("--precision", "int8"), "--calibration-data"),
-        (lambda folder: ("--precision", "int8", "--io-dtype", "float16"), "--io-dtype"),
+        (lambda folder: (*INT8, spoiled(folder), "--io-dtype", "float16"), "--io-dtype"),
         (lambda folder: ("--precision", "fp16", "--calibration-data", "x.npz"), "--calibration-data"),
         (lambda folder: ("--precision", "fp16", "--io-dtype", "int8"), "--io-dtype int8"),
         (lambda folder: ("--precision", "fp16", "--keep-fp32", "layer9"), "layer9"),

@@ -193,7 +193,7 @@ def folding(**changes: Any) -> SimpleNamespace:
 
 def inspection(**changes: Any) -> SimpleNamespace:
     own = {"path": Path("model.pt2"), "source": "state_dict", "norms": (), "weight_norms": (), "notes": ()}
-    return SimpleNamespace(**{**own, "outcomes": (), "warnings": (), "outcomes_note": "", **changes})
+    return SimpleNamespace(**{**own, "outcomes": (), "warnings": (), "outcomes_note": "", "file": None, **changes})
 
 
 def test_names_of_class_folders_are_escaped_and_many_are_shortened() -> None:

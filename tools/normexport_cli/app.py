@@ -15,7 +15,7 @@ from normexport.errors import ExitCode, UsageError
 from normexport_cli import stopping
 from normexport_cli.failures import report
 from normexport_cli.help import CommandWithChoices
-from normexport_cli.screen import surviving_broken_pipes
+from normexport_cli.screen import survive_narrow_encodings, surviving_broken_pipes
 
 _SUMMARY = """
 Ship networks trained with L1, Linf, Top-k or Range norms: folded, as portable ONNX, proven against PyTorch.
@@ -48,6 +48,7 @@ COMMANDS = (
     "evaluate",
     "bench",
     "report",
+    "dialects",
     "plugins",
 )
 
@@ -83,6 +84,7 @@ class Root(TyperGroup):
         standalone = kwargs.pop("standalone_mode", True)
         given = kwargs.get("args", args[0] if args else None)
         words: Sequence[str] = sys.argv[1:] if given is None else given
+        survive_narrow_encodings()
         with surviving_broken_pipes():
             code = self._run(words, *args, **kwargs)
         if standalone:

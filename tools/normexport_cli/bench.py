@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from normexport.errors import UsageError
-from normexport.timing.config import BENCH_RUNTIMES, BenchConfig
+from normexport.timing.config import BENCH_RUNTIMES, PERCENTILES, BenchConfig
 from normexport_cli import options
 from normexport_cli.groups import grouped
+from normexport_cli.help import complete_list
 from normexport_cli.image_options import ImageOptions
 from normexport_cli.options import ReadOptions, is_plan
 from normexport_cli.pages import PagedOutputOptions, write_page
@@ -26,12 +27,6 @@ Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="ONNX files
 Data = Annotated[
     Path | None, typer.Option("--data", metavar="PATH", help="Real inputs: an .npz by input names, a folder of images.")
 ]
-Plot = Annotated[
-    Path | None, typer.Option("--plot", metavar="FILE", help="Draw the latencies: FILE.svg, .png or .pdf.")
-]
-Times = Annotated[
-    Path | None, typer.Option("--exportTimes", metavar="FILE", help="Write all results, and every latency, as JSON.")
-]
 
 
 @dataclass(frozen=True)
@@ -42,8 +37,16 @@ class GridOptions:
         UsageError: text that is no list of numbers; see `BenchConfig`.
     """
 
+    PANEL: ClassVar = "What is measured"
+
     runtimes: Annotated[
-        str | None, typer.Option("--runtime", metavar="A,B", help=f"What files run on, of {', '.join(BENCH_RUNTIMES)}.")
+        str | None,
+        typer.Option(
+            "--runtime",
+            metavar="A,B",
+            help=f"What files run on, of {', '.join(BENCH_RUNTIMES)}.",
+            autocompletion=complete_list(*BENCH_RUNTIMES),
+        ),
     ] = None
     threads: Annotated[
         str | None, typer.Option("--threads", metavar="N,M", help="Threads of an inference; 0: the runtime's choice.")
@@ -78,6 +81,8 @@ class LengthOptions:
         UsageError: see `BenchConfig`.
     """
 
+    PANEL: ClassVar = "For how long"
+
     warm_up: Annotated[
         float, typer.Option("--warmUp", metavar="MS", help="Milliseconds of calls before any counts, at least.")
     ] = _USUAL.warm_up
@@ -96,6 +101,51 @@ class LengthOptions:
         BenchConfig(**vars(self))
 
 
+@dataclass(frozen=True)
+class ToldOptions:
+    """Which numbers are told of what was measured, and where: the names are trtexec's.
+
+    Raises:
+        UsageError: text that is no list of numbers; see `BenchConfig`.
+    """
+
+    PANEL: ClassVar = "What is told"
+
+    percentile: Annotated[
+        str | None,
+        typer.Option(
+            "--percentile",
+            metavar="P,Q",
+            show_default=",".join(f"{each:g}" for each in PERCENTILES),
+            help="Which percentiles of the latencies to tell: 0 is the shortest, 100 the longest.",
+        ),
+    ] = None
+    average_of: Annotated[
+        int | None, typer.Option("--avgRuns", metavar="N", help="Tell the means of N calls one after another too.")
+    ] = BenchConfig.average_of
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the latencies: FILE.svg, .png or .pdf.")
+    ] = None
+    times: Annotated[
+        Path | None,
+        typer.Option("--exportTimes", metavar="FILE", help="Write all results, and every latency, as JSON."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        BenchConfig(**self.given())
+
+    def given(self) -> dict[str, Any]:
+        """Fields of `BenchConfig`."""
+        given: dict[str, Any] = {"average_of": self.average_of}
+        if self.percentile is not None:
+            try:
+                given["percentiles"] = tuple(dict.fromkeys(float(part) for part in self.percentile.split(",")))
+            except ValueError as error:
+                place, remedy = f"--percentile {self.percentile}", "write it as 90,95,99"
+                raise UsageError(place, "is not a list of numbers", remedy) from error
+        return given
+
+
 @grouped
 def bench(
     files: Files,
@@ -105,8 +155,7 @@ def bench(
     length: LengthOptions,
     data: Data = None,
     images: ImageOptions,
-    plot: Plot = None,
-    times: Times = None,
+    told: ToldOptions,
     how: ReadOptions,
     shown: PagedOutputOptions,
 ) -> None:
@@ -121,13 +170,20 @@ def bench(
     """
     with working("Measuring", shown) as on_stage:
         how.require_reader(*files)
-        _check_outputs(plot, times, shown.html, files)
+        how.check_early(*files, inputs=inputs, data=[data])
+        _check_outputs(told.plot, told.times, shown.html, files)
         import normexport
         from normexport.engine.shapes import parse_shapes
         from normexport.verbs.bench import shapes_as_inputs
 
         read: list[Any] = list(inputs)
-        asked: dict[str, Any] = {**grid.given(), **vars(length), "data": data, "preprocess": images.prepared()}
+        asked: dict[str, Any] = {
+            **grid.given(),
+            **vars(length),
+            **told.given(),
+            "data": data,
+            "preprocess": images.prepared(),
+        }
         if grid.shapes is not None:
             if inputs:
                 raise UsageError("--shapes", "says the shapes that --input says too", "give one of them")
@@ -136,15 +192,15 @@ def bench(
         config = BenchConfig(**asked, weights_under=how.weights_under, load=how.keywords())
         named: list[Measured] = [options.load_plan(file, how.trust) if is_plan(file) else file for file in files]
         result = normexport.bench(named, read, config, on_stage)
-        if plot is not None:
+        if told.plot is not None:
             from normexport.reports.bench_plot import write_plot
 
-            write_plot(result, plot)
-        if times is not None:
+            write_plot(result, told.plot)
+        if told.times is not None:
             from normexport.io.atomic import write_text
             from normexport_cli.screen import json_text
 
-            write_text(times, json_text(result.as_dict(times=True)))
+            write_text(told.times, json_text(result.as_dict(times=True)))
         drawn = files[0] if len(files) == 1 else None
         write_page(result, shown.html, drawn, how.weights_under)
     if shown.json:

@@ -50,6 +50,7 @@ def bisect(
         if not is_onnx(candidate):
             raise UsageError(str(candidate), "is no ONNX file", "give the ONNX file that it was made from")
         how.require_reader(reference, candidate)
+        how.check_early(reference, candidate, inputs=inputs, data=[compared.data], folders=[output])
         import normexport
 
         result = normexport.bisect(

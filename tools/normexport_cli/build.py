@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 from normexport.dtypes import SHORT
 from normexport.engine import EngineConfig, ranges_of
+from normexport.engine.build_plan import STAGES
+from normexport.engine.config import OnStage
+from normexport.errors import UsageError
+from normexport.progress import say
 from normexport_cli import engine_options, options
 from normexport_cli.groups import grouped
+from normexport_cli.help import one_of
 from normexport_cli.options import OutputOptions
 from normexport_cli.screen import print_json, result_console, working
+from normexport_cli.watching import Watched
 
 Source = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The ONNX file; folded, if its norms can fold.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="MODEL.plan", help="The plan to write.")]
@@ -26,12 +32,16 @@ _LONG = {short: name for name, short in SHORT.items()}
 class BuildOptions:
     """What to build for, and how: `EngineConfig` in the words of the command line."""
 
+    PANEL: ClassVar = "The engine"
+
     flavor: engine_options.Flavor = engine_options.FLAVOR
     targets: engine_options.Targets = field(default_factory=list)
     min_shapes: Annotated[
         list[str],
         typer.Option(
-            "--minShapes", metavar=_SHAPE_METAVAR, help="Smallest shapes, as trtexec writes them; repeat per profile."
+            "--minShapes",
+            metavar=_SHAPE_METAVAR,
+            help="Smallest shapes, as trtexec writes them; repeat per profile. Alone they are the only shapes.",
         ),
     ] = field(default_factory=list)
     opt_shapes: Annotated[
@@ -43,7 +53,12 @@ class BuildOptions:
     no_plugins: engine_options.NoPlugins = not EngineConfig.plugins
     require: Annotated[
         str | None,
-        typer.Option("--require", metavar="fp16|bf16|int8|fp8", help="Fail unless layers compute in that precision."),
+        typer.Option(
+            "--require",
+            metavar="fp16|bf16|int8|fp8",
+            help="Fail unless layers compute in that precision.",
+            autocompletion=one_of(*_LONG),
+        ),
     ] = None
     plugin_library: Annotated[
         Path | None,
@@ -91,6 +106,18 @@ class BuildOptions:
     weights_under: options.WeightsUnder = None
     log: Annotated[Path | None, typer.Option("--log", metavar="FILE", help="Keep all that TensorRT says.")] = None
 
+    def __post_init__(self) -> None:
+        numbers = {"--workspace": (self.workspace, "MiB"), "--timeout": (self.timeout, "seconds")}
+        for option, (number, unit) in numbers.items():
+            if number is not None and not number > 0:
+                raise UsageError(f"{option} {number:g}", "is not above 0", f"give {unit}")
+        if self.require is not None and self.require not in (*_LONG, *_LONG.values()):
+            *first, last = _LONG
+            raise UsageError(f"--require {self.require}", "is not a precision", f"choose {', '.join(first)} or {last}")
+        level = self.optimization_level
+        if level is not None and not 0 <= level <= 5:
+            raise UsageError(f"--optimization-level {level}", "does not exist", "choose 0 to 5")
+
     def config(self) -> EngineConfig:
         """The same in the library's terms.
 
@@ -130,16 +157,21 @@ def build(context: typer.Context, source: Source, output: Output, how: BuildOpti
 
     \b
       normexport build out/model.onnx -o model.plan --target sm89
-      normexport build model.onnx -o model.plan --minShapes x:1x3x224x224 --optShapes x:8x3x224x224
+      normexport build model.onnx -o model.plan --maxShapes x:8x3x224x224
     """
     with working("Building", shown) as on_stage:
         options.require_file_name(output)
         import normexport
 
-        manifest = normexport.build(source, output, how.config(), on_stage, context.obj)
+        manifest = normexport.build(source, output, how.config(), _told_by(on_stage), context.obj)
     if shown.json:
         print_json(manifest.as_dict())
         return
     from normexport.reports.engine_table import show_built
 
     show_built(result_console(), output, manifest, [how.ep_context] if how.ep_context is not None else [])
+
+
+def _told_by(watched: Watched) -> OnStage:
+    """Our stages as such, the phases of TensorRT as steps of the last one."""
+    return lambda stage: watched(stage) if stage in STAGES else say(stage.removeprefix("Building ").lower())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 from normexport.bundle.kinds import KINDS
+from normexport.engine import check_engine
 from normexport.errors import UsageError
 from normexport.precision.config import EightBit, Half
 from normexport.verbs.config import ConvertConfig
@@ -43,6 +44,8 @@ def _folder_of(source: Path) -> Path:
 class FormOptions(ExportOptions):
     """In which form `convert` writes the network."""
 
+    PANEL: ClassVar = "The ONNX file that is written"
+
     no_fold: Annotated[
         bool, typer.Option("--no-fold", metavar="", help="Keep every norm as an operator of its own.")
     ] = not ConvertConfig.fold
@@ -59,6 +62,8 @@ class CapsuleOptions:
     Raises:
         UsageError: a size that is none.
     """
+
+    PANEL: ClassVar = "Capsule"
 
     capsule: Annotated[
         Path | None,
@@ -130,7 +135,7 @@ def convert(
       normexport convert model.pt2 -o out
       normexport convert weights.pth --model resnet:resnet18 --input 3x224x224
       normexport convert any.onnx --precision fp16
-      normexport convert model.pt2 --precision int8 --calibration-data images/ --data test.npz
+      normexport convert model.pt2 --precision int8 --calibration-data images/
     """
     with working("Converting", shown) as on_stage:
         config = ConvertConfig(
@@ -154,10 +159,15 @@ def convert(
             preprocess=compared.prepared(),
         )
         how.require_reader(source)
+        folder = output if output is not None else _folder_of(source)
+        folders = [folder] if beside.capsule is None else [folder, beside.capsule.parent]
+        data = compared.data, reduced.calibration_data
+        how.check_early(source, inputs=inputs, data=data, folders=folders)
+        if config.engine is not None:
+            check_engine(config.engine)
         on_stage("load")  # importing torch is most of it
         import normexport
 
-        folder = output if output is not None else _folder_of(source)
         given = source if options.is_onnx(source) else lambda: how.load(source)
         result = normexport.convert(given, folder, inputs, config, on_stage, on_stage.samples)
     if shown.json:

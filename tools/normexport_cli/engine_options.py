@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
 from normexport.engine import FLAVORS, EngineConfig, flavor
 from normexport.errors import UsageError
+from normexport_cli.help import one_of
 
 #: What is built for where nothing is said.
 FLAVOR = flavor(EngineConfig.flavor).short
@@ -19,11 +20,17 @@ Flavor = Annotated[
         "--flavor",
         metavar="|".join(each.short for each in FLAVORS.values()),
         help="TensorRT for RTX, or enterprise TensorRT.",
+        autocompletion=one_of(*(each.short for each in FLAVORS.values())),
     ),
 ]
 Targets = Annotated[
     list[str],
-    typer.Option("--target", metavar="SM", help="GPU to build for, sm89, or current; may be repeated. Default: all."),
+    typer.Option(
+        "--target",
+        metavar="SM",
+        help="GPU to build for, sm89, or current; may be repeated. Default: all.",
+        autocompletion=one_of(*sorted({each for known in FLAVORS.values() for each in known.targets})),
+    ),
 ]
 NoPlugins = Annotated[bool, typer.Option("--no-plugins", metavar="", help="Build live norms from their bodies.")]
 DebugTensors = Annotated[
@@ -39,6 +46,8 @@ class EngineOptions:
     Raises:
         UsageError: an option of engines without `--engine`.
     """
+
+    PANEL: ClassVar = "Engine"
 
     engine: Annotated[bool, typer.Option("--engine", metavar="", help="Build a TensorRT plan of the file too.")] = False
     flavor: Flavor = FLAVOR

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from normexport.errors import ExitCode
-from normexport.verbs.config import RUNTIMES
+from normexport.verbs.config import RUNTIMES, require_runtime
 from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.image_options import ImageOptions
@@ -74,6 +74,12 @@ def evaluate(
     with working("Evaluating", shown):
         how.require_reader(model, *([] if reference is None else [reference]))
         require_page(shown.html, (model, reference, data))
+        how.check_early(model, reference, inputs=inputs, data=[data])
+        require_runtime(runtime)
+        if reference is None:
+            from normexport.verbs.real_data import require_labels
+
+            require_labels(data)
         import normexport
 
         side = options.load_plan(model, how.trust) if is_plan(model) else how.load_unless_onnx(model)

@@ -37,6 +37,7 @@ def export(
     """
     with working("Exporting", shown) as on_stage:
         options.require_file_name(output)
+        how.check_early(checkpoint, inputs=inputs, folders=[output.parent])
         on_stage("load")
         import normexport
 

@@ -8,7 +8,8 @@
     def parity(reference: Reference, limits: Limits, json: Json = False) -> None: ...
 
 typer sees one option for each field, in the order of the fields, where the group stands in the signature; the command
-gets the group. A group refuses what is wrong with its own values in `__post_init__`, before the command begins.
+gets the group. A group refuses what is wrong with its own values in `__post_init__`, before the command begins. Under
+--help its options stand in a panel of their own, by the title that it has under `PANEL`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
+
+from typer.models import OptionInfo
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -51,8 +55,25 @@ def _expanded(name: str, group: Any) -> Iterator[inspect.Parameter]:
             _flat_name(name, field),
             inspect.Parameter.KEYWORD_ONLY,
             default=_default(field),
-            annotation=hints[field.name],
+            annotation=_in_panel(hints[field.name], _panel_of(group, field.name)),
         )
+
+
+def _panel_of(group: type, name: str) -> str | None:
+    """The title of the panel of a field: that of the class which declares it."""
+    declaring = (each for each in group.__mro__ if name in inspect.get_annotations(each))
+    return getattr(next(declaring, group), "PANEL", None)
+
+
+def _in_panel(hint: Any, panel: str | None) -> Any:
+    """The hint with its option in a panel; the option itself, which other groups may share, is not changed."""
+    if panel is None:
+        return hint
+    kind, *said = get_args(hint)
+    shown = [copy(each) if isinstance(each, OptionInfo) else each for each in said]
+    for option in (each for each in shown if isinstance(each, OptionInfo)):
+        option.rich_help_panel = panel
+    return Annotated[(kind, *shown)]
 
 
 def _flat_name(name: str, field: Field[Any]) -> str:

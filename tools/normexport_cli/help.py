@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rich.box import ROUNDED
@@ -14,48 +14,62 @@ from typer.core import TyperCommand
 
 from normexport.io.preprocess import PRESET_SOURCES
 
-_LEGEND = "d: what training divides by. s: the number stored. After the colon: what evaluation multiplies by."
-
 
 class CommandWithChoices(TyperCommand):
-    """A command whose help ends with the values of `--dialect`, where it has that option."""
+    """A command whose help reads in 80 columns, and ends with the values of `--preset` where it has that option."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.help = _flowing(self.help or "")
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """click's, without the type that a flag has not."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.metavar = ""
+        return option
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """click's help, then the panel."""
         super().format_help(ctx, formatter)
-        if any("--dialect" in parameter.opts for parameter in self.params):
-            console = Console()
-            console.print(_panel("Values of --dialect", dialects().items(), _LEGEND))
-            console.print(_panel("Kinds of norm, and their operators", kinds()))
         if any("--preset" in parameter.opts for parameter in self.params):
             Console().print(_panel("Values of --preset", PRESET_SOURCES.items()))
 
 
-def dialects() -> dict[str, str]:
-    """Name -> meaning, from the registry of dialects."""
-    from normexport.checkpoint.dialects import dialects as registered
+def _flowing(text: str) -> str:
+    """The paragraphs of a docstring, each on one line, so that they wrap where the terminal ends; examples stay."""
+    return "\n\n".join(
+        part if part.lstrip().startswith("\b") else " ".join(part.split()) for part in text.split("\n\n")
+    )
 
-    return registered()
+
+def one_of(*values: str) -> Callable[[str], list[str]]:
+    """For the shell's completion: the values that begin so."""
+    return lambda incomplete: [value for value in values if value.startswith(incomplete)]
+
+
+def complete_list(*values: str) -> Callable[[str], list[str]]:
+    """The same for an option that takes several, between commas."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        given = before.split(",")
+        return [f"{before}{comma}{value}" for value in values if value.startswith(last) and value not in given]
+
+    return complete
 
 
 def complete_dialect(incomplete: str) -> list[tuple[str, str]]:
-    """For the shell's completion."""
+    """For the shell's completion, each with its meaning."""
+    from normexport.checkpoint.dialects import dialects
+
     return [(name, meaning) for name, meaning in dialects().items() if name.startswith(incomplete)]
 
 
-def kinds() -> list[tuple[str, str]]:
-    """(name, operators), from the registry of kinds."""
-    from normexport.norms import KINDS, Scope
-
-    return [(name, ", ".join(kind.op(scope) for scope in Scope)) for name, kind in KINDS.items()]
-
-
-def _panel(title: str, rows: Iterable[tuple[str, str]], legend: str = "") -> Panel:
+def _panel(title: str, rows: Iterable[tuple[str, str]]) -> Panel:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column()
     for name, words in rows:
         table.add_row(Text(name, style="bold cyan"), Text(words))
-    if legend:
-        table.add_row("", Text(legend, style="dim"))
     return Panel(table, title=title, title_align="left", border_style="dim", box=ROUNDED)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
 from normexport.errors import UsageError
 from normexport.io.preprocess import CHANNELS, INTERPOLATIONS, LAYOUTS, PRESETS, Preprocess, Size
+from normexport_cli.help import one_of
 from normexport_cli.options import CompareOptions
 
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -24,9 +25,16 @@ class ImageOptions:
         UsageError: text that is no number or size; see `Preprocess`.
     """
 
+    PANEL: ClassVar = "Images, where the data is a folder of them"
+
     preset: Annotated[
         str | None,
-        typer.Option("--preset", metavar="NAME", help=f"How images are prepared: {', '.join(PRESETS)}; listed below."),
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            help=f"How images are prepared: {', '.join(PRESETS)}; listed below.",
+            autocompletion=one_of(*PRESETS),
+        ),
     ] = None
     mean: Annotated[
         str | None,
@@ -43,7 +51,12 @@ class ImageOptions:
     ] = None
     layout: Annotated[
         str | None,
-        typer.Option("--layout", metavar="L", help=f"{' or '.join(LAYOUTS)}, where the shape does not tell."),
+        typer.Option(
+            "--layout",
+            metavar="L",
+            help=f"{' or '.join(LAYOUTS)}, where the shape does not tell.",
+            autocompletion=one_of(*LAYOUTS),
+        ),
     ] = None
     resize: Annotated[
         str | None,
@@ -53,11 +66,22 @@ class ImageOptions:
         str | None, typer.Option("--crop", metavar="SIZE", help="What is cut out of the centre: 224, or 224x320.")
     ] = None
     channels: Annotated[
-        str | None, typer.Option("--channels", metavar="C", help=f"{', '.join(CHANNELS[:-1])} or {CHANNELS[-1]}.")
+        str | None,
+        typer.Option(
+            "--channels",
+            metavar="C",
+            help=f"{', '.join(CHANNELS[:-1])} or {CHANNELS[-1]}.",
+            autocompletion=one_of(*CHANNELS),
+        ),
     ] = None
     interpolation: Annotated[
         str | None,
-        typer.Option("--interpolation", metavar="I", help=f"{', '.join(INTERPOLATIONS[:-1])} or {INTERPOLATIONS[-1]}."),
+        typer.Option(
+            "--interpolation",
+            metavar="I",
+            help=f"{', '.join(INTERPOLATIONS[:-1])} or {INTERPOLATIONS[-1]}.",
+            autocompletion=one_of(*INTERPOLATIONS),
+        ),
     ] = None
     preprocess: Annotated[
         str | None,

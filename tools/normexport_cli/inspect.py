@@ -31,6 +31,7 @@ def inspect(
       normexport inspect weights.pth --model resnet:resnet18 --input 3x224x224
     """
     how.require_reader(source)
+    how.check_early(source, inputs=inputs)
     if inputs and not is_checkpoint(source):
         raise UsageError("--input", "means nothing here: it is for a checkpoint", "leave it out")
     if is_plan(source):

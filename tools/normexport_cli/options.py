@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from normexport.errors import UsageError
 from normexport.graphs.export_config import HIGHEST, LOWEST, ExportConfig
 from normexport.io.json_files import BadJson, parse_json
-from normexport.verbs.config import RUNTIMES
-from normexport_cli.help import complete_dialect
+from normexport.verbs.config import RUNTIMES, require_runtime
+from normexport.verbs.early import check_early
+from normexport_cli.help import complete_dialect, one_of
 
 if TYPE_CHECKING:
     from normexport.checkpoint import Checkpoint as LoadedCheckpoint
@@ -47,7 +49,12 @@ WeightsUnder = Annotated[
 
 Runtime = Annotated[
     str,
-    typer.Option("--runtime", metavar="RUNTIME", help=f"What runs the ONNX file: {' or '.join(RUNTIMES)}, on the CPU."),
+    typer.Option(
+        "--runtime",
+        metavar="RUNTIME",
+        help=f"What runs the ONNX file: {' or '.join(RUNTIMES)}, on the CPU.",
+        autocompletion=one_of(*RUNTIMES),
+    ),
 ]
 Inline = Annotated[
     bool,
@@ -59,7 +66,14 @@ Inline = Annotated[
 class OutputOptions:
     """How a command shows what it found. `metavar=""` keeps typer from writing that a flag takes a <bool>."""
 
+    PANEL: ClassVar = "Output"
+
     json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON document instead of tables.")] = False
+    verbose: Annotated[
+        int,
+        typer.Option("--verbose", "-v", metavar="", count=True, show_default=False, help="Log each step; -vv: more."),
+    ] = field(default=0)
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", metavar="", help="Show results and errors alone.")] = False
     debug: Annotated[
         bool, typer.Option("--debug", metavar="", help="Show tracebacks, and the warnings of PyTorch and ONNX.")
     ] = False
@@ -72,6 +86,8 @@ class LoadOptions:
     Raises:
         UsageError: `--model-kwargs` is not a JSON object, or has no `--model` to go to.
     """
+
+    PANEL: ClassVar = "What is read"
 
     model: Annotated[
         str | None,
@@ -88,7 +104,7 @@ class LoadOptions:
         typer.Option(
             "--dialect",
             metavar="D",
-            help="How the norms are stored, where the file leaves it open; listed below.",
+            help="How the norms are stored, where the file leaves it open: see normexport dialects.",
             autocompletion=complete_dialect,
         ),
     ] = None
@@ -126,6 +142,29 @@ class LoadOptions:
     def arguments(self) -> dict[str, Any] | None:
         """The factory's arguments; None where none are given."""
         return _json_object(self.model_kwargs)
+
+    def check_early(
+        self,
+        *paths: Path | None,
+        inputs: Sequence[str] = (),
+        data: Sequence[Path | None] = (),
+        folders: Sequence[Path] = (),
+    ) -> None:
+        """Refuse in a moment, before PyTorch is loaded, what can't come to anything; None where nothing is given.
+
+        Raises:
+            NormExportError: see `normexport.verbs.early`.
+        """
+        given = [path for path in paths if path is not None]
+        check_early(
+            *(path for path in given if not is_plan(path)),
+            inputs=inputs,
+            data=data,
+            plans=[path for path in given if is_plan(path)],
+            dialect=self.dialect,
+            trust=self.trust,
+            folders=folders,
+        )
 
     def load(self, path: Path) -> LoadedCheckpoint:
         """The checkpoint at `path`.
@@ -193,6 +232,8 @@ class ExportOptions:
         UsageError: a batch that is neither a size nor "dynamic".
     """
 
+    PANEL: ClassVar = "The ONNX file that is written"
+
     batch: Annotated[
         str | None,
         typer.Option(
@@ -237,8 +278,10 @@ class CompareOptions:
     """What two models are compared on.
 
     Raises:
-        UsageError: `--batches` is not a list of sizes.
+        UsageError: `--batches` is not a list of sizes, or there is no such runtime.
     """
+
+    PANEL: ClassVar = "What is compared"
 
     data: Annotated[
         Path | None,
@@ -256,6 +299,7 @@ class CompareOptions:
     runtime: Runtime = RUNTIMES[0]
 
     def __post_init__(self) -> None:
+        require_runtime(self.runtime)
         _ = self.sizes
 
     @property

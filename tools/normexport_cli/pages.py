@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class PageOptions:
     """Where the page goes."""
+
+    PANEL: ClassVar = "Output"
 
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write the result as a page for a browser too.")

@@ -46,6 +46,7 @@ def parity(
     with working("Comparing", shown):
         how.require_reader(reference, candidate)
         require_page(shown.html, (reference, candidate, compared.data))
+        how.check_early(reference, candidate, inputs=inputs, data=[compared.data])
         import normexport
 
         side = options.load_plan(candidate, how.trust) if is_plan(candidate) else how.load_unless_onnx(candidate)

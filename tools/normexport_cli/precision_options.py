@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -24,6 +24,7 @@ from normexport.precision.config import (
     Int8,
     Limits,
 )
+from normexport_cli.help import one_of
 
 MaxDrop = Annotated[
     float | None,
@@ -41,6 +42,7 @@ MetricName = Annotated[
         metavar="METRIC",
         help=f"What labels are compared by: {', '.join(METRICS)} or package.module:function(output, labels)."
         " By default top1, of maps of classes iou.",
+        autocompletion=one_of(*METRICS),
     ),
 ]
 MinSnr = Annotated[float, typer.Option("--min-snr", metavar="DB", help="SNR that every other output needs.")]
@@ -60,6 +62,8 @@ class SnrOptions:
         UsageError: not a number.
     """
 
+    PANEL: ClassVar = "What may be lost"
+
     min_snr: MinSnr = Limits.min_snr
 
     def __post_init__(self) -> None:
@@ -77,6 +81,8 @@ class LimitOptions:
     Raises:
         UsageError: not a number.
     """
+
+    PANEL: ClassVar = "What may be lost"
 
     metric: MetricName = None
     max_drop: MaxDrop = Limits.max_drop
@@ -100,13 +106,24 @@ class PrecisionOptions:
         UsageError: an unknown word, or an option that this precision has no use for.
     """
 
+    PANEL: ClassVar = "Precision"
+
     precision: Annotated[
-        str, typer.Option("--precision", metavar="P", help="fp32, fp16, bf16, int8 or fp8, written into the graph.")
+        str,
+        typer.Option(
+            "--precision",
+            metavar="P",
+            help="fp32, fp16, bf16, int8 or fp8, written into the graph.",
+            autocompletion=one_of(*SHORT.values()),
+        ),
     ] = _FULL
     io_dtype: Annotated[
         str,
         typer.Option(
-            "--io-dtype", metavar="T", help="Type of inputs and outputs: float32, or that of fp16, bf16, --remainder."
+            "--io-dtype",
+            metavar="T",
+            help="Type of inputs and outputs: float32, or that of fp16, bf16, --remainder.",
+            autocompletion=one_of(*_RESTS),
         ),
     ] = Half.io_dtype
     keep_fp32: Annotated[
@@ -124,7 +141,10 @@ class PrecisionOptions:
     calibration: Annotated[
         str,
         typer.Option(
-            "--calibration", metavar="METHOD", help=f"{', '.join(METHODS)}; without data {NORMS} or {TRAINED}."
+            "--calibration",
+            metavar="METHOD",
+            help=f"{', '.join(METHODS)}; without data {NORMS} or {TRAINED}.",
+            autocompletion=one_of(*METHODS, NORMS, TRAINED),
         ),
     ] = Int8.method
     calibration_cache: Annotated[
@@ -154,6 +174,7 @@ class PrecisionOptions:
             "--effort",
             metavar="E",
             help=f"What int8, fp8 try to lose less: {', '.join(EFFORTS[:-1])} or {EFFORTS[-1]}.",
+            autocompletion=one_of(*EFFORTS),
         ),
     ] = Int8.effort
     remainder: Annotated[
@@ -163,6 +184,7 @@ class PrecisionOptions:
             metavar="P",
             show_default="fp16 with --engine, else fp32",
             help="What is not in int8 or fp8 computes in: fp32, fp16 or bf16.",
+            autocompletion=one_of(*_RESTS),
         ),
     ] = EightBit.remainder
     sensitivity: Annotated[

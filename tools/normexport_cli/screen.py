@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import logging
@@ -11,31 +12,19 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.text import Text
+from rich.console import Console
 
+from normexport import progress
 from normexport.io.json_files import finite
 from normexport_cli.options import OutputOptions
+from normexport_cli.watching import Line, Watched, on_lines, on_terminal
 
+#: What our own words have beyond ASCII, in its letters.
+_PLAIN = {"→": "->", "·": "-", "…": "...", "×": "x", "±": "+-", "≤": "<=", "≥": ">=", "—": "-", "–": "-"}
+_ERRORS = "normexport.plain"
 
-class Watched:
-    """What a long command says of its way: call it with the name of a stage; here nobody is watching."""
-
-    def __call__(self, stage: str) -> None:
-        """A stage begins."""
-
-    def samples(self, seen: int, total: int | None) -> None:
-        """How many samples of a calibration have been seen, of how many (None: not known)."""
+#: As --quiet, for whole scripts.
+QUIET = "NORMEXPORT_QUIET"
 
 
 class _Console(Console):
@@ -49,14 +38,14 @@ class _Console(Console):
 
 def result_console() -> Console:
     """stdout, for results. In a pipe it is as wide as COLUMNS says, or wide enough not to wrap much."""
-    _survive_narrow_encodings()
+    survive_narrow_encodings()
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
     return _Console(highlight=False, width=width)
 
 
 def error_console() -> Console:
     """stderr, for errors and progress."""
-    _survive_narrow_encodings()
+    survive_narrow_encodings()
     return _Console(stderr=True, highlight=False)
 
 
@@ -78,15 +67,61 @@ def json_text(value: Mapping[str, Any]) -> str:
 def working(words: str, shown: OutputOptions) -> Iterator[Watched]:
     """Work in progress: gives the callback that names the stage.
 
-    On a terminal a spinner on stderr shows stage and seconds, and a bar where samples are counted, and vanishes at
-    the end. What libraries and the user's own code print goes to stderr; their warnings and logs only with `--debug`.
+    On a terminal a line on stderr shows stage, step and seconds, and a bar where something is counted, and vanishes at
+    the end; elsewhere each stage is a line with its time. What libraries and the user's own code print goes to stderr;
+    their warnings and logs only with `--debug`.
     """
     with contextlib.ExitStack() as stack:
-        on_stage = Watched() if shown.json else stack.enter_context(_spinner(words))
+        watch, line = stack.enter_context(_watch(words, shown))
+        stack.enter_context(progress.watched(watch.step))
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         if not shown.debug:
             stack.enter_context(_silence())
-        yield on_stage
+        if shown.verbose:
+            stack.enter_context(_logs(line, logging.INFO if shown.verbose == 1 else logging.DEBUG))
+        yield watch
+
+
+def _watch(words: str, shown: OutputOptions) -> contextlib.AbstractContextManager[tuple[Watched, Line]]:
+    """What is told of the way, and how; beside a document of JSON nothing, unless more is asked for."""
+    quiet = shown.quiet or bool(os.environ.get(QUIET)) or shown.json
+    if quiet and not shown.verbose:
+        return contextlib.nullcontext((Watched(), lambda line: None))
+    console = error_console()
+    if console.is_terminal and not console.is_dumb_terminal:
+        return on_terminal(words, console, every_stage=shown.verbose > 0)
+    return on_lines(words, sys.stderr, every_step=shown.verbose > 0)
+
+
+@contextlib.contextmanager
+def _logs(line: Line, level: int) -> Iterator[None]:
+    """What normexport's stages log, as lines; libraries stay silent."""
+    handler = _LineHandler(line)
+    ours, root = logging.getLogger("normexport"), logging.getLogger()
+    before = ours.level, root.level, logging.root.manager.disable
+    logging.disable(logging.NOTSET)
+    ours.setLevel(level)
+    root.setLevel(logging.CRITICAL + 1)
+    ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(before[0])
+        root.setLevel(before[1])
+        logging.disable(before[2])
+
+
+class _LineHandler(logging.Handler):
+    """A record as a line."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__()
+        self._line = line
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """The name of the module stands before the words."""
+        self._line(f"{record.name.removeprefix('normexport.')}: {record.getMessage()}")
 
 
 @contextlib.contextmanager
@@ -108,48 +143,6 @@ def _drop_stdout() -> None:
 
 
 @contextlib.contextmanager
-def _spinner(words: str) -> Iterator[Watched]:
-    console = error_console()
-    if not console.is_terminal or console.is_dumb_terminal:
-        yield Watched()
-        return
-    counted = (_WhereCounted(BarColumn()), _WhereCounted(MofNCompleteColumn()))
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), *counted, TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield _OnTerminal(words, progress)
-
-
-class _OnTerminal(Watched):
-    """A line of its own on a terminal."""
-
-    def __init__(self, words: str, progress: Progress) -> None:
-        self._words, self._progress = words, progress
-        self._task = progress.add_task(words, total=None)
-
-    def __call__(self, stage: str) -> None:
-        self._progress.tasks[0].total = None  # update() takes None for "as it was"
-        self._progress.update(self._task, description=f"{self._words}: {stage}")
-
-    def samples(self, seen: int, total: int | None) -> None:
-        words = f"{self._words}: calibration" if total is not None else f"{self._words}: calibration, {seen} samples"
-        self._progress.update(self._task, description=words, completed=seen, total=total)
-        if seen == total:
-            self("precision")  # what follows is no calibration any more
-
-
-class _WhereCounted(ProgressColumn):
-    """A column that is empty while nothing is counted."""
-
-    def __init__(self, column: ProgressColumn) -> None:
-        super().__init__()
-        self._column = column
-
-    def render(self, task: Task) -> RenderableType:
-        """What the inner column shows; nothing while the number of samples is unknown."""
-        return Text() if task.total is None else self._column.render(task)
-
-
-@contextlib.contextmanager
 def _silence() -> Iterator[None]:
     before = logging.root.manager.disable
     with warnings.catch_warnings():
@@ -161,9 +154,19 @@ def _silence() -> Iterator[None]:
             logging.disable(before)
 
 
-def _survive_narrow_encodings() -> None:
-    """An arrow on an ASCII terminal becomes "?", not an exception."""
+def survive_narrow_encodings() -> None:
+    """Letters that a terminal's encoding lacks become others that say the same, or "?"; never an exception.
+
+    In the locale C Python's streams are ASCII, and hand on no letter but those that stand for bytes of file names.
+    """
+    codecs.register_error(_ERRORS, _in_plain_letters)
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None and stream.errors == "strict":
-            reconfigure(errors="replace")
+        if reconfigure is not None and stream.errors in ("strict", "surrogateescape"):
+            reconfigure(errors=_ERRORS)
+
+
+def _in_plain_letters(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(letter, "?") for letter in error.object[error.start : error.end]), error.end

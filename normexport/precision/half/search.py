@@ -28,6 +28,7 @@ from normexport.precision.half.losses import (
 from normexport.precision.half.masks import Masks, out_of_range, with_stand_ins
 from normexport.precision.half.rounding import rounding_in_float32
 from normexport.precision.half.types import halved_values, nodes_in_half, opset_for, refuse_subgraphs
+from normexport.progress import counted, doing
 from normexport.runtime import Array, Feeds, OnnxRuntime, release_memory
 
 __all__ = ["Halved", "Judge", "KeptModule", "WeightLoss", "group_of", "halve", "matches", "weight_losses"]
@@ -80,9 +81,7 @@ def halve(model: ir.Model, config: Half, feeds: Sequence[Feeds] = (), judge: Jud
         UsageError: a pattern of `keep` matches nothing; an input or output that is to be half does not fit.
         FoldError: the graph holds subgraphs, or its operator set knows no bfloat16.
     """
-    refuse_subgraphs(model)
-    opset_for(model, config.dtype)
-    kept = _by_pattern(model, config)
+    kept = asked_for(model, config)
     masks = _masks(model, config, feeds)
     losses = weight_losses(masks.model, config.dtype)
     for loss in losses:
@@ -102,6 +101,18 @@ def halve(model: ir.Model, config: Half, feeds: Sequence[Feeds] = (), judge: Jud
     for path in _worst_modules(masks.model, config, kept, feeds, lambda kept: judge(convert(kept))):
         kept.setdefault(path, "adds more error than the parity budget allows")
     return convert(kept)
+
+
+def asked_for(model: ir.Model, config: Half) -> dict[str, str]:
+    """Modules that the caller keeps in float32, each with its pattern; what can't be halved at all is refused.
+
+    Raises:
+        UsageError: a pattern matches nothing.
+        FoldError: the graph holds subgraphs, or its operator set knows no bfloat16.
+    """
+    refuse_subgraphs(model)
+    opset_for(model, config.dtype)
+    return _by_pattern(model, config)
 
 
 def _masks(model: ir.Model, config: Half, feeds: Sequence[Feeds]) -> Masks:
@@ -183,10 +194,12 @@ def _worst_modules(
         alone = OnnxRuntime(_emulate_in_float32(model, config, {**kept, **others}))
         return sum(_distance(ours, alone.run(each)) for ours, each in zip(exact, feeds, strict=True))
 
-    ranked = sorted(groups, key=error, reverse=True)
+    errors = {group: error(group) for group in counted("ranking modules by their error", groups)}
+    ranked = sorted(groups, key=errors.__getitem__, reverse=True)
 
     def passes(count: int) -> bool:
-        return accepts({**kept, **dict.fromkeys(ranked[:count], "")})
+        with doing(f"judging it with {len(kept) + count} modules in float32"):
+            return accepts({**kept, **dict.fromkeys(ranked[:count], "")})
 
     low, high = 0, len(ranked)  # `low` fails, `high` is taken to pass: the model is float32 there
     while high - low > 1:

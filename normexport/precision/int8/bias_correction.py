@@ -30,6 +30,7 @@ from normexport.precision.half.types import raise_opset
 from normexport.precision.int8.corrections import why_no_shift
 from normexport.precision.int8.pairs import LAYERS, is_quantized
 from normexport.precision.int8.weights import Float64s
+from normexport.progress import counted
 from normexport.runtime import Array, Feeds, OnnxRuntime
 
 _PREFIX = "int8/"  # in front of each name of the int8 model
@@ -52,7 +53,7 @@ def average_of(probe: ir.Model, results: Mapping[str, str], batches: Iterable[Fe
     runtime = OnnxRuntime(probe)
     sums: dict[str, Float64s] = {}
     weight = 0
-    for feeds in batches:
+    for feeds in counted("averaging errors", batches):
         count = max((len(array) for array in feeds.values() if array.ndim), default=1)
         values = runtime.run(feeds)
         weight += count

@@ -32,6 +32,7 @@ from normexport.precision.config import METHODS
 from normexport.precision.int8.histogram import Coarse, Histogram
 from normexport.precision.int8.ranges import RANGE_OF, Range
 from normexport.precision.int8.storage import PLAIN, Storage
+from normexport.progress import counted
 from normexport.runtime import Array, Feeds, OnnxRuntime
 
 FORMAT = 2  # 2 says which samples were seen
@@ -108,7 +109,7 @@ def calibrate(
         single = array.astype(np.float32, copy=False)
         (histogram.look if method == "minmax" else histogram.add)(single)
 
-    for feeds in batches:
+    for feeds in batches if on_batch is not None else counted("calibrating", batches):
         for name, array in feeds.items():
             digest.update(np.ascontiguousarray(array).tobytes())
             look(name, np.asarray(array))

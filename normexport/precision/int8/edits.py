@@ -33,6 +33,7 @@ from normexport.precision.int8.ranges import Range
 from normexport.precision.int8.rounded import round_weights
 from normexport.precision.int8.storage import Storage
 from normexport.precision.samples import Batches
+from normexport.progress import doing
 from normexport.proof.inputs.mixed import numbers_in
 from normexport.runtime import Feeds
 
@@ -108,12 +109,16 @@ def improve(
     if keep_ranges:
         improved = replace(start, edits=tuple(Int8Edit(name, False, reasons=(keep_ranges,)) for name in names[:2]))
     else:
-        seen = channel_extremes(model, work.fitted_on())
-        improved, seen = work.equalised(start, seen)
-        improved = work.absorbed(improved, seen)
-    improved = work.corrected(improved)
+        with doing("equalising layers"):
+            seen = channel_extremes(model, work.fitted_on())
+            improved, seen = work.equalised(start, seen)
+        with doing("absorbing high biases"):
+            improved = work.absorbed(improved, seen)
+    with doing("correcting biases"):
+        improved = work.corrected(improved)
     if "weights rounded" in names:
-        improved = work.rounded(improved)
+        with doing("rounding weights"):
+            improved = work.rounded(improved)
     return improved
 
 

@@ -11,6 +11,7 @@ from normexport.precision.int8.corrections import Pair, Rounded, why_no_shift
 from normexport.precision.int8.moments import Moments, moments_of, why_no_moments
 from normexport.precision.int8.rounding import round_by_least_squares
 from normexport.precision.int8.weights import as_stored, by_group, stored
+from normexport.progress import counted
 from normexport.runtime import Feeds
 
 
@@ -27,7 +28,7 @@ def round_weights(
     chosen = [pair for pair in pairs if not why_no_moments(pair)]
     return {
         str(pair.node.inputs[1].name): _rounded(pair, moments)
-        for pair, moments in moments_of(model, chosen, batches, samples)
+        for pair, moments in counted("rounding weights", moments_of(model, chosen, batches, samples), len(chosen))
         if pair.node.inputs[1] is not None
     }
 

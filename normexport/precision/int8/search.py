@@ -10,11 +10,11 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.dtypes import HALVES, SHORT
-from normexport.errors import NormExportError, UsageError
+from normexport.errors import NormExportError
 from normexport.onnx_export import InputSpec
 from normexport.precision.accuracy import Accuracy, measure_accuracy
 from normexport.precision.collected import Data, collect
-from normexport.precision.config import NORMS, TRAINED, EightBit, Limits
+from normexport.precision.config import NORMS, TRAINED, EightBit, Limits, require_samples
 from normexport.precision.half.baseline import InFloat32
 from normexport.precision.int8.as_trained import lower_as_trained
 from normexport.precision.int8.calibrated import calibrate_on, from_cache
@@ -233,15 +233,13 @@ def _unjudged(
 
 def _part_samples(config: EightBit, inputs: Sequence[InputSpec], judged: Judged | None) -> Parted:
     """Which samples calibrate and which judge."""
+    require_samples(config, judged is not None)
     if config.method == NORMS and judged is not None:
         return Parted(Batches(lambda: iter(())), dict(judged.data))
     if config.calibration is not None:
         batches = batches_of(config.calibration, inputs, config.batch, config.preprocess)
         return part_stream(batches, inputs) if judged is None else Parted(batches, dict(judged.data))
-    if judged is None:
-        raise UsageError(
-            f"--precision {SHORT[config.dtype]}", "needs samples to calibrate on", "give --calibration-data or --data"
-        )
+    assert judged is not None
     if _is_cached(config):  # the cache says which samples it has seen
         return Parted(Batches(lambda: iter(())), dict(judged.data))
     return part_arrays(judged.data, inputs, config.batch)

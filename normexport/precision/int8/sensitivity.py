@@ -16,6 +16,7 @@ from normexport.precision.int8.quantise import Quantized, modules_of, quantize
 from normexport.precision.int8.ranges import Range
 from normexport.precision.int8.storage import PLAIN, Storage
 from normexport.precision.output_errors import output_errors
+from normexport.progress import counted, doing
 from normexport.runtime import OnnxRuntime, Opener, Runtime
 from normexport.runtime.computed_by import computed_by
 from normexport.workers import Where, run_in_order
@@ -81,7 +82,8 @@ def sensitivities(
     alone = [tuple(other for other in modules if other != each) for each in modules]
     without = [(each,) for each in modules]
     job = _Job(model, ranges, data, _Way(symmetric, corrections, storage))
-    found = list(_measured(job, [*alone, *without], where))
+    levels = _measured(job, [*alone, *without], where)
+    found = list(counted("sensitivity of modules", levels, 2 * len(modules)))
     rows = zip(modules, found[: len(modules)], found[len(modules) :], strict=True)
     return tuple(Sensitivity(*row) for row in rows)
 
@@ -122,12 +124,14 @@ def rescue(
 
     def try_first(count: int) -> tuple[Quantized, bool]:
         excluded = [*exclude, *order[:count]]
-        quantised = way.quantised(model, ranges, excluded)
-        candidate = held(quantised.model)
-        runtime = on(candidate)
-        snr, drop, good = judge(candidate, runtime)
-        runtime = runtime if candidate is quantised.model else on(quantised.model)
-        steps[count] = TradeOff(tuple(excluded), snr, drop, latency_ms(runtime, data))
+        words = f"judging it with {len(excluded)} modules left out" if excluded else "judging all modules in eight bits"
+        with doing(words):
+            quantised = way.quantised(model, ranges, excluded)
+            candidate = held(quantised.model)
+            runtime = on(candidate)
+            snr, drop, good = judge(candidate, runtime)
+            runtime = runtime if candidate is quantised.model else on(quantised.model)
+            steps[count] = TradeOff(tuple(excluded), snr, drop, latency_ms(runtime, data))
         return quantised, good
 
     best, holds = try_first(0)
@@ -161,7 +165,10 @@ def _worst_first(
     modules = modules_of(model, way.storage)
     ranked = [each for each in modules if each not in exclude]
     others = [tuple(other for other in modules if other != each) for each in ranked]
-    alone = dict(zip(ranked, _measured(_Job(model, ranges, data, way), others, where), strict=True))
+    levels = counted(
+        "ranking modules by their error", _measured(_Job(model, ranges, data, way), others, where), len(ranked)
+    )
+    alone = dict(zip(ranked, levels, strict=True))
     return sorted(alone, key=lambda path: alone[path])
 
 
