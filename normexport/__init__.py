@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from normexport.precision.int8.calibration import Calibration
     from normexport.precision.int8.edits import Int8Edit
     from normexport.precision.int8.histogram import Coarse, Histogram
+    from normexport.precision.int8.placement import Placement, PlacementPoint
     from normexport.precision.int8.sensitivity import Sensitivity, TradeOff
     from normexport.precision.int8.state import BatchesSeen, CalibrationState
     from normexport.precision.snr import OutputError
@@ -134,6 +135,8 @@ _HOMES = {
     "Part": "checkpoint",
     "Plan": "runtime.tensorrt_runtime",
     "PlanTensor": "engine.manifest",
+    "Placement": "precision.int8.placement",
+    "PlacementPoint": "precision.int8.placement",
     "Precision": "precision",
     "Preprocess": "io.preprocess",
     "Provenance": "provenance.record",
@@ -235,6 +238,8 @@ __all__ = [
     "OutputError",
     "ParityReport",
     "Part",
+    "Placement",
+    "PlacementPoint",
     "Plan",
     "PlanTensor",
     "Port",

@@ -44,6 +44,10 @@ def show_precision(precision: normexport.Precision) -> None:
     table: tuple[normexport.Sensitivity, ...] = precision.sensitivity
     curve: tuple[normexport.TradeOff, ...] = precision.curve
     print(kept, losses, norms, edits, table, curve, precision.accuracy)
+    placement: normexport.Placement | None = precision.placement
+    if placement is not None:
+        points: tuple[normexport.PlacementPoint, ...] = placement.points
+        print(placement.runtime, placement.excluded, [(each.snr_db, each.ratio) for each in points])
 
 
 def show_manifest(manifest: normexport.Manifest) -> None:

@@ -25,6 +25,8 @@ TRAINED = "trained"
 WITHOUT_SAMPLES = (NORMS, TRAINED)
 #: How much is tried to make int8 better; `precision.int8.edits` has what each means.
 EFFORTS = ("none", "standard", "high")
+#: Where int8 goes: wherever it can be, or where it pays on a CPU runtime, as measured (`precision.int8.placement`).
+PLACEMENTS = ("all", "onnxruntime", "openvino")
 #: What labels are compared with outputs by; `precision.metrics` has the formula of each.
 METRICS = ("top1", "top5", "iou", "mae", "rmse")
 #: Those that are shares.
@@ -100,13 +102,14 @@ class EightBit:
         remainder: the type of what is not in eight bits: "float16", "bfloat16" or "float32"; None: float16 where an
             engine is built, float32 for a file alone.
         io_dtype: of inputs and outputs: "float32", or that of the remainder.
+        placement: one of `PLACEMENTS`.
         on: where samples are calibrated on, and modules measured for the table: each batch by one thread, whose
             results are the same bytes here and on any number of workers. None: here, each batch by all threads.
 
     Raises:
-        UsageError: an unknown method, effort or remainder; samples, a cache or `on` beside `NORMS` or `TRAINED`; a
-            table, an effort or a half remainder beside `TRAINED`; an `io_dtype` that is neither float32 nor the
-            remainder's.
+        UsageError: an unknown method, effort, remainder or placement; samples, a cache or `on` beside `NORMS` or
+            `TRAINED`; a table, an effort, a placement or a half remainder beside `TRAINED`; an `io_dtype` that is
+            neither float32 nor the remainder's; a placement beside a half remainder.
     """
 
     calibration: str | Path | Iterable[Any] | None = None
@@ -122,6 +125,7 @@ class EightBit:
     preprocess: Preprocess | None = None
     remainder: str | None = None
     io_dtype: str = FLOAT32.name
+    placement: str = PLACEMENTS[0]
     on: Where | None = None
 
     def __post_init__(self) -> None:
@@ -150,6 +154,18 @@ class EightBit:
             cause = f"does not go with --remainder {self.remainder or ' or '.join(rests)}"
             remedy = f"choose {' or '.join(dict.fromkeys((FLOAT32.name, self.remainder or FLOAT32.name)))}"
             raise UsageError(f"--io-dtype {self.io_dtype}", cause, remedy)
+        self._require_placement()
+
+    def _require_placement(self) -> None:
+        option = f"--placement {self.placement}"
+        if self.placement not in PLACEMENTS:
+            raise UsageError(option, "is not a placement", f"choose {', '.join(PLACEMENTS[:-1])} or {PLACEMENTS[-1]}")
+        if self.placement != PLACEMENTS[0] and self.method == TRAINED:
+            cause = f"means nothing with --calibration {TRAINED}, which keeps all that training rounded"
+            raise UsageError(option, cause, "leave one out")
+        if self.placement != PLACEMENTS[0] and self.rest in HALVES:
+            cause = f"means nothing with --remainder {self.remainder}, which CPU runtimes compute in float32"
+            raise UsageError(option, cause, "leave one out")
 
     @property
     def dtype(self) -> str:
@@ -177,7 +193,7 @@ class Fp8(EightBit):
     """How to quantise layers to 8-bit floating point, E4M3: for GPUs from sm_89 on. Attributes are those of `EightBit`.
 
     Raises:
-        UsageError: as `EightBit`; zero points; a calibration by entropy, which counts even levels.
+        UsageError: as `EightBit`; zero points; a placement; a calibration by entropy, which counts even levels.
     """
 
     symmetric: bool = True
@@ -191,6 +207,9 @@ class Fp8(EightBit):
         if self.method == TRAINED:
             cause = f"keeps the integers of training, and {FLOAT8.short} has none"
             raise UsageError(f"--calibration {TRAINED}", cause, "choose int8, or another method")
+        if self.placement != PLACEMENTS[0]:
+            cause = f"measures on a CPU, and none computes in {FLOAT8.short}"
+            raise UsageError(f"--placement {self.placement}", cause, "leave it out, or choose int8")
         if self.method == "entropy":
             cause = f"counts levels that are evenly apart, and those of {FLOAT8.short} are not"
             raise UsageError("--calibration entropy", cause, "choose mse, minmax or percentile")

@@ -13,6 +13,7 @@ from normexport.folding.integer_norms import IntegerNormOutcome
 from normexport.precision.accuracy import Accuracy
 from normexport.precision.half.search import KeptModule, WeightLoss
 from normexport.precision.int8.edits import Int8Edit
+from normexport.precision.int8.placement import Placement
 from normexport.precision.int8.sensitivity import Sensitivity, TradeOff
 from normexport.precision.labels import Labelled
 from normexport.proof import ParityReport
@@ -38,6 +39,7 @@ class Precision:
         accuracy: every output against float32, on samples that did not calibrate; None without data.
         sensitivity: per module, where asked for.
         curve: modules excluded against SNR, accuracy and latency.
+        placement: where int8 pays, as measured; None where that was not asked for.
         edits: what was tried to make int8 better, what it gave, and why it was not kept.
         calibration: method, samples, batch and digests.
         judgement: whether the limits hold, and whether that shows anything.
@@ -55,6 +57,7 @@ class Precision:
     sensitivity: tuple[Sensitivity, ...] = ()
     curve: tuple[TradeOff, ...] = ()
     edits: tuple[Int8Edit, ...] = ()
+    placement: Placement | None = None
     calibration: Mapping[str, Any] | None = None
     judgement: Judgement = field(default_factory=passed)
     notes: tuple[str, ...] = ()

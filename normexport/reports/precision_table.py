@@ -18,6 +18,7 @@ from normexport.text import one_line, shortened
 if TYPE_CHECKING:
     from normexport.precision import Accuracy, Precision
     from normexport.precision.int8.edits import Int8Edit
+    from normexport.precision.int8.placement import Placement
     from normexport.precision.snr import OutputError
     from normexport.verdicts import Judgement
 
@@ -44,6 +45,8 @@ def show_precision(console: Console, precision: Precision) -> None:
     _show_kept(console, precision)
     _sensitivity(console, precision)
     _curve(console, precision)
+    if precision.placement is not None:
+        _placement(console, precision.placement)
     if precision.accuracy is not None:
         _outputs(console, precision.accuracy)
     console.print()
@@ -140,7 +143,8 @@ def edit_words(edit: Int8Edit) -> str:
     """ "biases corrected: 12 layers, 31.0 -> 33.5 dB"; of what was not kept the first reason."""
     words = [count(edit.layers, "layer")] if edit.layers else []
     if edit.before_db is not None and edit.after_db is not None:
-        words.append(f"{edit.before_db:.1f} -> {edit.after_db:.1f} dB")
+        compared = f" ({edit.compared})" if edit.compared else ""
+        words.append(f"{edit.before_db:.1f} -> {edit.after_db:.1f} dB{compared}")
     if not edit.kept:
         words += edit.reasons[:1]
     return f"{edit.name if edit.kept else f'not {edit.name}'}: {', '.join(words)}"
@@ -184,3 +188,24 @@ def _curve(console: Console, precision: Precision) -> None:
         for step in precision.curve
     ]
     show_table(console, ("excluded", "SNR", "drop", "latency", "last excluded"), cells)
+
+
+def _placement(console: Console, placement: Placement) -> None:
+    """Placements from the fastest on, beside int8 everywhere, and which one it is."""
+    console.print()
+    words_line(
+        console,
+        f"int8 placed for {placement.runtime}: {count(placement.samples, 'sample')} a run, "
+        f"{count(placement.threads, 'thread')}; float32 takes {placement.float32:.2f} times as long as int8 everywhere",
+    )
+    cells = [
+        (
+            Text("int8 everywhere" if not point.excluded else count(len(point.excluded), "module") + " in float32"),
+            Text("" if index == 0 else f"{point.ratio:.2f} ({point.low:.2f} to {point.high:.2f})"),
+            Text(f"{point.snr_db:.1f} dB"),
+            Text("" if point.drop is None else f"{point.drop:.2f}"),
+            Text("kept" if index == placement.chosen else "" if point.holds else "beyond the limit"),
+        )
+        for index, point in enumerate(placement.points)
+    ]
+    show_table(console, ("placement", "time", "SNR", "drop", ""), cells)

@@ -14,7 +14,7 @@ from normexport.engine.config import EngineConfig
 from normexport.errors import UsageError
 from normexport.graphs.export_config import ExportConfig
 from normexport.io.preprocess import Preprocess
-from normexport.precision.config import EightBit, Half
+from normexport.precision.config import PLACEMENTS, EightBit, Half
 
 #: What an ONNX file can be proven on, on this machine's CPU.
 RUNTIMES = ("onnxruntime", "openvino")
@@ -82,6 +82,13 @@ class ConvertConfig:
             )
         if not isinstance(self.engine, EngineConfig | None):
             raise UsageError(f"engine={self.engine!r}", "is not an engine's config", "give EngineConfig(...)")
+        if (
+            self.engine is not None
+            and isinstance(self.precision, EightBit)
+            and self.precision.placement != PLACEMENTS[0]
+        ):
+            cause = "measures on this CPU, and an engine runs on a GPU"
+            raise UsageError(f"--placement {self.precision.placement}", cause, "leave it or --engine out")
         if not isinstance(self.preprocess, Preprocess | None):
             place, remedy = f"preprocess={self.preprocess!r}", 'give Preprocess(...) or Preprocess.of("imagenet")'
             raise UsageError(place, "does not say what is done to images", remedy)

@@ -14,6 +14,7 @@ import pytest
 import typer
 from normexport_cli.app import COMMANDS, app
 from normexport_cli.groups import grouped
+from normexport_cli.precision_options import PrecisionOptions
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -30,8 +31,8 @@ FLAGS = {
     "--batch --opset --input-names --output-names --no-fold "
     f"--inline --openvino --data --batches --runtime {IMAGES} --precision --io-dtype --keep-fp32 --calibration-data "
     "--calibration --calibration-cache --calibration-batch --metric --max-drop --min-snr --symmetric --labels-for "
-    "--effort --remainder --sensitivity --on --workers --engine --flavor --target --no-plugins --debug-tensors "
-    "--capsule --capsule-size --bundle --bundle-name --bom",
+    "--effort --remainder --placement --placement-plot --sensitivity --on --workers --engine --flavor --target "
+    "--no-plugins --debug-tensors --capsule --capsule-size --bundle --bundle-name --bom",
     "calibrate collect": "--data --output --input --batch --samples --seed --part --skip-bad --resume "
     f"{IMAGES} --on --workers {LOAD} --weights-under",
     "calibrate merge": "--output",
@@ -159,3 +160,19 @@ def _flags(command: str) -> list[str]:
         found = found.commands[word]
     context = found.make_context("x", [], resilient_parsing=True)
     return [parameter.opts[0] for parameter in found.get_params(context) if parameter.opts[0].startswith("-")]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"precision": "fp16", "placement": "openvino"}, "means nothing with --precision fp16"),
+        ({"precision": "fp8", "placement": "openvino"}, "it is for int8"),
+        ({"precision": "int8", "placement": "cheap"}, "is not a placement"),
+        ({"precision": "int8", "placement_plot": Path("a.svg")}, "which measures nothing"),
+        ({"precision": "int8", "placement": "openvino", "placement_plot": Path("a.txt")}, "has no format"),
+    ],
+)
+def test_a_placement_that_means_nothing_is_refused_before_any_work(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        PrecisionOptions(**given)
+    assert words in str(refused.value)

@@ -170,6 +170,11 @@ def convert(
 
         given = source if options.is_onnx(source) else lambda: how.load(source)
         result = normexport.convert(given, folder, inputs, config, on_stage, on_stage.samples)
+        placement = None if result.precision is None else result.precision.placement
+        if reduced.placement_plot is not None and placement is not None:
+            from normexport.reports.placement_plot import write_placement_plot
+
+            write_placement_plot(placement, reduced.placement_plot)
     if shown.json:
         print_json(result.as_dict())
     else:

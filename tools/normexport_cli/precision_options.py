@@ -16,6 +16,7 @@ from normexport.precision.config import (
     METHODS,
     METRICS,
     NORMS,
+    PLACEMENTS,
     POINTS,
     TRAINED,
     EightBit,
@@ -187,6 +188,18 @@ class PrecisionOptions:
             autocompletion=one_of(*_RESTS),
         ),
     ] = EightBit.remainder
+    placement: Annotated[
+        str,
+        typer.Option(
+            "--placement",
+            metavar="WHERE",
+            help=f"int8 wherever it can be ({PLACEMENTS[0]}), or where it pays on {' or '.join(PLACEMENTS[1:])}.",
+        ),
+    ] = Int8.placement
+    placement_plot: Annotated[
+        Path | None,
+        typer.Option("--placement-plot", metavar="FILE", help="Draw SNR over time of each: FILE.svg, .png or .pdf."),
+    ] = None
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", metavar="", help="Measure each module's part in the int8 or fp8 error.")
     ] = Int8.table
@@ -205,6 +218,7 @@ class PrecisionOptions:
             "--symmetric": (self.symmetric, (INT8,)),
             "--effort": (self.effort != Int8.effort, _EIGHT_BITS),
             "--remainder": (self.remainder is not None, _EIGHT_BITS),
+            "--placement": (self.placement != Int8.placement, (INT8,)),
             "--sensitivity": (self.sensitivity, _EIGHT_BITS),
             "--labels-for": (self.labels_for is not None, any_lower),
             "--metric": (self.metric is not None, any_lower),
@@ -213,6 +227,8 @@ class PrecisionOptions:
             if is_given and self.precision not in serves:
                 cause = f"means nothing with --precision {self.precision}"
                 raise UsageError(option, cause, f"it is for {', '.join(serves)}")
+        if self.placement_plot is not None:
+            _check_plot(self.placement_plot, self.placement)
         if self.calibration_batch < 1:
             place = f"--calibration-batch {self.calibration_batch}"
             raise UsageError(place, "is not a number of samples", "give at least 1")
@@ -242,11 +258,31 @@ class PrecisionOptions:
             "keep": tuple(self.keep_fp32),
             "max_drop": self.max_drop,
             "min_snr": self.min_snr,
+            "placement": self.placement,
             "table": self.sensitivity,
             "effort": self.effort,
             "remainder": None if self.remainder is None else _RESTS[self.remainder],
             "io_dtype": self.io_dtype,
         }
+
+
+def _check_plot(path: Path, placement: str) -> None:
+    """Refuse, before minutes of work, what can't be drawn.
+
+    Raises:
+        UsageError: there is nothing to draw, or no place for it.
+        MissingComponent: matplotlib is not installed.
+    """
+    from normexport.io.atomic import check_writable
+    from normexport.reports.bench_plot import require_plots
+    from normexport_cli import options
+
+    if placement == Int8.placement:
+        cause = f"means nothing with --placement {placement}, which measures nothing"
+        raise UsageError("--placement-plot", cause, f"add --placement {PLACEMENTS[1]}")
+    options.require_file_name(path)
+    check_writable(path.parent)
+    require_plots(path)
 
 
 def require_number(option: str, limit: float) -> None:

@@ -41,28 +41,35 @@ class Histogram:
         self._counts: Counts = np.zeros(0, np.int64)
 
     def add(self, values: npt.NDArray[np.floating]) -> None:
-        """Count the values of an array; NaN and infinities must not be among them."""
+        """Take in smallest and largest value, and count; NaN and infinities must not be among them."""
+        self.look(values)
+        self.count(values)
+
+    def look(self, values: npt.NDArray[np.floating]) -> None:
+        """Take in smallest and largest value alone; NaN among them makes both NaN."""
+        if values.size:
+            self._widen(float(values.min()), float(values.max()))
+
+    def count(self, values: npt.NDArray[np.floating]) -> None:
+        """Count the values of an array that was looked at, all of them finite."""
         if values.size == 0:
             return
         flat = values.reshape(-1)
-        low, high = float(flat.min()), float(flat.max())
-        self._widen(low, high)
         self._make_room()
         assert self._exponent is not None
         # By powers above 1 float32 never rounds; by those below, -1e-40 would become a zero, which is in another bin.
         power = np.float32(2.0**-self._exponent) if self._exponent <= 0 else np.float64(2.0**-self._exponent)
         # In parts that stay in the processor's cache: 6 times as fast. Powers of two and whole numbers are exact.
+        # Casting cuts towards zero, which is downwards where nothing is below zero.
         for start in range(0, flat.size, _PART):
             part = flat[start : start + _PART] * power
-            np.floor(part, out=part)
-            part -= float(self._start)
-            counts = np.bincount(part.astype(np.intp))
+            if self._start < 0:
+                np.floor(part, out=part)
+            places = part.astype(np.intp)
+            if self._start:
+                places -= self._start
+            counts = np.bincount(places)
             self._counts[: len(counts)] += counts
-
-    def look(self, values: npt.NDArray[np.floating]) -> None:
-        """Take in smallest and largest value alone."""
-        if values.size:
-            self._widen(float(values.min()), float(values.max()))
 
     def merged(self, other: Histogram) -> Histogram:
         """A histogram of the values of both: the same as if one had counted them all."""
@@ -145,8 +152,8 @@ class Histogram:
             self._start, self._exponent = start, exponent
 
     def _widen(self, low: float, high: float) -> None:
-        # Of 0.0 and -0.0 min gives whichever comes first; the sum is 0.0 for both.
-        self.low, self.high = min(self.low, low) + 0.0, max(self.high, high) + 0.0
+        # Of 0.0 and -0.0 a minimum is either; the sum is 0.0 for both. NaN stays, as Python's min would not have it.
+        self.low, self.high = float(np.minimum(self.low, low)) + 0.0, float(np.maximum(self.high, high)) + 0.0
 
     def _least_exponent(self) -> int:
         span = max(self.high - self.low, max(abs(self.low), abs(self.high)) * 1e-6, 1e-30)

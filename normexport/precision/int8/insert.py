@@ -97,6 +97,12 @@ def insert_pairs(
     return copy
 
 
+def is_clipped_behind(value: ir.Value) -> bool:
+    """Whether a ReLU or Clip alone reads a value: it may be clipped to the range of what that makes of it."""
+    uses = list(value.uses())
+    return len(uses) == 1 and uses[0].idx == 0 and op(uses[0].node) in ("Relu", "Clip") and not value.is_graph_output()
+
+
 class _Insertion:
     """One insertion in progress: first every value's scale is settled, then nodes are added."""
 
@@ -137,7 +143,7 @@ class _Insertion:
             return
         source, result = node.inputs[0], node.outputs[0]
         limits = self.limits.get(str(result.name))
-        alone = source is not None and len(source.uses()) == 1 and not source.is_graph_output()
+        alone = source is not None and is_clipped_behind(source)
         if self.corrections.grids and (source is None or limits is None or not self._clips(node, limits)):
             return  # training rounded once, behind it
         if source is not None and alone and limits is not None and not self._is_trained(source):

@@ -12,6 +12,7 @@ from normexport.errors import UsageError
 from normexport.precision.config import EightBit
 from normexport.precision.half.search import KeptModule, group_of, matches
 from normexport.precision.int8.calibration import Calibration
+from normexport.precision.int8.placement import RUNTIME_NAMES, Placement
 from normexport.precision.int8.quantise import modules_of
 from normexport.precision.int8.ranges import Range
 from normexport.precision.int8.storage import PLAIN, Storage
@@ -24,9 +25,12 @@ def listing(
     lacking: Mapping[str, str],
     excluded: Sequence[str],
     storage: Storage = PLAIN,
+    placed: Placement | None = None,
 ) -> tuple[KeptModule, ...]:
     """The modules that are not in eight bits, each with its reason."""
     reasons = dict.fromkeys(excluded, "left out so that the limit holds")
+    if placed is not None:
+        reasons |= dict.fromkeys(placed.excluded, f"float32 is faster there on {RUNTIME_NAMES[placed.runtime]}")
     reasons |= {**lacking, **{path: f"asked for by {pattern}" for path, pattern in kept.items()}}
     return tuple(KeptModule(path, reasons[path]) for path in modules_of(model, storage) if path in reasons)
 

@@ -10,11 +10,11 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.dtypes import HALVES, SHORT
-from normexport.errors import NormExportError
+from normexport.errors import NormExportError, UsageError
 from normexport.onnx_export import InputSpec
 from normexport.precision.accuracy import Accuracy, measure_accuracy
 from normexport.precision.collected import Data, collect
-from normexport.precision.config import NORMS, TRAINED, EightBit, Limits, require_samples
+from normexport.precision.config import NORMS, PLACEMENTS, TRAINED, EightBit, Limits, require_samples
 from normexport.precision.half.baseline import InFloat32
 from normexport.precision.int8.as_trained import lower_as_trained
 from normexport.precision.int8.calibrated import calibrate_on, from_cache
@@ -35,6 +35,7 @@ from normexport.precision.int8.held_out import (
 )
 from normexport.precision.int8.listing import asked_for, listing, told
 from normexport.precision.int8.pairs import is_quantized
+from normexport.precision.int8.placed import placement_of
 from normexport.precision.int8.quantise import quantize
 from normexport.precision.int8.remainder import Remainder, as_written, plan_remainder, with_remainder
 from normexport.precision.int8.sensitivity import Sensitivity, rescue, sensitivities
@@ -78,6 +79,8 @@ def lower_to_int8(
     kept = asked_for(model, config)
     limits = Limits(config.min_snr, config.max_drop)
     if config.method == NORMS and judged is None:
+        if config.placement != PLACEMENTS[0]:
+            raise UsageError(f"--placement {config.placement}", "needs samples to time and judge on", "give --data")
         return _unjudged(model, config, inputs, kept, finish, defaulted)
     if judged is not None and judged.labelled is not None:
         require_limit(judged.labelled, limits)
@@ -105,7 +108,8 @@ def lower_to_int8(
     few = first_samples(fresh.judging, inputs, max(config.batch, RANKED_ON))
     ranked_on = first_samples(few, inputs, _most_ranked(few, inputs))
     fitted_on = _known(parted, calibration.seen, config, inputs) if only_cached else parted.calibration
-    improved = _improve(model, calibration, config, inputs, fitted_on, fresh, kept)
+    level = _level(model, inputs, fresh)
+    improved = _improve(model, calibration, config, fitted_on, level, fresh, kept)
 
     def accepts(half: ir.Model) -> bool:
         held = as_written(half)
@@ -116,6 +120,8 @@ def lower_to_int8(
     model, rest = plan_remainder(improved.model, config, _feeds_for_peaks(model, inputs, few, config), accepts)
     ranges, storage = improved.ranges, Storage.of(config)
     judged_on = OnnxRuntime if rest.is_half else on
+    improved, placed = placement_of(model, config, improved, fitted_on, level, ranked_on, judge, kept, judged_on)
+    outside = (*kept, *(placed.excluded if placed is not None else ()))
     result, curve = rescue(
         model,
         ranges,
@@ -123,7 +129,7 @@ def lower_to_int8(
         judge,
         ranked_on=ranked_on,
         symmetric=config.symmetric,
-        exclude=tuple(kept),
+        exclude=outside,
         corrections=improved.corrections,
         storage=storage,
         on=judged_on,
@@ -141,14 +147,14 @@ def lower_to_int8(
     accuracy = measure(held, _named(judged_on(held), rest))
     integers = sum(is_quantized(node) for node in finished.graph)
     shown = [accuracy.judgement or passed(), inconclusive(fresh.reason) if fresh.reason else passed()]
-    if not integers and len(result.excluded) > len(kept):
+    if not integers and len(result.excluded) > len(outside):
         shown.append(failed(f"the limit holds only with nothing in {SHORT[config.dtype]}"))
     if rest.is_half:
         judgement, found = _of_the_file(finished, on, measure, for_engine)
         shown, notes = [*shown, judgement], [*notes, *rest.notes, *found]
     summary = Precision(
         config.dtype,
-        kept=listing(model, kept, lacking, result.excluded, storage),
+        kept=listing(model, kept, lacking, result.excluded, storage, placed),
         losses=rest.losses,
         integer_nodes=integers,
         norms=result.norms,
@@ -156,6 +162,7 @@ def lower_to_int8(
         sensitivity=table,
         curve=curve,
         edits=improved.edits,
+        placement=placed,
         calibration=told(calibration, read, finished, ranges),
         judgement=together(shown),
         notes=tuple(notes),
@@ -293,6 +300,7 @@ def _calibrate(
         storage=storage,
         on_batch=counted,
         on_tensor=compared.look,
+        also=compared.known,
     )
     found = replace(found, seen=tuple(sorted(seen)))
     notes += compared.notes()
@@ -302,16 +310,8 @@ def _calibrate(
     return found, {}
 
 
-def _improve(
-    model: ir.Model,
-    calibration: Calibration,
-    config: EightBit,
-    inputs: Sequence[InputSpec],
-    batches: Batches,
-    fresh: Parted,
-    kept: Collection[str],
-) -> Improved:
-    """The edits that help, fitted on what calibrated and measured on a part of what judges."""
+def _level(model: ir.Model, inputs: Sequence[InputSpec], fresh: Parted) -> Callable[[ir.Model], float]:
+    """The SNR in dB of the worst output of an int8 model, on a part of what judges."""
     chosen_on = first_samples(fresh.judging, inputs, min(_CHOSEN_ON, _IMAGES * _most_ranked(fresh.judging, inputs)))
     exact = collect(OnnxRuntime(model), chosen_on, model=model)
 
@@ -319,6 +319,19 @@ def _improve(
         found = collect(OnnxRuntime(candidate), chosen_on, model=candidate, batch=exact.batch)
         return min((error.level for error in output_errors(exact, found, -math.inf, 100)), default=math.inf)
 
+    return level
+
+
+def _improve(
+    model: ir.Model,
+    calibration: Calibration,
+    config: EightBit,
+    batches: Batches,
+    level: Callable[[ir.Model], float],
+    fresh: Parted,
+    kept: Collection[str],
+) -> Improved:
+    """The edits that help, fitted on what calibrated and measured by `level`."""
     refused = "no samples are left to measure it on" if fresh.reason else ""
     if config.method == NORMS:
         refused = "the ranges come from the norms, and no samples are there to fit it on"

@@ -206,6 +206,22 @@ def open_job(job: _Job) -> Callable[[tuple[str, ...]], tuple[float, str]]:
     return lambda excluded: (snr(excluded), computer)
 
 
+def noise_alone(
+    model: ir.Model,
+    ranges: Mapping[str, Range],
+    data: Data,
+    modules: Collection[str],
+    *,
+    symmetric: bool = False,
+    corrections: Corrections = NONE,
+) -> dict[str, float]:
+    """Of each of these modules alone in int8, its noise as a share of the signal of the worst output, 1 at most."""
+    snr = _snr(_Job(model, ranges, data, _Way(symmetric, corrections, PLAIN)), None)
+    others = modules_of(model)
+    levels = {each: snr([other for other in others if other != each]) for each in modules}
+    return {each: 10.0 ** (-max(level, 0.0) / 10) for each, level in levels.items()}
+
+
 def _snr(job: _Job, threads: int | None) -> Callable[[Collection[str]], float]:
     """SNR in dB of the worst output, as a function of the modules excluded."""
     model = job.model

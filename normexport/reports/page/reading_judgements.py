@@ -177,6 +177,7 @@ def _edit(value: Any, where: str) -> str:
         name=fields.get("name", text),
         kept=fields.get("kept", flag),
         layers=fields.get("layers", count),
+        compared=fields.get("compared", text) if fields.has("compared") else "",
         before_db=fields.get("before_db", _NUMBER),
         after_db=fields.get("after_db", _NUMBER),
         reasons=fields.get("reasons", many(text)),

@@ -39,6 +39,8 @@ def test_what_one_scale_can_not_hold_is_held_once_layers_are_equal() -> None:
     assert (equalised.name, equalised.kept, corrected.name) == ("equalised", True, "biases corrected")
     assert present(equalised.after_db) > present(equalised.before_db) + 20
     assert equalised.layers >= 2
+    assert "biases corrected" in equalised.compared  # so that the next edit may begin at another level
+    assert corrected.compared == ""
     assert not absorbed.kept
     assert sum(map(is_quantized, better.model.graph)) == sum(map(is_quantized, plain.model.graph))
 

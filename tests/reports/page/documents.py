@@ -122,7 +122,16 @@ def precision(word: str = "layer1.conv1") -> dict[str, Any]:
         "notes": [f"note {word}"],
         "sensitivity": [{"path": word, "alone": 41.5, "without": 33.25}],
         "edits": [
-            {"name": "biases corrected", "kept": True, "layers": 3, "before_db": 31.0, "after_db": 33.5, "reasons": []}
+            {
+                "name": "equalised",
+                "kept": True,
+                "layers": 3,
+                "before_db": 31.0,
+                "after_db": 33.5,
+                "reasons": [],
+                "compared": f"on {word}",
+            },
+            {"name": "biases corrected", "kept": True, "layers": 3, "before_db": 31.0, "after_db": 33.5, "reasons": []},
         ],
         "calibration": {"method": "mse", "samples": 48, "histograms": [bins]},
     }
