@@ -142,8 +142,8 @@ def calibrate(
 def floating_values(model: ir.Model, *, told: bool = False) -> list[str]:
     """Names of the inner values whose ranges are wanted, in the order of the graph.
 
-    Those are all but what a ReLU or Clip alone reads, which takes the range of its result (`insert`). Of a ResNet-50 that is a little more than half of the numbers, and a runtime fuses a ReLU that nobody looks in front
-    of.
+    Those are all but what a ReLU or Clip alone reads, which takes the range of its result (`insert`). Of a ResNet-50
+    that is a little more than half of the numbers, and a runtime fuses a ReLU that nobody looks in front of.
 
     Args:
         told: only those of which the file says that they are floating; else the array will, where it does not.
