@@ -5,17 +5,21 @@ times what it would turn a unit vector: the gradient is g(w) = g(w/||w||)/||w||,
 ||w||. Weight decay shrinks w and so enlarges those turns. A run that does not decay its vector v takes the same with
 `eta_hat = eta * ||v||^2 / ||w||^2` (Hoffer et al. 2018, "Norm matters", eq. 4).
 
-**Where it enters with momentum.** Let v = w/s for a number s per vector, at every step. Of SGD with momentum mu, step
-size eta and decay lambda inside the gradient, m' = mu*m + g(w) + lambda*w and w' = w - eta*m', this holds: with u' =
-mu*u + g(v), v' = v - eta*u'/(s*s') is w'/s' exactly, where s' = s - eta*b', b' = mu*b + lambda*s, b = 0 at first. (By
-induction m = u/s + b*v.) So the buffer holds the gradients as they come, and the step is what is multiplied: by
-1/(s*s'), of which eq. 4 takes 1/s^2 = ||v||^2/||w||^2, both before the step. The two differ by the part by which
-decay shortens w in one step, eta*lambda/(1 - mu): 5e-4 of a step for eta = 0.1, lambda = 5e-4, mu = 0.9. Nesterov's
-step differs from it in the same order.
+**With momentum** a step has gradients of steps before, each taken at another ||v||. Let v = w/s for a number s per
+layer. SGD with momentum mu, step size eta and decay lambda inside the gradient, m' = mu*m + g(w) + lambda*w and
+w' = w - eta*m', is v' = v - eta/(s*s')*u', w' = s'*v', with u' = mu*u + g(v), s' = s - eta*b' and b' = mu*b + lambda*s,
+b = 0 at first. (By induction m = u/s + b*v.) So s is a matter of eta, mu and lambda alone, and r = ||v||/||w|| is
+1/s. The optimizer is given s*r*g(v), and its step is multiplied by r/s': on that path it is the step above, and beside
+it a step whose *turn* does not depend on ||v||.
+
+Multiplying the finished step by r^2, as equation 4 reads, is right on the path alone. A vector that has become longer
+than w/s has old gradients in the buffer that are too large for it; the new, larger r^2 makes them larger still, and
+the vector longer: in some hundred steps it is infinite. Without momentum the two are the same but for s'/s. Nesterov's
+step is off by eta*lambda.
 
 **Adam** divides by the size of the gradients, so that a step turns w by 1/||w|| of its length, not 1/||w||^2. AdamW
-decays beside the step: w' = (1 - eta*lambda)*w - eta*a with a of the gradients g(w) = g(v)/s. Then v' = v - eta*a/s'
-is w'/s': the optimizer is given g/s, the recorded run's gradients, and its step is multiplied by 1/s.
+decays beside the step: w' = (1 - eta*lambda)*w - eta*a with a of the gradients g(w). It is given r*g(v) = g(w), and
+its step is multiplied by r/(1 - eta*lambda). Adam's own decay, inside the gradient, is not followed: there it is r.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ from normexport.train.invariance import ScaleInvariance, find_scale_invariant, l
 from normexport.train.recorder import require_some
 from normexport.train.recording import ChannelNorms
 from normexport.train.steps import InnermostStep, was_skipped
-from normexport.train.vectors import spread, vector_norms, vector_products
+from normexport.train.vectors import spread, vector_norms
 
 #: Their step does not depend on where the parameter is, so it can be taken from zero.
 _OPTIMIZERS = (SGD, Adam, AdamW)
@@ -41,11 +45,13 @@ _OPTIMIZERS = (SGD, Adam, AdamW)
 class EffectiveLR:
     """Makes every step of `optimizer` turn the scale-invariant weights as far as the recorded run turned its own.
 
-    With r = ||v||/||w||, v this run's vector and w the recorded one, both before a step: SGD's step is multiplied by
-    r^2; Adam's is taken of r*gradient and multiplied by r. Hooks, closures, schedulers, parameter groups and
-    GradScaler stay as they are, and so do parameters that are not scale invariant. A vector of norm zero in either
-    run has no direction; it is stepped as ever. Gradients are smaller than the recorded run's by r, which matters
-    where they are clipped.
+    With r = ||v||/||w||, v this run's vector and w the recorded one, both before a step: the optimizer is given r times
+    the gradient and its step is multiplied by r, both corrected by what the recorded weight decay took off w since.
+    Hooks, closures, schedulers, parameter groups and GradScaler stay as they are, and so do parameters that are not
+    scale invariant. A vector of norm zero in either run has no direction; it is stepped as ever. Gradients are smaller
+    than the recorded run's by r, which matters where they are clipped. Weights grow as fast as decay would have shrunk
+    them, eta*lambda/(1 - mu) of their length a step: float32 has no room for them after some 88 times the
+    inverse of that.
 
     Args:
         optimizer: SGD, Adam or AdamW, without weight decay for these weights.
@@ -54,9 +60,6 @@ class EffectiveLR:
             as the recorder counts, follows step t of that one.
         example: see `find_scale_invariant`.
         layers: what `find_scale_invariant` found, where that is asked with more arguments.
-        exact: multiply by r*r' (Adam: r') with r' = ||v||/||w|| after the step, where equation 4 has r twice: then this
-            run's directions are the recorded ones to the last digits. The last recorded step is equation 4's, and
-            Nesterov's momentum is not exact.
 
     Raises:
         UsageError: another optimizer, weight decay, a differentiable optimizer, or layers other than the recorded
@@ -71,7 +74,6 @@ class EffectiveLR:
         *,
         example: Any = None,
         layers: ScaleInvariance | None = None,
-        exact: bool = False,
     ) -> None:
         found = layers or find_scale_invariant(model, example)
         require_some(model, found)
@@ -79,8 +81,9 @@ class EffectiveLR:
         if not isinstance(optimizer, _OPTIMIZERS):
             remedy = f"use {', '.join(each.__name__ for each in _OPTIMIZERS)}"
             raise UsageError(type(optimizer).__name__, "takes steps that depend on where a weight is", remedy)
-        self._reference, self._step, self._exact = reference, 0, exact
+        self._reference, self._step = reference, 0
         self._layers = layers_of(model, found)
+        self._shrunk = {path: _Shrunk() for path in self._layers}
         self._check_groups(optimizer)
         self._kept: list[_Kept] = []
         self._step_of = InnermostStep(optimizer, self._begin, self._end)
@@ -111,56 +114,46 @@ class EffectiveLR:
     def _begin(self, optimizer: Optimizer) -> None:
         """Give the optimizer weights of zero, so that what it makes of them is its step."""
         self._check_groups(optimizer)
+        groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+        kept = []
         for path, ratio in self.ratios().items():
-            layer, _ = self._layers[path]
-            weight = trainable_weight(layer)
-            if weight.grad is not None:
-                self._kept.append(_Kept(path, weight, weight.detach().clone(), weight.grad, ratio))
-                if _normalises(optimizer):
-                    weight.grad = weight.grad * spread(ratio, layer).to(weight.dtype)
-        for kept in self._kept:
-            kept.weight.detach().zero_()
+            weight = trainable_weight(self._layers[path][0])
+            group = groups.get(id(weight))
+            if weight.grad is not None and group is not None:
+                change = self._shrunk[path].change(optimizer, group, self._reference.decay.get(path, 0.0))
+                kept.append(_Kept(path, weight, weight.detach().clone(), weight.grad, ratio, change))
+        self._kept = kept
+        for each in kept:
+            factors = spread(each.change.of_gradient * each.ratio, self._layers[each.path][0])
+            each.weight.grad = each.gradient * factors.to(each.weight.dtype)
+            each.weight.detach().zero_()
 
     def _end(self, optimizer: Optimizer, done: bool) -> None:
         """Step from where the weights were by a multiple of what came out; where the step failed, put them back."""
+        counts = done and not was_skipped(optimizer)
         for kept in self._kept:
             weight = kept.weight.detach()
             if done:
-                factors = spread(self._factors(kept, optimizer), self._layers[kept.path][0])
+                factors = spread(kept.change.of_step * kept.ratio, self._layers[kept.path][0])
                 weight.copy_(kept.value + factors.to(weight.dtype) * weight)
             else:
                 weight.copy_(kept.value)
+            if counts:
+                self._shrunk[kept.path] = kept.change.after
             kept.weight.grad = kept.gradient
         self._kept = []
-        if done and not was_skipped(optimizer):
+        if counts:
             self._step += 1
 
-    def _factors(self, kept: _Kept, optimizer: Optimizer) -> Tensor:
-        """(vectors,): what the step is multiplied by."""
-        first = 1.0 if _normalises(optimizer) else kept.ratio
-        plain = first * kept.ratio
-        if not self._exact or self._step + 1 >= self._reference.steps:
-            return plain
-        # f = first*r' with r' = ||v + f*p||/||w'||: a quadratic equation in f, p being the step.
-        layer, vectors = self._layers[kept.path]
-        step = kept.weight.detach()
-        pairs = ((kept.value, kept.value), (kept.value, step), (step, step))
-        own, along, length = (vector_products(one, other, layer, vectors) for one, other in pairs)
-        now, after = (self._recorded(self._step + later, kept) for later in (0, 1))
-        rest = (after / first).square() - length
-        root = (along + (along.square() + own * rest).sqrt()) / rest
-        return torch.where((own > 0) & (now > 0) & (rest > 0), root, plain)
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint of this run keeps: the step, and by how much decay has shrunk the recorded weights."""
+        shrunk = {path: [each.scale, each.pull] for path, each in self._shrunk.items() if each.scale != 1}
+        return {"step": self._step, "shrunk": shrunk}
 
-    def _recorded(self, step: int, kept: _Kept) -> Tensor:
-        return torch.tensor(self._reference.at(step)[kept.path], device=kept.ratio.device)
-
-    def state_dict(self) -> dict[str, int]:
-        """What a checkpoint of this run keeps: the step."""
-        return {"step": self._step}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on at the step of a checkpoint."""
         self._step = int(state["step"])
+        self._shrunk = {path: _Shrunk(*state["shrunk"].get(path, ())) for path in self._layers}
 
     def remove(self) -> None:
         """Let the optimizer step as it did before."""
@@ -168,19 +161,47 @@ class EffectiveLR:
 
 
 @dataclass(frozen=True)
+class _Change:
+    """What a gradient and the finished step are multiplied by, each beside r, and the decay after that step."""
+
+    of_gradient: float
+    of_step: float
+    after: _Shrunk
+
+
+@dataclass(frozen=True)
+class _Shrunk:
+    """What decay alone has made of the recorded weights of a layer: s and b of the module's text."""
+
+    scale: float = 1.0
+    pull: float = 0.0
+
+    def change(self, optimizer: Optimizer, group: dict[str, Any], decay: float) -> _Change:
+        """Of the step that comes next, with the step size and momentum of the weight's group."""
+        if not decay or (not isinstance(optimizer, SGD) and not group.get("decoupled_weight_decay")):
+            return _Change(self.scale, 1 / self.scale, self)
+        eta = float(group["lr"])
+        if not isinstance(optimizer, SGD):
+            return _Change(1.0, 1 / (1 - eta * decay), self)
+        momentum, own = group["momentum"], decay * self.scale
+        # PyTorch's buffer starts as the first gradient, undampened; without momentum there is none.
+        dampening = group["dampening"] if momentum and self.pull else 0.0
+        pull = momentum * self.pull + (1 - dampening) * own
+        taken = own + momentum * pull if group["nesterov"] else pull
+        after = _Shrunk(self.scale - eta * taken, pull)
+        return _Change(self.scale, 1 / after.scale, after)
+
+
+@dataclass(frozen=True)
 class _Kept:
-    """What a weight and its gradient were before a step, and r of its vectors."""
+    """What a weight and its gradient were before a step, r of its vectors, and what its step is changed by."""
 
     path: str
     weight: nn.Parameter
     value: Tensor
     gradient: Tensor
     ratio: Tensor
-
-
-def _normalises(optimizer: Optimizer) -> bool:
-    """Whether its step divides by the size of the gradients."""
-    return not isinstance(optimizer, SGD)
+    change: _Change
 
 
 def _require_same(reference: ChannelNorms, own: dict[str, int], found: ScaleInvariance) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from normexport.errors import UsageError
-from normexport.train.invariance import ScaleInvariance, find_scale_invariant, layers_of
+from normexport.train.invariance import ScaleInvariance, find_scale_invariant, layers_of, trainable_weight
 from normexport.train.recording import NormWriter
 from normexport.train.steps import was_skipped
 from normexport.train.vectors import vector_norms
@@ -29,8 +30,9 @@ def record_channel_norms(
 ) -> NormRecorder:
     """Record, from now on and at every step of `optimizer`, the norms of the model's scale-invariant weights before it.
 
-    Steps that a GradScaler skips are no steps. One row takes 4 bytes a vector (8 for float64 weights). Under
-    DistributedDataParallel record in one process. Close the recorder, or use it in a `with`.
+    The weight decay that the optimizer has for them now is noted too. Steps that a GradScaler skips are no steps. One
+    row takes 4 bytes a vector (8 for float64 weights). Under DistributedDataParallel record in one process. Close the
+    recorder, or use it in a `with`.
 
     Args:
         model: its layers are those that `find_scale_invariant` finds.
@@ -61,7 +63,7 @@ class NormRecorder:
         self.layers = layers
         self._modules = layers_of(model, layers)
         wide = any(parameter.dtype == torch.float64 for parameter in model.parameters())
-        self._writer = NormWriter(path, layers.layers, wide, resume)
+        self._writer = NormWriter(path, layers.layers, _decay_of(self._modules, optimizer), wide, resume)
         self._before: np.ndarray[Any, np.dtype[np.float64]] | None = None
         self._hooks = [
             optimizer.register_step_pre_hook(lambda *_: self._measure()),
@@ -107,6 +109,16 @@ class NormRecorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _decay_of(modules: Mapping[str, tuple[nn.Module, int]], optimizer: Optimizer) -> dict[str, float]:
+    """path -> the weight decay of the group that has the layer's weight; 0 where none has it."""
+    by_weight = {
+        id(parameter): float(group.get("weight_decay", 0.0))
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    return {path: by_weight.get(id(trainable_weight(layer)), 0.0) for path, (layer, _) in modules.items()}
 
 
 def require_some(model: nn.Module, layers: ScaleInvariance) -> None:

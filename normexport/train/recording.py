@@ -1,16 +1,17 @@
 """The norms of weight vectors over a training run, in a small file: what eq. 4 takes from the run with weight decay.
 
-The file is one line of JSON (what is recorded) and then one row per step: for every layer the norms of its vectors
-*before* that step, little-endian. Rows are appended while the run goes on. A row that was not written whole is not
-read.
+The file is one line of JSON (what is recorded, and with which weight decay) and then one row per step: for every layer
+the norms of its vectors *before* that step, little-endian. Rows are appended while the run goes on. A row that was not
+written whole is not read.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import mmap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,11 +34,13 @@ class ChannelNorms:
         place: the file.
         layers: path -> how many vectors its weight is.
         rows: (steps, sum of the layers' vectors): row t holds the norms before step t, layer by layer.
+        decay: path -> the weight decay of the layer's weight; one that is not named has none.
     """
 
     place: str
     layers: Mapping[str, int]
     rows: NDArray[Any]
+    decay: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -79,21 +82,21 @@ def read_channel_norms(path: str | Path) -> ChannelNorms:
     try:
         with open(path, "rb") as file:
             line = file.readline(_LONGEST_HEADER)
-            layers, kind = _read_header(place, line)
+            layers, decay, kind = _read_header(place, line)
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise UsageError(place, f"can't be read ({error.strerror})", "name a file of record_channel_norms") from error
     width = sum(layers.values())
     steps = (len(mapped) - len(line)) // (np.dtype(kind).itemsize * width)
     rows = np.frombuffer(mapped, kind, steps * width, len(line))
-    return ChannelNorms(place, layers, rows.reshape(steps, width))
+    return ChannelNorms(place, layers, rows.reshape(steps, width), decay)
 
 
-def _read_header(place: str, line: bytes) -> tuple[dict[str, int], str]:
+def _read_header(place: str, line: bytes) -> tuple[dict[str, int], dict[str, float], str]:
     wrong = UsageError(place, "is no recording of channel norms", "name a file of record_channel_norms")
     try:
         header = json.loads(line)
-        kind, layers = header["type"], header["layers"]
+        kind, layers, decay = header["type"], header["layers"], header["decay"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise wrong from None
     if (
@@ -102,25 +105,31 @@ def _read_header(place: str, line: bytes) -> tuple[dict[str, int], str]:
         or kind not in _TYPES
         or not isinstance(layers, dict)
         or not layers
+        or not isinstance(decay, dict)
     ):
         raise wrong
     if not all(type(count) is int and 0 < count < 1 << 31 for count in layers.values()):
         raise wrong
-    return layers, kind
+    if not all(path in layers and type(each) is float and math.isfinite(each) for path, each in decay.items()):
+        raise wrong
+    return layers, decay, kind
 
 
 class NormWriter:
     """Appends rows to a recording, one at a time; an interrupted run leaves what it had written."""
 
-    def __init__(self, path: Path, layers: Sequence[InvariantLayer], wide: bool, resume: bool) -> None:
+    def __init__(
+        self, path: Path, layers: Sequence[InvariantLayer], decay: Mapping[str, float], wide: bool, resume: bool
+    ) -> None:
         counts = {each.path: each.vectors for each in layers}
         kind = _TYPES[wide]
         self.path, self._type, self.steps = path, np.dtype(kind), 0
         self._row = self._type.itemsize * sum(counts.values())
-        line = json.dumps({"format": _FORMAT, "type": kind, "layers": counts}).encode() + b"\n"
+        header = {"format": _FORMAT, "type": kind, "layers": counts, "decay": dict(decay)}
+        line = json.dumps(header).encode() + b"\n"
         self._start = len(line)
         if resume:
-            self._check_same(counts, kind)
+            self._check_same(counts, decay, kind)
         try:
             self._file: IO[bytes] = path.open("r+b") if resume else path.open("wb")
             if not resume:
@@ -129,11 +138,13 @@ class NormWriter:
         except OSError as error:
             raise UsageError(str(path), f"can't be written ({error.strerror})", "name another file") from error
 
-    def _check_same(self, counts: Mapping[str, int], kind: str) -> None:
+    def _check_same(self, counts: Mapping[str, int], decay: Mapping[str, float], kind: str) -> None:
         recorded = read_channel_norms(self.path)
         same = dict(recorded.layers) == dict(counts) and (recorded.steps == 0 or recorded.rows.dtype == kind)
         if not same:
             raise UsageError(str(self.path), "records other layers than this model's", "name another file")
+        if dict(recorded.decay) != dict(decay):
+            raise UsageError(str(self.path), "records another weight decay than the optimizer's", "name another file")
 
     def go_to(self, step: int) -> None:
         """Go on at a step: rows from there on are dropped.

@@ -42,6 +42,7 @@ def test_rows_are_the_norms_before_each_step(tmp_path: Path) -> None:
     step(model, optimizer)  # after it was closed
     recording = read_channel_norms(tmp_path / "norms")
     assert dict(recording.layers) == {"0": 6, "3": 6}
+    assert dict(recording.decay) == {"0": 0.01, "3": 0.01}
     assert recording.steps == 4
     for t, (first, second) in enumerate(expected):
         np.testing.assert_allclose(recording.at(t)["0"], first, rtol=1e-14)
@@ -105,6 +106,8 @@ def test_what_can_not_be_resumed_is_told(tmp_path: Path) -> None:
     other = convnet(channels=4)
     with pytest.raises(UsageError, match="records other layers"):
         record_channel_norms(other, optimizer, tmp_path / "norms", resume=True)
+    with pytest.raises(UsageError, match="records another weight decay"):
+        record_channel_norms(model, torch.optim.SGD(groups(model, 0.1), lr=0.1), tmp_path / "norms", resume=True)
 
 
 def test_a_model_without_norms_is_refused_before_a_file_is_made(tmp_path: Path) -> None:
@@ -117,7 +120,7 @@ def test_a_model_without_norms_is_refused_before_a_file_is_made(tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
-HEADER = {"format": "normexport channel norms 1", "type": "<f4", "layers": {"0": 3}}
+HEADER = {"format": "normexport channel norms 1", "type": "<f4", "layers": {"0": 3}, "decay": {"0": 0.01}}
 
 
 @pytest.mark.parametrize(
@@ -135,6 +138,11 @@ HEADER = {"format": "normexport channel norms 1", "type": "<f4", "layers": {"0":
         json.dumps(HEADER | {"layers": {"0": -1}}).encode() + b"\n",
         json.dumps(HEADER | {"layers": {"0": 1.5}}).encode() + b"\n",
         json.dumps(HEADER | {"layers": {"0": True}}).encode() + b"\n",
+        json.dumps({name: value for name, value in HEADER.items() if name != "decay"}).encode() + b"\n",
+        json.dumps(HEADER | {"decay": [0.01]}).encode() + b"\n",
+        json.dumps(HEADER | {"decay": {"0": "much"}}).encode() + b"\n",
+        json.dumps(HEADER | {"decay": {"0": float("nan")}}).encode() + b"\n",
+        json.dumps(HEADER | {"decay": {"1": 0.01}}).encode() + b"\n",
         json.dumps(HEADER).encode(),  # cut off
     ],
 )
