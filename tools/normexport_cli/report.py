@@ -39,7 +39,8 @@ def report(
 
     \b
       normexport report out
-      normexport parity a.onnx b.onnx --json > parity.json; normexport report parity.json
+      normexport parity a.onnx b.onnx --json > parity.json
+      normexport report parity.json
     """
     with working("Drawing", shown):
         from normexport.reports.words import size
