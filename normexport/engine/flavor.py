@@ -100,8 +100,9 @@ def flavor(name: str) -> Flavor:
 
 
 def is_installed(which: Flavor) -> bool:
-    """Whether the flavour's Python module is there."""
-    return find_spec(which.module) is not None
+    """Whether the flavour's Python module is there; a folder of that name on the path is none."""
+    spec = find_spec(which.module)
+    return spec is not None and spec.origin is not None
 
 
 def require(which: Flavor) -> None:

@@ -14,7 +14,8 @@ from normexport.errors import ExitCode
 from normexport.precision.config import METHODS
 from tests.cli.conftest import ROOT, Run, environment
 
-PAGES = [*((name,) for name in COMMANDS), *(("plugins", name) for name in ("list", "build", "doctor")), ()]
+GROUPS = {"plugins": ("list", "build", "doctor"), "calibrate": ("collect", "merge")}
+PAGES = [*((name,) for name in COMMANDS), *((group, name) for group in GROUPS for name in GROUPS[group]), ()]
 
 
 @pytest.mark.parametrize("words", PAGES, ids=" ".join)
@@ -30,7 +31,7 @@ def test_no_word_is_cut_and_no_example_wraps(
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= width
     examples = [index for index, line in enumerate(lines) if line.strip().startswith("normexport ")]
-    assert examples or words[:1] == ("plugins",)
+    assert examples or words[0] in GROUPS
     assert all(lines[index + 1].strip() == "" or index + 1 in examples for index in examples)
 
 
@@ -54,8 +55,10 @@ def test_options_stand_in_groups_in_which_each_stands_once(run: Run) -> None:
 
 
 def test_the_options_that_every_command_shares_are_in_a_group_of_their_own(run: Run) -> None:
-    for name in COMMANDS[:-1]:
-        page = run(name, "--help").stdout
+    for words in PAGES[:-1]:
+        if words[-1] in GROUPS:
+            continue
+        page = run(*words, "--help").stdout
         assert "╭─ Output" in page
         assert page.index("╭─ Output") < page.index("--quiet")
 

@@ -136,8 +136,10 @@ def test_convert_writes_over_neither_data_nor_calibration_data(made: Path, run: 
 @pytest.mark.parametrize("spelled", ["out/report.json", "./out/../out/report.json"])
 def test_two_outputs_are_never_one_file(made: Path, run: Run, tmp_path: Path, spelled: str) -> None:
     words = ("--precision", "int8", "--calibration-data", "x.npz", "--calibration-cache", spelled)
+    np.savez(tmp_path / "x.npz", x=np.zeros((1, 1)))
+    before = contents(tmp_path)
     result = run("convert", made / "model.pt2", "-o", "out", *words)
-    line = refused(result, tmp_path, {}, "would be both the report and the calibration cache")
+    line = refused(result, tmp_path, before, "would be both the report and the calibration cache")
     assert "report.json" in line
 
 

@@ -49,7 +49,7 @@ def test_shapes_given_again_make_another_profile(run: Callable[..., Any]) -> Non
     second = ("--minShapes", "x:8x8x16x16", "--optShapes", "x:16x8x16x16", "--maxShapes", "x:32x8x16x16")
     result = run("--target", "sm89", *first, *second)
     assert result.exit_code == ExitCode.GOOD, result.stderr
-    assert "min 1x8x16x16, opt 1x8x16x16, max 1x8x16x16; or min 8x8x16x16, opt" in " ".join(result.stdout.split())
+    assert "only 1x8x16x16; or min 8x8x16x16, opt 16x8x16x16, max 32x8x16x16" in " ".join(result.stdout.split())
 
 
 @pytest.mark.parametrize(

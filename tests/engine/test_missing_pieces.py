@@ -14,7 +14,7 @@ from normexport_cli.app import app
 from typer.testing import CliRunner
 
 from normexport.engine import EngineConfig, build_engine
-from normexport.engine.flavor import TENSORRT
+from normexport.engine.flavor import TENSORRT, is_installed
 from normexport.errors import ExitCode, MissingComponent
 from normexport.runtime import TensorRTRuntime
 from tests.engine import declared, networks
@@ -126,3 +126,9 @@ def test_the_install_lines_name_extras_that_there_are() -> None:
     for extra in ("tensorrt", "gpu", "rtx"):
         assert f"\n{extra} = [" in text
     assert "normexport[tensorrt]" in TENSORRT.install
+
+
+def test_a_folder_that_is_called_like_it_is_not_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "no_tensorrt").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not is_installed(replace(TENSORRT, module="no_tensorrt"))

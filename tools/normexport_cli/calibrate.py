@@ -102,9 +102,9 @@ def collect(
     The file has the same bytes wherever it was computed, and however many processes took part.
 
     \b
-      normexport calibrate collect model.pt2 --data images/ --samples 512 -o all.json
+      normexport calibrate collect model.pt2 --data images/ -o all.json
       normexport calibrate collect model.pt2 --data images/ --part 1/2 -o a.json
-      normexport calibrate collect model.pt2 --data images/ --on ray:10.0.0.1:6379 -o all.json
+      normexport calibrate collect model.pt2 --data images/ --on ray -o all.json
     """
     with working("Calibrating", shown) as on_stage:
         how.require_reader(source)
