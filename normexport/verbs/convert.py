@@ -13,11 +13,9 @@ import onnx_ir as ir
 
 from normexport import capsule as capsules
 from normexport import proof
-from normexport.capsule.content import type_name
 from normexport.capsule.conversion import capsule_of
 from normexport.checkpoint import Checkpoint
 from normexport.engine import EngineConfig, Manifest, ShapeRange, build_engine
-from normexport.engine.manifest import FileId
 from normexport.engine.shapes_of_inputs import shapes_over
 from normexport.errors import EngineError, UsageError
 from normexport.graphs.inline import inline_functions
@@ -34,8 +32,7 @@ from normexport.precision.int8.grids import WeightGrid
 from normexport.precision.int8.pairs_given import has_integer_grids, take_weights
 from normexport.precision.reduced import Finish
 from normexport.progress import say
-from normexport.provenance.bom import bom_text
-from normexport.provenance.record import KEY, Provenance, provenance_of
+from normexport.provenance.record import Provenance, provenance_of
 from normexport.reports import Conversion, Operators
 from normexport.runtime import release_memory
 from normexport.runtime.exact_file import ExactFile
@@ -48,11 +45,12 @@ from normexport.verbs.clock import Clock, OnStage
 from normexport.verbs.config import ConvertConfig
 from normexport.verbs.float32_model import fold_for, prepared_for, read_network
 from normexport.verbs.networks import Given, Network, Source, open_given
+from normexport.verbs.origin import bill_of_materials, files_written, ids_of, with_origin
 from normexport.verbs.outputs import BOM, conversion_inputs, conversion_outputs, write_model
 from normexport.verbs.real_data import RealData, data_to_judge_on
 from normexport.verbs.report import PAGE, REPORT, page_of
 from normexport.verbs.subjects import Inputs, opener_of
-from normexport.verdicts import Judgement, Verdict
+from normexport.verdicts import Verdict
 
 _LOG = logger(__name__)
 
@@ -133,7 +131,7 @@ def _convert(
         with clock.stage("write"):
             model = folder / "model.onnx"
             plain = made if config.precision is not None else _finish(config)(made)
-            write_model(_told(plain, origin), network.layers, model, output)
+            write_model(with_origin(plain, origin), network.layers, model, output)
             del plain
         norms, warnings = folded.norms, folded.warnings
         del graph, folded, made  # the file is what is judged, and the float32 copies in memory are not small
@@ -146,8 +144,7 @@ def _convert(
                 reduce = partial(_reduce, network, model, config, judged, output, weights, origin)
                 precision, parity = given.guarded(reduce, on_samples)
                 report = report if parity is None else _with_doubts(parity, report.unproven)
-        engine: Manifest | None = None
-        failed: EngineError | None = None
+        engine, failed = None, None
         sealed = capsule_files if not _has_failed(report, precision) else ()
         for file in sealed:
             with clock.stage("capsule"):
@@ -157,17 +154,10 @@ def _convert(
                 given.guarded(partial(_write_openvino, network, model), _silent)
         if config.engine is not None and not _has_failed(report, precision):
             with clock.stage("engine"):
-                asked = demanding(_spanning(config.engine, network.inputs), config.precision)
-                try:
-                    engine = build_engine(model, folder / "model.plan", asked, say)
-                except EngineError as error:  # the file is proven whatever becomes of its plan
-                    failed = _beside_the_file(error, folder, output)
+                engine, failed = _built(config.engine, network, config, folder, output)
         if config.bom:
-            kept = replace(origin, outputs=_ids(folder, ()))
-            verdicts = [("parity", report.judgement)] + (
-                [] if precision is None else [("precision", precision.judgement)]
-            )
-            write_text(folder / BOM, _bom(network, kept, folder, verdicts))
+            verdicts = {"parity": report.judgement, **({} if precision is None else {"precision": precision.judgement})}
+            write_text(folder / BOM, bill_of_materials(network.path.stem, origin, folder, verdicts))
         conversion = Conversion(
             path=network.path,
             source=network.source,
@@ -180,7 +170,7 @@ def _convert(
             operators=operators,
             parity=replace(report, batches=(), channels={}),
             files=(
-                *(output / name for name in _files_written(folder)),
+                *(output / name for name in files_written(folder)),
                 output / REPORT,
                 output / PAGE,
                 *(beside if sealed else ()),
@@ -189,20 +179,17 @@ def _convert(
             engine=engine,
             precision=precision,
             data=read,
-            provenance=replace(origin, outputs=_ids(folder, sealed)),
+            provenance=replace(origin, outputs=ids_of(folder, sealed)),
         )
         if config.bundle is not None and failed is None and not _has_failed(report, precision):
             classes = () if read is None else read.classes
             batches = report.batches or proof.standard_batches(network.inputs, network.data)
             known = conversion.judgement.verdict.word, batches, engine, origin, classes, next(iter(sealed), None)
+            guarded = partial(given.guarded, listen=_silent)
+            seal = partial(_seal, network, model, report, config)
             with clock.stage("bundle"):
                 bundled = write_conversion_bundle(
-                    network,
-                    Made(folder, *known),
-                    config,
-                    output,
-                    lambda work: given.guarded(work, _silent),
-                    lambda file: given.guarded(partial(_seal, network, model, report, config, file), _silent),
+                    network, Made(folder, *known), config, output, guarded, lambda file: guarded(partial(seal, file))
                 )
             conversion = replace(conversion, files=(*conversion.files, *bundled), seconds=clock.seconds)
         told = conversion.as_dict()
@@ -215,30 +202,15 @@ def _convert(
     return conversion
 
 
-def _told(model: ir.Model, origin: Provenance) -> ir.Model:
-    """The model with what it was made from in its metadata; a copy, since the model may be the caller's."""
-    told = model.clone()
-    told.metadata_props[KEY] = origin.metadata()
-    return told
-
-
-def _ids(folder: Path, beside: Sequence[Path]) -> tuple[FileId, ...]:
-    """Names, sizes and hashes of what was made: in the folder, and the files beside it."""
-    return tuple(FileId.of(file) for file in (*(folder / name for name in _files_written(folder)), *beside))
-
-
-def _bom(network: Network, origin: Provenance, folder: Path, verdicts: Sequence[tuple[str, Judgement]]) -> str:
-    """The bill of materials of what lies in the folder."""
-    graph = open_onnx(folder / "model.onnx").graph
-    inputs, outputs = ({str(each.name): _signature(each) for each in ports} for ports in (graph.inputs, graph.outputs))
-    words = [(kind, judgement.verdict.word) for kind, judgement in verdicts]
-    return bom_text(network.path.stem, origin, FileId.of(folder / "model.onnx"), inputs, outputs, words)
-
-
-def _signature(value: ir.Value) -> str:
-    """ "float32[batch,3,8,8]"."""
-    sizes = "?" if value.shape is None else ",".join(map(str, value.shape.dims))
-    return f"{type_name(value.dtype)}[{sizes}]"
+def _built(
+    engine: EngineConfig, network: Network, config: ConvertConfig, folder: Path, output: Path
+) -> tuple[Manifest | None, EngineError | None]:
+    """The plan of the written file, or why there is none: the file is proven whatever becomes of its plan."""
+    asked = demanding(_spanning(engine, network.inputs), config.precision)
+    try:
+        return build_engine(folder / "model.onnx", folder / "model.plan", asked, say), None
+    except EngineError as error:
+        return None, _beside_the_file(error, folder, output)
 
 
 def _beside_the_file(error: EngineError, folder: Path, output: Path) -> EngineError:
@@ -323,7 +295,7 @@ def _reduce(
         weights=weights,
         for_engine=config.engine is not None,
     )
-    write_model(_told(reduced.model, origin), network.layers, model, output)
+    write_model(with_origin(reduced.model, origin), network.layers, model, output)
     crash = crash_on_loading(model)  # what was judged is its arithmetic; of the file itself this is the first use
     done = reduced.precision if crash is None else replace(reduced.precision, notes=(*reduced.precision.notes, crash))
     return done, reduced.parity
@@ -367,8 +339,3 @@ def _has_failed(report: proof.ParityReport, precision: Precision | None) -> bool
     """Whether what was made so far is wrong; what is inconclusive is made to its end, and says so."""
     judgements = [report.judgement, *([] if precision is None else [precision.judgement])]
     return any(judgement.verdict is Verdict.FAILED for judgement in judgements)
-
-
-def _files_written(folder: Path) -> list[str]:
-    """File names, the model first."""
-    return sorted((file.name for file in folder.iterdir()), key=lambda name: (name != "model.onnx", name))
