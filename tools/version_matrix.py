@@ -25,7 +25,15 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / "build" / "matrix"
 #: What a cell holds beside its pins: the extras that convert on a CPU, and what the tests use.
-BESIDE = ("-e", f"{ROOT}[torch,cpu]", "pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "mlxtend>=0.23")
+BESIDE = (
+    "-e",
+    f"{ROOT}[torch,cpu]",
+    "scikit-build-core>=1.0",
+    "pytest>=8.3",
+    "pytest-xdist>=3.6",
+    "hypothesis>=6.100",
+    "mlxtend>=0.23",
+)
 #: In every cell: the quick tests that compile nothing.
 TESTS = "-m 'not slow' --ignore=tests/plugins --ignore=tests/engine"
 
