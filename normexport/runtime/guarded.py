@@ -6,6 +6,7 @@ ONNX Runtime divides whole numbers as the processor does: INT_MIN / -1 in a file
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import pickle
 import signal
@@ -66,6 +67,8 @@ def in_telling_child(work: Callable[[Tell], T], place: str, listen: Tell) -> T:
         warnings.simplefilter("ignore")  # Python warns of threads; those of this process hold nothing that is used
         child = os.fork()
     if child == 0:
+        # Garbage of the original stays: a session of ONNX Runtime would wait for its threads, which were not copied.
+        gc.freeze()
         os.close(reading)
         _answer(work, place, writing)
     os.close(writing)
