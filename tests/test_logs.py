@@ -45,7 +45,7 @@ def test_every_stage_of_a_conversion_says_what_it_did(tmp_path: Path, caplog: py
     assert folding == ["'1': folded, scaled into Conv '0'", "norms: 1 folded, 0 lowered, 0 live"]
     assert _said(caplog, "normexport.precision.reduce") == ["float16, modules kept in float32: 0; PASSED"]
     stages = [text.split()[0] for text in _said(caplog, "normexport.verbs.clock")]
-    assert stages == ["load", "export", "fold", "write", "parity", "precision"]
+    assert stages == ["load", "export", "fold", "write", "parity", "precision", "report"]
     (written,) = _said(caplog, "normexport.verbs.convert")
     assert written == f"{checkpoint}: written to {tmp_path / 'out'}; {conversion.judgement.verdict.word}"
 

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: What a build does one after the other; what is told beside them are phases of the vendor's.
-STAGES = ("load", "prepare", "save", "parse", "build")
-
 _DEFAULT = EngineConfig()
 _LOG = logger(__name__)
 

@@ -14,6 +14,8 @@ from normexport.errors import UsageError
 
 #: Called with the name of what begins: "parse", "build", or a phase of the vendor's builder.
 OnStage: TypeAlias = Callable[[str], None]
+#: What a build does one after the other; what is told beside them are phases of the vendor's.
+STAGES = ("load", "prepare", "save", "parse", "build")
 
 
 @dataclass(frozen=True)

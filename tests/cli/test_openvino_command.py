@@ -12,7 +12,7 @@ import pytest
 
 from normexport.errors import ExitCode
 from normexport.runtime import OpenVinoRuntime
-from tests.cli.conftest import Run
+from tests.cli.conftest import ROOT, Run
 from tests.foreign import needs_openvino
 
 pytestmark = pytest.mark.slow
@@ -88,7 +88,7 @@ def test_export_and_fold_write_no_functions_where_asked(made: Path, run: Run, tm
     ("words", "message"),
     [
         (("parity", "{net}", "{onnx}", "--runtime", "cuda"), "--runtime cuda: is no runtime; choose onnxruntime or"),
-        (("evaluate", "{onnx}", "--data", "x.npz", "--runtime", ""), "is no runtime"),
+        (("evaluate", "{onnx}", "--data", "{data}", "--runtime", ""), "is no runtime"),
         (
             ("convert", "{net}", "--inline", "--engine"),
             "--inline: takes the operators that the engine's",
@@ -99,7 +99,7 @@ def test_export_and_fold_write_no_functions_where_asked(made: Path, run: Run, tm
 def test_what_means_nothing_is_refused_in_one_line(
     words: tuple[str, ...], message: str, made: Path, converted: Path, run: Run, tmp_path: Path
 ) -> None:
-    places = {"net": made / "model.pt2", "onnx": converted / "model.onnx"}
+    places = {"net": made / "model.pt2", "onnx": converted / "model.onnx", "data": ROOT / "examples" / "digits.npz"}
     done = run(*(word.format(**places) for word in words))
     assert done.exit_code == ExitCode.USAGE
     assert message in done.stderr
@@ -110,7 +110,7 @@ def test_what_means_nothing_is_refused_in_one_line(
 @needs_openvino
 @pytest.mark.parametrize("command", ["parity", "evaluate"])
 def test_the_runtime_of_a_checkpoint_is_not_for_choice(command: str, made: Path, run: Run) -> None:
-    data = ("--data", "x.npz") if command == "evaluate" else (str(made / "model.pt2"),)
+    data = ("--data", str(ROOT / "examples" / "digits.npz")) if command == "evaluate" else (str(made / "model.pt2"),)
     done = run(command, made / "model.pt2", *data, "--runtime", "openvino")
     assert done.exit_code == ExitCode.USAGE
     assert "--runtime openvino: means nothing here: it is for an ONNX file; leave it out" in done.stderr

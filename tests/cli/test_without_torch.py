@@ -133,7 +133,7 @@ def test_a_plan_is_built_and_inspected_and_nothing_but_a_gpu_is_missing_to_run_i
         ("export", "weights.pth", "--model", "tests.cli.small_nets:Small", "-o", "out/m.onnx"),
         ("inspect", "module.pt"),
         ("parity", "model.pt2", "plain.onnx"),
-        ("evaluate", "weights.pth", "--data", "data.npz"),
+        ("evaluate", "weights.pth", "--data", "data.npz", "--reference", "plain.onnx"),
     ],
     ids=lambda words: words[0],
 )
@@ -172,6 +172,7 @@ print(sorted(refused)); print(said)
 
 
 def test_help_and_the_list_of_dialects_need_no_torch(without_torch: Callable[..., Any]) -> None:
-    done = without_torch("convert", "--help")
-    assert (done.returncode, done.stderr) == (ExitCode.GOOD, "")
+    for words in (("convert", "--help"), ("dialects",)):
+        done = without_torch(*words)
+        assert (done.returncode, done.stderr) == (ExitCode.GOOD, "")
     assert "convnet-lp" in done.stdout

@@ -21,6 +21,7 @@ from normexport.folding import FoldResult
 from normexport.precision.reduce import reduce_precision
 from normexport.provenance.record import KEY
 from normexport.verbs import convert as verb
+from normexport.verbs import float32_model
 from tests.cli.conftest import save_plain
 from tests.io import onnx_attacks as attacks
 
@@ -110,7 +111,7 @@ def test_a_fold_that_computes_something_else_fails_and_gets_no_capsule(
         scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(1.001), "scale"))
         return FoldResult(ir.from_proto(proto), (), (), True)
 
-    monkeypatch.setattr(verb, "fold_recognised", wrong)
+    monkeypatch.setattr(float32_model, "fold_recognised", wrong)
     how = ConvertConfig(capsule=tmp_path / "c.npz", precision=Half())
     result = normexport.convert(plain if file else onnx.load(plain), tmp_path / "out", config=how)
     assert result.judgement.verdict is Verdict.FAILED
@@ -259,7 +260,7 @@ def half(proto: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
-@pytest.mark.parametrize("precision", [Half(), Half("bfloat16"), Int8()])
+@pytest.mark.parametrize("precision", [Half(), Half("bfloat16"), Int8(method="norms")])
 def test_what_is_in_half_precision_already_is_proven_and_not_reduced_again(
     plain: Path, tmp_path: Path, precision: Half | Int8
 ) -> None:

@@ -10,8 +10,7 @@ import typer
 
 from normexport.dtypes import SHORT
 from normexport.engine import EngineConfig, ranges_of
-from normexport.engine.build_plan import STAGES
-from normexport.engine.config import OnStage
+from normexport.engine.config import STAGES, OnStage
 from normexport.errors import UsageError
 from normexport.progress import say
 from normexport_cli import engine_options, options

@@ -9,7 +9,6 @@ from typing import Annotated, ClassVar
 import typer
 
 from normexport.bundle.kinds import KINDS
-from normexport.engine import check_engine
 from normexport.errors import UsageError
 from normexport.precision.config import EightBit, Half
 from normexport.verbs.config import ConvertConfig
@@ -164,6 +163,8 @@ def convert(
         data = compared.data, reduced.calibration_data
         how.check_early(source, inputs=inputs, data=data, folders=folders)
         if config.engine is not None:
+            from normexport.engine import check_engine  # it brings onnx, which --help does without
+
             check_engine(config.engine)
         on_stage("load")  # importing torch is most of it
         import normexport

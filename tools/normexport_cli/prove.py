@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from normexport.runtime.served_address import TIMEOUT
 from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.options import OutputOptions
@@ -23,7 +22,8 @@ Url = Annotated[
     typer.Option("--url", metavar="URL", help="A model on a server instead: http://host:8000/MODEL or grpc://..."),
 ]
 Timeout = Annotated[
-    float, typer.Option("--timeout", metavar="S", help="Seconds that the server may take for one answer.")
+    float | None,
+    typer.Option("--timeout", metavar="S", show_default="30", help="Seconds that the server may take for one answer."),
 ]
 Layers = Annotated[bool, typer.Option("--layers", metavar="", help="Show every module boundary, not only the worst.")]
 
@@ -34,7 +34,7 @@ def prove(
     candidate: Candidate = None,
     *,
     url: Url = None,
-    timeout: Timeout = TIMEOUT,
+    timeout: Timeout = None,
     layers: Layers = False,
     trust: options.Trust = False,
     weights_under: options.WeightsUnder = None,
@@ -52,9 +52,11 @@ def prove(
     """
     with working("Proving", shown):
         import normexport
+        from normexport.runtime.served_address import TIMEOUT
 
+        seconds = TIMEOUT if timeout is None else timeout
         result = normexport.prove(
-            capsule, candidate, trust=trust, weights_under=weights_under, url=url, timeout=timeout
+            capsule, candidate, trust=trust, weights_under=weights_under, url=url, timeout=seconds
         )
     if shown.json:
         print_json(result.as_dict())

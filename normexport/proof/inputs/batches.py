@@ -49,6 +49,7 @@ def standard_batches(
     sizes: Sequence[int] | None = None,
     seed: int = 0,
     ranges: Mapping[str, Sequence[Range]] | None = None,
+    zeros: bool = True,
 ) -> tuple[Batch, ...]:
     """`data` first, then random batches, one at least for each range of an integer input.
 
@@ -58,6 +59,7 @@ def standard_batches(
         sizes: batch sizes, each with the next of `SCALES`; None: as `batch_sizes` chooses.
         seed: same seed, same inputs.
         ranges: of integer inputs by name, from the lowest on; by default 0..1, or the spec's bounds.
+        zeros: whether some floats of the last random batch are exactly 0.
 
     Raises:
         UsageError: a size that the model does not take, or inputs beyond the memory.
@@ -74,7 +76,7 @@ def standard_batches(
         size, scale = chosen[index % len(chosen)], SCALES[index % len(SCALES)]
         sized = [spec.at(lengths[index % len(lengths)]) for spec in specs]
         random = _random_batch(sized, size, scale, seed + index, at, min(index, levels - 1))
-        batches.append(with_zeros(random, sized, seed) if 0 < index == count - 1 else random)
+        batches.append(with_zeros(random, sized, seed) if zeros and 0 < index == count - 1 else random)
     return tuple(batches)
 
 

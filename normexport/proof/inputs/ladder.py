@@ -22,6 +22,7 @@ from normexport.proof.inputs.integer_bounds import Bounds, integer_bounds
 from normexport.proof.inputs.lengths import lengths_left_out
 from normexport.proof.inputs.random import LOWEST, Range, clip_range, random_array, rungs_of
 from normexport.proof.metrics import measure
+from normexport.proof.ties import has_quantisers
 from normexport.runtime import Array, Runtime, release_memory
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def choose_batches(
         UsageError: see `standard_batches`.
     """
     bounds = integer_bounds(graph) if graph is not None else {}
+    zeros = graph is None or not has_quantisers(graph)  # the 0 of an even grid lies at the half of a step
     ranges: dict[str, tuple[Range, ...]] = {}
     notes: dict[str, str] = {}
     free = []
@@ -90,13 +92,13 @@ def choose_batches(
             climb.down(exact())
             release_memory()
         ranges = {name: _thin_out(each, specs) for name, each in climb.ranges.items()}
-    batches = standard_batches(specs, data, sizes=sizes, seed=seed, ranges=ranges)
+    batches = standard_batches(specs, data, sizes=sizes, seed=seed, ranges=ranges, zeros=zeros)
     while own is not None and (level := _first_not_borne(batches, own, exact)) is not None:
         ranges = {name: each[:level] for name, each in ranges.items()}
         for name, each in ranges.items():
             if name in {spec.name for spec, _ in free}:
                 notes[name] = f"{_words(each[-1])}; in more, all together, the reference itself breaks"
-        batches = standard_batches(specs, data, sizes=sizes, seed=seed, ranges=ranges)
+        batches = standard_batches(specs, data, sizes=sizes, seed=seed, ranges=ranges, zeros=zeros)
     words = [f"{name}: whole numbers tried: {tried}" for name, tried in notes.items()]
     return Tried(batches, (*words, *lengths_left_out(specs)))
 
