@@ -10,11 +10,9 @@ import numpy as np
 from normexport.precision.collected import Collected
 from normexport.precision.decisions import Choice, are_best, scores_at
 from normexport.precision.snr import OutputError, measure_output
+from normexport.proof.check import UNJUDGED
 from normexport.runtime import Array
 from normexport.verdicts import Judgement, failed, inconclusive, passed, together
-
-#: What there is to say of an output that only the candidate has.
-UNJUDGED = "only the candidate has it, so nothing says what is right"
 
 
 def output_errors(reference: Collected, found: Collected, min_snr: float, max_drop: float) -> tuple[OutputError, ...]:

@@ -22,6 +22,8 @@ from normexport.runtime import Array, Runtime, release_memory
 
 Factory: TypeAlias = Callable[[], Runtime]
 
+#: What there is to say of an output that only the candidate has.
+UNJUDGED = "only the candidate has it, so nothing says what is right"
 _FIRST = 4  # boundaries asked for at once while nothing is known of their sizes
 CAPTURE_BYTES = 96 << 20  # per side; ResNet-50 at 224x224, batch 1, folded, has 85 MB of module outputs
 
@@ -111,7 +113,7 @@ def check(
         tuple(output_notes(found.outputs, found.names, precision)),
         (
             *unproven,
-            *(f"output {name}: only the candidate has it, so nothing says what is right" for name in found.unjudged),
+            *(f"output {name}: {UNJUDGED}" for name in found.unjudged),
         ),
         tuple(batches),
         {name: output.channels.channels() for name, output in found.outputs.items()},

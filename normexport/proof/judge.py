@@ -172,16 +172,15 @@ def _require_sizes(model: ir.Model, planned: Sequence[Batch]) -> None:
         UsageError: only the smallest runs, which is then the remedy.
     """
     sizes = {batch.size: batch for batch in planned if not batch.real}
-    shapes = {name: array.shape for batch in planned[:1] for name, array in batch.feeds.items()}
     least, most = min(sizes), max(sizes)
-    fixed = [name for name, shape in shapes.items() if len(shape) > 1 and sizes[most].feeds[name].shape == shape]
-    if least == most or not fixed:
+    few, many = sizes[least].feeds, sizes[most].feeds
+    if least == most or not any(few[name].ndim > 1 and few[name].shape == many[name].shape for name in few):
         return
     runtime = OnnxRuntime(model)
     try:
-        runtime.run(sizes[most].feeds)
+        runtime.run(many)
     except UsageError as error:
-        runtime.run(sizes[least].feeds)
+        runtime.run(few)
         remedy = f"it runs at batch {least}: convert it with --batch {least}, judge it with --batches {least}"
         raise UsageError(error.place, error.cause, remedy) from error
 
