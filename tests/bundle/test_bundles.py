@@ -205,7 +205,7 @@ def test_a_bundle_takes_the_place_of_no_input(bundles: Path, tmp_path: Path) -> 
 
 
 def test_a_model_that_failed_gets_no_bundle(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("normexport.verbs.convert._has_failed", lambda *_: True)
+    monkeypatch.setattr("normexport.verbs.convert_stages.Proven.has_failed", True)
     normexport.convert(checkpoint, tmp_path, config=normexport.ConvertConfig(bundle="folder"))
     assert not (tmp_path / "folder").exists()
 
