@@ -61,6 +61,7 @@ class _Check:
             raise self._wrong("", "holds two functions of one name")
         self._graph(model.graph, ())
         for function in model.functions:
+            self._require_own_name(function)
             self._function(function)
 
     def _graph(self, graph: onnx.GraphProto, outer: tuple[set[str], ...]) -> None:
@@ -168,6 +169,18 @@ class _Check:
                 raise self._wrong(where, f"names the operator set '{quote(domain)}' twice, or a negative version")
             versions[domain] = each.version
         return versions
+
+    def _require_own_name(self, function: onnx.FunctionProto) -> None:
+        """ONNX leaves it to runtimes which of the two a node means; those that were tried take the operator."""
+        version = self._opsets.get("", 0)
+        if _plain(function.domain) or version < 1:
+            return
+        try:
+            onnx.defs.get_schema(function.name, version, "")
+        except onnx.defs.SchemaError:
+            return
+        cause = f"its function '{quote(function.name)}' is called as an operator of ONNX, and a node may mean either"
+        raise FoldError(self._at(""), cause, "give the function a domain of its own")
 
     def _define(self, name: str, names: set[str], what: str, where: str) -> None:
         self._check_length(name)

@@ -134,7 +134,7 @@ def compare(
     arrays = {name: array.shape for name, array in (data or {}).items()}
     specs = input_specs(first, inputs or (), arrays)
     theirs = [str(value.name) for value in second.graph.inputs if value.name not in second.graph.initializers]
-    if theirs != [spec.name for spec in specs]:
+    if sorted(theirs) != sorted(spec.name for spec in specs):
         wanted = ", ".join(spec.name for spec in specs)
         raise UsageError("parity", f"the inputs differ: {wanted} against {', '.join(theirs)}", "rename them")
     specs = narrow(specs, declared_by_file(second, specs))  # a size that it fixes is fixed for both

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,8 @@ class Signal:
     """How much an output varies between samples.
 
     Attributes:
-        samples: how many were seen; 1 where shapes differ between batches: then elements stand for samples.
+        samples: how many could be compared, each with others of its shape; 1 where no two have one shape: then
+            elements stand for samples.
         finite: elements of the reference that are finite, in all.
         size: elements in all.
         variation: floating: RMS of r - mean over the samples, element by element. Else the share of elements that
@@ -50,58 +50,65 @@ class Channel:
     baseline: float
 
 
+class _Alike:
+    """Sums over samples of one shape."""
+
+    def __init__(self, first: Array) -> None:
+        self.first = first.copy()
+        self.count = 0
+        self._mean: Float64s = np.zeros(first.shape)
+        self._square: Float64s = np.zeros(first.shape)  # sum of (r - mean)^2 so far, after Welford
+        self._different = 0
+
+    def add(self, sample: Array) -> None:
+        self.count += 1
+        if sample.dtype.kind != "f":
+            self._different += int(np.count_nonzero(sample != self.first))
+            return
+        value: Float64s = np.where(np.isfinite(sample), sample, 0.0).astype(np.float64)
+        with np.errstate(over="ignore"):
+            away = value - self._mean
+            self._mean = self._mean + away / self.count
+            self._square = self._square + away * (value - self._mean)
+
+    @property
+    def elements(self) -> int:
+        return self.first.size * self.count
+
+    def sum(self) -> float:
+        """Of (r - mean)^2 over all elements; of other types than floats how many differ from the first sample's."""
+        return max(float(self._square.sum()), 0.0) if self.first.dtype.kind == "f" else float(self._different)
+
+
 class SignalMeter:
-    """Sums over the batches of one output's reference; sees one array at a time and keeps one sample's size."""
+    """Sums over the batches of one output's reference; sees one array at a time and keeps one sample of each shape."""
 
     def __init__(self) -> None:
-        self._first: Array | None = None
-        self._count = self._finite = self._size = 0
-        self._mean: Float64s = np.zeros(0)
-        self._square: Float64s = np.zeros(0)  # sum of (r - mean)^2 so far, after Welford
-        self._different = 0
-        self._alike = True  # every sample has the shape of the first
+        self._groups: dict[tuple[int, ...], _Alike] = {}
+        self._finite = self._size = 0
 
     def add(self, exact: Array, batch_size: int) -> None:
         """One batch: along axis 0 where that has the batch's size, else the whole array is one sample."""
         samples = exact if exact.ndim and exact.shape[0] == batch_size else exact[None]
         self._size += exact.size
-        if exact.dtype.kind == "f":
-            self._finite += int(np.count_nonzero(np.isfinite(exact)))
-        else:
-            self._finite += exact.size
-        for sample in samples:
-            self._add(np.asarray(sample))
-
-    def _add(self, sample: Any) -> None:
-        if self._first is None:
-            self._first = sample.copy()
-            self._mean = np.zeros(sample.shape)
-            self._square = np.zeros(sample.shape)
-        if sample.shape != self._first.shape:
-            self._alike = False
-            return
-        self._count += 1
-        if sample.dtype.kind == "f":
-            value: Float64s = np.where(np.isfinite(sample), sample, 0.0).astype(np.float64)
-            with np.errstate(over="ignore"):
-                away = value - self._mean
-                self._mean = self._mean + away / self._count
-                self._square = self._square + away * (value - self._mean)
-        else:
-            self._different += int(np.count_nonzero(sample != self._first))
+        self._finite += int(np.count_nonzero(np.isfinite(exact))) if exact.dtype.kind == "f" else exact.size
+        for sample in map(np.asarray, samples if exact.size else ()):  # an empty one says nothing
+            if sample.shape not in self._groups:
+                self._groups[sample.shape] = _Alike(sample)
+            self._groups[sample.shape].add(sample)
 
     def signal(self) -> Signal:
         """How much the samples that were added differ among themselves, and how many there were."""
-        if self._first is None:
-            return Signal(0, 0, 0, 0.0)
-        if not self._alike or self._count < 2:
-            return Signal(1, self._finite, self._size, _spread(self._first))
-        elements = max(self._first.size, 1) * self._count
-        if self._first.dtype.kind == "f":
-            variation = math.sqrt(max(float(self._square.sum()), 0.0) / elements)
-        else:
-            variation = self._different / elements
-        return Signal(self._count, self._finite, self._size, variation)
+        if not self._groups:
+            return Signal(0, 0, self._size, 0.0)
+        several = [group for group in self._groups.values() if group.count > 1]
+        if not several:
+            largest = max(self._groups.values(), key=lambda group: group.first.size)
+            return Signal(1, self._finite, self._size, _spread(largest.first))
+        mean = sum(group.sum() for group in several) / sum(group.elements for group in several)
+        count = sum(group.count for group in several)
+        is_float = several[0].first.dtype.kind == "f"
+        return Signal(count, self._finite, self._size, math.sqrt(mean) if is_float else mean)
 
 
 def _spread(sample: Array) -> float:
@@ -119,24 +126,22 @@ class ChannelMeter:
 
     def __init__(self) -> None:
         self._sums: dict[int, Float64s] = {}  # axis -> (4, channels): elements, r^2, candidate's and baseline's error^2
-        self._shape: tuple[int, ...] | None = None
-        self._usable = True
+        self._lengths: dict[int, int] = {}
+        self._none: set[int] = set()  # axes whose length differs between the batches
 
     def add(self, exact: Array, theirs: Array, ours: Array) -> None:
         """One batch; all three of one shape."""
-        if exact.dtype.kind != "f" or exact.ndim < 2:
+        if exact.dtype.kind != "f" or exact.ndim < 2 or not exact.size:
             return
-        if self._shape not in (None, exact.shape[1:]):
-            self._usable = False
-            return
-        self._shape = exact.shape[1:]
         r: Float64s = exact.astype(np.float64, copy=False)
         finite = np.isfinite(r)
         with np.errstate(all="ignore"):
             errors = [np.subtract(side, r, dtype=np.float64) for side in (theirs, ours)]
             squares = [finite.astype(np.float64), *(np.where(finite, each, 0.0) ** 2 for each in (r, *errors))]
         for axis in range(1, exact.ndim):
-            if not 2 <= exact.shape[axis] <= MOST_CHANNELS:
+            if self._lengths.setdefault(axis, exact.shape[axis]) != exact.shape[axis]:
+                self._none.add(axis)
+            if axis in self._none or not 2 <= exact.shape[axis] <= MOST_CHANNELS:
                 continue
             others = tuple(each for each in range(exact.ndim) if each != axis)
             sums = np.stack([each.sum(axis=others) for each in squares])
@@ -144,11 +149,10 @@ class ChannelMeter:
 
     def channels(self) -> list[Channel]:
         """Every channel of enough elements."""
-        if not self._usable:
-            return []
         return [
             Channel(axis, index, int(size), *(math.sqrt(each / size) for each in (rr, theirs, ours)))
             for axis, sums in self._sums.items()
+            if axis not in self._none
             for index, (size, rr, theirs, ours) in enumerate(sums.T)
             if size >= FEWEST
         ]

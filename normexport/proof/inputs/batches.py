@@ -16,10 +16,11 @@ from normexport.errors import UsageError
 from normexport.io.numpy_files import StoredArray
 from normexport.onnx_export import InputSpec
 from normexport.onnx_export.inputs import default_names
+from normexport.proof.inputs.flags import switches, turned
 from normexport.proof.inputs.lengths import open_numbers
 from normexport.proof.inputs.mixed import is_mixed, of_one_size
 from normexport.proof.inputs.random import LOWEST, Range, as_read, is_half, random_array, rungs_of
-from normexport.runtime import Array
+from normexport.runtime import Array, Feeds
 
 SIZES = (1, 2, 7)  # alone, a pair, and a number no kernel's blocking divides
 SCALES = (1.0, 0.1, 4.0)  # in turn; weak inputs show biases, strong ones saturation
@@ -67,6 +68,7 @@ def standard_batches(
     large = are_large(specs)
     within = {spec.name: (ranges or {}).get(spec.name) or rungs_of(spec)[:1] for spec in specs if spec.integer}
     levels = max((len(each) for each in within.values()), default=1)
+    sizes_or_modes = {spec.name for spec in switches(specs) if spec.integer}  # of size 0 an output is empty
     chosen = batch_sizes(specs, sizes, large)
     lengths = open_numbers(specs)
     count = max(levels, len(chosen), len(lengths))
@@ -76,6 +78,8 @@ def standard_batches(
         size, scale = chosen[index % len(chosen)], SCALES[index % len(SCALES)]
         sized = [spec.at(lengths[index % len(lengths)]) for spec in specs]
         random = _random_batch(sized, size, scale, seed + index, at, min(index, levels - 1))
+        alone = {name: each[0] for name, each in within.items() if len(each) == 1 and name not in sizes_or_modes}
+        random = replace(random, feeds={**random.feeds, **_turned(sized, size, seed, index, alone)})
         batches.append(with_zeros(random, sized, seed) if zeros and 0 < index == count - 1 else random)
     return tuple(batches)
 
@@ -154,6 +158,17 @@ def _random_batch(
     lengths = {each.symbol: spec.shape[each.axis] for spec in specs for each in spec.open}
     sizes = "".join(f", {symbol} {length}" for symbol, length in lengths.items())
     return Batch(f"random x{scale:g}, batch {size}{fixed}{sizes}{step}", size, feeds, level)
+
+
+def _turned(specs: Sequence[InputSpec], size: int, seed: int, turn: int, within: Mapping[str, Range]) -> Feeds:
+    """Inputs that know two values: none of their numbers stays what it is through all turns."""
+    found: dict[str, Array] = {}
+    for place, spec in enumerate(specs):
+        low, high = (0, 1) if spec.dtype == "bool" else within.get(spec.name, (0, 0))
+        if high - low == 1:
+            bits = turned(seed + place, turn, spec.sized(size))
+            found[spec.name] = np.where(bits, high, low).astype(spec.dtype)
+    return found
 
 
 def with_zeros(batch: Batch, specs: Sequence[InputSpec], seed: int) -> Batch:

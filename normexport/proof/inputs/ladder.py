@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -18,6 +18,7 @@ import onnx_ir as ir
 from normexport.errors import NormExportError
 from normexport.onnx_export import InputSpec, smallest_batch
 from normexport.proof.inputs.batches import Batch, are_large, standard_batches
+from normexport.proof.inputs.flags import settings, switches
 from normexport.proof.inputs.integer_bounds import Bounds, integer_bounds
 from normexport.proof.inputs.lengths import lengths_left_out
 from normexport.proof.inputs.random import LOWEST, Range, clip_range, random_array, rungs_of
@@ -100,7 +101,41 @@ def choose_batches(
                 notes[name] = f"{_words(each[-1])}; in more, all together, the reference itself breaks"
         batches = standard_batches(specs, data, sizes=sizes, seed=seed, ranges=ranges, zeros=zeros)
     words = [f"{name}: whole numbers tried: {tried}" for name, tried in notes.items()]
-    return Tried(batches, (*words, *lengths_left_out(specs)))
+    further, left_out = _switched(batches, specs, ranges, seed, own, exact)
+    return Tried((*batches, *further), (*words, *left_out, *lengths_left_out(specs)))
+
+
+def _switched(
+    batches: Sequence[Batch],
+    specs: Sequence[InputSpec],
+    ranges: Mapping[str, Sequence[Range]],
+    seed: int,
+    own: Factory | None,
+    exact: Factory | None,
+) -> tuple[list[Batch], list[str]]:
+    """Batches with the settings of the switches that none has yet, where the reference bears them; the others named."""
+    flags = [spec.name for spec in switches(specs)]
+    if own is None or not flags:
+        return [], []
+    pattern = next(batch for batch in batches if not batch.real)
+    known = [{name: int(batch.feeds[name].item()) for name in flags} for batch in batches]
+    new = []
+    for setting in settings(specs, ranges, seed):
+        if setting not in known:
+            known.append(setting)
+            new.append(_set_to(pattern, setting))
+    broken = _broken([pattern, *new], own, exact) if new else set()
+    kept = [batch for number, batch in enumerate(new, 1) if number not in broken]
+    return kept, [f"left out, as the reference breaks there: {new[number - 1].name}" for number in sorted(broken)]
+
+
+def _set_to(pattern: Batch, setting: Mapping[str, int]) -> Batch:
+    """The same batch with these values of its switches."""
+    feeds = dict(pattern.feeds)
+    for name, value in setting.items():
+        feeds[name] = np.full_like(feeds[name], value)
+    words = ", ".join(f"{name} {feeds[name].item()}" for name in setting)
+    return replace(pattern, name=f"{pattern.name}, {words}", feeds=feeds)
 
 
 def _allowed_ranges(spec: InputSpec, bound: Bounds | None) -> tuple[Range, ...]:
@@ -239,18 +274,23 @@ def _first_not_borne(batches: Sequence[Batch], own: Factory, exact: Factory | No
     tested = [lowest, *(batch for batch in batches if batch.level)]
     if len(tested) == 1:
         return None
+    broken = _broken(tested, own, exact)
+    return min((tested[number].level for number in broken), default=None)
+
+
+def _broken(tested: Sequence[Batch], own: Factory, exact: Factory | None) -> set[int]:
+    """At which of the batches the reference breaks, though not at the first; none where it breaks there too."""
     ours = _outcomes(own, tested)
     before = ours[0]
     if isinstance(before, str):
-        return None
-    broken = {batch.level for batch, outputs in zip(tested, ours, strict=True) if _break_in(outputs, before)}
+        return set()
+    broken = {number for number, outputs in enumerate(ours) if _break_in(outputs, before)}
     if exact is not None:
         theirs = _outcomes(exact, tested)
         allowed = max(_STEADY, _WORSE * _difference(theirs[0], before))
-        for batch, reference, outputs in zip(tested[1:], theirs[1:], ours[1:], strict=True):
-            if not _difference(reference, outputs) <= allowed:
-                broken.add(batch.level)
-    return min(broken, default=None)
+        pairs = enumerate(zip(theirs[1:], ours[1:], strict=True), 1)
+        broken |= {number for number, (reference, outputs) in pairs if not _difference(reference, outputs) <= allowed}
+    return broken
 
 
 def _outcomes(make: Factory, batches: Sequence[Batch]) -> list[Outputs | str]:
