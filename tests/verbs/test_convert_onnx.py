@@ -20,7 +20,7 @@ from normexport import ConvertConfig, Half, Int8, Verdict
 from normexport.folding import FoldResult
 from normexport.precision.reduce import reduce_precision
 from normexport.provenance.record import KEY
-from normexport.verbs import convert as verb
+from normexport.verbs import convert_stages as stages
 from normexport.verbs import float32_model
 from tests.cli.conftest import save_plain
 from tests.io import onnx_attacks as attacks
@@ -130,7 +130,7 @@ def test_half_precision_is_held_to_the_file_and_not_to_what_folding_made_of_it(
         seen.append([node.op_type for node in source.graph])
         return inner(graph, *args, source=source, **kwargs)
 
-    monkeypatch.setattr(verb, "reduce_precision", watching)
+    monkeypatch.setattr(stages, "reduce_precision", watching)
     result = normexport.convert(onnx.load(plain), tmp_path / "out", config=ConvertConfig(precision=Half()))
     assert seen == [["Conv", "BatchNormalization", "Relu"]]
     assert result.passed
