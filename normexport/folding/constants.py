@@ -186,7 +186,7 @@ class Constants:
             return f"'{value.name}' comes from around the branch or loop"
         if value.is_graph_input():
             if value.is_initializer():
-                return f"'{value.name}' is also a graph input, so a caller may override it"
+                return f"'{value.name}' is also a graph input, so a caller may override it unless --fixed-weights"
             return f"'{value.name}' is a graph input, not a constant"
         if node is None:
             return f"'{value.name}' has no stored values"

@@ -21,6 +21,7 @@ from normexport.engine import Manifest
 from normexport.engine.flavor import TENSORRT, flavor
 from normexport.engine.manifest import FileId
 from normexport.errors import UsageError
+from normexport.graphs.port_names import read_inputs
 from normexport.io.atomic import scratch
 from normexport.io.onnx_model import open_onnx
 from normexport.proof import Batch
@@ -101,7 +102,7 @@ def write_conversion_bundle(
     if folder is None or config.bundle is None:
         return ()
     model = open_onnx(made.folder / "model.onnx")
-    ports = tuple(map(_port, model.graph.inputs)), tuple(map(_port, model.graph.outputs))
+    ports = tuple(map(_port, read_inputs(model))), tuple(map(_port, model.graph.outputs))
     served = made.manifest if config.bundle != "folder" else None
     batching = guarded(partial(_batching, network, made, ports, served))
     files, kept = _files(made, config, served)

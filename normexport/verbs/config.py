@@ -44,6 +44,7 @@ class ConvertConfig:
         runtime: what the file is proven on, "onnxruntime" or "openvino"; int8 is calibrated on the former all the same.
         openvino: write the model as OpenVINO's own files too, model.xml and model.bin.
         inline: write a file without functions, for runtimes that know none.
+        fixed_weights: weights that an ONNX file lists among its inputs become constants, which a caller could override.
         weights_under: a folder in which external data of an ONNX file may lie too, as `open_onnx` takes it.
         export: what the ONNX file shall be: a fixed batch, at which it is proven, its operator set, names.
         preprocess: what is done to the images of `data`, and of `Int8.calibration` unless that says so itself; None:
@@ -69,6 +70,7 @@ class ConvertConfig:
     runtime: str = RUNTIMES[0]
     openvino: bool = False
     inline: bool = False
+    fixed_weights: bool = False
     weights_under: str | Path | None = None
     export: ExportConfig = field(default_factory=ExportConfig)
     preprocess: Preprocess | None = None

@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from normexport.checkpoint import Checkpoint
 from normexport.folding import FoldResult
+from normexport.graphs.fixed_weights import fix_weights
 from normexport.graphs.opsets import in_opset
 from normexport.precision import Int8, prepared
 from normexport.recognition import fold_recognised
@@ -20,7 +21,8 @@ def read_network(given: Given, inputs: Inputs, config: ConvertConfig) -> tuple[N
     """What is to be converted, and its graph; a checkpoint is exported."""
     if isinstance(given.subject, Checkpoint):
         return read_checkpoint(given.subject, inputs, RealData.of(config), config.export)
-    return read_onnx(given.subject, given.path, inputs, RealData.of(config), config.export)
+    model = fix_weights(given.subject) if config.fixed_weights else given.subject
+    return read_onnx(model, given.path, inputs, RealData.of(config), config.export)
 
 
 def fold_for(model: ir.Model, config: ConvertConfig) -> FoldResult:

@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from normexport.folding import FoldConfig
+from normexport.graphs.fixed_weights import fix_weights
 from normexport.graphs.inline import inline_functions
 from normexport.io.atomic import check_writable, replacing
 from normexport.io.onnx_model import opened_model, save_onnx
@@ -31,6 +32,7 @@ def fold(
     weights_under: str | Path | None = None,
     live_operators: bool = False,
     inline: bool = False,
+    fixed_weights: bool = False,
 ) -> Folding:
     """Fold the norms of an ONNX model, whoever exported it.
 
@@ -41,6 +43,7 @@ def fold(
         live_operators: make one operator of each live norm that ordinary operators compute, for native kernels, int8
             and TensorRT; else they are listed, and stay.
         inline: put the bodies of functions in the place of their calls, for runtimes that know none.
+        fixed_weights: make constants of weights that the file lists among its inputs, which a caller could override.
         weights_under: a folder in which external data may lie too, as `normexport.io.onnx_model.open_onnx` takes it.
 
     Raises:
@@ -54,7 +57,10 @@ def fold(
     model = opened_model(source, weights_under)
     if written is not None:
         _check_output(written, path, model)
-    result = fold_recognised(model, FOLDING, live_operators=live_operators)
+    fixed = fix_weights(model) if fixed_weights else model
+    result = fold_recognised(fixed, FOLDING, live_operators=live_operators)
+    if fixed is not model:
+        result = replace(result, changed=True)
     if inline and result.model.functions:
         result = replace(result, model=inline_functions(result.model), changed=True)
     if result.changed:  # it says what `convert` made the file of, and this is another

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from normexport.capsule.content import type_name
 from normexport.engine.manifest import FileId
+from normexport.graphs.port_names import read_inputs
 from normexport.io.onnx_model import open_onnx
 from normexport.provenance.bom import bom_text
 from normexport.provenance.record import KEY, Provenance
@@ -42,8 +43,9 @@ def bill_of_materials(name: str, origin: Provenance, folder: Path, verdicts: dic
     """
     known = replace(origin, outputs=ids_of(folder))
     model = folder / "model.onnx"
-    graph = open_onnx(model).graph
-    inputs, outputs = ({str(each.name): _signature(each) for each in ports} for ports in (graph.inputs, graph.outputs))
+    opened = open_onnx(model)
+    ports = read_inputs(opened), opened.graph.outputs
+    inputs, outputs = ({str(each.name): _signature(each) for each in side} for side in ports)
     words = [(kind, judgement.verdict.word) for kind, judgement in verdicts.items()]
     return bom_text(name, known, FileId.of(model), inputs, outputs, words)
 

@@ -29,7 +29,8 @@ FLAGS = {
     "inspect": f"--input {LOAD} --weights-under",
     "convert": f"--output --input {LOAD} --weights-under "
     "--batch --opset --input-names --output-names --no-fold "
-    f"--inline --openvino --data --batches --runtime {IMAGES} --precision --io-dtype --keep-fp32 --calibration-data "
+    f"--inline --fixed-weights --openvino --data --batches --runtime {IMAGES} --precision --io-dtype --keep-fp32 "
+    "--calibration-data "
     "--calibration --calibration-cache --calibration-batch --metric --max-drop --min-snr --symmetric --labels-for "
     "--effort --remainder --placement --placement-plot --sensitivity --on --workers --engine --flavor --target "
     "--no-plugins --debug-tensors --capsule --capsule-size --bundle --bundle-name --bom",
@@ -37,7 +38,7 @@ FLAGS = {
     f"{IMAGES} --on --workers {LOAD} --weights-under",
     "calibrate merge": "--output",
     "export": f"--output --input --inline {LOAD} --batch --opset --input-names --output-names",
-    "fold": "--output --live-operators --inline --weights-under",
+    "fold": "--output --live-operators --inline --fixed-weights --weights-under",
     "build": "--output --flavor --target --minShapes --optShapes --maxShapes --no-plugins --require --plugin-library "
     "--no-embed --timing-cache --workspace --optimization-level --version-compatible --hardware-compatible "
     "--weight-streaming --refit --tf32 --debug-tensors --ep-context --ep-context-embed --timeout --weights-under --log",

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
+import pytest
 from onnx import helper
 
+import normexport
 from normexport.folding import fold
 from tests.folding.build import GraphBuilder
 from tests.folding.graphs import A, B, array, folded, int64, only, operators, refusal, running
@@ -46,7 +52,7 @@ def test_initializers_before_ir_4_are_constants_as_onnx_runtime_has_them() -> No
 def test_initializers_from_ir_4_on_that_a_caller_may_override_are_left() -> None:
     result = fold(ir.from_proto(old_file(4)))
     assert not result.changed
-    assert "also a graph input, so a caller may override it" in result.norms[0].reason
+    assert "also a graph input, so a caller may override it unless --fixed-weights" in result.norms[0].reason
 
 
 def test_file_before_ir_4_that_cannot_be_improved_stays_as_it_is() -> None:
@@ -94,3 +100,46 @@ def test_weight_that_is_a_graph_output_is_refused_as_that() -> None:
     y = running(b, b.node("Conv", [b.input((1, 2, 4, 4)), weight]), 3)
     reason = refusal(b, b.node("Relu", [y]), weight)
     assert reason.startswith("the weight 'weight_1' of Conv 'node_conv_2' is also a graph output; Relu")
+
+
+def test_weights_that_are_to_be_fixed_fold_and_are_inputs_no_more(tmp_path: Path) -> None:
+    source = tmp_path / "old.onnx"
+    onnx.save(old_file(4), source)
+    left = normexport.fold(source)
+    assert not left.changed
+    assert "unless --fixed-weights" in left.outcomes[0].reason
+    found = normexport.fold(source, tmp_path / "folded.onnx", fixed_weights=True)
+    assert [norm.fate for norm in found.outcomes] == ["folded"]
+    assert [value.name for value in onnx.load(tmp_path / "folded.onnx").graph.input] == ["x"]
+    sessions = [ort.InferenceSession(path) for path in (source, tmp_path / "folded.onnx")]
+    x = np.float32(array(1, 2, 4, 4))
+    want, got = (session.run(None, {"x": x})[0] for session in sessions)
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_a_file_that_fixing_alone_changes_is_written_anew(tmp_path: Path) -> None:
+    model = old_file(4)
+    del model.graph.node[1:]
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(model.graph.node[0].output[0], 1, None))
+    found = normexport.fold(model, tmp_path / "folded.onnx", fixed_weights=True)
+    assert found.changed
+    assert [value.name for value in onnx.load(tmp_path / "folded.onnx").graph.input] == ["x"]
+    assert len(model.graph.input) > 1  # the caller's model is left as it is
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_server_is_told_of_no_input_that_holds_a_weight(tmp_path: Path, fixed: bool) -> None:
+    config = normexport.ConvertConfig(fixed_weights=fixed, bundle="folder", bom=True)
+    found = normexport.convert(old_file(4), tmp_path, config=config)
+    assert found.passed
+    assert [each.fate for each in found.outcomes] == ["folded" if fixed else "live"]
+    session = ort.InferenceSession(tmp_path / "folder" / "model.onnx")
+    assert bool(session.get_overridable_initializers()) != fixed
+    bill = json.loads((tmp_path / "model.cdx.json").read_text())
+    assert "weight" not in json.dumps([each["modelCard"]["modelParameters"]["inputs"] for each in _models(bill)])
+
+
+def _models(bill: dict[str, Any]) -> list[dict[str, Any]]:
+    found = [*bill.get("components", []), bill["metadata"]["component"]]
+    return [each for each in found if "modelCard" in each]

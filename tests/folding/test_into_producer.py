@@ -167,7 +167,7 @@ def test_weight_that_a_caller_may_override_refuses() -> None:
     x, weight = b.input((1, 2, 4, 4)), b.const(array(3, 2, 1, 1), "weight")
     b.input((3, 2, 1, 1), weight)
     reason = refusal(b, running(b, b.node("Conv", [x, weight]), 3))
-    assert "'weight_1' is also a graph input, so a caller may override it" in reason
+    assert "'weight_1' is also a graph input, so a caller may override it unless --fixed-weights" in reason
 
 
 def test_quantised_weight_refuses() -> None:

@@ -49,6 +49,7 @@ class FormOptions(ExportOptions):
         bool, typer.Option("--no-fold", metavar="", help="Keep every norm as an operator of its own.")
     ] = not ConvertConfig.fold
     inline: options.Inline = ConvertConfig.inline
+    fixed_weights: options.FixedWeights = ConvertConfig.fixed_weights
     openvino: Annotated[
         bool, typer.Option("--openvino", metavar="", help="Write OpenVINO's own files too, model.xml and model.bin.")
     ] = ConvertConfig.openvino
@@ -153,11 +154,14 @@ def convert(
             runtime=compared.runtime,
             openvino=form.openvino,
             inline=form.inline,
+            fixed_weights=form.fixed_weights,
             weights_under=how.weights_under,
             export=form.config(),
             preprocess=compared.prepared(),
         )
         how.require_reader(source)
+        if form.fixed_weights and not options.is_onnx(source):
+            raise UsageError("--fixed-weights", "means nothing here: it is for an ONNX file", "leave it out")
         folder = output if output is not None else _folder_of(source)
         folders = [folder] if beside.capsule is None else [folder, beside.capsule.parent]
         data = compared.data, reduced.calibration_data

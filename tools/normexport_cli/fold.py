@@ -31,6 +31,7 @@ def fold(
     output: Output,
     live_operators: LiveOperators = False,
     inline: options.Inline = False,
+    fixed_weights: options.FixedWeights = False,
     weights_under: options.WeightsUnder = None,
     shown: OutputOptions,
 ) -> None:
@@ -46,7 +47,12 @@ def fold(
         import normexport
 
         result = normexport.fold(
-            source, output, weights_under=weights_under, live_operators=live_operators, inline=inline
+            source,
+            output,
+            weights_under=weights_under,
+            live_operators=live_operators,
+            inline=inline,
+            fixed_weights=fixed_weights,
         )
     if shown.json:
         print_json(result.as_dict())

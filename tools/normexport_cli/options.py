@@ -62,6 +62,14 @@ Inline = Annotated[
 ]
 
 
+FixedWeights = Annotated[
+    bool,
+    typer.Option(
+        "--fixed-weights", metavar="", help="Make constants of weights that an ONNX file lists among its inputs."
+    ),
+]
+
+
 @dataclass(frozen=True)
 class OutputOptions:
     """How a command shows what it found. `metavar=""` keeps typer from writing that a flag takes a <bool>."""
