@@ -128,6 +128,11 @@ def _weight_norm(v: Any, g: Any, dim: int = 0) -> tuple[Any, Any]:
     return _STANDARD.Mul(v, _STANDARD.Div(g, _STANDARD.CastLike(norm, g))), norm
 
 
+def _log_sigmoid(x: Any) -> Any:
+    """-softplus(-x): torch's exporter writes log(sigmoid(x)), which is -infinity where the sigmoid is 0."""
+    return _STANDARD.Neg(_STANDARD.Softplus(_STANDARD.Neg(x)))
+
+
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     """torch operator -> function that emits its ONNX node, for `torch.onnx.export(custom_translation_table=)`."""
     norms.register_schemas()
@@ -139,6 +144,7 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         ops.uniform_quantize.default: _uniform_quantize,
         ops.fake_quantize.default: _fake_quantize,
         torch.ops.aten._weight_norm_interface.default: _weight_norm,
+        torch.ops.aten.log_sigmoid.default: _log_sigmoid,
         **recurrent_translations(),
     }
 

@@ -8,13 +8,10 @@ within the budget, lets wrong candidates through; so does one whose parts differ
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from normexport.dtypes import FLOAT32
 from normexport.proof.metrics import Float64s
 from normexport.runtime import Array
 
@@ -131,7 +128,6 @@ class ChannelMeter:
         self._sums: dict[int, Float64s] = {}  # axis -> (4, channels): elements, r^2, candidate's and baseline's error^2
         self._lengths: dict[int, int] = {}
         self._none: set[int] = set()  # axes whose length differs between the batches
-        self._shares: dict[int, npt.NDArray[np.bool_]] = {}  # axis -> channels in which all lies between 0 and 1
 
     def add(self, exact: Array, theirs: Array, ours: Array) -> None:
         """One batch; all three of one shape."""
@@ -150,25 +146,13 @@ class ChannelMeter:
             others = tuple(each for each in range(exact.ndim) if each != axis)
             sums = np.stack([each.sum(axis=others) for each in squares])
             self._sums[axis] = self._sums[axis] + sums if axis in self._sums else sums
-            inside = ((r > 0.0) & (r < 1.0)).all(axis=others)
-            self._shares[axis] = self._shares.get(axis, True) & inside
 
     def channels(self) -> list[Channel]:
         """Every channel of enough elements."""
         return [
-            Channel(axis, index, int(size), *_roots(size, (rr, theirs, ours), bool(self._shares[axis][index])))
+            Channel(axis, index, int(size), *(math.sqrt(each / size) for each in (rr, theirs, ours)))
             for axis, sums in self._sums.items()
             if axis not in self._none
             for index, (size, rr, theirs, ours) in enumerate(sums.T)
             if size >= FEWEST
         ]
-
-
-def _roots(size: float, sums: Sequence[float], is_share: bool) -> tuple[float, float, float]:
-    """RMS of reference, candidate's error and baseline's; of shares the last is one rounding of the 1 at least.
-
-    ONNX Runtime's sigmoid is 1/2 and an odd function of x: whatever comes out, it errs by a rounding of 1/2, and
-    PyTorch's by one of the result (4.3e-8 and 1.5e-9 where that is 1e-3).
-    """
-    scale, candidate, baseline = (math.sqrt(each / size) for each in sums)
-    return scale, candidate, max(baseline, FLOAT32.unit_roundoff if is_share else 0.0)

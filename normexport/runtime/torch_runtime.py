@@ -19,7 +19,7 @@ from normexport.io.quiet import silence
 from normexport.onnx_export import InputSpec, Layer
 from normexport.onnx_export.calls import call_of, outputs_of
 from normexport.runtime.base import Array, Feeds, Port, Sink, checked_feeds
-from normexport.runtime.baseline_sums import StraightSums
+from normexport.runtime.baseline_arithmetic import plain_arithmetic
 from normexport.runtime.baseline_weights import jitter_module
 from normexport.runtime.control_flow import nothing_compiled
 from normexport.runtime.float64_torch import InFloat64, convert_small, shared_copy
@@ -39,7 +39,8 @@ class TorchRuntime:
         dtype: "float64", "float32", "float16" or "bfloat16": the precision of weights, inputs and constants.
         layers: module outputs that may be captured, by their tensor name.
         jitter: a seed makes the runtime a baseline: every weight moves by up to a unit roundoff
-            (`normexport.runtime.baseline_weights`), long sums are added plainly (`normexport.runtime.baseline_sums`).
+            (`normexport.runtime.baseline_weights`), long sums are added plainly, sigmoids rounded
+            as runtimes do (`normexport.runtime.baseline_arithmetic`).
     """
 
     passive_capture = True
@@ -96,10 +97,14 @@ class TorchRuntime:
 
     def _run(self, tensors: list[torch.Tensor], capture: Collection[str], sink: Sink | None) -> dict[str, Array]:
         captured: dict[str, Array] = {}
-        mode = InFloat64 if self._dtype == torch.float64 else StraightSums if self._baseline else contextlib.nullcontext
+        mode: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        if self._dtype == torch.float64:
+            mode = InFloat64()
+        elif self._baseline:
+            mode = plain_arithmetic(self._model)
         hooks = _Hooks(self._model, self._layers, capture, sink or _keeper(captured))
         # no_grad, not inference_mode: a widened view of an inference tensor has no version counter
-        with hooks, torch.no_grad(), nothing_compiled(), mode():
+        with hooks, torch.no_grad(), nothing_compiled(), mode:
             args, kwargs = self._call.arguments(tensors)
             leaves = outputs_of(self._model(*args, **kwargs))
         self.dropped = hooks.dropped()
