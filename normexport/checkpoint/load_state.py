@@ -23,7 +23,7 @@ from normexport.checkpoint.tensor_quantisers import put_quantisers, take_largest
 from normexport.checkpoint.trained_ranges import without_ranges
 from normexport.checkpoint.weight_norm import stored_weights
 from normexport.errors import CheckpointError
-from normexport.nn import Norm, RunningNorm
+from normexport.nn import BoundedWeightNorm, Norm, RunningNorm
 from normexport.text import first_line, shortened
 
 _COUNTER = "num_batches_tracked"
@@ -54,6 +54,9 @@ def fit(
     for path in largest if unquantised else ():
         settled.doubt(path, "fake quantisation is left out")
     give_room(model, state.tensors)
+    for path, module in model.named_modules():
+        if isinstance(module, BoundedWeightNorm):
+            module.give_room(state.tensors.get(f"{path}.rho"))
     _note_types(settled, state)
     norms = {stored.path: stored for stored in stored_norms(state)}
     for stored in norms.values():

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from normexport.nn.ops.native import is_channels_last, native_norm
+from normexport.nn.openmp import torchs_openmp
+from normexport.nn.ops.native import has_channels_side_by_side, native_norm
 from normexport.nn.ops.support import work_dtype
 from normexport.norms import Scope
 from normexport.norms import kind as kind_of
@@ -58,7 +59,8 @@ class use_native_kernels:  # named as torch.set_grad_enabled, which it works lik
     contiguous or channels_last; forward, backward and torch.compile. In evaluation it is every norm without running
     statistics, where x is contiguous and nothing is traced. Every other call computes as ever: synchronised statistics,
     torch.func, other devices, kinds that no kernel computes, Range of chunks of fewer than 64 elements. Results agree
-    with PyTorch's within rounding, and do not depend on the number of threads, which is torch.get_num_threads().
+    with PyTorch's within rounding, and do not depend on the number of threads, which is torch.get_num_threads(); they
+    are PyTorch's own, where it computes by OpenMP.
 
     Raises:
         MissingComponent: the kernel library is not built, or is of another version.
@@ -66,13 +68,20 @@ class use_native_kernels:  # named as torch.set_grad_enabled, which it works lik
 
     def __init__(self, enabled: bool = True) -> None:
         self._before = _chosen.kernels
-        _chosen.kernels = load() if enabled else None
+        _chosen.kernels = _load() if enabled else None
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         _chosen.kernels = self._before
+
+
+def _load() -> Kernels:
+    """The kernels, on PyTorch's own threads where they can be found."""
+    kernels = load()
+    kernels.openmp = torchs_openmp()
+    return kernels
 
 
 def serves(norm: LiveNorm, x: Tensor, *parameters: Tensor | None) -> bool:
@@ -130,7 +139,7 @@ def trains(norm: LiveNorm, x: Tensor, *parameters: Tensor | None) -> bool:
         kind_of(norm.kind).native is not None
         and x.dtype in (torch.float32, torch.float64)
         and all(each.device.type == "cpu" and each.layout == torch.strided for each in tensors)
-        and (x.is_contiguous() or is_channels_last(x))
+        and (x.is_contiguous() or has_channels_side_by_side(x))
         and ("chunks" not in kind_of(norm.kind).parameters or _has_long_chunks(x, getattr(norm, "chunks", 1)))
         and (torch.compiler.is_compiling() or _is_plain(x))
     )

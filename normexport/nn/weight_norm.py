@@ -61,7 +61,14 @@ class BoundedWeightNorm(nn.Module):
                 f"axis={self.axis}, p={self.p}; build it with the stored ones"
             )
             return
+        self.give_room(state_dict.get(prefix + "rho"))
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+    def give_room(self, rho: Any) -> None:
+        """Make room for a stored rho of each slice, where this one is of the layer."""
+        sizes = list(rho.shape) if isinstance(rho, Tensor) else []
+        if len(sizes) > max(self.axis, 0) and all(size == 1 for i, size in enumerate(sizes) if i != self.axis):
+            self.rho = self.rho.new_empty(sizes)
 
 
 def bounded_weight_norm(module: nn.Module, name: str = "weight", dim: int | None = 0, p: float = 2.0) -> nn.Module:

@@ -33,9 +33,21 @@ class Statistic(Protocol):
 
 
 class Slope(Protocol):
-    """d (R, *elements), centred, and worth (R) -> worth times the derivative of the statistic for each d, like d."""
+    """d (R, *elements), centred, and worth (R,) -> worth times the derivative of the statistic for each d, like d.
 
-    def __call__(self, d: Any, worth: Any, *, k: int, chunks: int, correction: float) -> Any: ...
+    And the sum of that over each row, (R,): a kind knows it without reading all of its slope again.
+    """
+
+    def __call__(self, d: Any, worth: Any, *, k: int, chunks: int, correction: float) -> tuple[Any, Any]: ...
+
+
+class AddSlope(Protocol):
+    """Add what a `Slope` gives to `out`, like d, in place: the sum over each row, (R,).
+
+    None where the slope has to be computed for every d instead; then nothing is added.
+    """
+
+    def __call__(self, out: Any, d: Any, worth: Any, *, k: int, chunks: int, correction: float) -> Any: ...
 
 
 class Team(Protocol):
@@ -98,7 +110,9 @@ class NormKind:
         torch_slope: the derivative of `torch_statistic` for each d, times a factor, by tensor methods; where several d
             tie for a place among the largest they share it evenly. None leaves it to automatic differentiation, which
             is slower.
-        shared: both for rows that lie in several processes; None where that is not known.
+        torch_add_slope: the same where only few d have a slope, which are looked up one by one: for processors, not for
+            compilers. None where most have one.
+        shared: statistic and slope for rows that lie in several processes; None where that is not known.
         onnx_statistic: ONNX text computing `stat`; see `function.py` for the names it may use.
         onnx_constant: ONNX text computing `own`, the kind's own constant (a scalar).
         onnx_integer_statistic: ONNX text of `integer_statistic`; see `quantized_function.py` for the names.
@@ -129,6 +143,7 @@ class NormKind:
     by_rows: bool = False
     parameters: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     torch_slope: Slope | None = None
+    torch_add_slope: AddSlope | None = None
     shared: Shared | None = None
     native: int | None = None
     per_std: float = 1.0

@@ -33,9 +33,11 @@ def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 
     return d.abs().mean(element_axes(d)) * (correction or L1_CONSTANT)
 
 
-def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
-    """(R, *elements) -> the same: sign(d) / n, 0 where d is 0."""
-    return d.sign().mul_(beside(worth * ((correction or L1_CONSTANT) / d[0].numel()), d))
+def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> tuple[Any, Any]:
+    """sign(d) / n, 0 where d is 0."""
+    side, share = d.sign(), worth * ((correction or L1_CONSTANT) / d[0].numel())
+    total = side.sum(element_axes(d)) * share
+    return side.mul_(beside(share, d)), total
 
 
 def shared_statistic(d: Any, team: Team, *, k: int, chunks: int, correction: float) -> Any:

@@ -34,9 +34,10 @@ def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 
     return _sigma(d) * (correction or 1.0)
 
 
-def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
-    """(R, *elements) -> the same: d / (n * sigma), 0 in a constant channel."""
-    return d * beside(worth / _sigma(d) * ((correction or 1.0) / d[0].numel()), d)
+def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> tuple[Any, Any]:
+    """d / (n * sigma), 0 in a constant channel."""
+    share = worth / _sigma(d) * ((correction or 1.0) / d[0].numel())
+    return d * beside(share, d), d.sum(element_axes(d)) * share
 
 
 def shared_statistic(d: Any, team: Team, *, k: int, chunks: int, correction: float) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 
 from normexport.norms.constants import extreme_constant, extreme_text, torch_extreme_constant
 from normexport.norms.kind import Array, Integers, NormKind, Shared, Team, beside, element_axes, equals, mean_deviation
+from normexport.norms.pieces import add_slope_of_largest
 
 
 def statistic(d: Array, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Array:
@@ -34,12 +35,19 @@ def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 
     return d.abs().amax(element_axes(d)) * (correction or torch_extreme_constant(d, d[0].numel()))
 
 
-def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
-    """(R, *elements) -> the same: sign(d) of the largest |d|, shared evenly among equals; elsewhere 0."""
+def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> tuple[Any, Any]:
+    """sign(d) of the largest |d|, shared evenly among equals; elsewhere 0."""
     size, axes = d.abs(), element_axes(d)
-    is_largest = equals(size.amax(axes, keepdim=True), size)
+    is_largest = equals(beside(size.amax(axes), d), size)
     share = worth * (correction or torch_extreme_constant(d, d[0].numel())) / is_largest.sum(axes)
-    return d.sign().mul_(is_largest).mul_(beside(share, d))
+    side = d.sign().mul_(is_largest)
+    total = side.sum(axes) * share
+    return side.mul_(beside(share, d)), total
+
+
+def torch_add_slope(out: Any, d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
+    """`torch_slope`, added where it is not 0."""
+    return add_slope_of_largest(out, d, worth * (correction or extreme_constant(d[0].numel())), 1)
 
 
 def shared_statistic(d: Any, team: Team, *, k: int, chunks: int, correction: float) -> Any:
@@ -70,6 +78,7 @@ LINF = NormKind(
     factor=factor,
     torch_statistic=torch_statistic,
     torch_slope=torch_slope,
+    torch_add_slope=torch_add_slope,
     shared=Shared(shared_statistic, shared_slope),
     onnx_constant=extreme_text("n", "own"),
     onnx_statistic="""

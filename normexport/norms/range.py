@@ -25,6 +25,7 @@ from normexport.norms.kind import (
     equals,
     mean_deviation,
 )
+from normexport.norms.pieces import at_largest, in_pieces
 
 
 def statistic(d: Array, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0) -> Array:
@@ -57,26 +58,66 @@ def torch_statistic(d: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correct
         return _open_statistic(d.flatten(1), n, chunks) * (correction or _open_factor(d, n, chunks))
     length, count = chunk_layout(n, chunks)
     whole, last = _chunks(d, n, chunks)
-    tops, bottoms = (end.sum(1) for end in (whole.amax(element_axes(whole)[1:]), whole.amin(element_axes(whole)[1:])))
+    axes = element_axes(whole)[1:]
+    tops, bottoms = whole.amax(axes).sum(1), whole.amin(axes).sum(1)
     if last is not None:
         tops, bottoms = tops + last.amax(-1), bottoms + last.amin(-1)
     return (tops - bottoms) / count * (correction or RANGE_SHARE * extreme_constant(length))
 
 
-def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0) -> Any:
-    """(R, *elements) -> the same: 1/m of each chunk's largest d, less that of its smallest; equals share evenly."""
+def torch_slope(
+    d: Any, worth: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0
+) -> tuple[Any, Any]:
+    """1/m of each chunk's largest d, less that of its smallest; equals share evenly. Both ends cancel in the sum."""
     n = d[0].numel()
     if not isinstance(n, int):
         slope = _open_slope(d.flatten(1), n, chunks)
-        return slope.mul_(beside(worth * (correction or _open_factor(d, n, chunks)), slope)).reshape(d.shape)
-    length, count = chunk_layout(n, chunks)
-    share = worth * ((correction or RANGE_SHARE * extreme_constant(length)) / count)
+        return slope.mul_(beside(worth * (correction or _open_factor(d, n, chunks)), slope)).reshape(d.shape), worth * 0
+    share = worth * _share(n, chunks, correction)
     whole, last = _chunks(d, n, chunks)
     slope = _span_slope(whole, share, 2)
     if last is None:
-        return slope.reshape(d.shape)
+        return slope.reshape(d.shape), worth * 0
     rows = d.new_zeros((d.shape[0], n)).slice_scatter(slope.flatten(1), 1, 0, n - last.shape[1])
-    return rows.slice_scatter(_span_slope(last, share, 1), 1, n - last.shape[1], n).reshape(d.shape)
+    rows = rows.slice_scatter(_span_slope(last, share, 1), 1, n - last.shape[1], n)
+    return rows.reshape(d.shape), worth * 0
+
+
+def torch_add_slope(
+    out: Any, d: Any, worth: Any, *, k: int = 0, chunks: int = CHUNKS_DEFAULT, correction: float = 0.0
+) -> Any:
+    """`torch_slope`, added where it is not 0."""
+    n = d[0].numel()
+    whole, last = _chunks(d, n, chunks)
+    to, _ = _chunks(out, n, chunks)
+    pieces = None if last is not None else _in_pieces(whole, d)
+    target = None if pieces is None else _in_pieces(to, out)
+    if pieces is None or target is None:
+        return None
+    share = (worth * _share(n, chunks, correction)).reshape(-1, 1, 1, 1)
+    found = []
+    for ends, sign in ((pieces.amax(-1), 1), (pieces.amin(-1).neg(), -1)):
+        at = at_largest(ends, 1, rows=2)
+        if (ends == ends[at].reshape(*ends.shape[:2], *[1] * (ends.dim() - 2))).flatten(2).sum(-1).max() > 1:
+            return None  # the end of a chunk has equals in other pieces
+        ties = (pieces[at] == ends[at].unsqueeze(-1) * sign).to(d.dtype)
+        found.append((at, ties * (sign * share / ties.sum(-1, keepdim=True))))
+    for at, slope in found:
+        target[at] += slope
+    return worth * 0
+
+
+def _share(n: int, chunks: int, correction: float) -> float:
+    """What each end of a chunk adds to the statistic."""
+    length, count = chunk_layout(n, chunks)
+    return (correction or RANGE_SHARE * extreme_constant(length)) / count
+
+
+def _in_pieces(chunked: Any, of: Any) -> Any:
+    """Chunks (R, count, *elements) in pieces; None where they are a copy, or don't come in pieces."""
+    if chunked.data_ptr() != of.data_ptr():
+        return None
+    return in_pieces(chunked, chunked.shape[1])
 
 
 def shared_statistic(d: Any, team: Team, *, k: int, chunks: int, correction: float) -> Any:
@@ -131,7 +172,9 @@ def _chunks(d: Any, n: int, chunks: int) -> tuple[Any, Any]:
 def _span_slope(d: Any, share: Any, axis: int) -> Any:
     """share (R) times the slope of max d - min d over the axes from `axis` on."""
     axes = element_axes(d)[axis - 1 :]
-    is_top, is_bottom = equals(d.amax(axes, keepdim=True), d), equals(d, d.amin(axes, keepdim=True))
+    # The reductions of `torch_statistic`, so that a compiler keeps theirs.
+    top, bottom = (end.reshape(*end.shape, *[1] * len(axes)) for end in (d.amax(axes), d.amin(axes)))
+    is_top, is_bottom = equals(top, d), equals(d, bottom)
     of_top, of_bottom = (beside(share, d) / each.sum(axes, keepdim=True) for each in (is_top, is_bottom))
     return is_top.mul_(of_top).sub_(is_bottom.mul_(of_bottom))
 
@@ -216,6 +259,7 @@ RANGE = NormKind(
     factor=factor,
     torch_statistic=torch_statistic,
     torch_slope=torch_slope,
+    torch_add_slope=torch_add_slope,
     shared=Shared(shared_statistic, shared_slope),
     onnx_constant=_LAYOUT
     + extreme_text("length_scalar", "extreme")

@@ -19,12 +19,14 @@ from normexport.norms.kind import (
     Shared,
     Team,
     beside,
+    element_axes,
     equals,
     mean_deviation,
     require_k,
 )
+from normexport.norms.pieces import add_slope_of_largest, at_largest, in_pieces
 
-#: Elements of the pieces among which the largest are looked for first.
+#: Elements of a piece of rows whose last axis nothing divides well; what is left is looked at beside.
 _PIECE = 64
 
 
@@ -54,26 +56,34 @@ def factor(n: int, chunks: int = 0) -> float:
 
 
 def torch_statistic(d: Any, *, k: int = K_DEFAULT, chunks: int = 0, correction: float = 0.0) -> Any:
-    """(R, *elements) -> (R,). Raises UsageError where k > n."""
-    rows = d.flatten(1)
-    n = rows.shape[-1]
+    """(R, *elements) -> (R,). Of elements in one axis by a topk alone, for exporters. Raises UsageError where k > n."""
+    n = d[0].numel()
     if isinstance(n, int):  # of an open size nothing is asked while a network is traced: the answer would fix it
         require_k(k, n)
-    return rows.abs().topk(k, dim=-1, sorted=False).values.mean(-1) * (correction or torch_extreme_constant(d, n))
+    largest = d.abs().topk(k, dim=-1, sorted=False).values if d.dim() == 2 else _largest(d.abs(), k)
+    return largest.mean(-1) * (correction or torch_extreme_constant(d, n))
 
 
-def torch_slope(d: Any, worth: Any, *, k: int = K_DEFAULT, chunks: int = 0, correction: float = 0.0) -> Any:
-    """(R, *elements) -> the same: sign(d) / k of the k largest |d|; equals of the k-th share what is left evenly."""
-    rows = d.flatten(1)
-    size = rows.abs()
+def torch_slope(d: Any, worth: Any, *, k: int = K_DEFAULT, chunks: int = 0, correction: float = 0.0) -> tuple[Any, Any]:
+    """sign(d) / k of the k largest |d|; equals of the k-th share what is left evenly."""
+    size, axes = d.abs(), element_axes(d)
     largest = _largest(size, k)
-    kth = largest.amin(-1, keepdim=True)
-    side = (size - kth).sign_()
-    is_kth = 1 - side.abs()
-    left = equals(largest, kth).sum(-1, keepdim=True) / is_kth.sum(-1, keepdim=True)
-    weight = side.clamp_min(0).add_(is_kth.mul_(left))
-    share = worth * ((correction or torch_extreme_constant(d, rows.shape[-1])) / k)
-    return rows.sign().mul_(weight).mul_(beside(share, rows)).reshape(d.shape)
+    kth = largest.amin(-1)
+    level = (size - beside(kth, d)).sign_()
+    is_kth, is_above = 1 - level.abs(), level.clamp_min(0)
+    left = equals(largest, kth.unsqueeze(-1)).sum(-1) / is_kth.sum(axes)
+    share = worth * ((correction or torch_extreme_constant(d, d[0].numel())) / k)
+    side = d.sign()
+    above, equal = side * is_above, side * is_kth
+    total = share * (above.sum(axes) + left * equal.sum(axes))
+    return (above + equal * beside(left, d)) * beside(share, d), total
+
+
+def torch_add_slope(
+    out: Any, d: Any, worth: Any, *, k: int = K_DEFAULT, chunks: int = 0, correction: float = 0.0
+) -> Any:
+    """`torch_slope`, added where it is not 0."""
+    return add_slope_of_largest(out, d, worth * ((correction or extreme_constant(d[0].numel())) / k), k)
 
 
 def shared_statistic(d: Any, team: Team, *, k: int, chunks: int, correction: float) -> Any:
@@ -102,15 +112,17 @@ def _shared_largest(size: Any, k: int, team: Team) -> Any:
 
 
 def _largest(size: Any, k: int) -> Any:
-    """The k largest, (..., n) -> (..., k), by way of those of pieces: five times as fast as all at once."""
+    """The k largest, (R, *elements) -> (R, k), by way of those of pieces: five times as fast as all at once."""
+    pieces = in_pieces(size, k)
+    if pieces is not None:
+        return pieces[at_largest(pieces.amax(-1), k)].flatten(1).topk(k, dim=-1, sorted=False).values
+    size = size.flatten(1)
     n = size.shape[-1]
     if isinstance(n, int) and n >= 4 * k * _PIECE:
         end = n // _PIECE * _PIECE
-        pieces = size[..., :end].unflatten(-1, (n // _PIECE, _PIECE))
-        # Whatever is among the k largest lies in one of the k pieces with the largest elements.
-        places = pieces.amax(-1).topk(k, dim=-1, sorted=False).indices.unsqueeze(-1)
-        inside = pieces.gather(-2, places.expand(*places.shape[:-1], _PIECE)).flatten(-2)
-        beyond = size[..., end:].topk(min(k, n - end), dim=-1, sorted=False).values if end < n else None
+        pieces = size[:, :end].unflatten(-1, (n // _PIECE, _PIECE))
+        inside = pieces[at_largest(pieces.amax(-1), k)].flatten(1)
+        beyond = size[:, end:].topk(min(k, n - end), dim=-1, sorted=False).values if end < n else None
         size = inside if beyond is None else _joined(inside, beyond)
     return size.topk(k, dim=-1, sorted=False).values
 
@@ -131,6 +143,7 @@ TOPK = NormKind(
     factor=factor,
     torch_statistic=torch_statistic,
     torch_slope=torch_slope,
+    torch_add_slope=torch_add_slope,
     shared=Shared(shared_statistic, shared_slope),
     onnx_constant=extreme_text("n", "own"),
     # k * n is at least k unless the batch is empty: then 0 of 0 elements are taken, else k > n stays an error.

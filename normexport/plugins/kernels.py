@@ -57,7 +57,9 @@ class Kernels:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.library = _load_library(path)
-        self._pools: dict[int, int | None] = {1: None}
+        self._pools: dict[tuple[int, int | None], int | None] = {}
+        #: The address of the GOMP_parallel whose threads `pool` is to take; None starts threads.
+        self.openmp: int | None = None
         self._lock = threading.Lock()
         self._own = threading.local()
 
@@ -105,13 +107,21 @@ class Kernels:
 
     def pool(self, threads: int) -> int | None:
         """The address of an NxThreads of so many threads; None for the caller's own."""
+        if threads == 1:
+            return None
         with self._lock:
-            if threads not in self._pools:
-                pool = self.library.nx_pool_create(threads)
-                if not pool:
-                    raise UsageError("native kernels", f"{threads} threads can't be had", "ask for fewer")
-                self._pools[threads] = self.library.nx_pool_threads(pool)
-            return self._pools[threads]
+            key = threads, self.openmp
+            if key not in self._pools:
+                self._pools[key] = self._made(threads)
+            return self._pools[key]
+
+    def _made(self, threads: int) -> int | None:
+        library = self.library
+        made = library.nx_pool_create(threads) if self.openmp is None else library.nx_team_create(self.openmp, threads)
+        if not made:
+            raise UsageError("native kernels", f"{threads} threads can't be had", "ask for fewer")
+        address: int | None = (library.nx_pool_threads if self.openmp is None else library.nx_team_threads)(made)
+        return address
 
 
 def kind_numbers() -> dict[str, int]:
@@ -185,3 +195,5 @@ def _declare(library: ctypes.CDLL) -> None:
     library.nx_cpu_forward, library.nx_cpu_backward  # noqa: B018
     library.nx_pool_create.argtypes, library.nx_pool_create.restype = [c_int32], c_void_p
     library.nx_pool_threads.argtypes, library.nx_pool_threads.restype = [c_void_p], c_void_p
+    library.nx_team_create.argtypes, library.nx_team_create.restype = [c_void_p, c_int32], c_void_p
+    library.nx_team_threads.argtypes, library.nx_team_threads.restype = [c_void_p], c_void_p

@@ -5,6 +5,7 @@ records a run with weight decay, and `EffectiveLR` takes the same turns without 
 """
 
 from normexport.train.averaging import update_norms
+from normexport.train.bounded_weights import LoadedWeight
 from normexport.train.effective_lr import EffectiveLR, effective_step_size
 from normexport.train.fusing import fuser_methods
 from normexport.train.invariance import InvariantLayer, ScaleInvariance, find_scale_invariant
@@ -17,6 +18,7 @@ __all__ = [
     "EffectiveLR",
     "InvariantLayer",
     "LoadedNorm",
+    "LoadedWeight",
     "NormRecorder",
     "ScaleInvariance",
     "Trainable",

@@ -26,6 +26,7 @@ from normexport.checkpoint.state import EXTRA_STATE, State, unwrap
 from normexport.errors import CheckpointError, UsageError
 from normexport.nn import Norm
 from normexport.norms import KINDS
+from normexport.train.bounded_weights import LoadedWeight, carry_weights
 from normexport.train.conventions import CONVENTIONS
 
 #: Kinds that dialects name beside those of `norms.KINDS`, and the norm that goes on with each.
@@ -58,10 +59,12 @@ class Trainable:
     Attributes:
         norms: those of the file, in its order.
         notes: what else was decided on the way.
+        weights: those that the file has under another project's weight norm.
     """
 
     norms: tuple[LoadedNorm, ...]
     notes: tuple[str, ...]
+    weights: tuple[LoadedWeight, ...] = ()
 
 
 def load_trainable(
@@ -78,8 +81,9 @@ def load_trainable(
     Evaluation computes what the original layers computed. Running statistics move on as theirs did: momentum is
     converted (the original authors' is the share of the *old* value) and set on the modules, and so is `correction`
     where a layer's constant is not the kind's own. What does not go on as it was is named per norm. A norm of another
-    kind than
-    its module is refused: `nn.convert_norms` changes kinds. The optimizer's state is not read.
+    kind than its module is refused: `nn.convert_norms` changes kinds. Weights under weight norm, of any layout, go on
+    in layers with `nn.bounded_weight_norm`, direction and length apart as they were; a plain layer gets the weight that
+    they are. The optimizer's state is not read.
 
     Args:
         checkpoint: a file with weights by name, or such a mapping.
@@ -91,7 +95,7 @@ def load_trainable(
     Raises:
         UsageError: no such file, an unknown dialect, a momentum outside of 0 to 1.
         CheckpointError: other keys, shapes or kinds than the model's; NaN; an ambiguous dialect; a norm that was never
-            trained; one that divides by nothing.
+            trained; one that divides by nothing; a weight norm of another axis or order.
     """
     named = None if dialect is None else dialect_named(dialect)
     if momentum is not None and not 0 <= momentum <= 1:
@@ -118,11 +122,12 @@ def load_trainable(
         if read.name != "normexport":
             state = _rewritten(state, stored, read, module)
     require_used(named, {each.dialect for each in loaded}, place)
+    state, weights = carry_weights(state, modules)
     notes = _load(model, state, place)
     for module, setting in settings:
         for name, value in setting.items():
             setattr(module, name, value)
-    return Trainable(tuple(loaded), notes)
+    return Trainable(tuple(loaded), notes, weights)
 
 
 def _refuse_other(stored: Stored, module: nn.Module | None) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,80 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import normexport
-from normexport import nn as nxn
-from normexport.errors import MissingComponent, UsageError
-from normexport.nn import native
+from normexport.errors import UsageError
 from normexport.nn.ops import live_norm
 from normexport.nn.ops.native import native_norm
 from normexport.plugins import kernels, training_call
-from tests.narrow import present
-from tests.nn.formulas import KINDS, TITLES, extreme
+from tests.nn.formulas import KINDS
+from tests.nn.numpy_step import EPS, step
 from tests.plugins.cpu.kernel_cases import needs_library
 
 pytestmark = needs_library
 
-EPS = 1e-3
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
-
-
-@pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Which passes the compiled kernels ran."""
-    seen: list[str] = []
-    run = training_call.run
-
-    def noted(*args: Any) -> None:
-        seen.append(type(args[2]).__name__)
-        run(*args)
-
-    monkeypatch.setattr(training_call, "run", noted)
-    yield seen
-    assert native._chosen.kernels is None
-
-
-def slopes(kind: str, d: np.ndarray, k: int, chunks: int) -> tuple[float, np.ndarray]:
-    """The statistic of one channel's d (n,), and its derivative for each: among equals evenly."""
-    n, size, sign = len(d), np.abs(d), np.sign(d)
-    if kind == "l1":
-        return math.sqrt(math.pi / 2) * size.mean(), math.sqrt(math.pi / 2) * sign / n
-    if kind == "l2":
-        sigma = max(math.sqrt((d * d).mean()), 1e-15)
-        return sigma, d / (n * sigma)
-    if kind in ("linf", "topk"):
-        k, factor = (1 if kind == "linf" else k), extreme(max(n, 2))
-        kth = np.sort(size)[n - k]
-        share = np.where(size > kth, 1.0, np.where(size == kth, (k - (size > kth).sum()) / (size == kth).sum(), 0))
-        return factor * np.sort(size)[n - k :].mean(), factor * share * sign / k
-    length = max(2, math.ceil(n / chunks))
-    starts, slope, span = range(0, n, length), np.zeros(n), 0.0
-    for start in starts:
-        piece = d[start : start + length]
-        top, bottom = piece == piece.max(), piece == piece.min()
-        slope[start : start + length] = top / top.sum() - bottom / bottom.sum()
-        span += piece.max() - piece.min()
-    factor = 0.35 * extreme(length) / len(starts)
-    return factor * span, factor * slope
-
-
-def step(kind: str, x: Tensor, grads: list[Tensor], scale: Tensor, bias: Tensor, **parameters: int) -> list[np.ndarray]:
-    """(y, mean, stat, dx, dscale, dbias) of x (N, C, *space) in float64 numpy, channel by channel."""
-    moved = [each.double().transpose(0, 1).flatten(1).numpy() for each in (x, grads[0])]
-    y, dx = np.empty_like(moved[0]), np.empty_like(moved[0])
-    vectors: list[tuple[float, ...]] = []
-    for c, (row, g) in enumerate(zip(*moved, strict=True)):
-        mean, n = row.mean(), len(row)
-        d, w = row - mean, float(scale[c])
-        stat, slope = slopes(kind, d, **parameters)
-        a = w / (stat + EPS)
-        y[c] = d * a + float(bias[c])
-        worth = float(grads[2][c]) - (g * w * d).sum() / (stat + EPS) ** 2
-        dx[c] = a * g + worth * slope + (float(grads[1][c]) - (a * g).sum() - worth * slope.sum()) / n
-        vectors.append((mean, stat, (g * d).sum() / (stat + EPS), g.sum()))
-    shape = (x.shape[1], x.shape[0], *x.shape[2:])
-    back = [each.reshape(shape).swapaxes(0, 1) for each in (y, dx)]
-    mean, stat, dscale, dbias = np.array(vectors).T
-    return [back[0], mean, stat, back[1], dscale, dbias]
 
 
 def ours(kind: str, x: Tensor, grads: list[Tensor], scale: Tensor, bias: Tensor, k: int, chunks: int) -> list[Tensor]:
@@ -248,139 +182,6 @@ def test_gradients_agree_with_finite_differences_and_so_do_theirs(kind: str) -> 
 
     assert torch.autograd.gradcheck(formula, given)
     assert torch.autograd.gradgradcheck(formula, given)
-
-
-def module(kind: str, dims: int = 2, **how: Any) -> nxn.Norm:
-    torch.manual_seed(4)
-    made: nxn.Norm = getattr(nxn, f"{TITLES[kind]}BatchNorm{dims}d")(6, **how)
-    with torch.no_grad():
-        made.weight.uniform_(0.5, 2)
-        made.bias.normal_()
-    return made
-
-
-def trained(norm: nxn.Norm, x: Tensor, g: Tensor, call: Any = None) -> list[Tensor]:
-    """Two steps: y, gradients, buffers."""
-    for _ in range(2):
-        norm.zero_grad()
-        x = x.detach().requires_grad_()
-        y = (norm if call is None else call)(x)
-        y.backward(g)
-    grads = [present(present(each).grad) for each in (x, norm.weight, norm.bias)]
-    return [y.detach(), *grads, *(each.clone().double() for each in norm.buffers())]
-
-
-@pytest.mark.parametrize("size", [(64, 6), (64, 6, 17), (16, 6, 9, 8), (8, 6, 3, 9, 5)], ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_module_trains_as_without_them(kind: str, size: tuple[int, ...], steps: list[str]) -> None:
-    how = {"chunks": 1} if kind == "range" else {}
-    dims = {2: 1, 3: 1, 4: 2, 5: 3}[len(size)]
-    x, g = torch.randn(size) * 3 + 1, torch.randn(size)
-    right = trained(module(kind, dims, **how), x, g)
-    assert not steps
-    with normexport.nn.use_native_kernels():
-        found = trained(module(kind, dims, **how), x, g)
-    assert steps == ["NxForward", "NxBackward"] * 2
-    for a, b in zip(found, right, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
-def test_they_are_switched_on_and_off_by_a_call_or_for_a_block_and_in_this_thread_alone() -> None:
-    elsewhere: list[Any] = []
-    try:
-        nxn.use_native_kernels()
-        assert native._chosen.kernels is not None
-        thread = threading.Thread(target=lambda: elsewhere.append(native._chosen.kernels))
-        thread.start()
-        thread.join()
-        with nxn.use_native_kernels(False):
-            assert native._chosen.kernels is None
-        assert native._chosen.kernels is not None
-    finally:
-        nxn.use_native_kernels(False)
-    assert native._chosen.kernels is None
-    assert elsewhere == [None]
-
-
-def test_backward_may_come_after_the_block_and_from_any_layout(steps: list[str]) -> None:
-    x = torch.randn(8, 6, 9, 9).contiguous(memory_format=torch.channels_last).requires_grad_()
-    for g in (torch.ones(()).expand(8, 6, 9, 9), torch.randn(9, 6, 9, 8).transpose(0, 3)):
-        norm = module("topk")
-        with nxn.use_native_kernels():
-            y = norm(x)
-        (dx,) = torch.autograd.grad(y, x, g)
-        (right,) = torch.autograd.grad(module("topk")(x), x, g)
-        torch.testing.assert_close(dx, right, rtol=1e-4, atol=1e-5)
-    assert steps == ["NxForward", "NxBackward"] * 2
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_compiled_code_calls_them_without_a_break_and_follows_the_switch(kind: str, steps: list[str]) -> None:
-    torch.compiler.reset()
-    norm, x, g = module(kind), torch.randn(16, 6, 9, 9), torch.randn(16, 6, 9, 9)
-    call = torch.compile(norm, backend="aot_eager", fullgraph=True)
-    right = trained(module(kind), x, g)
-    with nxn.use_native_kernels():
-        found = trained(norm, x, g, call)
-    assert steps == ["NxForward", "NxBackward"] * 2
-    for a, b in zip(found, right, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    trained(norm, x, g, call)
-    assert len(steps) == 4
-
-
-@pytest.mark.parametrize(
-    ("norm", "x"),
-    [
-        (nxn.L1BatchNorm2d(6), torch.randn(4, 6, 5, 5).bfloat16()),
-        (nxn.L1BatchNorm2d(6), torch.randn(4, 6, 5, 5).transpose(2, 3)),
-        (nxn.L1InstanceNorm2d(6), torch.randn(4, 6, 5, 5)),
-        (nxn.L1GroupNorm(2, 6), torch.randn(4, 6, 5, 5)),
-        (nxn.RangeBatchNorm2d(6), torch.randn(4, 6, 5, 5)),  # of chunks of 7
-    ],
-    ids=["bfloat16", "transposed", "instance", "group", "short chunks"],
-)
-def test_other_calls_compute_as_ever(norm: Any, x: Tensor, steps: list[str]) -> None:
-    x.requires_grad_()
-    right = norm(x).float().square().sum()
-    with nxn.use_native_kernels():
-        found = norm(x).float().square().sum()
-    found.backward()
-    assert not steps
-    assert torch.equal(found, right)
-
-
-def test_transforms_and_exports_compute_as_ever(steps: list[str]) -> None:
-    norm, x = nxn.L1BatchNorm2d(6, track_running_stats=False), torch.randn(4, 6, 5, 5)
-
-    def loss(x: Tensor) -> Tensor:
-        return norm(x).square().sum()
-
-    with nxn.use_native_kernels():
-        torch.func.grad(loss)(x)
-        torch.func.jvp(loss, (x,), (x,))
-        program = torch.export.export(norm, (x,))
-    assert not steps
-    assert "native_norm" not in str(program.graph)
-    assert "live_norm" in str(program.graph)
-
-
-def test_too_large_a_k_is_refused_as_in_eager() -> None:
-    norm = nxn.TopKBatchNorm2d(2, k=9)
-    with nxn.use_native_kernels(), pytest.raises(UsageError, match="9 largest of the 8 elements"):
-        norm(torch.randn(2, 2, 2, 2))
-
-
-def test_a_missing_library_is_one_line_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NORMEXPORT_PLUGIN_DIR", str(tmp_path))
-    kernels.load.cache_clear()
-    try:
-        with pytest.raises(MissingComponent, match="normexport plugins build"):
-            nxn.use_native_kernels()
-        nxn.use_native_kernels(False)  # needs none
-    finally:
-        kernels.load.cache_clear()
-    assert native._chosen.kernels is None
 
 
 def test_the_c_interface_refuses_what_it_can_not_compute() -> None:

@@ -54,39 +54,44 @@ def step(norm: Any, x: Tensor, g: Tensor) -> dict[str, Tensor]:
     }  # fmt: skip
 
 
-def work(rank: int, world: int, folder: str) -> None:
+def work(rank: int, world: int, folder: str, backend: str = "gloo") -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
+    device = torch.device("cuda", rank) if backend == "nccl" else torch.device("cpu")
+    if backend == "nccl":
+        torch.cuda.set_device(device)
+    dist.init_process_group(backend, init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
     found: dict[Any, Any] = {}
     for shares in SHARES[world]:
         start, end = sum(shares[:rank]), sum(shares[: rank + 1])
         for kind in KINDS:
             for tied in (False, True):
-                x, g = batch(sum(shares), tied)
-                found[shares, kind, tied] = step(synchronize_norms(norm_of(kind)), x[start:end], g[start:end])
-    x, _ = batch(4, tied=False)
+                x, g = (each[start:end].to(device) for each in batch(sum(shares), tied))
+                made = step(synchronize_norms(norm_of(kind).to(device)), x, g)
+                found[shares, kind, tied] = {name: value.cpu() for name, value in made.items()}
+    x = batch(4, tied=False)[0].to(device)
     if rank == 0:
         x[0, 1, 0, 0] = math.nan
         x[0, 2, 0, 0] = math.inf
     for kind in KINDS:
-        found["nan", kind] = synchronize_norms(norm_of(kind))(x[:0] if rank == world - 1 else x).detach()
+        norm = synchronize_norms(norm_of(kind).to(device))
+        found["nan", kind] = norm(x[:0] if rank == world - 1 else x).detach().cpu()
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
 
+def all_found(world: int, folder: Path, backend: str) -> list[dict[Any, Any]]:
+    """What each process computed."""
+    spawn(work, (world, str(folder), backend), nprocs=world)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
+
+
 @pytest.fixture(scope="module", params=[2, 4])
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
-    """What each process computed."""
-    folder: Path = tmp_path_factory.mktemp("processes")
-    spawn(work, (request.param, str(folder)), nprocs=request.param)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
+    return all_found(request.param, tmp_path_factory.mktemp("processes"), "gloo")
 
 
-@pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_processes_compute_what_one_with_the_whole_batch_does(
-    kind: str, tied: bool, found: list[dict[Any, Any]]
-) -> None:
+def require_same(found: list[dict[Any, Any]], kind: str, tied: bool) -> None:
+    """What the processes computed is what one with the whole batch does."""
     for shares in SHARES[len(found)]:
         whole = step(norm_of(kind), *batch(sum(shares), tied))
         parts = [each[shares, kind, tied] for each in found]
@@ -98,6 +103,30 @@ def test_processes_compute_what_one_with_the_whole_batch_does(
         for name in ("mean", "scale", "batches"):
             for part in parts:
                 torch.testing.assert_close(part[name], whole[name], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_processes_compute_what_one_with_the_whole_batch_does(
+    kind: str, tied: bool, found: list[dict[Any, Any]]
+) -> None:
+    require_same(found, kind, tied)
+
+
+@pytest.mark.skipif(
+    not (dist.is_available() and dist.is_nccl_available() and torch.cuda.device_count() >= 2),
+    reason="nccl gives each process a GPU of its own: this needs two, and a PyTorch built with nccl",
+)
+def test_processes_on_gpus_do_so_by_nccl(tmp_path: Path) -> None:
+    found = all_found(2, tmp_path, "nccl")
+    for kind in KINDS:
+        for tied in (False, True):
+            require_same(found, kind, tied)
+        for rank, each in enumerate(found):
+            y = each["nan", kind]
+            assert y[:, 0].isfinite().all()
+            assert y[:, 1:].isnan().all()
+            assert len(y) == (0 if rank == 1 else 4)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -33,6 +33,8 @@ extern "C" size_t nx_norm_size() {{ return 88; }}
 extern "C" const char* nx_cpu_target() {{ return "NONE"; }}
 extern "C" void* nx_pool_create(int32_t) {{ static int pool; return &pool; }}
 extern "C" const void* nx_pool_threads(void* pool) {{ return pool; }}
+extern "C" void* nx_team_create(void*, int32_t) {{ return nullptr; }}
+extern "C" const void* nx_team_threads(void* team) {{ return team; }}
 {more}
 """
 FLUSHING = """

@@ -1,14 +1,16 @@
-"""Small networks, with layers that are scale invariant and layers that are not, and a problem that they learn."""
+"""Small networks, with layers that are scale invariant and layers that are not, a problem, and a recording of none."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from normexport.nn import L2BatchNorm2d
+from normexport.train import ChannelNorms
 
 
 def convnet(norm: Any = L2BatchNorm2d, channels: int = 6) -> Any:
@@ -40,3 +42,16 @@ def groups(model: Any, decay: float) -> list[dict[str, Any]]:
     hot = [model[0].weight, model[3].weight]
     rest = [each for each in model.parameters() if all(each is not weight for weight in hot)]
     return [{"params": hot, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def recording(steps: int, seed: int = 0, channels: int = 6, decay: float = 0.0) -> ChannelNorms:
+    """Norms of the two convolutions as no run had them."""
+    rows = np.random.default_rng(seed).uniform(0.3, 2, (steps, 2 * channels))
+    return ChannelNorms("made up", {"0": channels, "3": channels}, rows, {"0": decay, "3": decay})
+
+
+def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss_of(model).backward()
+        optimizer.step()

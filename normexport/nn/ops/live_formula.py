@@ -19,6 +19,7 @@ from torch import Tensor
 
 from normexport.nn.ops.support import on_axis_1, vjp, work_dtype
 from normexport.norms import kind as kind_of
+from normexport.norms.kind import beside
 
 Three = tuple[Tensor, Tensor, Tensor]
 
@@ -156,23 +157,56 @@ def gradient(
 ) -> Three:
     """(dx like x, dscale, dbias (C,) in working precision) of `norm`, whose mean and stat are given."""
     layout = Layout(instance, num_groups)
-    g, d = layout.rows(grad_y.to(x.dtype)), layout.rows(x) - _beside(mean)
-    inverse, weight = 1 / (stat.reshape(-1, 1) + epsilon), layout.of_channels(scale, x)
-    products, sums = (g * d).sum((2, 3)), g.sum((2, 3))
-    worth = grad_stat.reshape(-1) - ((products * weight[..., 0, 0]).sum(1) * inverse.square()[:, 0])
-    slopes = _slope(kind, d, worth, k=k, chunks=chunks, correction=correction)
-    taken = (sums * weight[..., 0, 0] * inverse).sum(1) + slopes.sum((1, 2, 3))
-    shift = (grad_mean.reshape(-1) - taken) / d[0].numel()
-    dx = g * (weight * _beside(inverse)) + (slopes + _beside(shift))
-    dscale = layout.per_channel(products * inverse, x)
-    return layout.unrows(dx, x), dscale, layout.per_channel(sums, x)
+    pull = Pull.of(layout, (grad_y, grad_mean, grad_stat), x, scale, (mean, stat), epsilon)
+    slopes, total = slope(kind, pull.d, pull.worth, k=k, chunks=chunks, correction=correction)
+    dx = pull.g * pull.a + (slopes + beside(pull.shift(total), slopes))
+    return layout.unrows(dx, x), pull.dscale, pull.dbias
 
 
-def _slope(kind: str, d: Tensor, worth: Tensor, **parameters: Any) -> Tensor:
-    """worth (R,) times the derivative of the statistic for each d, like d."""
+@dataclass(frozen=True)
+class Pull:
+    """What a gradient needs of all elements before it can write the first: the letters of this module's text.
+
+    Attributes:
+        d, g: rows (R, members, samples, elements).
+        a: (R, members, 1, 1).
+        worth: T (R,).
+        owed: g_mean - sum(a*g) (R,).
+        dscale, dbias: (C,).
+    """
+
+    d: Tensor
+    g: Tensor
+    a: Tensor
+    worth: Tensor
+    owed: Tensor
+    dscale: Tensor
+    dbias: Tensor
+
+    @classmethod
+    def of(
+        cls, layout: Layout, grads: Three, x: Tensor, scale: Tensor, statistics: tuple[Tensor, Tensor], epsilon: float
+    ) -> Pull:
+        grad_y, grad_mean, grad_stat = grads
+        mean, stat = statistics
+        g, d = layout.rows(grad_y.to(x.dtype)), layout.rows(x) - _beside(mean)
+        inverse, weight = 1 / (stat.reshape(-1, 1) + epsilon), layout.of_channels(scale, x)
+        products, sums = (g * d).sum((2, 3)), g.sum((2, 3))
+        worth = grad_stat.reshape(-1) - ((products * weight[..., 0, 0]).sum(1) * inverse.square()[:, 0])
+        owed = grad_mean.reshape(-1) - (sums * weight[..., 0, 0] * inverse).sum(1)
+        vectors = layout.per_channel(products * inverse, x), layout.per_channel(sums, x)
+        return cls(d, g, weight * _beside(inverse), worth, owed, *vectors)
+
+    def shift(self, total: Tensor) -> Tensor:
+        """What every dx of a row has, (R,); `total`: the sum of its slopes, (R,)."""
+        return (self.owed - total) / self.d[0].numel()
+
+
+def slope(kind: str, d: Tensor, worth: Tensor, **parameters: Any) -> tuple[Tensor, Tensor]:
+    """worth (R,) times the derivative of the statistic for each d, like d, and its sum over each row (R,)."""
     of_kind = kind_of(kind)
     if of_kind.torch_slope is not None:
-        slope: Tensor = of_kind.torch_slope(d, worth, **parameters)
-        return slope
+        both: tuple[Tensor, Tensor] = of_kind.torch_slope(d, worth, **parameters)
+        return both
     (pulled,) = vjp(lambda rows: of_kind.torch_statistic(rows, **parameters), (d.flatten(1),), worth)
-    return pulled.reshape(d.shape)
+    return pulled.reshape(d.shape), pulled.sum(1)

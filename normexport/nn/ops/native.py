@@ -15,6 +15,7 @@ from torch import Tensor
 from normexport.nn.ops import live
 from normexport.nn.ops.live_formula import Three, gradient
 from normexport.nn.ops.support import vjp
+from normexport.nn.ops.transpose import is_channels_last
 from normexport.norms import kind as kind_of
 from normexport.plugins import training_call
 from normexport.plugins.kernels import TYPES, load, number_of
@@ -23,17 +24,14 @@ from normexport.plugins.kernels import NxNorm as Description
 Four = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def is_channels_last(x: Tensor) -> bool:
+def has_channels_side_by_side(x: Tensor) -> bool:
     """Whether the channels of a sample's position lie side by side, and those of a channel do not."""
-    if x.dim() == 2:
-        return x.is_contiguous()
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    return x.dim() in formats and not x.is_contiguous() and x.is_contiguous(memory_format=formats[x.dim()])
+    return x.is_contiguous() if x.dim() == 2 else is_channels_last(x)
 
 
 def _packed(x: Tensor, like: Tensor) -> Tensor:
     """x in the memory format of `like`."""
-    if like.dim() == 2 or not is_channels_last(like):
+    if like.dim() == 2 or not has_channels_side_by_side(like):
         return x.contiguous()
     return x.contiguous(memory_format=torch.channels_last if x.dim() == 4 else torch.channels_last_3d)
 
@@ -42,7 +40,7 @@ def _describe(x: Tensor, kind: str, k: int, chunks: int) -> Description:
     return Description(
         kind=number_of(kind),
         type=TYPES[str(x.dtype)[6:]],
-        layout=training_call.HWC if is_channels_last(x) else training_call.LINEAR,
+        layout=training_call.HWC if has_channels_side_by_side(x) else training_call.LINEAR,
         batch=x.shape[0],
         channels=x.shape[1],
         space=x[:1, :1].numel(),

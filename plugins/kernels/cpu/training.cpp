@@ -2,7 +2,8 @@
 #include <algorithm>
 #include <initializer_list>
 
-#include "training_step.h"
+#include "training_backward_step.h"
+#include "training_forward_step.h"
 
 namespace nx::cpu {
 namespace {
@@ -17,7 +18,7 @@ int32_t check(const NxNorm* norm) {
 }
 
 size_t workspace(const NxNorm& norm) {
-  return norm.type == NX_FLOAT32 ? Training<float>::workspace(norm) : Training<double>::workspace(norm);
+  return norm.type == NX_FLOAT32 ? TrainingStep<float>::workspace(norm) : TrainingStep<double>::workspace(norm);
 }
 
 int32_t check_workspace(const NxNorm& norm, const void* workspace_, size_t bytes) {
@@ -34,17 +35,13 @@ const NxThreads* usable(const void* queue) {
   return threads && threads->run && threads->threads > 1 ? threads : nullptr;
 }
 
-// work(Training) of the type at hand.
-template <class Work>
-void with_training(const NxNorm& norm, double epsilon, double correction, void* workspace, const void* queue,
-                   Work work) {
-  if (norm.type == NX_FLOAT32) {
-    Training<float> training(norm, epsilon, correction, kernels().training32, workspace, usable(queue));
-    work(training);
-  } else {
-    Training<double> training(norm, epsilon, correction, kernels().training64, workspace, usable(queue));
-    work(training);
-  }
+// One pass over tensors of the type at hand: Step<float> or Step<double>.
+template <template <class> class Step, class Tensors>
+void run(const NxNorm& norm, const Tensors& tensors, void* workspace, const void* queue) {
+  if (norm.type == NX_FLOAT32)
+    Step<float>(norm, tensors, kernels().training32, workspace, usable(queue)).run();
+  else
+    Step<double>(norm, tensors, kernels().training64, workspace, usable(queue)).run();
 }
 
 }  // namespace
@@ -69,8 +66,7 @@ int32_t nx_cpu_forward(const NxNorm* norm, const NxForward* tensors, void* works
   if (nx::cpu::any_null({t.x, t.scale, t.bias, t.y, t.mean, t.stat})) return NX_BAD_ARGUMENT;
   if (nx::cpu::marks(*norm) && !t.marks) return NX_BAD_ARGUMENT;
   if (int32_t status = nx::cpu::check_workspace(*norm, workspace, workspace_bytes)) return status;
-  nx::cpu::with_training(*norm, t.epsilon, t.correction, workspace, queue,
-                         [&](auto& training) { training.forward(t); });
+  nx::cpu::run<nx::cpu::ForwardStep>(*norm, t, workspace, queue);
   return NX_OK;
 }
 
@@ -84,8 +80,7 @@ int32_t nx_cpu_backward(const NxNorm* norm, const NxBackward* tensors, void* wor
     return NX_BAD_ARGUMENT;
   if (nx::cpu::marks(*norm) && !t.marks) return NX_BAD_ARGUMENT;
   if (int32_t status = nx::cpu::check_workspace(*norm, workspace, workspace_bytes)) return status;
-  nx::cpu::with_training(*norm, t.epsilon, t.correction, workspace, queue,
-                         [&](auto& training) { training.backward(t); });
+  nx::cpu::run<nx::cpu::BackwardStep>(*norm, t, workspace, queue);
   return NX_OK;
 }
 

@@ -1,14 +1,11 @@
-// A training step: what the vectorised passes find, put together, and what follows for each channel.
+// A training step: how a tensor is cut into pieces, in what order they are gone over, and where what was seen is kept.
 //
 // A channel is cut into pieces, and sums are taken of pieces in their order, so that results depend neither on threads
 // nor on the run. Channels side by side (NX_HWC) are taken kColumnBytes at a time.
 #pragma once
 
-#include <cmath>
-#include <cstring>
 #include <functional>
 #include <initializer_list>
-#include <limits>
 
 #include "driver.h"
 #include "norm.h"
@@ -18,8 +15,7 @@ namespace nx::cpu {
 
 // Elements of a piece of one channel: 128 KiB of floats. Rows of a piece of channels side by side.
 constexpr int64_t kPieceElements = 32 << 10, kPieceRows = 2 << 10;
-// Pieces whose ends bound the k-th largest from below.
-constexpr int64_t kBounding = 64;
+
 // L2: no smaller one is divided by.
 constexpr double kLeastSigma = 1e-15;
 
@@ -56,10 +52,16 @@ struct Phase {
 };
 
 template <class W>
-class Training {
+class TrainingStep {
  public:
-  Training(const NxNorm& norm, double epsilon, double correction, const TrainingTable& table, void* workspace,
-           const NxThreads* threads)
+  static size_t workspace(const NxNorm& norm) {
+    static const TrainingTable none{};
+    return TrainingStep(norm, 0, 0, none, nullptr, nullptr).size_;
+  }
+
+ protected:
+  TrainingStep(const NxNorm& norm, double epsilon, double correction, const TrainingTable& table, void* workspace,
+               const NxThreads* threads)
       : norm_(norm), cut_(norm, sizeof(W)), epsilon_(epsilon), table_(table), channels_(norm.channels) {
     norm_.correction = 0;
     factor_ = correction != 0 ? correction : factor(norm_);
@@ -69,65 +71,29 @@ class Training {
     place(static_cast<char*>(workspace));
   }
 
-  static size_t workspace(const NxNorm& norm) {
-    NxNorm plain = norm;
-    static const TrainingTable none{};
-    return Training(plain, 0, 0, none, nullptr, nullptr).size_;
-  }
-
-  void forward(const NxForward& tensors) {
-    f_ = tensors;
-    x_ = static_cast<const W*>(f_.x);
-    out_ = static_cast<W*>(f_.y);
-    mean_ = static_cast<W*>(f_.mean);
-    stat_ = static_cast<W*>(f_.stat);
-    marks_ = static_cast<W*>(f_.marks);
-    const Phase first = {[this](int64_t g, int64_t p) { table_.first(norm_.kind, piece(g, p), seen(g, p)); },
-                         [this](int64_t g) { each_channel(g, [&](int64_t c) { centre(g, c); }); }};
-    const Phase second = {
-        [this](int64_t g, int64_t p) { table_.second(norm_.kind, piece(g, p), known(g, p), seen(g, p)); },
-        [this](int64_t g) { each_channel(g, [&](int64_t c) { deviation(g, c); }); }};
-    const Phase apply = {[this](int64_t g, int64_t p) { table_.apply(piece(g, p), known(g, p), coefficients(g, p)); },
-                         [](int64_t) {}};
-    if (norm_.kind == NX_LINF || norm_.kind == NX_RANGE)
-      run({first, apply});
-    else
-      run({first, second, apply});
-  }
-
-  void backward(const NxBackward& tensors) {
-    b_ = tensors;
-    x_ = static_cast<const W*>(b_.x);
-    g_ = static_cast<const W*>(b_.grad_y);
-    out_ = static_cast<W*>(b_.grad_x);
-    // Read alone from here on.
-    mean_ = const_cast<W*>(static_cast<const W*>(b_.mean));
-    stat_ = const_cast<W*>(static_cast<const W*>(b_.stat));
-    marks_ = const_cast<W*>(static_cast<const W*>(b_.marks));
-    const Phase sums = {
-        [this](int64_t g, int64_t p) { table_.gradient_sums(norm_.kind, piece(g, p), known(g, p), seen(g, p)); },
-        [this](int64_t g) { each_channel(g, [&](int64_t c) { gradient(g, c); }); }};
-    const Phase apply = {
-        [this](int64_t g, int64_t p) { table_.gradient(norm_.kind, piece(g, p), known(g, p), coefficients(g, p)); },
-        [](int64_t) {}};
-    run({sums, apply});
-  }
-
- private:
   // Group by group, so that a group's later passes find it in the cache; phase by phase where threads would starve.
-  void run(std::initializer_list<Phase> phases) const {
+  // Every other phase goes from the last piece to the first: what it begins with was read last, and is still cached.
+  void go_over(std::initializer_list<Phase> phases) const {
     if (!threads_ || (!cut_.side_by_side && cut_.groups >= 4 * threads_->threads)) {
       parallel(threads_, cut_.groups, [&](int64_t group) {
+        bool back = false;
         for (const Phase& phase : phases) {
-          for (int64_t p = 0; p < cut_.pieces; ++p) phase.work(group, p);
+          for (int64_t p = 0; p < cut_.pieces; ++p) phase.work(group, back ? cut_.pieces - 1 - p : p);
           phase.finish(group);
+          back = !back;
         }
       });
       return;
     }
+    const int64_t count = cut_.groups * cut_.pieces;
+    bool back = false;
     for (const Phase& phase : phases) {
-      parallel(threads_, cut_.groups * cut_.pieces, [&](int64_t i) { phase.work(i / cut_.pieces, i % cut_.pieces); });
+      parallel(threads_, count, [&](int64_t task) {
+        const int64_t i = back ? count - 1 - task : task;
+        phase.work(i / cut_.pieces, i % cut_.pieces);
+      });
       parallel(threads_, cut_.groups, phase.finish);
+      back = !back;
     }
   }
 
@@ -172,160 +138,6 @@ class Training {
     return sum;
   }
 
-  // Forward.
-
-  // The mean of a channel, and what follows from its ends.
-  void centre(int64_t group, int64_t c) {
-    double mean = total(group, c, &Seen::sum) / double(cut_.n);
-    if (norm_.kind != NX_L1 && norm_.kind != NX_L2) mean = within_ends(mean, group, c);
-    mean_[c] = W(mean);
-    if (norm_.kind == NX_LINF) largest(group, c);
-    if (norm_.kind == NX_RANGE) spans(group, c);
-    if (norm_.kind == NX_TOPK) begin_collecting(group, c);
-  }
-
-  // A sum of doubles is rounded; a constant's mean is the constant. NaN stays.
-  double within_ends(double mean, int64_t group, int64_t c) const {
-    double high = -HUGE_VAL, low = HUGE_VAL;
-    for (int64_t p = 0; p < cut_.pieces; ++p) {
-      high = std::max(high, seen(group, p, c).high);
-      low = std::min(low, seen(group, p, c).low);
-    }
-    return mean > high ? high : mean < low ? low : mean;
-  }
-
-  // x less the mean, rounded as the passes round it.
-  W deviation_of(double x, int64_t c) const { return W(x) - mean_[c]; }
-
-  void largest(int64_t group, int64_t c) {
-    W top = 0;
-    for (int64_t p = 0; p < cut_.pieces; ++p)
-      top = std::max({top, deviation_of(seen(group, p, c).high, c), -deviation_of(seen(group, p, c).low, c)});
-    marks_[c] = top;
-    settle(c, double(top));
-  }
-
-  void spans(int64_t group, int64_t c) {
-    double sum = 0;
-    for (int64_t p = 0; p < cut_.pieces; ++p) {
-      const W top = deviation_of(seen(group, p, c).high, c), bottom = deviation_of(seen(group, p, c).low, c);
-      marks_[2 * p * channels_ + c] = top;
-      marks_[(2 * p + 1) * channels_ + c] = bottom;
-      sum += double(top) - double(bottom);
-    }
-    settle(c, sum / double(cut_.pieces));
-  }
-
-  void begin_collecting(int64_t group, int64_t c) {
-    const double bound = std::isfinite(mean_[c]) ? lower_bound(group, c) : HUGE_VAL;
-    for (int64_t p = 0; p < cut_.pieces; ++p) {
-      const int64_t at = (group * cut_.columns + c % cut_.columns) * cut_.pieces + p;
-      known(group, p).collected[c % cut_.columns] = {values_ + at * slot_, 0, slot_ - kMaxLanes, norm_.k, bound};
-    }
-  }
-
-  // At most the k-th largest |d|: of the ends of pieces, each an element of its own unless both are equal.
-  double lower_bound(int64_t group, int64_t c) const {
-    W sizes[2 * kBounding];
-    int64_t count = 0;
-    for (int64_t p = 0; p < std::min(cut_.pieces, kBounding); ++p) {
-      const Seen& ends = seen(group, p, c);
-      sizes[count++] = std::fabs(deviation_of(ends.high, c));
-      if (ends.high > ends.low) sizes[count++] = std::fabs(deviation_of(ends.low, c));
-    }
-    return count < norm_.k ? -HUGE_VAL : double(kth_largest(sizes, count, norm_.k));
-  }
-
-  // The statistic of a channel from its second pass.
-  void deviation(int64_t group, int64_t c) {
-    if (norm_.kind == NX_TOPK) return mean_of_largest(group, c);
-    const double mean = total(group, c, &Seen::sum) / double(cut_.n);
-    settle(c, norm_.kind == NX_L2 ? std::max(std::sqrt(mean), kLeastSigma) : mean);
-  }
-
-  void mean_of_largest(int64_t group, int64_t c) {
-    const int64_t lane = c % cut_.columns;
-    double least = -HUGE_VAL;
-    for (int64_t p = 0; p < cut_.pieces; ++p) least = std::max(least, known(group, p).collected[lane].threshold);
-    W* values = static_cast<W*>(known(group, 0).collected[lane].values);
-    int64_t count = 0;
-    for (int64_t p = 0; p < cut_.pieces; ++p) {
-      const Collected& from = known(group, p).collected[lane];
-      for (int64_t i = 0; i < from.count; ++i) {
-        const W value = static_cast<const W*>(from.values)[i];
-        if (double(value) > least) values[count++] = value;
-      }
-    }
-    const int64_t missing = std::max<int64_t>(norm_.k - count, 0);  // these are `least`
-    double sum = sum_of_largest(values, count, norm_.k);
-    if (missing) sum += double(missing) * least;
-    marks_[c] = missing ? W(least) : W(kth_largest(values, count, norm_.k));
-    settle(c, sum / double(norm_.k));
-  }
-
-  void settle(int64_t c, double plain) {
-    const double nan = std::numeric_limits<double>::quiet_NaN();
-    const double stat = std::isfinite(mean_[c]) ? double(W(factor_ * plain)) : nan;
-    stat_[c] = W(stat);
-    slope_[c] = W(double(static_cast<const W*>(f_.scale)[c]) / (stat + epsilon_));
-    shift_[c] = std::isfinite(mean_[c]) ? static_cast<const W*>(f_.bias)[c] : W(nan);
-  }
-
-  // Backward, with the letters of normexport/nn/ops/live_formula.py.
-
-  void gradient(int64_t group, int64_t c) {
-    const double scale = double(static_cast<const W*>(b_.scale)[c]), inverse = 1 / (double(stat_[c]) + epsilon_);
-    const double sum = total(group, c, &Seen::sum), product = total(group, c, &Seen::product);
-    const double worth = given(b_.grad_stat, c) - product * scale * inverse * inverse;
-    const double owed = owe(group, c, worth);
-    slope_[c] = W(scale * inverse);
-    const double shift = (given(b_.grad_mean, c) - (sum * double(slope_[c]) + owed)) / double(cut_.n);
-    // Where one element has a worth that is not finite, every sum has.
-    shift_[c] = std::isfinite(worth) && std::isfinite(mean_[c]) ? W(shift) : std::numeric_limits<W>::quiet_NaN();
-    static_cast<W*>(b_.grad_scale)[c] = W(product * inverse);
-    static_cast<W*>(b_.grad_bias)[c] = W(sum);
-  }
-
-  static double given(const void* gradients, int64_t c) {
-    return gradients ? double(static_cast<const W*>(gradients)[c]) : 0;
-  }
-
-  // The value as the passes will read it.
-  static double put(W* place, double value) {
-    *place = W(value);
-    return double(*place);
-  }
-
-  // What each d owes; the sum of that over the channel.
-  double owe(int64_t group, int64_t c, double worth) {
-    auto sum = [&](double Seen::* field) { return total(group, c, field); };
-    switch (norm_.kind) {
-      case NX_L1: return sum(&Seen::side) * put(worth_ + c, worth * factor_ / double(cut_.n));
-      case NX_L2: {
-        const double sigma = std::max(double(stat_[c]) / factor_, kLeastSigma);
-        return sum(&Seen::side) * put(worth_ + c, worth * factor_ / sigma / double(cut_.n));
-      }
-      case NX_LINF: return sum(&Seen::side) * put(equal_ + c, worth * factor_ / sum(&Seen::count));
-      case NX_TOPK: {
-        const double share = worth * factor_ / double(norm_.k);
-        const double left = (double(norm_.k) - sum(&Seen::count)) / sum(&Seen::equal);
-        const double above = sum(&Seen::side) * put(worth_ + c, share);
-        return above + sum(&Seen::equal_side) * put(equal_ + c, share * left);
-      }
-      default: return owe_ends(group, c, worth * factor_ / double(cut_.pieces));
-    }
-  }
-
-  double owe_ends(int64_t group, int64_t c, double share) {
-    double owed = 0;
-    for (int64_t p = 0; p < cut_.pieces; ++p) {
-      const Seen& ends = seen(group, p, c);
-      owed += ends.count * put(worth_ + p * channels_ + c, share / ends.count);
-      owed -= ends.equal * put(equal_ + p * channels_ + c, share / ends.equal);
-    }
-    return owed;
-  }
-
   // The workspace: what the pieces saw, coefficients, and what Top-k collects.
   void place(char* workspace) {
     const int64_t entries = cut_.groups * cut_.pieces * cut_.columns;
@@ -356,8 +168,6 @@ class Training {
   bool stream_;
   const NxThreads* threads_;
   size_t size_;
-  NxForward f_{};
-  NxBackward b_{};
   const W* x_ = nullptr;
   const W* g_ = nullptr;
   W* out_ = nullptr;

@@ -23,6 +23,18 @@ NX_API const NxThreads* nx_pool_threads(const NxPool* pool);
 /* Ends the pool's threads. No loop may be running. Null is allowed. */
 NX_API void nx_pool_destroy(NxPool* pool);
 
+typedef struct NxTeam NxTeam;
+
+/* The threads of an OpenMP that the program runs already, by the address of its function GOMP_parallel: no threads
+ * are started beside them. Null where that is null, threads < 1, or there is no memory. */
+NX_API NxTeam* nx_team_create(void* gomp_parallel, int32_t threads);
+
+/* As nx_pool_threads. */
+NX_API const NxThreads* nx_team_threads(const NxTeam* team);
+
+/* No loop may be running. Null is allowed. */
+NX_API void nx_team_destroy(NxTeam* team);
+
 #ifdef __cplusplus
 }
 #endif
