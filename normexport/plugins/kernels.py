@@ -192,7 +192,10 @@ def _declare(library: ctypes.CDLL) -> None:
         c_int32,
     )
     # Of an older library there is no such symbol: it is to be built again before a training step asks for it.
-    library.nx_cpu_forward, library.nx_cpu_backward  # noqa: B018
+    for step in (library.nx_cpu_forward, library.nx_cpu_backward):
+        step.argtypes, step.restype = [POINTER(NxNorm), c_void_p, c_void_p, c_size_t, c_void_p], c_int32
+    library.nx_cpu_training_workspace.argtypes = [POINTER(NxNorm)]
+    library.nx_cpu_training_workspace.restype = c_size_t
     library.nx_pool_create.argtypes, library.nx_pool_create.restype = [c_int32], c_void_p
     library.nx_pool_threads.argtypes, library.nx_pool_threads.restype = [c_void_p], c_void_p
     library.nx_team_create.argtypes, library.nx_team_create.restype = [c_void_p, c_int32], c_void_p

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_double, c_int32, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, c_double, c_int64, c_void_p
 
 from normexport.plugins.kernels import Kernels, NxNorm
 
@@ -42,10 +42,7 @@ def run(kernels: Kernels, norm: NxNorm, tensors: NxForward | NxBackward, threads
     """
     library = kernels.library
     call = library.nx_cpu_forward if isinstance(tensors, NxForward) else library.nx_cpu_backward
-    call.argtypes, call.restype = [POINTER(NxNorm), c_void_p, c_void_p, c_size_t, c_void_p], c_int32
-    size_of = library.nx_cpu_training_workspace
-    size_of.argtypes, size_of.restype = [POINTER(NxNorm)], c_size_t
-    size = size_of(ctypes.byref(norm))
+    size = library.nx_cpu_training_workspace(ctypes.byref(norm))
     place = kernels.workspace(size) if size else None
     kernels.check(call(ctypes.byref(norm), ctypes.byref(tensors), place, size, kernels.pool(threads)))
 

@@ -125,7 +125,7 @@ def test_inductor_keeps_them_as_calls_in_a_network(kind: str, last: bool, steps:
     torch.compiler.reset()
     torch.manual_seed(0)
     norm = module(kind, **({"chunks": 1} if kind == "range" else {}))
-    net = nn.Sequential(nn.Conv2d(3, 6, 3), norm, nn.ReLU(), nn.Conv2d(6, 2, 1))
+    net = nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), norm, nn.ReLU(), nn.Conv2d(6, 2, 1))
     x = torch.randn(16, 3, 9, 9)
     x = x.contiguous(memory_format=torch.channels_last) if last else x
     results = []

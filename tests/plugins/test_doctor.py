@@ -28,6 +28,7 @@ extern "C" int32_t nx_cpu_norm(...) {{ return 0; }}
 extern "C" int32_t nx_cpu_forward(...) {{ return 0; }}
 extern "C" int32_t nx_cpu_backward(...) {{ return 0; }}
 extern "C" size_t nx_cpu_workspace(const void*) {{ return 0; }}
+extern "C" size_t nx_cpu_training_workspace(const void*) {{ return 0; }}
 extern "C" const char* nx_message(int32_t) {{ return ""; }}
 extern "C" size_t nx_norm_size() {{ return 88; }}
 extern "C" const char* nx_cpu_target() {{ return "NONE"; }}

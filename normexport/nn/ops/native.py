@@ -66,6 +66,21 @@ def _mark_rows(kind: str, chunks: int) -> int:
     return 2 * chunks if "chunks" in kind_of(kind).parameters else 1
 
 
+def _forward(
+    x: Tensor, scale: Tensor, bias: Tensor, kind: str, epsilon: float, correction: float, k: int, chunks: int
+) -> Four:
+    live._check(x, scale, bias, kind, False, epsilon, correction, k, chunks, 0)
+    results: Four = _fake(x, scale, bias, kind, epsilon, correction, k, chunks)
+    if x.numel() == 0:
+        return results
+    given = _packed(x, x)
+    y = results[0] if results[0].stride() == given.stride() else torch.empty_like(given)
+    tensors = {"x": given, "scale": _vector(scale, x), "bias": _vector(bias, x), "y": y}
+    tensors |= dict(zip(("mean", "stat", "marks"), results[1:], strict=True))
+    _run({**tensors}, training_call.NxForward, _describe(given, kind, k, chunks), epsilon, correction)
+    return (y if y is results[0] else results[0].copy_(y), *results[1:])
+
+
 @torch.library.custom_op("normexport::native_norm", mutates_args=())
 def native_norm(
     x: Tensor, scale: Tensor, bias: Tensor, kind: str, epsilon: float, correction: float, k: int, chunks: int
@@ -79,16 +94,7 @@ def native_norm(
         UsageError: as `live_norm`.
         MissingComponent: the kernel library is not built, or no kernel computes that kind.
     """
-    live._check(x, scale, bias, kind, False, epsilon, correction, k, chunks, 0)
-    results: Four = _fake(x, scale, bias, kind, epsilon, correction, k, chunks)
-    if x.numel() == 0:
-        return results
-    given = _packed(x, x)
-    y = results[0] if results[0].stride() == given.stride() else torch.empty_like(given)
-    tensors = {"x": given, "scale": _vector(scale, x), "bias": _vector(bias, x), "y": y}
-    tensors |= dict(zip(("mean", "stat", "marks"), results[1:], strict=True))
-    _run({**tensors}, training_call.NxForward, _describe(given, kind, k, chunks), epsilon, correction)
-    return (y if y is results[0] else results[0].copy_(y), *results[1:])
+    return _forward(x, scale, bias, kind, epsilon, correction, k, chunks)
 
 
 @native_norm.register_fake
@@ -97,6 +103,29 @@ def _fake(
 ) -> Four:
     mean, stat = x.new_zeros(x.shape[1:2]), x.new_zeros(x.shape[1:2])
     return torch.empty_like(x), mean, stat, x.new_empty((_mark_rows(kind, chunks), x.shape[1]))
+
+
+def _gradient(
+    given: tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor, Tensor, Tensor, Tensor],
+    kind: str,
+    epsilon: float,
+    correction: float,
+    k: int,
+    chunks: int,
+) -> Three:
+    """What `native_norm_backward` gives; gradients of mean and stat that are None are 0."""
+    grad_y, grad_mean, grad_stat, x, scale, mean, stat, marks = given
+    results = torch.empty_like(x), x.new_empty(x.shape[1:2]), x.new_empty(x.shape[1:2])
+    if x.numel() == 0:
+        return results[0], results[1].zero_(), results[2].zero_()
+    packed, g = _packed(x, x), _packed(grad_y.to(x.dtype), x)
+    dx = results[0] if results[0].stride() == packed.stride() else torch.empty_like(packed)
+    vectors = {"grad_mean": grad_mean, "grad_stat": grad_stat, "scale": scale, "mean": mean, "stat": stat}
+    tensors = {name: _vector(each, x) for name, each in vectors.items() if each is not None}
+    tensors |= {"x": packed, "grad_y": g, "marks": marks.contiguous(), "grad_x": dx}
+    tensors |= {"grad_scale": results[1], "grad_bias": results[2]}
+    _run({**tensors}, training_call.NxBackward, _describe(packed, kind, k, chunks), epsilon, correction)
+    return (dx if dx is results[0] else results[0].copy_(dx), *results[1:])
 
 
 @torch.library.custom_op("normexport::native_norm_backward", mutates_args=())
@@ -116,17 +145,8 @@ def native_norm_backward(
     chunks: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of `native_norm` for x, scale and bias, from what it gave. Itself differentiable."""
-    results = _backward_fake(grad_y, grad_mean, grad_stat, x, scale)
-    if x.numel() == 0:
-        return results[0], results[1].zero_(), results[2].zero_()
-    given, g = _packed(x, x), _packed(grad_y.to(x.dtype), x)
-    dx = results[0] if results[0].stride() == given.stride() else torch.empty_like(given)
-    vectors = {"grad_mean": grad_mean, "grad_stat": grad_stat, "scale": scale, "mean": mean, "stat": stat}
-    tensors = {name: _vector(each, x) for name, each in vectors.items()}
-    tensors |= {"x": given, "grad_y": g, "marks": marks.contiguous(), "grad_x": dx}
-    tensors |= {"grad_scale": results[1], "grad_bias": results[2]}
-    _run({**tensors}, training_call.NxBackward, _describe(given, kind, k, chunks), epsilon, correction)
-    return (dx if dx is results[0] else results[0].copy_(dx), *results[1:])
+    given = grad_y, grad_mean, grad_stat, x, scale, mean, stat, marks
+    return _gradient(given, kind, epsilon, correction, k, chunks)
 
 
 @native_norm_backward.register_fake
@@ -161,3 +181,27 @@ def _backward_backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
 
 native_norm.register_autograd(_backward, setup_context=_setup)
 native_norm_backward.register_autograd(_backward_backward, setup_context=_backward_setup)
+
+
+class EagerNorm(torch.autograd.Function):
+    """`native_norm` where nothing compiles or traces: an operator written in Python costs 0.1 ms more a call."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, bias: Tensor, *how: Any) -> Four:
+        results = _forward(x, scale, bias, *how)
+        ctx.set_materialize_grads(False)
+        _setup(ctx, (x, scale, bias, *how), results)
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        x, scale, mean, stat, marks = ctx.saved_tensors
+        grad_y, grad_mean, grad_stat, _ = grads
+        grad_y = torch.zeros_like(x) if grad_y is None else grad_y
+        if torch.is_grad_enabled():  # its own gradient may be asked for
+            zero = torch.zeros_like(mean)
+            of_statistics = (zero if each is None else each for each in (grad_mean, grad_stat))
+            return _backward(ctx, grad_y, *of_statistics)
+        given = grad_y, grad_mean, grad_stat, x, scale, mean, stat, marks
+        dx, dscale, dbias = _gradient(given, *ctx.how)
+        return (dx, dscale.to(scale.dtype), dbias.to(ctx.bias_dtype), *[None] * len(ctx.how))
