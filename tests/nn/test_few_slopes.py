@@ -58,14 +58,14 @@ def test_a_step_is_that_of_float64_numpy(
         x[samples:] = -x[:samples]
     if last and x.dim() == 4:
         x, g = (each.contiguous(memory_format=torch.channels_last) for each in (x, g))
-    vectors = [torch.randn(channels, generator=made, dtype=torch.float64) for _ in range(4)]
+    of_mean, of_stat, scale, bias = (torch.randn(channels, generator=made, dtype=torch.float64) for _ in range(4))
     parameters = {"k": k, "chunks": chunks}
     whole, blocks.BLOCK_ELEMENTS = blocks.BLOCK_ELEMENTS, block
     try:
-        found = eager(kind, x, [g, *vectors[:2]], *vectors[2:], **parameters)
+        found = eager(kind, x, [g, of_mean, of_stat], scale, bias, **parameters)
     finally:
         blocks.BLOCK_ELEMENTS = whole
-    right = step(kind, x, [g, *vectors[:2]], *vectors[2:], **parameters)
+    right = step(kind, x, [g, of_mean, of_stat], scale, bias, **parameters)
     assert found[0].stride() == found[3].stride() == x.stride()
     for name, a, b in zip(("y", "mean", "stat", "dx", "dscale", "dbias"), found, right, strict=True):
         largest = max(1.0, float(np.abs(b).max()), float(np.abs(right[3]).max()))
@@ -85,7 +85,7 @@ def looked_up(kind: str, d: Tensor, k: int, chunks: int) -> Any:
 def test_what_is_looked_up_is_the_slope_and_its_sum(kind: str) -> None:
     """In rows whose elements lie apart, as those of a batch norm do; with equals within a piece."""
     made = torch.Generator().manual_seed(1)
-    d = torch.randn(8, 5, 1, 512, generator=made, dtype=torch.float64).permute(1, 2, 0, 3)
+    d = torch.randn(8, 5, 1, 4096, generator=made, dtype=torch.float64).permute(1, 2, 0, 3)
     d[:, 0, 2, 34:37] = 9.0
     found = looked_up(kind, d, 2, 4)
     assert found is not None
@@ -100,8 +100,8 @@ def test_what_is_looked_up_is_the_slope_and_its_sum(kind: str) -> None:
 @pytest.mark.parametrize("kind", FEW)
 def test_equals_in_other_pieces_or_sizes_that_nothing_divides_leave_it_to_the_whole(kind: str) -> None:
     made = torch.Generator().manual_seed(2)
-    d = torch.randn(3, 1, 8, 64, generator=made, dtype=torch.float64)
+    d = torch.randn(3, 1, 64, 64, generator=made, dtype=torch.float64)
     assert looked_up(kind, d, 1, 2) is not None
-    assert looked_up(kind, torch.randn(3, 1, 8, 131, dtype=torch.float64), 1, 2) is None
+    assert looked_up(kind, torch.randn(3, 1, 64, 131, dtype=torch.float64), 1, 2) is None
     d[1, 0, 1, 3] = d[1, 0, 2, 5] = 9.0
     assert looked_up(kind, d, 1, 2) is None

@@ -40,7 +40,7 @@ MAKERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("norm", [nxn.L2BatchNorm2d, nxn.L1BatchNorm2d])
-@pytest.mark.parametrize(("name", "decay"), [("sgd", 0.01), ("adamw", 0.5)])
+@pytest.mark.parametrize(("name", "decay"), [("sgd", 0.01), ("adamw", 0.5), ("adamw", 1.0)])
 def test_directions_follow_the_run_with_weight_decay(tmp_path: Path, name: str, decay: float, norm: Any) -> None:
     torch.manual_seed(0)
     start = convnet(norm)
@@ -60,7 +60,7 @@ def test_directions_follow_the_run_with_weight_decay(tmp_path: Path, name: str, 
 
 
 @pytest.mark.parametrize("norm", [nxn.L2BatchNorm2d, nxn.L1BatchNorm2d])
-@pytest.mark.parametrize(("name", "decay"), [("sgd", 0.01), ("dampened", 0.02), ("adamw", 0.5)])
+@pytest.mark.parametrize(("name", "decay"), [("sgd", 0.01), ("dampened", 0.02), ("adamw", 0.5), ("adamw", 1.0)])
 def test_directions_are_the_recorded_ones_but_for_rounding(tmp_path: Path, name: str, decay: float, norm: Any) -> None:
     """The arithmetic of docs/training.md, under a step size that changes at every step."""
     torch.manual_seed(0)

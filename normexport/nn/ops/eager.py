@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -59,7 +61,7 @@ def gradient_into(
     """`live_formula.gradient` with the first result in dx, like x: (dscale, dbias)."""
     of_kind, layout = kind_of(kind), Layout(instance, num_groups)
     pull = Pull.of(layout, grads, x, scale, statistics, epsilon)
-    parameters = {"k": k, "chunks": chunks, "correction": correction}
+    parameters: dict[str, Any] = {"k": k, "chunks": chunks, "correction": correction}
     rows = _rows_of(dx, layout)
     out = torch.mul(pull.g, pull.a, out=torch.empty_like(pull.d) if rows is None else rows)
     add_slope = of_kind.torch_add_slope if x.device.type == "cpu" else None  # elsewhere its question would stop us
