@@ -18,13 +18,13 @@ _SHORTEST, _LONGEST = 16, 128
 def in_pieces(values: Any, k: int) -> Any:
     """A view (..., inner/length, length) of values (R, *elements); None where its k largest are found as fast without.
 
-    That is a last axis of no length that divides well, an open size, or so few elements that pieces do not pay.
+    That is a last axis of no length that divides well, an open size, or so few elements, or none, that pieces do not pay.
     """
     if not all(isinstance(size, int) for size in values.shape):
         return None
     inner, elements = values.shape[-1], values[0].numel()
     length = next((each for each in range(_LONGEST, _SHORTEST - 1, -1) if inner % each == 0), 0)
-    return values.unflatten(-1, (inner // length, length)) if length and elements >= 4 * k * length else None
+    return values.unflatten(-1, (inner // length, length)) if length and elements >= max(1, 4 * k * length) else None
 
 
 def at_largest(ends: Any, k: int, rows: int = 1) -> tuple[Any, ...]:

@@ -4,8 +4,8 @@ Each statistic is its own, so that a norm of some channels, or of some samples, 
 after the other on a whole tensor reads and writes memory as often as there are operators: forward and backward of an
 L1 batch norm took five times as long as torch.nn.BatchNorm2d, and held eight tensors like x at its peak.
 
-Where channels lie side by side, every block of some of them would read all of x: forward and backward took up to 29 times
-as long as torch.nn.BatchNorm2d. There x is transposed first, and the result back.
+Where channels lie side by side, every block of some of them would read all of x: forward and backward took up to 29
+times as long as torch.nn.BatchNorm2d. There x is transposed first, and the result back.
 """
 
 from __future__ import annotations
