@@ -18,7 +18,7 @@ _SHORTEST, _LONGEST = 16, 128
 def in_pieces(values: Any, k: int) -> Any:
     """A view (..., inner/length, length) of values (R, *elements); None where its k largest are found as fast without.
 
-    That is a last axis of no length that divides well, an open size, or so few elements, or none, that pieces do not pay.
+    That is a last axis of no length that divides well, an open size, no elements, or so few that pieces do not pay.
     """
     if not all(isinstance(size, int) for size in values.shape):
         return None
