@@ -118,7 +118,7 @@ def _largest(size: Any, k: int) -> Any:
         return pieces[at_largest(pieces.amax(-1), k)].flatten(1).topk(k, dim=-1, sorted=False).values
     size = size.flatten(1)
     n = size.shape[-1]
-    if isinstance(n, int) and n >= 4 * k * _PIECE:
+    if isinstance(n, int) and n >= max(1, 4 * k * _PIECE):
         end = n // _PIECE * _PIECE
         pieces = size[:, :end].unflatten(-1, (n // _PIECE, _PIECE))
         inside = pieces[at_largest(pieces.amax(-1), k)].flatten(1)
