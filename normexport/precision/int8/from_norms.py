@@ -61,12 +61,14 @@ class NormRanges:
         origins: "norm", "propagated" or "bound", by tensor name.
         lacking: modules in float32, as their inputs' spread is not known, with that reason.
         notes: in words.
+        tensors: how each tensor is spread that something is known of, by name.
     """
 
     calibration: Calibration
     origins: Mapping[str, str]
     lacking: Mapping[str, str]
     notes: tuple[str, ...]
+    tensors: Mapping[str, Tensor]
 
 
 def calibrate_by_norms(
@@ -89,7 +91,7 @@ def calibrate_by_norms(
     origins = {name: tensors[name].origin for name in ranges}
     lacking = _lacking(model, ranges)
     found = Calibration(ranges, NORMS, symmetric, fingerprint(model), "", 0, 0, dtype=storage.dtype)
-    return NormRanges(found, origins, lacking, (*notes, _counted(origins, lacking)))
+    return NormRanges(found, origins, lacking, (*notes, _counted(origins, lacking)), tensors)
 
 
 def known_moments(model: ir.Model) -> dict[str, Moments]:
