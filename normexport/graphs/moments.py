@@ -70,8 +70,8 @@ class Moments:
     ) -> Moments | None:
         """From (C,) arrays; None where a number is not finite, so that nothing is known."""
         center, spread = (np.asarray(each, np.float64).reshape(-1) for each in (mean, std))
-        known = center.shape == spread.shape and center.size > 0 and np.isfinite(center).all()
-        known = known and bool(np.isfinite(spread).all())
+        alike = center.shape == spread.shape and center.size > 0
+        known = alike and bool(np.isfinite(center).all() and np.isfinite(spread).all())
         return cls(center, np.abs(spread), axis, kind, norm, per_sample) if known else None
 
 

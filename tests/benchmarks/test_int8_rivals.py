@@ -27,8 +27,8 @@ def test_decisions_are_counted_by_the_margin_that_float32_has() -> None:
 def test_decisions_along_another_axis_are_counted_alike() -> None:
     dice = np.random.default_rng(0)
     exact, found = dice.normal(size=(5, 7, 4)), dice.normal(size=(5, 7, 4))
-    turned = [each.transpose(0, 2, 1) for each in (exact, found)]
-    assert by_margin(exact, found, 2) == by_margin(*turned, 1)
+    turned = by_margin(exact.transpose(0, 2, 1), found.transpose(0, 2, 1), 1)
+    assert by_margin(exact, found, 2) == turned
     assert sum(count for _, count, _ in by_margin(exact, found, 2)) == 35
 
 

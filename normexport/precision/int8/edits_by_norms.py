@@ -53,7 +53,7 @@ def improve_by_norms(
     reasons = tuple(filter(None, (why_no_mean(pair, known.tensors) for pair in pairs)))
     edit = Int8Edit("biases corrected", bool(corrections.shifts), len(corrections.shifts), reasons=reasons)
     if not edit.kept:
-        edit = replace(edit, reasons=reasons or ("there are no layers",))
+        edit = replace(edit, reasons=("no layer's mean error is worth it", *reasons))
     elif level is None:
         edit = replace(edit, reasons=(_UNMEASURED, *reasons))
     else:

@@ -129,7 +129,20 @@ def channels_that_are_not_known_apart() -> None:
     np.testing.assert_allclose(others[pair.result], each[pair.result], rtol=1e-9)
 
 
+def errors_of_a_hundredth_of_a_deviation_count() -> None:
+    model, _ = layer("depthwise")
+    pair = quantised(model)
+    numbers = told(model, np.full((CHANNELS, len(NODES)), 1.3))
+    (error,) = mean_errors_by_norms(Shapes(model), [pair], numbers).values()
+    size = float(np.sqrt(np.square(error).mean()))
+    unit = NODES / np.sqrt(Spread(NODES[None]).variance)
+    for times, kept in ((100.0, True), (200.0, False)):
+        result = {pair.result: Tensor(Spread(times * size * unit[None]), "norm")}
+        assert bool(mean_errors_by_norms(Shapes(model), [pair], numbers | result)) == kept
+
+
 CLAIMS = (
+    errors_of_a_hundredth_of_a_deviation_count,
     numbers_of_every_kind,
     spreads_against_drawn_numbers,
     what_is_not_told_is_left_alone,
