@@ -127,7 +127,7 @@ def test_each_channel_of_a_sample_by_itself_has_sparse_tails(operator: str) -> N
     graph = GraphBuilder(np.float32)
     x, affine = graph.input(("N", 2, 8, 8)), [graph.const(np.array(each)) for each in ([3.0, 1.0], [0.5, -1.0])]
     own = operator.startswith("L1")
-    y = graph.node(operator, [x, *affine], **({"domain": "normexport"} if own else {}))
+    y = graph.node(operator, [x, *affine], domain="normexport" if own else "")
     graph.output(y)
     model = ir.from_proto(graph.model())
     known = moments_of_norms(model.graph, Constants(model.graph))[y]
