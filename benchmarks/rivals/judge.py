@@ -13,6 +13,8 @@ import onnxruntime as ort
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 TURNS = 9
+#: Least margins of decisions that are counted together. Of logits, 0.1 is 52.5 to 47.5 %, and 1 is 73 to 27 %.
+MARGINS = (0.0, 0.1, 0.3, 1.0)
 
 
 def outputs_of(path: Path, samples: Arrays, batch: int) -> list[np.ndarray[Any, Any]]:
@@ -36,14 +38,26 @@ def agreement(exact: np.ndarray[Any, Any], found: np.ndarray[Any, Any], axis: in
     return float(np.mean((exact.argmax(axis) == found.argmax(axis)) & ~np.isnan(found).any(axis)))
 
 
+def by_margin(exact: np.ndarray[Any, Any], found: np.ndarray[Any, Any], axis: int) -> list[tuple[float, int, int]]:
+    """(least margin, decisions, alike) for each of `MARGINS`: float32's largest number less its second."""
+    ordered = np.sort(exact, axis=axis)
+    margin = np.take(ordered, -1, axis) - np.take(ordered, -2, axis)
+    alike = (exact.argmax(axis) == found.argmax(axis)) & ~np.isnan(found).any(axis)
+    ends = (*MARGINS[1:], np.inf)
+    parts = [(low, (margin >= low) & (margin < high)) for low, high in zip(MARGINS, ends, strict=True)]
+    return [(low, int(part.sum()), int((alike & part).sum())) for low, part in parts]
+
+
 def quality(
     path: Path, samples: Arrays, batch: int, classes: int | None, exact: list[np.ndarray[Any, Any]]
 ) -> dict[str, Any]:
-    """SNR of each floating output by its position, and the agreement of decisions in per cent."""
+    """SNR of each floating output by its position, and the agreement of decisions in per cent and by margin."""
     found = outputs_of(path, samples, batch)
     ratios = [snr_db(a, b) for a, b in zip(exact, found, strict=True) if a.dtype.kind == "f"]
     same = None if classes is None else 100 * agreement(exact[0], found[0], classes)
-    return {"snr_db": ratios, "agreement": same, "bytes": path.stat().st_size, "layers": count_layers(path)}
+    margins = None if classes is None else by_margin(exact[0], found[0], classes)
+    size = {"bytes": path.stat().st_size, "layers": count_layers(path)}
+    return {"snr_db": ratios, "agreement": same, "by_margin": margins, **size}
 
 
 def count_layers(path: Path) -> list[int]:

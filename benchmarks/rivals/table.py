@@ -9,6 +9,7 @@ from typing import Any
 
 TOOLS = {"ort": "ONNX Runtime", "nncf": "NNCF", "modelopt": "ModelOpt", "quark": "Quark"}
 OURS = ("ours norms", "ours none", "ours standard", "ours high")
+BEHIND = 0.5  # dB below the best rival, beyond which a network is named
 Rows = dict[str, dict[str, Any]]
 
 
@@ -30,7 +31,7 @@ def tables(out: Path) -> str:
     found: dict[str, Rows] = {
         path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("*/results.json"))
     }
-    return "\n\n".join([_quality(found), _margins(found), _costs(found), _failures(found)])
+    return "\n\n".join([_quality(found), _lead(found), _by_margin(found), _costs(found), _failures(found)])
 
 
 def _quality(found: dict[str, Rows]) -> str:
@@ -52,21 +53,40 @@ def _cell(rows: Rows, name: str | None) -> str:
     return ", ".join(parts)
 
 
-def _margins(found: dict[str, Rows]) -> str:
+def _lead(found: dict[str, Rows]) -> str:
+    """Each of ours less the best rival, in dB of SNR; the last line takes the better of the two with samples."""
+    ways = {**{name: (name,) for name in OURS}, "the better of ours standard and ours high": OURS[2:]}
     lines = []
-    for ours in OURS:
-        margins = {}
-        for name, rows in found.items():
-            theirs = [
-                known for prefix in TOOLS if (known := level(rows.get(best(rows, f"{prefix} ") or ""))) is not None
-            ]
-            own = level(rows.get(ours))
-            if theirs and own is not None:
-                margins[name] = own - max(theirs)
-        if margins:
-            worst = min(margins, key=margins.__getitem__)
-            lines.append(f"{ours} less the best rival: median {statistics.median(margins.values()):+.1f} dB, "
-                         f"least {margins[worst]:+.1f} dB ({worst}), {len(margins)} networks")  # fmt: skip
+    for words, names in ways.items():
+        leads = {network: lead for network, rows in found.items() if (lead := _leads(rows, names)) is not None}
+        if leads:
+            worst = min(leads, key=leads.__getitem__)
+            lines.append(f"{words} less the best rival: median {statistics.median(leads.values()):+.1f} dB, "
+                         f"least {leads[worst]:+.1f} dB ({worst}), {len(leads)} networks; "
+                         f"below by more than {BEHIND} dB: {_behind(leads)}")  # fmt: skip
+    return "\n".join(lines)
+
+
+def _leads(rows: Rows, names: tuple[str, ...]) -> float | None:
+    theirs = [known for name, row in rows.items() if not name.startswith("ours") and (known := level(row)) is not None]
+    own = [known for name in names if (known := level(rows.get(name))) is not None]
+    return max(own) - max(theirs) if theirs and own else None
+
+
+def _behind(leads: dict[str, float]) -> str:
+    return ", ".join(f"{name} {lead:+.1f}" for name, lead in leads.items() if lead < -BEHIND) or "none"
+
+
+def _by_margin(found: dict[str, Rows]) -> str:
+    """How many decisions of each candidate are float32's, by the margin that these have there."""
+    known = {(network, name): row["by_margin"] for network, rows in found.items() for name, row in rows.items()
+             if row.get("by_margin") and "failed" not in row}  # fmt: skip
+    if not known:
+        return ""
+    least = [f"margin {low:g} and more" for low, _, _ in next(iter(known.values()))]
+    lines = [f"| network | candidate | {' | '.join(least)} |", "|---" * (2 + len(least)) + "|"]
+    for (network, name), margins in known.items():
+        lines.append(f"| {network} | {name} | {' | '.join(f'{alike} of {count}' for _, count, alike in margins)} |")
     return "\n".join(lines)
 
 

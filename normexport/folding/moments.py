@@ -25,7 +25,7 @@ from normexport.graphs.moments import Moments
 from normexport.graphs.node_metadata import module_path
 from normexport.graphs.nodes import name_of, op
 from normexport.graphs.refusal import Refuse
-from normexport.norms import DOMAIN, KINDS, live_ops
+from normexport.norms import DOMAIN, KINDS, Scope, live_ops
 
 #: Operators of ONNX that take statistics at inference: where their scale and bias are, and the channels of the result
 #: from the front; -1: from `axis` on.
@@ -67,7 +67,8 @@ def _moments_at(node: ir.Node, constants: Constants) -> Iterator[tuple[ir.Value 
         yield node.outputs[0], Moments.of(bias, scale * std / np.sqrt(variance + epsilon), kind=kind, norm=title)
     elif node.domain == DOMAIN and node.op_type in live_ops():
         scale, bias = (_vector(node, index, constants) for index in (1, 2))
-        yield node.outputs[0], Moments.of(bias, scale / KINDS[kind].per_std, kind=kind, norm=title)
+        alone = Scope.of_op(node.op_type) is Scope.INSTANCE
+        yield node.outputs[0], Moments.of(bias, scale / KINDS[kind].per_std, kind=kind, norm=title, per_sample=alone)
     elif op(node) in _LIVE:
         scale = _vector(node, 1, constants)
         bias = _vector(node, 2, constants) if len(node.inputs) > 2 and node.inputs[2] is not None else 0 * scale
@@ -77,7 +78,7 @@ def _moments_at(node: ir.Node, constants: Constants) -> Iterator[tuple[ir.Value 
             axis = rank - 1
             if node.attributes.get_int("axis", -1) not in (-1, axis) or axis < 1:
                 return
-        yield node.outputs[0], Moments.of(bias, scale, axis, "l2", title)
+        yield node.outputs[0], Moments.of(bias, scale, axis, "l2", title, op(node) == "InstanceNormalization")
 
 
 def _vector(node: ir.Node, index: int, constants: Constants) -> Vector:

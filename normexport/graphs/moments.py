@@ -25,6 +25,7 @@ from normexport.io.json_files import (
     amount,
     by_name,
     count,
+    flag,
     many,
     number,
     parse_json,
@@ -47,6 +48,7 @@ class Moments:
         axis: where the C channels lie, counted from the front.
         kind: of the norm: "l1", "batchnorm", ...; a statistic says more of a distribution than its width.
         norm: module path of the norm, or the name of its node.
+        per_sample: whether each channel of each sample has them, not only all samples together.
     """
 
     mean: Vector
@@ -54,13 +56,23 @@ class Moments:
     axis: int = 1
     kind: str = ""
     norm: str = ""
+    per_sample: bool = False
 
     @classmethod
-    def of(cls, mean: ArrayLike, std: ArrayLike, axis: int = 1, kind: str = "", norm: str = "") -> Moments | None:
+    def of(
+        cls,
+        mean: ArrayLike,
+        std: ArrayLike,
+        axis: int = 1,
+        kind: str = "",
+        norm: str = "",
+        per_sample: bool = False,
+    ) -> Moments | None:
         """From (C,) arrays; None where a number is not finite, so that nothing is known."""
         center, spread = (np.asarray(each, np.float64).reshape(-1) for each in (mean, std))
-        known = center.shape == spread.shape and center.size > 0 and np.isfinite(center).all()
-        return cls(center, np.abs(spread), axis, kind, norm) if known and np.isfinite(spread).all() else None
+        alike = center.shape == spread.shape and center.size > 0
+        known = alike and bool(np.isfinite(center).all() and np.isfinite(spread).all())
+        return cls(center, np.abs(spread), axis, kind, norm, per_sample) if known else None
 
 
 def moments_in(model: ir.Model) -> dict[str, Moments]:
@@ -97,13 +109,15 @@ def _names(model: ir.Model) -> set[str]:
 
 def _as_json(moments: Moments) -> dict[str, Any]:
     numbers = {name: [float(f"{each:.4g}") for each in getattr(moments, name)] for name in ("mean", "std")}
-    return {"axis": moments.axis, "kind": moments.kind, "norm": moments.norm, **numbers}
+    sample = {"per_sample": True} if moments.per_sample else {}
+    return {"axis": moments.axis, "kind": moments.kind, "norm": moments.norm, **numbers, **sample}
 
 
 def _moments(value: Any, where: str) -> Moments:
     fields: Record = record(value, where)
     axis, kind, norm = fields.get("axis", count), fields.get("kind", word), fields.get("norm", text)
-    found = Moments.of(fields.get("mean", many(number)), fields.get("std", many(amount)), axis, kind, norm)
+    per_sample = fields.get("per_sample", flag) if fields.has("per_sample") else False
+    found = Moments.of(fields.get("mean", many(number)), fields.get("std", many(amount)), axis, kind, norm, per_sample)
     fields.no_more()
     if found is None:
         raise BadJson(f"{where} has not one finite mean and std per channel")

@@ -177,3 +177,13 @@ def test_moments_of_values_that_are_gone_are_left_out() -> None:
     assert set(json.loads(model.metadata_props[KEY])) == {"x"}
     carry_moments(model, {})
     assert set(moments_in(model)) == {"x"}
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_whether_each_sample_has_them_travels_along(alone: bool) -> None:
+    model = normed("l1")
+    moments = Moments.of([1.0], [2.0], kind="l1", per_sample=alone)
+    assert moments is not None
+    carry_moments(model, {"x": moments})
+    assert moments_in(model)["x"].per_sample == alone
+    assert ("per_sample" in json.loads(model.metadata_props[KEY])["x"]) == alone  # files of before have it not

@@ -69,6 +69,13 @@ class Pair:
         return str(self.node.outputs[0].name)
 
     @property
+    def read(self) -> str:
+        """The name of what the layer reads in the float32 model."""
+        value = self.node.inputs[0]
+        assert value is not None
+        return str(value.name)
+
+    @property
     def rounded_weight(self) -> Float64s:
         """The weight that the int8 model computes with."""
         weight: Float64s = self.whole.astype(np.float64) * self.grid

@@ -8,7 +8,8 @@ The range of a tensor is that which `mse` takes of its spread, as it takes it of
   ranges that holds the mean m and variance v which the first norm implies. Numbers in [a, b] have v <= (b - m)(m - a).
 
 Pulled back from the first layer, W x + b of mean beta and variance s^2: m is what fits beta - b = m sum W, v what fits
-s^2 = v sum W^2, over the layer's channels, by least squares and by the median.
+s^2 = v sum W^2, over the layer's channels, by least squares in units of s and of what is known of beta - b, and by the
+median. In units of s alone four dead channels of the 32 of EfficientNet-Lite0 gave its input a mean of 7.3 for -0.08.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ _USUAL: tuple[tuple[Range, float], ...] = (
 )
 _BEYOND = 5.0  # standard deviations to either side, where no usual range fits
 _WIDEST = 12.0  # standard deviations that a usual range may span
+_DIGITS = 1e-3  # of a mean that a file carries: by how much it may be off
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,14 @@ class NormRanges:
         origins: "norm", "propagated" or "bound", by tensor name.
         lacking: modules in float32, as their inputs' spread is not known, with that reason.
         notes: in words.
+        tensors: how each tensor is spread that something is known of, by name.
     """
 
     calibration: Calibration
     origins: Mapping[str, str]
     lacking: Mapping[str, str]
     notes: tuple[str, ...]
+    tensors: Mapping[str, Tensor]
 
 
 def calibrate_by_norms(
@@ -89,7 +93,7 @@ def calibrate_by_norms(
     origins = {name: tensors[name].origin for name in ranges}
     lacking = _lacking(model, ranges)
     found = Calibration(ranges, NORMS, symmetric, fingerprint(model), "", 0, 0, dtype=storage.dtype)
-    return NormRanges(found, origins, lacking, (*notes, _counted(origins, lacking)))
+    return NormRanges(found, origins, lacking, (*notes, _counted(origins, lacking)), tensors)
 
 
 def known_moments(model: ir.Model) -> dict[str, Moments]:
@@ -188,7 +192,10 @@ def _pulled_back(node: ir.Node, behind: Moments, constants: Constants) -> tuple[
     if len(rows) != len(behind.mean) or bias.size not in (1, len(rows)):
         return None
     sums, squares = rows.sum(axis=1), np.square(rows).sum(axis=1)
-    weights = 1 / np.maximum(np.square(behind.std), 1e-30)
+    # A channel that training switched off has next to no deviation, and of its mean four digits are known.
+    weights = 1 / (
+        np.square(behind.std) + np.square(_DIGITS * behind.mean) + np.square(_DIGITS * bias.reshape(-1)) + 1e-30
+    )
     power = float((weights * sums * sums).sum())
     live = squares > 0
     if not power > 0 or not live.any():

@@ -132,9 +132,7 @@ class _Collector:
 
     @property
     def name(self) -> str:
-        value = self.pair.node.inputs[0]
-        assert value is not None
-        return str(value.name)
+        return self.pair.read
 
     def look(self, array: Array) -> None:
         if not array.size or not np.isfinite(array).all():

@@ -21,8 +21,9 @@ from normexport.precision.int8.calibrated import calibrate_on, from_cache
 from normexport.precision.int8.calibration import Calibration, calibrate
 from normexport.precision.int8.contradiction import Comparison
 from normexport.precision.int8.edits import Improved, improve
+from normexport.precision.int8.edits_by_norms import improve_by_norms
 from normexport.precision.int8.first_samples import check_labels_fit, first_samples
-from normexport.precision.int8.from_norms import calibrate_by_norms
+from normexport.precision.int8.from_norms import NormRanges, calibrate_by_norms
 from normexport.precision.int8.grids import WeightGrid
 from normexport.precision.int8.held_out import (
     Parted,
@@ -89,7 +90,7 @@ def lower_to_int8(
     only_cached = _is_cached(config) and config.calibration is None
     read = parted.calibration.read
     notes = [note for note in (parted.note, read.note if read is not None else "", *defaulted) if note]
-    calibration, lacking = _calibrate(model, config, inputs, parted, notes, on_batch)
+    calibration, by_norms = _calibrate(model, config, inputs, parted, notes, on_batch)
     fresh = without_known(parted, calibration.seen, inputs)
     notes += [fresh.note] if fresh.note and fresh.note != parted.note else []
     labelled = _labels_of_judging(judged, inputs, fresh)
@@ -109,7 +110,10 @@ def lower_to_int8(
     ranked_on = first_samples(few, inputs, _most_ranked(few, inputs))
     fitted_on = _known(parted, calibration.seen, config, inputs) if only_cached else parted.calibration
     level = _level(model, inputs, fresh)
-    improved = _improve(model, calibration, config, fitted_on, level, fresh, kept)
+    if by_norms is not None:
+        improved = improve_by_norms(model, by_norms, config, level, tuple(kept))
+    else:
+        improved = _improve(model, calibration, config, fitted_on, level, fresh, kept)
 
     def accepts(half: ir.Model) -> bool:
         held = as_written(half)
@@ -154,7 +158,7 @@ def lower_to_int8(
         shown, notes = [*shown, judgement], [*notes, *rest.notes, *found]
     summary = Precision(
         config.dtype,
-        kept=listing(model, kept, lacking, result.excluded, storage, placed),
+        kept=listing(model, kept, {} if by_norms is None else by_norms.lacking, result.excluded, storage, placed),
         losses=rest.losses,
         integer_nodes=integers,
         norms=result.norms,
@@ -219,9 +223,16 @@ def _unjudged(
     """By what norms know, with nothing to judge the result on: it is written, and its verdict says so."""
     storage = Storage.of(config)
     found = calibrate_by_norms(model, inputs, symmetric=config.symmetric, storage=storage)
+    improved = improve_by_norms(model, found, config, None, tuple(kept))
     model, rest = plan_remainder(model, config, _feeds_for_peaks(model, inputs, [], config), None)
-    ranges = found.calibration.ranges
-    result = quantize(model, ranges, symmetric=config.symmetric, exclude=tuple(kept), storage=storage)
+    result = quantize(
+        model,
+        improved.ranges,
+        symmetric=config.symmetric,
+        exclude=tuple(kept),
+        corrections=improved.corrections,
+        storage=storage,
+    )
     finished = finish(rest.store(result.model))
     summary = Precision(
         config.dtype,
@@ -229,6 +240,7 @@ def _unjudged(
         losses=rest.losses,
         integer_nodes=sum(is_quantized(node) for node in finished.graph),
         norms=result.norms,
+        edits=improved.edits,
         calibration=told(found.calibration, None),
         judgement=inconclusive("no data judged it; give --data"),
         notes=(*found.notes, *defaulted, *rest.notes),
@@ -272,22 +284,22 @@ def _calibrate(
     parted: Parted,
     notes: list[str],
     on_batch: OnBatch | None,
-) -> tuple[Calibration, Mapping[str, str]]:
-    """The ranges, and the modules that they lack, each with its reason."""
+) -> tuple[Calibration, NormRanges | None]:
+    """The ranges, and all that the norms know where these gave them."""
     storage = Storage.of(config)
     if config.method == NORMS:
         by_norms = calibrate_by_norms(model, inputs, symmetric=config.symmetric, storage=storage)
         notes += by_norms.notes
-        return by_norms.calibration, by_norms.lacking
+        return by_norms.calibration, by_norms
     if config.cache is not None and _is_cached(config):
         found = from_cache(config.cache, model, config, inputs, parted)
         if found is not None:
             notes.insert(0, f"ranges read from {config.cache}")
-            return found, {}
+            return found, None
     if config.on is not None:
         found, told = calibrate_on(config.on, model, config, inputs, parted, on_batch)
         notes += told
-        return found, {}
+        return found, None
     total, seen = parted.calibration.count, set[str]()
     counted = None if on_batch is None else lambda samples: on_batch(samples, total)
     stream = watch(parted.calibration, inputs, seen)
@@ -307,7 +319,7 @@ def _calibrate(
     if config.cache is not None:
         found.save(config.cache)
         notes.append(f"ranges written to {config.cache}")
-    return found, {}
+    return found, None
 
 
 def _level(model: ir.Model, inputs: Sequence[InputSpec], fresh: Parted) -> Callable[[ir.Model], float]:
@@ -333,9 +345,7 @@ def _improve(
 ) -> Improved:
     """The edits that help, fitted on what calibrated and measured by `level`."""
     refused = "no samples are left to measure it on" if fresh.reason else ""
-    if config.method == NORMS:
-        refused = "the ranges come from the norms, and no samples are there to fit it on"
-    elif batches.count == 0:
+    if batches.count == 0:
         refused = "the ranges come from a cache, and the samples that made them are not here"
     keep_ranges = "" if config.cache is None else "the cached ranges are those of the model as it is"
     return improve(

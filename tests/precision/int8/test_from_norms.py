@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,24 @@ def test_the_input_s_range_is_the_usual_one_that_the_first_norm_implies(low: flo
     assert any(words in note for note in found.notes), found.notes
     assert found.calibration.ranges["x"][0] <= low + 0.01 * (high - low)
     assert found.calibration.ranges["x"][1] >= high - 0.01 * (high - low)
+
+
+def test_channels_that_training_switched_off_say_nothing_of_the_input() -> None:
+    """Their weights are next to nothing, and of what they say four digits are kept."""
+    model = fold(network(images(64, -1.0, 1.0))).model
+    told = json.loads(model.metadata_props[KEY])
+    first = next(node for node in model.graph if node.op_type == "Conv")
+    weight, bias = (np.array(value.const_value.numpy()) for value in first.inputs[1:3])
+    moments = told[str(first.outputs[0].name)]
+    for channel in range(4):
+        weight[channel] *= 1e-6
+        moments["std"][channel] *= 1e-6
+        bias[channel], moments["mean"][channel] = -0.51234, -0.5123
+    for value, array in zip(first.inputs[1:3], (weight, bias), strict=True):
+        value.const_value = ir.Tensor(array, name=value.name)
+    model.metadata_props[KEY] = json.dumps(told)
+    found = calibrate_by_norms(model, [SPEC])
+    assert found.calibration.ranges["x"] == (-1.0, 1.0), found.notes
 
 
 def test_declared_bounds_are_the_input_s_range() -> None:

@@ -12,6 +12,8 @@ import torch
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
+from normexport.folding.constants import Constants
+from normexport.folding.moments import moments_of_norms
 from normexport.graphs.moments import Moments
 from normexport.norms import KINDS
 from normexport.precision.int8.propagate import Tensor, propagate
@@ -69,7 +71,7 @@ def test_tails_have_mean_0_and_deviation_1(tails: str) -> None:
 
 
 def test_tails_are_ever_heavier() -> None:
-    ends = [TAILS[each][-1] for each in ("light", "middle", "heavy")]
+    ends = [TAILS[each][-1] for each in ("light", "middle", "heavy", "sparse")]
     assert ends == sorted(ends)
     assert ends[0] > 5.0
 
@@ -117,6 +119,24 @@ def test_the_statistic_of_an_extreme_ends_its_distribution() -> None:
     assert moments is not None
     assert spread_at(moments).points.max() == pytest.approx(1.0 + 0.5 * KINDS["linf"].per_std * KINDS["linf"].extreme)
     assert np.ptp(spread_at(moments).points) < np.ptp(spread_of(np.array([1.0]), np.array([0.5])).points)
+
+
+@pytest.mark.parametrize("operator", ["L1InstanceNorm", "InstanceNormalization", "L1BatchNorm", "L1GroupNorm"])
+def test_each_channel_of_a_sample_by_itself_has_sparse_tails(operator: str) -> None:
+    """|x| of it is a power of an exponential number, which a Weibull distribution of shape 2/3 is."""
+    graph = GraphBuilder(np.float32)
+    x, affine = graph.input(("N", 2, 8, 8)), [graph.const(np.array(each)) for each in ([3.0, 1.0], [0.5, -1.0])]
+    own = operator.startswith("L1")
+    y = graph.node(operator, [x, *affine], domain="normexport" if own else "")
+    graph.output(y)
+    model = ir.from_proto(graph.model())
+    known = moments_of_norms(model.graph, Constants(model.graph))[y]
+    alone = operator in ("L1InstanceNorm", "InstanceNormalization")
+    assert known.per_sample == alone
+    spread = spread_at(known)
+    drawn = RNG.weibull(2 / 3, 400_000) * RNG.choice([-1.0, 1.0], 400_000) / np.sqrt(6.0)
+    sparse = known.mean[:, None] + known.std[:, None] * np.quantile(drawn, SHARES)
+    assert np.allclose(quantiles(spread), sparse, rtol=0.04, atol=0.1) == alone
 
 
 LAYERS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
