@@ -149,15 +149,17 @@ class Probe:
 
     def mean_error(self, exact: ir.Value, found: ir.Value, axes: list[int]) -> ir.Value:
         """The mean of `exact` - `found` over `axes`, which are kept; an output more."""
-        error = self.node("Sub", [exact, found])
-        keep = ir.AttrInt64("keepdims", 1)
-        if self.opset >= 18:
-            mean = self.node("ReduceMean", [error, self.constant(np.array(axes, np.int64))], [keep])
-        else:
-            mean = self.node("ReduceMean", [error], [ir.AttrInt64s("axes", axes), keep])
+        mean = self.mean(self.node("Sub", [exact, found]), axes)
         mean.shape = ir.Shape([None] * (len(axes) + 1))
         self.outputs.append(mean)
         return mean
+
+    def mean(self, value: ir.Value, axes: list[int]) -> ir.Value:
+        """The mean over `axes`, which are kept."""
+        keep = ir.AttrInt64("keepdims", 1)
+        if self.opset >= 18:
+            return self.node("ReduceMean", [value, self.constant(np.array(axes, np.int64))], [keep])
+        return self.node("ReduceMean", [value], [ir.AttrInt64s("axes", axes), keep])
 
     def node(
         self,
