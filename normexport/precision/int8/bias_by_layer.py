@@ -42,7 +42,7 @@ def mean_errors_by_layer(model: ir.Model, pairs: Iterable[Pair], batches: Iterab
     ours = dict(zip(model.graph, list(copy.graph), strict=True))
     probe = Probe(copy.graph)
     results = {}
-    for pair in pairs:
+    for pair in reversed(pairs):  # ONNX Runtime computes what ends last first, and keeps nothing for the others
         axes = axes_but_channels(pair.node, shapes)
         if axes is not None and not why_no_shift(pair.node):
             node = ours[pair.node]

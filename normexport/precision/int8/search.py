@@ -20,7 +20,7 @@ from normexport.precision.int8.as_trained import lower_as_trained
 from normexport.precision.int8.calibrated import calibrate_on, from_cache
 from normexport.precision.int8.calibration import Calibration, calibrate
 from normexport.precision.int8.contradiction import Comparison
-from normexport.precision.int8.edits import Improved, improve
+from normexport.precision.int8.edits import Improved, fits_of, improve
 from normexport.precision.int8.first_samples import check_labels_fit, first_samples
 from normexport.precision.int8.from_norms import calibrate_by_norms
 from normexport.precision.int8.grids import WeightGrid
@@ -120,7 +120,8 @@ def lower_to_int8(
     model, rest = plan_remainder(improved.model, config, _feeds_for_peaks(model, inputs, few, config), accepts)
     ranges, storage = improved.ranges, Storage.of(config)
     judged_on = OnnxRuntime if rest.is_half else on
-    improved, placed = placement_of(model, config, improved, fitted_on, level, ranked_on, judge, kept, judged_on)
+    fits = fits_of(improved, config, fitted_on, kept)
+    improved, placed = placement_of(model, config, improved, fits, ranked_on, judge, kept, judged_on)
     outside = (*kept, *(placed.excluded if placed is not None else ()))
     result, curve = rescue(
         model,
@@ -130,7 +131,7 @@ def lower_to_int8(
         ranked_on=ranked_on,
         symmetric=config.symmetric,
         exclude=outside,
-        corrections=improved.corrections,
+        fits=fits,
         storage=storage,
         on=judged_on,
         held=lambda quantised: as_written(rest.store(quantised)),
@@ -138,9 +139,8 @@ def lower_to_int8(
     )
     table: tuple[Sensitivity, ...] = ()
     if config.table:
-        how = config.symmetric, improved.corrections
         table = sensitivities(
-            model, ranges, ranked_on, symmetric=how[0], corrections=how[1], storage=storage, where=config.on
+            model, ranges, ranked_on, symmetric=config.symmetric, fits=fits, storage=storage, where=config.on
         )
     finished = finish(rest.store(result.model))
     held = as_written(finished)
