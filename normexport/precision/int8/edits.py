@@ -128,16 +128,16 @@ def improve(
 
 
 def fits_of(improved: Improved, config: EightBit, batches: Batches, kept: Collection[str]) -> Fits:
-    """The corrections that fit where more modules are in float32.
+    """The corrections that fit where other modules are in float32.
 
     Args:
         improved, config, batches: as `improve` returns and takes them.
-        kept: modules in float32 anyway.
+        kept: the modules that were in float32 for that.
     """
     known = {frozenset(kept): improved.corrections}
 
     def without(excluded: Collection[str]) -> Corrections:
-        left = frozenset((*kept, *excluded))
+        left = frozenset(excluded)
         if improved.in_sequence and left not in known:
             work = Fitting(config, batches, lambda _: math.nan, tuple(sorted(left)))
             known[left] = work.in_sequence(improved, work.averaged_on)

@@ -45,11 +45,12 @@ class Fits:
 
     Biases that were fitted in sequence make good what the layers before do too. Where such a layer is in float32 they
     are wrong: a network of digits fell from 41.9 to 28.7 dB when one of its layers was left out of int8, and has 39.2
-    with biases fitted anew.
+    with biases fitted anew. Over 60 models of two networks, fitting anew gave 1.1 dB in the median, 10.4 at most and
+    -0.2 at least.
 
     Attributes:
         alone: those of a module that is alone in int8.
-        without: those of a model without these modules, each fitted once.
+        without: those of a model with just these modules in float32, each fitted once.
     """
 
     alone: Corrections = NONE
