@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 TARGETS = ("sm89", "sm120")
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 COMPUTING = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "PLUGIN_V3")
-EIGHT = {onnx.TensorProto.INT8: INT8, onnx.TensorProto.FLOAT8E4M3FN: FLOAT8.name}
+EIGHT: dict[int, str] = {onnx.TensorProto.INT8: INT8, onnx.TensorProto.FLOAT8E4M3FN: FLOAT8.name}
 
 
 def folded(name: str) -> tuple[ir.Model, tuple[InputSpec, ...]]:

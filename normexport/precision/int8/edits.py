@@ -32,6 +32,7 @@ from normexport.precision.int8.ranges import Range
 from normexport.precision.int8.rounded import round_weights
 from normexport.precision.samples import Batches
 from normexport.progress import doing
+from normexport.runtime import release_memory
 
 #: By effort, what is tried.
 EDITS: dict[str, tuple[str, ...]] = {
@@ -209,6 +210,7 @@ class _Improvement:
     def _ranges(self, model: ir.Model, samples: Batches) -> Mapping[str, Range]:
         config = self.fitting.config
         storage = self.fitting.storage
+        release_memory()
         return calibrate(model, samples(), config.method, symmetric=config.symmetric, storage=storage).ranges
 
     def corrected(self, given: Improved) -> Improved:

@@ -48,7 +48,7 @@ from normexport.precision.samples import Batches, batches_in, batches_of
 from normexport.proof import choose_batches
 from normexport.proof.inputs.batches import fixed_batches_in, slice_batches
 from normexport.proof.inputs.mixed import numbers_in
-from normexport.runtime import Feeds, OnnxRuntime, Opener, Runtime
+from normexport.runtime import Feeds, OnnxRuntime, Opener, Runtime, release_memory
 from normexport.text import printable
 from normexport.verdicts import Judgement, Verdict, failed, inconclusive, passed, together
 
@@ -316,6 +316,7 @@ def _level(model: ir.Model, inputs: Sequence[InputSpec], fresh: Parted) -> Calla
     exact = collect(OnnxRuntime(model), chosen_on, model=model)
 
     def level(candidate: ir.Model) -> float:
+        release_memory()
         found = collect(OnnxRuntime(candidate), chosen_on, model=candidate, batch=exact.batch)
         return min((error.level for error in output_errors(exact, found, -math.inf, 100)), default=math.inf)
 

@@ -70,6 +70,15 @@ def test_extremes_are_those_of_the_float64_interpreter() -> None:
         np.testing.assert_allclose(found[name], exact[name], atol=1e-5 * max(size, 1.0))
 
 
+def test_of_a_tensor_with_nan_in_it_nothing_is_known() -> None:
+    g = Graph(5, (1, 3, 4, 4), np.float32)
+    model = g.model(g.conv(g.node("Relu", [g.conv("x", 4)], (1, 4, 4, 4)), 2))
+    x = np.random.default_rng(0).standard_normal((1, 3, 4, 4)).astype(np.float32)
+    spoiled = np.where(np.arange(4) == 2, np.float32(np.nan), x)
+    assert len(channel_extremes(model, [{"x": x}])) == 3
+    assert channel_extremes(model, [{"x": x}, {"x": spoiled}]) == channel_extremes(model, []) == {}
+
+
 def reason_of(g: Graph, *outputs: str, seen: bool = False) -> str:
     """Why no output channel of the first layer got a factor; the result is the same all the same."""
     model = g.model(*outputs)
