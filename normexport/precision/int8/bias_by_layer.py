@@ -6,6 +6,9 @@ With x a layer's input in the float32 model, Q(x) as int8 holds it, w' the round
 
 and is added to the bias (Nagel et al. 2019, section 4.2). Unlike the correction in sequence (`bias_correction`) it
 takes in nothing of what other layers do, which depends on the samples more than what rounding does to one.
+
+A layer is linear, and the mean over samples passes through it: w' * Q(x) is computed once for each batch, of the mean
+of Q(x).
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.dtypes import FLOAT8, FLOAT8_FROM
-from normexport.graphs.nodes import optional
+from normexport.graphs.nodes import op, optional
 from normexport.graphs.shapes import Shapes
 from normexport.precision.half.types import raise_opset
 from normexport.precision.int8.bias_correction import Probe, average_of, axes_but_channels, opset_of
@@ -39,18 +42,19 @@ def mean_errors_by_layer(model: ir.Model, pairs: Iterable[Pair], batches: Iterab
     ours = dict(zip(model.graph, list(copy.graph), strict=True))
     probe = Probe(copy.graph)
     results = {}
-    for pair in pairs:
+    for pair in reversed(pairs):  # ONNX Runtime computes what ends last first, and keeps nothing for the others
         axes = axes_but_channels(pair.node, shapes)
         if axes is not None and not why_no_shift(pair.node):
             node = ours[pair.node]
-            mean = probe.mean_error(node.outputs[0], _twin(probe, pair, node), axes)
+            exact = probe.mean(node.outputs[0], [0])
+            mean = probe.mean_error(exact, _twin(probe, pair, node), axes)
             results[str(mean.name)] = pair.result
     copy.graph.outputs[:] = probe.outputs
     return average_of(copy, results, batches) if results else {}
 
 
 def _twin(probe: Probe, pair: Pair, node: ir.Node) -> ir.Value:
-    """What a layer computes of the same input as int8 does."""
+    """The mean over samples, axis 0, of what a layer computes of the same input as int8 does."""
     source = node.inputs[0]
     assert source is not None
     if pair.source is not None:
@@ -63,6 +67,8 @@ def _twin(probe: Probe, pair: Pair, node: ir.Node) -> ir.Value:
         else:
             whole = probe.node("QuantizeLinear", [source, scale, zero], dtype=dtype)
         source = probe.node("DequantizeLinear", [whole, scale, zero])
+    transposed = op(node) == "Gemm" and node.attributes.get_int("transA", 0) != 0
+    source = probe.mean(source, [int(transposed)])
     weight = probe.constant(pair.rounded_weight.astype(np.float32))
     bias = [optional(node, 2)] if len(node.inputs) > 2 else []
     return probe.node(node.op_type, [source, weight, *bias], list(node.attributes.values()))

@@ -31,7 +31,7 @@ from normexport.precision.int8.corrections import why_no_shift
 from normexport.precision.int8.pairs import LAYERS, is_quantized
 from normexport.precision.int8.weights import Float64s
 from normexport.progress import counted
-from normexport.runtime import Array, Feeds, OnnxRuntime
+from normexport.runtime import Array, Feeds, OnnxRuntime, release_memory
 
 _PREFIX = "int8/"  # in front of each name of the int8 model
 
@@ -50,6 +50,7 @@ def mean_errors_in_sequence(model: ir.Model, quantised: ir.Model, batches: Itera
 
 def average_of(probe: ir.Model, results: Mapping[str, str], batches: Iterable[Feeds]) -> dict[str, Float64s]:
     """Averages of a probe's outputs over all samples, flat, by what `results` calls each; those that are finite."""
+    release_memory()
     runtime = OnnxRuntime(probe)
     sums: dict[str, Float64s] = {}
     weight = 0
@@ -149,15 +150,21 @@ class Probe:
 
     def mean_error(self, exact: ir.Value, found: ir.Value, axes: list[int]) -> ir.Value:
         """The mean of `exact` - `found` over `axes`, which are kept; an output more."""
-        error = self.node("Sub", [exact, found])
-        keep = ir.AttrInt64("keepdims", 1)
-        if self.opset >= 18:
-            mean = self.node("ReduceMean", [error, self.constant(np.array(axes, np.int64))], [keep])
-        else:
-            mean = self.node("ReduceMean", [error], [ir.AttrInt64s("axes", axes), keep])
+        mean = self.mean(self.node("Sub", [exact, found]), axes)
         mean.shape = ir.Shape([None] * (len(axes) + 1))
         self.outputs.append(mean)
         return mean
+
+    def mean(self, value: ir.Value, axes: list[int]) -> ir.Value:
+        """The mean over `axes`, which are kept."""
+        return self.reduced("ReduceMean", value, axes)
+
+    def reduced(self, operator: str, value: ir.Value, axes: list[int]) -> ir.Value:
+        """ReduceMean, ReduceMin or ReduceMax over `axes`, which are kept."""
+        keep = ir.AttrInt64("keepdims", 1)
+        if self.opset >= 18:
+            return self.node(operator, [value, self.constant(np.array(axes, np.int64))], [keep])
+        return self.node(operator, [value], [ir.AttrInt64s("axes", axes), keep])
 
     def node(
         self,

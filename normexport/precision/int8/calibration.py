@@ -115,11 +115,11 @@ def calibrate(
         histogram = seen.setdefault(name, Histogram())
         with np.errstate(over="ignore"):  # told as infinite below
             single = array.astype(np.float32, copy=False)
-        histogram.look(single)
+        ends = histogram.look(single)
         if single.size and not math.isfinite(histogram.high - histogram.low):
             raise UsageError(f"tensor {name}", "is not finite on the calibration data", "check data and model")
         if method != "minmax":
-            histogram.count(single)
+            histogram.count(single, ends)
 
     for feeds in batches if on_batch is not None else counted("calibrating", batches):
         for name, array in feeds.items():

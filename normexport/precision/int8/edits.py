@@ -12,30 +12,27 @@ Each is measured by the SNR of the worst output (`output_errors`) and stays wher
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from normexport.dtypes import FLOAT8
+from normexport.graphs.nodes import op
 from normexport.precision.config import EightBit
 from normexport.precision.int8.absorb import absorb_biases
-from normexport.precision.int8.bias_by_layer import mean_errors_by_layer
-from normexport.precision.int8.bias_correction import mean_errors_in_sequence
 from normexport.precision.int8.calibration import calibrate
 from normexport.precision.int8.corrections import NONE, Corrections, pairs_of, why_no_shift
-from normexport.precision.int8.equalise import equalise
+from normexport.precision.int8.equalise import Equalised, equalise
 from normexport.precision.int8.extremes import channel_extremes
+from normexport.precision.int8.fitting import FITTED_ON, Fits, Fitting, Shifted
 from normexport.precision.int8.links import Extremes
 from normexport.precision.int8.moments import why_no_moments
-from normexport.precision.int8.quantise import quantize
 from normexport.precision.int8.ranges import Range
 from normexport.precision.int8.rounded import round_weights
-from normexport.precision.int8.storage import Storage
 from normexport.precision.samples import Batches
 from normexport.progress import doing
-from normexport.proof.inputs.mixed import numbers_in
-from normexport.runtime import Feeds
+from normexport.runtime import release_memory
 
 #: By effort, what is tried.
 EDITS: dict[str, tuple[str, ...]] = {
@@ -44,12 +41,10 @@ EDITS: dict[str, tuple[str, ...]] = {
     "high": ("equalised", "biases absorbed", "biases corrected", "weights rounded"),
 }
 WORTH = 0.1  # dB
-#: Numbers of all inputs that ways to equalise are compared on: 128 digits, 27 images of 224 by 224. By minmax on 16
-#: digits, as it was before, a way was kept that cost 3 dB of the 38 that correcting biases reached without it.
-_TRIED_ON = 1 << 22
 #: Said of their levels: the next edit starts from ranges of all samples and no correction, and so at another number.
 _TRIED = "both with biases corrected, on ranges of a part of the samples"
-_FITTED_ON = 128  # samples at most, that biases and weights are fitted on
+#: Said where channels have factors past a Clip.
+_PAST = "channels seen below half of a Clip's end have factors too, which are exact as long as they stay there"
 
 
 @dataclass(frozen=True)
@@ -76,12 +71,19 @@ class Int8Edit:
 
 @dataclass(frozen=True)
 class Improved:
-    """What to quantise, with which ranges and corrections, and the edits that led there."""
+    """What to quantise, with which ranges and corrections, and the edits that led there.
+
+    Attributes:
+        alone: the corrections of a module that is alone in int8.
+        in_sequence: whether biases make good what the layers before do too, and so fit this model alone.
+    """
 
     model: ir.Model
     ranges: Mapping[str, Range]
     corrections: Corrections = NONE
     edits: tuple[Int8Edit, ...] = ()
+    alone: Corrections = NONE
+    in_sequence: bool = False
 
 
 def improve(
@@ -109,12 +111,12 @@ def improve(
     names = EDITS[config.effort]
     if not names or refused:
         return replace(start, edits=tuple(Int8Edit(name, False, reasons=(refused,)) for name in names))
-    work = _Improvement(config, _limited(batches, _FITTED_ON), batches, level, tuple(exclude))
+    work = _Improvement(Fitting(config, batches, level, tuple(exclude)))
     if keep_ranges:
         improved = replace(start, edits=tuple(Int8Edit(name, False, reasons=(keep_ranges,)) for name in names[:2]))
     else:
         with doing("equalising layers"):
-            seen = channel_extremes(model, work.few())
+            seen = channel_extremes(model, work.fitting.few())
             improved, seen = work.equalised(start, seen)
         with doing("absorbing high biases"):
             improved = work.absorbed(improved, seen)
@@ -126,79 +128,51 @@ def improve(
     return improved
 
 
-def corrections_without(
-    given: Improved,
-    config: EightBit,
-    batches: Batches,
-    level: Callable[[ir.Model], float],
-    exclude: Collection[str],
-) -> Corrections:
-    """Corrections that fit a model with other modules in float32, as biases fitted before are for those that were.
-
-    With what int8 makes of a first layer taken off the biases behind it, a network of digits has 38.8 dB where that
-    layer is in float32, and 42.2 where it is not.
+def fits_of(improved: Improved, config: EightBit, batches: Batches, kept: Collection[str]) -> Fits:
+    """The corrections that fit where other modules are in float32.
 
     Args:
-        given, config, batches, level: as `improve` returns and takes them.
-        exclude: all modules in float32.
+        improved, config, batches: as `improve` returns and takes them.
+        kept: the modules that were in float32 for that.
     """
-    if not given.corrections.shifts:
-        return given.corrections
-    work = _Improvement(config, _limited(batches, _FITTED_ON), batches, level, tuple(exclude))
-    ways = (given.corrections, work.shifts(given, work.few))
-    return max(ways, key=lambda way: level(work.quantised(given, way)))
+    known = {frozenset(kept): improved.corrections}
+
+    def without(excluded: Collection[str]) -> Corrections:
+        left = frozenset(excluded)
+        if improved.in_sequence and left not in known:
+            work = Fitting(config, batches, lambda _: math.nan, tuple(sorted(left)))
+            known[left] = work.in_sequence(improved, work.averaged_on)
+        return known.get(left, improved.corrections)
+
+    return Fits(improved.alone, without)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One way to write the model: how many layers it changed, and what to say of it where it is kept."""
+
+    model: ir.Model
+    layers: int
+    reasons: tuple[str, ...]
 
 
 @dataclass
 class _Improvement:
-    config: EightBit
-    fitted_on: Batches
-    batches: Batches
-    level: Callable[[ir.Model], float]
-    exclude: tuple[str, ...]
-
-    @property
-    def storage(self) -> Storage:
-        return Storage.of(self.config)
-
-    @property
-    def few(self) -> Batches:
-        """The samples that ways are compared on, where each takes several runs of them."""
-        return _limited(self.fitted_on, _FITTED_ON, _TRIED_ON)
-
-    def quantised(self, given: Improved, corrections: Corrections | None = None) -> ir.Model:
-        how = given.corrections if corrections is None else corrections
-        return quantize(
-            given.model,
-            given.ranges,
-            symmetric=self.config.symmetric,
-            exclude=self.exclude,
-            corrections=how,
-            storage=self.storage,
-        ).model
-
-    def shifts(self, given: Improved, fitted_on: Batches) -> Corrections:
-        """The corrections with biases that fit the weights, in sequence."""
-        plain = replace(given.corrections, shifts={})
-        found = mean_errors_in_sequence(given.model, self.quantised(given, plain), fitted_on())
-        return replace(plain, shifts=found)
-
-    def best_shifts(self, given: Improved) -> Corrections:
-        """Corrections with biases that fit the weights, in sequence or layer by layer, whichever is better."""
-        plain = replace(given.corrections, shifts={})
-        pairs = pairs_of(given.model, self.quantised(given, plain))
-        alone = replace(plain, shifts=mean_errors_by_layer(given.model, pairs, self.fitted_on()))
-        ways = (self.shifts(given, self.fitted_on), alone)
-        return max(ways, key=lambda way: self.level(self.quantised(given, way))) if alone.shifts else plain
+    fitting: Fitting
+    _trial: tuple[ir.Model | None, float] = (None, 0.0)  # the level by trial of the model that was kept
 
     # ---- the edits
 
     def equalised(self, given: Improved, seen: Extremes) -> tuple[Improved, Extremes]:
-        """By weights alone and by what was seen, the better one, where it is worth it with biases corrected."""
-        found = (equalise(given.model), equalise(given.model, seen))
-        ways = [(each.model, sum(layer.scaled > 0 for layer in each.layers)) for each in found]
-        reasons = tuple(f"{layer.layer}: {layer.reason}" for layer in found[1].layers if layer.reason)
-        result = self._keep_best("equalised", given, ways, reasons)
+        """By weights alone, by what was seen, past Clips: the best one, where it is worth it with biases corrected."""
+        found = [equalise(given.model), equalise(given.model, seen)]
+        if any(op(node) == "Clip" for node in given.model.graph):
+            past = equalise(given.model, seen, past_clips=True)
+            found += [past] if past.scaled > found[1].scaled else []
+        ways = [_Way(each.model, sum(layer.scaled > 0 for layer in each.layers), _told(each)) for each in found]
+        if found[2:]:
+            ways[2] = replace(ways[2], reasons=(_PAST, *ways[2].reasons))
+        result = self._keep_best("equalised", given, ways)
         factors = next((each.factors for each in found if each.model is result.model), {})
         ends = {
             name: (low / factors.get(name, 1.0), high / factors.get(name, 1.0)) for name, (low, high) in seen.items()
@@ -209,81 +183,72 @@ class _Improvement:
         """High biases, by what was seen."""
         found = absorb_biases(given.model, seen)
         reasons = found.reasons or ("no channel is above zero throughout",)
-        return self._keep_best("biases absorbed", given, [(found.model, found.layers)], reasons)
+        return self._keep_best("biases absorbed", given, [_Way(found.model, found.layers, reasons)])
 
-    def _keep_best(
-        self, name: str, given: Improved, ways: list[tuple[ir.Model, int]], reasons: tuple[str, ...]
-    ) -> Improved:
+    def _keep_best(self, name: str, given: Improved, ways: list[_Way]) -> Improved:
         """The best of ways to write the model, on ranges of its own, where it is worth it with biases corrected."""
-        tried = [way for way in ways if way[0] is not given.model]
+        tried = [way for way in ways if way.model is not given.model]
         if not tried:
-            return replace(given, edits=(*given.edits, Int8Edit(name, False, reasons=reasons)))
-        before = self.trial(given.model)
-        after, (model, layers) = max(((self.trial(way[0]), way) for way in tried), key=lambda pair: pair[0])
+            return replace(given, edits=(*given.edits, Int8Edit(name, False, reasons=ways[-1].reasons)))
+        before = self._trial[1] if self._trial[0] is given.model else self.trial(given.model)
+        after, best = max(((self.trial(way.model), way) for way in tried), key=lambda pair: pair[0])
         kept = after > before + WORTH
-        why = reasons if kept else ("gains too little",)
-        edit = Int8Edit(name, kept, layers, before, after, why, _TRIED)
+        self._trial = (best.model, after) if kept else (given.model, before)
+        why = best.reasons if kept else ("gains too little",)
+        edit = Int8Edit(name, kept, best.layers, before, after, why, _TRIED)
         if not kept:
             return replace(given, edits=(*given.edits, edit))
-        how = self.config.method
-        found = calibrate(model, self.batches(), how, symmetric=self.config.symmetric, storage=self.storage)
-        return replace(given, model=model, ranges=found.ranges, edits=(*given.edits, edit))
+        ranges = self._ranges(best.model, self.fitting.batches)
+        return replace(given, model=best.model, ranges=ranges, edits=(*given.edits, edit))
 
     def trial(self, model: ir.Model) -> float:
         """The level of a model with its biases corrected, all of it fitted on a few samples."""
-        found = calibrate(model, self.few(), self.config.method, symmetric=self.config.symmetric, storage=self.storage)
-        given = Improved(model, found.ranges)
-        return self.level(self.quantised(given, self.shifts(given, self.few)))
+        few = self.fitting.few
+        given = Improved(model, self._ranges(model, few))
+        return self.fitting.level(self.fitting.quantised(given, self.fitting.in_sequence(given, few)))
+
+    def _ranges(self, model: ir.Model, samples: Batches) -> Mapping[str, Range]:
+        config = self.fitting.config
+        storage = self.fitting.storage
+        release_memory()
+        return calibrate(model, samples(), config.method, symmetric=config.symmetric, storage=storage).ranges
 
     def corrected(self, given: Improved) -> Improved:
         """Biases that take the mean errors."""
-        pairs = pairs_of(given.model, self.quantised(given))
-        reasons = tuple(filter(None, (why_no_shift(pair.node) for pair in pairs)))
-        corrections = self.best_shifts(given)
-        return self._keep_if_better("biases corrected", given, corrections, len(corrections.shifts), reasons)
+        found = self.fitting.shifted(given)
+        reasons = tuple(filter(None, (why_no_shift(pair.node) for pair in found.pairs)))
+        return self._keep_if_better("biases corrected", given, found, len(found.corrections.shifts), reasons)
 
     def rounded(self, given: Improved) -> Improved:
         """Weights by least squares, and biases that fit them where biases were corrected."""
-        if self.storage.is_float8:
+        if self.fitting.storage.is_float8:
             edit = Int8Edit("weights rounded", False, reasons=(f"the numbers of {FLOAT8.short} are not evenly apart",))
             return replace(given, edits=(*given.edits, edit))
-        pairs = pairs_of(given.model, self.quantised(given, NONE))
+        pairs = pairs_of(given.model, self.fitting.quantised(given, NONE))
         reasons = tuple(filter(None, (why_no_moments(pair) for pair in pairs)))
-        samples = min(_FITTED_ON, self.batches.count or _FITTED_ON)
-        weights = round_weights(given.model, pairs, self.fitted_on, samples)
+        samples = min(FITTED_ON, self.fitting.batches.count or FITTED_ON)
+        weights = round_weights(given.model, pairs, self.fitting.fitted_on, samples)
         corrections = Corrections(weights)
+        found = Shifted(corrections, corrections, False, pairs)
         if given.corrections.shifts:
-            corrections = self.best_shifts(replace(given, corrections=corrections))
-        return self._keep_if_better("weights rounded", given, corrections, len(weights), reasons)
+            found = self.fitting.shifted(replace(given, corrections=corrections))
+        return self._keep_if_better("weights rounded", given, found, len(weights), reasons)
 
     def _keep_if_better(
-        self,
-        name: str,
-        given: Improved,
-        corrections: Corrections,
-        layers: int,
-        reasons: tuple[str, ...],
+        self, name: str, given: Improved, found: Shifted, layers: int, reasons: tuple[str, ...]
     ) -> Improved:
         if not layers:
-            return replace(
-                given, edits=(*given.edits, Int8Edit(name, False, reasons=reasons or ("there are no layers",)))
-            )
-        before, after = self.level(self.quantised(given)), self.level(self.quantised(given, corrections))
+            edit = Int8Edit(name, False, reasons=reasons or ("there are no layers",))
+            return replace(given, edits=(*given.edits, edit))
+        before, after = (self.fitting.level_of(given, each) for each in (given.corrections, found.corrections))
         kept = after > before + WORTH
         edit = Int8Edit(name, kept, layers, before, after, reasons if kept else ("gains too little", *reasons))
-        return replace(given, corrections=corrections if kept else given.corrections, edits=(*given.edits, edit))
+        done = replace(given, edits=(*given.edits, edit))
+        if not kept:
+            return done
+        return replace(done, corrections=found.corrections, alone=found.alone, in_sequence=found.in_sequence)
 
 
-def _limited(batches: Batches, most: int, numbers: float = math.inf) -> Batches:
-    """The first batches, of at most this many samples and numbers, and at least one batch."""
-
-    def stream() -> Iterator[Feeds]:
-        taken, size = 0, 0
-        for feeds in batches():
-            if taken and (taken >= most or size + numbers_in(feeds) > numbers):
-                return
-            taken += max((len(array) for array in feeds.values() if array.ndim), default=1)
-            size += numbers_in(feeds)
-            yield feeds
-
-    return Batches(stream, None if batches.count is None else min(most, batches.count))
+def _told(found: Equalised) -> tuple[str, ...]:
+    """Why layers were left alone, in words."""
+    return tuple(f"{layer.layer}: {layer.reason}" for layer in found.layers if layer.reason)

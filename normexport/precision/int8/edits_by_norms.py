@@ -62,4 +62,5 @@ def improve_by_norms(
         why = reasons if kept else ("gains too little", *reasons)
         edit = replace(edit, kept=kept, before_db=before, after_db=after, reasons=why)
     edits[names.index(edit.name)] = edit
-    return Improved(model, ranges, corrections if edit.kept else Corrections(), tuple(edits))
+    fitted = corrections if edit.kept else Corrections()  # each layer by itself
+    return Improved(model, ranges, fitted, tuple(edits), alone=fitted)

@@ -11,6 +11,11 @@ whose rows have one channel each, that evens out the tensor altogether. Where no
 the largest weight of the row that makes the channel.
 
 Weights are divided and multiplied in float64 and stored in their own type. In float64 the result is the same to 1e-9.
+
+A Clip at six (ReLU6) has one end for all channels: with factors in front channels would be cut elsewhere. An end for
+each channel, a Min, would be exact, but is no part of an int8 layer on any runtime. So its channels are held; or, where
+asked for, those alone that come near the end: what stays below half of it on samples, with its factor and without, is
+the same to 1e-9 on those samples, and on all that stay below it.
 """
 
 from __future__ import annotations
@@ -53,15 +58,21 @@ class Equalised:
     layers: tuple[EqualisedLayer, ...]
     factors: Mapping[str, Float64s]
 
+    @property
+    def scaled(self) -> int:
+        """How many channels have a factor."""
+        return sum(layer.scaled for layer in self.layers)
 
-def equalise(model: ir.Model, extremes: Extremes | None = None) -> Equalised:
+
+def equalise(model: ir.Model, extremes: Extremes | None = None, *, past_clips: bool = False) -> Equalised:
     """Even out the channels between layers; the model is not changed.
 
     Args:
         model: float32 or float64, constants stored as initializers.
         extremes: what was seen of each channel (`channel_extremes`); None: weights alone.
+        past_clips: also channels that were seen to stay below the ends of a Clip, see above.
     """
-    links = Links(model)
+    links = Links(model, extremes if past_clips else None)
     roots = links.roots()
     factors = _choose(links, roots, _seen_sizes(links, roots, extremes))
     outcomes = tuple(_outcome(layer, links, factors) for layer in links.layers)
@@ -90,9 +101,10 @@ class _Kernels:
 
     @classmethod
     def of(cls, layer: Layer, roots: Indices) -> _Kernels:
-        groups, made, read, _ = layer.weight.shape
+        sizes = np.abs(layer.weight).max(axis=3)
+        groups, made, read = sizes.shape
         reads, makes = roots[layer.inputs].reshape(groups, read), roots[layer.outputs].reshape(groups, made)
-        return cls(np.abs(layer.weight).max(axis=3), reads, makes)
+        return cls(sizes, reads, makes)
 
     def sizes_with(self, factors: Float64s) -> Float64s:
         return self.sizes * factors[self.reads][:, None, :] / factors[self.makes][:, :, None]
@@ -124,14 +136,14 @@ def _choose(links: Links, roots: Indices, seen: list[_Seen]) -> Float64s:
     free = np.array([not links.why_held(number) for number in range(links.count)])
     free[0] = False
     kernels = [_Kernels.of(layer, roots) for layer in links.layers]
-    factors = np.ones(links.count)
+    factors, least = np.ones(links.count), np.maximum(links.least(), 1 / _MOST)
     for _ in range(_STEPS):
         makes = _of_tensors(seen, factors) if seen else _of_rows(kernels, factors)
         reads = _of_columns(kernels, factors)
         known = free & (makes > 0) & (reads > 0)
         step = np.ones(links.count)
         step[known] = np.sqrt(makes[known] / reads[known])
-        moved = np.clip(factors * step, 1 / _MOST, _MOST)
+        moved = np.clip(factors * step, least, _MOST)
         moved[~free] = 1.0
         change = np.abs(np.log(moved[roots] / factors[roots])).max()
         factors = moved
@@ -175,13 +187,14 @@ def _apply(model: ir.Model, links: Links, factors: Float64s) -> ir.Model:
     ours = dict(zip(model.graph, list(copy.graph), strict=True))
     fresh = Names(copy.graph).fresh
     for layer in links.layers:
-        node, made = ours[layer.node], factors[layer.outputs]
-        groups, _, read, _ = layer.weight.shape
-        weight = layer.weight * factors[layer.inputs].reshape(groups, 1, read, 1) / made.reshape(groups, -1, 1, 1)
+        node, made, taken = ours[layer.node], factors[layer.outputs], factors[layer.inputs]
         held = node.inputs[1]
         assert held is not None
         assert held.const_value is not None
-        if np.any(factors[layer.inputs] != 1.0) or np.any(made != 1.0):
+        if np.any(taken != 1.0) or np.any(made != 1.0):
+            weight = layer.weight
+            groups, _, read, _ = weight.shape
+            weight = weight * taken.reshape(groups, 1, read, 1) / made.reshape(groups, -1, 1, 1)
             set_constant(node, 1, as_stored(node, weight, tuple(held.const_value.shape.numpy())), fresh)
         bias = stored(optional(layer.node, 2))
         if bias is not None and np.any(made != 1.0):

@@ -8,7 +8,7 @@ a positive factor on, f(y / s) = f(y) / s, until layers read it, whose column c 
     constants     added: they take the factor too; multiplied or divided by: they pass it on
     gates         x * sigmoid(z): x passes its factor on, the gate has none
     moves         Flatten, Reshape, Transpose, Squeeze, Unsqueeze that keep channels whole
-    Clip          as Relu, where it ends at zero alone; another end is one number for all channels
+    Clip          as Relu, where it ends at zero alone; another end is one number for all channels (`BELOW`)
 
 A channel is held (its factor is 1), with the reason, where anything else sees it: an output of the graph, a layer whose
 weight is no constant or has other readers, any other operator, the body of an If or Loop.
@@ -40,16 +40,26 @@ _REDUCE = frozenset({"ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "Reduc
 _TOGETHER = frozenset({"Add", "Sub", "Sum", "Max", "Min"})
 _MOVED = frozenset({"Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze"})
 _GATES = frozenset({"Sigmoid", "HardSigmoid", "Softmax"})
+#: Of a Clip's end, how much a channel may reach, before and after its factor, to pass the Clip by. What was never seen
+#: beyond half of it is cut where new samples go twice as far.
+BELOW = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A layer with a constant weight, as `by_group` gives it, and the numbers of its channels' factors."""
+    """A layer with a constant weight, and the numbers of its channels' factors."""
 
     node: ir.Node
-    weight: Float64s
     inputs: Indices
     outputs: Indices
+
+    @property
+    def weight(self) -> Float64s:
+        """Its weight as `by_group` gives it; made anew each time, for all of a ResNet-50's are 200 MB."""
+        held = stored(self.node.inputs[1])
+        weight = None if held is None else by_group(self.node, held)
+        assert weight is not None
+        return weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +79,17 @@ class Links:
     Attributes:
         layers, shifts: what takes the factors.
         channels: by value, the axis of its channels and the number of each channel's factor.
+
+    Args:
+        below: what was seen of each channel, where one that stays below `BELOW` of a Clip's end may pass it: what the
+            Clip does of it is then nothing, on those samples. None: a Clip at another number than zero holds all.
     """
 
-    def __init__(self, model: ir.Model) -> None:
-        self._shapes = Shapes(model)
+    def __init__(self, model: ir.Model, below: Extremes | None = None) -> None:
+        self._shapes, self._below = Shapes(model), below
         self._parent = [0]
         self._reasons: dict[int, str] = {}
+        self._least: dict[int, float] = {}
         self.layers: list[Layer] = []
         self.shifts: list[Shift] = []
         self.channels: dict[ir.Value, tuple[int, Indices]] = {}
@@ -94,6 +109,13 @@ class Links:
     def why_held(self, number: int) -> str:
         """Why a channel's factor is 1; "" where it is free."""
         return self._reasons.get(self._root(number), "")
+
+    def least(self) -> Float64s:
+        """By number, the smallest factor that keeps its channels below the ends of Clips; 0 where there are none."""
+        found = np.zeros(self.count)
+        for number, least in self._least.items():
+            found[self._root(number)] = max(found[self._root(number)], least)
+        return found
 
     # ---- numbers
 
@@ -179,7 +201,7 @@ class Links:
             return False
         inputs = np.zeros(sizes[0], np.int64) if own is None else own[1]
         outputs = self._make(node.outputs[0], axis, sizes[1])
-        self.layers.append(Layer(node, weight, inputs, outputs))
+        self.layers.append(Layer(node, inputs, outputs))
         return True
 
     def _prelu(self, node: ir.Node) -> bool:
@@ -192,8 +214,22 @@ class Links:
         if low is None or high is None or not low <= 0 <= high:
             return False
         if not {low, high} <= {0.0, np.inf, -np.inf}:
-            self._hold(source, f"{label(node)} has one end for all channels")
+            self._hold_unless_below(source, (low, high), f"{label(node)} has one end for all channels")
         return self._pass(node)
+
+    def _hold_unless_below(self, source: ir.Value, ends: tuple[float, float], reason: str) -> None:
+        """Hold the channels that come near an end; the others must not come nearer by their factors."""
+        _, numbers = self.channels[source]
+        seen = None if self._below is None else self._below.get(str(source.name))
+        if seen is None or len(seen[0]) != len(numbers):
+            self._hold(source, reason)
+            return
+        shares = [np.maximum(found / end, 0.0) for found, end in zip(seen, ends, strict=True) if end]
+        for number, share in zip(numbers.tolist(), np.max(shares, axis=0).tolist(), strict=True):
+            if share > BELOW:
+                self._hold_number(number, f"{reason}, and channels reach more than {BELOW:.0%} of it")
+            else:
+                self._least[number] = max(self._least.get(number, 0.0), share / BELOW)
 
     def _together(self, node: ir.Node) -> bool:
         """Channels of several tensors that are added or compared; of a tensor and a constant."""

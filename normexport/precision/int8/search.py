@@ -20,7 +20,7 @@ from normexport.precision.int8.as_trained import lower_as_trained
 from normexport.precision.int8.calibrated import calibrate_on, from_cache
 from normexport.precision.int8.calibration import Calibration, calibrate
 from normexport.precision.int8.contradiction import Comparison
-from normexport.precision.int8.edits import Improved, improve
+from normexport.precision.int8.edits import Improved, fits_of, improve
 from normexport.precision.int8.edits_by_norms import improve_by_norms
 from normexport.precision.int8.first_samples import check_labels_fit, first_samples
 from normexport.precision.int8.from_norms import NormRanges, calibrate_by_norms
@@ -49,7 +49,7 @@ from normexport.precision.samples import Batches, batches_in, batches_of
 from normexport.proof import choose_batches
 from normexport.proof.inputs.batches import fixed_batches_in, slice_batches
 from normexport.proof.inputs.mixed import numbers_in
-from normexport.runtime import Feeds, OnnxRuntime, Opener, Runtime
+from normexport.runtime import Feeds, OnnxRuntime, Opener, Runtime, release_memory
 from normexport.text import printable
 from normexport.verdicts import Judgement, Verdict, failed, inconclusive, passed, together
 
@@ -124,7 +124,8 @@ def lower_to_int8(
     model, rest = plan_remainder(improved.model, config, _feeds_for_peaks(model, inputs, few, config), accepts)
     ranges, storage = improved.ranges, Storage.of(config)
     judged_on = OnnxRuntime if rest.is_half else on
-    improved, placed = placement_of(model, config, improved, fitted_on, level, ranked_on, judge, kept, judged_on)
+    fits = fits_of(improved, config, fitted_on, kept)
+    improved, placed = placement_of(model, config, improved, fits, ranked_on, judge, kept, judged_on)
     outside = (*kept, *(placed.excluded if placed is not None else ()))
     result, curve = rescue(
         model,
@@ -134,7 +135,7 @@ def lower_to_int8(
         ranked_on=ranked_on,
         symmetric=config.symmetric,
         exclude=outside,
-        corrections=improved.corrections,
+        fits=fits,
         storage=storage,
         on=judged_on,
         held=lambda quantised: as_written(rest.store(quantised)),
@@ -142,9 +143,8 @@ def lower_to_int8(
     )
     table: tuple[Sensitivity, ...] = ()
     if config.table:
-        how = config.symmetric, improved.corrections
         table = sensitivities(
-            model, ranges, ranked_on, symmetric=how[0], corrections=how[1], storage=storage, where=config.on
+            model, ranges, ranked_on, symmetric=config.symmetric, fits=fits, storage=storage, where=config.on
         )
     finished = finish(rest.store(result.model))
     held = as_written(finished)
@@ -328,6 +328,7 @@ def _level(model: ir.Model, inputs: Sequence[InputSpec], fresh: Parted) -> Calla
     exact = collect(OnnxRuntime(model), chosen_on, model=model)
 
     def level(candidate: ir.Model) -> float:
+        release_memory()
         found = collect(OnnxRuntime(candidate), chosen_on, model=candidate, batch=exact.batch)
         return min((error.level for error in output_errors(exact, found, -math.inf, 100)), default=math.inf)
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from normexport.precision.collected import Data, collect, first_run
 from normexport.precision.elsewhere import as_bytes, from_bytes, require_same
 from normexport.precision.int8.corrections import NONE, Corrections
+from normexport.precision.int8.fitting import Fits
 from normexport.precision.int8.quantise import Quantized, modules_of, quantize
 from normexport.precision.int8.ranges import Range
 from normexport.precision.int8.storage import PLAIN, Storage
@@ -50,13 +51,19 @@ class _Way:
     """How models are quantised, whatever is left out of them."""
 
     symmetric: bool
-    corrections: Corrections
     storage: Storage
 
-    def quantised(self, model: ir.Model, ranges: Mapping[str, Range], excluded: Collection[str]) -> Quantized:
-        return quantize(model, ranges, exclude=excluded, **vars(self))
+    def quantised(
+        self, model: ir.Model, ranges: Mapping[str, Range], excluded: Collection[str], corrections: Corrections
+    ) -> Quantized:
+        return quantize(model, ranges, exclude=excluded, corrections=corrections, **vars(self))
 
 
+#: Modules left out, and the corrections of the others.
+_Left = tuple[tuple[str, ...], Corrections]
+
+
+NO_FITS = Fits()
 #: Judges an int8 model and the runtime that has it open: (SNR in dB, accuracy drop in points or None, whether that is
 #: good enough).
 Judge = Callable[[ir.Model, Runtime], tuple[float, float | None, bool]]
@@ -69,19 +76,20 @@ def sensitivities(
     data: Data,
     *,
     symmetric: bool = False,
-    corrections: Corrections = NONE,
+    fits: Fits = NO_FITS,
     storage: Storage = PLAIN,
     where: Where | None = None,
 ) -> tuple[Sensitivity, ...]:
     """Every module's part in the error, in graph order, on a few samples.
 
     Args:
+        fits: the corrections of what is in int8.
         where: which processes measure modules, each by one thread; None: this one, by all threads.
     """
     modules = modules_of(model, storage)
-    alone = [tuple(other for other in modules if other != each) for each in modules]
-    without = [(each,) for each in modules]
-    job = _Job(model, ranges, data, _Way(symmetric, corrections, storage))
+    alone = [(tuple(other for other in modules if other != each), fits.alone) for each in modules]
+    without = [((each,), fits.without((each,))) for each in counted("fitting without a module", modules, len(modules))]
+    job = _Job(model, ranges, data, _Way(symmetric, storage))
     levels = _measured(job, [*alone, *without], where)
     found = list(counted("sensitivity of modules", levels, 2 * len(modules)))
     rows = zip(modules, found[: len(modules)], found[len(modules) :], strict=True)
@@ -97,7 +105,7 @@ def rescue(
     ranked_on: Data | None = None,
     symmetric: bool = False,
     exclude: Sequence[str] = (),
-    corrections: Corrections = NONE,
+    fits: Fits = NO_FITS,
     storage: Storage = PLAIN,
     on: Opener = OnnxRuntime,
     held: Callable[[ir.Model], ir.Model] = lambda model: model,
@@ -113,20 +121,20 @@ def rescue(
         data: a few samples on which models are timed.
         ranked_on: those on which modules are ranked, each in a run of its own; None: the same.
         exclude: modules left out from the start.
-        corrections: of the layers that are not.
+        fits: the corrections of the layers that are not.
         storage: the type of eight bits.
         on: the runtime that models are judged and timed on.
         held: what is judged of a quantised model, where its remainder is not float32; that itself is timed.
         where: which processes rank modules, see `sensitivities`.
     """
-    way, steps = _Way(symmetric, corrections, storage), dict[int, TradeOff]()
+    way, steps = _Way(symmetric, storage), dict[int, TradeOff]()
     order: list[str] = []
 
     def try_first(count: int) -> tuple[Quantized, bool]:
         excluded = [*exclude, *order[:count]]
         words = f"judging it with {len(excluded)} modules left out" if excluded else "judging all modules in eight bits"
         with doing(words):
-            quantised = way.quantised(model, ranges, excluded)
+            quantised = way.quantised(model, ranges, excluded, fits.without(excluded))
             candidate = held(quantised.model)
             runtime = on(candidate)
             snr, drop, good = judge(candidate, runtime)
@@ -137,7 +145,8 @@ def rescue(
     best, holds = try_first(0)
     if holds:
         return best, tuple(steps.values())
-    order += _worst_first(model, ranges, data if ranked_on is None else ranked_on, way, exclude, where)
+    job = _Job(model, ranges, data if ranked_on is None else ranked_on, way)
+    order += _worst_first(job, exclude, fits.alone, where)
     short = enough = 0  # as many do not suffice, as many do
     while not holds and short < len(order):
         short, enough = enough, min(max(enough + 1, enough * 3 // 2), len(order))
@@ -153,21 +162,13 @@ def rescue(
     return best, tuple(steps[count] for count in sorted(steps))
 
 
-def _worst_first(
-    model: ir.Model,
-    ranges: Mapping[str, Range],
-    data: Data,
-    way: _Way,
-    exclude: Collection[str],
-    where: Where | None,
-) -> list[str]:
+def _worst_first(job: _Job, exclude: Collection[str], corrections: Corrections, where: Where | None) -> list[str]:
     """Modules by SNR with one alone in int8: models of few pairs, which take a fifth of the time of whole ones."""
-    modules = modules_of(model, way.storage)
+    assert isinstance(job.model, ir.Model)
+    modules = modules_of(job.model, job.way.storage)
     ranked = [each for each in modules if each not in exclude]
-    others = [tuple(other for other in modules if other != each) for each in ranked]
-    levels = counted(
-        "ranking modules by their error", _measured(_Job(model, ranges, data, way), others, where), len(ranked)
-    )
+    others = [(tuple(other for other in modules if other != each), corrections) for each in ranked]
+    levels = counted("ranking modules by their error", _measured(job, others, where), len(ranked))
     alone = dict(zip(ranked, levels, strict=True))
     return sorted(alone, key=lambda path: alone[path])
 
@@ -182,7 +183,7 @@ class _Job:
     way: _Way
 
 
-def _measured(job: _Job, excluded: Sequence[tuple[str, ...]], where: Where | None) -> Iterator[float]:
+def _measured(job: _Job, excluded: Sequence[_Left], where: Where | None) -> Iterator[float]:
     """SNR in dB of the worst output, with each of these sets of modules left out."""
     if where is None:
         return map(_snr(job, None), excluded)
@@ -190,7 +191,7 @@ def _measured(job: _Job, excluded: Sequence[tuple[str, ...]], where: Where | Non
     return _in_agreement(where, replace(job, model=as_bytes(job.model), ranges=dict(job.ranges)), excluded)
 
 
-def _in_agreement(where: Where, job: _Job, excluded: Sequence[tuple[str, ...]]) -> Iterator[float]:
+def _in_agreement(where: Where, job: _Job, excluded: Sequence[_Left]) -> Iterator[float]:
     first = ""
     for snr, computer in run_in_order(where, open_job, job, excluded):
         first = first or computer
@@ -198,12 +199,12 @@ def _in_agreement(where: Where, job: _Job, excluded: Sequence[tuple[str, ...]]) 
         yield snr
 
 
-def open_job(job: _Job) -> Callable[[tuple[str, ...]], tuple[float, str]]:
+def open_job(job: _Job) -> Callable[[_Left], tuple[float, str]]:
     """What measures one set of modules, and says what computed it."""
     assert isinstance(job.model, bytes)
     model = from_bytes(job.model)
     snr, computer = _snr(replace(job, model=model), 1), computed_by(model)
-    return lambda excluded: (snr(excluded), computer)
+    return lambda left: (snr(left), computer)
 
 
 def noise_alone(
@@ -216,20 +217,20 @@ def noise_alone(
     corrections: Corrections = NONE,
 ) -> dict[str, float]:
     """Of each of these modules alone in int8, its noise as a share of the signal of the worst output, 1 at most."""
-    snr = _snr(_Job(model, ranges, data, _Way(symmetric, corrections, PLAIN)), None)
+    snr = _snr(_Job(model, ranges, data, _Way(symmetric, PLAIN)), None)
     others = modules_of(model)
-    levels = {each: snr([other for other in others if other != each]) for each in modules}
+    levels = {each: snr((tuple(other for other in others if other != each), corrections)) for each in modules}
     return {each: 10.0 ** (-max(level, 0.0) / 10) for each, level in levels.items()}
 
 
-def _snr(job: _Job, threads: int | None) -> Callable[[Collection[str]], float]:
-    """SNR in dB of the worst output, as a function of the modules excluded."""
+def _snr(job: _Job, threads: int | None) -> Callable[[_Left], float]:
+    """SNR in dB of the worst output, as a function of what is left out."""
     model = job.model
     assert isinstance(model, ir.Model)
     exact = collect(OnnxRuntime(model, threads=threads), job.data, model=model)
 
-    def snr(excluded: Collection[str]) -> float:
-        quantised = job.way.quantised(model, job.ranges, excluded).model
+    def snr(left: _Left) -> float:
+        quantised = job.way.quantised(model, job.ranges, *left).model
         runtime = OnnxRuntime(quantised, threads=threads)
         found = collect(runtime, job.data, model=quantised, batch=exact.batch)
         return min((error.level for error in output_errors(exact, found, -math.inf, 100)), default=math.inf)

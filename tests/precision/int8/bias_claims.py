@@ -18,10 +18,13 @@ from normexport.precision.int8.quantise import quantize
 from normexport.runtime import Float64Runtime, OnnxRuntime
 from tests.precision.int8.linked_graphs import Graph
 
-KINDS = ("conv", "conv without bias", "depthwise", "transposed", "gemm", "transposed gemm")
+KINDS = ("conv", "conv without bias", "depthwise", "transposed", "gemm", "transposed gemm", "gemm of columns")
 
 
 def layer(g: Graph, kind: str) -> str:
+    if kind == "gemm of columns":
+        constants = g.const(g.uneven(6, 5, along=0)), g.const(np.arange(5, dtype=np.float32))
+        return g.node("Gemm", ["x", *constants], (12, 5), transA=1)
     if kind.endswith("gemm"):
         result = g.gemm("x", 5, transposed=kind.startswith("t"))
         g.constants[-2].dims[:] = [5]  # a bias of (5,), as most files have it
@@ -33,7 +36,7 @@ def layer(g: Graph, kind: str) -> str:
 
 def one_layer(kind: str) -> tuple[ir.Model, np.ndarray]:
     """A layer that reads positive numbers, so that what rounding does to its weights moves its means."""
-    shape = (12, 6) if kind.endswith("gemm") else (12, 6, 5, 5)
+    shape = (6, 12) if kind == "gemm of columns" else (12, 6) if kind.endswith("gemm") else (12, 6, 5, 5)
     g = Graph(4, shape, np.float32)
     model = g.model(layer(g, kind))
     return model, np.random.default_rng(0).gamma(2.0, 1.0, shape).astype(np.float32)

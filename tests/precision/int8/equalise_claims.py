@@ -90,7 +90,47 @@ def evens_out() -> None:
     assert largest.max() / largest.min() < 1.05, largest
 
 
-CLAIMS = (each_operator, evens_out, many_graphs)
+def clipped(seed: int, low: float, high: float) -> tuple[ir.Model, str, str]:
+    """A layer, a Clip, a depthwise layer, a Clip, a layer; the tensors in front of and behind the first Clip."""
+    g = Graph(seed, (4, 3, 6, 6))
+    ends = [g.const(np.array(end)) for end in (low, high)]
+    first = g.conv("x", 8, 3)
+    clip = g.node("Clip", [first, *ends], (4, 8, 6, 6))
+    second = g.node("Clip", [g.conv(clip, 8, 3, group=8), *ends], (4, 8, 6, 6))
+    return g.model(g.conv(second, 4)), first, clip
+
+
+def check_clipped(seed: int, low: float, high: float) -> int:
+    """Of a network with Clips, those channels alone have factors that stay far below the ends, before and after.
+
+    Nothing changes on what was seen; the number of channels with a factor.
+    """
+    model, first, clip = clipped(seed, low, high)
+    feeds = feeds_of(model, seed)
+    seen = seen_in(model, feeds)
+    found = equalise(model, seen, past_clips=True)
+    check_same(model, found.model, feeds)
+    moved = found.factors[first] != 1.0 if found.factors else np.zeros(8, bool)
+    for graph in (model, found.model):
+        lowest, highest = seen_in(graph, feeds)[first]
+        assert highest[moved].max(initial=0.0) <= high * (0.5 + 1e-9)
+        assert lowest[moved].min(initial=0.0) >= (low * (0.5 + 1e-9) if low else -np.inf)
+    if found.factors:
+        np.testing.assert_array_equal(found.factors[first], found.factors[clip])
+    plain = equalise(model, seen)
+    assert not plain.factors or np.all(plain.factors[first] == 1.0)
+    return int(moved.sum())
+
+
+def stays_below_clips() -> None:
+    """At six, as ReLU6 has it; on both sides; far away, where all channels pass; near, where none does."""
+    assert sum(check_clipped(seed, 0.0, 6.0) > 0 for seed in range(6)) >= 4
+    assert sum(check_clipped(seed, -4.0, 4.0) > 0 for seed in range(6)) >= 2
+    assert check_clipped(0, 0.0, 1e3) == check_clipped(0, -1e3, 1e3) == 7  # all but the largest
+    assert check_clipped(0, 0.0, 1e-3) == 0
+
+
+CLAIMS = (each_operator, evens_out, many_graphs, stays_below_clips)
 
 
 def main() -> int:

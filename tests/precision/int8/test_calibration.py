@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from normexport.onnx_export import InputSpec
 from normexport.precision import METHODS, Int8
 from normexport.precision.half.search import group_of
 from normexport.precision.int8.calibration import calibrate, read_calibration
-from normexport.precision.int8.histogram import MOST, Histogram
+from normexport.precision.int8.histogram import COUNTED, MOST, Histogram
 from normexport.precision.int8.quantise import quantize
 from normexport.precision.int8.ranges import RANGE_OF, int8_range
 from normexport.precision.npz_stream import slices_of
@@ -70,6 +71,64 @@ def test_a_histogram_tells_neighbouring_bins_apart_wherever_it_starts(low: float
     histogram.add(values[1::2])
     _, expected = np.unique(np.floor(values.astype(np.float64) / histogram.width), return_counts=True)
     np.testing.assert_array_equal(histogram.bins()[1], expected)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32), size=st.integers(COUNTED + 1, 5 * COUNTED), shift=st.floats(-2, 2))
+def test_of_a_large_array_a_part_stands_for_all_and_the_extremes_are_in_it(seed: int, size: int, shift: float) -> None:
+    values = np.random.default_rng(seed).laplace(shift, 1.0, size).astype(np.float32)
+    histogram = Histogram()
+    histogram.add(values)
+    _, counts = histogram.bins()
+    assert abs(counts.sum() - size) < 8  # less than a step, and two ends
+    assert (histogram.low, histogram.high) == (values.min(), values.max())
+    first, kept = histogram.counts()
+    assert [first, first + len(kept) - 1] == [math.floor(end / histogram.width) for end in (values.min(), values.max())]
+    again = Histogram.of(histogram.low, histogram.high, first, kept)
+    np.testing.assert_array_equal(again.counts()[1], kept)
+    inner = np.quantile(values, [0.05, 0.5, 0.95])
+    centres, counts = histogram.bins()
+    for share, value in zip((0.05, 0.5, 0.95), inner, strict=True):
+        assert abs(counts[centres <= value].sum() / counts.sum() - share) < 0.01
+
+
+@pytest.mark.parametrize("columns", [3, 5, 7, 11, 16, 49, 64, 384, 1000])
+def test_of_a_large_array_every_channel_is_counted_wherever_channels_lie(columns: int) -> None:
+    rows = 6 * COUNTED // columns
+    lanes = np.arange(columns, dtype=np.float32)
+    for array in (np.tile(lanes, rows), np.repeat(lanes, rows)):
+        histogram = Histogram()
+        histogram.add(array)
+        found = np.floor(histogram.bins()[0])
+        shares = np.bincount(found.astype(int), histogram.bins()[1], minlength=columns) / array.size
+        assert np.abs(shares * columns - 1).max() < 0.02 + 3 * math.sqrt(columns / COUNTED)
+
+
+def test_parts_of_large_arrays_add_up() -> None:
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(0, 10.0**number, 2 * COUNTED + number).astype(np.float32) for number in range(3)]
+    whole = Histogram()
+    for array in arrays:
+        whole.add(array)
+    parts = []
+    for array in arrays:
+        part = Histogram()
+        part.add(array)
+        parts.append(part)
+    merged = parts[2].merged(parts[0]).merged(parts[1])
+    assert (merged.low, merged.high, merged.counts()[0]) == (whole.low, whole.high, whole.counts()[0])
+    np.testing.assert_array_equal(merged.counts()[1], whole.counts()[1])
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_mse_of_a_part_is_as_good_as_of_all(symmetric: bool) -> None:
+    values = np.random.default_rng(1).laplace(0.3, 1.0, 8 * COUNTED).astype(np.float32)
+    part, whole = Histogram(), Histogram()
+    part.add(values)
+    for start in range(0, len(values), COUNTED):
+        whole.add(values[start : start + COUNTED])
+    ranges = [int8_range(RANGE_OF["mse"](each, symmetric), symmetric) for each in (part, whole)]
+    assert error_of(values, *ranges[0]) <= 1.05 * error_of(values, *ranges[1])  # a step of the search
 
 
 def everything_seen(model: ir.Model, x: np.ndarray) -> dict[str, tuple[float, float]]:

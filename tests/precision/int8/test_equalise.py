@@ -31,6 +31,23 @@ def test_no_result_moves_by_more_than_a_billionth(seed: int) -> None:
     equalise_claims.check_random(seed)
 
 
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(100, 10_000), high=st.sampled_from([1.0, 3.0, 6.0, 20.0]), both=st.booleans())
+def test_no_result_moves_where_channels_stay_below_clips(seed: int, high: float, both: bool) -> None:
+    equalise_claims.check_clipped(seed, -high if both else 0.0, high)
+
+
+def test_a_channel_that_comes_near_the_end_of_a_clip_says_so() -> None:
+    model, first, _ = equalise_claims.clipped(1, 0.0, 6.0)
+    low, high = np.full(8, -1.0), np.array([5.9, 3.1, 3.0, 2.9, 0.01, 1.0, 0.5, 4.0])
+    seen = {**seen_in(model, feeds_of(model)), first: (low, high)}
+    found = equalise(model, seen, past_clips=True)
+    assert np.all(found.factors[first][[0, 1, 7]] == 1.0)
+    assert found.factors[first][4] != 1.0
+    assert np.all(high / found.factors[first] <= np.maximum(high, 3.0 + 1e-9))
+    assert found.layers[0].reason == "Clip 'Clip1' has one end for all channels, and channels reach more than 50% of it"
+
+
 def test_a_float32_file_stays_one_and_runs() -> None:
     model = random_graph(3, np.float32)
     feeds = {name: array.astype(np.float32) for name, array in feeds_of(model).items()}
@@ -51,6 +68,15 @@ def test_extremes_are_those_of_the_float64_interpreter() -> None:
     for name in checked:
         size = np.abs(exact[name]).max()
         np.testing.assert_allclose(found[name], exact[name], atol=1e-5 * max(size, 1.0))
+
+
+def test_of_a_tensor_with_nan_in_it_nothing_is_known() -> None:
+    g = Graph(5, (1, 3, 4, 4), np.float32)
+    model = g.model(g.conv(g.node("Relu", [g.conv("x", 4)], (1, 4, 4, 4)), 2))
+    x = np.random.default_rng(0).standard_normal((1, 3, 4, 4)).astype(np.float32)
+    spoiled = np.where(np.arange(4) == 2, np.float32(np.nan), x)
+    assert len(channel_extremes(model, [{"x": x}])) == 3
+    assert channel_extremes(model, [{"x": x}, {"x": spoiled}]) == channel_extremes(model, []) == {}
 
 
 def reason_of(g: Graph, *outputs: str, seen: bool = False) -> str:
@@ -139,6 +165,16 @@ MUTATIONS = (
     ),
     _mutation("padding is of zeros", "links.py", "given is None or np.any(given != 0)", "given is None"),
     _mutation("a Clip at a number holds", "links.py", "if not {low, high} <= {0.0, np.inf, -np.inf}:", "if False:"),
+    _mutation("channels near the end of a Clip are held", "links.py", "if share > BELOW:", "if False:"),
+    _mutation("factors keep channels below a Clip", "links.py", "share / BELOW)", "0.0)"),
+    _mutation(
+        "the least factor is that of all that share it",
+        "equalise.py",
+        "np.clip(factors * step, least, _MOST)",
+        "np.clip(factors * step, 1 / _MOST, _MOST)",
+    ),
+    _mutation("both ends of a Clip count", "links.py", "np.max(shares, axis=0)", "shares[-1]"),
+    _mutation("a Clip is passed where asked for", "equalise.py", "extremes if past_clips else None", "extremes"),
     _mutation("flattening repeats channels", "links.py", "np.repeat(numbers, each)", "np.tile(numbers, each)"),
 )
 
