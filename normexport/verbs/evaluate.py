@@ -22,6 +22,8 @@ from normexport.precision.collected import BATCH, Collected, named_as
 from normexport.precision.elsewhere import Elsewhere
 from normexport.precision.labelled_output import check_labels, labelled_output, require_limit
 from normexport.precision.metrics import loaded_metric, metric_of
+from normexport.precision.numbered import Numbered
+from normexport.precision.runs import Stream
 from normexport.proof.inputs.batches import samples_in, slice_batches
 from normexport.runtime import Array, OnnxRuntime, Opener
 from normexport.runtime.tensorrt_runtime import Plan
@@ -60,12 +62,18 @@ def evaluate(
     weights_under: str | Path | None = None,
     preprocess: Preprocess | None = None,
     on: Where | None = None,
+    samples: int | None = None,
+    seed: int = 0,
 ) -> Accuracy:
     """How often a model is right on labelled data, how close it is to its reference, and how fast it is.
 
+    Samples are read as their turn comes, 64 at a time, where every input of the model has an open batch on its first
+    axis; else all are in memory. Outputs are kept.
+
     Args:
-        data: inputs, and labels where accuracy is wanted: an .npz of arrays by name and `labels`, or a folder of images
-            or .npy files, of any sizes that the model takes, with a subfolder for each class, or `labels.npy`.
+        data: inputs, and labels where accuracy is wanted: an .npz of arrays by name and `labels`; a folder of images
+            or .npy files, of any sizes that the model takes, with a subfolder for each class, or `labels.npy`; tar
+            shards with a `.cls` for each sample; Parquet files with a column of labels; a pattern of any of these.
         reference: what every output is compared with, by name or, where the names differ, by position.
         inputs: shapes of one sample; needed only for sizes that neither a side nor the data tells.
         labels_for: the output that labels belong to; None: the only one that they fit.
@@ -77,6 +85,8 @@ def evaluate(
         preprocess: what is done to the images of a folder; None: values in [0, 1] at the model's size.
         on: where ONNX models are run: each batch by one thread of ONNX Runtime, whose results are the same bytes here
             and on any number of workers; throughput is then that of one of them. None: here, each batch by all threads.
+        samples: how many of the data, drawn by `seed`: the same wherever they are computed; None: all.
+        seed: of the draw.
 
     Raises:
         UsageError: data or labels do not fit the model; nothing to compare.
@@ -98,11 +108,13 @@ def evaluate(
         raise UsageError(
             str(data), "nothing says which input it is for", "give the shape of one sample: --input 3x224x224"
         )
-    arrays, read = real.load(specs), real.read(specs)
-    labels = real.labels(arrays)
+    stream, read = real.stream(specs, samples, seed), real.read(specs)
+    arrays: Stream = real.load(specs) if stream is None else stream
+    few = _few(arrays, specs, BATCH)
+    labels = real.labels_of(stream) if stream is not None else real.labels(few)
     for side in sides:
         if isinstance(side, Checkpoint):
-            refuse_lost_state(side, specs, arrays)
+            refuse_lost_state(side, specs, few)
     for option, asked in (("--labels-for", labels_for), ("--metric", metric)):
         if labels is None and asked is not None:
             raise UsageError(f"{option} {name_of(asked)}", f"{data} holds no labels", "save them in an array labels")
@@ -126,7 +138,9 @@ def evaluate(
         found = collected(sides[-1], None if exact is None else exact.batch, opener)
         return evaluate_outputs(found if exact is None else named_as(found, exact), labelled, exact, limits)
 
-    accuracy = replace(guarded_if_files(judged, *given), data=read)
+    # A cluster is best ended by the process that has started it, and what runs on workers can't end this one.
+    accuracy = judged() if on is not None and on.ray else guarded_if_files(judged, *given)
+    accuracy = replace(accuracy, data=read)
     _LOG.info("%s, samples: %d; %s", accuracy.model, accuracy.samples, in_words(accuracy.judgement))
     return accuracy
 
@@ -142,18 +156,26 @@ def _require_onnx_runtime(on: Where | None, runtime: str, side: Side) -> None:
         raise UsageError(f"--on {on.words}", cause, "convert the model, or leave it out")
 
 
-def _check_early(
-    labelled: Labelled, arrays: Mapping[str, Array], specs: Sequence[InputSpec], side: Side, on: Opener
-) -> None:
+def _few(data: Stream, specs: Sequence[InputSpec], most: int) -> Mapping[str, Array]:
+    """The first samples of a stream; arrays in memory are there as a whole."""
+    if isinstance(data, Numbered):
+        return next(replace(data, batch=most).read(0))
+    assert isinstance(data, Mapping)
+    return data
+
+
+def _check_early(labelled: Labelled, data: Stream, specs: Sequence[InputSpec], side: Side, on: Opener) -> None:
     """Labels that do not fit are told by a few samples, where there are many.
 
     Raises:
         UsageError: see `labelled_output` and `check_labels`.
     """
-    counts = [samples_in(spec, arrays[spec.name].shape) for spec in specs if spec.batched]
     if len(labelled.labels) <= BATCH:
         return
+    arrays = _few(data, specs, _FEW)
+    counts = [samples_in(spec, arrays[spec.name].shape) for spec in specs if spec.batched]
     graph = side if isinstance(side, ir.Model) else None
     few = collect(runtime_of(side, specs, on=on), next(slice_batches(specs, arrays, _FEW)), specs, model=graph)
-    total = min(counts) if counts else len(labelled.labels)
+    whole = min(counts) if counts else len(labelled.labels)
+    total = len(data.numbers) if isinstance(data, Numbered) else whole
     check_labels(labelled, few.values[labelled_output(few, labelled)], total)

@@ -11,7 +11,6 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.errors import UsageError
-from normexport.precision.elsewhere import as_bytes, from_bytes
 from normexport.precision.int8.calibration import fingerprint, floating_values, require_finite, require_varied
 from normexport.precision.int8.held_out import digests_of
 from normexport.precision.int8.histogram import Histogram
@@ -19,6 +18,7 @@ from normexport.precision.int8.state import BatchesSeen, CalibrationState, merge
 from normexport.precision.numbered import Numbered
 from normexport.runtime import Array, OnnxRuntime
 from normexport.runtime.computed_by import computed_by
+from normexport.runtime.elsewhere import as_bytes, from_bytes
 from normexport.workers import LOCAL, Where, run_parts
 
 _PARTS = 256  # at most; the state of one travels to whoever adds them up

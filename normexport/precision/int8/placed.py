@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from normexport.precision.collected import Data, first_run
 from normexport.precision.config import PLACEMENTS, EightBit
 from normexport.precision.int8.corrections import Corrections
 from normexport.precision.int8.edits import Improved, corrections_without
 from normexport.precision.int8.placement import Placement, place
 from normexport.precision.int8.quantise import quantize
 from normexport.precision.int8.sensitivity import noise_alone
+from normexport.precision.runs import Data, first_run
 from normexport.precision.samples import Batches
 from normexport.runtime import OnnxRuntime, Opener, Runtime
 
