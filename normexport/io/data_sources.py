@@ -19,7 +19,6 @@ from pathlib import Path
 
 from normexport.errors import UsageError
 from normexport.io.images import SUFFIXES
-from normexport.io.opening import require_there
 from normexport.io.parquet_tables import is_parquet
 from normexport.io.tar_archives import is_tar
 
@@ -82,7 +81,6 @@ def source_at(path: str | Path) -> Source:
     if is_pattern(path):
         files = _matching(str(path))
         return Source(given, _kind_of(given, files), files, is_pattern=True)
-    require_there(given)
     if is_parquet(given):
         return Source(given, Kind.TABLES, (given,))
     if given.suffix.lower() == ".tar" or is_tar(given):

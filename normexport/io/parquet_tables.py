@@ -197,10 +197,16 @@ def _is_tensor(kind: Any) -> bool:
 
 
 def _tensor(scalar: Any, place: str) -> Array:
-    """The tensor: axis i of it is axis permutation[i] of what lies in memory (arrow.apache.org, canonical extensions)."""
+    """The tensor of a row.
+
+    Raises:
+        UsageError: its axes lie in another order. pyarrow 26 writes the inverse of the permutation that it reads, so
+            that nobody knows what is meant.
+    """
     kind = scalar.type
-    order = kind.permutation if kind.permutation is not None else range(len(kind.shape))
-    return np.ascontiguousarray(_array(scalar.value, place).reshape(kind.shape).transpose(tuple(order)))
+    if kind.permutation is not None and list(kind.permutation) != sorted(kind.permutation):
+        raise UsageError(place, "is a tensor with its axes in another order", "save arrays in row order")
+    return _array(scalar.value, place).reshape(kind.shape)
 
 
 def _holds_bytes(kind: Any) -> bool | None:

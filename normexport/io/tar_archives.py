@@ -152,7 +152,7 @@ def _members(archive: Path, file: BinaryIO, whole: int) -> Iterator[Member]:
     with tarfile.open(fileobj=file, mode="r:", tarinfo=_Header) as headers:
         behind = 0
         while (header := headers.next()) is not None:
-            headers.members.clear()  # it would keep all of them
+            headers.members = []  # type: ignore[attr-defined]  # it would keep all of them
             name = printable(header.name, 100)
             if header.size < 0 or headers.offset <= behind:
                 raise _BadTar(f"{name} in it ends before it begins")

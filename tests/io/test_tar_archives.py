@@ -67,8 +67,8 @@ def test_names_are_no_paths_and_steer_no_terminal(tmp_path: Path) -> None:
     "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.GNUTYPE_SPARSE]
 )
 def test_links_devices_and_holes_are_refused(kind: bytes, tmp_path: Path) -> None:
-    fields = {"type": kind, "linkname": "/etc/passwd"}
-    refused(with_header(**fields), tmp_path, "is a link, a device or has holes|not a tar archive")
+    content = with_header(type=kind, linkname="/etc/passwd")
+    refused(content, tmp_path, "is a link, a device or has holes|not a tar archive")
 
 
 def test_sizes_that_lie_are_refused(tmp_path: Path) -> None:

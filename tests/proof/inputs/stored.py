@@ -78,7 +78,7 @@ def image_files(folder: Path, images: Images, labels: Sequence[int]) -> str:
 
 def shards(folder: Path, images: Images, labels: Sequence[int]) -> str:
     for at, part in enumerate(halves(len(images))):
-        members = {}
+        members: dict[str, bytes] = {}
         for number in part:
             members |= {f"a/{number:03}.x.png": png(images[number]), f"a/{number:03}.cls": b"%d\n" % labels[number]}
             members |= {f"a/{number:03}.json": b"{}"}
@@ -87,7 +87,7 @@ def shards(folder: Path, images: Images, labels: Sequence[int]) -> str:
 
 
 def shards_of_arrays(folder: Path, images: Images, labels: Sequence[int]) -> str:
-    members = {}
+    members: dict[str, bytes] = {}
     for number, array in enumerate(values(images)):
         members |= {f"{number}.npy": npy(array), f"{number}.cls": str(labels[number]).encode()}
     (folder / "all.tar").write_bytes(tar(members))
