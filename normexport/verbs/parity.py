@@ -174,8 +174,17 @@ def _judge_sides(
     if isinstance(first, ir.Model):
         if isinstance(second, ir.Model):
             values = None if layers else ()
-            options = {"inputs": specs, "data": arrays, "sizes": batches, "layers": values, "on": on, "where": where}
-            compare = partial(proof.compare, first, second, **options)
+            compare = partial(
+                proof.compare,
+                first,
+                second,
+                inputs=specs,
+                data=arrays,
+                sizes=batches,
+                layers=values,
+                on=on,
+                where=where,
+            )
             # A cluster is best ended by the process that has started it.
             return compare() if where is not None and where.ray else guarded_if_files(compare, reference, candidate)
         return proof.check_torch(first, torch_of(second), specs, data=arrays, sizes=batches, unproven=unproven)

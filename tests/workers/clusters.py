@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
-
-#: A node may take a minute to start where everything runs at once.
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "240")
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
 
@@ -16,8 +13,8 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
 @contextmanager
 def two_nodes(**node: Any) -> Iterator[Any]:
     """A cluster that this process has joined; it ends with the block."""
-    import ray
-    from ray import cluster_utils
+    ray: Any = import_module("ray")
+    cluster_utils: Any = import_module("ray.cluster_utils")
 
     made = cluster_utils.Cluster(initialize_head=True, head_node_args={**NODE, **node, "include_dashboard": False})
     try:

@@ -70,7 +70,8 @@ class TableSamples:
 
     @property
     def count(self) -> int:
-        return self.table.count
+        rows: int = self.table.count
+        return rows
 
     def read(self, number: int) -> Iterable[Feeds]:
         if self._rest is None or not 0 <= number - self._behind <= _NEAR:
