@@ -11,6 +11,7 @@ python benchmarks/scale.py speed [--batches 64] [--rounds 5]          # 1 and 2 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import statistics
 import sys
@@ -87,7 +88,11 @@ def memory(options: argparse.Namespace) -> None:
 
     model = network(False)
     ray.init(
-        address="local", num_cpus=options.workers, include_dashboard=False, logging_level="ERROR", log_to_driver=False
+        address="local",
+        num_cpus=options.workers,
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
     )
     total, start, workers, told = options.samples or 100_000, time.monotonic(), 0, 0.0
     sizes: list[int] = []
@@ -118,7 +123,7 @@ def speed(options: argparse.Namespace) -> None:
 
     model, batches = network(False), options.batches
     feeds = [{"input": np.stack([Images(8)[number] for number in range(8)])}] * batches
-    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     seconds: dict[int, list[float]] = {1: [], 2: []}
     try:
         for turn in range(options.rounds + 1):  # the first opens models

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx_ir as ir
 
+from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.precision.decisions import Decision, channel_axes, decisions, values_of
 from normexport.precision.elsewhere import Elsewhere
@@ -36,6 +37,7 @@ class Collected:
         samples: how many.
         batch: samples at a time.
         seconds: in the runtime.
+        skipped: samples that could not be read, and were left out: their numbers in the data, and a line on each.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Collected:
     samples: int
     batch: int
     seconds: float
+    skipped: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -93,13 +96,13 @@ def collect(
     size = batch or BATCH
     if elsewhere is not None and batch is None and size > 1:  # one run tells here how many a run takes
         first = _Parts()
-        for values, _, samples, _ in results_of(runtime, data, size, specs, wanted, inner, None):
+        for values, _, samples, _ in results_of(runtime, data, size, specs, wanted, inner, None, {}):
             first.sizes.append(samples)
             first.take(values)
             break
         batch = size = max(1, min(size, total // FEW_RUNS)) if _needs_more_runs(first, declared) else size
-    parts, seconds = _Parts(), 0.0
-    runs = results_of(runtime, data, size, specs, wanted, inner, elsewhere)
+    parts, seconds, skipped = _Parts(), 0.0, dict[int, str]()
+    runs = results_of(runtime, data, size, specs, wanted, inner, elsewhere, skipped)
     while (run := next(runs, None)) is not None:
         values, took, samples, shapes = run
         seconds += took
@@ -108,8 +111,10 @@ def collect(
         parts.take(values)
         if batch is None and len(parts.sizes) == 1 and size > 1 and _needs_more_runs(parts, declared):
             batch = size = max(1, min(size, total // FEW_RUNS))
-            parts, seconds = _Parts(), 0.0
-            runs = results_of(runtime, data, size, specs, wanted, inner, elsewhere)
+            parts, seconds, skipped = _Parts(), 0.0, {}
+            runs = results_of(runtime, data, size, specs, wanted, inner, elsewhere, skipped)
+    if isinstance(data, Numbered) and not parts.sizes:
+        raise UsageError("the data", "holds no samples that can be read", "give at least one")
     mixed = isinstance(data, Mapping) and any(map(is_mixed, data.values()))
     mixed |= isinstance(data, Numbered) and len(parts.shapes) > 1
     spread = _by_position(parts, declared) if mixed else {}
@@ -122,7 +127,7 @@ def collect(
     known = {name: _from_behind(each, parts, declared) for name, each in known.items()}
     sizes = [size for size in parts.sizes if size is not None]
     done = sum(sizes) if sizes else total  # a fixed batch may leave some over
-    return Collected(runtime.name, tuple(runtime.output_names), found, known, axes, done, size, seconds)
+    return Collected(runtime.name, tuple(runtime.output_names), found, known, axes, done, size, seconds, skipped)
 
 
 def _from_behind(decision: Decision, parts: _Parts, declared: Mapping[str, ir.Value]) -> Decision:

@@ -63,8 +63,10 @@ class Elsewhere:
 
     def run_numbered(
         self, data: Numbered, batches: Iterable[int], wanted: Collection[str], inputs: Collection[str]
-    ) -> Iterator[ReadRun]:
+    ) -> Iterator[tuple[list[ReadRun], dict[int, str]]]:
         """Runs of samples that the workers read themselves, in their order: numbers travel there, results back.
+
+        With those of each batch comes what was left out of it.
 
         Args:
             batches: which of them, by number.
@@ -75,30 +77,33 @@ class Elsewhere:
         """
         first = ""
         parts = ((batch, tuple(wanted), tuple(inputs)) for batch in batches)
-        for runs, computer in run_in_order(self.where, open_batches, (as_bytes(self.model), data), parts):
+        for runs, skipped, computer in run_in_order(self.where, open_batches, (as_bytes(self.model), data), parts):
             first = first or computer
             require_same(self.where, first, computer)
-            yield from runs
+            yield runs, skipped
 
 
 def read_runs(
     runtime: Runtime, data: Numbered, batch: int, wanted: Collection[str], inputs: Collection[str]
-) -> Iterator[ReadRun]:
-    """The runs of one batch: several where its samples have several sizes."""
-    for feeds in data.read(batch):
+) -> tuple[list[ReadRun], dict[int, str]]:
+    """The runs of one batch, several where its samples have several sizes; and what was left out of it, by number."""
+    found: list[ReadRun] = []
+    skipped: dict[int, str] = {}
+    for feeds in data.read(batch, skipped if data.skips else None):
         start = time.perf_counter()
         values = runtime.run(feeds, wanted)
         seconds = time.perf_counter() - start
         shapes = tuple(array.shape[1:] for array in feeds.values())
         held = {name: np.asarray(feeds[name]) for name in inputs}
-        yield ReadRun({**values, **held}, seconds, len(next(iter(feeds.values()))), shapes)
+        found.append(ReadRun({**values, **held}, seconds, len(next(iter(feeds.values()))), shapes))
+    return found, skipped
 
 
-def open_batches(job: tuple[bytes, Numbered]) -> Callable[[Read], tuple[list[ReadRun], str]]:
+def open_batches(job: tuple[bytes, Numbered]) -> Callable[[Read], tuple[list[ReadRun], dict[int, str], str]]:
     """What reads and computes a batch, with the model open."""
     model, data = from_bytes(job[0]), job[1]
     runtime, computer = OnnxRuntime(model, threads=1), computed_by(model)
-    return lambda part: (list(read_runs(runtime, data, *part)), computer)
+    return lambda part: (*read_runs(runtime, data, *part), computer)
 
 
 def open_runs(model: bytes) -> Callable[[Run], Ran]:

@@ -34,11 +34,13 @@ class Numbered:
         samples: all of them.
         numbers: those that are meant, ascending.
         batch: how many at a time; 1 of a model of a fixed batch.
+        skips: how many may be left out because they can't be read, where outputs are collected.
     """
 
     samples: Samples
     numbers: Sequence[int]
     batch: int
+    skips: int = 0
 
     @property
     def batches(self) -> int:
@@ -49,11 +51,12 @@ class Numbered:
         """The numbers of the samples of a batch."""
         return self.numbers[batch * self.batch : (batch + 1) * self.batch]
 
-    def read(self, batch: int, skipped: list[str] | None = None) -> Iterator[Feeds]:
+    def read(self, batch: int, skipped: dict[int, str] | None = None) -> Iterator[Feeds]:
         """The batch; as several where its samples have several sizes.
 
         Args:
-            skipped: takes a line for each sample that can't be read, which is then left out; None: that is an error.
+            skipped: takes, by its number, a line for each sample that can't be read, which is then left out; None: that
+                is an error.
 
         Raises:
             UsageError: a sample can't be read, or does not fit the model.
@@ -65,7 +68,7 @@ class Numbered:
             except UsageError as error:
                 if skipped is None:
                     raise
-                skipped.append(one_line(f"{self.samples.name(number)}: {error.cause}")[:1000])
+                skipped[number] = one_line(f"{self.samples.name(number)}: {error.cause}")[:1000]
         yield from _in_one_size(rows, self.samples.specs)
 
     def digest(self) -> str:

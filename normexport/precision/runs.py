@@ -12,7 +12,7 @@ import numpy as np
 
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
-from normexport.precision.elsewhere import Elsewhere, ReadRun, read_runs
+from normexport.precision.elsewhere import Elsewhere, read_runs
 from normexport.precision.numbered import Numbered
 from normexport.progress import counted
 from normexport.proof.inputs.batches import samples_in, slice_batches
@@ -20,6 +20,8 @@ from normexport.proof.inputs.mixed import of_one_size
 from normexport.runtime import Array, Feeds, Runtime
 
 T = TypeVar("T")
+
+_LISTED = 3  # samples in an error
 
 #: Arrays (samples, *shape) by input name; or sets of inputs, each run as it is, for models without an open batch.
 Data: TypeAlias = Mapping[str, Array] | Sequence[Feeds]
@@ -39,19 +41,29 @@ def results_of(
     wanted: Sequence[str],
     inner: Collection[str],
     elsewhere: Elsewhere | None,
+    skipped: dict[int, str],
 ) -> Iterator[RunResult]:
-    """Each run of so many samples at a time, with those of the `inner` values that are inputs."""
+    """Each run of so many samples at a time, with those of the `inner` values that are inputs.
+
+    Args:
+        skipped: takes what is left out of a stream.
+
+    Raises:
+        UsageError: that is more than may be.
+    """
     total = total_of(runtime, data, specs)
     if isinstance(data, Numbered):
         sized = replace(data, batch=size)
         numbers = _told(runtime, iter(range(sized.batches)), total, size)
         inputs = sorted(set(inner) & set(runtime.input_names))
-        read: Iterator[ReadRun]
         if elsewhere is None:
-            read = (run for batch in numbers for run in read_runs(runtime, sized, batch, wanted, inputs))
+            read = (read_runs(runtime, sized, batch, wanted, inputs) for batch in numbers)
         else:
             read = elsewhere.run_numbered(sized, numbers, wanted, inputs)
-        yield from ((run.values, run.seconds, run.samples, run.shapes) for run in read)
+        for found, left in read:
+            skipped |= left
+            require_few(skipped, data.skips)
+            yield from ((run.values, run.seconds, run.samples, run.shapes) for run in found)
         return
     runs = _told(runtime, _runs(runtime, data, size, specs), total, size)
     for feeds, values, seconds in _ran(runtime, runs, wanted, elsewhere):
@@ -83,6 +95,19 @@ def _ran(
 def _told(runtime: Runtime, runs: Iterator[T], total: int, size: int) -> Iterator[T]:
     """The runs, counted for whoever watches."""
     return counted(f"running {runtime.name}", runs, -(-total // size))
+
+
+def require_few(skipped: Mapping[int, str], most: int) -> None:
+    """Refuse to leave out more samples than may be.
+
+    Raises:
+        UsageError: lists the first of them.
+    """
+    if len(skipped) > most:
+        listed = "; ".join(line for _, line in sorted(skipped.items())[:_LISTED])
+        raise UsageError(
+            "the data", f"has more than {most} samples that can't be read: {listed}", "give --skip-bad more"
+        )
 
 
 def first_run(runtime: Runtime, data: Data) -> Feeds:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from normexport import onnx_export
@@ -64,6 +66,7 @@ def evaluate(
     on: Where | None = None,
     samples: int | None = None,
     seed: int = 0,
+    skip_bad: int = 0,
 ) -> Accuracy:
     """How often a model is right on labelled data, how close it is to its reference, and how fast it is.
 
@@ -87,12 +90,13 @@ def evaluate(
             and on any number of workers; throughput is then that of one of them. None: here, each batch by all threads.
         samples: how many of the data, drawn by `seed`: the same wherever they are computed; None: all.
         seed: of the draw.
+        skip_bad: how many samples may be left out, with their labels, because they can't be read; each is listed.
 
     Raises:
         UsageError: data or labels do not fit the model; nothing to compare.
     """
     metric = loaded_metric(metric)
-    real = RealData(data, check_images(preprocess, data))
+    real = RealData(data, check_images(preprocess, data, headers=not skip_bad))
     if reference is None:
         require_labels(data)
     given = [each for each in (reference, model) if each is not None]
@@ -108,7 +112,7 @@ def evaluate(
         raise UsageError(
             str(data), "nothing says which input it is for", "give the shape of one sample: --input 3x224x224"
         )
-    stream, read = real.stream(specs, samples, seed), real.read(specs)
+    stream, read = real.stream(specs, samples, seed, skip_bad), real.read(specs)
     arrays: Stream = real.load(specs) if stream is None else stream
     few = _few(arrays, specs, BATCH)
     labels = real.labels_of(stream) if stream is not None else real.labels(few)
@@ -136,7 +140,10 @@ def evaluate(
             _check_early(labelled, arrays, specs, sides[0], opener if reference is None else OnnxRuntime)
         exact = collected(sides[0], None) if reference is not None else None
         found = collected(sides[-1], None if exact is None else exact.batch, opener)
-        return evaluate_outputs(found if exact is None else named_as(found, exact), labelled, exact, limits)
+        if exact is not None and exact.skipped.keys() != found.skipped.keys():
+            raise UsageError(str(data), "changed while it was read", "evaluate it again")
+        kept = None if labelled is None else _without_skipped(labelled, found, stream)
+        return evaluate_outputs(found if exact is None else named_as(found, exact), kept, exact, limits)
 
     # A cluster is best ended by the process that has started it, and what runs on workers can't end this one.
     accuracy = judged() if on is not None and on.ray else guarded_if_files(judged, *given)
@@ -156,10 +163,22 @@ def _require_onnx_runtime(on: Where | None, runtime: str, side: Side) -> None:
         raise UsageError(f"--on {on.words}", cause, "convert the model, or leave it out")
 
 
+def _without_skipped(labelled: Labelled, found: Collected, stream: Numbered | None) -> Labelled:
+    """The labels of the samples that were read."""
+    if not found.skipped or stream is None:
+        return labelled
+    places = [bisect.bisect_left(stream.numbers, number) for number in sorted(found.skipped)]
+    return replace(labelled, labels=np.delete(labelled.labels, places, axis=0))
+
+
 def _few(data: Stream, specs: Sequence[InputSpec], most: int) -> Mapping[str, Array]:
     """The first samples of a stream; arrays in memory are there as a whole."""
     if isinstance(data, Numbered):
-        return next(replace(data, batch=most).read(0))
+        sized = replace(data, batch=most)
+        for batch in range(sized.batches):
+            for feeds in sized.read(batch, {} if sized.skips else None):
+                return feeds
+        raise UsageError("the data", "holds no samples that can be read", "give at least one")
     assert isinstance(data, Mapping)
     return data
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,20 +47,25 @@ class RealData:
         """
         return load_data(self.path, specs, self.prepared)
 
-    def stream(self, specs: Sequence[InputSpec], most: int | None = None, seed: int = 0) -> Numbered | None:
+    def stream(
+        self, specs: Sequence[InputSpec], most: int | None = None, seed: int = 0, skips: int = 0
+    ) -> Numbered | None:
         """The samples, read as their turn comes; None where only arrays in memory serve, by the model's inputs.
 
         Args:
             most: how many, drawn by `seed`; None: all.
+            skips: how many may be left out because they can't be read.
 
         Raises:
             UsageError: see `samples_at`; there are none; some are asked for where None is all there is.
         """
         if all(spec.batched and spec.axes == (0,) and spec.batch == ANY_BATCH for spec in specs):
-            return numbered(samples_at(self.path, specs, self.prepared), BATCH, most, seed, place=str(self.path))
-        if most is not None:
+            samples = samples_at(self.path, specs, self.prepared)
+            return replace(numbered(samples, BATCH, most, seed, place=str(self.path)), skips=skips)
+        option = f"--samples {most}" if most is not None else f"--skip-bad {skips}" if skips else ""
+        if option:
             cause = "is for models of which every input has an open batch on its first axis"
-            raise UsageError(f"--samples {most}", cause, "give fewer with --data")
+            raise UsageError(option, cause, "give those samples alone")
         return None
 
     def labels_of(self, stream: Numbered) -> Array | None:
@@ -94,12 +99,13 @@ class RealData:
         return folder_for(self.path, specs, self.prepared).read() if source_at(self.path).by_file else None
 
 
-def check_images(prepared: Preprocess | None, *paths: object) -> Preprocess:
+def check_images(prepared: Preprocess | None, *paths: object, headers: bool = True) -> Preprocess:
     """What is done to images, its function imported; folders of images are looked at, before anything long begins.
 
     Args:
         prepared: None where nothing was said.
         paths: of data; those that are no folders are passed over.
+        headers: whether images are looked at; they are not where some may be left out.
 
     Raises:
         UsageError: a folder has no samples, or one that is no image; there are no images to do anything to.
@@ -108,7 +114,7 @@ def check_images(prepared: Preprocess | None, *paths: object) -> Preprocess:
     asked = (prepared or UNSAID).loaded()
     sources = [source_at(path) for path in paths if isinstance(path, str | Path)]
     folders = [samples_of(source) for source in sources if source.by_file]
-    for folder in folders:
+    for folder in folders if headers else ():
         folder.check_images()
     may_be = any(source.kind is Kind.TABLES for source in sources)
     if asked.asked_for and not may_be and not any(folder.images for folder in folders):

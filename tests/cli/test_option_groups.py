@@ -52,8 +52,8 @@ FLAGS = {
     "prove": "--url --timeout --layers --trust --weights-under",
     "sign": "--key --signature",
     "verify": "--key --signature",
-    "evaluate": f"--data --reference --labels-for {IMAGES} --metric --max-drop --min-snr --samples --seed --on "
-    f"--workers --runtime --input {LOAD} --weights-under --html",
+    "evaluate": f"--data --reference --labels-for {IMAGES} --metric --max-drop --min-snr --samples --seed --skip-bad "
+    f"--on --workers --runtime --input {LOAD} --weights-under --html",
     "dialects": "",
     "plugins list": "",
     "plugins build": "--cuda --tensorrt --onnxruntime --arch --jobs",

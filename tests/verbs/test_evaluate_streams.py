@@ -101,3 +101,25 @@ def test_the_command_line_draws_from_shards(model: ir.Model, tmp_path: Path) -> 
     document = json.loads(result.stdout)
     assert document["samples"] == 12
     assert document["correct"] == normexport.evaluate(model, pattern, samples=12).correct
+
+
+def test_samples_that_can_not_be_read_are_left_out_with_their_labels(model: ir.Model, tmp_path: Path) -> None:
+    images, labels = stored.pictures(90), stored.classes(90)
+    members: dict[str, bytes] = {}
+    for number, image in enumerate(images):
+        content = b"no picture" if number in (0, 1, 70) else stored.png(image)
+        members |= {f"{number:02}.png": content, f"{number:02}.cls": b"%d" % labels[number]}
+    shard = tmp_path / "a.tar"
+    shard.write_bytes(stored.tar(members))
+    good = [number for number in range(90) if number not in (0, 1, 70)]
+    with pytest.raises(UsageError, match=r"00.png: is not an image"):
+        normexport.evaluate(model, shard)
+    with pytest.raises(UsageError, match=r"has more than 2 samples that can't be read: .*00.png"):
+        normexport.evaluate(model, shard, skip_bad=2)
+    for on in (None, normexport.Where()):
+        found = normexport.evaluate(model, shard, model, skip_bad=3, limits=normexport.Limits(max_drop=1.0), on=on)
+        assert found.samples == 87
+        assert found.correct == right(model, [labels[each] for each in good], images[good])
+        assert [name in line for name, line in zip(("00.png", "01.png", "70.png"), found.skipped, strict=True)] == [
+            True
+        ] * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -20,7 +21,7 @@ def two_nodes(**node: Any) -> Iterator[Any]:
     try:
         made.add_node(**{**NODE, **node})
         made.wait_for_nodes()
-        ray.init(address=made.address, logging_level="ERROR", log_to_driver=False)  # once: its workers stay
+        ray.init(address=made.address, logging_level=logging.ERROR, log_to_driver=False)  # once: its workers stay
         yield made
     finally:
         ray.shutdown()

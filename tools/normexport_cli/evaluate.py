@@ -101,6 +101,7 @@ def evaluate(
             on=lost.where(),
             samples=lost.samples,
             seed=lost.seed or 0,
+            skip_bad=lost.skip_bad or 0,
         )
         write_page(result, shown.html, model, how.weights_under, model.name)
     if shown.json:

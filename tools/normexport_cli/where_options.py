@@ -14,18 +14,26 @@ from normexport.workers import LOCAL, Where
 
 @dataclass(frozen=True)
 class DrawOptions:
-    """How many samples of the data are meant.
+    """Which samples of the data are meant.
 
     Raises:
-        UsageError: fewer than one.
+        UsageError: a number that none can be.
     """
 
     samples: Annotated[
         int | None, typer.Option("--samples", metavar="N", help="Only as many, drawn by --seed. All of them.")
     ] = None
     seed: Annotated[int | None, typer.Option("--seed", metavar="S", show_default="0", help="Of the draw.")] = None
+    skip_bad: Annotated[
+        int | None,
+        typer.Option(
+            "--skip-bad", metavar="N", show_default="0", help="Leave out samples that can't be read, N at most."
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
+        if self.skip_bad is not None and self.skip_bad < 0:
+            raise UsageError(f"--skip-bad {self.skip_bad}", "is not a number of samples", "give 0 or more")
         if self.samples is not None and self.samples < 1:
             raise UsageError(f"--samples {self.samples}", "is not a number of samples", "give at least 1")
         if self.seed is not None and self.samples is None:

@@ -101,7 +101,7 @@ def open_job(job: _Job) -> Callable[[Part], CalibrationState]:
     def compute(batches: Part) -> CalibrationState:
         tensors: dict[str, Histogram] = {}
         samples: list[str] = []
-        skipped: list[str] = []
+        skipped: dict[int, str] = {}
 
         def look(name: str, array: Array) -> None:
             if array.dtype.kind == "f":
@@ -115,7 +115,7 @@ def open_job(job: _Job) -> Callable[[Part], CalibrationState]:
                     look(name, np.asarray(array))
                 runtime.run(feeds, names, look)
         seen = {job.name: BatchesSeen(job.data.batches, spans_of(list(batches)))}
-        told = tuple(sorted(skipped))
+        told = tuple(sorted(skipped.values()))
         return CalibrationState(digest, arithmetic, job.data.batch, tensors, tuple(sorted(samples)), seen, told)
 
     return compute
