@@ -12,7 +12,7 @@ import numpy as np
 
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
-from normexport.precision.elsewhere import Elsewhere, read_runs
+from normexport.precision.elsewhere import Elsewhere, ReadRun, read_runs
 from normexport.precision.numbered import Numbered
 from normexport.progress import counted
 from normexport.proof.inputs.batches import samples_in, slice_batches
@@ -56,6 +56,7 @@ def results_of(
         sized = replace(data, batch=size)
         numbers = _told(runtime, iter(range(sized.batches)), total, size)
         inputs = sorted(set(inner) & set(runtime.input_names))
+        read: Iterator[tuple[list[ReadRun], dict[int, str]]]
         if elsewhere is None:
             read = (read_runs(runtime, sized, batch, wanted, inputs) for batch in numbers)
         else:
