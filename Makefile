@@ -98,7 +98,7 @@ random: $(STAMP)
 # Files nobody trusts, mutated, through the command line: make fuzz COUNT=10000 SEED=1 FORMATS="pt2 onnx"; an hour or two
 # a format at 10,000. Failures land in build/fuzz.
 COUNT ?= 500
-FORMATS ?= pt pt2 onnx npz json image capsule safetensors index folder lightning torchscript
+FORMATS ?= pt pt2 onnx npz json image capsule safetensors index folder lightning torchscript state tar parquet
 fuzz: $(STAMP)
 	$(TEST_ENV) $(BIN)/python -m tests.fuzz --count $(COUNT) --seed $(SEED) $(addprefix --format ,$(FORMATS))
 

@@ -4,13 +4,14 @@ Images are made as they are asked for, from their numbers; none lies on disk. Th
 or its first block.
 
 python benchmarks/scale.py states                                     # how large the states are that travel
-python benchmarks/scale.py memory [--samples 100000] [--workers 2]    # driver and workers, while samples go by
+python benchmarks/scale.py memory [--samples 100000] [--workers 2] [--minutes 25]    # while samples go by
 python benchmarks/scale.py speed [--batches 64] [--rounds 5]          # 1 and 2 workers of one thread, in turns
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import statistics
 import sys
@@ -40,6 +41,7 @@ from tests.models.resnet import randomise_statistics, resnet50  # noqa: E402
 
 SPEC = InputSpec("input", (3, 224, 224))
 MB = 1 << 20
+_TOLD_EVERY = 60.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -86,24 +88,34 @@ def memory(options: argparse.Namespace) -> None:
 
     model = network(False)
     ray.init(
-        address="local", num_cpus=options.workers, include_dashboard=False, logging_level="ERROR", log_to_driver=False
+        address="local",
+        num_cpus=options.workers,
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
     )
-    start, workers = time.monotonic(), 0
-    seen_by_quarter: dict[int, int] = {}
-    total = options.samples or 100_000
+    total, start, workers, told = options.samples or 100_000, time.monotonic(), 0, 0.0
+    sizes: list[int] = []
 
     def look(seen: int) -> None:
-        nonlocal workers
+        nonlocal workers, told
+        sizes.append(_resident(os.getpid()))
         workers = max([workers, *(_peak(pid) for pid in _workers())])
-        seen_by_quarter.setdefault(4 * seen // total, _resident(os.getpid()))
+        passed = time.monotonic() - start
+        if passed - told > _TOLD_EVERY or seen == total:
+            told = passed
+            rate, driver = seen / passed, f"{sizes[-1] / MB:.0f} MB ({min(sizes) / MB:.0f} to {max(sizes) / MB:.0f})"
+            print(f"{seen} samples in {passed:.0f} s, {rate:.1f}/s; driver {driver}", end="; ", flush=True)
+            print(f"worker {workers / MB:.0f} MB at most", flush=True)
+        if passed > 60 * options.minutes:
+            raise TimeoutError
 
     try:
-        state = gather(model, data(total), Where(True, workers=options.workers), on_batch=look)
+        gather(model, data(total), Where(True, workers=options.workers), on_batch=look)
+    except TimeoutError:
+        print(f"ended after {options.minutes:g} minutes, of {total} samples")
     finally:
         ray.shutdown()
-    told = ", ".join(f"{size / MB:.0f}" for size in seen_by_quarter.values())
-    print(f"{len(state.samples)} samples in {time.monotonic() - start:.0f} s; driver {told} MB by quarters")
-    print(f"worker {workers / MB:.0f} MB at most; state {len(state.text()) / MB:.2f} MB")
 
 
 def speed(options: argparse.Namespace) -> None:
@@ -111,7 +123,7 @@ def speed(options: argparse.Namespace) -> None:
 
     model, batches = network(False), options.batches
     feeds = [{"input": np.stack([Images(8)[number] for number in range(8)])}] * batches
-    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     seconds: dict[int, list[float]] = {1: [], 2: []}
     try:
         for turn in range(options.rounds + 1):  # the first opens models
@@ -160,6 +172,7 @@ def main() -> int:
     parser.add_argument("what", choices=("states", "memory", "speed"))
     parser.add_argument("--samples", type=int, default=None)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--batches", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()

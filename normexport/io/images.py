@@ -9,11 +9,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from normexport.errors import MissingComponent, UsageError
-from normexport.io.opening import opened
+from normexport.io.opening import File, opened
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
@@ -26,7 +25,7 @@ MOST_PIXELS = 50_000_000
 REMEDY = "take it out of the folder"
 
 
-def read_image(path: Path, mode: str, work: Callable[[Image.Image], T]) -> T:
+def read_image(path: File, mode: str, work: Callable[[Image.Image], T]) -> T:
     """What `work` makes of a PNG, JPEG, BMP or WebP file: of its pixels in `mode`, "L" for grey or "RGB".
 
     Of an animation the first picture; turned as it is stored, whatever its EXIF data says.
@@ -40,7 +39,7 @@ def read_image(path: Path, mode: str, work: Callable[[Image.Image], T]) -> T:
     return work(converted)
 
 
-def check_image(path: Path) -> None:
+def check_image(path: File) -> None:
     """Look at the header alone.
 
     Raises:
@@ -51,7 +50,7 @@ def check_image(path: Path) -> None:
 
 
 @contextmanager
-def _opened_image(path: Path) -> Iterator[ImageFile.ImageFile]:
+def _opened_image(path: File) -> Iterator[ImageFile.ImageFile]:
     with opened(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of what is odd; what it can't read it refuses
         with _named(path):
@@ -63,7 +62,7 @@ def _opened_image(path: Path) -> Iterator[ImageFile.ImageFile]:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def _named(path: File) -> Iterator[None]:
     """Whatever Pillow raises is said of the file."""
     try:
         yield

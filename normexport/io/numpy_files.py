@@ -15,14 +15,13 @@ import re
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from normexport.errors import UsageError
-from normexport.io.opening import opened
+from normexport.io.opening import File, opened
 from normexport.io.zip_archive import BadArchive, ZipArchive
 
 Array = npt.NDArray[np.generic]
@@ -100,6 +99,18 @@ class StoredArray:
         if self._rows_taken == self.shape[0]:
             self._finish()
         return array
+
+    def skip(self, count: int) -> None:
+        """Go past the next `count` rows, whatever is in them."""
+        if self.by_columns:
+            self.take(count)
+            return
+        self._rows_taken += count
+        left = count * math.prod(self.shape[1:]) * self.dtype.itemsize
+        while left:
+            left -= len(self._bytes(min(left, _BLOCK)))
+        if self._rows_taken == self.shape[0]:
+            self._finish()
 
     def read(self, dtype: Dtype | None = None) -> Array:
         """The whole array, as `dtype` where one is given: then each block is converted as it comes."""
@@ -200,7 +211,7 @@ def most_at_once(size: int) -> int:
 
 
 @contextlib.contextmanager
-def opened_arrays(path: Path) -> Iterator[Mapping[str, StoredArray]]:
+def opened_arrays(path: File) -> Iterator[Mapping[str, StoredArray]]:
     """The arrays of a file by name, read as they are asked for; that of an .npy file is called "".
 
     Raises:

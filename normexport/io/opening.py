@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, TypeAlias
 
 from normexport.errors import UsageError
 
 
+class Stored(Protocol):
+    """A file that lies in another: a member of an archive, a cell of a table. `str` says where."""
+
+    @property
+    def suffix(self) -> str:
+        """As `Path.suffix`."""
+        ...
+
+    def content(self) -> bytes:
+        """All of it.
+
+        Raises:
+            UsageError: it can't be read.
+        """
+        ...
+
+
+#: What can be opened: a file of its own, or one in another.
+File: TypeAlias = Path | Stored
+
+
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
-    """The regular file at `path`, for reading; symbolic links are followed.
+def opened(path: File) -> Iterator[BinaryIO]:
+    """The regular file at `path`, for reading, symbolic links followed; of one that lies in another, its content.
 
     Raises:
         UsageError: it can't be opened or read, or is something else than a regular file.
     """
     try:
-        with open_regular(path) as file:
+        with open_regular(path) if isinstance(path, Path) else io.BytesIO(path.content()) as file:
             yield file
     except OSError as error:
         raise UsageError(str(path), f"can't be read ({error.strerror or error})", "check the path") from error

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from normexport.io.image_sizes import (
     size_words_of,
 )
 from normexport.io.images import MOST_PIXELS, REMEDY, read_image
+from normexport.io.opening import File
 from normexport.io.preprocess import Preprocess, Size, scale_words, size_words
 from normexport.user_code import name_of, words_of
 
@@ -61,7 +61,7 @@ class Steps:
     table: Array
     asked: Preprocess
 
-    def read(self, path: Path) -> Array:
+    def read(self, path: File) -> Array:
         """The sample that an image file becomes, of `shape`.
 
         Raises:
@@ -97,7 +97,7 @@ class Steps:
             chosen |= {**sizes, "values": [float(self.table.min()), float(self.table.max())]}  # type: ignore[dict-item]
         return {**self.asked.as_dict(), **chosen, "words": ", ".join(self.words())}
 
-    def _sample(self, path: Path, image: Image.Image) -> Array:
+    def _sample(self, path: File, image: Image.Image) -> Array:
         pixels = np.asarray(self._cropped(path, self._resized(path, image)))
         pixels = pixels.reshape(*pixels.shape[:2], -1)
         if self.channels == "bgr":
@@ -117,7 +117,7 @@ class Steps:
         tall, wide = self.shape[1:3] if self.layout == "NCHW" else self.shape[:2]
         return tall, wide
 
-    def _resized(self, path: Path, image: Image.Image) -> Image.Image:
+    def _resized(self, path: File, image: Image.Image) -> Image.Image:
         wide, tall = image.size
         height, width = resized_size(self._size, self.resize, self.crop, (tall, wide))
         if height * width > MOST_PIXELS:
@@ -128,7 +128,7 @@ class Steps:
         resampling = Image.Resampling[self.interpolation.upper()]
         return image if (wide, tall) == (width, height) else image.resize((width, height), resampling)
 
-    def _cropped(self, path: Path, image: Image.Image) -> Image.Image:
+    def _cropped(self, path: File, image: Image.Image) -> Image.Image:
         wide, tall = image.size
         height, width = cropped_size(self._size, self.crop, (tall, wide))
         if height > tall or width > wide:
@@ -137,7 +137,7 @@ class Steps:
         top, left = round((tall - height) / 2), round((wide - width) / 2)
         return image.crop((left, top, left + width, top + height))
 
-    def _call(self, path: Path, image: Image.Image) -> Array:
+    def _call(self, path: File, image: Image.Image) -> Array:
         """What the user's function makes, an array or a tensor."""
         assert callable(self.asked.function)
         place = f"--preprocess {name_of(self.asked.function)}"

@@ -51,6 +51,7 @@ class Accuracy:
         metric, value, reference_value: what labels were compared by, and what came out for the model and the reference;
             None without labels.
         data: what was done to images, and what classes are called, where the data is a folder.
+        skipped: samples that could not be read and were left out, a line each.
     """
 
     model: str
@@ -68,6 +69,7 @@ class Accuracy:
     value: float | None = None
     reference_value: float | None = None
     data: FolderRead | None = None
+    skipped: tuple[str, ...] = ()
 
     @property
     def accuracy(self) -> float | None:
@@ -80,7 +82,14 @@ class Accuracy:
         verdict = {} if self.judgement is None else self.judgement.as_dict()
         outputs = [each.as_dict() for each in self.outputs]
         data = None if self.data is None else self.data.as_dict()
-        return {**verdict, **plain, "accuracy": self.accuracy, "outputs": outputs, "data": data}
+        return {
+            **verdict,
+            **plain,
+            "accuracy": self.accuracy,
+            "outputs": outputs,
+            "data": data,
+            "skipped": list(self.skipped),
+        }
 
 
 def wilson(correct: int, samples: int) -> tuple[float, float]:
@@ -130,6 +139,7 @@ def measure_accuracy(
         metric=None if score is None else score.metric.name,
         value=None if score is None else score.value,
         reference_value=None if score is None else score.before,
+        skipped=tuple(line for _, line in sorted(found.skipped.items())),
     )
 
 

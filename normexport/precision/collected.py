@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -15,20 +12,17 @@ from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.precision.decisions import Decision, channel_axes, decisions, values_of
 from normexport.precision.elsewhere import Elsewhere
+from normexport.precision.numbered import Numbered
 from normexport.precision.positions import by_position, choice_by_position
-from normexport.progress import counted
-from normexport.proof.inputs.batches import samples_in, slice_batches
-from normexport.proof.inputs.mixed import is_mixed, of_one_size
-from normexport.runtime import Array, Feeds, Runtime
+from normexport.precision.runs import Stream, results_of, total_of
+from normexport.proof.inputs.mixed import is_mixed
+from normexport.runtime import Array, Runtime
 
 BATCH = 64
 #: Numbers of all inputs in one run, where nobody says how many samples: 13 images of 224 by 224, of which 64 take a
 #: ResNet-50 half a gigabyte more.
 _MOST_NUMBERS = 1 << 21
 FEW_RUNS = 16  # an output without samples of its own (a mean, a count) is one observation a run
-
-#: Arrays (samples, *shape) by input name; or sets of inputs, each run as it is, for models without an open batch.
-Data: TypeAlias = Mapping[str, Array] | Sequence[Feeds]
 
 
 @dataclass(frozen=True)
@@ -46,6 +40,7 @@ class Collected:
         samples: how many.
         batch: samples at a time.
         seconds: in the runtime.
+        skipped: samples that could not be read, and were left out: their numbers in the data, and a line on each.
     """
 
     name: str
@@ -56,6 +51,7 @@ class Collected:
     samples: int
     batch: int
     seconds: float
+    skipped: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -64,6 +60,7 @@ class _Parts:
 
     values: dict[str, list[Array]] = field(default_factory=dict)
     sizes: list[int | None] = field(default_factory=list)
+    shapes: set[tuple[tuple[int, ...], ...]] = field(default_factory=set)  # of samples that were read on the way
 
     def take(self, values: Mapping[str, Array]) -> None:
         """What one more run gave."""
@@ -73,7 +70,7 @@ class _Parts:
 
 def collect(
     runtime: Runtime,
-    data: Data,
+    data: Stream,
     specs: Sequence[InputSpec] = (),
     *,
     model: ir.Model | None = None,
@@ -98,25 +95,32 @@ def collect(
     inner = {name for each in known.values() for name in (*each.scores, each.choice.indices if each.choice else "")}
     wanted = sorted(inner - {"", *runtime.input_names, *runtime.output_names})
     declared = {} if model is None else values_of(model)
-    total = _total(runtime, data, specs)
+    total = total_of(runtime, data, specs)
     size = batch or _most_at_a_time(data)
     if elsewhere is not None and batch is None and size > 1:  # one run tells here how many a run takes
-        feeds = next(_runs(runtime, data, size, specs), {})
-        first = _Parts(sizes=[_samples(runtime, feeds, data, specs)])
-        first.take(runtime.run(feeds, wanted))
+        first = _Parts()
+        for values, _, samples, _ in results_of(runtime, data, size, specs, wanted, inner, None, {}):
+            first.sizes.append(samples)
+            first.take(values)
+            break
         batch = size = max(1, min(size, total // FEW_RUNS)) if _needs_more_runs(first, declared) else size
-    parts, seconds = _Parts(), 0.0
-    runs = _results(runtime, _told(runtime, _runs(runtime, data, size, specs), total, size), wanted, elsewhere)
+    parts, seconds, skipped = _Parts(), 0.0, dict[int, str]()
+    runs = results_of(runtime, data, size, specs, wanted, inner, elsewhere, skipped)
     while (run := next(runs, None)) is not None:
-        feeds, values, took = run
+        values, took, samples, shapes = run
         seconds += took
-        parts.sizes.append(_samples(runtime, feeds, data, specs))
-        parts.take({**values, **{each: np.asarray(feeds[each]) for each in inner & set(feeds)}})
+        parts.sizes.append(samples)
+        parts.shapes.add(shapes)
+        parts.take(values)
         if batch is None and len(parts.sizes) == 1 and size > 1 and _needs_more_runs(parts, declared):
             batch = size = max(1, min(size, total // FEW_RUNS))
-            parts, seconds = _Parts(), 0.0
-            runs = _results(runtime, _told(runtime, _runs(runtime, data, size, specs), total, size), wanted, elsewhere)
-    spread = _by_position(parts, declared) if isinstance(data, Mapping) and any(map(is_mixed, data.values())) else {}
+            parts, seconds, skipped = _Parts(), 0.0, {}
+            runs = results_of(runtime, data, size, specs, wanted, inner, elsewhere, skipped)
+    if isinstance(data, Numbered) and not parts.sizes:
+        raise UsageError("the data", "holds no samples that can be read", "give at least one")
+    mixed = isinstance(data, Mapping) and any(map(is_mixed, data.values()))
+    mixed |= isinstance(data, Numbered) and len(parts.shapes) > 1
+    spread = _by_position(parts, declared) if mixed else {}
     joined = {name: _join(each, parts.sizes, declared.get(name)) for name, each in parts.values.items()}
     found = {name: value for name, value in {**joined, **spread}.items() if value is not None}
     axes = {
@@ -126,47 +130,15 @@ def collect(
     known = {name: _from_behind(each, parts, declared) for name, each in known.items()}
     sizes = [size for size in parts.sizes if size is not None]
     done = sum(sizes) if sizes else total  # a fixed batch may leave some over
-    return Collected(runtime.name, tuple(runtime.output_names), found, known, axes, done, size, seconds)
+    return Collected(runtime.name, tuple(runtime.output_names), found, known, axes, done, size, seconds, skipped)
 
 
-def _most_at_a_time(data: Data) -> int:
+def _most_at_a_time(data: Stream) -> int:
     """As many samples as are run at once where nobody says."""
     if not isinstance(data, Mapping):
         return BATCH
     one = sum(array.size // max(len(array), 1) for array in data.values() if array.ndim)
     return max(1, min(BATCH, _MOST_NUMBERS // max(one, 1)))
-
-
-def _told(runtime: Runtime, runs: Iterator[Feeds], total: int, size: int) -> Iterator[Feeds]:
-    """The runs, counted for whoever watches."""
-    return counted(f"running {runtime.name}", runs, -(-total // size))
-
-
-def first_run(runtime: Runtime, data: Data) -> Feeds:
-    """What one run takes of these samples: as many as a fixed batch has, else all of them."""
-    feeds: Feeds = next(_runs(runtime, data, max(_total(runtime, data, ()), 1), ()))
-    return feeds
-
-
-def _results(
-    runtime: Runtime, runs: Iterator[Feeds], wanted: Sequence[str], elsewhere: Elsewhere | None
-) -> Iterator[tuple[Feeds, dict[str, Array], float]]:
-    """Each run with what it gave and the seconds that it took."""
-    if elsewhere is None:
-        for feeds in runs:
-            start = time.perf_counter()
-            values = runtime.run(feeds, wanted)
-            yield feeds, values, time.perf_counter() - start
-        return
-    given: deque[Feeds] = deque()  # those under way
-
-    def noted() -> Iterator[Feeds]:
-        for feeds in runs:
-            given.append(feeds)
-            yield feeds
-
-    for values, seconds in elsewhere.run(noted(), wanted):
-        yield given.popleft(), values, seconds
 
 
 def _from_behind(decision: Decision, parts: _Parts, declared: Mapping[str, ir.Value]) -> Decision:
@@ -202,55 +174,6 @@ def _axes(value: ir.Value | None, joined: Array, part: Array) -> tuple[int, ...]
     if joined.ndim == part.ndim:
         return channel_axes(value, part.ndim)
     return (1,) if part.ndim == 1 else tuple(axis + 1 for axis in channel_axes(value, part.ndim))
-
-
-def _total(runtime: Runtime, data: Data, specs: Sequence[InputSpec]) -> int:
-    if not isinstance(data, Mapping):
-        return len(data)
-    if specs:
-        return min((samples_in(spec, data[spec.name].shape) for spec in specs if spec.batched), default=1)
-    batched = [len(data[name]) for name in _batched_inputs(runtime, data)]
-    return min(batched, default=1)
-
-
-def _batched_inputs(runtime: Runtime, data: Mapping[str, Array]) -> list[str]:
-    """Inputs that hold one entry a sample: those of an open batch, else all that agree on a fixed one."""
-    open_ = [port.name for port in runtime.inputs if port.shape is None or port.shape[:1] == (None,)]
-    return open_ or [port.name for port in runtime.inputs if port.shape]
-
-
-def _runs(runtime: Runtime, data: Data, batch: int, specs: Sequence[InputSpec]) -> Iterator[Feeds]:
-    if not isinstance(data, Mapping):
-        yield from data
-        return
-    if specs:
-        yield from slice_batches(specs, data, batch)
-        return
-    fixed = [port.shape[0] for port in runtime.inputs if port.shape and port.shape[0] is not None]
-    batched = _batched_inputs(runtime, data)
-    whole = [port for port in runtime.inputs if port.name in batched and port.shape and port.shape[0] is not None]
-    count = _total(runtime, data, specs)
-    size = fixed[0] if whole else batch
-    assert size is not None
-    if whole and len({len(data[name]) for name in batched}) > 1:  # inputs of a batch of their own each
-        yield data
-        return
-    if whole and count % size:
-        raise UsageError(runtime.name, f"takes {size} samples at a time, and there are {count}", "leave some out")
-    for start in range(0, count, size):
-        yield from of_one_size(
-            {name: array[start : start + size] if name in batched else array for name, array in data.items()}
-        )
-
-
-def _samples(runtime: Runtime, feeds: Feeds, data: Data, specs: Sequence[InputSpec]) -> int | None:
-    """How many samples a run has; of a model without an open batch, what all inputs agree on, if there is one run."""
-    if not isinstance(data, Mapping):
-        return None
-    if specs and any(spec.batched for spec in specs):
-        return min(samples_in(spec, feeds[spec.name].shape) for spec in specs if spec.batched)
-    sizes = {len(feeds[name]) for name in _batched_inputs(runtime, data)}
-    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _needs_more_runs(parts: _Parts, declared: Mapping[str, ir.Value]) -> bool:

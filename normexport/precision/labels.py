@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from normexport.errors import UsageError
+from normexport.io.data_sources import LABELS, Kind, source_at
 from normexport.io.numpy_files import StoredArray, opened_arrays
-from normexport.proof.inputs.folders import open_folder
+from normexport.proof.inputs.folders import samples_of
+from normexport.proof.inputs.tables import labels_in_tables
 from normexport.runtime import Array
-
-#: What the array of labels may be called.
-LABELS = ("labels", "label", "y", "targets")
 
 
 @dataclass(frozen=True)
@@ -34,22 +33,37 @@ class Labelled:
 
 
 def labels_in(path: str | Path) -> Array | None:
-    """The labels of an .npz file, or of a folder with classes or a file `labels.npy`; None where there are none.
+    """The labels of files of arrays, of a folder with classes or a file `labels.npy`, of shards or of tables.
 
-    Whole numbers and truth values come as int64, (samples,) or (samples, ...); others as float64.
+    Whole numbers and truth values come as int64, (samples,) or (samples, ...); others as float64; None: there are none.
 
     Raises:
-        UsageError: unreadable, not numbers, one for all samples, NaN.
+        UsageError: unreadable, not numbers, one for all samples, NaN; files of which some have labels.
     """
-    if Path(path).is_dir():
-        folder = open_folder(path)
-        if folder.classes:
+    source = source_at(path)
+    if source.by_file:
+        folder = samples_of(source)
+        if folder.labels:
             return np.array(folder.labels, np.int64)
         if folder.labels_file is None:
             return None
         with opened_arrays(folder.labels_file) as stored:
             return _read(str(folder.labels_file), next(iter(stored.values())))
-    with opened_arrays(Path(path)) as stored:
+    if source.kind is Kind.TABLES:
+        found = labels_in_tables(source.files)
+        return None if found is None else _plain(str(path), found)
+    parts = [_labels_of(file) for file in source.files]
+    known = [part for part in parts if part is not None]
+    if known and len(known) < len(parts):
+        lacking = source.files[next(at for at, part in enumerate(parts) if part is None)]
+        raise UsageError(str(lacking), "holds no array labels, and others beside it do", "save labels in each")
+    if len({part.shape[1:] for part in known}) > 1:
+        raise UsageError(str(path), "holds labels of several shapes", "save labels of one in all of its files")
+    return np.concatenate(known) if known else None
+
+
+def _labels_of(path: Path) -> Array | None:
+    with opened_arrays(path) as stored:
         name = next((name for name in LABELS if name in stored), None)
         return None if name is None else _read(f"{path}: array {name}", stored[name])
 
@@ -58,11 +72,15 @@ def _read(place: str, array: StoredArray) -> Array:
     if not array.shape or array.dtype.kind not in "iubf" or 0 in array.shape[1:]:
         cause = f"is of shape {array.shape} and type {array.dtype}"
         raise UsageError(place, cause, "labels are numbers, one entry per sample: classes, maps of classes, values")
+    return _plain(place, array.read(np.dtype(np.float64 if array.dtype.kind == "f" else np.int64)))
+
+
+def _plain(place: str, array: Array) -> Array:
     if array.dtype.kind == "f":
-        values = array.read(np.dtype(np.float64)).astype(np.float64, copy=False)
+        values = array.astype(np.float64, copy=False)
         wrong = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)) if values.size else values
         if wrong.size:
             raise UsageError(place, f"is not finite, first in sample {wrong[0]}", "leave such samples out")
         return values
-    whole: Array = array.read(np.dtype(np.int64)).astype(np.int64, copy=False)
+    whole: Array = array.astype(np.int64, copy=False)
     return whole.reshape(-1) if array.shape[1:] == (1,) else whole

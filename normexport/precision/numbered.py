@@ -10,51 +10,20 @@ import hashlib
 import heapq
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from normexport.errors import UsageError
 from normexport.io.preprocess import Preprocess
 from normexport.onnx_export import InputSpec
-from normexport.precision.npz_stream import count_in, slices_of
 from normexport.precision.samples import as_feeds
 from normexport.proof.inputs.batches import slice_batches
-from normexport.proof.inputs.folders import FolderRead, FolderSamples, folder_for
+from normexport.proof.inputs.by_number import Samples, samples_at
 from normexport.runtime import Array, Feeds
 from normexport.text import one_line
-
-
-class Samples(Protocol):
-    """Samples that every process can read by their numbers, from 0 on; it travels there as a pickle.
-
-    Attributes:
-        specs: the model's inputs.
-        count: how many samples; of a model of a fixed batch, how many batches of it.
-    """
-
-    @property
-    def specs(self) -> Sequence[InputSpec]: ...
-    @property
-    def count(self) -> int: ...
-
-    def read(self, number: int) -> Iterable[Feeds]:
-        """A sample as a batch of one, or a fixed batch.
-
-        Raises:
-            UsageError: it can't be read, or does not fit the model.
-        """
-        ...
-
-    def name(self, number: int) -> str:
-        """What a message calls a sample."""
-        ...
-
-    def identity(self) -> str:
-        """What tells these samples from others, without reading them: the same on every machine that has them."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -65,11 +34,13 @@ class Numbered:
         samples: all of them.
         numbers: those that are meant, ascending.
         batch: how many at a time; 1 of a model of a fixed batch.
+        skips: how many may be left out because they can't be read, where outputs are collected.
     """
 
     samples: Samples
     numbers: Sequence[int]
     batch: int
+    skips: int = 0
 
     @property
     def batches(self) -> int:
@@ -80,11 +51,12 @@ class Numbered:
         """The numbers of the samples of a batch."""
         return self.numbers[batch * self.batch : (batch + 1) * self.batch]
 
-    def read(self, batch: int, skipped: list[str] | None = None) -> Iterator[Feeds]:
+    def read(self, batch: int, skipped: dict[int, str] | None = None) -> Iterator[Feeds]:
         """The batch; as several where its samples have several sizes.
 
         Args:
-            skipped: takes a line for each sample that can't be read, which is then left out; None: that is an error.
+            skipped: takes, by its number, a line for each sample that can't be read, which is then left out; None: that
+                is an error.
 
         Raises:
             UsageError: a sample can't be read, or does not fit the model.
@@ -96,7 +68,7 @@ class Numbered:
             except UsageError as error:
                 if skipped is None:
                     raise
-                skipped.append(one_line(f"{self.samples.name(number)}: {error.cause}")[:1000])
+                skipped[number] = one_line(f"{self.samples.name(number)}: {error.cause}")[:1000]
         yield from _in_one_size(rows, self.samples.specs)
 
     def digest(self) -> str:
@@ -107,7 +79,12 @@ class Numbered:
 
 
 def numbered(
-    samples: Samples, batch: int, most: int | None = None, seed: int = 0, numbers: Sequence[int] | None = None
+    samples: Samples,
+    batch: int,
+    most: int | None = None,
+    seed: int = 0,
+    numbers: Sequence[int] | None = None,
+    place: str = "calibration data",
 ) -> Numbered:
     """Samples in batches, all or as many as are asked for.
 
@@ -116,13 +93,14 @@ def numbered(
         most: samples at most, drawn by `seed`: those whose numbers have the least SHA-256 with the seed before them,
             the same on every machine and for every version of numpy.
         numbers: to draw from; None: all.
+        place: what messages call the samples.
 
     Raises:
         UsageError: there are none.
     """
     known = range(samples.count) if numbers is None else numbers
     if not known:
-        raise UsageError("calibration data", "holds no samples", "give at least one")
+        raise UsageError(place, "holds no samples", "give at least one")
     if most is not None and most < len(known):
         known = sorted(heapq.nsmallest(most, known, key=lambda number: _rank(seed, number)))
     return Numbered(samples, known, batch if all(spec.batched for spec in samples.specs) else 1)
@@ -134,8 +112,8 @@ def samples_by_number(
     """The samples of a source that has them by number.
 
     Args:
-        source: .npz or .npy file, a folder (see `batches_of`), or a sequence: what has a length, and gives samples by
-            number, as lists and datasets of PyTorch do. Other processes get it pickled.
+        source: a path (`io.data_sources`), or a sequence: what has a length, and gives samples by number, as lists
+            and datasets of PyTorch do. Other processes get it pickled.
         prepared: what is done to images.
 
     Raises:
@@ -146,82 +124,12 @@ def samples_by_number(
             cause = f"is a {type(source).__name__}, which has no numbers"
             raise UsageError("calibration data", cause, "give a sequence: __len__ and __getitem__")
         return SequenceSamples(source, tuple(specs))
-    path = Path(source)
-    if path.is_dir():
-        return ImageSamples(folder_for(path, specs, prepared))
-    return FileSamples(path, tuple(specs))
+    return samples_at(source, specs, prepared)
 
 
 def arrays_by_number(arrays: Mapping[str, Array], specs: Sequence[InputSpec]) -> Samples:
     """The samples of arrays in memory, by input name, checked already."""
     return SequenceSamples(list(slice_batches(specs, arrays, 1)), tuple(specs), whole=True)
-
-
-@dataclass(frozen=True)
-class ImageSamples:
-    """The samples of a folder, images or arrays."""
-
-    folder: FolderSamples
-
-    @property
-    def specs(self) -> Sequence[InputSpec]:
-        return (self.folder.spec,)
-
-    @property
-    def count(self) -> int:
-        return self.folder.count()
-
-    def read(self, number: int) -> Iterable[Feeds]:
-        only = replace(self.folder.folder, files=self._files(number))
-        return list(FolderSamples(only, self.folder.spec, self.folder.asked).batches(1))
-
-    def name(self, number: int) -> str:
-        return self._files(number)[0].relative_to(self.folder.folder.path).as_posix()
-
-    def identity(self) -> str:
-        root = self.folder.folder.path
-        files = [(file.relative_to(root).as_posix(), file.stat().st_size) for file in self.folder.folder.files]
-        return json.dumps([files, None if self.folder.steps is None else self.folder.steps.as_dict()])
-
-    def told(self) -> FolderRead:
-        """For reports."""
-        return self.folder.read()
-
-    def _files(self, number: int) -> tuple[Path, ...]:
-        each = self.folder.at_a_time
-        return self.folder.folder.files[number * each : (number + 1) * each]
-
-
-@dataclass
-class FileSamples:
-    """The samples of an .npz or .npy file, which are read from the first to the last, and then from the first again."""
-
-    path: Path
-    specs: Sequence[InputSpec]
-    _at: int = field(default=0, repr=False)
-    _rest: Iterator[Feeds] | None = field(default=None, repr=False)
-
-    @property
-    def count(self) -> int:
-        return count_in(self.path, self.specs)
-
-    def read(self, number: int) -> Iterable[Feeds]:
-        if self._rest is None or number < self._at:
-            self._rest, self._at = slices_of(self.path, self.specs, 1), 0
-        while (feeds := next(self._rest, None)) is not None:
-            self._at += 1
-            if self._at > number:
-                return [feeds]
-        raise UsageError(str(self.path), f"holds no sample {number}", "give the file that the run began with")
-
-    def name(self, number: int) -> str:
-        return f"{self.path.name}: sample {number}"
-
-    def identity(self) -> str:
-        return json.dumps([self.path.name, self.path.stat().st_size])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_at": 0, "_rest": None}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Calibration data as a stream of batches: an .npz file, a folder of arrays or images, or any iterable.
+"""Calibration data as a stream of batches: what a path names (`io.data_sources`), or any iterable.
 
 Of each of them one batch is in memory at a time.
 """
@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from normexport.errors import UsageError
+from normexport.io.data_sources import source_at
 from normexport.io.preprocess import Preprocess
 from normexport.onnx_export import InputSpec
 from normexport.precision.config import Int8
-from normexport.precision.npz_stream import count_in, slices_of
 from normexport.proof.inputs.batches import check_shape, fitting, fixed_batches_in, names_in, slice_batches
-from normexport.proof.inputs.folders import FolderRead, folder_for
+from normexport.proof.inputs.by_number import samples_at
+from normexport.proof.inputs.folders import FolderRead, samples_for
 from normexport.proof.inputs.mixed import of_one_size
+from normexport.proof.inputs.npz_stream import count_in, slices_of
 from normexport.runtime import Array, Feeds
 
 
@@ -51,9 +53,10 @@ def batches_of(
 
     Args:
         source: .npz (arrays by input name; others, as labels, are ignored) or .npy file; a folder with one sample
-            per .npy file or image, in the order of their names, for a model of one input, also in subfolders; or an
-            iterable of samples (arrays, or dicts by input name), which must give the same samples again at each
-            iteration. Samples of open sizes may differ in them: a batch holds one size.
+            per .npy file or image, in the order of their names, for a model of one input, also in subfolders; tar
+            shards or Parquet files; a pattern of any of these; or an iterable of samples (arrays, or dicts by input
+            name), which must give the same samples again at each iteration. Samples of open sizes may differ in them:
+            a batch holds one size.
         specs: the model's inputs. One without a free batch dimension is fed one sample at a time, of images as many as
             its batch has.
         prepared: what is done to images; None: as `Preprocess` does by default.
@@ -66,11 +69,23 @@ def batches_of(
     if not isinstance(source, (str, Path)):
         count = len(source) if isinstance(source, Sized) else None
         return Batches(lambda: _group((as_feeds(sample, specs) for sample in source), specs, size), count)
-    path = Path(source)
-    if not path.is_dir():
-        return Batches(lambda: slices_of(path, specs, size), count_in(path, specs))
-    samples = folder_for(path, specs, prepared)
-    return Batches(lambda: samples.batches(size), samples.count(), samples.read())
+    found = source_at(source)
+    if found.is_one_file_of_arrays:
+        return Batches(lambda: slices_of(found.files[0], specs, size), count_in(found.files[0], specs))
+    if found.by_file:
+        files = samples_for(found, specs, prepared)
+        return Batches(lambda: files.batches(size), files.count(), files.read())
+    rows = samples_at(source, specs, prepared)
+    is_open = any(spec.batched for spec in specs)
+
+    def stream() -> Iterator[Feeds]:
+        singles = (feeds for number in range(rows.count) for feeds in rows.read(number))
+        if not is_open:
+            return iter(singles)
+        alone = ({s.name: feeds[s.name][0] if s.batched else feeds[s.name] for s in specs} for feeds in singles)
+        return _group(alone, specs, size)
+
+    return Batches(stream, rows.count)
 
 
 def batches_in(arrays: Mapping[str, Array], specs: Sequence[InputSpec], batch: int = Int8.batch) -> Batches:

@@ -18,11 +18,12 @@ import onnx_ir as ir
 from normexport.dtypes import INT8
 from normexport.onnx_export import InputSpec, Layer
 from normexport.precision.accuracy import DEFAULT
-from normexport.precision.collected import Collected, Data, collect, named_as
+from normexport.precision.collected import Collected, collect, named_as
 from normexport.precision.config import Limits
 from normexport.precision.file_precision import input_ranges, precision_of, stored_as
 from normexport.precision.int8.remainder import as_written
 from normexport.precision.output_errors import output_errors
+from normexport.precision.runs import Data
 from normexport.precision.snr import OutputError, measure_output
 from normexport.proof import choose_batches
 from normexport.proof.check import CAPTURE_BYTES

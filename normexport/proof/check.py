@@ -19,6 +19,7 @@ from normexport.proof.rows import OutputFindings, Pair, output_notes, output_row
 from normexport.proof.ties import settle_ties
 from normexport.proof.verdict import ParityReport, Row
 from normexport.runtime import Array, Runtime, release_memory
+from normexport.runtime.elsewhere import RuntimeElsewhere
 
 Factory: TypeAlias = Callable[[], Runtime]
 
@@ -159,7 +160,13 @@ def _sizes(runtime: Runtime, batch: Batch, names: Sequence[str], most: int) -> d
 
 
 def _outputs(runtime: Runtime, batches: Sequence[Batch]) -> list[Mapping[str, Array]]:
-    return [runtime.run(batch.feeds) for batch in counted(f"running {runtime.name}", batches)]
+    return [*_each_output(runtime, batches)]
+
+
+def _each_output(runtime: Runtime, batches: Sequence[Batch]) -> Iterator[Mapping[str, Array]]:
+    """What the runtime gives for each, in their order."""
+    feeds = (batch.feeds for batch in counted(f"running {runtime.name}", batches))
+    yield from runtime.run_all(feeds) if isinstance(runtime, RuntimeElsewhere) else map(runtime.run, feeds)
 
 
 def _capture(runtime: Runtime, at: Batch, names: Sequence[str]) -> _Side:
@@ -197,8 +204,10 @@ def _judge(runtime: Runtime, batches: Sequence[Batch], at: Batch, theirs: _Side,
     for name, reason in {**theirs.dropped, **ours.dropped, **(runtime.dropped if names else {})}.items():
         found.dropped[name] = reason
         found.boundaries.pop(name, None)
-    for index, batch in enumerate(counted(f"running {runtime.name}", batches)):
-        exact = known if known is not None and runtime.passive_capture and batch is at else runtime.run(batch.feeds)
+    is_known = known is not None and runtime.passive_capture
+    exacts = _each_output(runtime, [batch for batch in batches if not (is_known and batch is at)])
+    for index, batch in enumerate(batches):
+        exact = known if known is not None and is_known and batch is at else next(exacts)
         for name in runtime.output_names:
             output = found.outputs.setdefault(name, OutputFindings())
             output.add(batch, exact[name], theirs.outputs[index].get(name), ours.outputs[index].get(name))

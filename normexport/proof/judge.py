@@ -22,8 +22,10 @@ from normexport.proof.room import require_room
 from normexport.proof.ties import SEEDS, has_quantisers
 from normexport.proof.verdict import ParityReport
 from normexport.runtime import Array, Float64Runtime, OnnxRuntime, Opener, Runtime
+from normexport.runtime.elsewhere import RuntimeElsewhere
 from normexport.runtime.exact import Reference
 from normexport.runtime.float64.registry import Endless
+from normexport.workers import Where
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,6 +116,7 @@ def compare(
     seed: int = 0,
     layers: Sequence[Layer] | None = None,
     on: Opener = OnnxRuntime,
+    where: Where | None = None,
 ) -> ParityReport:
     """Judge the ONNX model `second` against `first`, both on ONNX Runtime, with `first` in float64 as the reference.
 
@@ -124,6 +127,7 @@ def compare(
         inputs: needed only where the file leaves a size other than the batch open.
         layers: boundaries to compare beside the outputs; None: every value that both hold under one name.
         on: the runtime that `second` is judged on.
+        where: which processes compute the outputs of the batches, each by one thread; None: this one, by all threads.
 
     Raises:
         UsageError: the inputs of the two differ, or have open sizes and `inputs` is not given; an output is no tensor.
@@ -157,9 +161,9 @@ def compare(
     boundaries = common_values(first, second) if layers is None else layers
     notes = (*tried.notes, *_fixed_batch(specs, tried.batches))
     try:
-        report = _compare(first, second, tried.batches, boundaries, on, double=True)
+        report = _compare(first, second, tried.batches, boundaries, on, where, double=True)
     except (FoldError, UsageError) as error:  # not the reference's fault? then it is raised again
-        report = _compare(first, second, tried.batches, boundaries, on, double=False)
+        report = _compare(first, second, tried.batches, boundaries, on, where, double=False)
         cause = error.cause.removeprefix("no float64 reference: ")
         notes = (*notes, f"no float64 reference, float32 on ONNX Runtime stands in: {cause}")
     return _with_notes(report, notes)
@@ -216,18 +220,30 @@ def common_values(first: ir.Model, second: ir.Model) -> tuple[Layer, ...]:
 
 
 def _compare(
-    first: ir.Model, second: ir.Model, batches: Sequence[Batch], layers: Sequence[Layer], on: Opener, *, double: bool
+    first: ir.Model,
+    second: ir.Model,
+    batches: Sequence[Batch],
+    layers: Sequence[Layer],
+    on: Opener,
+    where: Where | None,
+    *,
+    double: bool,
 ) -> ParityReport:
     def reference() -> Runtime:
+        if where is not None:
+            return RuntimeElsewhere(where, first, double=double)
         return Float64Runtime(first) if double else OnnxRuntime(first)
 
-    baseline = lambda: OnnxRuntime(first, jitter=JITTER)  # noqa: E731
+    def baseline() -> Runtime:
+        return OnnxRuntime(first, jitter=JITTER) if where is None else RuntimeElsewhere(where, first, jitter=JITTER)
+
+    def candidate() -> Runtime:
+        return on(second) if where is None else RuntimeElsewhere(where, second)
+
     fixed = fixed_outputs(first)
     unproven = (*random_nodes(first), *random_nodes(second), *untaken_branches(second, batches))
     others = _other_baselines(second, lambda seed: OnnxRuntime(first, jitter=seed))
-    return check(
-        reference, baseline, lambda: on(second), batches, layers, fixed=fixed, unproven=unproven, others=others
-    )
+    return check(reference, baseline, candidate, batches, layers, fixed=fixed, unproven=unproven, others=others)
 
 
 def _other_baselines(candidate: ir.Model, make: Callable[[int], Runtime]) -> tuple[Callable[[], Runtime], ...]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from normexport._version import __version__
 from normexport.engine.manifest import FileId
+from normexport.io.data_sources import is_pattern, source_at
 
 #: The key of an ONNX file's metadata that holds the record.
 KEY = "normexport.provenance"
@@ -132,6 +133,8 @@ def _content(value: Any) -> Any:
             return {"sha256": FileId.of(path).sha256}
         if path.is_dir():
             return {"folder_sha256": _folder_hash(path)}
+        if is_pattern(value):
+            return {"files_sha256": [FileId.of(file).sha256 for file in source_at(value).files]}
         return None  # a cache that is written, not read
     return {"in memory": type(value).__name__}
 

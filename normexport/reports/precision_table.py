@@ -64,6 +64,8 @@ def show_accuracy(console: Console, accuracy: Accuracy) -> None:
     """What `evaluate` found."""
     show_title(console, "model", one_line(accuracy.model), count(accuracy.samples, "sample"))
     show_data(console, accuracy.data)
+    for line in accuracy.skipped:
+        words_line(console, f"left out: {line}")
     words = accuracy_words(accuracy)
     if words:
         show_title(console, "accuracy", *words)

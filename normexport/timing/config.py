@@ -9,6 +9,7 @@ from typing import Any
 
 from normexport.errors import UsageError
 from normexport.io.preprocess import Preprocess
+from normexport.workers import Where
 
 #: What runs ONNX files, checkpoints and plans: the first of each is taken where nobody chooses.
 OF_ONNX = ("onnxruntime", "onnxruntime-cuda", "openvino")
@@ -44,6 +45,7 @@ class BenchConfig:
         weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
         load: how checkpoints are read: keyword arguments of `normexport.load`.
         seed: of random inputs, and of the order in which the cases take turns.
+        on: the cluster on whose nodes groups of cases are measured, one at a time on each; None, or here: this machine.
 
     Raises:
         UsageError: an unknown runtime, or a number that can't be meant.
@@ -65,6 +67,7 @@ class BenchConfig:
     weights_under: str | Path | None = None
     load: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    on: Where | None = None
 
     def __post_init__(self) -> None:
         for name in self.runtimes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -144,24 +143,3 @@ def _timing(case: Case, found: _Found) -> Timing:
         max(found.memory, default=None),
         all(each.settled for each in found.opened),
     )
-
-
-def measure(
-    groups: Sequence[Sequence[Case]], config: BenchConfig, on_stage: OnStage
-) -> tuple[tuple[Timing, ...], tuple[Ratio, ...]]:
-    """Measure every group of cases in turns.
-
-    Raises:
-        NormExportError: a file can't be opened or run.
-    """
-    comparisons = sum(len(group) - 1 for group in groups)
-    timings: list[Timing] = []
-    ratios: list[Ratio] = []
-    for group in groups:
-        base = len(timings)
-        began = time.monotonic()
-        measured, compared = take_turns(group, config, comparisons, on_stage)
-        on_stage(f"{group[0].file}, measured in {time.monotonic() - began:.0f} s")
-        timings += measured
-        ratios += [replace(each, case=base + each.case, base=base) for each in compared]
-    return tuple(timings), tuple(ratios)

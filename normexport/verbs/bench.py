@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import platform
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +27,17 @@ from normexport.runtime.base import Port, checked_feeds
 from normexport.runtime.tensorrt_runtime import Plan
 from normexport.timing.case import Case, Opening
 from normexport.timing.config import OF_ONNX, OF_PLANS, OF_TORCH, BenchConfig
-from normexport.timing.result import Benchmark
-from normexport.timing.rounds import measure
+from normexport.timing.elsewhere import Measured as MeasuredGroup
+from normexport.timing.elsewhere import measure_on, node_notes
+from normexport.timing.machine import machine_facts
+from normexport.timing.result import Benchmark, Ratio, Timing
+from normexport.timing.rounds import take_turns
 from normexport.verbs.clock import OnStage
 from normexport.verbs.real_data import RealData, check_images
 from normexport.verbs.subjects import Inputs, agreed_inputs, is_onnx, specs_of
 
 #: What can be measured: an ONNX model or file, the file of a checkpoint, a plan.
 Measured = str | Path | ir.Model | onnx.ModelProto | Plan
-
-_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "torch", "tensorrt", "tensorrt-rtx")
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,43 @@ def bench(
         raise UsageError("bench", "no file says what it reads", "give the shape of one sample: --input 3x224x224")
     arrays = None if config.data is None else RealData(config.data, prepared).load(specs)
     with scratch() as folder:
-        cases = _cases(subjects, specs, arrays, config, folder)
-        timings, ratios = measure(_groups(cases), config, on_stage or (lambda stage: None))
+        groups = _groups(_cases(subjects, specs, arrays, config, folder))
+        found = _measured(groups, config, folder, on_stage or (lambda stage: None))
+    timings, ratios = _numbered_through(found)
     notes = tuple(
         f"{each.words}: calls had not become steady when counting began" for each in timings if not each.settled
     )
+    notes += node_notes(found) if config.on is not None and config.on.ray else ()
     told = config.percentiles, config.average_of
     timings = tuple(replace(each, percentiles=told[0], average_of=told[1]) for each in timings)
-    return Benchmark(timings, ratios, arrays is not None, _machine(), notes)
+    return Benchmark(timings, ratios, arrays is not None, found[0].machine, notes)
+
+
+def _measured(
+    groups: Sequence[Sequence[Case]], config: BenchConfig, folder: Path, on_stage: OnStage
+) -> list[MeasuredGroup]:
+    """Every group of cases, in turns."""
+    comparisons = sum(len(group) - 1 for group in groups)
+    if config.on is not None and config.on.ray:
+        return measure_on(config.on, groups, replace(config, load={}, preprocess=None), comparisons, folder, on_stage)
+    found = []
+    for group in groups:
+        began = time.monotonic()
+        timings, ratios = take_turns(group, config, comparisons, on_stage)
+        on_stage(f"{group[0].file}, measured in {time.monotonic() - began:.0f} s")
+        found.append(MeasuredGroup(timings, ratios, "", machine_facts()))
+    return found
+
+
+def _numbered_through(groups: Sequence[MeasuredGroup]) -> tuple[tuple[Timing, ...], tuple[Ratio, ...]]:
+    """The times of all groups, and ratios by their positions in these."""
+    timings: list[Timing] = []
+    ratios: list[Ratio] = []
+    for group in groups:
+        base = len(timings)
+        timings += group.timings
+        ratios += [replace(each, case=base + each.case, base=base) for each in group.ratios]
+    return tuple(timings), tuple(ratios)
 
 
 def _open(file: Measured, config: BenchConfig) -> _Subject:
@@ -219,24 +248,6 @@ def _groups(cases: Sequence[Case]) -> list[list[Case]]:
     for case in cases:
         groups.setdefault((case.batch, case.opening.threads if several else 0), []).append(case)
     return list(groups.values())
-
-
-def _machine() -> dict[str, str]:
-    found = {"processor": _processor(), "system": platform.platform(), "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def shapes_as_inputs(shapes: Mapping[str, Sequence[int]]) -> tuple[tuple[InputSpec, ...], int]:

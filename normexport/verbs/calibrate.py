@@ -95,7 +95,7 @@ def calibrate(
         MissingComponent: ONNX Runtime, or Ray where that is asked for, is not installed.
     """
     path = None if output is None else Path(output)
-    prepared = check_images(config.preprocess, data)
+    prepared = check_images(config.preprocess, data, headers=not config.skip_bad)
     begun = _begun(path, config)
     given = open_given(source, config.weights_under)
     with given.named():

@@ -76,10 +76,11 @@ def _check_source(path: Path, trust: bool) -> None:
 
 
 def _check_data(path: Path) -> None:
-    """A folder, or a file that holds arrays."""
-    if path.is_dir():
-        return
+    """Files of some kind of samples; those of arrays are opened."""
+    from normexport.io.data_sources import Kind, source_at
     from normexport.io.numpy_files import opened_arrays
 
-    with opened_arrays(path):
-        return
+    source = source_at(path)
+    for file in source.files if source.kind is Kind.ARRAYS else ():
+        with opened_arrays(file):
+            pass

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from normexport import onnx_export
@@ -22,6 +24,8 @@ from normexport.precision.collected import BATCH, Collected, named_as
 from normexport.precision.elsewhere import Elsewhere
 from normexport.precision.labelled_output import check_labels, labelled_output, require_limit
 from normexport.precision.metrics import loaded_metric, metric_of
+from normexport.precision.numbered import Numbered
+from normexport.precision.runs import Stream
 from normexport.proof.inputs.batches import samples_in, slice_batches
 from normexport.runtime import Array, OnnxRuntime, Opener
 from normexport.runtime.tensorrt_runtime import Plan
@@ -60,12 +64,19 @@ def evaluate(
     weights_under: str | Path | None = None,
     preprocess: Preprocess | None = None,
     on: Where | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    skip_bad: int = 0,
 ) -> Accuracy:
     """How often a model is right on labelled data, how close it is to its reference, and how fast it is.
 
+    Samples are read as their turn comes, 64 at a time, where every input of the model has an open batch on its first
+    axis; else all are in memory. Outputs are kept.
+
     Args:
-        data: inputs, and labels where accuracy is wanted: an .npz of arrays by name and `labels`, or a folder of images
-            or .npy files, of any sizes that the model takes, with a subfolder for each class, or `labels.npy`.
+        data: inputs, and labels where accuracy is wanted: an .npz of arrays by name and `labels`; a folder of images
+            or .npy files, of any sizes that the model takes, with a subfolder for each class, or `labels.npy`; tar
+            shards with a `.cls` for each sample; Parquet files with a column of labels; a pattern of any of these.
         reference: what every output is compared with, by name or, where the names differ, by position.
         inputs: shapes of one sample; needed only for sizes that neither a side nor the data tells.
         labels_for: the output that labels belong to; None: the only one that they fit.
@@ -77,12 +88,15 @@ def evaluate(
         preprocess: what is done to the images of a folder; None: values in [0, 1] at the model's size.
         on: where ONNX models are run: each batch by one thread of ONNX Runtime, whose results are the same bytes here
             and on any number of workers; throughput is then that of one of them. None: here, each batch by all threads.
+        samples: how many of the data, drawn by `seed`: the same wherever they are computed; None: all.
+        seed: of the draw.
+        skip_bad: how many samples may be left out, with their labels, because they can't be read; each is listed.
 
     Raises:
         UsageError: data or labels do not fit the model; nothing to compare.
     """
     metric = loaded_metric(metric)
-    real = RealData(data, check_images(preprocess, data))
+    real = RealData(data, check_images(preprocess, data, headers=not skip_bad))
     if reference is None:
         require_labels(data)
     given = [each for each in (reference, model) if each is not None]
@@ -98,11 +112,13 @@ def evaluate(
         raise UsageError(
             str(data), "nothing says which input it is for", "give the shape of one sample: --input 3x224x224"
         )
-    arrays, read = real.load(specs), real.read(specs)
-    labels = real.labels(arrays)
+    stream, read = real.stream(specs, samples, seed, skip_bad), real.read(specs)
+    arrays: Stream = real.load(specs) if stream is None else stream
+    few = _few(arrays, specs, BATCH)
+    labels = real.labels_of(stream) if stream is not None else real.labels(few)
     for side in sides:
         if isinstance(side, Checkpoint):
-            refuse_lost_state(side, specs, arrays)
+            refuse_lost_state(side, specs, few)
     for option, asked in (("--labels-for", labels_for), ("--metric", metric)):
         if labels is None and asked is not None:
             raise UsageError(f"{option} {name_of(asked)}", f"{data} holds no labels", "save them in an array labels")
@@ -124,9 +140,14 @@ def evaluate(
             _check_early(labelled, arrays, specs, sides[0], opener if reference is None else OnnxRuntime)
         exact = collected(sides[0], None) if reference is not None else None
         found = collected(sides[-1], None if exact is None else exact.batch, opener)
-        return evaluate_outputs(found if exact is None else named_as(found, exact), labelled, exact, limits)
+        if exact is not None and exact.skipped.keys() != found.skipped.keys():
+            raise UsageError(str(data), "changed while it was read", "evaluate it again")
+        kept = None if labelled is None else _without_skipped(labelled, found, stream)
+        return evaluate_outputs(found if exact is None else named_as(found, exact), kept, exact, limits)
 
-    accuracy = replace(guarded_if_files(judged, *given), data=read)
+    # A cluster is best ended by the process that has started it, and what runs on workers can't end this one.
+    accuracy = judged() if on is not None and on.ray else guarded_if_files(judged, *given)
+    accuracy = replace(accuracy, data=read)
     _LOG.info("%s, samples: %d; %s", accuracy.model, accuracy.samples, in_words(accuracy.judgement))
     return accuracy
 
@@ -142,18 +163,38 @@ def _require_onnx_runtime(on: Where | None, runtime: str, side: Side) -> None:
         raise UsageError(f"--on {on.words}", cause, "convert the model, or leave it out")
 
 
-def _check_early(
-    labelled: Labelled, arrays: Mapping[str, Array], specs: Sequence[InputSpec], side: Side, on: Opener
-) -> None:
+def _without_skipped(labelled: Labelled, found: Collected, stream: Numbered | None) -> Labelled:
+    """The labels of the samples that were read."""
+    if not found.skipped or stream is None:
+        return labelled
+    places = [bisect.bisect_left(stream.numbers, number) for number in sorted(found.skipped)]
+    return replace(labelled, labels=np.delete(labelled.labels, places, axis=0))
+
+
+def _few(data: Stream, specs: Sequence[InputSpec], most: int) -> Mapping[str, Array]:
+    """The first samples of a stream; arrays in memory are there as a whole."""
+    if isinstance(data, Numbered):
+        sized = replace(data, batch=most)
+        for batch in range(sized.batches):
+            for feeds in sized.read(batch, {} if sized.skips else None):
+                return feeds
+        raise UsageError("the data", "holds no samples that can be read", "give at least one")
+    assert isinstance(data, Mapping)
+    return data
+
+
+def _check_early(labelled: Labelled, data: Stream, specs: Sequence[InputSpec], side: Side, on: Opener) -> None:
     """Labels that do not fit are told by a few samples, where there are many.
 
     Raises:
         UsageError: see `labelled_output` and `check_labels`.
     """
-    counts = [samples_in(spec, arrays[spec.name].shape) for spec in specs if spec.batched]
     if len(labelled.labels) <= BATCH:
         return
+    arrays = _few(data, specs, _FEW)
+    counts = [samples_in(spec, arrays[spec.name].shape) for spec in specs if spec.batched]
     graph = side if isinstance(side, ir.Model) else None
     few = collect(runtime_of(side, specs, on=on), next(slice_batches(specs, arrays, _FEW)), specs, model=graph)
-    total = min(counts) if counts else len(labelled.labels)
+    whole = min(counts) if counts else len(labelled.labels)
+    total = len(data.numbers) if isinstance(data, Numbered) else whole
     check_labels(labelled, few.values[labelled_output(few, labelled)], total)

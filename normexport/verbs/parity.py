@@ -26,7 +26,7 @@ from normexport.precision.half.file import check_half
 from normexport.precision.snr_parity import SnrReport, check_by_snr
 from normexport.proof.judge import precision_of_torch
 from normexport.proof.plan_candidate import check_plan
-from normexport.runtime import Array, Opener
+from normexport.runtime import Array, OnnxRuntime, Opener
 from normexport.runtime.tensorrt_runtime import Plan
 from normexport.verbs.config import RUNTIMES
 from normexport.verbs.fold import FOLDING
@@ -47,6 +47,7 @@ from normexport.verbs.subjects import (
     torch_of,
 )
 from normexport.verdicts import inconclusive, together
+from normexport.workers import Where
 
 _LOG = logger(__name__)
 
@@ -63,6 +64,7 @@ def parity(
     runtime: str = RUNTIMES[0],
     weights_under: str | Path | None = None,
     preprocess: Preprocess | None = None,
+    on: Where | None = None,
 ) -> proof.ParityReport | SnrReport:
     """Judge whether `candidate` computes what `reference` computes; each a checkpoint or an ONNX model or file.
 
@@ -79,13 +81,15 @@ def parity(
         runtime: what an ONNX candidate runs on, "onnxruntime" or "openvino".
         weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
         preprocess: what is done to the images of a folder; None: values in [0, 1] at the model's size.
+        on: where the batches of two float32 ONNX models are computed, each by one thread: the reports are the same here
+            and on any number of workers. None: here, by all threads.
 
     Raises:
-        UsageError: the two read different inputs, or nothing says what they read.
+        UsageError: the two read different inputs, or nothing says what they read; `on` is given for others.
     """
     prepared = check_images(preprocess, data)
     real = None if data is None else RealData(data, prepared)
-    report = _judge(reference, candidate, inputs, real, layers, batches, limits, runtime, weights_under)
+    report = _judge(reference, candidate, inputs, real, layers, batches, limits, runtime, weights_under, on)
     _LOG.info("%s against %s: %s", report.candidate, report.reference, in_words(report.judgement))
     return report
 
@@ -100,9 +104,11 @@ def _judge(
     limits: Limits,
     runtime: str,
     weights_under: str | Path | None,
+    where: Where | None,
 ) -> proof.ParityReport | SnrReport:
     on = opener_of(runtime)
     if isinstance(candidate, Plan):
+        _require_here(where)
         require_onnx_for(runtime, candidate)
         return _check_plan(open_subject(reference, weights_under), candidate, specs_of(inputs), data, batches)
     first, second = open_subject(reference, weights_under), open_subject(candidate, weights_under)
@@ -123,8 +129,21 @@ def _judge(
         doubt for side in checkpoints for doubt in (*side.unproven, *doubts_of_layers(side, specs, arrays))
     )
     read = None if data is None else data.read(specs)
-    report = _judge_sides(first, second, reference, candidate, specs, arrays, layers, batches, limits, unproven, on)
+    report = _judge_sides(
+        first, second, reference, candidate, specs, arrays, layers, batches, limits, unproven, on, where
+    )
     return replace(report, data=read)
+
+
+def _require_here(where: Where | None) -> None:
+    """Refuse to compute elsewhere what is computed here alone.
+
+    Raises:
+        UsageError: it is asked for.
+    """
+    if where is not None:
+        cause = f"is for two float32 ONNX files on {RUNTIMES[0]}"
+        raise UsageError(f"--on {where.words}", cause, "leave it out, or export the checkpoint first")
 
 
 def _judge_sides(
@@ -139,8 +158,12 @@ def _judge_sides(
     limits: Limits,
     unproven: tuple[str, ...],
     on: Opener,
+    where: Where | None,
 ) -> proof.ParityReport | SnrReport:
     """By the rule of the candidate's precision; `reference` and `candidate` are what the sides were opened from."""
+    lower = isinstance(second, ir.Model) and precision_of(second) not in ("float32", _precision(first))
+    if lower or not (isinstance(first, ir.Model) and isinstance(second, ir.Model)) or on is not OnnxRuntime:
+        _require_here(where)
     if isinstance(second, ir.Model) and (precision := precision_of(second)) not in ("float32", _precision(first)):
         known = _boundaries(first, second, candidate, specs) if layers else ()
         if precision in EIGHT_BITS:
@@ -152,9 +175,18 @@ def _judge_sides(
         if isinstance(second, ir.Model):
             values = None if layers else ()
             compare = partial(
-                proof.compare, first, second, inputs=specs, data=arrays, sizes=batches, layers=values, on=on
+                proof.compare,
+                first,
+                second,
+                inputs=specs,
+                data=arrays,
+                sizes=batches,
+                layers=values,
+                on=on,
+                where=where,
             )
-            return guarded_if_files(compare, reference, candidate)
+            # A cluster is best ended by the process that has started it.
+            return compare() if where is not None and where.ray else guarded_if_files(compare, reference, candidate)
         return proof.check_torch(first, torch_of(second), specs, data=arrays, sizes=batches, unproven=unproven)
     if isinstance(second, ir.Model):
         known = _layers_for(first, candidate, specs) if layers else ()

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from normexport.errors import UsageError
+from normexport.io.data_sources import Kind, source_at
 from normexport.io.preprocess import UNSAID, Preprocess
 from normexport.onnx_export import InputSpec
+from normexport.onnx_export.inputs import ANY_BATCH
 from normexport.precision import EightBit, Judged, Limits, require_samples
+from normexport.precision.collected import BATCH
 from normexport.precision.labelled_output import require_limit
 from normexport.precision.labels import Labelled, labels_in
 from normexport.precision.metrics import metric_of
+from normexport.precision.numbered import Numbered, numbered
+from normexport.proof.inputs.by_number import samples_at
 from normexport.proof.inputs.data import load_data
-from normexport.proof.inputs.folders import FolderRead, folder_for, open_folder
+from normexport.proof.inputs.folders import FolderRead, folder_for, samples_of
 from normexport.runtime import Array
 from normexport.user_code import name_of
 from normexport.verbs.config import ConvertConfig
@@ -22,7 +29,7 @@ from normexport.verbs.config import ConvertConfig
 
 @dataclass(frozen=True)
 class RealData:
-    """Real inputs, and labels where there are any."""
+    """Real inputs, and labels where there are any: whatever `io.data_sources` knows."""
 
     path: str | Path
     prepared: Preprocess = UNSAID
@@ -40,6 +47,41 @@ class RealData:
         """
         return load_data(self.path, specs, self.prepared)
 
+    def stream(
+        self, specs: Sequence[InputSpec], most: int | None = None, seed: int = 0, skips: int = 0
+    ) -> Numbered | None:
+        """The samples, read as their turn comes; None where only arrays in memory serve, by the model's inputs.
+
+        Args:
+            most: how many, drawn by `seed`; None: all.
+            skips: how many may be left out because they can't be read.
+
+        Raises:
+            UsageError: see `samples_at`; there are none; some are asked for where None is all there is.
+        """
+        if all(spec.batched and spec.axes == (0,) and spec.batch == ANY_BATCH for spec in specs):
+            samples = samples_at(self.path, specs, self.prepared)
+            return replace(numbered(samples, BATCH, most, seed, place=str(self.path)), skips=skips)
+        option = f"--samples {most}" if most is not None else f"--skip-bad {skips}" if skips else ""
+        if option:
+            cause = "is for models of which every input has an open batch on its first axis"
+            raise UsageError(option, cause, "give those samples alone")
+        return None
+
+    def labels_of(self, stream: Numbered) -> Array | None:
+        """The label of each sample of a stream; None where there are none.
+
+        Raises:
+            UsageError: see `labels`; there are not as many as samples to draw from.
+        """
+        labels, known = labels_in(self.path), stream.samples.count
+        if labels is None or len(stream.numbers) == known:
+            return labels
+        if len(labels) != known:
+            raise UsageError("labels", f"are {len(labels)}, the samples {known}", "give one label per sample")
+        chosen: Array = labels[np.asarray(stream.numbers)]
+        return chosen
+
     def labels(self, loaded: Mapping[str, Array]) -> Array | None:
         """The labels, of a folder those of the samples that were loaded from it; None where there are none.
 
@@ -47,34 +89,35 @@ class RealData:
             UsageError: unreadable, or no labels.
         """
         labels = labels_in(self.path)
-        if labels is None or not Path(self.path).is_dir():
+        if labels is None or not source_at(self.path).by_file:
             return labels
         (samples,) = loaded.values()
         return labels[: len(samples)]
 
     def read(self, specs: Sequence[InputSpec]) -> FolderRead | None:
         """What is said of a folder in reports; None for a file."""
-        return folder_for(self.path, specs, self.prepared).read() if Path(self.path).is_dir() else None
+        return folder_for(self.path, specs, self.prepared).read() if source_at(self.path).by_file else None
 
 
-def check_images(prepared: Preprocess | None, *paths: object) -> Preprocess:
+def check_images(prepared: Preprocess | None, *paths: object, headers: bool = True) -> Preprocess:
     """What is done to images, its function imported; folders of images are looked at, before anything long begins.
 
     Args:
         prepared: None where nothing was said.
         paths: of data; those that are no folders are passed over.
+        headers: whether images are looked at; they are not where some may be left out.
 
     Raises:
         UsageError: a folder has no samples, or one that is no image; there are no images to do anything to.
         MissingComponent: Pillow is not installed.
     """
     asked = (prepared or UNSAID).loaded()
-    given = [Path(path) for path in paths if isinstance(path, str | Path)]
-    folders = [open_folder(path) for path in given if path.is_dir()]
-    for folder in folders:
+    sources = [source_at(path) for path in paths if isinstance(path, str | Path)]
+    folders = [samples_of(source) for source in sources if source.by_file]
+    for folder in folders if headers else ():
         folder.check_images()
-    there = all(path.exists() for path in given)  # what is not is told by whoever reads it
-    if asked.asked_for and there and not any(folder.images for folder in folders):
+    may_be = any(source.kind is Kind.TABLES for source in sources)
+    if asked.asked_for and not may_be and not any(folder.images for folder in folders):
         raise UsageError(asked.first_option, "is for images, and no folder of images is given", "leave it out")
     return asked
 
@@ -97,7 +140,8 @@ def require_labels(data: str | Path) -> None:
         UsageError: there are none, or they can't be read.
     """
     if labels_in(data) is None:
-        cause = "has no folder for each class" if Path(data).is_dir() else "holds no array labels"
+        words = {Kind.SAMPLES: "has no folder for each class", Kind.ARRAYS: "holds no array labels"}
+        cause = words.get(source_at(data).kind, "holds no labels")
         raise UsageError(str(data), cause, "save labels in it, or give --reference")
 
 

@@ -16,11 +16,12 @@ from normexport.checkpoint import Checkpoint
 from normexport.engine import read_manifest
 from normexport.engine.plan_inputs import declared_by_plan
 from normexport.errors import UsageError
+from normexport.io.data_sources import LABELS, Kind, source_at
 from normexport.io.numpy_files import opened_arrays
 from normexport.io.onnx_model import opened_model
+from normexport.io.opening import File
 from normexport.onnx_export import DTYPES, Declared, InputSpec, parse_inputs
 from normexport.onnx_export.inputs import default_names
-from normexport.precision.labels import LABELS
 from normexport.proof.inputs.folders import open_folder
 from normexport.proof.torch_candidate import count_outputs
 from normexport.runtime import Array, OnnxRuntime, Opener, OpenVinoRuntime, Runtime
@@ -154,7 +155,8 @@ def _told(
         return given, {}
     shapes = proof.shapes_in(data, [each.name for each in declared])
     told = any(len(shapes.get(each.name, ())) == len(each.sizes) for each in declared)
-    return given or (onnx_export.left_open(declared) if not told and Path(data).is_dir() else ()), shapes
+    is_alike = source_at(data).kind is Kind.ARRAYS  # all samples of such files have one shape
+    return given or (() if told or is_alike else onnx_export.left_open(declared)), shapes
 
 
 def agreed_inputs(sides: Sequence[Side], inputs: Inputs, data: str | Path | None = None) -> tuple[InputSpec, ...]:
@@ -197,13 +199,16 @@ def _as_forward_calls(sides: Sequence[Side], given: tuple[InputSpec, ...]) -> tu
 
 
 def inputs_in(data: str | Path) -> tuple[InputSpec, ...]:
-    """What the arrays of a file are samples of; labels beside them are none. Images tell nothing.
+    """What the arrays of a file are samples of; labels beside them are none. Images and tables tell nothing.
 
     Raises:
         UsageError: unreadable file, or one of text; a folder of arrays of several shapes.
     """
-    data = Path(data)
-    if not data.is_dir():
+    source = source_at(data)
+    if source.kind is Kind.TABLES:
+        return ()
+    if not source.by_file:
+        data = source.files[0]
         with opened_arrays(data) as stored:
             names = [name for name in stored if name not in LABELS] or list(stored)
             kinds = [(name, stored[name].shape, stored[name].dtype.name) for name in names]
@@ -214,7 +219,7 @@ def inputs_in(data: str | Path) -> tuple[InputSpec, ...]:
     files = open_folder(data).arrays
     if not files:
         return ()
-    shapes = dict.fromkeys(shape for file in files for shape in proof.shapes_in(file, ("",)).values())
+    shapes = dict.fromkeys(map(_shape_of, files))
     if len(shapes) > 1:
         words = " and ".join(map(str, [*shapes][:2]))
         cause = f"holds samples of shapes {words}, and nothing says which sizes the model leaves open"
@@ -224,7 +229,12 @@ def inputs_in(data: str | Path) -> tuple[InputSpec, ...]:
         return (_spec_of(files[0], default_names(1)[0], array.shape, array.dtype.name, True, False),)
 
 
-def _spec_of(file: Path, name: str, shape: tuple[int, ...], kind: str, batched: bool, named: bool) -> InputSpec:
+def _shape_of(file: File) -> tuple[int, ...]:
+    with opened_arrays(file) as stored:
+        return next(iter(stored.values())).shape
+
+
+def _spec_of(file: File, name: str, shape: tuple[int, ...], kind: str, batched: bool, named: bool) -> InputSpec:
     dtype = "float32" if kind == "float64" else kind  # what numpy makes of plain numbers
     if dtype not in DTYPES:
         raise UsageError(f"{file}: array {name}", f"has dtype {kind}", f"give one of {', '.join(DTYPES)}")

@@ -15,10 +15,15 @@ from typing import Any
 from normexport.workers.where import Part, Result, Where, Work
 
 
-def run_parts(where: Where, work: Work[Part, Result], job: Any, parts: Iterable[Part]) -> Iterator[tuple[int, Result]]:
+def run_parts(
+    where: Where, work: Work[Part, Result], job: Any, parts: Iterable[Part], *, alone: bool = False
+) -> Iterator[tuple[int, Result]]:
     """The number of each part and what it gave, in the order in which they are done.
 
     Parts are taken from the iterable as there is room for them: a few more are waiting than are computed.
+
+    Args:
+        alone: whether each part has a node of the cluster for itself: all the cores of the largest.
 
     Raises:
         MissingComponent: Ray is not installed.
@@ -28,18 +33,20 @@ def run_parts(where: Where, work: Work[Part, Result], job: Any, parts: Iterable[
     if where.ray:
         from normexport.workers.ray_tasks import run_on_ray
 
-        yield from run_on_ray(where, work, job, parts)
+        yield from run_on_ray(where, work, job, parts, alone)
         return
     compute = work(job)
     for number, part in enumerate(parts):
         yield number, compute(part)
 
 
-def run_in_order(where: Where, work: Work[Part, Result], job: Any, parts: Iterable[Part]) -> Iterator[Result]:
+def run_in_order(
+    where: Where, work: Work[Part, Result], job: Any, parts: Iterable[Part], *, alone: bool = False
+) -> Iterator[Result]:
     """What each part gave, in the order of the parts; see `run_parts`."""
     early: dict[int, Result] = {}
     due = 0
-    for number, result in run_parts(where, work, job, parts):
+    for number, result in run_parts(where, work, job, parts, alone=alone):
         early[number] = result
         while due in early:
             yield early.pop(due)

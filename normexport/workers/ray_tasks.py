@@ -50,18 +50,21 @@ class _Refusal:
         return made
 
 
-def run_on_ray(where: Where, work: Work[Part, Result], job: Any, parts: Iterable[Part]) -> Iterator[tuple[int, Result]]:
+def run_on_ray(
+    where: Where, work: Work[Part, Result], job: Any, parts: Iterable[Part], alone: bool
+) -> Iterator[tuple[int, Result]]:
     """See `normexport.workers.run_parts`."""
     ray = _import()
     with _cluster(ray, where):
-        task = ray.remote(num_cpus=1, max_retries=_AGAIN)(_compute)
+        cores = _cores_of_a_node(ray) if alone else 1
+        task = ray.remote(num_cpus=cores, max_retries=_AGAIN)(_compute)
         waiting: dict[Any, int] = {}
         try:
             shared, token = ray.put(job), uuid.uuid4().hex
             coming = enumerate(parts)
             more = True
             while more or waiting:
-                while more and len(waiting) < _at_a_time(ray, where):
+                while more and len(waiting) < _at_a_time(ray, where, cores):
                     number, part = next(coming, (-1, None))
                     more = number >= 0
                     if more:
@@ -120,7 +123,7 @@ def _cluster(ray: Any, where: Where) -> Iterator[None]:
         _require_listening(where.address)
         with _keeping_signals():
             ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError, OSError, OverflowError, ray.exceptions.RayError) as error:
+    except Exception as error:  # of a node that does not start in time it is no class of its own
         cause = f"can't be reached or started ({first_line(error, 200)})"
         raise UsageError(f"--on {where.words}", cause, "give the ADDRESS:PORT of a cluster's head") from error
     try:
@@ -146,10 +149,15 @@ def _keeping_signals() -> Iterator[None]:
         signal.signal(each, handler)
 
 
-def _at_a_time(ray: Any, where: Where) -> int:
-    """How many parts may be under way: those that run, and as many that wait."""
-    cores = int(ray.cluster_resources().get("CPU", 1))
-    return where.workers if where.workers is not None else 2 * max(cores, 1)
+def _at_a_time(ray: Any, where: Where, cores: int) -> int:
+    """How many parts of so many cores may be under way: those that run, and as many that wait."""
+    known = int(ray.cluster_resources().get("CPU", 1))
+    return where.workers if where.workers is not None else 2 * max(known // cores, 1)
+
+
+def _cores_of_a_node(ray: Any) -> int:
+    """Those of the largest: of two parts that take as many, no node computes both at once."""
+    return max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=1) or 1
 
 
 def _failure(where: Where, error: Exception) -> NormExportError:

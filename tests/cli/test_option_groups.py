@@ -43,16 +43,17 @@ FLAGS = {
     "--no-embed --timing-cache --workspace --optimization-level --version-compatible --hardware-compatible "
     "--weight-streaming --refit --tf32 --debug-tensors --ep-context --ep-context-embed --timeout --weights-under --log",
     "run": "--inputs --output --trust --plugin-library --runtime-cache --weights-under",
-    "parity": f"--layers --input --data --batches --runtime {IMAGES} --min-snr {LOAD} --weights-under --html",
+    "parity": f"--layers --input --data --batches --runtime {IMAGES} --min-snr --on --workers {LOAD} "
+    "--weights-under --html",
     "bisect": f"--output --input --data --batches --runtime {IMAGES} --min-snr {LOAD} --weights-under",
     "bench": "--input --runtime --threads --batches --shapes --warmUp --duration --iterations --openings --data "
-    f"{IMAGES} --percentile --avgRuns --plot --exportTimes {LOAD} --weights-under --html",
+    f"{IMAGES} --percentile --avgRuns --plot --exportTimes --on --workers {LOAD} --weights-under --html",
     "report": "--output --onnx --weights-under",
     "prove": "--url --timeout --layers --trust --weights-under",
     "sign": "--key --signature",
     "verify": "--key --signature",
-    "evaluate": f"--data --reference --labels-for {IMAGES} --metric --max-drop --min-snr --on --workers --runtime "
-    f"--input {LOAD} --weights-under --html",
+    "evaluate": f"--data --reference --labels-for {IMAGES} --metric --max-drop --min-snr --samples --seed --skip-bad "
+    f"--on --workers --runtime --input {LOAD} --weights-under --html",
     "dialects": "",
     "plugins list": "",
     "plugins build": "--cuda --tensorrt --onnxruntime --arch --jobs",

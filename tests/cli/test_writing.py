@@ -31,6 +31,7 @@ WRITERS = {
     "normexport/verbs/run.py run": "into a temporary path of replacing",
     "normexport/narrowing/evidence.py _fill": "into temporary paths of replacing_all, and of a scratch folder",
     "normexport/timing/worker.py main": "to the pipe of its answers",
+    "normexport/timing/elsewhere.py measure": "copies of files, into a scratch folder of the node",
     "normexport/timing/child.py _ask": "to the pipe of its requests",
     "normexport/io/numpy_files.py write_arrays": "into the file that its caller opened",
     "normexport/engine/build_plan.py build_engine": "into a temporary path of replacing_all",

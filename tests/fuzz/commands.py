@@ -43,7 +43,7 @@ def _samples(path: str) -> None:
     from normexport.onnx_export import InputSpec
     from normexport.precision.samples import batches_of
 
-    for _ in batches_of(Path(path), (InputSpec("input", (3, 8, 8), "float32", True),))():
+    for _ in batches_of(path, (InputSpec("input", (3, 8, 8), "float32", True),))():
         pass
 
 
@@ -65,7 +65,19 @@ def _state(cache: str, model: str) -> None:
     merge(state, CalibrationState(state.model, state.computed_by, state.batch)).calibration("mse")
 
 
-LIBRARY: dict[str, Callable[..., None]] = {"samples": _samples, "calibration": _calibration, "state": _state}
+def _labels(path: str) -> None:
+    """The labels of data."""
+    from normexport.precision.labels import labels_in
+
+    labels_in(path)
+
+
+LIBRARY: dict[str, Callable[..., None]] = {
+    "samples": _samples,
+    "labels": _labels,
+    "calibration": _calibration,
+    "state": _state,
+}
 
 
 def warm_up(formats: set[str]) -> None:

@@ -18,6 +18,7 @@ from tests.fuzz import (
     protos,
     raw,
     seeds,
+    stores,
     trees,
     zips,
 )
@@ -146,14 +147,13 @@ _DOCUMENT_STRINGS = ("model.plan", "../secret.bin", "/etc/passwd", "float32", "f
 
 
 def document(dice: Dice) -> Case:
-    """JSON: manifests of plans, layer maps, calibration caches and states."""
-    kind = dice.choices(("plan", "layers", "calibration", "state"), (50, 8, 28, 14))[0]
+    """JSON: manifests of plans, layer maps, calibration caches."""
+    kind = dice.choices(("plan", "layers", "calibration"), (56, 10, 34))[0]
     plan = b"plan of no engine"
     makers: dict[str, Callable[[], bytes]] = {
         "plan": lambda: seeds.manifest(plan, plugin=dice.chance(40)),
         "layers": seeds.layer_map,
         "calibration": seeds.calibration,
-        "state": seeds.calibration_state,
     }
     data, steps = makers[kind](), [kind]
     for _ in range(dice.few()):
@@ -237,7 +237,8 @@ def image(dice: Dice) -> Case:
 FORMATS: dict[str, Callable[[Dice], Case]] = {
     "pt": checkpoint, "pt2": program, "onnx": graph, "npz": array, "json": document, "image": image,
     "capsule": capsule, "safetensors": containers.safetensors, "index": containers.index, "folder": containers.folder,
-    "lightning": containers.lightning, "torchscript": containers.torchscript,
+    "lightning": containers.lightning, "torchscript": containers.torchscript, "state": stores.state,
+    "tar": stores.shard, "parquet": stores.table,
 }  # fmt: skip
 
 

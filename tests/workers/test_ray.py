@@ -25,29 +25,23 @@ from normexport.precision.int8.state import CalibrationState, read_state
 from normexport.precision.numbered import Numbered, numbered, samples_by_number
 from normexport.workers import LOCAL, Where, run_in_order
 from tests.precision import nets
+from tests.workers.clusters import NODE, two_nodes
 from tests.workers.killed import Samples
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'normexport[ray]'")
-cluster_utils = pytest.importorskip("ray.cluster_utils")
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'normexport[ray]'")
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "digits.npz"
-NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
 #: One of them keeps live norms.
 EXAMPLES = ("residual_l1.pt2", "plain_l1_instance.pt2", "rows_l1.pt2")
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    made = cluster_utils.Cluster(initialize_head=True, head_node_args=NODE)
-    made.add_node(num_cpus=1, object_store_memory=80 << 20)
-    made.wait_for_nodes()
-    ray.init(address=made.address, logging_level="ERROR", log_to_driver=False)  # once: its workers stay
-    yield made
-    ray.shutdown()
-    made.shutdown()
+    with two_nodes() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +116,7 @@ def test_a_node_that_joins_late_or_dies_changes_no_byte(
 
     def change(seen: int) -> None:
         if not nodes:
-            nodes.append(cluster.add_node(num_cpus=1, object_store_memory=80 << 20))
+            nodes.append(cluster.add_node(**NODE))
         elif seen > 15 and nodes[0] is not None:
             cluster.remove_node(nodes[0], allow_graceful=False)
             nodes[0] = None

@@ -17,6 +17,7 @@ from normexport_cli.image_options import ImageOptions
 from normexport_cli.options import ReadOptions, is_plan
 from normexport_cli.pages import PagedOutputOptions, write_page
 from normexport_cli.screen import print_json, result_console, working
+from normexport_cli.where_options import WhereOptions
 
 if TYPE_CHECKING:
     from normexport.verbs.bench import Measured
@@ -156,6 +157,7 @@ def bench(
     data: Data = None,
     images: ImageOptions,
     told: ToldOptions,
+    where: WhereOptions,
     how: ReadOptions,
     shown: PagedOutputOptions,
 ) -> None:
@@ -183,6 +185,7 @@ def bench(
             **told.given(),
             "data": data,
             "preprocess": images.prepared(),
+            "on": where.where(),
         }
         if grid.shapes is not None:
             if inputs:

@@ -27,7 +27,8 @@ _PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 
 Source = Annotated[Path, typer.Argument(metavar="FILE", help="What `convert` takes: a checkpoint or an ONNX file.")]
 Data = Annotated[
-    Path, typer.Option("--data", metavar="PATH", help="Samples: .npz, .npy, or a folder of .npy or images.")
+    Path,
+    typer.Option("--data", metavar="PATH", help="Samples: .npz, .npy, a folder, tar shards, Parquet, or a pattern."),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE.json", help="The state to write.")]
 States = Annotated[list[Path], typer.Argument(metavar="STATE...", help="Two or more states of one network.")]

@@ -17,13 +17,15 @@ from normexport_cli.options import ReadOptions, is_plan
 from normexport_cli.pages import PagedOutputOptions, require_page, write_page
 from normexport_cli.precision_options import LimitOptions
 from normexport_cli.screen import print_json, result_console, working
-from normexport_cli.where_options import WhereOptions
+from normexport_cli.where_options import DrawOptions, WhereOptions
 
 Evaluated = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint, an ONNX file, or a plan.")]
 Data = Annotated[
     Path,
     typer.Option(
-        "--data", metavar="PATH", help="Inputs by name and an array `labels`, or a folder with one of images per class."
+        "--data",
+        metavar="PATH",
+        help="Inputs by name and an array `labels`, a folder with one of images per class, tar shards, Parquet.",
     ),
 ]
 Reference = Annotated[
@@ -42,11 +44,12 @@ LabelsFor = Annotated[
 
 
 @dataclass(frozen=True)
-class PlacedLimits(WhereOptions, LimitOptions):
-    """What may be lost, and where that is measured."""
+class PlacedLimits(WhereOptions, DrawOptions, LimitOptions):
+    """What may be lost, on how many samples, and where that is measured."""
 
     def __post_init__(self) -> None:
         LimitOptions.__post_init__(self)
+        DrawOptions.__post_init__(self)
         WhereOptions.__post_init__(self)
 
 
@@ -96,6 +99,9 @@ def evaluate(
             weights_under=how.weights_under,
             preprocess=images.prepared(),
             on=lost.where(),
+            samples=lost.samples,
+            seed=lost.seed or 0,
+            skip_bad=lost.skip_bad or 0,
         )
         write_page(result, shown.html, model, how.weights_under, model.name)
     if shown.json:

@@ -14,6 +14,7 @@ from normexport_cli.options import ReadOptions, is_plan
 from normexport_cli.pages import PagedOutputOptions, require_page, write_page
 from normexport_cli.precision_options import SnrOptions
 from normexport_cli.screen import print_json, result_console, working
+from normexport_cli.where_options import WhereOptions
 
 Reference = Annotated[Path, typer.Argument(metavar="REF", help="What is right: a checkpoint or an ONNX file.")]
 Candidate = Annotated[
@@ -31,6 +32,7 @@ def parity(
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     compared: DataOptions,
     lost: SnrOptions,
+    where: WhereOptions,
     how: ReadOptions,
     shown: PagedOutputOptions,
 ) -> None:
@@ -62,6 +64,7 @@ def parity(
             runtime=compared.runtime,
             weights_under=how.weights_under,
             preprocess=compared.prepared(),
+            on=where.where(),
         )
         write_page(result, shown.html, candidate, how.weights_under, f"{candidate.name} against {reference.name}")
     if shown.json:

@@ -13,6 +13,34 @@ from normexport.workers import LOCAL, Where
 
 
 @dataclass(frozen=True)
+class DrawOptions:
+    """Which samples of the data are meant.
+
+    Raises:
+        UsageError: a number that none can be.
+    """
+
+    samples: Annotated[
+        int | None, typer.Option("--samples", metavar="N", help="Only as many, drawn by --seed. All of them.")
+    ] = None
+    seed: Annotated[int | None, typer.Option("--seed", metavar="S", show_default="0", help="Of the draw.")] = None
+    skip_bad: Annotated[
+        int | None,
+        typer.Option(
+            "--skip-bad", metavar="N", show_default="0", help="Leave out samples that can't be read, N at most."
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.skip_bad is not None and self.skip_bad < 0:
+            raise UsageError(f"--skip-bad {self.skip_bad}", "is not a number of samples", "give 0 or more")
+        if self.samples is not None and self.samples < 1:
+            raise UsageError(f"--samples {self.samples}", "is not a number of samples", "give at least 1")
+        if self.seed is not None and self.samples is None:
+            raise UsageError(f"--seed {self.seed}", "draws nothing", "give --samples too, or leave it out")
+
+
+@dataclass(frozen=True)
 class WhereOptions:
     """Where the parts of a long work are computed.
 
@@ -26,7 +54,7 @@ class WhereOptions:
             "--on",
             metavar="WHERE",
             show_default=LOCAL.words,
-            help="Where samples are computed: local, ray (a cluster of this machine) or ray:ADDRESS.",
+            help="Where it is computed: local, ray (a cluster of this machine) or ray:ADDRESS.",
         ),
     ] = None
     workers: Annotated[

@@ -95,7 +95,7 @@ def contradictions(model: ir.Model, data: Numbered) -> list[str]:
     """What the first batches say against the network's first norms (`contradiction`)."""
     compared, runtime = Comparison.of(model), OnnxRuntime(model, threads=1)
     inner = sorted(set(compared.known) - set(runtime.input_names))
-    skipped: list[str] = []
+    skipped: dict[int, str] = {}
     for batch in range(min(_COMPARED, data.batches) if compared.known else 0):
         for feeds in data.read(batch, skipped):
             for name, array in feeds.items():

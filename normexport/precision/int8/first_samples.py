@@ -8,11 +8,12 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.onnx_export import InputSpec
-from normexport.precision.collected import Data, collect
+from normexport.precision.collected import collect
 from normexport.precision.int8.held_out import choose_samples
 from normexport.precision.labelled_output import check_labels, labelled_output
 from normexport.precision.labels import Labelled
 from normexport.precision.reduced import Judged
+from normexport.precision.runs import Data
 from normexport.proof.inputs.batches import fixed_batches_in
 from normexport.runtime import Runtime
 

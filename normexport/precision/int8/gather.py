@@ -11,14 +11,14 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.errors import UsageError
-from normexport.precision.elsewhere import as_bytes, from_bytes
 from normexport.precision.int8.calibration import fingerprint, floating_values, require_finite, require_varied
 from normexport.precision.int8.held_out import digests_of
 from normexport.precision.int8.histogram import Histogram
 from normexport.precision.int8.state import BatchesSeen, CalibrationState, merge, spans_of
 from normexport.precision.numbered import Numbered
-from normexport.runtime import Array, OnnxRuntime
+from normexport.runtime import Array, OnnxRuntime, release_memory
 from normexport.runtime.computed_by import computed_by
+from normexport.runtime.elsewhere import as_bytes, from_bytes
 from normexport.workers import LOCAL, Where, run_parts
 
 _PARTS = 256  # at most; the state of one travels to whoever adds them up
@@ -101,7 +101,7 @@ def open_job(job: _Job) -> Callable[[Part], CalibrationState]:
     def compute(batches: Part) -> CalibrationState:
         tensors: dict[str, Histogram] = {}
         samples: list[str] = []
-        skipped: list[str] = []
+        skipped: dict[int, str] = {}
 
         def look(name: str, array: Array) -> None:
             if array.dtype.kind == "f":
@@ -115,7 +115,8 @@ def open_job(job: _Job) -> Callable[[Part], CalibrationState]:
                     look(name, np.asarray(array))
                 runtime.run(feeds, names, look)
         seen = {job.name: BatchesSeen(job.data.batches, spans_of(list(batches)))}
-        told = tuple(sorted(skipped))
+        release_memory()  # of 14 parts of 48 images of 224x224 a worker held 565 to 756 MB, with this 440 MB
+        told = tuple(sorted(skipped.values()))
         return CalibrationState(digest, arithmetic, job.data.batch, tensors, tuple(sorted(samples)), seen, told)
 
     return compute

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from normexport.onnx_export import InputSpec
-from normexport.precision.collected import Data
+from normexport.precision.runs import Data
 from normexport.precision.samples import Batches, batches_in
 from normexport.proof.inputs.batches import slice_batches
 from normexport.proof.inputs.mixed import is_mixed, joined_rows

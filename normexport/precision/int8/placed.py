@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from normexport.precision.collected import Data, first_run
 from normexport.precision.config import PLACEMENTS, EightBit
 from normexport.precision.int8.edits import Improved
 from normexport.precision.int8.fitting import Fits
 from normexport.precision.int8.placement import Placement, place
 from normexport.precision.int8.quantise import quantize
 from normexport.precision.int8.sensitivity import noise_alone
+from normexport.precision.runs import Data, first_run
 from normexport.runtime import OnnxRuntime, Opener, Runtime
 
 

@@ -13,7 +13,7 @@ from normexport.dtypes import HALVES, SHORT
 from normexport.errors import NormExportError, UsageError
 from normexport.onnx_export import InputSpec
 from normexport.precision.accuracy import Accuracy, measure_accuracy
-from normexport.precision.collected import Data, collect
+from normexport.precision.collected import collect
 from normexport.precision.config import NORMS, PLACEMENTS, TRAINED, EightBit, Limits, require_samples
 from normexport.precision.half.baseline import InFloat32
 from normexport.precision.int8.as_trained import lower_as_trained
@@ -45,6 +45,7 @@ from normexport.precision.labelled_output import require_limit
 from normexport.precision.labels import Labelled
 from normexport.precision.output_errors import output_errors
 from normexport.precision.reduced import Finish, Judged, OnBatch, Precision, Reduced
+from normexport.precision.runs import Data
 from normexport.precision.samples import Batches, batches_in, batches_of
 from normexport.proof import choose_batches
 from normexport.proof.inputs.batches import fixed_batches_in, slice_batches

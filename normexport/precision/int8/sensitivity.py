@@ -9,17 +9,18 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from normexport.precision.collected import Data, collect, first_run
-from normexport.precision.elsewhere import as_bytes, from_bytes, require_same
+from normexport.precision.collected import collect
 from normexport.precision.int8.corrections import NONE, Corrections
 from normexport.precision.int8.fitting import Fits
 from normexport.precision.int8.quantise import Quantized, modules_of, quantize
 from normexport.precision.int8.ranges import Range
 from normexport.precision.int8.storage import PLAIN, Storage
 from normexport.precision.output_errors import output_errors
+from normexport.precision.runs import Data, first_run
 from normexport.progress import counted, doing
 from normexport.runtime import OnnxRuntime, Opener, Runtime
 from normexport.runtime.computed_by import computed_by
+from normexport.runtime.elsewhere import as_bytes, from_bytes, require_same
 from normexport.workers import Where, run_in_order
 
 

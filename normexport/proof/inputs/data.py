@@ -1,4 +1,4 @@
-"""The user's own inputs, whole in memory: from a file of arrays, or a folder of images or arrays."""
+"""The user's own inputs, whole in memory: from whatever a path names (`io.data_sources`)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from normexport.errors import UsageError
+from normexport.io.data_sources import Kind, source_at
 from normexport.io.numpy_files import StoredArray, opened_arrays
+from normexport.io.opening import File
 from normexport.io.preprocess import UNSAID, Preprocess
 from normexport.onnx_export import InputSpec, smallest_batch
 from normexport.proof.inputs.batches import arrays_of, check_shape, fitting_dtype, refuse_nan, repeats, samples_in
-from normexport.proof.inputs.folders import FolderSamples, folder_for, open_folder
-from normexport.proof.inputs.mixed import rows_of
-from normexport.runtime import Array
+from normexport.proof.inputs.by_number import samples_at
+from normexport.proof.inputs.folders import FolderSamples, open_folder, samples_for
+from normexport.proof.inputs.mixed import joined_rows, rows_of
+from normexport.runtime import Array, Feeds
 from normexport.runtime.memory import available_memory
 
 _LOAD_AT_A_TIME = 16  # images
@@ -22,19 +25,22 @@ _SHARE = 2  # what is left of the memory that is free must hold the model and it
 
 
 def load_data(path: str | Path, specs: Sequence[InputSpec], prepared: Preprocess = UNSAID) -> dict[str, Array]:
-    """Real inputs from a file of arrays, or from a folder with a sample in each file: (samples, *shape) by input name.
+    """Real inputs from whatever a path names: (samples, *shape) by input name.
 
-    Those of a folder may be of several sizes (`normexport.proof.inputs.mixed`), where the model leaves them open.
+    Samples of their own may be of several sizes (`normexport.proof.inputs.mixed`), where the model leaves them open.
 
     Args:
-        prepared: what is done to the images of a folder.
+        prepared: what is done to images.
 
     Raises:
-        UsageError: see `load_arrays`; a folder holds what is no sample, or more than fits into memory.
+        UsageError: see `load_arrays`; there is what is no sample, or more than fits into memory.
     """
-    if Path(path).is_dir():
-        return _load_folder(folder_for(path, specs, prepared))
-    return load_arrays(path, specs)
+    source = source_at(path)
+    if source.by_file:
+        return _load_folder(samples_for(source, specs, prepared))
+    if source.is_one_file_of_arrays:
+        return load_arrays(source.files[0], specs)
+    return _load_rows(str(path), specs, prepared)
 
 
 def load_arrays(path: str | Path, specs: Sequence[InputSpec]) -> dict[str, Array]:
@@ -62,19 +68,27 @@ def load_arrays(path: str | Path, specs: Sequence[InputSpec]) -> dict[str, Array
 def shapes_in(path: str | Path, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Whole shapes of the arrays of a file that are called so, or of its single one for a single name; headers alone.
 
-    A folder of arrays tells by them, with their number in front; one of images, or of several shapes, tells nothing.
+    A folder of arrays tells by them, with their number in front; one of images, or of several shapes, tells nothing,
+    and neither do tables. Of several files of arrays the first tells.
 
     Raises:
         UsageError: unreadable file.
     """
-    if Path(path).is_dir():
+    source = source_at(path)
+    if source.kind is Kind.TABLES:
+        return {}
+    if source.by_file:
         folder = open_folder(path)
         arrays = folder.arrays if len(names) == 1 else ()
-        shapes = {shape for file in arrays for shape in shapes_in(file, names).values()}
+        shapes = {shape for file in arrays for shape in _shapes_in(file, names).values()}
         if len(shapes) != 1:
             return {}
         return {names[0]: (len(folder.files), *shapes.pop())}
-    with opened_arrays(Path(path)) as stored:
+    return _shapes_in(source.files[0], names)
+
+
+def _shapes_in(file: File, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    with opened_arrays(file) as stored:
         if len(stored) == len(names) == 1:
             return {names[0]: next(iter(stored.values())).shape}
         return {name: stored[name].shape for name in names if name in stored}
@@ -107,6 +121,25 @@ def _load_folder(samples: FolderSamples) -> dict[str, Array]:
     if not read:
         raise UsageError(folder, "holds no whole batch of the model", "give more samples")
     return {name: rows_of(rows) if rows else whole[:read]}
+
+
+def _load_rows(path: str, specs: Sequence[InputSpec], prepared: Preprocess) -> dict[str, Array]:
+    """All samples of several files of arrays, or of tables."""
+    samples, free = samples_at(path, specs, prepared), available_memory()
+    rows: list[Feeds] = []
+    size = 0
+    for number in range(samples.count):
+        for feeds in samples.read(number):
+            rows.append(feeds)
+            size += sum(array.nbytes for array in feeds.values())
+        _require_room(path, samples.count, size / len(rows), free)
+    if not rows:
+        raise UsageError(path, "holds no samples", "give at least one")
+    varying = [spec.name for spec in specs if spec.batched] or [spec.name for spec in specs]
+    return {
+        spec.name: joined_rows([row[spec.name] for row in rows]) if spec.name in varying else rows[0][spec.name]
+        for spec in specs
+    }
 
 
 def _require_room(folder: str, count: int, each: float, free: int | None) -> None:

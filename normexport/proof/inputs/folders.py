@@ -1,4 +1,4 @@
-"""A folder as data: one sample a file, images or arrays; with labels where each class has a subfolder.
+"""Samples that are files, images or arrays: of a folder, with labels where each class has a subfolder, or of shards.
 
 Classes are counted as torchvision's ImageFolder counts them: subfolders in the order of their names, as text ("10"
 before "2"), each with what lies at any depth in it. Samples are read from one class after the other in turn, so that a
@@ -11,49 +11,55 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from normexport.errors import UsageError
+from normexport.io.data_sources import LABELS_FILE, Kind, Source, source_at
 from normexport.io.image_sizes import FreeSide, Side
 from normexport.io.images import SUFFIXES, check_image
 from normexport.io.numpy_files import opened_arrays
+from normexport.io.opening import File
 from normexport.io.prepared_images import Steps, steps_for
 from normexport.io.preprocess import UNSAID, Preprocess
 from normexport.onnx_export import InputSpec
 from normexport.proof.inputs.batches import arrays_of, check_shape, fitting
+from normexport.proof.inputs.shards import shards
 from normexport.runtime import Array, Feeds
 
 _SAMPLES = (".npy", *SUFFIXES)
-#: Labels of a folder without classes: an entry a sample, in the order of names.
-LABELS_FILE = "labels.npy"
+_LOOKED_AT = 16  # images of shards
 
 
 @dataclass(frozen=True)
 class SampleFolder:
-    """The samples of a folder, none of them read.
+    """The samples of a folder or of shards, none of them read.
 
     Attributes:
-        path: the folder.
+        path: the folder, the archive, or the pattern that names them.
         files: a sample each, in the order in which they are read.
         classes: names of subfolders, by class; () where samples lie in the folder itself.
-        labels: the class of each file; () without classes.
+        labels: the class of each file; () where nothing says it.
+        archives: the shards that the samples lie in; () where each is a file of its own.
     """
 
     path: Path
-    files: tuple[Path, ...]
+    files: Sequence[File]
     classes: tuple[str, ...] = ()
     labels: tuple[int, ...] = ()
+    archives: tuple[Path, ...] = ()
 
-    @property
-    def images(self) -> tuple[Path, ...]:
+    @cached_property
+    def images(self) -> Sequence[File]:
         """The files that are no arrays."""
-        return tuple(file for file in self.files if file.suffix.lower() != ".npy")
+        kinds = [file.suffix.lower() != ".npy" for file in self.files]
+        return self.files if all(kinds) else tuple(compress(self.files, kinds))
 
     @property
-    def arrays(self) -> tuple[Path, ...]:
+    def arrays(self) -> Sequence[File]:
         """The files that are no images."""
         return tuple(file for file in self.files if file.suffix.lower() == ".npy")
 
@@ -64,13 +70,22 @@ class SampleFolder:
         return beside if not self.classes and beside.is_file() else None
 
     def check_images(self) -> None:
-        """Look at every image's header.
+        """Look at every image's header; of shards, of which it takes reading all, at those of the first.
 
         Raises:
             UsageError: one is no image; it is named.
         """
-        for file in self.images:
+        for file in self.images[:_LOOKED_AT] if self.archives else self.images:
             check_image(file)
+
+    def name(self, number: int) -> str:
+        """What messages and digests call a file: of a folder, without where the folder lies."""
+        file = self.files[number]
+        return (
+            file.relative_to(self.path).as_posix()
+            if isinstance(file, Path) and self.path in file.parents
+            else str(file)
+        )
 
 
 @dataclass(frozen=True)
@@ -213,7 +228,7 @@ class FolderSamples:
                 assert self.steps is not None
                 yield fitting(str(file), self.one, self.steps.read(file))
 
-    def _array(self, file: Path) -> Iterator[Array]:
+    def _array(self, file: File) -> Iterator[Array]:
         """The sample of a file; of a fixed batch all the samples that make one."""
         with opened_arrays(file) as stored:
             array = arrays_of(str(file), stored, (self.spec,))[self.spec.name]
@@ -226,12 +241,23 @@ class FolderSamples:
 
 
 def open_folder(path: str | Path) -> SampleFolder:
-    """The samples of a folder, by name alone: each file is opened when its turn comes.
+    """The samples of a folder, of shards or of a pattern, by name alone: each file is opened when its turn comes.
 
     Raises:
-        UsageError: it can't be listed, holds no samples, or samples beside classes; a class has none.
+        UsageError: it can't be listed, holds no samples, or samples beside classes; a class has none; see `shards`.
     """
-    path = Path(path)
+    return samples_of(source_at(path))
+
+
+def samples_of(source: Source) -> SampleFolder:
+    """See `open_folder`."""
+    if source.kind is Kind.SHARDS:
+        members, labels = shards(source.files)
+        return SampleFolder(source.path, members, labels=labels, archives=source.files)
+    return SampleFolder(source.path, source.files) if source.is_pattern else _of_folder(source.path)
+
+
+def _of_folder(path: Path) -> SampleFolder:
     folders, files = _listed(path)
     files = [name for name in files if name != LABELS_FILE]
     if not folders:
@@ -253,17 +279,23 @@ def open_folder(path: str | Path) -> SampleFolder:
 
 
 def folder_for(path: str | Path, specs: Sequence[InputSpec], asked: Preprocess | None = None) -> FolderSamples:
-    """The samples of a folder for a model's only input.
+    """The samples of a folder, of shards or of a pattern for a model's only input.
 
     Raises:
         UsageError: it has several; see `open_folder`.
     """
+    return samples_for(source_at(path), specs, asked)
+
+
+def samples_for(source: Source, specs: Sequence[InputSpec], asked: Preprocess | None = None) -> FolderSamples:
+    """See `folder_for`."""
+    path = str(source.path)
     if len(specs) != 1:
-        raise UsageError(str(path), f"is a folder, and the model reads {len(specs)} inputs", "save them as one .npz")
+        raise UsageError(path, f"holds a sample a file, and the model reads {len(specs)} inputs", "save them as .npz")
     if specs[0].batched and specs[0].axes != (0,):
-        cause = f"is a folder, and the model has its samples along axis {specs[0].axes[0]}"
-        raise UsageError(str(path), cause, "save them as one .npz")
-    return FolderSamples(open_folder(path), specs[0], asked or UNSAID)
+        cause = f"holds a sample a file, and the model has its samples along axis {specs[0].axes[0]}"
+        raise UsageError(path, cause, "save them as .npz")
+    return FolderSamples(samples_of(source), specs[0], asked or UNSAID)
 
 
 def _listed(path: Path) -> tuple[list[str], list[str]]:

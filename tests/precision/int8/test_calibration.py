@@ -26,8 +26,8 @@ from normexport.precision.int8.calibration import calibrate, read_calibration
 from normexport.precision.int8.histogram import COUNTED, MOST, Histogram
 from normexport.precision.int8.quantise import quantize
 from normexport.precision.int8.ranges import RANGE_OF, int8_range
-from normexport.precision.npz_stream import slices_of
 from normexport.precision.samples import batches_of, digest_of
+from normexport.proof.inputs.npz_stream import slices_of
 from normexport.runtime import OnnxRuntime
 from tests.precision import nets
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import normexport
 from normexport.errors import UsageError
 from normexport.precision import METHODS
 from normexport.precision.int8.calibration import calibrate, fingerprint
@@ -24,6 +25,7 @@ from normexport.precision.int8.state import CalibrationState, merge, read_state,
 from normexport.precision.numbered import Numbered, numbered, samples_by_number
 from normexport.precision.samples import batches_of
 from tests.precision import nets
+from tests.proof.inputs import stored
 
 pytestmark = pytest.mark.slow
 
@@ -236,3 +238,17 @@ def test_long_lists_are_refused_before_they_are_parsed(tmp_path: Path) -> None:
     path.write_text("[" + "[]," * (3 << 20) + "[]]")
     with pytest.raises(UsageError, match="more than 8 MiB outside of strings"):
         read_state(path)
+
+
+def test_an_image_that_can_not_be_read_is_left_out_by_the_verb_too(tmp_path: Path) -> None:
+    """What looks at images beforehand refused the folder, whatever was allowed."""
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate(stored.pictures(5)):
+        (tmp_path / "images" / f"{number}.png").write_bytes(b"no picture" if number == 3 else stored.png(image))
+    model, _ = nets.folded(nets.centred)
+    with pytest.raises(UsageError, match=r"3.png: is not an image"):
+        normexport.calibrate(model, tmp_path / "images")
+    config = normexport.CalibrateConfig(skip_bad=1)
+    state = normexport.calibrate(model, tmp_path / "images", config=config)
+    assert [line.partition(":")[0] for line in state.skipped] == ["3.png"]
+    assert len(state.samples) == 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from normexport.errors import UsageError
@@ -47,6 +47,42 @@ def slices_of(path: Path, specs: Sequence[InputSpec], size: int) -> Iterator[Fee
                     rows = taken[spec.name] * min(size, total - first)
                     feeds[spec.name] = fitting(str(path), spec, arrays[spec.name].take(rows), first)
             yield {spec.name: feeds[spec.name] for spec in specs}
+
+
+def picked_from(path: Path, specs: Sequence[InputSpec]) -> Generator[Feeds | UsageError, int, None]:
+    """Single samples by number, in ascending order: sent a number, it gives that sample, or what is wrong with it.
+
+    Samples between those that are asked for are passed over unseen. A model of a fixed batch gets that.
+
+    Raises:
+        UsageError: of `slices_of`, what is not of one sample alone.
+    """
+    with opened_arrays(path) as stored:
+        arrays = arrays_of(str(path), stored, specs)
+        total = _count(path, specs, arrays)
+        is_open = any(spec.batched for spec in specs)
+        taken = {spec.name: 1 if spec.batched else spec.shape[0] for spec in specs if _varies(spec, arrays, is_open)}
+        fixed = {
+            spec.name: fitting(str(path), spec, arrays[spec.name].read()) for spec in specs if spec.name not in taken
+        }
+        at = 0
+        number = yield {}
+        while number < total:
+            for name, rows in taken.items():
+                arrays[name].skip((number - at) * rows)
+            rows_of = {name: arrays[name].take(rows) for name, rows in taken.items()}
+            at = number + 1
+            number = yield _fitted(path, specs, rows_of, fixed, number)
+
+
+def _fitted(path: Path, specs: Sequence[InputSpec], rows: Feeds, fixed: Feeds, number: int) -> Feeds | UsageError:
+    try:
+        return {
+            spec.name: fitting(str(path), spec, rows[spec.name], number) if spec.name in rows else fixed[spec.name]
+            for spec in specs
+        }
+    except UsageError as error:
+        return error
 
 
 def _varies(spec: InputSpec, arrays: Mapping[str, StoredArray], is_open: bool) -> bool:
