@@ -125,6 +125,7 @@ def test_counts_are_compared_and_measured_figures_are_not() -> None:
         return without_figures(one) == without_figures(other)
 
     assert same("took 3.1 s, 1.0e-06 rms, 23 %,\n 7 kB", "took 12.75 s, 2e-7 rms, 4 %, 12 kB")
+    assert same("speed 1035 samples/s", "speed 485.3 samples/s")
     assert same("worst: layer1.first, 23 % of its\nbudget", "worst: head, 3 % of its budget")
     assert not same("6 of 6 norms folded", "5 of 6 norms folded")
     assert not same("parity PASSED", "parity FAILED")
