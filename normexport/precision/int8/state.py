@@ -40,7 +40,7 @@ from normexport.io.json_files import (
     text,
 )
 from normexport.precision.config import METHODS
-from normexport.precision.int8.calibration import Calibration, fingerprint
+from normexport.precision.int8.calibration import Calibration, fingerprint, floating_values
 from normexport.precision.int8.histogram import MOST, Histogram
 from normexport.precision.int8.ranges import RANGE_OF
 from normexport.precision.int8.storage import PLAIN, Storage
@@ -263,8 +263,8 @@ def require_state_of(path: Path, state: CalibrationState, model: ir.Model) -> No
     if state.model != own:
         cause = f"was made for another model ({state.model[:12]}; this one is {own[:12]})"
         raise UsageError(str(path), cause, "calibrate this one: normexport calibrate collect")
-    values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
-    lacking = [value.name for value in values if value.dtype == ir.DataType.FLOAT and value.name not in state.tensors]
+    inputs = [str(value.name) for value in model.graph.inputs if value.dtype == ir.DataType.FLOAT]
+    lacking = [name for name in (*inputs, *floating_values(model, told=True)) if name not in state.tensors]
     if lacking:
         raise UsageError(str(path), f"lacks the numbers of tensor {lacking[0]}", "calibrate again")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from torch import nn
 
 import normexport
 from normexport.errors import UsageError
@@ -171,6 +173,21 @@ def test_a_state_of_another_model_is_refused_by_its_digest(tmp_path: Path) -> No
     other, _ = nets.folded(nets.growing)
     with pytest.raises(UsageError, match=rf"another model \({first.model[:12]}; this one is {fingerprint(other)[:12]}"):
         require_state_of(tmp_path / "x.json", first, other)
+
+
+def test_a_state_is_one_of_its_model_where_relus_alone_read_a_tensor_and_lacks_no_other(tmp_path: Path) -> None:
+    """What a ReLU alone reads is not looked at: it takes the range of its result."""
+    channels = nets.SPEC.shape[0]
+    model, _ = nets.folded(lambda: nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)).eval())
+    state = gather(model, batched(images()))
+    require_state_of(tmp_path / "x.json", state, model)
+    made = {value.name for node in model.graph for value in node.outputs}
+    (unseen,) = made - set(state.tensors)
+    assert model.graph.node(0).outputs[0].name == unseen
+    for name in state.tensors:
+        short = replace(state, tensors={key: value for key, value in state.tensors.items() if key != name})
+        with pytest.raises(UsageError, match=f"lacks the numbers of tensor {name}"):
+            require_state_of(tmp_path / "x.json", short, model)
 
 
 class Poisoned(list[Any]):
