@@ -72,7 +72,8 @@ def main() -> int:
     torch.manual_seed(options.seed)
     models = models_of(options.size)
     kinds: Mapping[str, tuple[Callable[[ir.Model, np.random.Generator], Seeded | None], tuple[str, ...]]] = {
-        "weight": (wrong_weight, tuple(models)),
+        # The classifier's second ReLU is 0 for all random inputs: no weight of it shows in an output.
+        "weight": (wrong_weight, tuple(name for name in models if name != "classifier")),
         "inputs": (swapped_inputs, ("difference",)),
         "pad": (wrong_pad, tuple(name for name in models if name not in ("attention", "classifier"))),
         "overflow": (overflow, ("resnet50", "classifier", "residual", "difference")),

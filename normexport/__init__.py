@@ -10,6 +10,12 @@ Names are resolved on first use: importing the package loads neither torch nor o
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # no stubs
+import sys
+
+if getattr(sys, "argv", [])[:1] == ["-m"] and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # `python -m normexport` imports this first: no traceback by Ctrl-C
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -35,6 +35,11 @@ def shortened(names: Collection[str], most: int = 3) -> str:
     return f"{first} and {len(names) - most} more" if len(names) > most else first
 
 
+def port_words(kind: str, name: str) -> str:
+    """ "output logits", "input image"; of one whose name says so already that alone: "output", "input_1"."""
+    return name if name.lower().startswith(kind) else f"{kind} {name}"
+
+
 def channels(indices: Sequence[int], total: int | None = None) -> str:
     """ "channel 3", "channels 0, 4, 9", "channels 0, 1, 2, ... (17 of 64)", "all 64 channels"."""
     if total is not None and len(indices) == total and total > 1:

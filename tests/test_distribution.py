@@ -51,7 +51,7 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
 def test_what_pages_are_made_of_travels_with_the_wheel(wheel: zipfile.ZipFile) -> None:
     folder = ROOT / "normexport" / "reports" / "page"
     parts = [path for path in folder.iterdir() if path.suffix in (".html", ".css", ".js")]
-    assert len(parts) == 3
+    assert len(parts) == 5
     for path in parts:
         assert _member(wheel, f"reports/page/{path.name}") == path.read_text("utf-8")
 

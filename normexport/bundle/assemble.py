@@ -39,10 +39,9 @@ def assemble(kind: str, content: Content) -> Files:
     else:
         files |= {f"models/{content.name}/{name}": given for name, given in repository(content).items()}
         files |= {f"plugins/{name}": path for name, path in content.files.items() if name.endswith(".so")}
+        files["start_server.py"] = _SCRIPTS / "start_server.py"
         if kind == "kserve":
             files["inference-service.yaml"] = _inference_service(content).encode()
-        else:
-            files["start_server.py"] = _SCRIPTS / "start_server.py"
     files |= content.beside
     if content.capsule is not None:
         files["model.capsule.npz"] = content.capsule
@@ -66,24 +65,13 @@ def _inference_service(content: Content) -> str:
         '      modelFormat: {name: triton, version: "2"}',
         "      protocolVersion: v2",
         "      runtime: kserve-tritonserver",
-        '      storageUri: "pvc://CLAIM/models"  # the place that models/ was copied to',
+        '      storageUri: "pvc://CLAIM/FOLDER"  # the place that this folder was copied to',
+        # KServe puts the options of its runtime behind the command; the script starts the server with them.
+        '      command: ["python3", "/mnt/models/start_server.py"]',
     ]
-    lines += _plugins(content)
     if content.manifest is not None:
         lines += ["      resources:", '        limits: {nvidia.com/gpu: "1"}']
     return "\n".join(lines) + "\n"
-
-
-def _plugins(content: Content) -> list[str]:
-    """The library that the plan's operators are in, preloaded from the storage."""
-    names = [name for name in content.files if name.endswith(".so")]
-    if not names:
-        return []
-    return [
-        "      env:",
-        "        - name: LD_PRELOAD",
-        f"          value: {json.dumps(f'/mnt/plugins/{names[0]}')}  # mount plugins/ there",
-    ]
 
 
 def _record(kind: str, content: Content, files: Mapping[str, bytes | Path]) -> str:

@@ -46,12 +46,15 @@ def _kserve(content: Content) -> list[str]:
     return [
         "## Serve it",
         "",
-        "Copy `models/` to your storage, write its place into `storageUri` of `inference-service.yaml`, and apply it:",
+        "Copy this folder to your storage, write its place into `storageUri` of `inference-service.yaml`,",
+        "and apply it:",
         "",
         "    kubectl apply -f inference-service.yaml",
         f"    kubectl wait --for=condition=Ready inferenceservice/{kserve_name(content.name)}",
         "",
-        "It asks for KServe's Triton runtime, which reads `models/` as a model repository.",
+        "It asks for KServe's Triton runtime, and has it begin with `start_server.py`: that compares files and",
+        "versions with what the model was made with, preloads the plugin library where there is one, and starts",
+        "Triton on `models/`. A pod in which something does not fit does not start; its log says what it is.",
         *_batching(content),
     ]
 

@@ -25,7 +25,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 def main() -> None:
     words = sys.argv[1:]
     check = "--check" in words
-    words = [word for word in words if word != "--check"]
+    words = options_of(words)
     with open(os.path.join(HERE, "model.bundle.json"), encoding="utf-8") as file:
         bundle = json.load(file)
     check_files(bundle)
@@ -42,6 +42,14 @@ def main() -> None:
     repository = "--model-repository=" + os.path.join(HERE, "models")
     sys.stdout.flush()
     os.execv(server, [server, repository, *bundle["server_options"], *words])
+
+
+def options_of(words: list[str]) -> list[str]:
+    """The server's options without our own. KServe gives its runtime's whole command line: program and repository."""
+    words = [word for word in words if word != "--check"]
+    if words[:1] != ["tritonserver"]:
+        return words
+    return [word for word in words[1:] if not word.startswith(("--model-store=", "--model-repository="))]
 
 
 def check_files(bundle: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from normexport.bundle.content import Content, ServedPort
-from normexport.capsule.served import MODEL_HASH
+from normexport.capsule.served import MODEL_HASH, MODEL_VERSIONS
 from normexport.dtypes import BFLOAT16
 from normexport.errors import MissingComponent, UsageError
 from normexport.runtime import Array
@@ -76,8 +76,8 @@ def parameters(content: Content) -> dict[str, str]:
     runtime, version = content.runtime
     return {
         MODEL_HASH: str(content.record["onnx_sha256"]),
-        "normexport.version": str(content.record["versions"]["normexport"]),
-        f"normexport.{runtime}.version": version,
+        MODEL_VERSIONS["normexport"]: str(content.record["versions"]["normexport"]),
+        MODEL_VERSIONS[runtime]: version,
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from normexport.errors import UsageError
-from normexport.io.atomic import replacing_all
+from normexport.io.atomic import Together
 
 
 def check_folder(folder: Path) -> None:
@@ -20,8 +20,11 @@ def check_folder(folder: Path) -> None:
         raise UsageError(str(folder), "holds other files, and a server would take them for the model's", "remove them")
 
 
-def write_bundle(files: Mapping[str, bytes | Path], folder: Path) -> tuple[Path, ...]:
+def write_bundle(files: Mapping[str, bytes | Path], folder: Path, outputs: Together) -> tuple[Path, ...]:
     """Write the files, `model.bundle.json` after all others; returns their paths.
+
+    Args:
+        outputs: with which they appear.
 
     Raises:
         UsageError: the folder can't be written, or holds files that are not of this bundle.
@@ -37,10 +40,9 @@ def write_bundle(files: Mapping[str, bytes | Path], folder: Path) -> tuple[Path,
         cause = f"holds {left[0].relative_to(folder)}, which is not of this bundle"
         raise UsageError(str(folder), cause, "remove the folder, and convert again")
     paths = tuple(folder / name for name in files)
-    with replacing_all(*paths) as temporary:
-        for file, given in zip(temporary, files.values(), strict=True):
-            if isinstance(given, bytes):
-                file.write_bytes(given)
-            else:
-                shutil.copyfile(given, file)
+    for file, given in zip(outputs.files(*paths), files.values(), strict=True):
+        if isinstance(given, bytes):
+            file.write_bytes(given)
+        else:
+            shutil.copyfile(given, file)
     return paths

@@ -84,6 +84,7 @@ def _prove_served(capsule: Capsule, url: str, timeout: float) -> ParityReport:
     with ServedModel(url, timeout) as model:
         candidate = ServedCandidate(model, capsule)
         report = judge(capsule, candidate)
+        report = _with_note(report, candidate.versions(capsule))
     note = candidate.note(capsule)
     return report if note is None else _with_note(report, note)
 

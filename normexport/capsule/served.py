@@ -14,6 +14,13 @@ from normexport.text import printable
 #: The parameter of a Triton model that holds the SHA-256 of the ONNX file that it serves, or that its plan is from.
 MODEL_HASH = "normexport.onnx.sha256"
 
+#: And those that hold the versions of what it was made by, by the names of these.
+MODEL_VERSIONS = {
+    "normexport": "normexport.version",
+    "onnxruntime": "normexport.onnxruntime.version",
+    "tensorrt": "normexport.tensorrt.version",
+}
+
 
 class ServedCandidate:
     """A model on a server; it has outputs and no inner values.
@@ -69,6 +76,21 @@ class ServedCandidate:
         if digest is None or not capsule.model or digest == capsule.model[0].sha256:
             return None
         return "the server has a model of another file than the capsule was made with"
+
+    def versions(self, capsule: Capsule) -> str:
+        """The versions of the server, of what made the model that it serves, and of what made the capsule."""
+        told = self._model.config.get("parameters", {})
+        made = {}
+        for name, key in MODEL_VERSIONS.items():
+            given = told.get(key) if isinstance(told, Mapping) else None
+            if isinstance(given, Mapping) and given.get("string_value"):
+                made[name] = printable(str(given["string_value"]), 60)
+        theirs = ", ".join(f"{name} {version}" for name, version in made.items())
+        own = ", ".join(f"{name} {capsule.versions[name]}" for name in MODEL_VERSIONS if name in capsule.versions)
+        return (
+            f"server: {self._model.server or 'tells no version'}; "
+            f"its model was made by: {theirs or 'not told'}; the capsule by: {own or 'not told'}"
+        )
 
     def _fed(self, run: Run) -> dict[str, Array]:
         """Inputs of a batch alone have an axis of one behind it where the server wants that, as Triton does."""

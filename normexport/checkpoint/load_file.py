@@ -92,7 +92,21 @@ def load(
     if unquantised and not checkpoint.unquantised:
         raise UsageError(str(path), "has no fake quantisation that is known", "leave --unquantised out")
     _LOG.info("%s: %s, norms: %d", path, checkpoint.source, len(checkpoint.norms))
-    return checkpoint
+    given = {
+        "model": model if model is None or isinstance(model, str) else _code_of(model),
+        "model_kwargs": model_kwargs,
+        "dialect": dialect,
+        "trust": trust,
+        "unquantised": unquantised,
+        "part": None if part == WHOLE else part,
+    }
+    return replace(checkpoint, asked={name: value for name, value in given.items() if value})
+
+
+def _code_of(model: Any) -> str:
+    """The code of a factory or module, as `--model` names it."""
+    named = model if hasattr(model, "__qualname__") else type(model)
+    return f"{named.__module__}:{named.__qualname__}"
 
 
 def checkpoint_of(model: nn.Module | ExportedProgram) -> Checkpoint:

@@ -82,6 +82,7 @@ class Checkpoint:
             instead.
         shards: the files that weights were read from, where `path` is an index of them.
         unquantised: whether fake quantisation was left out, as asked.
+        asked: those arguments of `load` that were given, by their names.
     """
 
     path: Path
@@ -96,6 +97,7 @@ class Checkpoint:
     original: nn.Module | None = None
     unquantised: bool = False
     shards: tuple[Path, ...] = ()
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[tuple[Path, str], ...]:

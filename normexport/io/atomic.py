@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from normexport.errors import UsageError
@@ -41,34 +41,72 @@ def replacing_all(*paths: Path) -> Iterator[tuple[Path, ...]]:
     Raises:
         UsageError: a folder can't be created or written, or a path is no regular file or a read-only one.
     """
-    targets = [real_target(path) for path in paths]
-    with contextlib.ExitStack() as stack:
-        folders: dict[Path, Path] = {}
-        for path, target in zip(paths, targets, strict=True):
-            if target.parent not in folders:
-                folders[target.parent] = stack.enter_context(_hidden(target.parent, path))
-        staged = tuple(folders[target.parent] / target.name for target in targets)
-        with _naming_paths(dict(zip(staged, paths, strict=True))):
-            yield staged
-        moves = [move for move in zip(staged, targets, strict=True) if os.path.lexists(move[0])]
-        _move(moves)
+    with together() as outputs:
+        yield outputs.files(*paths)
 
 
 @contextlib.contextmanager
 def staging(folder: Path, last: str = "") -> Iterator[Path]:
-    """Give a temporary folder inside `folder`; on success its files move up into `folder`, else they are removed.
+    """As `Together.folder`, for one folder: its files appear when the last of them was made."""
+    with together() as outputs:
+        yield outputs.folder(folder, last)
 
-    So a set of files that belong together appears together, and only when the last of them was made; the file called
-    `last` moves after all others. A symbolic link that is in the way is replaced itself.
+
+@contextlib.contextmanager
+def together() -> Iterator[Together]:
+    """Files and folders that are asked for on the way, and move to their places at the end, all of them or none.
 
     Raises:
-        UsageError: the folder can't be created or written, or a file in it can't be replaced.
+        UsageError: a folder can't be created or written, or what is at a path can't be replaced.
     """
-    with _hidden(folder, folder) as temporary:
-        with _naming_paths({temporary: folder}):
-            yield temporary
-        files = sorted(temporary.iterdir(), key=lambda file: (file.name == last, file.name))
-        _move([(file, folder / file.name) for file in files if not file.is_dir()])
+    with contextlib.ExitStack() as stack:
+        outputs = Together(stack)
+        with _naming_paths(outputs.names):
+            yield outputs
+        _move(outputs.moves())
+
+
+class Together:
+    """Temporary places of outputs that appear together; made by `together`.
+
+    Attributes:
+        names: the path that each temporary one stands for.
+    """
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack, self._hidden = stack, dict[Path, Path]()
+        self._single: list[tuple[Path, Path]] = []
+        self._whole: list[tuple[Path, Path, str]] = []
+        self.names: dict[Path, Path] = {}
+
+    def files(self, *paths: Path) -> tuple[Path, ...]:
+        """As `replacing_all`: a temporary path for each of `paths`."""
+        targets = [real_target(path) for path in paths]
+        for path, target in zip(paths, targets, strict=True):
+            if target.parent not in self._hidden:
+                self._hidden[target.parent] = self._stack.enter_context(_hidden(target.parent, path))
+        staged = tuple(self._hidden[target.parent] / target.name for target in targets)
+        self._single += zip(staged, targets, strict=True)
+        self.names |= dict(zip(staged, paths, strict=True))
+        return staged
+
+    def folder(self, folder: Path, last: str = "") -> Path:
+        """A temporary folder inside `folder`, into which its files move up.
+
+        The one called `last` moves after all others of them. A symbolic link that is in the way is replaced itself.
+        """
+        temporary = self._stack.enter_context(_hidden(folder, folder))
+        self._whole.append((temporary, folder, last))
+        self.names[temporary] = folder
+        return temporary
+
+    def moves(self) -> list[tuple[Path, Path]]:
+        """(from, to) of what was made: the files of folders, then those asked for by path, in the order given."""
+        found: list[tuple[Path, Path]] = []
+        for temporary, folder, last in self._whole:
+            files = sorted(temporary.iterdir(), key=lambda file: (file.name == last, file.name))
+            found += [(file, folder / file.name) for file in files if not file.is_dir()]
+        return found + [move for move in self._single if os.path.lexists(move[0])]
 
 
 @contextlib.contextmanager
@@ -186,7 +224,7 @@ def _hidden(parent: Path, place: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _naming_paths(names: Mapping[Path, Path], remedy: str = "") -> Iterator[None]:
+def _naming_paths(names: dict[Path, Path], remedy: str = "") -> Iterator[None]:
     """Failures to write to a temporary path, or into it, are told of the path that it stands for."""
 
     def meant(place: str) -> Path | None:
@@ -200,7 +238,7 @@ def _naming_paths(names: Mapping[Path, Path], remedy: str = "") -> Iterator[None
         path = meant(error.filename) if isinstance(error.filename, str) else None
         if path is None and error.errno not in _FULL:
             raise
-        raise _unwritable(path or list(names.values())[-1], error, remedy) from error
+        raise _unwritable(path or next(reversed(names.values()), Path("output")), error, remedy) from error
     except UsageError as error:  # of a write inside
         path = meant(error.place)
         if path is None:

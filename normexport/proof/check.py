@@ -20,6 +20,7 @@ from normexport.proof.ties import settle_ties
 from normexport.proof.verdict import ParityReport, Row
 from normexport.runtime import Array, Runtime, release_memory
 from normexport.runtime.elsewhere import RuntimeElsewhere
+from normexport.text import port_words
 
 Factory: TypeAlias = Callable[[], Runtime]
 
@@ -114,7 +115,7 @@ def check(
         tuple(output_notes(found.outputs, found.names, precision)),
         (
             *unproven,
-            *(f"output {name}: {UNJUDGED}" for name in found.unjudged),
+            *(f"{port_words('output', name)}: {UNJUDGED}" for name in found.unjudged),
         ),
         tuple(batches),
         {name: output.channels.channels() for name, output in found.outputs.items()},

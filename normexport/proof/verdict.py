@@ -11,6 +11,7 @@ from normexport.proof.inputs.folders import FolderRead
 from normexport.proof.metrics import Deviation
 from normexport.proof.signal import Channel
 from normexport.proof.tolerance import Budget
+from normexport.text import port_words
 from normexport.verdicts import Judgement, failed, inconclusive, passed, together
 
 
@@ -45,10 +46,9 @@ class Row:
     @property
     def judgement(self) -> Judgement:
         """FAILED out of budget, INCONCLUSIVE where there is a doubt."""
+        place = self.path or port_words("output", self.tensor)
         if not self.within:
-            how = self.fault or f"is out of its budget ({self.batch})"
-            return failed(f"{self.path or f'output {self.tensor}'}: {how}")
-        place = self.path or f"output {self.tensor}"
+            return failed(f"{place}: {self.fault or f'is out of its budget ({self.batch})'}")
         return passed() if self.doubt is None else inconclusive(f"{place}: {self.doubt}")
 
     @property

@@ -64,16 +64,20 @@ class Provenance:
         return json.dumps(known, sort_keys=True, separators=(",", ":"))
 
 
-def provenance_of(source: Sequence[Path], config: Any, inputs: Sequence[Any] = ()) -> Provenance:
+def provenance_of(
+    source: Sequence[Path], config: Any, inputs: Sequence[Any] = (), load: Mapping[str, Any] | None = None
+) -> Provenance:
     """The provenance of what is about to be made.
 
     Args:
         source: the files that are converted, in order; those that are not there are left out.
         config: a dataclass of options.
         inputs: shapes that were asked for, as texts or dataclasses.
+        load: how they were read, as far as somebody said: the code of the network, the dialect of its norms.
     """
     files = tuple(FileId.of(path) for path in source if path.is_file())
-    return Provenance(installed_versions(), files, {**plain_options(config), "inputs": _plain(list(inputs))})
+    options = {**plain_options(config), "inputs": _plain(list(inputs)), "load": _plain(load or {})}
+    return Provenance(installed_versions(), files, options)
 
 
 def installed_versions() -> dict[str, str]:

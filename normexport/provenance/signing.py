@@ -15,37 +15,49 @@ from typing import Any
 
 from normexport.errors import MissingComponent, UsageError
 from normexport.io.atomic import scratch, write_bytes
+from normexport.io.opening import opened
 from normexport.text import first_line, printable
 
 #: The signature in the folder that it signs.
 SIGNATURE = "model.sig"
 
+#: Where the password of a key is looked for, so that it stands in no command line.
+PASSWORD = "NORMEXPORT_KEY_PASSWORD"
+
+_MOST_KEY = 1 << 16  # bytes of a key that are looked at
+
 _INSTALL = "run: pip install 'normexport[sign]'"
 
 
-def sign_folder(folder: Path, key: Path, signature: Path | None = None) -> Path:
+def sign_folder(folder: Path, key: Path, signature: Path | None = None, password: str | None = None) -> Path:
     """Sign all files below `folder`; returns the signature's path.
 
     Args:
         folder: that a bundle or `convert` made.
-        key: a private key on an elliptic curve, in PEM, without a password.
+        key: a private key on an elliptic curve, in PEM.
         signature: where to write it; None: `model.sig` in the folder.
+        password: of an encrypted key; one that is not encrypted has no use for it.
 
     Raises:
-        UsageError: the folder is none or holds links, the key is none, or lies in the folder.
+        UsageError: the folder is none or holds links, the key is none, is encrypted by another password, or lies in the
+            folder.
         MissingComponent: model-signing is not installed.
     """
     target = signature if signature is not None else folder / SIGNATURE
     _require_folder(folder)
-    _require_key(key)
+    locked = is_encrypted(key)
+    if locked and not password:
+        raise UsageError(str(key), "is encrypted", f"give its password, or put it into {PASSWORD}")
     if key.resolve().is_relative_to(folder.resolve()):
         raise UsageError(str(key), "lies in the folder that it signs, and would go with it", "keep it elsewhere")
     signing, hashing = _kit()
+    secret = {"password": str(password).encode()} if locked else {}
     with scratch() as place:
         made = place / SIGNATURE
-        with _in_words(folder, "can't be signed"):
+        with _in_words(key, "can't be used"):
             config = signing.signing.Config()
-            config.use_elliptic_key_signer(private_key=str(key))
+            config.use_elliptic_key_signer(private_key=str(key), **secret)
+        with _in_words(folder, "can't be signed"):
             config.set_hashing_config(_hashing(hashing, folder, target))
             config.sign(str(folder), str(made))
         write_bytes(target, made.read_bytes())
@@ -78,6 +90,17 @@ def verify_folder(folder: Path, key: Path, signature: Path | None = None) -> int
         config.set_hashing_config(_hashing(hashing, folder, given))
         config.verify(str(folder), str(given))
     return sum(path.is_file() and path != given for path in folder.rglob("*"))
+
+
+def is_encrypted(key: Path) -> bool:
+    """Whether a private key is of no use without its password.
+
+    Raises:
+        UsageError: there is no such file, or it can't be read.
+    """
+    _require_key(key)
+    with opened(key) as file:
+        return b"ENCRYPTED" in file.read(_MOST_KEY)  # in the first line, or of older files in the second
 
 
 def _kit() -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from normexport.narrowing.rules import RUNTIME
-from normexport.reports.layout import section, show_table, verdict_words, words_line
+from normexport.reports.layout import last_line, section, show_table, verdict_words, words_line
 from normexport.reports.words import count
 from normexport.text import one_line, shortened
 
@@ -26,7 +26,7 @@ def show_bisection(console: Console, result: Bisection) -> None:
     why = "" if result.passed else f"  {one_line('; '.join(result.judgement.reasons))}"
     if result.passed:
         why = "  nothing differs"
-    console.print(Text.assemble(verdict_words(result.judgement, "PARITY"), why), soft_wrap=True)
+    last_line(console, Text.assemble(verdict_words(result.judgement, "PARITY"), why))
 
 
 def _show_fault(console: Console, result: Bisection, fault: Fault) -> None:

@@ -94,6 +94,7 @@ class Conversion:
         precision: what reducing the precision did, where that was asked for.
         data: what was done to the images of the data, and what their classes are called, where that is a folder.
         provenance: versions, the hashes of what was read and written, and the options.
+        no_page: why `report.html` could not be made; "" where it was.
     """
 
     path: Path
@@ -112,6 +113,7 @@ class Conversion:
     precision: Precision | None = None
     data: FolderRead | None = None
     provenance: Provenance = field(default_factory=Provenance)
+    no_page: str = ""
 
     @property
     def judgement(self) -> Judgement:

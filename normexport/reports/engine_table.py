@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from normexport.reports.layout import path_cell, path_width, section, show_table, show_title, words_line
+from normexport.reports.layout import (
+    last_line,
+    path_cell,
+    path_width,
+    section,
+    show_table,
+    show_title,
+    words_line,
+)
 from normexport.reports.words import count, size, tally
 from normexport.text import one_line
 
@@ -56,7 +64,7 @@ def show_built(console: Console, plan: Path, manifest: Manifest, more: Sequence[
     console.print()
     norms = tally(op for _, op, _ in manifest.plugins)
     tail = f"{count(len(manifest.plugins), 'norm')} as plugins ({norms})" if manifest.plugins else "no plugin needed"
-    console.print(Text.assemble(("ENGINE BUILT", "bold green"), f"  {tail}"))
+    last_line(console, Text.assemble(("ENGINE BUILT", "bold green"), f"  {tail}"))
 
 
 def engine_words(manifest: Manifest) -> tuple[str, ...]:

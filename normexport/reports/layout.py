@@ -64,6 +64,14 @@ def path_width(console: Console, paths: Sequence[str]) -> int:
     return min(max((len(path) for path in paths), default=0), max(26, console.width // 3))
 
 
+def last_line(console: Console, words: Text) -> None:
+    """What was found, in the last line: of a file or pipe one line; on a terminal no word is cut in two."""
+    if console.is_terminal:
+        show(console, words)
+    else:
+        console.print(words, soft_wrap=True)
+
+
 _VERDICTS = {Verdict.PASSED: "bold green", Verdict.FAILED: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
 
 

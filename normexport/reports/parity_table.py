@@ -12,7 +12,15 @@ from rich.text import Text
 
 from normexport.dtypes import EIGHT_BITS
 from normexport.reports.data_lines import show_data
-from normexport.reports.layout import path_cell, path_width, section, show_table, verdict_words, words_line
+from normexport.reports.layout import (
+    last_line,
+    path_cell,
+    path_width,
+    section,
+    show_table,
+    verdict_words,
+    words_line,
+)
 from normexport.reports.parity_rows import share_words, tightest
 from normexport.reports.words import count
 from normexport.text import one_line
@@ -41,7 +49,7 @@ def show_parity(console: Console, report: ParityReport, every_layer: bool = Fals
     for note in report.notes:
         words_line(console, f"note: {note}")
     console.print()
-    console.print(_verdict(report), soft_wrap=True)
+    last_line(console, _verdict(report))
 
 
 def _output_table(console: Console, rows: Sequence[Row]) -> None:

@@ -11,7 +11,16 @@ from rich.text import Text
 from normexport.dtypes import FLOAT32, INT8, SHORT
 from normexport.precision.config import SHARES
 from normexport.reports.data_lines import show_calibration_data, show_data
-from normexport.reports.layout import path_cell, path_width, section, show_table, show_title, verdict_words, words_line
+from normexport.reports.layout import (
+    last_line,
+    path_cell,
+    path_width,
+    section,
+    show_table,
+    show_title,
+    verdict_words,
+    words_line,
+)
 from normexport.reports.words import count
 from normexport.text import one_line, shortened
 
@@ -50,7 +59,7 @@ def show_precision(console: Console, precision: Precision) -> None:
     if precision.accuracy is not None:
         _outputs(console, precision.accuracy)
     console.print()
-    console.print(verdict_line("PRECISION", precision.judgement, _verdict(precision)), soft_wrap=True)
+    last_line(console, verdict_line("PRECISION", precision.judgement, _verdict(precision)))
 
 
 def _stored(precision: Precision) -> str:
@@ -73,9 +82,9 @@ def show_accuracy(console: Console, accuracy: Accuracy) -> None:
     _outputs(console, accuracy)
     console.print()
     if accuracy.judgement is None:
-        console.print(Text.assemble(("MEASURED", "bold"), f"  {one_line(', '.join(words))}"), soft_wrap=True)
+        last_line(console, Text.assemble(("MEASURED", "bold"), f"  {one_line(', '.join(words))}"))
     else:
-        console.print(verdict_line("EVALUATION", accuracy.judgement, ", ".join(words)), soft_wrap=True)
+        last_line(console, verdict_line("EVALUATION", accuracy.judgement, ", ".join(words)))
 
 
 def verdict_line(what: str, judgement: Judgement, words: str) -> Text:

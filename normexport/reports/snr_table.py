@@ -10,7 +10,7 @@ from rich.text import Text
 
 from normexport.dtypes import SHORT
 from normexport.reports.data_lines import show_data
-from normexport.reports.layout import path_cell, path_width, section, show_table, words_line
+from normexport.reports.layout import last_line, path_cell, path_width, section, show_table, words_line
 from normexport.reports.parity_table import show_parity
 from normexport.reports.precision_table import show_output_errors, verdict_line
 from normexport.reports.words import count
@@ -45,7 +45,7 @@ def show_snr_parity(console: Console, report: SnrReport, every_layer: bool = Fal
     if first is not None:
         words_line(console, f"first boundary below the limit: {first.path} ({first.type}), {_decibels(first)}")
     console.print()
-    console.print(verdict_line("PARITY", report.judgement, ""), soft_wrap=True)
+    last_line(console, verdict_line("PARITY", report.judgement, ""))
 
 
 def _layer_table(console: Console, layers: Sequence[Boundary]) -> None:

@@ -12,7 +12,16 @@ from rich.text import Text
 
 from normexport.reports.data_lines import show_data
 from normexport.reports.engine_table import engine_words
-from normexport.reports.layout import path_cell, path_width, section, show, show_table, show_title, words_line
+from normexport.reports.layout import (
+    last_line,
+    path_cell,
+    path_width,
+    section,
+    show,
+    show_table,
+    show_title,
+    words_line,
+)
 from normexport.reports.norm_rows import Row, group_rows, rows
 from normexport.reports.onnx_file import show_onnx_file
 from normexport.reports.parity_table import show_parity
@@ -85,7 +94,7 @@ def show_folding(console: Console, folding: Folding, source: Path) -> None:
     _operators(console, folding.operators)
     _files(console, folding.files)
     console.print()
-    console.print(_fold_summary(folding))
+    last_line(console, _fold_summary(folding))
 
 
 def show_export(console: Console, source: Path, exported: Exported, files: Sequence[Path]) -> None:

@@ -50,6 +50,7 @@ class ServedModel:
 
     Attributes:
         name: of server and model, for reports.
+        server: the server's name and version, as it tells them.
         inputs: as the server declares them.
         outputs: shapes that the server declares, by name; None: a free size.
         config: the model's configuration where the server gives it (Triton), else empty.
@@ -149,7 +150,8 @@ class ServedModel:
         # Over HTTP numbers are JSON but for servers with an extension: MLServer has none, and half types no JSON.
         self._binary = "binary_tensor_data" in server.get("extensions", ())
         words = " ".join(printable(str(server.get(key, "")), 60) for key in ("name", "version"))
-        self.name = f"{printable(model, 100)} on {words.strip() or 'a server'}"
+        self.server = words.strip()
+        self.name = f"{printable(model, 100)} on {self.server or 'a server'}"
         self.config = self._read_config()
 
     def _read_config(self) -> Mapping[str, Any]:

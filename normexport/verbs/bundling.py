@@ -22,7 +22,7 @@ from normexport.engine.flavor import TENSORRT, flavor
 from normexport.engine.manifest import FileId
 from normexport.errors import UsageError
 from normexport.graphs.port_names import read_inputs
-from normexport.io.atomic import scratch
+from normexport.io.atomic import Together, scratch
 from normexport.io.onnx_model import open_onnx
 from normexport.proof import Batch
 from normexport.provenance.record import Provenance
@@ -90,11 +90,12 @@ def check_bundle(config: ConvertConfig, output: Path, inputs: Sequence[tuple[Pat
 
 
 def write_conversion_bundle(
-    network: Network, made: Made, config: ConvertConfig, output: Path, guarded: Guard, seal: Seal
+    network: Network, made: Made, config: ConvertConfig, output: Path, outputs: Together, guarded: Guard, seal: Seal
 ) -> tuple[Path, ...]:
     """Write the bundle into its folder below `output`; returns its files.
 
     Args:
+        outputs: with which the bundle appears: the files of the conversion.
         guarded: runs what computes on a stranger's graph.
         seal: writes a capsule to a path; raises UsageError where none can be made.
     """
@@ -128,7 +129,7 @@ def write_conversion_bundle(
             notes,
             {BOM: made.folder / BOM} if config.bom else {},
         )
-        return write_bundle(assemble(config.bundle, content), folder)
+        return write_bundle(assemble(config.bundle, content), folder, outputs)
 
 
 def _port(value: ir.Value) -> ServedPort:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from normexport import proof
-from normexport.io.atomic import check_writable, replacing_all, staging, write_text
-from normexport.io.onnx_model import open_onnx
+from normexport.io.atomic import Together, check_writable, together
 from normexport.io.overwriting import check_outputs
 from normexport.io.weight_files import remove_unread, written_with
 from normexport.logs import in_words, logger
@@ -36,7 +34,7 @@ from normexport.verbs.convert_stages import (
 from normexport.verbs.networks import Source, open_given
 from normexport.verbs.origin import files_written, ids_of
 from normexport.verbs.outputs import conversion_inputs, conversion_outputs
-from normexport.verbs.report import PAGE, REPORT, page_of
+from normexport.verbs.report import PAGE, REPORT, remove_page, write_conversion_report
 from normexport.verbs.subjects import Inputs
 
 _LOG = logger(__name__)
@@ -92,7 +90,8 @@ def _convert(asked: Asked) -> Conversion:
     beside = _check_places(asked)
     start, graph = read_source(asked)
     before = written_with(output / "model.onnx")
-    with replacing_all(*beside) as capsule_files, staging(output, last="model.onnx") as folder:
+    with together() as outputs:
+        folder, capsule_files = outputs.folder(output, last="model.onnx"), outputs.files(*beside)
         folded = write_folded(asked, start, graph, folder)
         del graph  # the file is what is judged, and the float32 copies in memory are not small
         proven = prove_and_reduce(asked, start, folder)
@@ -100,13 +99,12 @@ def _convert(asked: Asked) -> Conversion:
         conversion = _result(asked, start, folded, proven, made, folder, beside)
         if asked.config.bundle is not None and made.failed is None and not proven.has_failed:
             with clock.stage("bundle"):
-                bundled = _bundle(asked, start, proven, made, conversion, folder)
+                bundled = _bundle(asked, start, proven, made, conversion, folder, outputs)
             conversion = replace(conversion, files=(*conversion.files, *bundled), seconds=clock.seconds)
-        told = conversion.as_dict()
-        write_text(folder / REPORT, json.dumps(told, indent=1, allow_nan=False) + "\n")
-        with clock.stage("report"):
-            write_text(folder / PAGE, page_of(told, open_onnx(folder / "model.onnx"), folder))
+        conversion = write_conversion_report(conversion, folder, clock)
     remove_unread(before)
+    if conversion.no_page:
+        remove_page(output / PAGE)
     if made.failed is not None:
         raise made.failed
     return conversion
@@ -154,9 +152,9 @@ def _result(
 
 
 def _bundle(
-    asked: Asked, start: Start, proven: Proven, made: Beside, conversion: Conversion, folder: Path
+    asked: Asked, start: Start, proven: Proven, made: Beside, conversion: Conversion, folder: Path, outputs: Together
 ) -> tuple[Path, ...]:
-    """Write the folder to serve the model from; its files."""
+    """Write the folder to serve the model from, which appears with the `outputs`; its files."""
     network, classes = start.network, () if start.data is None else start.data.classes
     batches = proven.parity.batches or proof.standard_batches(network.inputs, network.data)
     word = conversion.judgement.verdict.word
@@ -165,6 +163,6 @@ def _bundle(
     sealing = partial(seal, start, folder / "model.onnx", proven.parity, asked.config)
     return tuple(
         write_conversion_bundle(
-            network, content, asked.config, asked.output, guarded, lambda file: guarded(partial(sealing, file))
+            network, content, asked.config, asked.output, outputs, guarded, lambda file: guarded(partial(sealing, file))
         )
     )

@@ -137,7 +137,8 @@ def read_source(asked: Asked) -> tuple[Start, ir.Model]:
     data = RealData.of(config)
     judged = data_to_judge_on(config, data, network.data, network.inputs) if config.precision is not None else None
     read = None if data is None else data.read(network.inputs)
-    origin = provenance_of([path for path, _ in given.files()], config, asked.inputs)
+    said = given.subject.asked if isinstance(given.subject, Checkpoint) else {}
+    origin = provenance_of([path for path, _ in given.files()], config, asked.inputs, said)
     return Start(network, weights, judged, read, origin), graph
 
 

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from normexport.errors import UsageError
+from normexport.errors import NormExportError, UsageError
 from normexport.io.atomic import write_text
 from normexport.io.json_files import BadJson, read_json
 from normexport.io.onnx_model import opened_model
 from normexport.io.overwriting import check_outputs
-from normexport.reports import page
+from normexport.logs import logger
+from normexport.reports import Conversion, page
+from normexport.text import first_line, printable
 
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
+    from normexport.verbs.clock import Clock
+
     Model: TypeAlias = str | Path | onnx.ModelProto | ir.Model
 
 REPORT, PAGE, MODEL = "report.json", "report.html", "model.onnx"
+
+_LOG = logger(__name__)
 
 
 class Result(Protocol):
@@ -42,8 +50,8 @@ def report(
     """Write the page of a result, to be opened in any browser; returns the file.
 
     Args:
-        source: what `convert`, `parity`, `evaluate` or `bench` returned; a JSON file of it (`--json`, `report.json`);
-            or the folder that `convert` wrote, of which `model.onnx` is drawn.
+        source: what `convert`, `parity`, `evaluate`, `bench` or `inspect` returned; a JSON file of it (`--json`,
+            `report.json`); or the folder that `convert` wrote, of which `model.onnx` is drawn.
         output: the HTML file; None: `report.html` in the folder, or the name of the JSON file with .html.
         model: an ONNX model or file to draw as the network.
         title: what was judged, such as "new.onnx against model.pt2"; None: what the report calls it.
@@ -71,6 +79,45 @@ def report(
             str(file), f"is not a report ({error})", "name a report.json, or the folder it is in"
         ) from error
     return _write(content, target, inputs)
+
+
+def write_conversion_report(conversion: Conversion, folder: Path, clock: Clock) -> Conversion:
+    """Write `report.json` and `report.html` into the folder of a conversion's files; returns it as they tell it.
+
+    A page shows a result and is none: whatever goes wrong in making it, the conversion says in `no_page`, and neither
+    it nor `report.json` names a page then.
+    """
+    write_text(folder / REPORT, _json(conversion))
+    try:
+        with clock.stage("report"):
+            write_text(folder / PAGE, page_of(conversion.as_dict(), opened_model(folder / MODEL), folder))
+    except Exception as error:
+        _LOG.info("no page: %s", _why(error), exc_info=error)
+        named = tuple(file for file in conversion.files if file.name != PAGE)
+        without = replace(conversion, files=named, no_page=_why(error))
+        try:
+            write_text(folder / REPORT, _json(without))
+        except UsageError:  # the disk is full; the report that is there names a page too many
+            _LOG.info("%s names a page that is not there", REPORT)
+        return without
+    return conversion
+
+
+def remove_page(page: Path) -> None:
+    """Remove the page of the files before: it would stand beside those of another conversion."""
+    with contextlib.suppress(OSError):
+        page.unlink(missing_ok=True)
+
+
+def _json(conversion: Conversion) -> str:
+    return json.dumps(conversion.as_dict(), indent=1, allow_nan=False) + "\n"
+
+
+def _why(error: Exception) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, NormExportError):
+        return printable(f"{error.place}: {error.cause}")
+    return printable(f"{type(error).__name__}: {first_line(error)}")
 
 
 def page_of(

@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from normexport_cli.app import app
+from torch import nn
 from typer.testing import CliRunner
 
 import normexport
 from normexport import capsule
+from normexport import nn as nxn
 from normexport.errors import ExitCode, UsageError
 from tests.capsule import sealed_net
 
@@ -196,6 +199,62 @@ def test_a_bundle_holds_nothing_that_is_left_from_another(checkpoint: Path, tmp_
         normexport.convert(checkpoint, tmp_path, config=config)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_move_that_fails_at_the_end_leaves_neither_model_nor_bundle(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    replace, moves = os.replace, list[Path]()
+
+    def failing(source: Path, target: Path) -> None:
+        if target.name == "model.bundle.json":  # the last of all
+            moves.append(target)
+            raise OSError(5, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    config = normexport.ConvertConfig(bundle=kind, capsule=tmp_path / "capsules" / "c.npz")
+    with pytest.raises(UsageError, match="can't be written"):
+        normexport.convert(checkpoint, tmp_path / "out", config=config)
+    assert moves
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_kserve_compares_at_start_up_as_triton_does(bundles: Path, tmp_path: Path) -> None:
+    """By the command line that KServe makes: the command of the service, the whole of its runtime's behind it."""
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: pip install pyyaml")
+    folder = Path(shutil.copytree(bundles / "kserve", tmp_path / "models"))
+    service = yaml.safe_load((folder / "inference-service.yaml").read_text())
+    python, script = service["spec"]["predictor"]["model"]["command"]
+    assert (python, script) == ("python3", "/mnt/models/start_server.py")
+    server = tmp_path / "tritonserver"
+    server.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    server.chmod(0o755)
+    words = ["tritonserver", "--model-store=/mnt/models", "--grpc-port=9000", "--http-port=8080", "--allow-http=true"]
+    command = [sys.executable, str(folder / Path(script).name), *words]
+    environment = {**os.environ, "NORMEXPORT_TRITON": str(server)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, *given = done.stdout.splitlines()
+    assert first.startswith("the files are whole; ")
+    assert given == [f"--model-repository={folder / 'models'}", *words[2:]]
+    (folder / "models" / "my_net" / "1" / "model.onnx").write_bytes(b"other")
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "is not the file of this bundle" in refused.stderr
+
+
+def test_a_repository_that_somebody_names_for_triton_is_the_servers(bundles: Path, tmp_path: Path) -> None:
+    server = tmp_path / "tritonserver"
+    server.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    server.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, str(bundles / "triton" / "start_server.py"), "--model-repository=/other"],
+        env={**os.environ, "NORMEXPORT_TRITON": str(server)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[1:] == [f"--model-repository={bundles / 'triton' / 'models'}",
+                                            "--model-repository=/other"]  # fmt: skip
+
+
 def test_a_bundle_takes_the_place_of_no_input(bundles: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(bundles / "folder", tmp_path / "folder"))
     before = (folder / "model.onnx").read_bytes()
@@ -251,3 +310,22 @@ def test_the_bill_of_materials_goes_with_it(tmp_path: Path) -> None:
     sealed_net.saved(sealed_net.trained(), tmp_path / "net.pt2")
     normexport.convert(tmp_path / "net.pt2", tmp_path, config=normexport.ConvertConfig(bundle="folder", bom=True))
     assert (tmp_path / "folder" / "model.cdx.json").read_bytes() == (tmp_path / "model.cdx.json").read_bytes()
+
+
+@pytest.mark.parametrize(("norm", "shares"), [("L1InstanceNorm2d", True), ("LinfBatchNorm2d", False)])
+def test_norms_that_stay_live_are_served_by_their_bodies(tmp_path: Path, norm: str, shares: bool) -> None:
+    """Without the library the file runs on ONNX Runtime alone; what mixes the rows of a batch is never batched."""
+    pytest.importorskip("tritonclient", reason="tritonclient is not installed: pip install 'normexport[serve]'")
+    torch.manual_seed(0)
+    how = {} if norm.startswith("L1Instance") else {"track_running_stats": False}
+    layers = nn.Conv2d(3, 4, 3, padding=1), getattr(nxn, norm)(4, **how), nn.ReLU(), nn.Flatten(), nn.Linear(256, 5)
+    network = nn.Sequential(*layers).eval()
+    for kind in ("folder", "triton"):
+        done = normexport.convert(network, tmp_path, ["3x8x8"], normexport.ConvertConfig(bundle=kind))
+        assert done.passed
+        assert [outcome.fate for outcome in done.outcomes] == ["live"]
+    ran = run_alone(tmp_path / "folder", "run_model.py", "--capsule", "model.capsule.npz", tmp_path / "results.npz")
+    assert ran.returncode == 0, ran.stderr
+    assert normexport.prove(tmp_path / "folder" / "model.capsule.npz", tmp_path / "results.npz").passed
+    (config,) = (tmp_path / "triton" / "models").glob("*/config.pbtxt")
+    assert (config_of(config).max_batch_size > 0) == shares

@@ -8,8 +8,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from normexport_cli.app import app
 from typer.testing import CliRunner, Result
@@ -47,6 +49,20 @@ def test_what_is_right_passes_by_the_command(sealed: Sealed, url: str, stand_in:
     assert "PASSED" in result.stdout
     assert "net on stand-in 1.0" in result.stdout
     assert stand_in.requests > 1
+
+
+def test_versions_of_server_model_and_capsule_stand_side_by_side(sealed: Sealed, url: str, stand_in: StandIn) -> None:
+    note = next(line for line in normexport.prove(sealed.path, url=url).notes if line.startswith("server: "))
+    own = f"normexport {normexport.__version__}, onnxruntime {onnxruntime.__version__}"
+    assert note == f"server: stand-in 1.0; its model was made by: not told; the capsule by: {own}"
+    told = {"normexport.version": "0.0.7", "normexport.onnxruntime.version": "1.99.0\x1b[31m", "other.version": "5"}
+    stand_in.config = {"parameters": {key: {"string_value": value} for key, value in told.items()}}
+    shown = "".join(prove(sealed, "--url", url).stdout.split())
+    assert "itsmodelwasmadeby:normexport0.0.7,onnxruntime1.99.0\\x1b[31m;" in shown
+    odd_ones: list[Any] = [[], {"normexport.version": []}, {"normexport.version": {"string_value": {}}}, "x"]
+    for odd in odd_ones:
+        stand_in.config = {"parameters": odd}
+        assert normexport.prove(sealed.path, url=url).passed
 
 
 def test_a_server_without_binary_numbers_is_sent_json(sealed: Sealed, url: str, stand_in: StandIn) -> None:

@@ -28,6 +28,7 @@ def test_no_word_is_cut_and_no_example_wraps(
     result = run(*words, "--help")
     assert result.exit_code == ExitCode.GOOD
     assert "…" not in result.stdout
+    assert "<bool>" not in result.stdout
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= width
     examples = [index for index, line in enumerate(lines) if line.strip().startswith("normexport ")]

@@ -26,7 +26,7 @@ IMAGES = "--preset --mean --std --scale --layout --resize --crop --channels --in
 LOAD = "--model --model-kwargs --dialect --trust --unquantised --weights --prefix --ignore-keys"
 #: The options of every command in the order of its help: scripts of users depend on them.
 FLAGS = {
-    "inspect": f"--input {LOAD} --weights-under",
+    "inspect": f"--input {LOAD} --weights-under --html",
     "convert": f"--output --input {LOAD} --weights-under "
     "--batch --opset --input-names --output-names --no-fold "
     f"--inline --fixed-weights --openvino --data --batches --runtime {IMAGES} --precision --io-dtype --keep-fp32 "

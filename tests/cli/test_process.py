@@ -68,6 +68,15 @@ def test_a_reader_who_leaves_early_changes_neither_exit_code_nor_stderr(
     assert (result.returncode, result.stderr) == (ExitCode.GOOD, "")
 
 
+@pytest.mark.parametrize("words", [("--help",), ("convert", "--help"), ("plugins", "--help"), ()], ids=str)
+def test_a_reader_of_help_who_leaves_early_meets_no_error(
+    words: tuple[str, ...], run_into_closed_pipe: Process
+) -> None:
+    result = run_into_closed_pipe(*words)
+    assert result.stderr == ""
+    assert result.returncode in (ExitCode.GOOD, ExitCode.USAGE)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to one process")
 def test_interrupt_leaves_with_130_one_word_and_nothing_written(made: Path, tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(

@@ -140,6 +140,37 @@ def test_ctrl_c_before_anything_is_loaded_is_no_traceback(started: Callable[...,
     assert process.returncode == -signal.SIGINT
 
 
+@pytest.mark.parametrize("package", ["normexport", "normexport_cli"])
+def test_ctrl_c_while_python_m_finds_the_package_is_no_traceback(started: Callable[..., Any], package: str) -> None:
+    """`python -m` imports the package before its `__main__`, and calls itself "-m" meanwhile."""
+    code = (
+        "import builtins, os, signal, sys\n"
+        "load = builtins.__import__\n"
+        "def loading(name, *args, **kwargs):\n"
+        "    if name in ('importlib', 'json'):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return load(name, *args, **kwargs)\n"
+        "sys.argv = ['-m']\n"
+        "builtins.__import__ = loading\n"
+        f"import {package}\n"
+        "import json"
+    )
+    process = started(code)
+    assert process.communicate() == ("", "")
+    assert process.returncode == -signal.SIGINT
+
+
+def test_a_program_that_imports_the_library_keeps_its_own_ctrl_c(started: Callable[..., Any]) -> None:
+    code = (
+        "import os, signal, normexport, normexport_cli\n"
+        "try: os.kill(os.getpid(), signal.SIGINT)\n"
+        "except KeyboardInterrupt: print('mine')"
+    )
+    process = started(code)
+    assert process.communicate() == ("mine\n", "")
+    assert process.returncode == 0
+
+
 def test_a_signal_that_python_drops_comes_again(started: Callable[..., Any], tmp_path: Path) -> None:
     """In the callback of a weak reference, as in the import system, an exception is printed and forgotten."""
     code = (

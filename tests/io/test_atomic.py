@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import pytest
 
 from normexport.errors import UsageError
-from normexport.io.atomic import check_writable, replacing, replacing_all, staging, write_bytes, write_text
+from normexport.io.atomic import check_writable, replacing, replacing_all, staging, together, write_bytes, write_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,6 +115,60 @@ def test_a_staged_set_moves_the_named_file_last(tmp_path: Path, monkeypatch: pyt
         for name in "abc":
             (folder / name).write_text(name)
     assert order == ["a", "c", "b"]
+
+
+def test_files_and_folders_asked_for_on_the_way_appear_together(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").write_text("old")
+    with together() as outputs:
+        folder = outputs.folder(tmp_path / "out", last="a")
+        (folder / "a").write_text("new")
+        (one,) = outputs.files(tmp_path / "beside" / "one")
+        one.write_text("new")
+        two, three = outputs.files(tmp_path / "out" / "below" / "two", tmp_path / "out" / "three")
+        two.write_text("new")
+        three.write_text("new")
+        assert (tmp_path / "out" / "a").read_text() == "old"
+        assert not (tmp_path / "beside" / "one").exists()
+    paths = [tmp_path / name for name in ("out/a", "out/three", "out/below/two", "beside/one")]
+    assert [path.read_text() for path in paths] == ["new"] * 4
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(paths)
+
+
+def _write_together(place: Path, error: Exception | None = None) -> None:
+    """Four files in three new folders, and the error at the end."""
+    with together() as outputs:
+        folder = outputs.folder(place / "out", last="a")
+        paths = [*outputs.files(place / "out" / "triton" / "1" / "m", place / "c"), folder / "a", folder / "b"]
+        for path in paths:
+            path.write_text("new")
+        if error is not None:
+            raise error
+
+
+@pytest.mark.parametrize("fails_at", range(4))
+def test_no_move_that_fails_leaves_a_file_or_folder_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    replace, moves = os.replace, list[Path]()
+
+    def failing(source: Path, target: Path) -> None:
+        moves.append(target)
+        if len(moves) == fails_at + 1:
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(UsageError, match="can't be written"):
+        _write_together(tmp_path)
+    assert len(moves) > fails_at
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fails_midway_takes_everything_with_it(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        _write_together(tmp_path, ZeroDivisionError())
+    assert list(tmp_path.iterdir()) == []
 
 
 # Permissions.

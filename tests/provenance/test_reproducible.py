@@ -8,14 +8,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 
 import normexport
 from normexport.provenance.record import KEY, plain_options
 from tests.capsule import sealed_net
+from tests.cli import small_nets
 
 pytestmark = pytest.mark.slow
 
@@ -124,6 +127,36 @@ def test_another_input_and_another_option_tell_themselves_apart(source: Path, tm
     plain = metadata("a", normexport.ConvertConfig())
     assert metadata("b", normexport.ConvertConfig(capsule=tmp_path / "b.npz")) == plain
     assert metadata("c", normexport.ConvertConfig(batches=(1, 3))) != plain
+
+
+def test_how_a_checkpoint_was_read_is_told(tmp_path: Path) -> None:
+    """The code of the network, its arguments and the dialect, which decide what the file means."""
+    torch.save(small_nets.trained().state_dict(), tmp_path / "weights.pth")
+
+    def told(name: str, **how: Any) -> Any:
+        loaded = normexport.load(tmp_path / "weights.pth", **how)
+        done = normexport.convert(loaded, tmp_path / name, ["3x8x8"])
+        (text,) = [each.value for each in onnx.load(tmp_path / name / "model.onnx").metadata_props if each.key == KEY]
+        assert json.loads(text)["options"]["load"] == done.provenance.options["load"]
+        assert json.loads((tmp_path / name / "report.json").read_text())["provenance"]["options"] == json.loads(
+            json.dumps(done.provenance.options)
+        )
+        return json.loads(text)["options"]
+
+    named = told("a", model="tests.cli.small_nets:Small")
+    assert named["load"] == {"model": "tests.cli.small_nets:Small"}
+    assert named["inputs"] == ["3x8x8"]
+    assert told("b", model=small_nets.Small) == named
+    more = told("c", model="tests.cli.small_nets:Small", model_kwargs={}, trust=True)
+    assert more["load"] == {**named["load"], "trust": True}
+    torch.save({**small_nets.trained().state_dict(), "extra.x": torch.ones(3)}, tmp_path / "weights.pth")
+    part = normexport.Part(ignored=("extra.",))
+    assert told("d", model=small_nets.Small, part=part)["load"]["part"]["ignored"] == ["extra."]
+
+
+def test_a_network_in_memory_says_nothing_of_how_it_was_read(tmp_path: Path) -> None:
+    done = normexport.convert(small_nets.trained(), tmp_path / "a", ["3x8x8"])
+    assert done.provenance.options["load"] == {}
 
 
 def test_a_file_that_is_folded_anew_says_nothing_of_what_it_was_made_of(source: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from normexport_cli.app import app
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 import normexport
 from normexport.errors import ExitCode, UsageError
 from normexport.io.atomic import write_text
+from tests.cli.conftest import environment
 
 pytestmark = pytest.mark.slow
 
@@ -163,6 +165,83 @@ def test_the_signature_may_lie_elsewhere(signed: tuple[Path, Path], tmp_path: Pa
     assert normexport.verify(folder, public, signature) == 3
     with pytest.raises(UsageError, match="is not there"):
         normexport.verify(folder, public)
+
+
+PASSWORD = "correct horse \N{LATIN SMALL LETTER U WITH DIAERESIS}"
+
+
+@pytest.fixture(params=["PKCS8", "TraditionalOpenSSL"])
+def locked(request: pytest.FixtureRequest, signed: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A folder that is not signed, an encrypted key in either of OpenSSL's forms, and its public key."""
+    private, public = keys(tmp_path, "locked")
+    key = serialization.load_pem_private_key(private.read_bytes(), None)
+    locking = serialization.BestAvailableEncryption(PASSWORD.encode())
+    form = getattr(serialization.PrivateFormat, request.param)
+    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, locking))
+    (signed[0] / "model.sig").unlink()
+    return signed[0], private, public
+
+
+def sign_by_command(folder: Path, private: Path, password: str | None) -> Any:
+    environment = {"NORMEXPORT_KEY_PASSWORD": password}
+    return CliRunner().invoke(app, ["sign", str(folder), "--key", str(private)], env=environment)
+
+
+def test_an_encrypted_key_signs_by_its_password(locked: tuple[Path, Path, Path]) -> None:
+    folder, private, public = locked
+    result = sign_by_command(folder, private, PASSWORD)
+    assert result.exit_code == ExitCode.GOOD, result.stderr
+    assert PASSWORD not in result.output
+    assert normexport.verify(folder, public) == 3
+    normexport.sign(folder, private, password=PASSWORD)
+    assert normexport.verify(folder, public) == 3
+
+
+@pytest.mark.parametrize(("password", "said"), [(None, "nobody is there to ask"), ("wrong", "can't be used")])
+def test_without_its_password_an_encrypted_key_signs_nothing(
+    locked: tuple[Path, Path, Path], password: str | None, said: str
+) -> None:
+    folder, private, _ = locked
+    result = sign_by_command(folder, private, password)
+    assert result.exit_code == ExitCode.USAGE
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (folder / "model.sig").exists()
+    with pytest.raises(UsageError, match=r"is encrypted|can't be used"):
+        normexport.sign(folder, private, password=password)
+
+
+def test_the_password_is_asked_for_on_a_terminal(locked: tuple[Path, Path, Path]) -> None:
+    """By a pseudo-terminal: nothing that is typed is shown."""
+    pty = pytest.importorskip("pty", reason="there are no terminals here")
+    folder, private, public = locked
+    words = [sys.executable, "-m", "normexport_cli", "sign", str(folder), "--key", str(private)]
+    child, terminal = pty.fork()
+    if not child:
+        os.execve(sys.executable, words, {**environment(), "NORMEXPORT_QUIET": "1"})
+    shown, sent = b"", False
+    while True:
+        try:
+            block = os.read(terminal, 1000)
+        except OSError:
+            break
+        shown += block
+        if not block:
+            break
+        if not sent and b"Password of" in shown:
+            os.write(terminal, PASSWORD.encode() + b"\n")
+            sent = True
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == ExitCode.GOOD, shown
+    assert b"Password of" in shown
+    assert PASSWORD.encode() not in shown
+    assert normexport.verify(folder, public) == 3
+
+
+def test_no_option_takes_a_password() -> None:
+    help_text = CliRunner().invoke(app, ["sign", "--help"]).stdout
+    assert "--password" not in help_text
+    assert "NORMEXPORT_KEY_PASSWORD" in help_text
 
 
 @pytest.mark.parametrize("curve", ["SECP384R1", "SECP521R1"])

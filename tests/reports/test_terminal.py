@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -85,6 +86,25 @@ def test_a_failed_verdict_names_the_first_divergence_on_the_same_line() -> None:
     last = shown(show_parity, samples.parity(worst=3.2)).splitlines()[-1]
     assert last.startswith("PARITY FAILED")
     assert DEEP in last
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_terminal_breaks_the_verdict_between_words_and_a_pipe_not_at_all(width: int) -> None:
+    report = samples.parity(output=2.0)
+    words = shown(show_parity, report, width=width).splitlines()[-1]
+    stream = io.StringIO()
+    show_parity(Console(file=stream, width=width, highlight=False, force_terminal=True, color_system=None), report)
+    whole = stream.getvalue()
+    lines = whole[whole.index("PARITY FAILED") :].splitlines()
+    assert max(map(len, lines)) <= width
+    assert [word for line in lines for word in line.split()] == words.split()
+
+
+def test_an_output_that_is_called_output_is_named_once() -> None:
+    (row,) = [replace(row, tensor="output") for row in samples.parity(output=2.0).outputs[1:]]
+    assert row.judgement.reasons[0].startswith("output: is out of its budget")
+    assert replace(row, tensor="logits").judgement.reasons[0].startswith("output logits: is out of its budget")
+    assert replace(row, tensor="output_1").judgement.reasons[0].startswith("output_1: is out of its budget")
 
 
 def test_a_failure_without_a_diverging_boundary_says_so() -> None:

@@ -8,13 +8,12 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 from typer.main import get_group
 
 from normexport.errors import ExitCode, UsageError
 from normexport_cli import stopping
 from normexport_cli.failures import report
-from normexport_cli.help import CommandWithChoices
+from normexport_cli.help import CommandWithChoices, Group
 from normexport_cli.screen import survive_narrow_encodings, surviving_broken_pipes
 
 _SUMMARY = """
@@ -73,7 +72,7 @@ class _Commands(Mapping[str, Any]):
         return len(COMMANDS)
 
 
-class Root(TyperGroup):
+class Root(Group):
     """The group of all commands. Runs one and turns whatever it raises into one line and an exit code."""
 
     def __init__(self, **settings: Any) -> None:
@@ -113,11 +112,11 @@ class Root(TyperGroup):
 
 
 def _is_of_help(leaving: SystemExit) -> bool:
-    """Whether rich ended the process because a reader of --help left early; what a forward raises is an error."""
+    """Whether rich or typer ended the process, as a reader of --help left early; what a forward raises is an error."""
     trace, module = leaving.__traceback__, ""
     while trace is not None:
         module, trace = trace.tb_frame.f_globals.get("__name__", ""), trace.tb_next
-    return module.partition(".")[0] == "rich"
+    return module.partition(".")[0] in ("rich", "typer")
 
 
 app = typer.Typer(

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from normexport.errors import UsageError
+from normexport.errors import ExitCode, UsageError
 from normexport.timing.config import BENCH_RUNTIMES, PERCENTILES, BenchConfig
 from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.help import complete_list
 from normexport_cli.image_options import ImageOptions
 from normexport_cli.options import ReadOptions, is_plan
-from normexport_cli.pages import PagedOutputOptions, write_page
+from normexport_cli.pages import PagedOutputOptions, end, write_page
 from normexport_cli.screen import print_json, result_console, working
 from normexport_cli.where_options import WhereOptions
 
@@ -205,13 +205,14 @@ def bench(
 
             write_text(told.times, json_text(result.as_dict(times=True)))
         drawn = files[0] if len(files) == 1 else None
-        write_page(result, shown.html, drawn, how.weights_under)
+        trouble = write_page(result, shown.html, drawn, how.weights_under)
     if shown.json:
         print_json(result.as_dict())
-        return
-    from normexport.reports.bench_table import show_benchmark
+    else:
+        from normexport.reports.bench_table import show_benchmark
 
-    show_benchmark(result_console(), result)
+        show_benchmark(result_console(), result)
+    end(ExitCode.GOOD, trouble, shown.debug)
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:

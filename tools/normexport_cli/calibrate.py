@@ -13,12 +13,14 @@ from normexport.errors import ExitCode, UsageError
 from normexport.workers import LOCAL
 from normexport_cli import options
 from normexport_cli.groups import grouped
+from normexport_cli.help import CommandWithChoices, Group
 from normexport_cli.image_options import ImageOptions
 from normexport_cli.options import OutputOptions, ReadOptions
 from normexport_cli.screen import print_json, result_console, working
 from normexport_cli.where_options import WhereOptions
 
 app = typer.Typer(
+    cls=Group,
     name="calibrate",
     help="What a network's tensors are on samples, in parts that add up: for convert --calibration-cache.",
 )
@@ -84,7 +86,7 @@ def group(context: typer.Context) -> None:
         raise typer.Exit(ExitCode.USAGE)
 
 
-@app.command()
+@app.command(cls=CommandWithChoices)
 @grouped
 def collect(
     source: Source,
@@ -130,7 +132,7 @@ def collect(
         result_console().print(f"{output}: {state.words}", markup=False)
 
 
-@app.command()
+@app.command(cls=CommandWithChoices)
 @grouped
 def merge(states: States, *, output: Output, shown: OutputOptions) -> None:
     """Add up states of parts of the samples: the bytes of one run over them all, whatever the order.

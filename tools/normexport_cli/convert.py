@@ -14,6 +14,7 @@ from normexport.precision.config import EightBit, Half
 from normexport.verbs.config import ConvertConfig
 from normexport_cli import options
 from normexport_cli.engine_options import EngineOptions
+from normexport_cli.failures import warn
 from normexport_cli.groups import grouped
 from normexport_cli.image_options import DataOptions
 from normexport_cli.options import ExportOptions, OutputOptions, ReadOptions
@@ -186,4 +187,7 @@ def convert(
         from normexport.reports.terminal import show_conversion
 
         show_conversion(result_console(), result)
+    if result.no_page:
+        remedy = f"all else is written; run: normexport report {folder}"
+        warn(str(folder / "report.html"), f"could not be made ({result.no_page})", remedy)
     raise typer.Exit(result.judgement.verdict.exit_code)

@@ -14,7 +14,7 @@ from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.image_options import ImageOptions
 from normexport_cli.options import ReadOptions, is_plan
-from normexport_cli.pages import PagedOutputOptions, require_page, write_page
+from normexport_cli.pages import PagedOutputOptions, end, require_page, write_page
 from normexport_cli.precision_options import LimitOptions
 from normexport_cli.screen import print_json, result_console, working
 from normexport_cli.where_options import DrawOptions, WhereOptions
@@ -103,11 +103,12 @@ def evaluate(
             seed=lost.seed or 0,
             skip_bad=lost.skip_bad or 0,
         )
-        write_page(result, shown.html, model, how.weights_under, model.name)
+        trouble = write_page(result, shown.html, model, how.weights_under, model.name)
     if shown.json:
         print_json(result.as_dict())
     else:
         from normexport.reports.precision_table import show_accuracy
 
         show_accuracy(result_console(), result)
-    raise typer.Exit(ExitCode.GOOD if result.judgement is None else result.judgement.verdict.exit_code)
+    code = ExitCode.GOOD if result.judgement is None else result.judgement.verdict.exit_code
+    end(code, trouble, shown.debug)

@@ -71,8 +71,6 @@ class Failure:
 
 def report(error: Exception, as_json: bool, debug: bool) -> ExitCode:
     """Tell the user; returns the exit code."""
-    from normexport.text import one_line
-
     failure = Failure.of(error)
     if debug:
         sys.stderr.write("".join(traceback.format_exception(type(error), error, error.__traceback__)))
@@ -80,9 +78,18 @@ def report(error: Exception, as_json: bool, debug: bool) -> ExitCode:
         with contextlib.suppress(OSError):  # a full disk is told by the exit code alone
             print_json(failure.as_dict())
         return failure.exit_code
-    remedy = f"; {one_line(failure.remedy)}" if failure.remedy else ""
-    line = Text.assemble(
-        ("error: ", "bold red"), (one_line(failure.place), "bold"), f": {one_line(failure.cause)}", (remedy, "cyan")
-    )
-    error_console().print(line, soft_wrap=True)
+    _print_line("error", "bold red", failure.place, failure.cause, failure.remedy)
     return failure.exit_code
+
+
+def warn(place: str, cause: str, remedy: str) -> None:
+    """One line on stderr of what is wrong and takes nothing from the result."""
+    _print_line("warning", "bold yellow", place, cause, remedy)
+
+
+def _print_line(word: str, style: str, place: str, cause: str, remedy: str) -> None:
+    from normexport.text import one_line
+
+    told = f"; {one_line(remedy)}" if remedy else ""
+    line = Text.assemble((f"{word}: ", style), (one_line(place), "bold"), f": {one_line(cause)}", (told, "cyan"))
+    error_console().print(line, soft_wrap=True)

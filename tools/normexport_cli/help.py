@@ -10,9 +10,25 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from normexport.io.preprocess import PRESET_SOURCES
+
+
+class Group(TyperGroup):
+    """A group of commands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """click's."""
+        return without_types(super().get_params(ctx))
+
+
+def without_types(parameters: list[Any]) -> list[Any]:
+    """The parameters; flags, --help among them, are told without a <bool>, which nobody writes behind them."""
+    for each in parameters:
+        if getattr(each, "is_flag", False) and each.metavar is None:
+            each.metavar = ""
+    return parameters
 
 
 class CommandWithChoices(TyperCommand):
@@ -22,12 +38,9 @@ class CommandWithChoices(TyperCommand):
         super().__init__(*args, **settings)
         self.help = _flowing(self.help or "")
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """click's, without the type that a flag has not."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.metavar = ""
-        return option
+    def get_params(self, ctx: Any) -> list[Any]:
+        """click's."""
+        return without_types(super().get_params(ctx))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """click's help, then the panel."""

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from normexport.errors import UsageError
+from normexport.errors import ExitCode, UsageError
 from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.options import OutputOptions, ReadOptions, is_checkpoint, is_plan
+from normexport_cli.pages import PagedOutputOptions, end, require_page, write_page
 from normexport_cli.screen import print_json, result_console, working
 
 Source = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint of any kind, an ONNX file, or a plan.")]
@@ -22,7 +23,7 @@ def inspect(
     *,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     how: ReadOptions,
-    shown: OutputOptions,
+    shown: PagedOutputOptions,
 ) -> None:
     """Show the norms of a checkpoint, the health of their statistics, what would fold and why not; or a plan.
 
@@ -30,10 +31,13 @@ def inspect(
       normexport inspect model.pt2
       normexport inspect weights.pth --model resnet:resnet18 --input 3x224x224
     """
+    if is_plan(source) and shown.html is not None:
+        raise UsageError("--html", "means nothing here: a plan has a manifest and no norms", "leave it out")
     how.require_reader(source)
     how.check_early(source, inputs=inputs)
     if inputs and not is_checkpoint(source):
         raise UsageError("--input", "means nothing here: it is for a checkpoint", "leave it out")
+    require_page(shown.html, (source,))
     if is_plan(source):
         _inspect_plan(source, shown)
         return
@@ -41,12 +45,14 @@ def inspect(
         import normexport
 
         result = normexport.inspect(how.load_unless_onnx(source), inputs, weights_under=how.weights_under)
+        trouble = write_page(result, shown.html, source, how.weights_under)
     if shown.json:
         print_json(result.as_dict())
-        return
-    from normexport.reports.terminal import show_inspection
+    else:
+        from normexport.reports.terminal import show_inspection
 
-    show_inspection(result_console(), result)
+        show_inspection(result_console(), result)
+    end(ExitCode.GOOD, trouble, shown.debug)
 
 
 def _inspect_plan(plan: Path, shown: OutputOptions) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, NoReturn
 
 import typer
 
-from normexport_cli import options
+from normexport.errors import ExitCode
+from normexport_cli import failures, options
 from normexport_cli.options import OutputOptions
 
 if TYPE_CHECKING:
@@ -50,11 +51,30 @@ def require_page(html: Path | None, inputs: Sequence[Path | None]) -> None:
 
 def write_page(
     result: Result, html: Path | None, drawn: Path | None, weights_under: Path | None, title: str | None = None
-) -> None:
-    """Write the page, with the network of `drawn` where that is an ONNX file; nothing without `html`."""
+) -> Exception | None:
+    """Write the page, with the network of `drawn` where that is an ONNX file; nothing without `html`.
+
+    Returns what kept it from being made: the result is told all the same, and then `end` tells that.
+    """
     if html is None:
-        return
+        return None
     from normexport.verbs.report import report
 
     model = drawn if drawn is not None and options.is_onnx(drawn) else None
-    report(result, html, model=model, title=title, weights_under=weights_under)
+    try:
+        report(result, html, model=model, title=title, weights_under=weights_under)
+    except Exception as error:
+        return error
+    return None
+
+
+def end(code: ExitCode, trouble: Exception | None, debug: bool) -> NoReturn:
+    """Leave with the exit code of the result; with that of the page's trouble where only the page is wrong.
+
+    Raises:
+        Exit: always.
+    """
+    if trouble is not None:
+        told = failures.report(trouble, as_json=False, debug=debug)
+        code = told if code is ExitCode.GOOD else code
+    raise typer.Exit(code)

@@ -11,7 +11,7 @@ from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.image_options import DataOptions
 from normexport_cli.options import ReadOptions, is_plan
-from normexport_cli.pages import PagedOutputOptions, require_page, write_page
+from normexport_cli.pages import PagedOutputOptions, end, require_page, write_page
 from normexport_cli.precision_options import SnrOptions
 from normexport_cli.screen import print_json, result_console, working
 from normexport_cli.where_options import WhereOptions
@@ -66,11 +66,12 @@ def parity(
             preprocess=compared.prepared(),
             on=where.where(),
         )
-        write_page(result, shown.html, candidate, how.weights_under, f"{candidate.name} against {reference.name}")
+        title = f"{candidate.name} against {reference.name}"
+        trouble = write_page(result, shown.html, candidate, how.weights_under, title)
     if shown.json:
         print_json(result.as_dict())
     else:
         from normexport.reports.snr_table import show_any_parity
 
         show_any_parity(result_console(), result, every_layer=layers)
-    raise typer.Exit(result.judgement.verdict.exit_code)
+    end(result.judgement.verdict.exit_code, trouble, shown.debug)

@@ -9,10 +9,12 @@ import typer
 
 from normexport.errors import ExitCode
 from normexport_cli.groups import grouped
+from normexport_cli.help import CommandWithChoices, Group
 from normexport_cli.options import OutputOptions
 from normexport_cli.screen import print_json, result_console, working
 
 app = typer.Typer(
+    cls=Group,
     name="plugins",
     help="The native libraries: kernels of the norms that stay live. Without them the bodies in the file serve.",
 )
@@ -52,7 +54,7 @@ def group(context: typer.Context) -> None:
         raise typer.Exit(ExitCode.USAGE)
 
 
-@app.command("list")
+@app.command("list", cls=CommandWithChoices)
 @grouped
 def list_(shown: OutputOptions) -> None:
     """Show what is built, what it says of itself, and what is missing.
@@ -72,7 +74,7 @@ def list_(shown: OutputOptions) -> None:
     show_overview(result_console(), found)
 
 
-@app.command()
+@app.command(cls=CommandWithChoices)
 @grouped
 def build(
     *,
@@ -109,7 +111,7 @@ def build(
     show_built(result_console(), built)
 
 
-@app.command()
+@app.command(cls=CommandWithChoices)
 @grouped
 def doctor(
     library: Given,

@@ -35,7 +35,7 @@ def report(
 ) -> None:
     """Write a report as a page for a browser: one file that needs no network and nothing beside it.
 
-    `convert` writes report.html itself; parity, evaluate and bench do with --html FILE.
+    `convert` writes report.html itself; parity, evaluate, bench and inspect do with --html FILE.
 
     \b
       normexport report out

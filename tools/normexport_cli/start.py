@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import signal
+# Built in: `signal` itself takes milliseconds, in which Ctrl-C would be a traceback. It has no stubs.
+import _signal  # type: ignore[import-not-found]
 
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until signals are listened to, Ctrl-C ends this without a traceback
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # until signals are listened to, Ctrl-C ends this without a word
 
 import gc
 import os
@@ -23,13 +24,14 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 def main() -> None:
     """Entry point of the console script."""
-    stopping.listen()
     try:
+        stopping.listen()
         with _builder(sys.argv[1:]) as builder:
             from normexport_cli.app import app
 
             app(prog_name="normexport", obj=builder)
     except KeyboardInterrupt:  # outside of the command: while it is loaded, or left
+        stopping.leave()
         sys.exit(stopping.say_stopped())
     finally:
         stopping.leave()

@@ -61,7 +61,7 @@ def _unjudged(found: Trained, config: EightBit, finish: Finish) -> Reduced:
         kept=listing(found.model, kept, found.lacking, result.excluded),
         integer_nodes=sum(is_quantized(node) for node in result.model.graph),
         norms=result.norms,
-        calibration=told(found.calibration, None),
+        calibration=told(found.calibration, None, result.model, found.calibration.ranges),
         judgement=inconclusive("no data judged it; give --data"),
         notes=found.notes,
     )

@@ -39,7 +39,7 @@ from normexport.precision.int8.quantise import is_candidate
 from normexport.precision.int8.ranges import Range, mse
 from normexport.precision.int8.spreads import TAILS, Array, Spread
 from normexport.precision.int8.storage import PLAIN, Storage
-from normexport.text import one_line
+from normexport.text import one_line, port_words
 
 #: Ranges of inputs, narrowest first, each with the share of the largest possible variance that is taken for it:
 #: digits come near that of [0, 1], what is standardised (m = 0, v = 1) must not be taken for [-1, 1].
@@ -92,7 +92,9 @@ def calibrate_by_norms(
     ranges = {name: each for name, each in ranges.items() if max(map(abs, each)) <= FLOAT32.largest}
     origins = {name: tensors[name].origin for name in ranges}
     lacking = _lacking(model, ranges)
-    found = Calibration(ranges, NORMS, symmetric, fingerprint(model), "", 0, 0, dtype=storage.dtype)
+    implied = {name: tensors[name].spread.histogram().coarse() for name in ranges}
+    shown = {name: bins for name, bins in implied.items() if bins is not None}
+    found = Calibration(ranges, NORMS, symmetric, fingerprint(model), "", 0, 0, dtype=storage.dtype, shown=shown)
     return NormRanges(found, origins, lacking, (*notes, _counted(origins, lacking)), tensors)
 
 
@@ -150,13 +152,15 @@ def _inputs(
             ends, words = _usual(*implied[:2])
             words = f"{words} of mean {implied[0]:.3g} and deviation {implied[1]:.3g}, which {implied[2]} implies"
         else:
-            notes.append(f"input {name}: its range is not known; declare it: --input '{name}=...:float32[0..1]'")
+            notes.append(
+                f"{port_words('input', name)}: its range is not known; declare it: --input '{name}=...:float32[0..1]'"
+            )
             continue
         mean, std = implied[:2] if implied is not None else ((ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 4)
         points = np.clip(mean + std * TAILS["middle"], *ends)
         points[0], points[-1] = ends
         found[name] = Spread(points[None])
-        notes.append(f"input {name}: {ends[0]:.3g} to {ends[1]:.3g}, {words}")
+        notes.append(f"{port_words('input', name)}: {ends[0]:.3g} to {ends[1]:.3g}, {words}")
     return found, notes
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import onnx_ir as ir
 
 from normexport.errors import UsageError
-from normexport.precision.config import EightBit
+from normexport.precision.config import NORMS, TRAINED, EightBit
 from normexport.precision.half.search import KeptModule, group_of, matches
 from normexport.precision.int8.calibration import Calibration
 from normexport.precision.int8.placement import RUNTIME_NAMES, Placement
@@ -44,24 +44,44 @@ def told(
     """What the report says of a calibration; with the histograms of what `quantised` has in eight bits, in its order.
 
     An edit that gave a tensor another of the `ranges` changed its values too: its histogram is of other numbers.
+    `ranges` are those of tensors without a histogram, each with the reason.
     """
     hidden = ("ranges", "seen", "shown")
     found = {field.name: getattr(calibration, field.name) for field in fields(calibration) if field.name not in hidden}
+    histograms, others = ([], []) if quantised is None else _pictures(calibration, quantised, ranges or {})
     return {
         **found,
         "folder": None if read is None else read.as_dict(),
-        "histograms": [] if quantised is None else _histograms(calibration, quantised, ranges or {}),
+        "histograms": histograms,
+        "ranges": others,
     }
 
 
-def _histograms(calibration: Calibration, quantised: ir.Model, ranges: Mapping[str, Range]) -> list[dict[str, Any]]:
+#: Why there is no histogram where a method makes none.
+_NONE = {
+    "minmax": "the smallest and the largest value seen; minmax counts none",
+    NORMS: "from bounds, which say nothing of how values lie",
+    TRAINED: "the grid that training ended with",
+}
+
+
+def _pictures(
+    calibration: Calibration, quantised: ir.Model, ranges: Mapping[str, Range]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What there is to show of each tensor in eight bits, in the graph's order: histograms, and ranges alone."""
+    histograms, others = list[dict[str, Any]](), list[dict[str, Any]]()
     read = (node.inputs[0] for node in quantised.graph if node.op_type == "QuantizeLinear")
-    names = dict.fromkeys(str(value.name) for value in read if value is not None)
-    return [
-        {"tensor": name, **asdict(calibration.shown[name]), "range": list(ranges[name])}
-        for name in names
-        if name in calibration.shown and name in ranges and ranges[name] == calibration.ranges.get(name)
-    ]
+    for name in dict.fromkeys(str(value.name) for value in read if value is not None):
+        if name not in ranges:
+            continue
+        own = ranges[name] == calibration.ranges.get(name)
+        if own and name in calibration.shown:
+            histograms.append({"tensor": name, **asdict(calibration.shown[name]), "range": list(ranges[name])})
+        else:
+            kept = _NONE.get(calibration.method, "from a file, which keeps ranges alone")
+            why = kept if own else "an edit changed its values and its range"
+            others.append({"tensor": name, "range": list(ranges[name]), "why": why})
+    return histograms, others
 
 
 def asked_for(model: ir.Model, config: EightBit) -> dict[str, str]:

@@ -242,7 +242,7 @@ def _unjudged(
         integer_nodes=sum(is_quantized(node) for node in finished.graph),
         norms=result.norms,
         edits=improved.edits,
-        calibration=told(found.calibration, None),
+        calibration=told(found.calibration, None, finished, improved.ranges),
         judgement=inconclusive("no data judged it; give --data"),
         notes=(*found.notes, *defaulted, *rest.notes),
         remainder=rest.dtype,

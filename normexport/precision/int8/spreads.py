@@ -24,9 +24,10 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from normexport.dtypes import FLOAT32
 from normexport.graphs.moments import Moments
 from normexport.norms import KINDS
-from normexport.precision.int8.histogram import Counts, Histogram
+from normexport.precision.int8.histogram import SHOWN, Coarse, Counts, Histogram
 
 Array = NDArray[np.float64]
 
@@ -149,6 +150,14 @@ class _Mixture(Histogram):
         full = held > 0
         self._centres = np.clip(sums[full] / held[full], self.low, self.high)
         self._shares: Counts = np.ceil(held[full] / held.sum() * 2.0**40).astype(np.int64)
+
+    def coarse(self, most: int = SHOWN) -> Coarse | None:
+        """How many of a million values would lie in each of `most` bins; None where there is one value alone."""
+        width = (self.high - self.low) / most
+        if not FLOAT32.smallest_normal < width < FLOAT32.largest:
+            return None
+        shares, _ = np.histogram(self._centres, most, (self.low, self.high), weights=self._shares / 2.0**40)
+        return Coarse(self.low, width, tuple(map(int, np.rint(shares * 1e6))))
 
     def bins(self) -> tuple[Array, Counts]:
         return self._centres, self._shares

@@ -12,7 +12,7 @@ from normexport.reports.page.values import Compared, Document, Parity, Reduced, 
 from normexport.reports.parity_rows import share_words
 from normexport.reports.precision_table import accuracy_words
 from normexport.reports.words import case_name, count
-from normexport.text import printable, shortened
+from normexport.text import port_words, printable, shortened
 from normexport.verdicts import Verdict
 
 _FEW = 3  # norms or modules that a sentence names
@@ -76,6 +76,8 @@ def _extent(parity: Parity) -> str:
 
 
 def _measured(document: Document) -> str:
+    if document.verb == "inspect":
+        return f"{document.name}: {_would_fold(document)}"
     if document.score is not None:
         words = ", ".join(score_words(document.score)) or "no number"
         return f"{document.name}: {words}; nothing was held against a limit."
@@ -99,10 +101,14 @@ def score_words(score: Score) -> list[str]:
 
 def answers(document: Document, versions: Sequence[tuple[str, str]]) -> list[Answer]:
     """The five questions, as far as they arise."""
+    told = ", ".join(f"{name} {version}" for name, version in versions)
+    last = Answer("Which versions?", told or "The report names none.", "versions")
+    if document.verb == "inspect":
+        return [Answer("What would not fold, and why?", _unfolded(document), "norms"), last]
     found = [Answer("Did it pass?", _did_it_pass(document), "verdict")]
     if document.measured is not None:
-        told = "; ".join(f"{name}: {words}" for name, words in _ratios(document))
-        found = [Answer("Which takes longer?", told or "Nothing was compared.", "bench")]
+        compared = "; ".join(f"{name}: {words}" for name, words in _ratios(document))
+        found = [Answer("Which takes longer?", compared or "Nothing was compared.", "bench")]
     if document.verb == "convert":
         found.append(Answer("What is not folded, and why?", _unfolded(document), "norms"))
     if document.parity is not None:
@@ -113,9 +119,7 @@ def answers(document: Document, versions: Sequence[tuple[str, str]]) -> list[Ans
         )
     elif document.score is not None:
         found.append(Answer("What does it cost?", ", ".join(score_words(document.score)) or "Not measured.", "score"))
-    told = ", ".join(f"{name} {version}" for name, version in versions)
-    found.append(Answer("Which versions?", told or "The report names none.", "versions"))
-    return found
+    return [*found, last]
 
 
 def _did_it_pass(document: Document) -> str:
@@ -128,10 +132,20 @@ def _did_it_pass(document: Document) -> str:
     return f"No{more}." if judged.verdict is Verdict.FAILED else f"Not shown either way{more}."
 
 
+def _would_fold(document: Document) -> str:
+    """ "12 of 13 norms would fold."."""
+    norms = document.norms
+    if not any(row.fate for row in norms):
+        return f"{count(len(norms), 'norm')}; what would fold the graph alone tells." if norms else "no norms."
+    return f"{sum(row.fate == 'folded' for row in norms)} of {count(len(norms), 'norm')} would fold."
+
+
 def _unfolded(document: Document) -> str:
     norms = document.norms
     if not norms:
         return "There are no norms."
+    if document.verb == "inspect" and not any(row.fate for row in norms):
+        return "Not known without the graph."
     open_ones = [row for row in norms if row.fate != "folded"]
     if not open_ones:
         return f"Nothing: {count(len(norms), 'norm')} of {len(norms)} folded."
@@ -149,8 +163,8 @@ def _where(parity: Parity) -> str:
     first = next((row for row in parity.layers if row.path == parity.first_divergence), None)
     if first is not None and parity.first_divergence is not None:
         return f"First out of its budget: {_used(first)}."
-    both = (("outputs", parity.rows), ("modules", parity.layers))
-    told = [f"among {what} {_used(worst(rows))}" for what, rows in both if rows]
+    closest = [worst(rows) for rows in (parity.rows, parity.layers) if rows]
+    told = [f"module {_used(row)}" if row.path else _used(row) for row in closest]
     kind = (
         "Out of budget" if any(row.verdict is Verdict.FAILED for row in parity.rows) else "All within budget; closest"
     )
@@ -168,7 +182,8 @@ def _where_by_snr(parity: Parity) -> str:
 
 
 def _used(row: Compared) -> str:
-    return f"{f'{row.path} ({row.type})' if row.path else row.tensor}, {used_words(row)} ({row.inputs})"
+    place = f"{row.path} ({row.type})" if row.path else port_words("output", row.tensor)
+    return f"{place}, {used_words(row)} ({row.inputs})"
 
 
 def used_words(row: Compared) -> str:

@@ -6,9 +6,10 @@ They are drawn here and not by matplotlib, which takes 0.2 s for each, and a net
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from normexport.reports.page.values import Bins
+from normexport.reports.page.values import Bins, Ranged
 
 WIDTH, HEIGHT = 240, 36  # units of the picture
 
@@ -49,3 +50,18 @@ def _outside(bins: Bins) -> float:
         if not bins.range[0] <= middle <= bins.range[1]
     )
     return out / max(1, sum(bins.counts))
+
+
+def spans(ranges: Sequence[Ranged]) -> list[tuple[Ranged, Bars]]:
+    """Ranges alone, all on one axis: a bar from end to end, and a line at zero."""
+    low = min((min(each.range) for each in ranges), default=0.0)
+    high = max((max(each.range) for each in ranges), default=0.0)
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = WIDTH / (high - low) if high > low else 0.0
+
+    def drawn(ends: tuple[float, float]) -> Bars:
+        left, width = (ends[0] - low) * scale, max((ends[1] - ends[0]) * scale, 1.0)
+        path = f"M{min(left, WIDTH - width):.1f} {HEIGHT / 3:.1f}h{width:.1f}v{HEIGHT / 3:.1f}h-{width:.1f}z"
+        return Bars(path, (-low * scale, -low * scale), 0.0)
+
+    return [(each, drawn(each.range)) for each in ranges]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from normexport.graphs.node_metadata import CLASSES, FOLDED, SCOPES, module_path, words
+from normexport.graphs.nodes import name_of
 from normexport.reports.norm_rows import Row as NormRow
 
 #: A network of more operators is drawn by its modules alone, which keeps the page below 5 MB.
@@ -133,7 +134,7 @@ class _Walk:
         item.facts += [("gives", f"{value.name} {_type_words(value)}") for value in node.outputs if value.name]
         for value in node.outputs:
             self._made_by[id(value)] = [row]
-        self._node_rows[node.name or ""] = row
+        self._node_rows[name_of(node)] = row
         for norm in _held(node):
             if (known := self._norms.get(norm)) is not None:
                 self._place_norm(known, holder=row)

@@ -40,7 +40,8 @@
       ([name, kind, type, parent, sources, fate, facts, out], index) => ({ name, kind, type, parent, sources, fate, facts, out, index, inner: [], open: false, level: 1 }));
     for (const item of items) {
       if (item.parent < 0) continue;
-      item.level = items[item.parent].level + 1;
+      item.above = items[item.parent];
+      item.level = item.above.level + 1;
       items[item.parent].inner.push(item);
     }
     for (const item of [...items].reverse()) {
@@ -105,18 +106,19 @@
       return box;
     }
 
-    function draw(focused) {
+    function draw(focused, marked = focused) {
       shown = visible();
       row = new Map(shown.map((item, index) => [item, index]));
       list.replaceChildren(...shown.map(makeRow));
-      current = Math.max(0, focused === undefined ? 0 : row.has(focused) ? row.get(focused) : 0);
+      current = row.has(marked) ? row.get(marked) : 0;
       if (list.children[current]) list.children[current].tabIndex = 0;
       if (focused !== undefined && list.children[current]) list.children[current].focus({ preventScroll: false });
       drawEdges();
+      drawGraph();
     }
 
-    // Arrows between visible rows; those that skip rows have lanes of their own, as many as overlap.
-    function drawEdges() {
+    // What reads what among the visible rows, a closed module standing for all that it holds: "from to" -> [from, to].
+    function shownPairs() {
       const pairs = new Map();
       const standing = (item) => {
         let found = item;
@@ -130,6 +132,12 @@
           if (from !== to && from !== undefined) pairs.set(`${from} ${to}`, [from, to]);
         }
       }
+      return pairs;
+    }
+
+    // Arrows between visible rows; those that skip rows have lanes of their own, as many as overlap.
+    function drawEdges() {
+      const pairs = shownPairs();
       const filled = (index) => shown[index].open; // an open module's own row is a title
       const next = (index) => { let found = index + 1; while (found < shown.length && filled(found)) found++; return found; };
       const ends = [], drawn = [];
@@ -168,6 +176,39 @@
       svg.replaceChildren(...parts);
     }
 
+    const graph = byId("graph"), told = byId("graph-told");
+
+    // The other picture of the same rows, where it can be seen.
+    function drawGraph() {
+      if (!graph.offsetParent) return;
+      showGraph(graph, shown, row, shownPairs().values(), { act: tellOfBox, words: boxWords, tone: boxTone, current: shown[current] });
+    }
+
+    function boxWords(item) {
+      const fate = item.out ? FATES.out[0] : item.fate ? badge(item.fate).textContent : "";
+      const held = item.inner.length && !item.open ? Object.entries(item.tally).map(([each, number]) => badge(each, number).textContent) : [];
+      const type = item.kind === "input" || item.kind === "output" ? item.kind : item.type;
+      return [type, fate, ...(fate ? [] : held)].filter(Boolean).join(" · ").slice(0, 44);
+    }
+
+    const boxTone = (item) => item.out || (!item.open && item.tally.out) ? "bad" : item.fate ? badge(item.fate).classList[1] : "plain";
+
+    function tellOfBox(item) {
+      const name = element("p");
+      name.append(element("span", "name mono", item.name), element("span", "type quiet", item.type ? ` ${item.type}` : ""));
+      told.replaceChildren(name, more(item));
+      if (item.inner.length) item.open = !item.open;
+      draw(undefined, item);
+    }
+
+    function markInGraph(item) {
+      for (const box of graph.querySelectorAll(".box")) {
+        const here = box.item === item;
+        box.classList.toggle("current", here);
+        if (here) graph.scrollTop = box.getBBox().y - graph.clientHeight / 2;
+      }
+    }
+
     function toggle(item, open) {
       if (!item.inner.length) return;
       item.open = open === undefined ? !item.open : open;
@@ -186,6 +227,7 @@
       current = to;
       list.children[to].tabIndex = 0;
       list.children[to].focus();
+      markInGraph(shown[to]);
     }
 
     list.addEventListener("click", (event) => {
@@ -222,7 +264,13 @@
       for (const item of items) item.open = item.told = false;
       draw();
     });
-    addEventListener("resize", drawEdges);
+    const asGraph = byId("network-graph");
+    asGraph.addEventListener("click", () => {
+      const pressed = byId("networks").classList.toggle("as-graph");
+      asGraph.setAttribute("aria-pressed", pressed);
+      draw();
+    });
+    addEventListener("resize", () => { drawEdges(); drawGraph(); });
     addEventListener("beforeprint", drawEdges);
     const roots = items.filter((item) => item.parent < 0);
     if (roots.length < 8) for (const item of roots) item.open = item.inner.length > 0 && item.inner.length <= 60;

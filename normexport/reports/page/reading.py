@@ -9,17 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import PurePath
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-from normexport.checkpoint.records import NormRecord, WeightNormRecord
-from normexport.folding.result import Fate, NormOutcome
 from normexport.io.json_files import (
     BadJson,
     Record,
     amount,
     by_name,
     count,
-    dimension,
     finite,
     flag,
     many,
@@ -31,7 +28,9 @@ from normexport.io.json_files import (
 )
 from normexport.reports.engine_table import engine_words
 from normexport.reports.norm_rows import rows
+from normexport.reports.page.reading_inspection import inspection
 from normexport.reports.page.reading_judgements import judgement, parity, precision, score
+from normexport.reports.page.reading_norms import norm_record, outcome, warning, weight_norm
 from normexport.reports.page.values import VERSIONS, Against, Case, Document, FactGroup, Measured
 from normexport.reports.words import SOURCES, tally
 from normexport.reports.words import count as counted
@@ -46,13 +45,16 @@ def read_document(value: Any) -> Document:
     """The result that a JSON document describes, as written by normexport or by somebody else.
 
     Raises:
-        BadJson: it is no result of `convert`, `parity`, `evaluate` or `bench`, or a field is not as it should be.
+        BadJson: it is no result of `convert`, `parity`, `evaluate`, `bench` or `inspect`, or a field is not as it
+            should be.
     """
     fields = record(value, "")
     if fields.has("timings"):
         return _bench(fields)
     if fields.has("outcomes") and fields.has("parity"):
         return _conversion(fields)
+    if fields.has("outcomes_note"):
+        return inspection(fields)
     if fields.has("samples_per_second"):
         found = score(value, "")
         return Document("evaluate", found.model, found.judgement, score=found, facts=_facts(fields))
@@ -60,7 +62,7 @@ def read_document(value: Any) -> Document:
         compared = parity(value, "")
         name = f"{compared.candidate} against {compared.reference}"
         return Document("parity", name, compared.judgement, parity=compared, facts=_facts(fields))
-    raise BadJson("it is no report of convert, parity, evaluate or bench")
+    raise BadJson("it is no report of convert, parity, evaluate, bench or inspect")
 
 
 def json_of(value: Any) -> Any:
@@ -75,11 +77,11 @@ def json_of(value: Any) -> Any:
 
 
 def _conversion(fields: Record) -> Document:
-    records, outcomes = fields.get("norms", many(_record)), fields.get("outcomes", many(_outcome))
+    records, outcomes = fields.get("norms", many(norm_record)), fields.get("outcomes", many(outcome))
     operators = fields.get("operators", record)
     path, source = fields.get("path", text), fields.get("source", text)
     header = [SOURCES.get(source, source), f"reads {', '.join(fields.get('inputs', many(_input)))}"]
-    weights = fields.get("weight_norms", many(_weight_norm))
+    weights = fields.get("weight_norms", many(weight_norm))
     if weights:
         header.append(f"{counted(len(weights), 'weight')} under weight norm ({tally(weights)})")
     health = [(each.path, finding) for each in records for finding in each.health]
@@ -90,7 +92,7 @@ def _conversion(fields: Record) -> Document:
         header=tuple(header),
         norms=tuple(rows(records, outcomes)),
         notes=fields.get("notes", many(text)),
-        warnings=(*health, *fields.get("warnings", many(_warning))),
+        warnings=(*health, *fields.get("warnings", many(warning))),
         before=operators.get("before", by_name(count)),
         after=operators.get("after", by_name(count)),
         files=tuple(PurePath(each).name for each in fields.get("files", many(text))),
@@ -102,60 +104,10 @@ def _conversion(fields: Record) -> Document:
     )
 
 
-def _record(value: Any, where: str) -> NormRecord:
-    fields = record(value, where)
-    return NormRecord(
-        fields.get("path", text),
-        fields.get("kind", text),
-        fields.get("dialect", text),
-        fields.get("channels", count),
-        _statistics(fields),
-        fields.get("health", many(text)),
-        fields.get("class_name", text),
-    )
-
-
-def _statistics(fields: Record) -> str:
-    from normexport.norms import Scope
-
-    found = fields.get("statistics", text)
-    if found not in ("running", *(scope.value for scope in Scope)):
-        raise BadJson(f"the statistics of a norm are {found[:40]!r}")
-    return found
-
-
-def _outcome(value: Any, where: str) -> NormOutcome:
-    fields = record(value, where)
-    fate = fields.get("fate", text)
-    if fate not in ("folded", "lowered", "live"):
-        raise BadJson(f"{where}.fate is none of folded, lowered, live")
-    return NormOutcome(
-        fields.get("node", text),
-        fields.get("path", text),
-        fields.get("kind", text),
-        cast(Fate, fate),
-        fields.get("rule", text),
-        fields.get("into", many(text)),
-        fields.get("reason", text),
-    )
-
-
-def _weight_norm(value: Any, where: str) -> str:
-    fields = record(value, where)
-    return WeightNormRecord(
-        fields.get("path", text), fields.get("layout", text), fields.get("axis", dimension), fields.get("p", number)
-    ).layout
-
-
 def _input(value: Any, where: str) -> str:
     fields = record(value, where)
     sizes = [one_line(size) for size in fields.get("shape", many(scalar))]
     return f"{fields.get('name', text)} {'x'.join(sizes) or 'scalar'} {fields.get('dtype', text)}"
-
-
-def _warning(value: Any, where: str) -> tuple[str, str]:
-    fields = record(value, where)
-    return fields.get("path", text) or fields.get("node", text), fields.get("message", text)
 
 
 def _engine(value: Any, where: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from normexport.io.json_files import BadJson, Record, amount, count, flag, many, number, optional, record, text
-from normexport.reports.page.values import Bins, Compared, Parity, Reduced, Score, Snr, Step
+from normexport.reports.page.values import Bins, Compared, Parity, Ranged, Reduced, Score, Snr, Step
 from normexport.reports.parity_rows import tightest
 from normexport.reports.precision_table import edit_words
 from normexport.verdicts import Judgement, Verdict
@@ -147,6 +147,7 @@ def precision(value: Any, where: str) -> Reduced:
         method="" if known is None else known.get("method", text),
         samples=0 if known is None else known.get("samples", count),
         histograms=known.get("histograms", many(_bins)) if known is not None and known.has("histograms") else (),
+        ranges=known.get("ranges", many(_ranged)) if known is not None and known.has("ranges") else (),
         notes=fields.get("notes", many(text)),
     )
 
@@ -185,17 +186,29 @@ def _edit(value: Any, where: str) -> str:
     return edit_words(edit)
 
 
+def _ranged(value: Any, where: str) -> Ranged:
+    fields = record(value, where)
+    return Ranged(fields.get("tensor", text), fields.get("range", _ends), fields.get("why", text))
+
+
+def _ends(value: Any, where: str) -> tuple[float, float]:
+    ends = many(number)(value, where)
+    if len(ends) != 2:
+        raise BadJson(f"{where} is no range")
+    return ends[0], ends[1]
+
+
 def _bins(value: Any, where: str) -> Bins:
     fields = record(value, where)
-    counts, ends = fields.get("counts", many(count)), fields.get("range", many(number))
-    if not 0 < len(counts) <= _MOST_BINS or len(ends) != 2:
+    counts = fields.get("counts", many(count))
+    if not 0 < len(counts) <= _MOST_BINS:
         raise BadJson(f"{where} is no histogram")
     return Bins(
         fields.get("tensor", text),
         fields.get("low", number),
         fields.get("width", amount),
         counts,
-        (ends[0], ends[1]),
+        fields.get("range", _ends),
     )
 
 

@@ -21,9 +21,10 @@ from markupsafe import Markup
 from normexport._version import __version__
 from normexport.dtypes import EIGHT_BITS
 from normexport.errors import MissingComponent
+from normexport.precision.config import NORMS
 from normexport.reports.bench_table import seconds
 from normexport.reports.page import answers, plots
-from normexport.reports.page.histograms import bars
+from normexport.reports.page.histograms import bars, spans
 from normexport.reports.page.network import Network
 from normexport.reports.page.values import VERSIONS, Document
 from normexport.reports.words import case_name, size_words
@@ -62,7 +63,8 @@ def render(
         files_beside: what lies beside the report.
         notes: what a reader of the page should know of the page itself.
     """
-    style, script = _own("page.css"), _own("page.js")
+    style, script = _own("page.css"), _own("graph.js") + _own("page.js")
+    layout = _own("dagre.min.js") if network is not None else ""
     told = _told_versions(document) or tuple(versions)
     return (
         _environment()
@@ -73,15 +75,20 @@ def render(
             network_rows=None if network is None else Markup(_script_json(_rows(network))),
             answers=answers.answers(document, told),
             sentence=answers.sentence(document),
+            headline=_headline(document),
+            became="would be" if document.verb == "inspect" else "became",
             plots=_plots_by_section(document),
             figures_missing="" if plots.can_plot() else _MISSING,
             bars=bars,
+            spans=spans,
+            norms_method=NORMS,
             versions=told,
             files_beside=files_beside,
             notes=notes,
             style=Markup(style),
             script=Markup(script),
-            policy=_policy(style, script),
+            layout=Markup(layout),
+            policy=_policy(style, script, layout),
             version=__version__,
             score_facts=_score_facts(document),
             operators=_operators(document),
@@ -91,6 +98,12 @@ def render(
             machine=_machine(document),
         )
     )
+
+
+def _headline(document: Document) -> str:
+    if document.judgement is not None:
+        return document.judgement.verdict.word
+    return "INSPECTED" if document.verb == "inspect" else "MEASURED"
 
 
 def _score_facts(document: Document) -> list[tuple[str, str]]:
@@ -155,9 +168,10 @@ def _own(name: str) -> str:
     return (files("normexport.reports.page") / name).read_text("utf-8")
 
 
-def _policy(style: str, script: str) -> str:
+def _policy(style: str, *scripts: str) -> str:
+    allowed = " ".join(_hash(each) for each in scripts if each)
     return (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
+        f"default-src 'none'; style-src {_hash(style)}; script-src {allowed}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
 

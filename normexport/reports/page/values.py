@@ -111,6 +111,15 @@ class Bins:
 
 
 @dataclass(frozen=True)
+class Ranged:
+    """What int8 stands for of an activation that has no histogram, and why it has none."""
+
+    tensor: str
+    range: tuple[float, float]
+    why: str
+
+
+@dataclass(frozen=True)
 class Reduced:
     """What a lower precision did, under the names of `precision.Precision`."""
 
@@ -129,6 +138,7 @@ class Reduced:
     method: str
     samples: int
     histograms: tuple[Bins, ...]
+    ranges: tuple[Ranged, ...]
     notes: tuple[str, ...]
 
 

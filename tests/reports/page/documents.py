@@ -133,7 +133,12 @@ def precision(word: str = "layer1.conv1") -> dict[str, Any]:
             },
             {"name": "biases corrected", "kept": True, "layers": 3, "before_db": 31.0, "after_db": 33.5, "reasons": []},
         ],
-        "calibration": {"method": "mse", "samples": 48, "histograms": [bins]},
+        "calibration": {
+            "method": "mse",
+            "samples": 48,
+            "histograms": [bins],
+            "ranges": [{"tensor": word, "range": [-0.5, 4.0], "why": f"an edit changed {word}"}],
+        },
     }
 
 
@@ -210,6 +215,26 @@ def bench(word: str = "a.onnx") -> dict[str, Any]:
         "machine": {"processor": word, "torch": "2.13.0"},
         "notes": [word],
     }
+
+
+def inspection(word: str = "net.onnx") -> dict[str, Any]:
+    """An ONNX file, looked at."""
+    whole = conversion(word)
+    port = {"name": word, "dtype": "float32", "shape": ["N", None, 8]}
+    file = {
+        "inputs": [port],
+        "outputs": [{**port, "shape": None}],
+        "opsets": {"": 20, word: 1},
+        "ir_version": 10,
+        "producer": word,
+        "operators": {"Conv": 3, word: 1},
+        "weights": {"float32": 1234},
+        "precision": "float32",
+        "bytes": 5000,
+        "data_bytes": 0,
+    }
+    told = {name: whole[name] for name in ("path", "source", "norms", "weight_norms", "notes", "outcomes", "warnings")}
+    return {**told, "outcomes_note": "", "file": file}
 
 
 def evaluation(word: str = "model") -> dict[str, Any]:

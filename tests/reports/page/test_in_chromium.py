@@ -59,7 +59,7 @@ def test_hostile_names_run_nothing_and_load_nothing(
         opened = Opened(browser, file, width, scheme)
         if kind not in ("bench", "evaluate"):
             opened.tab.click("#network-open")
-        assert opened.tab.evaluate("[...document.scripts].length") == 2
+        assert opened.tab.evaluate("[...document.scripts].length") == 3  # layout, script, and the rows, which are data
         assert opened.tab.title() != "owned"
         assert opened.troubles == []
         assert opened.asked == [file.as_uri()]
@@ -122,6 +122,89 @@ def test_arrows_end_where_rows_are_read(browser: Any, file: Path) -> None:
     tab = Opened(browser, file).tab
     assert tab.locator("#network svg circle").count() == 5
     assert tab.locator("#network svg path").count() == 5
+
+
+def boxes(tab: Any) -> dict[str, dict[str, float]]:
+    """Where each box of the graph stands, by its name."""
+    found: dict[str, dict[str, float]] = tab.evaluate(
+        "Object.fromEntries([...document.querySelectorAll('#graph .box')].map(box => {"
+        "  const {x, y, width, height} = box.querySelector('rect').getBBox();"
+        "  return [box.item.name, {x, y, right: x + width, bottom: y + height}]; }))"
+    )
+    return found
+
+
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_the_graph_shows_branches_side_by_side_and_modules_around_what_they_hold(
+    browser: Any, file: Path, width: int, scheme: str
+) -> None:
+    read = page.read_document(documents.parity())
+    model = documents.model(["/a/b", "/a/c", "/a/d/e", "/a/d/f", "g"])
+    file.write_text(page.render(read, page.read_network(model, read.norms)), "utf-8")
+    opened = Opened(browser, file, width, scheme)
+    tab = opened.tab
+    tab.click("#network-open")
+    if width < 1000:
+        assert not tab.locator("#graph").is_visible()
+        tab.click("#network-graph")
+        assert tab.get_attribute("#network-graph", "aria-pressed") == "true"
+        assert not tab.locator("#network .row").first.is_visible()
+    where = boxes(tab)
+    assert {"x", "a", "/a/b", "/a/c", "d", "/a/d/e", "/a/d/f", "g"} <= set(where)
+    for outer, inner in (("a", "/a/b"), ("a", "d"), ("d", "/a/d/e"), ("d", "/a/d/f")):
+        assert where[outer]["x"] < where[inner]["x"]
+        assert where[outer]["right"] > where[inner]["right"]
+        assert where[outer]["y"] < where[inner]["y"]
+        assert where[outer]["bottom"] > where[inner]["bottom"]
+    chain = ["x", "/a/b", "/a/c", "/a/d/e", "/a/d/f", "g"]
+    assert all(where[one]["bottom"] < where[other]["y"] for one, other in itertools.pairwise(chain))
+    names = [name for name in where if name not in ("a", "d")]
+    for one, other in itertools.combinations(names, 2):
+        first, second = where[one], where[other]
+        beside = first["right"] <= second["x"] or second["right"] <= first["x"]
+        assert beside or first["bottom"] <= second["y"] or second["bottom"] <= first["y"]
+    assert tab.locator("#graph path:not(.head)").count() == tab.locator("#graph path.head").count() > len(chain)
+    assert opened.troubles == []
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_the_graph_is_used_by_keys_alone(browser: Any, file: Path, width: int, scheme: str) -> None:
+    read = page.read_document(documents.conversion())
+    model = documents.model(["/a/b", "/a/c", "g"])
+    file.write_text(page.render(read, page.read_network(model, read.norms)), "utf-8")
+    opened = Opened(browser, file, width, scheme)
+    tab = opened.tab
+    tab.click("#network-close")
+    if width < 1000:
+        tab.focus("#network-graph")
+        tab.keyboard.press("Enter")
+    assert "a" in boxes(tab)
+    assert "/a/b" not in boxes(tab)
+    name = "document.activeElement.item && document.activeElement.item.name"
+    for _ in range(12):
+        tab.keyboard.press("Tab")
+        if tab.evaluate(name) == "a" and tab.evaluate("document.activeElement.matches('#graph .box')"):
+            break
+    assert tab.evaluate(name) == "a"
+    tab.keyboard.press("Enter")
+    assert "/a/b" in boxes(tab)
+    assert tab.evaluate(name) == "a"
+    assert tab.evaluate("document.activeElement.getAttribute('aria-expanded')") == "true"
+    assert tab.inner_text("#graph-told").startswith("a")
+    tab.keyboard.press(" ")
+    assert "/a/b" not in boxes(tab)
+    assert opened.troubles == []
+
+
+def test_more_rows_than_a_graph_holds_are_told(browser: Any, file: Path) -> None:
+    file.write_text(html_of(documents.parity(), [f"/m{index // 50}/n{index}" for index in range(2000)]), "utf-8")
+    opened = Opened(browser, file)
+    opened.tab.click("#network-open")
+    assert "too many for a picture" in opened.tab.inner_text("#graph")
+    opened.tab.click("#network-close")
+    assert opened.tab.locator("#graph .box").count() > 10
+    assert opened.troubles == []
 
 
 def test_twenty_thousand_nodes_open_and_fold(browser: Any, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

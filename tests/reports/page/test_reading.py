@@ -20,6 +20,7 @@ RESULTS = {
     "snr": documents.snr(),
     "evaluate": documents.evaluation(),
     "bench": documents.bench(),
+    "inspect": documents.inspection(),
 }
 
 
@@ -60,7 +61,7 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     ("value", "told"),
     [
         ([], "it is a list, and an object is needed"),
-        ({}, "it is no report of convert, parity, evaluate or bench"),
+        ({}, "it is no report of convert, parity, evaluate, bench or inspect"),
         ({**documents.parity(), "verdict": "fine"}, "verdict is none of passed, failed, inconclusive"),
         ({**documents.parity(), "outputs": [3]}, r"outputs\[0\] is 3, and an object is needed"),
         ({**documents.bench(), "timings": []}, "ratios compare cases that are not among timings"),
