@@ -36,6 +36,7 @@ from normexport.precision.half.search import group_of
 from normexport.precision.half.types import in_later_opset, raise_opset, stays_in_opset
 from normexport.precision.int8.activations import Activations
 from normexport.precision.int8.corrections import NONE, Corrections
+from normexport.precision.int8.float_layers import shield_float_layers
 from normexport.precision.int8.insert import DIRECT, first_opset, insert_pairs
 from normexport.precision.int8.pairs import LAYERS, drop_pairs_before_add, drop_pairs_before_relu
 from normexport.precision.int8.ranges import Range, int8_range
@@ -108,6 +109,7 @@ def quantize(
             drop_pairs_before_add(quantized)
         absorbed, outcomes = absorb_norms(quantized)
     absorbed.metadata_props.pop(KEY, None)
+    shield_float_layers(absorbed)
     if corrections.grids:
         IdentityEliminationPass()(absorbed)  # of tensors that readers of their own were given
     drop_unread_initializers(absorbed.graph)
