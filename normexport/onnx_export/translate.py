@@ -19,6 +19,7 @@ import normexport.nn  # noqa: F401 - registers torch.ops.normexport
 from normexport import norms
 from normexport.dtypes import HALVES, onnx_numbers
 from normexport.errors import ExportError
+from normexport.onnx_export.elementary import elementary_functions
 from normexport.onnx_export.recurrent import recurrent_translations
 
 _OPSET = Opset(norms.DOMAIN, norms.VERSION)
@@ -128,11 +129,6 @@ def _weight_norm(v: Any, g: Any, dim: int = 0) -> tuple[Any, Any]:
     return _STANDARD.Mul(v, _STANDARD.Div(g, _STANDARD.CastLike(norm, g))), norm
 
 
-def _log_sigmoid(x: Any) -> Any:
-    """-softplus(-x): torch's exporter writes log(sigmoid(x)), which is -infinity where the sigmoid is 0."""
-    return _STANDARD.Neg(_STANDARD.Softplus(_STANDARD.Neg(x)))
-
-
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     """torch operator -> function that emits its ONNX node, for `torch.onnx.export(custom_translation_table=)`."""
     norms.register_schemas()
@@ -144,7 +140,7 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         ops.uniform_quantize.default: _uniform_quantize,
         ops.fake_quantize.default: _fake_quantize,
         torch.ops.aten._weight_norm_interface.default: _weight_norm,
-        torch.ops.aten.log_sigmoid.default: _log_sigmoid,
+        **elementary_functions(),
         **recurrent_translations(),
     }
 
