@@ -182,7 +182,6 @@ def merge(first: CalibrationState, second: CalibrationState, names: tuple[str, s
     Raises:
         UsageError: they are of other models, batches or arithmetic, or have seen the same batch.
     """
-    here, there = (f"{name}: " if name else "" for name in names)
     place = names[1] or "calibration state"
     of = names[0] or "the other"
     if first.model != second.model:
@@ -192,7 +191,7 @@ def merge(first: CalibrationState, second: CalibrationState, names: tuple[str, s
         cause = f"was made {second.batch} samples at a time, and {of} {first.batch}"
         raise UsageError(place, cause, "calibrate all parts with the same --batch")
     if first.computed_by != second.computed_by:
-        cause = f"was computed by {there or ''}{second.computed_by}; {of} by {here or ''}{first.computed_by}"
+        cause = f"was computed by {second.computed_by}, and {of} by {first.computed_by}"
         raise UsageError(place, cause, "these round otherwise: compute all parts by one")
     if set(first.tensors) != set(second.tensors) and first.samples and second.samples:
         odd = min(set(first.tensors) ^ set(second.tensors))
