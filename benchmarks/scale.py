@@ -5,7 +5,7 @@ or its first block.
 
 python benchmarks/scale.py states                                     # how large the states are that travel
 python benchmarks/scale.py memory [--samples 100000] [--workers 2] [--minutes 25]    # while samples go by
-python benchmarks/scale.py speed [--batches 64] [--rounds 5]          # 1 and 2 workers of one thread, in turns
+python benchmarks/scale.py speed [--batches 64] [--rounds 5]          # evaluation by 1 and 2 workers of one thread
 """
 
 from __future__ import annotations
@@ -122,14 +122,15 @@ def speed(options: argparse.Namespace) -> None:
     import ray
 
     model, batches = network(False), options.batches
-    feeds = [{"input": np.stack([Images(8)[number] for number in range(8)])}] * batches
+    images = data(8 * batches)
     ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     seconds: dict[int, list[float]] = {1: [], 2: []}
     try:
         for turn in range(options.rounds + 1):  # the first opens models
             for workers in (1, 2):
                 start = time.monotonic()
-                assert sum(1 for _ in Elsewhere(Where(True, workers=workers), model).run(feeds, ())) == batches
+                runs = Elsewhere(Where(True, workers=workers), model).run_numbered(images, range(batches), (), ())
+                assert sum(1 for _ in runs) == batches
                 if turn:
                     seconds[workers].append(time.monotonic() - start)
     finally:
