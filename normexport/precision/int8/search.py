@@ -2,65 +2,42 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from normexport.dtypes import HALVES, SHORT
 from normexport.errors import NormExportError, UsageError
 from normexport.onnx_export import InputSpec
-from normexport.precision.accuracy import Accuracy, measure_accuracy
-from normexport.precision.collected import collect
-from normexport.precision.config import NORMS, PLACEMENTS, TRAINED, EightBit, Limits, require_samples
+from normexport.precision.accuracy import Accuracy
+from normexport.precision.config import NORMS, PLACEMENTS, TRAINED, EightBit, Limits
 from normexport.precision.half.baseline import InFloat32
 from normexport.precision.int8.as_trained import lower_as_trained
-from normexport.precision.int8.calibrated import calibrate_on, from_cache
-from normexport.precision.int8.calibration import Calibration, calibrate
-from normexport.precision.int8.contradiction import Comparison
 from normexport.precision.int8.edits import Improved, fits_of, improve
 from normexport.precision.int8.edits_by_norms import improve_by_norms
-from normexport.precision.int8.first_samples import check_labels_fit, first_samples
-from normexport.precision.int8.from_norms import NormRanges, calibrate_by_norms
+from normexport.precision.int8.first_samples import check_labels_fit
+from normexport.precision.int8.from_norms import calibrate_by_norms
 from normexport.precision.int8.grids import WeightGrid
-from normexport.precision.int8.held_out import (
-    Parted,
-    choose_samples,
-    digests_of,
-    part_arrays,
-    part_stream,
-    watch,
-    without_known,
-)
+from normexport.precision.int8.held_out import Parted
+from normexport.precision.int8.judging import Judging, level_on
 from normexport.precision.int8.listing import asked_for, listing, told
 from normexport.precision.int8.pairs import is_quantized
 from normexport.precision.int8.placed import placement_of
 from normexport.precision.int8.quantise import quantize
+from normexport.precision.int8.ranges_for import Ranges, ranges_for
 from normexport.precision.int8.remainder import Remainder, as_written, plan_remainder, with_remainder
-from normexport.precision.int8.sensitivity import Sensitivity, rescue, sensitivities
+from normexport.precision.int8.sample_roles import Roles, part_samples, roles_of
+from normexport.precision.int8.sensitivity import rescue, sensitivities
 from normexport.precision.int8.storage import Storage
 from normexport.precision.labelled_output import require_limit
-from normexport.precision.labels import Labelled
-from normexport.precision.output_errors import output_errors
 from normexport.precision.reduced import Finish, Judged, OnBatch, Precision, Reduced
 from normexport.precision.runs import Data
-from normexport.precision.samples import Batches, batches_in, batches_of
 from normexport.proof import choose_batches
-from normexport.proof.inputs.batches import fixed_batches_in, slice_batches
-from normexport.proof.inputs.mixed import numbers_in
-from normexport.runtime import Feeds, OnnxRuntime, Opener, Runtime, release_memory
+from normexport.proof.inputs.batches import slice_batches
+from normexport.runtime import Feeds, OnnxRuntime, Opener, Runtime
 from normexport.text import printable
 from normexport.verdicts import Judgement, Verdict, failed, inconclusive, passed, together
-
-RANKED_ON = 16  # samples at least, on which models are timed
-#: Numbers of all inputs on which modules are ranked, each in a run of its own: 13 images of 224 by 224, 1 of 640.
-#: With half as many a detector of 320 by 320 keeps 36 of its 99 modules in float32 in place of 32.
-_MOST_NUMBERS = 1 << 21
-#: dB beyond the limit that a half remainder has to keep by itself: its noise is a tenth of what the limit allows.
-_SPARE = 10.0
-_CHOSEN_ON, _IMAGES = 64, 4  # samples at most that edits are measured on, and how many times those that modules are
 
 
 def lower_to_int8(
@@ -87,79 +64,50 @@ def lower_to_int8(
     if judged is not None and judged.labelled is not None:
         require_limit(judged.labelled, limits)
         check_labels_fit(OnnxRuntime(model), model, judged, judged.labelled, inputs)
-    parted = _part_samples(config, inputs, judged)
-    only_cached = _is_cached(config) and config.calibration is None
-    read = parted.calibration.read
-    notes = [note for note in (parted.note, read.note if read is not None else "", *defaulted) if note]
-    calibration, by_norms = _calibrate(model, config, inputs, parted, notes, on_batch)
-    fresh = without_known(parted, calibration.seen, inputs)
-    notes += [fresh.note] if fresh.note and fresh.note != parted.note else []
-    labelled = _labels_of_judging(judged, inputs, fresh)
-    exact = collect(OnnxRuntime(model), fresh.judging, model=model)
-
-    def measure(candidate: ir.Model, runtime: Runtime) -> Accuracy:
-        found = collect(runtime, fresh.judging, model=candidate, batch=exact.batch)
-        return measure_accuracy(found, labelled, exact, limits)
-
-    def judge(candidate: ir.Model, runtime: Runtime) -> tuple[float, float | None, bool]:
-        found = measure(candidate, runtime)
-        assert found.snr_db is not None
-        assert found.judgement is not None
-        return found.snr_db, found.drop, found.judgement.verdict is not Verdict.FAILED
-
-    few = first_samples(fresh.judging, inputs, max(config.batch, RANKED_ON))
-    ranked_on = first_samples(few, inputs, _most_ranked(few, inputs))
-    fitted_on = _known(parted, calibration.seen, config, inputs) if only_cached else parted.calibration
-    level = _level(model, inputs, fresh)
-    if by_norms is not None:
-        improved = improve_by_norms(model, by_norms, config, level, tuple(kept))
-    else:
-        improved = _improve(model, calibration, config, fitted_on, level, fresh, kept)
-
-    def accepts(half: ir.Model) -> bool:
-        held = as_written(half)
-        found = collect(OnnxRuntime(held), fresh.judging, model=held, batch=exact.batch)
-        worst = min((error.level for error in output_errors(exact, found, -math.inf, 100)), default=math.inf)
-        return worst >= limits.min_snr + _SPARE
-
-    model, rest = plan_remainder(improved.model, config, _feeds_for_peaks(model, inputs, few, config), accepts)
-    ranges, storage = improved.ranges, Storage.of(config)
+    parted = part_samples(config, inputs, judged)
+    found = ranges_for(model, config, inputs, parted, on_batch)
+    roles = roles_of(parted, found.calibration.seen, config, inputs, judged)
+    judging = Judging.by(model, roles.fresh.judging, roles.labelled, limits)
+    improved = _improve(model, found, config, roles, kept)
+    peaks = _feeds_for_peaks(model, inputs, roles.few, config)
+    model, rest = plan_remainder(improved.model, config, peaks, judging.accepts)
     judged_on = OnnxRuntime if rest.is_half else on
-    fits = fits_of(improved, config, fitted_on, kept)
-    improved, placed = placement_of(model, config, improved, fits, ranked_on, judge, kept, judged_on)
+    fits = fits_of(improved, config, roles.fitted_on, kept)
+    improved, placed = placement_of(model, config, improved, fits, roles.ranked_on, judging.judge, kept, judged_on)
+    how: dict[str, Any] = {
+        "symmetric": config.symmetric,
+        "fits": fits,
+        "storage": Storage.of(config),
+        "where": config.on,
+    }
     outside = (*kept, *(placed.excluded if placed is not None else ()))
     result, curve = rescue(
         model,
-        ranges,
-        few,
-        judge,
-        ranked_on=ranked_on,
-        symmetric=config.symmetric,
+        improved.ranges,
+        roles.few,
+        judging.judge,
+        ranked_on=roles.ranked_on,
         exclude=outside,
-        fits=fits,
-        storage=storage,
         on=judged_on,
         held=lambda quantised: as_written(rest.store(quantised)),
-        where=config.on,
+        **how,
     )
-    table: tuple[Sensitivity, ...] = ()
-    if config.table:
-        table = sensitivities(
-            model, ranges, ranked_on, symmetric=config.symmetric, fits=fits, storage=storage, where=config.on
-        )
+    table = sensitivities(model, improved.ranges, roles.ranked_on, **how) if config.table else ()
     finished = finish(rest.store(result.model))
     held = as_written(finished)
-    accuracy = measure(held, _named(judged_on(held), rest))
+    accuracy = judging.measure(held, _named(judged_on(held), rest))
     integers = sum(is_quantized(node) for node in finished.graph)
-    shown = [accuracy.judgement or passed(), inconclusive(fresh.reason) if fresh.reason else passed()]
+    shown = [accuracy.judgement or passed(), inconclusive(roles.fresh.reason) if roles.fresh.reason else passed()]
     if not integers and len(result.excluded) > len(outside):
         shown.append(failed(f"the limit holds only with nothing in {SHORT[config.dtype]}"))
+    notes = _notes(parted, found, roles, defaulted)
     if rest.is_half:
-        judgement, found = _of_the_file(finished, on, measure, for_engine)
-        shown, notes = [*shown, judgement], [*notes, *rest.notes, *found]
+        judgement, told_of_it = _of_the_file(finished, on, judging.measure, for_engine)
+        shown, notes = [*shown, judgement], [*notes, *rest.notes, *told_of_it]
+    lacking = {} if found.by_norms is None else found.by_norms.lacking
     summary = Precision(
         config.dtype,
-        kept=listing(model, kept, {} if by_norms is None else by_norms.lacking, result.excluded, storage, placed),
+        kept=listing(model, kept, lacking, result.excluded, Storage.of(config), placed),
         losses=rest.losses,
         integer_nodes=integers,
         norms=result.norms,
@@ -168,13 +116,42 @@ def lower_to_int8(
         curve=curve,
         edits=improved.edits,
         placement=placed,
-        calibration=told(calibration, read, finished, ranges),
+        calibration=told(found.calibration, parted.calibration.read, finished, improved.ranges),
         judgement=together(shown),
         notes=tuple(notes),
         remainder=rest.dtype,
         widened=rest.kept,
     )
     return Reduced(finished, summary)
+
+
+def _notes(parted: Parted, found: Ranges, roles: Roles, defaulted: Sequence[str]) -> list[str]:
+    """What to know of samples and ranges, in words."""
+    read = parted.calibration.read
+    again = roles.fresh.note if roles.fresh.note != parted.note else ""
+    told_of = (found.read_from, parted.note, read.note if read is not None else "", *defaulted, *found.notes, again)
+    return [note for note in told_of if note]
+
+
+def _improve(model: ir.Model, found: Ranges, config: EightBit, roles: Roles, kept: Collection[str]) -> Improved:
+    """The edits that help, fitted on what calibrated and measured on a part of what judges."""
+    level = level_on(model, roles.chosen_on)
+    if found.by_norms is not None:
+        return improve_by_norms(model, found.by_norms, config, level, tuple(kept))
+    refused = "no samples are left to measure it on" if roles.fresh.reason else ""
+    if roles.fitted_on.count == 0:
+        refused = "the ranges come from a cache, and the samples that made them are not here"
+    keep_ranges = "" if config.cache is None else "the cached ranges are those of the model as it is"
+    return improve(
+        model,
+        found.calibration.ranges,
+        config,
+        roles.fitted_on,
+        level,
+        exclude=tuple(kept),
+        refused=refused,
+        keep_ranges=keep_ranges,
+    )
 
 
 def _named(runtime: Runtime, rest: Remainder) -> Runtime:
@@ -249,129 +226,3 @@ def _unjudged(
         widened=rest.kept,
     )
     return Reduced(finished, summary)
-
-
-def _part_samples(config: EightBit, inputs: Sequence[InputSpec], judged: Judged | None) -> Parted:
-    """Which samples calibrate and which judge."""
-    require_samples(config, judged is not None)
-    if config.method == NORMS and judged is not None:
-        return Parted(Batches(lambda: iter(())), dict(judged.data))
-    if config.calibration is not None:
-        batches = batches_of(config.calibration, inputs, config.batch, config.preprocess)
-        return part_stream(batches, inputs) if judged is None else Parted(batches, dict(judged.data))
-    assert judged is not None
-    if _is_cached(config):  # the cache says which samples it has seen
-        return Parted(Batches(lambda: iter(())), dict(judged.data))
-    return part_arrays(judged.data, inputs, config.batch)
-
-
-def _is_cached(config: EightBit) -> bool:
-    return config.cache is not None and config.cache.exists()
-
-
-def _labels_of_judging(judged: Judged | None, inputs: Sequence[InputSpec], parted: Parted) -> Labelled | None:
-    """The labels of the samples that judge; of a model of a fixed batch, of all samples of the runs that do."""
-    if judged is None or judged.labelled is None or judged.labels is None or parted.kept is None:
-        return None if judged is None else judged.labelled
-    each = 1 if any(spec.batched for spec in inputs) else len(judged.labels) // fixed_batches_in(inputs, judged.data)
-    rows = [number * each + place for number in parted.kept for place in range(each)]
-    return replace(judged.labelled, labels=judged.labels[rows])
-
-
-def _calibrate(
-    model: ir.Model,
-    config: EightBit,
-    inputs: Sequence[InputSpec],
-    parted: Parted,
-    notes: list[str],
-    on_batch: OnBatch | None,
-) -> tuple[Calibration, NormRanges | None]:
-    """The ranges, and all that the norms know where these gave them."""
-    storage = Storage.of(config)
-    if config.method == NORMS:
-        by_norms = calibrate_by_norms(model, inputs, symmetric=config.symmetric, storage=storage)
-        notes += by_norms.notes
-        return by_norms.calibration, by_norms
-    if config.cache is not None and _is_cached(config):
-        found = from_cache(config.cache, model, config, inputs, parted)
-        if found is not None:
-            notes.insert(0, f"ranges read from {config.cache}")
-            return found, None
-    if config.on is not None:
-        found, told = calibrate_on(config.on, model, config, inputs, parted, on_batch)
-        notes += told
-        return found, None
-    total, seen = parted.calibration.count, set[str]()
-    counted = None if on_batch is None else lambda samples: on_batch(samples, total)
-    stream = watch(parted.calibration, inputs, seen)
-    compared = Comparison.of(model)
-    found = calibrate(
-        model,
-        stream,
-        config.method,
-        symmetric=config.symmetric,
-        storage=storage,
-        on_batch=counted,
-        on_tensor=compared.look,
-        also=compared.known,
-    )
-    found = replace(found, seen=tuple(sorted(seen)))
-    notes += compared.notes()
-    if config.cache is not None:
-        found.save(config.cache)
-        notes.append(f"ranges written to {config.cache}")
-    return found, None
-
-
-def _level(model: ir.Model, inputs: Sequence[InputSpec], fresh: Parted) -> Callable[[ir.Model], float]:
-    """The SNR in dB of the worst output of an int8 model, on a part of what judges."""
-    chosen_on = first_samples(fresh.judging, inputs, min(_CHOSEN_ON, _IMAGES * _most_ranked(fresh.judging, inputs)))
-    exact = collect(OnnxRuntime(model), chosen_on, model=model)
-
-    def level(candidate: ir.Model) -> float:
-        release_memory()
-        found = collect(OnnxRuntime(candidate), chosen_on, model=candidate, batch=exact.batch)
-        return min((error.level for error in output_errors(exact, found, -math.inf, 100)), default=math.inf)
-
-    return level
-
-
-def _improve(
-    model: ir.Model,
-    calibration: Calibration,
-    config: EightBit,
-    batches: Batches,
-    level: Callable[[ir.Model], float],
-    fresh: Parted,
-    kept: Collection[str],
-) -> Improved:
-    """The edits that help, fitted on what calibrated and measured by `level`."""
-    refused = "no samples are left to measure it on" if fresh.reason else ""
-    if batches.count == 0:
-        refused = "the ranges come from a cache, and the samples that made them are not here"
-    keep_ranges = "" if config.cache is None else "the cached ranges are those of the model as it is"
-    return improve(
-        model,
-        calibration.ranges,
-        config,
-        batches,
-        level,
-        exclude=tuple(kept),
-        refused=refused,
-        keep_ranges=keep_ranges,
-    )
-
-
-def _known(parted: Parted, seen: Collection[str], config: EightBit, inputs: Sequence[InputSpec]) -> Batches:
-    """The samples given to judge on that a cache says calibrated: those that a run without it calibrates on."""
-    known = [index for index, digest in enumerate(digests_of(parted.judging, inputs)) if digest in seen]
-    if not known or not isinstance(parted.judging, Mapping):
-        return Batches(lambda: iter(()), 0)
-    return batches_in(choose_samples(parted.judging, inputs, np.array(known)), inputs, config.batch)
-
-
-def _most_ranked(data: Data, inputs: Sequence[InputSpec]) -> int:
-    """How many samples have at most `_MOST_NUMBERS` numbers, and at least one."""
-    one = first_samples(data, inputs, 1)
-    runs = one if not isinstance(one, Mapping) else [one]
-    return max(1, _MOST_NUMBERS // max(1, sum(map(numbers_in, runs))))
