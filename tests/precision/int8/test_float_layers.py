@@ -17,16 +17,16 @@ from normexport.precision.int8.quantise import quantize
 
 RNG = np.random.default_rng(0)
 SPREAD = np.exp(RNG.uniform(-4, 4, 8)).astype(np.float32)  # channels of very different size: one scale serves none
-ARRAYS = {
+ARRAYS: dict[str, np.ndarray] = {
     "k": RNG.normal(size=(8, 8, 3, 3)).astype(np.float32) * SPREAD[:, None, None, None],
     "depth": RNG.normal(size=(8, 1, 3, 3)).astype(np.float32) * SPREAD[:, None, None, None],
     "m": RNG.normal(size=(8, 8)).astype(np.float32) * SPREAD,
     "b": np.zeros(8, np.float32),
-    "s": np.float32(0.02),
-    "wide": np.float32(0.5),
-    "z": np.uint8(128),
-    "six": np.float32(6),
-    "none": np.float32(-6),
+    "s": np.asarray(np.float32(0.02)),
+    "wide": np.asarray(np.float32(0.5)),
+    "z": np.asarray(np.uint8(128)),
+    "six": np.asarray(np.float32(6)),
+    "none": np.asarray(np.float32(-6)),
     "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
 }
 IMAGE, ROWS = "N,8,9,9", "N,8"
