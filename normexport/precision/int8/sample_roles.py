@@ -68,23 +68,28 @@ def part_samples(config: EightBit, inputs: Sequence[InputSpec], judged: Judged |
 
 
 def roles_of(
-    parted: Parted, seen: Collection[str], config: EightBit, inputs: Sequence[InputSpec], judged: Judged | None
+    parted: Parted,
+    seen: Collection[str],
+    config: EightBit,
+    inputs: Sequence[InputSpec],
+    judged: Judged | None,
+    was_cached: bool,
 ) -> Roles:
     """What each sample is for.
 
     Args:
         seen: digests of the samples that have calibrated, by a cache too.
+        was_cached: whether a cache was there before this run, and no samples to calibrate with.
     """
     fresh = without_known(parted, seen, inputs)
     few = first_samples(fresh.judging, inputs, max(config.batch, RANKED_ON))
-    only_cached = is_cached(config) and config.calibration is None
     return Roles(
         fresh,
         _labels_of_judging(judged, inputs, fresh),
         few,
         first_samples(few, inputs, _most_ranked(few, inputs)),
         first_samples(fresh.judging, inputs, min(_CHOSEN_ON, _IMAGES * _most_ranked(fresh.judging, inputs))),
-        _known(parted, seen, config, inputs) if only_cached else parted.calibration,
+        _known(parted, seen, config, inputs) if was_cached else parted.calibration,
     )
 
 

@@ -27,7 +27,7 @@ from normexport.precision.int8.placed import placement_of
 from normexport.precision.int8.quantise import quantize
 from normexport.precision.int8.ranges_for import Ranges, ranges_for
 from normexport.precision.int8.remainder import Remainder, as_written, plan_remainder, with_remainder
-from normexport.precision.int8.sample_roles import Roles, part_samples, roles_of
+from normexport.precision.int8.sample_roles import Roles, is_cached, part_samples, roles_of
 from normexport.precision.int8.sensitivity import rescue, sensitivities
 from normexport.precision.int8.storage import Storage
 from normexport.precision.labelled_output import require_limit
@@ -65,8 +65,9 @@ def lower_to_int8(
         require_limit(judged.labelled, limits)
         check_labels_fit(OnnxRuntime(model), model, judged, judged.labelled, inputs)
     parted = part_samples(config, inputs, judged)
+    was_cached = is_cached(config) and config.calibration is None
     found = ranges_for(model, config, inputs, parted, on_batch)
-    roles = roles_of(parted, found.calibration.seen, config, inputs, judged)
+    roles = roles_of(parted, found.calibration.seen, config, inputs, judged, was_cached)
     judging = Judging.by(model, roles.fresh.judging, roles.labelled, limits)
     improved = _improve(model, found, config, roles, kept)
     peaks = _feeds_for_peaks(model, inputs, roles.few, config)
