@@ -2,7 +2,7 @@
 
 log_sigmoid(x) = -softplus(-x)                        log(sigmoid(x)) is -infinity where the sigmoid is 0
 expm1(x)       = tanh(x / 2) (exp(x) + 1)             exp(x) - 1 has 7,000 times float32's error at 1e-4
-log1p(x)       = 2 atanh(x / (x + 2)) near 0          log(1 + x) has that too
+log1p(x)       = x log(u) / (u - 1), u = 1 + x        log(u) has that too, near 0
 atan2(y, x)    = atan(y / x), half turns apart        pi for y = 0 and x < 0, where the exporter's is 0
 """
 
@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import onnx_ir as ir
 import torch
 from onnxscript.values import Opset
 
@@ -32,6 +33,9 @@ def elementary_functions() -> dict[Callable[..., Any], Callable[..., Any]]:
 
 
 def _log_sigmoid(x: Any) -> Any:
+    if x.dtype == ir.DataType.DOUBLE:  # ONNX Runtime has no Softplus of float64
+        small = _STANDARD.Exp(_STANDARD.Neg(_STANDARD.Abs(x)))
+        return _STANDARD.Sub(_STANDARD.Min(x, _like(x, 0.0)), _log1p(small))
     return _STANDARD.Neg(_STANDARD.Softplus(_STANDARD.Neg(x)))
 
 
@@ -41,9 +45,12 @@ def _expm1(x: Any) -> Any:
 
 
 def _log1p(x: Any) -> Any:
-    two = _like(x, 2.0)
-    near = _STANDARD.Mul(two, _STANDARD.Atanh(_STANDARD.Div(x, _STANDARD.Add(x, two))))
-    far = _STANDARD.Log(_STANDARD.Add(x, _like(x, 1.0)))
+    """After Kahan: log(u) errs by what u = 1 + x has lost of x, and so does u - 1."""
+    one = _like(x, 1.0)
+    moved = _STANDARD.Add(x, one)
+    far = _STANDARD.Log(moved)
+    near = _STANDARD.Div(_STANDARD.Mul(far, x), _STANDARD.Sub(moved, one))
+    near = _STANDARD.Where(_STANDARD.Equal(moved, one), x, near)
     return _STANDARD.Where(_STANDARD.Less(_STANDARD.Abs(x), _like(x, 0.5)), near, far)
 
 

@@ -63,6 +63,12 @@ def test_the_angle_is_right_on_the_axes_too() -> None:
 
 
 @pytest.mark.parametrize("name", UNARY)
+def test_onnx_runtime_has_the_operators_in_float64_too(name: str) -> None:
+    got, exact = computed(lambda x: UNARY[name](x.double()).float(), torch.linspace(-0.9, 2, 12).reshape(2, 6))
+    np.testing.assert_allclose(got, exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", UNARY)
 def test_a_network_that_ends_in_it_passes(name: str) -> None:
     model = Function(lambda x: UNARY[name](1e-4 * x.abs())).eval()
     found = export(model, [InputSpec("x", (6,))])
