@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -14,13 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
 import pytest
 
 from normexport.io import hidden_folder
-from normexport.io.atomic import check_writable, replacing, replacing_all, scratch, staging, write_text
+from normexport.io.atomic import check_writable, replacing_all, scratch, staging, write_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -190,50 +187,56 @@ def test_scratch_is_private_among_the_temporary_files_and_goes(tmp_path: Path, m
     assert names(tmp_path) == []
 
 
-# Signals.
+# Signals. Each in a process of its own: in this one, another test's thread may get them.
 
 
-@pytest.fixture
-def stopping() -> Iterator[None]:
-    """SIGTERM raises in this process, as the command line has it."""
+STOPPED = """
+import os, pathlib, shutil, signal, sys
+from normexport.io.atomic import replacing, replacing_all
 
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise InterruptedError
+def stop(number, frame):
+    raise InterruptedError
 
-    before = signal.signal(signal.SIGTERM, stop)
-    yield
-    signal.signal(signal.SIGTERM, before)
+signal.signal(signal.SIGTERM, stop)
+replace, rmtree = os.replace, shutil.rmtree
+
+def replaced_and_stopped(*paths):
+    replace(*paths)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def stopped_and_removed(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGTERM)
+    rmtree(*args, **kwargs)
+
+try:
+    exec(sys.argv[1])
+except InterruptedError:
+    assert signal.getsignal(signal.SIGTERM) is stop
+    print("stopped")
+"""
+
+MOVES = """
+os.replace = replaced_and_stopped
+with replacing_all(*map(pathlib.Path, "xyz")) as temporaries:
+    for temporary in temporaries:
+        temporary.write_text("new")
+"""
+
+CLEARS_UP = """
+shutil.rmtree = stopped_and_removed
+with replacing(pathlib.Path("new/a")):
+    raise ZeroDivisionError
+"""
 
 
-def test_a_signal_between_two_renames_waits_until_all_files_are_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopping: None
+@pytest.mark.parametrize(("work", "left"), [(MOVES, ["x", "y", "z"]), (CLEARS_UP, [])], ids=["moves", "clears-up"])
+def test_a_signal_waits_until_the_files_have_moved_and_until_all_is_clear(
+    tmp_path: Path, work: str, left: list[str]
 ) -> None:
-    replace = os.replace
-
-    def replaced_and_stopped(*paths: Path) -> None:
-        replace(*paths)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(os, "replace", replaced_and_stopped)
-    with pytest.raises(InterruptedError):
-        write_files(tmp_path, "new")
-    assert names(tmp_path) == ["x", "y", "z"]
-    assert signal.getsignal(signal.SIGTERM).__name__ == "stop"
-
-
-def test_a_signal_during_the_clearing_up_waits_until_all_is_clear(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopping: None
-) -> None:
-    rmtree = shutil.rmtree
-
-    def disturbed(*args: Any, **kwargs: Any) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        rmtree(*args, **kwargs)
-
-    monkeypatch.setattr(shutil, "rmtree", disturbed)
-    with pytest.raises(InterruptedError), replacing(tmp_path / "new" / "a"):
-        raise ZeroDivisionError
-    assert names(tmp_path) == []
+    command = [sys.executable, "-c", STOPPED, work]
+    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("stopped\n", 0), done.stderr
+    assert names(tmp_path) == left
 
 
 def test_folders_of_a_run_that_never_came_to_clear_up_go_as_it_exits(tmp_path: Path) -> None:
