@@ -81,6 +81,7 @@ def check_model(
         graph=candidate,
         own=lambda: torch_runtime(precision),
         exact=lambda: torch_runtime("float64"),
+        compared=(candidate,),
     )
     report = check(
         lambda: torch_runtime("float64"),
@@ -157,6 +158,7 @@ def compare(
         graph=first,
         own=lambda: OnnxRuntime(first),
         exact=lambda: Float64Runtime(first),
+        compared=(first, second),
     )
     boundaries = common_values(first, second) if layers is None else layers
     notes = (*tried.notes, *_fixed_batch(specs, tried.batches))

@@ -47,7 +47,8 @@ def check_plan(
     graph = reference if isinstance(reference, ir.Model) else None
     _, own = _sides(reference, specs, outputs, "float32")
     sizes, skipped = (sizes, ()) if sizes else batch_sizes(manifest, specs)
-    tried = choose_batches(specs, data, sizes=sizes, graph=graph, own=own, exact=exact)
+    compared = () if graph is None else (graph,)
+    tried = choose_batches(specs, data, sizes=sizes, graph=graph, own=own, exact=exact, compared=compared)
     report = check(exact, baseline, plan.runtime, tried.batches, precision=precision)
     return replace(report, notes=(*tried.notes, *skipped, *report.notes))
 

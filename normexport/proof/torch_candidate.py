@@ -58,7 +58,8 @@ def check_torch(
         own = partial(TorchRuntime, reference, inputs, names, "float32")
         baseline = partial(TorchRuntime, reference, inputs, names, "float32", (), JITTER)
     graph = reference if isinstance(reference, ir.Model) else None
-    tried = choose_batches(inputs, data, sizes=sizes, seed=seed, graph=graph, own=own, exact=exact)
+    compared = () if graph is None else (graph,)
+    tried = choose_batches(inputs, data, sizes=sizes, seed=seed, graph=graph, own=own, exact=exact, compared=compared)
     doubts = [*unproven, *doubts_of(candidate, inputs, names, "float32", tried.batches)]
     if isinstance(reference, ir.Model):
         doubts += random_nodes(reference)

@@ -136,7 +136,9 @@ def _search(
         sets = _int8_inputs(reference, candidate, specs, arrays)
     else:
         own, exact = partial(OnnxRuntime, reference), partial(Float64Runtime, reference)
-        sets = proof.choose_batches(specs, arrays, sizes=sizes, graph=reference, own=own, exact=exact).batches
+        both = (reference, candidate)
+        tried = proof.choose_batches(specs, arrays, sizes=sizes, graph=reference, own=own, exact=exact, compared=both)
+        sets = tried.batches
     return narrow(reference, candidate, sets, specs, precision, min_snr, on_stage)
 
 

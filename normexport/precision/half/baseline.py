@@ -146,6 +146,7 @@ class HalfParity:
             graph=model,
             own=lambda: OnnxRuntime(model),
             exact=lambda: self._reference(()),
+            compared=(model,),
         )
         self.batches: tuple[Batch, ...] = tried.batches
         self._notes = tried.notes

@@ -18,6 +18,7 @@ import onnx_ir as ir
 from normexport.errors import NormExportError
 from normexport.onnx_export import InputSpec, smallest_batch
 from normexport.proof.inputs.batches import Batch, are_large, standard_batches
+from normexport.proof.inputs.compared import asked_batches
 from normexport.proof.inputs.flags import settings, switches
 from normexport.proof.inputs.integer_bounds import Bounds, integer_bounds
 from normexport.proof.inputs.lengths import lengths_left_out
@@ -55,6 +56,7 @@ def choose_batches(
     graph: ir.Model | None = None,
     own: Factory | None = None,
     exact: Factory | None = None,
+    compared: Sequence[ir.Model] = (),
 ) -> Tried:
     """Real inputs first, then random ones, integers over the ranges that the reference bears.
 
@@ -63,6 +65,7 @@ def choose_batches(
         graph: an ONNX form of the model, for the tables that its inputs index.
         own: makes the reference in its own precision. Without it integers that nothing bounds are 0 and 1.
         exact: makes the reference in float64.
+        compared: ONNX forms of reference and candidate; numbers that they compare inputs with are tried too.
 
     Raises:
         UsageError: see `standard_batches`.
@@ -101,22 +104,19 @@ def choose_batches(
                 notes[name] = f"{_words(each[-1])}; in more, all together, the reference itself breaks"
         batches = standard_batches(specs, data, sizes=sizes, seed=seed, ranges=ranges, zeros=zeros)
     words = [f"{name}: whole numbers tried: {tried}" for name, tried in notes.items()]
-    further, left_out = _switched(batches, specs, ranges, seed, own, exact)
+    if own is None:
+        return Tried(batches, (*words, *lengths_left_out(specs)))
+    pattern = next(batch for batch in batches if not batch.real)
+    asked = asked_batches(pattern, compared, specs, bounds, seed)
+    further, left_out = _borne(pattern, [*_switched(batches, specs, ranges, seed), *asked], own, exact)
     return Tried((*batches, *further), (*words, *left_out, *lengths_left_out(specs)))
 
 
 def _switched(
-    batches: Sequence[Batch],
-    specs: Sequence[InputSpec],
-    ranges: Mapping[str, Sequence[Range]],
-    seed: int,
-    own: Factory | None,
-    exact: Factory | None,
-) -> tuple[list[Batch], list[str]]:
-    """Batches with the settings of the switches that none has yet, where the reference bears them; the others named."""
+    batches: Sequence[Batch], specs: Sequence[InputSpec], ranges: Mapping[str, Sequence[Range]], seed: int
+) -> list[Batch]:
+    """Batches with the settings of the switches that none has yet."""
     flags = [spec.name for spec in switches(specs)]
-    if own is None or not flags:
-        return [], []
     pattern = next(batch for batch in batches if not batch.real)
     known = [{name: int(batch.feeds[name].item()) for name in flags} for batch in batches]
     new = []
@@ -124,6 +124,11 @@ def _switched(
         if setting not in known:
             known.append(setting)
             new.append(_set_to(pattern, setting))
+    return new
+
+
+def _borne(pattern: Batch, new: Sequence[Batch], own: Factory, exact: Factory | None) -> tuple[list[Batch], list[str]]:
+    """Those of the batches that the reference bears as it does `pattern`, and a word about each other."""
     broken = _broken([pattern, *new], own, exact) if new else set()
     kept = [batch for number, batch in enumerate(new, 1) if number not in broken]
     return kept, [f"left out, as the reference breaks there: {new[number - 1].name}" for number in sorted(broken)]

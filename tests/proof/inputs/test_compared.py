@@ -1,0 +1,252 @@
+"""What graphs compare their inputs with is among the inputs: a candidate that takes it otherwise does not pass."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import numpy_helper, parser
+
+from normexport import parity
+from normexport.onnx_export import InputSpec
+from normexport.proof.inputs.batches import Batch
+from normexport.proof.inputs.compared import batch_of_equals, batches_with, inputs_compared, numbers_asked
+from normexport.proof.inputs.following import uses_of
+from normexport.proof.inputs.integer_bounds import Bounds, integer_bounds
+from normexport.verdicts import Verdict
+
+TABLE = np.random.default_rng(0).standard_normal((2000, 4)).astype(np.float32)
+
+
+def model(signature: str, *nodes: str, w: np.ndarray | None = None, opset: int = 18) -> onnx.ModelProto:
+    text = f'<ir_version: 8, opset_import: ["" : {opset}]> g ({signature}) {{ {" ".join(nodes)} }}'
+    made = parser.parse_model(text)
+    if w is not None:
+        made.graph.initializer.append(numpy_helper.from_array(w, "w"))
+    return made
+
+
+def constant(name: str, kind: str, value: str) -> str:
+    return f"{name} = Constant <value = {kind} {{{value}}}> ()"
+
+
+def verdict(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> Verdict:
+    return parity(reference, candidate).judgement.verdict
+
+
+# One graph asks, and the other doesn't.
+
+FLOATS = "float[N,8] x) => (float[N,8] y"
+TOKENS = "int64[N,4] i) => (float[N,4,4] y"
+SAME = model(FLOATS, "y = Identity(x)")
+FIVE = constant("five", "float", "5")
+OF_FLOATS = {
+    "a number that stands for what is missing": (constant("c", "float", "-999"), "q = Equal(x, c)"),
+    "NaN": ("q = IsNaN(x)",),
+    "NaN as x != x": ("p = Equal(x, x)", "q = Not(p)"),
+    "infinities": ("q = IsInf(x)",),
+    "a limit from below": (constant("c", "float", "30"), "q = Greater(x, c)"),
+    "a limit from above": (constant("c", "float", "-30"), "q = LessOrEqual(x, c)"),
+    "a limit on what was scaled": (
+        constant("a", "float", "0.229"),
+        constant("b", "float", "0.485"),
+        constant("c", "float", "100"),
+        "s = Sub(x, b)",
+        "t = Div(s, a)",
+        "q = Less(c, t)",
+    ),
+}
+
+
+@pytest.mark.parametrize("asks", OF_FLOATS.values(), ids=OF_FLOATS)
+def test_floats_that_one_of_the_graphs_asks_for(asks: tuple[str, ...]) -> None:
+    asking = model(FLOATS, *asks, FIVE, "y = Where(q, five, x)")
+    assert verdict(asking, SAME) is Verdict.FAILED
+    assert verdict(asking, asking) is Verdict.PASSED
+    other_way = parity(SAME, asking)  # what is NaN or infinite already in the reference is not held against it
+    left_out = any("left out" in note for note in other_way.notes)
+    assert (other_way.judgement.verdict is Verdict.FAILED) is not left_out
+    assert left_out is any(word in str(asks) for word in ("IsNaN", "IsInf", "Equal(x, x)"))
+
+
+@pytest.mark.parametrize(
+    "ceiling",
+    [
+        (constant("l", "float", "-20"), constant("h", "float", "20"), "y = Clip(x, l, h)"),
+        (constant("h", "float", "20"), "y = Min(x, h)"),
+        (constant("l", "float", "-20"), "y = Max(l, x)"),
+    ],
+)
+def test_a_ceiling_that_no_random_number_reaches(ceiling: tuple[str, ...]) -> None:
+    clipped = model(FLOATS, *ceiling)
+    assert verdict(SAME, clipped) is verdict(clipped, SAME) is Verdict.FAILED
+    assert verdict(clipped, clipped) is Verdict.PASSED
+
+
+def test_the_attributes_of_an_old_clip_are_limits_too() -> None:
+    clipped = model(FLOATS, "y = Clip <min = -20.0, max = 20.0> (x)", opset=6)
+    assert verdict(model(FLOATS, "y = Identity(x)", opset=6), clipped) is Verdict.FAILED
+
+
+@pytest.mark.parametrize("pad", [1, 57, 1998])
+def test_a_token_that_stands_for_padding(pad: int) -> None:
+    masked = model(
+        TOKENS,
+        constant("p", "int64", str(pad)),
+        constant("zero", "float", "0"),
+        constant("axis", "int64[1]", "2"),
+        "e = Gather(w, i)",
+        "q = Equal(i, p)",
+        "m = Unsqueeze(q, axis)",
+        "y = Where(m, zero, e)",
+        w=TABLE,
+    )
+    plain = model(TOKENS, "y = Gather(w, i)", w=TABLE)
+    assert verdict(masked, plain) is verdict(plain, masked) is Verdict.FAILED
+    assert verdict(masked, masked) is Verdict.PASSED
+
+
+def test_one_row_of_a_table_that_is_another() -> None:
+    other = TABLE.copy()
+    other[1234, 2] += 1e-2
+    plain = model(TOKENS, "y = Gather(w, i)", w=TABLE)
+    assert verdict(plain, model(TOKENS, "y = Gather(w, i)", w=other)) is Verdict.FAILED
+
+
+def test_inputs_that_are_asked_whether_they_are_equal() -> None:
+    both = "int64[N,4] i, int64[N,4] j) => (float[N,4,4] y"
+    sums = "a = Gather(w, i)", "b = Gather(w, j)", "s = Add(a, b)"
+    ends = constant("zero", "float", "0"), constant("axis", "int64[1]", "2"), "m = Unsqueeze(q, axis)"
+    asking = model(both, *sums, "q = Equal(i, j)", *ends, "y = Where(m, zero, s)", w=TABLE)
+    assert verdict(asking, model(both, *sums, "y = Identity(s)", w=TABLE)) is Verdict.FAILED
+    assert verdict(asking, asking) is Verdict.PASSED
+
+
+@pytest.mark.parametrize("most", [1, 2, 8])
+def test_a_loop_that_ends_too_early(most: int) -> None:
+    signature = "float[N,8] x, int64 n) => (float[N,8] y"
+    body = "<body = b (int64 i, bool k, float[N,8] v) => (bool l, float[N,8] u) { l = Identity(k) u = Add(v, v) }>"
+    yes = constant("yes", "bool", "1")
+    plain = model(signature, yes, f"y = Loop(n, yes, x) {body}")
+    short = model(signature, yes, constant("c", "int64", str(most)), "m = Min(n, c)", f"y = Loop(m, yes, x) {body}")
+    assert verdict(plain, short) is Verdict.FAILED
+    assert verdict(plain, plain) is Verdict.PASSED
+
+
+def test_what_the_reference_does_not_bear_is_left_out_and_named() -> None:
+    """A logarithm beside the question: NaN in, NaN out."""
+    asking = model(FLOATS, "q = IsNaN(x)", FIVE, "z = Where(q, five, x)", "y = Mul(z, x)")
+    report = parity(asking, asking)
+    assert report.judgement.verdict is Verdict.PASSED
+    assert any("x with nan" in note and "left out" in note for note in report.notes)
+
+
+def test_floats_are_not_asked_to_be_equal_after_arithmetic() -> None:
+    """0.1 * x = 0.3 holds in float32 for an x for which it does not in float64."""
+    scaled = model(
+        FLOATS,
+        constant("a", "float", "0.1"),
+        constant("c", "float", "0.3"),
+        "t = Mul(x, a)",
+        "q = Equal(t, c)",
+        FIVE,
+        "y = Where(q, five, x)",
+    )
+    assert numbers_asked([read(scaled)], InputSpec("x", (8,))) == ()
+    assert verdict(scaled, scaled) is Verdict.PASSED
+
+
+# By itself.
+
+
+def read(made: onnx.ModelProto) -> ir.Model:
+    return ir.from_proto(made)
+
+
+@given(c=st.integers(-300, 300), a=st.sampled_from([-3, -1, 1, 2, 7]), b=st.integers(-9, 9))
+def test_of_whole_numbers_the_one_asked_for_and_its_neighbours(c: int, a: int, b: int) -> None:
+    signature = "int64[N,4] i) => (bool[N,4] y"
+    constants = (constant(name, "int64", str(value)) for name, value in (("a", a), ("b", b), ("c", c)))
+    asking = model(signature, *constants, "p = Mul(i, a)", "t = Add(p, b)", "y = Equal(t, c)")
+    found = numbers_asked([read(asking)], InputSpec("i", (4,), "int64"))
+    exact = Fraction(c - b, a)
+    assert {math.floor(exact), math.floor(exact) - 1, math.floor(exact) + 1} == set(found)
+
+
+@given(c=st.floats(-1e5, 1e5, width=32), a=st.sampled_from([-4.0, -1.0, 0.25, 3.0]))
+def test_of_floats_numbers_on_both_sides(c: float, a: float) -> None:
+    asking = model(
+        FLOATS, constant("a", "float", str(a)), constant("c", "float", repr(c)), "t = Mul(x, a)", "y = Min(t, c)"
+    )
+    found = [a * number - c for number in numbers_asked([read(asking)], InputSpec("x", (8,)))]
+    assert len(found) == 2
+    assert min(found) <= -0.4 * max(1, abs(c))
+    assert max(found) >= 0.4 * max(1, abs(c))
+
+
+def test_numbers_lie_within_type_bounds_and_what_was_declared() -> None:
+    ids = model("uint8[N,4] i) => (bool[N,4] y", constant("c", "uint8", "255"), "y = Equal(i, c)")
+    assert numbers_asked([read(ids)], InputSpec("i", (4,), "uint8")) == (254, 255)
+    assert numbers_asked([read(ids)], InputSpec("i", (4,), "uint8"), Bounds(0, 254, "")) == (254,)
+    assert numbers_asked([read(ids)], InputSpec("i", (4,), "uint8", bounds=(0, 9))) == ()
+
+
+def test_many_numbers_are_thinned_out_and_the_ends_stay() -> None:
+    wide = model(
+        "int64[N,500] i) => (bool[N,500] y",
+        "y = Less(i, w)",
+        w=np.arange(500, dtype=np.int64),
+    )
+    found = numbers_asked([read(wide)], InputSpec("i", (500,), "int64"))
+    assert len(found) <= 64
+    assert (min(found), max(found)) == (-1, 500)
+
+
+def test_limits_of_types_are_no_numbers_to_try() -> None:
+    clipped = model(FLOATS, constant("c", "float", "3e38"), "y = Min(x, c)")
+    assert numbers_asked([read(clipped)], InputSpec("x", (8,))) == ()
+
+
+@given(count=st.integers(1, 40), size=st.integers(1, 30), seed=st.integers(0, 99))
+def test_each_number_stands_in_a_batch_and_others_stay(count: int, size: int, seed: int) -> None:
+    pattern = Batch("random", 1, {"i": np.full((1, size), -1), "j": np.zeros(3)})
+    made = list(batches_with(pattern, InputSpec("i", (size,), "int64"), range(count), seed))
+    assert len(made) <= 8
+    seen = {int(number) for batch in made for number in batch.feeds["i"].flat} - {-1}
+    assert seen == set(range(min(count, 8 * max(1, min(size, count)))))
+    if size >= 4 * count:
+        assert all((batch.feeds["i"] == -1).sum() == size - size // 4 for batch in made)
+    assert all(batch.feeds["j"] is pattern.feeds["j"] for batch in made)
+
+
+def test_equal_inputs_are_equal_in_places_alone() -> None:
+    pattern = Batch("random", 1, {"a": np.arange(100), "b": -np.arange(100) - 1})
+    made = batch_of_equals(pattern, "a", "b", 0)
+    equal = made.feeds["a"] == made.feeds["b"]
+    assert 20 < equal.sum() < 80
+    assert (made.feeds["b"][~equal] == pattern.feeds["b"][~equal]).all()
+
+
+def test_inputs_of_other_shapes_or_types_are_not_made_equal() -> None:
+    asking = read(model("int64[N,4] i, int64[N,1] j) => (bool[N,4] y", "y = Equal(i, j)"))
+    assert inputs_compared([asking], [InputSpec("i", (4,), "int64"), InputSpec("j", (1,), "int64")]) == []
+    assert inputs_compared([asking], [InputSpec("i", (4,), "int64"), InputSpec("j", (4,), "int64")]) == [("i", "j")]
+
+
+def test_a_size_is_told_from_other_bounds() -> None:
+    loop = model("int64 n) => (int64[M] y", "a = Constant <value = int64 {0}> ()", "y = Range(a, n, n)")
+    assert integer_bounds(read(loop))["n"].is_size
+
+
+def test_uses_end_where_they_are_told_to() -> None:
+    graph = read(model(FLOATS, "a = Identity(x)", "b = Neg(a)", "y = Identity(b)")).graph
+    every = [node.op_type for node, _, _ in uses_of(graph.inputs[0])]
+    assert every == ["Identity", "Neg", "Identity"]
+    ended = [node.op_type for node, _, _ in uses_of(graph.inputs[0], lambda node, _: node.op_type == "Neg")]
+    assert ended == ["Identity", "Neg"]
