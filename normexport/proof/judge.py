@@ -15,6 +15,7 @@ from normexport.onnx_export import InputSpec, Layer, narrow
 from normexport.proof.check import check
 from normexport.proof.doubts.branches import untaken_branches
 from normexport.proof.doubts.random_numbers import random_nodes, without_repeats
+from normexport.proof.exercised import unexercised
 from normexport.proof.inputs.batches import Batch, standard_batches
 from normexport.proof.inputs.declared import declared_by_file, input_specs, require_tensor_outputs
 from normexport.proof.inputs.ladder import choose_batches
@@ -98,7 +99,8 @@ def check_model(
             *untaken_branches(candidate, tried.batches),
         ),
     )
-    return _with_notes(report, (*tried.notes, *_fixed_batch(inputs, tried.batches)))
+    notes = (*tried.notes, *_fixed_batch(inputs, tried.batches), *unexercised([candidate], tried.batches))
+    return _with_notes(report, notes)
 
 
 def precision_of_torch(model: nn.Module | ExportedProgram) -> str:
@@ -161,7 +163,7 @@ def compare(
         compared=(first, second),
     )
     boundaries = common_values(first, second) if layers is None else layers
-    notes = (*tried.notes, *_fixed_batch(specs, tried.batches))
+    notes = (*tried.notes, *_fixed_batch(specs, tried.batches), *unexercised([first, second], tried.batches))
     try:
         report = _compare(first, second, tried.batches, boundaries, on, where, double=True)
     except (FoldError, UsageError) as error:  # not the reference's fault? then it is raised again

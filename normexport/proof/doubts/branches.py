@@ -19,7 +19,9 @@ def untaken_branches(model: ir.Model, batches: Sequence[Batch]) -> tuple[str, ..
     An If that sizes decide (an exporter's guard) is passed over: other sizes are other runs.
     """
     asking = [
-        node for node in model.graph if node.op_type == "If" and node.domain == "" and _by_numbers(node.inputs[0])
+        node
+        for node in model.graph
+        if node.op_type == "If" and node.domain == "" and follows_from_numbers(node.inputs[0])
     ]
     names = {str(node.inputs[0].name) for node in asking if node.inputs[0] is not None}
     if not names:
@@ -39,7 +41,7 @@ def untaken_branches(model: ir.Model, batches: Sequence[Batch]) -> tuple[str, ..
     return tuple(said)
 
 
-def _by_numbers(value: ir.Value | None) -> bool:
+def follows_from_numbers(value: ir.Value | None) -> bool:
     """Whether a value follows from the numbers of an input, and not from their shapes and from constants alone."""
     pending, known = [value], set()
     while pending:

@@ -41,7 +41,10 @@ def from_onnx_reference(domain: str, name: str) -> Kernel | None:
     if name not in CHECKED.get(domain, ()):
         return None
 
-    def evaluate(call: Call, *inputs: Any) -> tuple[Any, ...]:
+    def evaluate(call: Call, *given: Any) -> tuple[Any, ...]:
+        inputs = given
+        if name == "NonMaxSuppression":  # limits without an axis, which runtimes take, are too few for it
+            inputs = (*given[:2], *(None if limit is None else np.atleast_1d(limit) for limit in given[2:]))
         names = ["" if value is None else f"i{index}" for index, value in enumerate(inputs)]
         outputs = [f"o{index}" if wanted else "" for index, wanted in enumerate(call.outputs)]
         attributes = {key: _plain(value) for key, value in call.attributes.items()}

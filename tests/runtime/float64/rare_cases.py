@@ -39,6 +39,8 @@ def rare() -> Iterator[Case]:
     for center in (0, 1):
         how = {"center_point_box": center}
         yield Case("NonMaxSuppression", (boxes, RNG.random((1, 2, 9)).astype(np.float32), *limits), how)
+        scalars = [limit.reshape(()) for limit in limits]
+        yield Case("NonMaxSuppression", (boxes, RNG.random((1, 2, 9)).astype(np.float32), *scalars), how)
     wholes: tuple[dict[str, Any], ...] = ({}, {"axis": 0}, {"axis": 1})
     for ordered, along in product((0, 1), wholes):
         tied = RNG.integers(0, 3, (4, 3)).astype(np.float32)

@@ -1,0 +1,129 @@
+"""What no input reaches is told: a limit, a condition, a box that goes for another."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import numpy_helper, parser
+
+from normexport import parity
+from normexport.proof.exercised import unexercised
+from normexport.proof.inputs.batches import Batch
+from normexport.verdicts import Verdict
+
+FLOATS = "float[N,8] x) => (float[N,8] y"
+X = np.linspace(-1, 1, 16).reshape(2, 8)
+
+
+def model(signature: str, *nodes: str, opset: int = 18, **constants: np.ndarray) -> onnx.ModelProto:
+    made = parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> g ({signature}) {{ {" ".join(nodes)} }}')
+    made.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    return made
+
+
+def told(made: onnx.ModelProto, *feeds: np.ndarray, name: str = "x") -> str:
+    batches = [Batch("", len(each), {name: each}) for each in feeds]
+    return " ".join(unexercised([ir.from_proto(made)], batches))
+
+
+def scalar(value: float) -> np.ndarray:
+    return np.array(value, np.float32)
+
+
+@pytest.mark.parametrize("factor", [1, 5, 7])
+def test_a_ceiling_is_told_unless_a_number_lies_beyond(factor: float) -> None:
+    clipped = model(FLOATS, "y = Clip(x, l, h)", l=scalar(0), h=scalar(6))
+    assert ("the limit 6 " in told(clipped, factor * X)) is (factor < 6)
+    assert "the limit 0 " not in told(clipped, factor * X)
+
+
+def test_numbers_of_all_batches_count() -> None:
+    clipped = model(FLOATS, "y = Clip(x, l, h)", l=scalar(-6), h=scalar(6))
+    assert "-6" in told(clipped, 7 * np.abs(X))
+    assert told(clipped, 7 * np.abs(X), -7 * np.abs(X)) == ""
+
+
+@pytest.mark.parametrize("kind", ["Relu", "LeakyRelu", "Elu", "Celu", "Selu"])
+def test_a_rectifier_that_passes_everything_or_nothing(kind: str) -> None:
+    rectified = model(FLOATS, f"y = {kind}(x)")
+    assert told(rectified, X) == ""
+    assert "(its numbers are 0.0667 to 1)" in told(rectified, np.abs(X))
+    assert "(its numbers are -1 to -0.0667)" in told(rectified, -np.abs(X))
+
+
+@pytest.mark.parametrize(
+    ("node", "limits"),
+    [
+        ("y = HardSwish(x)", (-3, 3)),
+        ("y = HardSigmoid(x)", (-2.5, 2.5)),
+        ("y = HardSigmoid <alpha = 0.5, beta = 0.25> (x)", (-0.5, 1.5)),
+        ("y = ThresholdedRelu <alpha = 2.0> (x)", (2,)),
+    ],
+)
+def test_each_function_has_its_own_limits(node: str, limits: tuple[float, ...]) -> None:
+    made = model(FLOATS, node)
+    for limit in limits:
+        words = f"the limit {limit:g} "
+        beyond, within = (1.01 * abs(limit) * X, 0.99 * abs(limit) * X)
+        assert words not in told(made, beyond)
+        assert words in told(made, within)
+
+
+def test_the_attributes_of_an_old_clip() -> None:
+    clipped = model(FLOATS, "y = Clip <min = -2.0, max = 6.0> (x)", opset=6)
+    assert told(clipped, 3 * X).count("the limit") == 1
+
+
+@pytest.mark.parametrize("limit", [1e-12, 3e38])
+def test_limits_that_are_there_never_to_be_reached_are_not_told(limit: float) -> None:
+    assert told(model(FLOATS, "a = Abs(x)", "b = Max(a, l)", "y = Sqrt(b)", l=scalar(limit)), 1 + np.abs(X)) == ""
+
+
+def test_a_condition_that_is_the_same_throughout() -> None:
+    chosen = model(FLOATS, "s = Sin(x)", "q = Greater(s, c)", "y = Where(q, c, x)", c=scalar(0.5))
+    assert "condition" in told(chosen, 0.1 * X)
+    assert told(chosen, X) == ""
+
+
+def test_what_sizes_decide_is_not_told() -> None:
+    nodes = "s = Shape(x)", "k = Cast <to = 1> (s)", "q = Greater(k, c)", "a = ReduceMin(k)", "r = Less(a, c)"
+    assert told(model(FLOATS, *nodes, "y = Where(r, c, x)", c=scalar(0.5)), X) == ""
+
+
+def boxes(made: onnx.ModelProto, apart: float) -> str:
+    """Four boxes of size 1, `apart` from each other."""
+    corners = np.arange(4)[:, None] * apart + np.array([0.0, 0.0, 1.0, 1.0])
+    feeds = {"b": corners[None], "s": np.linspace(0.1, 1, 4)[None, None]}
+    return " ".join(unexercised([ir.from_proto(made)], [Batch("", 1, feeds)]))
+
+
+def test_boxes_of_which_none_goes_for_another() -> None:
+    signature = "float[1,4,4] b, float[1,1,4] s) => (int64[M,3] y"
+    made = model(signature, "y = NonMaxSuppression(b, s, k, t)", k=np.array(9), t=scalar(0.3))
+    assert "no box goes" in boxes(made, 2.0)
+    assert boxes(made, 0.1) == ""
+
+
+def test_a_hidden_ceiling_that_one_side_lacks_is_named_in_the_report() -> None:
+    nodes = "s = Sin(x)", "y = Clip(s, l, h)"
+    clipped = model(FLOATS, *nodes, l=scalar(0), h=scalar(6))
+    report = parity(clipped, model(FLOATS, "s = Sin(x)", "y = Relu(s)"))
+    assert report.judgement.verdict is Verdict.PASSED  # with limits of -1 and 1 before it the two are the same
+    assert any("the limit 6 (its numbers are -" in note for note in report.notes)
+
+
+def test_long_lists_are_cut() -> None:
+    nodes = [f"v{number} = Clip(x, l, h)" for number in range(9)]
+    names = ", ".join(f"v{number}" for number in range(9))
+    made = model(FLOATS, *nodes, f"y = Sum({names})", l=scalar(-6), h=scalar(6))
+    assert told(made, X).endswith("(its numbers are -1 to 1)")  # of nine that say the same, two
+    assert told(made, X).count(";") == 1
+
+
+def test_names_with_braces_and_graphs_that_do_not_run() -> None:
+    clipped = model(FLOATS, "y = Clip(x, l, h)", l=scalar(-6), h=scalar(6))
+    clipped.graph.node[0].name = "{0} {limit}"
+    assert "{0} {limit}: the limit" in told(clipped, X)
+    assert told(clipped, np.zeros((2, 9))) == ""
