@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from normexport.errors import UsageError
 from normexport.onnx_export.inputs import ANY_BATCH, BatchRange, InputSpec, OpenAxis, default_names
 
-_BATCH_NAME = re.compile(r"(?i).*batch.*|n|b|bs")
+_BATCH_NAMES = re.compile(r"(?i).*batch.*"), re.compile(r"(?i)n|b|bs")  # beside the first, N may be points or samples
 
 
 @dataclass(frozen=True)
@@ -165,13 +165,28 @@ def _as_called(spec: InputSpec, names: Sequence[str]) -> InputSpec:
 
 
 def _batch_symbols(declared: Sequence[Declared]) -> set[str]:
-    """Names that say batch; and axis 0 of the inputs that have none of these."""
-    named = {size.symbol for each in declared for size in each.sizes if isinstance(size, Open)}
-    found = {symbol for symbol in named if _BATCH_NAME.fullmatch(symbol)}
-    for each in declared:
-        symbols = {size.symbol for size in each.sizes if isinstance(size, Open)}
-        if not symbols & found and each.sizes and isinstance(each.sizes[0], Open):
-            found.add(each.sizes[0].symbol)
+    """Of each input the name that says batch, the clearest ones first, or else an open size on axis 0.
+
+    What stands beside the batch of an input is no batch in another: N points a sample, and edges of N points.
+    """
+    symbols = [[size.symbol for size in each.sizes if isinstance(size, Open)] for each in declared]
+    found: set[str] = set()
+
+    def choose(likely: list[list[str]]) -> None:
+        for own, some in zip(symbols, likely, strict=True):
+            beside = {symbol for each in symbols if found.intersection(each) for symbol in each} - found
+            free = [symbol for symbol in some if symbol not in beside]
+            if not found.intersection(own):
+                found.update(free[:1])
+
+    for name in _BATCH_NAMES:
+        choose([[symbol for symbol in own if name.fullmatch(symbol)] for own in symbols])
+    choose(
+        [
+            own[:1] if each.sizes and isinstance(each.sizes[0], Open) else []
+            for each, own in zip(declared, symbols, strict=True)
+        ]
+    )
     return found
 
 

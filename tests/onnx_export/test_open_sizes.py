@@ -33,6 +33,35 @@ def test_the_batch_is_what_is_named_so_or_open_and_first(
     assert spec.sized(5) == tuple(5 if isinstance(size, str) else size for size in sizes)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "batches"),
+    [
+        ([("batch_size", "N"), ("batch_size",)], [(0,), (0,)]),  # samples of sound, and how many there are
+        ([("b", "n", 3)], [(0,)]),  # points
+        ([("n", "batch", 3)], [(1,)]),
+        ([("batch", "n", 3), ("n", 2)], [(0,), None]),  # points, and what is the same for all
+        ([("n", 2), ("batch", "n", 3)], [None, (0,)]),
+        ([("batch", 3), ("n", 4)], [(0,), (0,)]),
+        ([("n", "k"), ("k", 3)], [(0,), None]),
+    ],
+)
+def test_of_several_names_one_is_the_batch(
+    inputs: list[tuple[int | str, ...]], batches: list[tuple[int, ...] | None]
+) -> None:
+    each = [declared(f"x{number}", *sizes) for number, sizes in enumerate(inputs)]
+    lengths = {"n": 5, "N": 5, "k": 7}
+    shapes = {
+        one.name: tuple(lengths.get(str(size), size) if isinstance(size, str) else size for size in sizes)
+        for one, sizes in zip(each, inputs, strict=True)
+    }
+    found = close_sizes(each, (), {name: tuple(map(int_or_two, shape)) for name, shape in shapes.items()})
+    assert [spec.axes if spec.batched else None for spec in found] == batches
+
+
+def int_or_two(size: int | str) -> int:
+    return size if isinstance(size, int) else 2
+
+
 def test_a_size_given_for_one_input_is_known_of_all_that_share_its_name() -> None:
     specs = close_sizes([declared("ids", "batch", "seq"), declared("mask", "batch", "seq")], [InputSpec("mask", (7,))])
     assert [spec.shape for spec in specs] == [(7,), (7,)]
