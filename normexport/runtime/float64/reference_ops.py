@@ -21,7 +21,6 @@ CHECKED = {
         "MelWeightMatrix",
         "NonMaxSuppression",
         "RegexFullMatch",
-        "STFT",
         "StringConcat",
         "StringNormalizer",
         "StringSplit",
