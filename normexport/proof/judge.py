@@ -20,6 +20,7 @@ from normexport.proof.inputs.batches import Batch, standard_batches
 from normexport.proof.inputs.declared import declared_by_file, input_specs, require_tensor_outputs
 from normexport.proof.inputs.ladder import choose_batches
 from normexport.proof.room import require_room
+from normexport.proof.sizes_that_run import require_lengths, require_sizes
 from normexport.proof.ties import SEEDS, has_quantisers
 from normexport.proof.verdict import ParityReport
 from normexport.runtime import Array, Float64Runtime, OnnxRuntime, Opener, Runtime
@@ -151,7 +152,8 @@ def compare(
     smallest = min(planned, key=lambda batch: batch.size)
     require_ends(first, smallest)
     require_ends(second, smallest)
-    _require_sizes(first, planned)
+    require_sizes(first, planned)
+    require_lengths(first, specs)
     tried = choose_batches(
         specs,
         data,
@@ -171,26 +173,6 @@ def compare(
         cause = error.cause.removeprefix("no float64 reference: ")
         notes = (*notes, f"no float64 reference, float32 on ONNX Runtime stands in: {cause}")
     return _with_notes(report, notes)
-
-
-def _require_sizes(model: ir.Model, planned: Sequence[Batch]) -> None:
-    """See that a model whose inputs leave some of the batch fixed, as the state of one sample, runs at every size.
-
-    Raises:
-        UsageError: only the smallest runs, which is then the remedy.
-    """
-    sizes = {batch.size: batch for batch in planned if not batch.real}
-    least, most = min(sizes), max(sizes)
-    few, many = sizes[least].feeds, sizes[most].feeds
-    if least == most or not any(few[name].ndim > 1 and few[name].shape == many[name].shape for name in few):
-        return
-    runtime = OnnxRuntime(model)
-    try:
-        runtime.run(many)
-    except UsageError as error:
-        runtime.run(few)
-        remedy = f"it runs at batch {least}: convert it with --batch {least}, judge it with --batches {least}"
-        raise UsageError(error.place, error.cause, remedy) from error
 
 
 def require_ends(model: ir.Model, batch: Batch) -> None:
