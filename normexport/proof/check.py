@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
 from normexport.errors import UsageError
 from normexport.onnx_export import Layer
 from normexport.progress import counted
 from normexport.proof.inputs.batches import Batch
+from normexport.proof.luck import is_near_miss, settle_luck
 from normexport.proof.rows import OutputFindings, Pair, output_notes, output_rows, pair_of, pooled, row_of
 from normexport.proof.ties import settle_ties
 from normexport.proof.verdict import ParityReport, Row
@@ -72,6 +74,7 @@ def check(
     fixed: Collection[str] = (),
     unproven: Sequence[str] = (),
     others: Sequence[Factory] = (),
+    ties: bool = False,
 ) -> ParityReport:
     """Compare outputs under every batch and module boundaries under one.
 
@@ -85,7 +88,9 @@ def check(
         capture_bytes: most bytes of captured values held per side.
         fixed: outputs that the reference's graph computes from no input: that they never vary is as it should be.
         unproven: what stands between the user's model and `reference`, in words: nothing here can prove that.
-        others: of a graph with quantisers, more baselines with weights moved otherwise (`proof.ties`).
+        others: more baselines, with weights moved otherwise, for rows that are just out of their budgets: by luck
+            (`proof.luck`), or in a graph with quantisers by ties (`proof.ties`).
+        ties: whether the candidate has quantisers.
 
     Raises:
         UsageError: no batches, or inputs that a runtime does not accept.
@@ -120,7 +125,22 @@ def check(
         tuple(batches),
         {name: output.channels.channels() for name, output in found.outputs.items()},
     )
-    return settle_ties(report, reference, candidate, others) if others and not report.passed else report
+    if others and ties and not report.passed:
+        return settle_ties(report, reference, candidate, others)
+    if not others or ties or not is_near_miss(report):
+        return report
+    by_others = partial(
+        check,
+        reference,
+        candidate=candidate,
+        batches=batches,
+        layers=layers,
+        precision=precision,
+        capture_bytes=capture_bytes,
+        fixed=fixed,
+        unproven=unproven,
+    )
+    return settle_luck(report, (by_others(baseline=other) for other in others))
 
 
 def _choose_comparison(runtime: Runtime, names: Sequence[str], batches: Sequence[Batch], most: int) -> _Comparison:

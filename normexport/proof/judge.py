@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -92,7 +92,8 @@ def check_model(
         tried.batches,
         layers,
         precision=precision,
-        others=_other_baselines(candidate, lambda seed: torch_runtime(precision, seed)),
+        others=[partial(torch_runtime, precision, seed) for seed in SEEDS],
+        ties=has_quantisers(candidate),
         unproven=without_repeats(
             *unproven,
             *doubts_of(model, inputs, outputs, precision, tried.batches),
@@ -220,21 +221,26 @@ def _compare(
             return RuntimeElsewhere(where, first, double=double)
         return Float64Runtime(first) if double else OnnxRuntime(first)
 
-    def baseline() -> Runtime:
-        return OnnxRuntime(first, jitter=JITTER) if where is None else RuntimeElsewhere(where, first, jitter=JITTER)
+    def baseline(seed: int = JITTER) -> Runtime:
+        return OnnxRuntime(first, jitter=seed) if where is None else RuntimeElsewhere(where, first, jitter=seed)
 
     def candidate() -> Runtime:
         return on(second) if where is None else RuntimeElsewhere(where, second)
 
     fixed = fixed_outputs(first)
     unproven = (*random_nodes(first), *random_nodes(second), *untaken_branches(second, batches))
-    others = _other_baselines(second, lambda seed: OnnxRuntime(first, jitter=seed))
-    return check(reference, baseline, candidate, batches, layers, fixed=fixed, unproven=unproven, others=others)
-
-
-def _other_baselines(candidate: ir.Model, make: Callable[[int], Runtime]) -> tuple[Callable[[], Runtime], ...]:
-    """More baselines for the ties of a graph with quantisers; none for others."""
-    return tuple(partial(make, seed) for seed in SEEDS) if has_quantisers(candidate) else ()
+    others = [partial(baseline, seed) for seed in SEEDS]
+    return check(
+        reference,
+        baseline,
+        candidate,
+        batches,
+        layers,
+        fixed=fixed,
+        unproven=unproven,
+        others=others,
+        ties=has_quantisers(second),
+    )
 
 
 def fixed_outputs(model: ir.Model) -> frozenset[str]:

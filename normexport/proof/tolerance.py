@@ -39,7 +39,8 @@ is not visible there, to anyone in float32.
 
 `spread(n)`: an error known from n elements only may be small by luck. The ratio of the RMS of two sets of n normal
 numbers exceeds 6 with probability 2e-6 at n = 10, 2e-3 at n = 4 and 3e-2 at n = 2; with the factor growing as
-sqrt(16 / n) below 16 elements that is 2e-7, 1e-4 and 3e-3. Outputs are pooled over all batches first.
+sqrt(16 / n) below 16 elements that is 2e-7, 1e-4 and 3e-3. Outputs are pooled over all batches first. Where few of many
+elements carry the error, n says too much: what is just out of its budget is judged by more baselines (`proof.luck`).
 """
 
 from __future__ import annotations

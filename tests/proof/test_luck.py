@@ -1,0 +1,76 @@
+"""A budget that was small by luck: more baselines decide, and nothing that is wrong gets by."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from normexport.onnx_export import Layer
+from normexport.proof import Batch, check
+from normexport.proof.check import Factory
+from normexport.proof.verdict import ParityReport
+from tests.proof.test_check import Written
+
+EXACT = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [1.0, 0.0]])
+BATCHES = (Batch("four", 4, {"x": np.zeros((4, 2))}), Batch("two", 2, {"x": np.zeros((2, 2))}))
+
+
+def off(error: float, exact: np.ndarray = EXACT) -> np.ndarray:
+    """Off in the one score that is not sure of itself."""
+    moved = exact.copy()
+    moved[1] += [error, -error]
+    return moved.astype(np.float32)
+
+
+def judged(candidate: np.ndarray, *baselines: np.ndarray, opened: list[int] | None = None, **more: Any) -> ParityReport:
+    def other(index: int, value: np.ndarray) -> Written:
+        if opened is not None:
+            opened.append(index)
+        return Written(y=value, **more)
+
+    others: list[Factory] = [partial(other, index, value) for index, value in enumerate(baselines)]
+    return check(lambda: Written(y=EXACT), others[0], lambda: Written(y=candidate), BATCHES, others=others[1:])
+
+
+def test_what_another_baseline_errs_by_is_no_fault() -> None:
+    report = judged(off(6e-6), off(0), off(1e-7), off(1.5e-6))
+    assert report.passed
+    assert any("within the budget of 3 baselines" in note for note in report.notes)
+
+
+def test_no_more_baselines_run_than_it_takes() -> None:
+    opened: list[int] = []
+    judged(off(6e-6), off(0), off(1.5e-6), off(0), opened=opened)
+    assert set(opened) == {0, 1}
+    opened.clear()
+    assert judged(off(1e-7), off(0), off(1.5e-6), opened=opened).passed
+    assert set(opened) == {0}
+
+
+def test_what_no_baseline_errs_by_fails_as_it_did() -> None:
+    alone, more = judged(off(6e-6), off(0)), judged(off(6e-6), off(0), *(off(1e-7) for _ in range(8)))
+    assert not more.passed
+    assert more == alone
+
+
+@pytest.mark.parametrize("wrong", [off(1e-3), np.zeros((4, 2), np.float32), EXACT.astype(np.float32)[:, :1]])
+def test_what_is_far_out_or_of_another_shape_is_not_asked_again(wrong: np.ndarray) -> None:
+    opened: list[int] = []
+    assert not judged(wrong, off(0), off(1e-3), opened=opened).passed
+    assert set(opened) == {0}
+
+
+def test_each_row_has_its_own_kindest_baseline() -> None:
+    """An output and a boundary, each with luck in another baseline."""
+    layers = [Layer("inner", 0, "Linear", "h")]
+
+    def side(y: float, h: float) -> Factory:
+        return lambda: Written(y=off(y), captured={"h": off(h)})
+
+    exact = lambda: Written(y=EXACT, captured={"h": EXACT})  # noqa: E731 - a function like those beside it
+    others = [side(1.5e-6, 0), side(0, 1.5e-6)]
+    assert check(exact, side(0, 0), side(6e-6, 6e-6), BATCHES, layers, others=others).passed
+    assert not check(exact, side(0, 0), side(6e-6, 6e-6), BATCHES, layers, others=others[:1]).passed
