@@ -92,7 +92,7 @@ def test_names_of_ports_and_labels_stay_names(tmp_path: Path, kind: str, name: s
     check(assemble(kind, content(tmp_path, name, name)), name, name)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     port=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30),
     label=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30),
@@ -101,7 +101,7 @@ def test_any_name_and_any_label_stays_one(tmp_path: Path, port: str, label: str)
     check(assemble("triton", content(tmp_path, port, label)), port, label)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(max_size=120))
 def test_what_is_named_after_a_file_is_a_name_on_every_system(stem: str) -> None:
     name = name_after(stem)

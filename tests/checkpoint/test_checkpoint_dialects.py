@@ -278,7 +278,7 @@ vectors = st.integers(1, 5).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(vectors)
 def test_divisor_and_multiplier_layouts_of_one_norm_decode_alike(
     values: tuple[list[float], list[float], list[float], list[float]],

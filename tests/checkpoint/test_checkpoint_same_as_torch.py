@@ -140,7 +140,7 @@ def contents(draw: st.DrawFn) -> Any:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(content=contents(), protocol=st.sampled_from([2, 3, 4, 5]))
 def test_nests_of_tensors_are_what_torch_load_makes(zipped: bool, content: Any, protocol: int) -> None:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():

@@ -129,7 +129,7 @@ def test_bounded_weight_keeps_the_layers_norm_whatever_v_is() -> None:
             torch.testing.assert_close(w.flatten(1).norm(dim=1), torch.full((5,), rho, dtype=torch.float64))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(scale=st.floats(0.01, 100), name=st.sampled_from(sorted(set(ALL) - {"torch-parametrized-weight-norm"})))
 def test_the_length_of_v_does_not_matter(scale: float, name: str) -> None:
     state = dict(trained_network(name)[0].state_dict())

@@ -12,7 +12,7 @@ from tests.folding.build import GraphBuilder
 from tests.folding.graphs import array, folded, int64, operators
 
 Change = tuple[str, list[str], dict[str, Any]]  # operator, operands behind the tensor, attributes
-SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=25, suppress_health_check=list(HealthCheck))
 
 
 def affine(b: GraphBuilder, x: str, channels: int, rank: int = 4) -> str:

@@ -190,7 +190,7 @@ def test_a_product_of_two_tensors_or_of_three_values_refuses() -> None:
     assert "is no product of a tensor and a constant" in refusal(b, y)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_product_with_maps_around_it_computes_the_same(data: st.DataObject) -> None:
     """Random equations of distinct letters; the witness is onnx.reference, by name, in `check_fold`."""

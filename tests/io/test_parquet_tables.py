@@ -58,7 +58,7 @@ NUMBERS = st.integers(-(2**31), 2**31 - 1)
     group=st.integers(1, 9),
     data=st.data(),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_rows_come_back_from_any_number_on(
     rows: list[list[int]], group: int, data: st.DataObject, tmp_path: Path
 ) -> None:

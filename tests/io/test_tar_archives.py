@@ -38,7 +38,7 @@ def with_header(name: str = "a.png", content: bytes = b"x", **fields: object) ->
 
 
 @given(files=st.dictionaries(NAMES, st.binary(max_size=1500), max_size=5), style=st.sampled_from(STYLES))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_files_lie_where_tarfile_finds_them(files: dict[str, bytes], style: int, tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     try:

@@ -45,7 +45,7 @@ PLAIN = archive([("m/a", b"first"), ("m/b", b"second" * 50)])
     st.dictionaries(st.text("abcdef_é", min_size=1, max_size=8), st.binary(max_size=300), max_size=6),
     st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_pythons_writer_writes_is_read_as_its_reader_reads_it(members: dict[str, bytes], compression: int) -> None:
     if len({name.casefold() for name in members}) < len(members):
         return
@@ -139,7 +139,7 @@ def test_a_comment_which_may_hold_another_archive_is_refused() -> None:
 
 
 @given(st.integers(0, len(PLAIN) - 1), st.integers(1, 255))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_one_changed_byte_changes_no_content_unnoticed(at: int, difference: int) -> None:
     """It is refused, or lies where nothing is meant (dates, versions, attributes): the content is the same."""
     data = bytearray(PLAIN)

@@ -68,7 +68,7 @@ def laid_out(x: Tensor, form: str) -> Tensor:
     return x
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     kind=st.sampled_from(KINDS),
     scope=st.sampled_from(["batch", "instance", "group"]),

@@ -24,7 +24,7 @@ def eager(kind: str, x: Tensor, grads: list[Tensor], scale: Tensor, bias: Tensor
     return [*(each.detach() for each in found), *torch.autograd.grad(found, given, grads)]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     kind=st.sampled_from(["l1", "l2", *FEW]),
     samples=st.integers(1, 4),

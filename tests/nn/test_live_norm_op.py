@@ -45,7 +45,7 @@ def assert_within(actual: torch.Tensor, expected: np.ndarray, budget: np.ndarray
 shapes = st.lists(st.integers(2, 6), min_size=2, max_size=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from(KINDS),
     instance=st.booleans(),

@@ -53,7 +53,7 @@ def laid_out(x: Tensor, last: bool) -> Tensor:
     return x.contiguous(memory_format=FORMATS[x.dim()]) if last and x.dim() in FORMATS else x
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     kind=st.sampled_from(KINDS),
     dtype=st.sampled_from([torch.float32, torch.float64]),

@@ -37,7 +37,7 @@ def expected(x: np.ndarray, p: AffineParams) -> np.ndarray:
     return (np.asarray(x, np.float64) - mean) * inv_scale * gamma + beta
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     shape=st.lists(st.integers(0, 5), min_size=1, max_size=4),
     channels=st.integers(1, 6),

@@ -133,7 +133,7 @@ def quantized_case(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray,
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(made=quantized_case())
 def test_the_integer_form_is_the_formula_rounded_and_its_body_gives_the_same_bytes(name: str, made: Any) -> None:
     kind, (q, scale, bias, how) = norms.KINDS[name], made

@@ -208,7 +208,7 @@ def test_bounded_weight_norm_body(axis: int, p: float) -> None:
         np.testing.assert_allclose(outputs[0], 2.5 * v / size, rtol=1e-6)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     kind=st.sampled_from(list(norms.KINDS)),
     n=st.integers(1, 40),

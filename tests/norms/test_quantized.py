@@ -45,7 +45,7 @@ def quantized_case(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray,
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(case=quantized_case())
 def test_integer_statistics_give_the_float64_result_rounded(name: str, case: Any) -> None:
     q, scale, bias, how = case

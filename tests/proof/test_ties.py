@@ -46,6 +46,7 @@ def judged(boundary: np.ndarray, baselines: Sequence[np.ndarray], output: np.nda
         BATCHES,
         LAYERS,
         others=[partial(written, "other", value, value) for value in baselines],
+        ties=True,
     )
 
 

@@ -34,7 +34,7 @@ def test_intervals_hold_the_true_ratio_as_often_as_they_say() -> None:
         assert missed <= 2000 * (1 - CONFIDENCE) + 3 * math.sqrt(2000 * (1 - CONFIDENCE))
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(LOGS)
 def test_the_ratio_of_the_other_way_round_is_its_inverse(logs: list[float]) -> None:
     one, other = interval_of(logs), interval_of([-each for each in logs])
@@ -45,7 +45,7 @@ def test_the_ratio_of_the_other_way_round_is_its_inverse(logs: list[float]) -> N
         assert one.low <= one.ratio <= one.high
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(LOGS, st.integers(1, 50))
 def test_more_comparisons_make_no_interval_narrower(logs: list[float], comparisons: int) -> None:
     assert interval_of(logs, comparisons).half_width >= interval_of(logs).half_width

@@ -82,7 +82,7 @@ def test_directions_are_the_recorded_ones_but_for_rounding(tmp_path: Path, name:
 
 
 @pytest.mark.parametrize("name", ["sgd", "dampened", "adamw"])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(stretch=st.lists(st.floats(0.1, 10), min_size=12, max_size=12), when=st.integers(0, 11))
 def test_the_lengths_of_vectors_change_no_turn(name: str, stretch: list[float], when: int) -> None:
     """Were the finished step multiplied by r^2, a stretched vector would take longer steps, and run away in the end."""

@@ -61,7 +61,7 @@ def errors(
 # next to nothing, every element is within the few roundings of the result that any float arithmetic makes.
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(case=float_case())
 def test_the_error_is_at_most_that_of_pytorch_or_a_few_roundings(
     kind: str, dtype: torch.dtype, case: tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Any, ...]]

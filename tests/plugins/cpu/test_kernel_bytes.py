@@ -56,7 +56,7 @@ def byte_case(draw: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(case=byte_case(), threads=st.sampled_from([1, 3]))
 def test_every_byte_is_that_of_the_integer_reference(
     kind: str, case: tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]], threads: int

@@ -175,7 +175,7 @@ def calls(draw: st.DrawFn) -> tuple[Norm, tuple[int, int, int], dict[str, Any]]:
 
 
 @given(calls())
-@settings(max_examples=250, deadline=None, derandomize=True)
+@settings(max_examples=250, derandomize=True)
 def test_any_call_is_right(call: tuple[Norm, tuple[int, int, int], dict[str, Any]]) -> None:
     norm, shape, options = call
     require(norm, *expected.sample(norm, shape), **options)

@@ -33,7 +33,7 @@ def test_claim_that_mutations_are_held_against_holds(claim) -> None:  # type: ig
     claim()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(kind=st.sampled_from([*claims.KINDS, "gemm", "transposed"]), seed=st.integers(20, 2**16))
 def test_mean_errors_of_constant_channels_are_exact(kind: str, seed: int) -> None:
     claims.check_numbers(kind, seed)

@@ -31,7 +31,7 @@ def test_the_mean_of_every_channel_is_right_again_in_symmetric_models(kind: str)
     bias_claims.check_one_layer(kind, symmetric=True)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(10, 2**16), symmetric=st.booleans(), final=st.sampled_from(["Relu", "Sigmoid"]))
 def test_the_means_behind_layers_that_clip_are_right_in_the_int8_model_itself(
     seed: int, symmetric: bool, final: str

@@ -25,13 +25,13 @@ def test_claim_that_mutations_are_held_against_holds(claim) -> None:  # type: ig
     claim()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(100, 10_000))
 def test_no_result_moves_by_more_than_a_billionth(seed: int) -> None:
     equalise_claims.check_random(seed)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(100, 10_000), high=st.sampled_from([1.0, 3.0, 6.0, 20.0]), both=st.booleans())
 def test_no_result_moves_where_channels_stay_below_clips(seed: int, high: float, both: bool) -> None:
     equalise_claims.check_clipped(seed, -high if both else 0.0, high)

@@ -34,7 +34,7 @@ def test_claim_that_mutations_are_held_against_holds(claim: Callable[[], None]) 
     claim()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(1000, 100_000))
 def test_no_placement_takes_less_by_the_costs(seed: int) -> None:
     placement_claims.placements_are_cheapest(range(seed, seed + 1))

@@ -50,7 +50,7 @@ def tensors(draw: Callable[..., Any]) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 @pytest.mark.parametrize("instance", [False, True])
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     tensor=tensors(),
     k=st.sampled_from([1, 2, 3]),

@@ -48,7 +48,7 @@ def test_extremes_alone_are_no_histogram() -> None:
     assert Histogram().coarse() is None
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.floats(-100, 100), st.floats(0.01, 100), st.integers(1, 5))
 def test_what_norms_say_is_shown_as_the_numbers_that_they_say_it_of(mean: float, std: float, count: int) -> None:
     """A spread of normal channels, against as many drawn numbers: a million of them, within their own noise."""

@@ -65,7 +65,7 @@ FLOATS = hnp.arrays(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(arrays=st.lists(FLOATS, min_size=1, max_size=6), order=st.randoms(use_true_random=False))
 def test_a_histogram_is_a_function_of_its_values_whoever_counted_them(
     arrays: list[np.ndarray], order: random.Random
@@ -86,7 +86,7 @@ def test_a_histogram_is_a_function_of_its_values_whoever_counted_them(
     assert [count for count in whole[4] if count] == counts.tolist()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(parts=st.integers(1, 7), order=st.randoms(use_true_random=False))
 def test_states_of_any_parts_in_any_order_are_the_bytes_of_one_run(parts: int, order: random.Random) -> None:
     model, _ = nets.folded(nets.live)
@@ -118,7 +118,7 @@ def test_live_norms_see_the_same_batches_and_other_batches_are_another_state() -
         merge(first, other)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(total=st.integers(1, 300), most=st.integers(1, 300), seed=st.integers(0, 2**40))
 def test_a_drawn_subset_follows_from_the_seed(total: int, most: int, seed: int) -> None:
     found = numbered(samples_by_number([0] * total, SPECS), 4, most, seed).numbers

@@ -144,7 +144,7 @@ def test_what_an_inner_graph_reads_is_read_by_its_node() -> None:
     assert choice == "choice|If <- c, first"
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.text("ab./'[]é\u202e\x00", max_size=12), min_size=1, max_size=30))
 def test_any_names_make_a_tree_in_order(names: list[str]) -> None:
     found = read_network(documents.model(names))
