@@ -156,7 +156,10 @@ MUTATIONS = (
     _mutation("outputs are held", "links.py", "if value.is_graph_output():", "if False:"),
     _mutation("other operators hold", "links.py", 'if not done and kind not in ("Shape", "Size"):', "if False:"),
     _mutation(
-        "operands of an addition share", "links.py", "            self._join(first[1], self.channels[value][1])", ""
+        "operands of an addition share",
+        "links.py",
+        "            self.shared.join(first[1], self.channels[value][1])",
+        "",
     ),
     _mutation(
         "a constant is no divisor's numerator",
