@@ -14,6 +14,7 @@ from normexport.graphs.names import Names
 from normexport.graphs.node_metadata import FOLDED
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
+from normexport.io.onnx_domain import opset_in
 
 _SUFFIX = "_folded"
 _SHAPING = ("Concat", "Expand", "Gather", "Shape", "Slice", "Squeeze", "Tile", "Unsqueeze")
@@ -25,7 +26,7 @@ class Draft:
     def __init__(self, original: ir.Model, copy: ir.Model, config: FoldConfig) -> None:
         self.graph = copy.graph
         self.config = config
-        self.opset = copy.graph.opset_imports.get("", copy.graph.opset_imports.get("ai.onnx", 0))
+        self.opset = opset_in(copy.graph.opset_imports)
         self.constants = Constants(copy.graph)
         self.shapes = Shapes(original)
         self._copy = copy

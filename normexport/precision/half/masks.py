@@ -27,6 +27,7 @@ import onnx_ir as ir
 
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import op
+from normexport.io.onnx_domain import opset_in
 
 _MOVES = frozenset(["Cast", "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"])
 _CHOOSES = frozenset(["Softmax", "ArgMax", "ArgMin"])
@@ -254,7 +255,7 @@ def _casts_away(node: ir.Node) -> bool:
 
 def _over_last_axis(node: ir.Node) -> bool:
     """Whether the rows of a Softmax hold whole rows of its input's last axis."""
-    opset = node.graph.opset_imports.get("", 0) if node.graph is not None else 0
+    opset = opset_in(node.graph.opset_imports) if node.graph is not None else 0
     if opset < 13:
         return True  # one row of all axes from `axis` on
     axis = node.attributes.get("axis")

@@ -13,6 +13,7 @@ from normexport.dtypes import CONVOLVED_FROM, HALVES
 from normexport.errors import FoldError
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
+from normexport.io.onnx_domain import import_opset, opset_in
 from normexport.precision.half.angles import float32_nodes
 
 #: Sums over many elements, exponentials, and what divides by them.
@@ -86,7 +87,7 @@ def first_opset(dtype: str) -> int:
 
 def opset_for(model: ir.Model, dtype: str) -> int:
     """The operator set of the converted model: Conv and the pools take bfloat16 from opset 22 on, float16 always."""
-    own = model.graph.opset_imports.get("", norms.OPSET)
+    own = opset_in(model.graph.opset_imports, norms.OPSET)
     if own < first_opset(dtype):
         cause = f"is of operator set {own}, and bfloat16 came with {_FIRST_BFLOAT16_OPSET}"
         raise FoldError(model.graph.name or "model", cause, "export it again with a later one, or take float16")
@@ -106,11 +107,12 @@ def in_later_opset(model: ir.Model, opset: int) -> ir.Model:
 
 def raise_opset(model: ir.Model, opset: int) -> None:
     """As `in_later_opset`, in place."""
-    own = model.graph.opset_imports.get("", norms.OPSET)
-    model.graph.opset_imports[""] = opset
+    own = opset_in(model.graph.opset_imports, norms.OPSET)
+    import_opset(model.graph.opset_imports, opset)
     for function in model.functions.values():  # the checker wants one version of an operator throughout
-        if function.domain == norms.DOMAIN or function.opset_imports.get("") == own:
-            function.opset_imports[""] = max(opset, function.opset_imports.get("", opset))
+        theirs = opset_in(function.opset_imports, opset)
+        if function.domain == norms.DOMAIN or theirs == own:
+            import_opset(function.opset_imports, max(opset, theirs))
 
 
 def stays_in_opset(model: ir.Model) -> bool:

@@ -25,6 +25,7 @@ import onnx_ir as ir
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
+from normexport.io.onnx_domain import opset_in
 from normexport.norms.bodies import attach_bodies
 from normexport.precision.half.types import raise_opset
 from normexport.precision.int8.corrections import why_no_shift
@@ -64,15 +65,6 @@ def average_of(probe: ir.Model, results: Mapping[str, str], batches: Iterable[Fe
     return {result: mean for result, mean in means.items() if np.isfinite(mean).all()}
 
 
-def opset_of(model: ir.Model) -> int:
-    """The operator set of a model's graph."""
-    return _imported(model.graph)
-
-
-def _imported(graph: ir.Graph) -> int:
-    return graph.opset_imports.get("", graph.opset_imports.get("ai.onnx", 0))
-
-
 def axes_but_channels(node: ir.Node, shapes: Shapes) -> list[int] | None:
     """The axes of a layer's result that are not its channels'; None where they are not known."""
     rank = 2 if op(node) == "Gemm" else shapes.rank(node.outputs[0])
@@ -86,7 +78,9 @@ def _side_by_side(model: ir.Model, quantised: ir.Model) -> tuple[ir.Model, dict[
     """A model of both, whose outputs are the mean errors, and the float32 layer whose each of them is."""
     shapes = Shapes(model)
     both, other = model.clone(), quantised.clone()
-    raise_opset(both, max(opset_of(both), opset_of(other)))  # the numbers of float8 came late
+    raise_opset(
+        both, max(opset_in(each.graph.opset_imports) for each in (both, other))
+    )  # the numbers of float8 came late
     named, exact, ours = ([node for node in each.graph if op(node) in LAYERS] for each in (model, both, other))
     _move(other, both)
     probe = Probe(both.graph)
@@ -144,7 +138,7 @@ class Probe:
 
     def __init__(self, graph: ir.Graph) -> None:
         self.graph = graph
-        self.opset = _imported(graph)
+        self.opset = opset_in(graph.opset_imports)
         self.fresh = Names(graph).fresh
         self.outputs: list[ir.Value] = []
 

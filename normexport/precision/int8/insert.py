@@ -30,6 +30,7 @@ from normexport.folding.per_channel import Array
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import op, optional
 from normexport.graphs.shapes import Shapes
+from normexport.io.onnx_domain import opset_in
 from normexport.norms import DOMAIN
 from normexport.precision.int8.activations import Activations, Range
 from normexport.precision.int8.corrections import NONE, Corrections
@@ -85,7 +86,7 @@ def insert_pairs(
     Raises:
         FoldError: the model's operator set is too old.
     """
-    opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))
+    opset = opset_in(model.graph.opset_imports)
     first = first_opset(how.storage)
     if opset < first:
         cause = f"has operator set {opset}, and {SHORT[how.storage.dtype]} needs {first} or newer"

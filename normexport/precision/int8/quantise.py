@@ -30,6 +30,7 @@ from normexport.folding.integer_norms import IntegerNormOutcome, absorb_norms
 from normexport.graphs.constant_nodes import store_constants
 from normexport.graphs.moments import KEY
 from normexport.graphs.nodes import drop_unread_initializers, op, optional
+from normexport.io.onnx_domain import opset_in
 from normexport.norms.bodies import attach_bodies
 from normexport.precision.file_precision import refuse_quantized
 from normexport.precision.half.search import group_of
@@ -82,7 +83,7 @@ def quantize(
     """
     refuse_quantized(model)
     model = store_constants(model)
-    if storage.is_float8 and _opset_of(model) == norms.OPSET and not stays_in_opset(model):
+    if storage.is_float8 and opset_in(model.graph.opset_imports) == norms.OPSET and not stays_in_opset(model):
         model = in_later_opset(model, first_opset(storage))
     excluded = set(exclude)
     constants = Constants(model.graph)
@@ -114,14 +115,10 @@ def quantize(
         IdentityEliminationPass()(absorbed)  # of tensors that readers of their own were given
     drop_unread_initializers(absorbed.graph)
     attach_bodies(absorbed)
-    raise_opset(absorbed, _opset_of(absorbed))
+    raise_opset(absorbed, opset_in(absorbed.graph.opset_imports))
     absorbed.ir_version = model.ir_version
     absorbed.producer_name, absorbed.producer_version = model.producer_name, model.producer_version
     return Quantized(absorbed, outcomes, tuple(sorted(excluded)))
-
-
-def _opset_of(model: ir.Model) -> int:
-    return model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))
 
 
 def is_candidate(node: ir.Node, constants: Constants) -> bool:
