@@ -10,6 +10,7 @@ import onnx_ir as ir
 from normexport.folding.constants import Constants
 from normexport.folding.per_channel import Array
 from normexport.folding.result import FoldConfig
+from normexport.graphs.initializers import add_initializer
 from normexport.graphs.names import Names
 from normexport.graphs.node_metadata import FOLDED
 from normexport.graphs.nodes import op
@@ -48,9 +49,7 @@ class Draft:
     def new_constant(self, array: Array, dtype: ir.DataType, name: str) -> ir.Value:
         """A new initializer holding the float64 `array` rounded once to `dtype`."""
         with np.errstate(over="ignore"):
-            tensor = ir.Tensor(np.asarray(array, dtype.numpy(), order="C"), dtype=dtype, name=name)
-        value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(dtype), const_value=tensor)
-        self.graph.register_initializer(value)
+            value = add_initializer(self.graph, name, np.asarray(array, dtype.numpy(), order="C"), dtype)
         self.constants.remember(value, array)
         return value
 

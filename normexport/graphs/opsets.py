@@ -17,6 +17,7 @@ from onnx import helper
 
 from normexport.errors import FoldError
 from normexport.graphs.export_config import HIGHEST, LOWEST
+from normexport.graphs.initializers import fixed_tensor
 from normexport.graphs.nodes import drop_unread_initializers, label, op
 from normexport.graphs.upgrade import upgraded
 from normexport.io.onnx_domain import import_opset, is_onnx_domain, opset_in
@@ -156,8 +157,7 @@ def _constant(node: ir.Node, value: np.ndarray, stem: str) -> ir.Value:
 
 def _numbers(value: ir.Value) -> list[int] | None:
     """The whole numbers of a constant; None where it is none."""
-    stored = value.is_initializer() and not value.is_graph_input()
-    tensor, producer = value.const_value if stored else None, value.producer()
+    tensor, producer = fixed_tensor(value), value.producer()
     if producer is not None and producer.op_type == "Constant" and is_onnx_domain(producer.domain):
         if "value_ints" in producer.attributes:
             return list(producer.attributes["value_ints"].as_ints())

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from normexport.graphs.initializers import add_initializer
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
@@ -176,8 +177,4 @@ class Probe:
 
     def constant(self, array: Array) -> ir.Value:
         """A new initializer."""
-        name = self.fresh("probe_constant")
-        tensor = ir.Tensor(array, name=name)
-        value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-        self.graph.register_initializer(value)
-        return value
+        return add_initializer(self.graph, self.fresh("probe_constant"), array)

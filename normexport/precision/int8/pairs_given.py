@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from normexport.errors import FoldError
 from normexport.graphs.constant_nodes import store_constants
+from normexport.graphs.initializers import add_initializer, fixed_tensor
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import drop_unread_initializers, label, op, optional, readers
 from normexport.precision.int8.grids import Grid, WeightGrid
@@ -69,7 +70,7 @@ def take_weights(model: ir.Model) -> tuple[ir.Model, dict[str, WeightGrid]]:
             continue
         source, grid = weight
         numbers = grid.numbers()
-        value = _initializer(copy.graph, names.fresh(f"{source.name}_rounded"), numbers)
+        value = add_initializer(copy.graph, names.fresh(f"{source.name}_rounded"), numbers)
         node.outputs[0].replace_all_uses_with(value)
         _remove_unread(copy.graph, node)
         if grid.whole.ndim:
@@ -295,10 +296,8 @@ def _same(one: tuple[Array, Array], other: tuple[Array, Array]) -> bool:
 
 def _constant(value: ir.Value | None) -> Array | None:
     """The numbers of an initializer that no caller can override."""
-    if value is None or value.const_value is None or not value.is_initializer() or value.is_graph_input():
-        return None
-    found: Array = value.const_value.numpy()
-    return found
+    tensor = fixed_tensor(value)
+    return None if tensor is None else tensor.numpy()
 
 
 def _ends(node: ir.Node) -> tuple[float, float] | None:
@@ -312,13 +311,6 @@ def _ends(node: ir.Node) -> tuple[float, float] | None:
         if stored is not None:
             found[index - 1] = float(stored.reshape(-1)[0])
     return found[0], found[1]
-
-
-def _initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
-    tensor = ir.Tensor(array, name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-    graph.register_initializer(value)
-    return value
 
 
 def _remove_unread(graph: ir.Graph, node: ir.Node) -> None:

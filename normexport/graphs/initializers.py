@@ -1,0 +1,27 @@
+"""Numbers that a graph stores: new ones, and those that nobody can replace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+import onnx_ir as ir
+
+
+def add_initializer(graph: ir.Graph, name: str, array: npt.NDArray[Any], dtype: ir.DataType | None = None) -> ir.Value:
+    """A new initializer of the graph, under a name that nobody has (`graphs.names`).
+
+    Args:
+        dtype: of the tensor, where numpy's type does not say it (bfloat16).
+    """
+    tensor = ir.Tensor(array, dtype=dtype, name=name)
+    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def fixed_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """The tensor of an initializer; None of anything else, and of one that a caller may replace: a graph input too."""
+    if value is None or not value.is_initializer() or value.is_graph_input():
+        return None
+    return value.const_value
