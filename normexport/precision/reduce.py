@@ -27,8 +27,8 @@ from normexport.precision.half.search import halve
 from normexport.precision.half.types import first_opset
 from normexport.precision.int8.first_samples import check_labels_fit
 from normexport.precision.int8.grids import WeightGrid
-from normexport.precision.int8.insert import CHANNELS_FROM
 from normexport.precision.int8.insert import first_opset as first_opset_of
+from normexport.precision.int8.layer_constants import CHANNELS_FROM
 from normexport.precision.int8.listing import asked_for
 from normexport.precision.int8.remainder import HALF_SCALES_FROM
 from normexport.precision.int8.search import lower_to_int8

@@ -28,6 +28,7 @@ import onnx_ir as ir
 
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import label, op, optional
+from normexport.precision.int8.clips import CLIPS
 from normexport.precision.int8.links import Extremes, Layer, Links
 from normexport.precision.int8.shared_factors import Indices
 from normexport.precision.int8.weights import Float64s, as_stored, set_constant, stored
@@ -124,7 +125,7 @@ def _seen_sizes(links: Links, roots: Indices, extremes: Extremes | None) -> list
     found = []
     for value, (_, numbers) in links.channels.items():
         uses = list(value.uses())
-        if uses and all(op(use.node) in ("Relu", "Clip") for use in uses):
+        if uses and all(op(use.node) in CLIPS for use in uses):
             continue
         seen = (extremes or {}).get(str(value.name))
         if seen is not None and len(seen[0]) == len(numbers):

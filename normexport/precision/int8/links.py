@@ -24,6 +24,7 @@ import onnx_ir as ir
 
 from normexport.graphs.nodes import label, op, optional, readers
 from normexport.graphs.shapes import Shapes
+from normexport.precision.int8.clips import clip_ends
 from normexport.precision.int8.pairs import LAYERS
 from normexport.precision.int8.shared_factors import Indices, SharedFactors
 from normexport.precision.int8.weights import Float64s, by_group, stored
@@ -172,11 +173,11 @@ class Links:
     def _clip(self, node: ir.Node) -> bool:
         source = node.inputs[0]
         assert source is not None
-        low, high = (_end(node, index, name) for index, name in ((1, "min"), (2, "max")))
-        if low is None or high is None or not low <= 0 <= high:
+        ends = clip_ends(node)
+        if ends is None or not ends[0] <= 0 <= ends[1]:
             return False
-        if not {low, high} <= {0.0, np.inf, -np.inf}:
-            self._hold_unless_below(source, (low, high), f"{label(node)} has one end for all channels")
+        if not set(ends) <= {0.0, np.inf, -np.inf}:
+            self._hold_unless_below(source, ends, f"{label(node)} has one end for all channels")
         return self._pass(node)
 
     def _hold_unless_below(self, source: ir.Value, ends: tuple[float, float], reason: str) -> None:
@@ -327,16 +328,6 @@ class Links:
         "Clip": _clip,
         "Pad": _pad,
     }
-
-
-def _end(node: ir.Node, index: int, name: str) -> float | None:
-    """An end of a Clip; infinite where it has none, None where it is no constant."""
-    away = -np.inf if name == "min" else np.inf
-    value = optional(node, index)
-    if value is None:
-        return float(node.attributes.get_float(name, away))
-    array = stored(value)
-    return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
 
 
 def _whole_numbers(node: ir.Node, index: int, name: str) -> tuple[int, ...] | None:

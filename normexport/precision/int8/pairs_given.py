@@ -23,6 +23,7 @@ from normexport.graphs.constant_nodes import store_constants
 from normexport.graphs.initializers import add_initializer, fixed_tensor
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import drop_unread_initializers, label, op, optional, readers
+from normexport.precision.int8.clips import clip_ends
 from normexport.precision.int8.grids import Grid, WeightGrid
 from normexport.precision.int8.ranges import Range
 
@@ -156,7 +157,7 @@ def _integers(value: ir.Value | None, scale: Array, zero: Array) -> tuple[ir.Val
     if node is None:
         return None
     if op(node) == "Clip":
-        inner, ends = _integers(optional(node, 0), scale, zero), _ends(node)
+        inner, ends = _integers(optional(node, 0), scale, zero), clip_ends(node)
         if inner is None or ends is None:
             return None
         low, high = int(max(inner[2][0], ends[0])), int(min(inner[2][1], ends[1]))
@@ -194,7 +195,7 @@ def _pair(node: ir.Node) -> _Pair | None:
     for use in node.outputs[0].uses():
         last = use.node
         if op(last) == "Clip":
-            clip = _ends(last)
+            clip = clip_ends(last)
             uses = list(last.outputs[0].uses())
             if clip is None or len(uses) != 1 or last.outputs[0].is_graph_output():
                 return None
@@ -226,7 +227,7 @@ def _centred(
     for end in ends:
         for use in end.uses():
             last = use.node
-            if op(last) == "Clip" and (clip := _ends(last)) is not None and len(list(last.outputs[0].uses())) == 1:
+            if op(last) == "Clip" and (clip := clip_ends(last)) is not None and len(list(last.outputs[0].uses())) == 1:
                 span = [max(span[0], clip[0]), min(span[1], clip[1])]
                 last = next(iter(last.outputs[0].uses())).node
             added = [_constant(each) for each in last.inputs] if op(last) == "Add" else []
@@ -298,19 +299,6 @@ def _constant(value: ir.Value | None) -> Array | None:
     """The numbers of an initializer that no caller can override."""
     tensor = fixed_tensor(value)
     return None if tensor is None else tensor.numpy()
-
-
-def _ends(node: ir.Node) -> tuple[float, float] | None:
-    """Between which constants a Clip keeps numbers."""
-    found = [-np.inf, np.inf]
-    for index in (1, 2):
-        value = optional(node, index)
-        stored = _constant(value)
-        if value is not None and (stored is None or stored.size != 1):
-            return None
-        if stored is not None:
-            found[index - 1] = float(stored.reshape(-1)[0])
-    return found[0], found[1]
 
 
 def _remove_unread(graph: ir.Graph, node: ir.Node) -> None:

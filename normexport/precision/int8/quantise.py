@@ -36,16 +36,17 @@ from normexport.precision.file_precision import refuse_quantized
 from normexport.precision.half.search import group_of
 from normexport.precision.half.types import in_later_opset, raise_opset, stays_in_opset
 from normexport.precision.int8.activations import Activations
+from normexport.precision.int8.clips import CLIPS
 from normexport.precision.int8.corrections import NONE, Corrections
 from normexport.precision.int8.float_layers import shield_float_layers
-from normexport.precision.int8.insert import DIRECT, first_opset, insert_pairs
-from normexport.precision.int8.pairs import LAYERS, drop_pairs_before_add, drop_pairs_before_relu
+from normexport.precision.int8.insert import first_opset, insert_pairs
+from normexport.precision.int8.pairs import DIRECT, LAYERS, drop_pairs_before_add, drop_pairs_before_relu
 from normexport.precision.int8.ranges import Range, int8_range
 from normexport.precision.int8.storage import PLAIN, Storage
 from normexport.precision.int8.weights import is_stored
 
 _COMBINE = ("Add", "Concat")
-_PASS = ("Relu", "Clip", *DIRECT)
+_PASS = (*CLIPS, *DIRECT)
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _shared_ranges(nodes: Collection[ir.Node], ranges: Mapping[str, Range], symm
 def _outlives(value: ir.Value, whole: Range, ranges: Mapping[str, Range]) -> bool:
     """Whether a tensor with another range is still the same: of a ReLU or Clip the range alone does the clipping."""
     producer = value.producer()
-    if producer is None or op(producer) not in ("Relu", "Clip"):
+    if producer is None or op(producer) not in CLIPS:
         return True
     return whole[0] >= 0 if op(producer) == "Relu" else whole == ranges.get(str(value.name))
 

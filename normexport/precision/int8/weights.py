@@ -31,7 +31,7 @@ def is_stored(value: ir.Value) -> bool:
     return tensor is not None and tensor.dtype == ir.DataType.FLOAT
 
 
-def channel_axis(node: ir.Node, rank: int) -> int | None:
+def output_axis(node: ir.Node, rank: int) -> int | None:
     """The axis of output channels in a layer's weight; None where it has none of its own."""
     if op(node) == "MatMul":
         return 1 if rank == 2 else None

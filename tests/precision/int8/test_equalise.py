@@ -168,7 +168,7 @@ MUTATIONS = (
         "if True else []",
     ),
     _mutation("padding is of zeros", "links.py", "given is None or np.any(given != 0)", "given is None"),
-    _mutation("a Clip at a number holds", "links.py", "if not {low, high} <= {0.0, np.inf, -np.inf}:", "if False:"),
+    _mutation("a Clip at a number holds", "links.py", "if not set(ends) <= {0.0, np.inf, -np.inf}:", "if False:"),
     _mutation("channels near the end of a Clip are held", "links.py", "if share > BELOW:", "if False:"),
     _mutation("factors keep channels below a Clip", "links.py", "share / BELOW)", "0.0)"),
     _mutation(
