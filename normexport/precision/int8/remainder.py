@@ -73,7 +73,10 @@ class Remainder:
         kept = frozenset(module.path for module in self.kept)
         copy = quantised.clone()
         wide = _Pairs(copy, self, kept).in_float32()
-        keep = lambda node: node.name in wide if op(node) in _PAIR else group_of(node) in kept  # noqa: E731
+
+        def keep(node: ir.Node) -> bool:
+            return node.name in wide if op(node) in _PAIR else group_of(node) in kept
+
         return to_half(copy, HalfConfig(self.dtype, self.half_io, keep))
 
 
