@@ -20,8 +20,9 @@ from normexport.precision.half.masks import Masks
 from normexport.precision.half.types import HalfConfig
 from normexport.precision.int8.calibration import calibrate
 from normexport.precision.int8.quantise import quantize
+from normexport.recognition import fold_recognised
 from normexport.runtime import Float64Runtime, OnnxRuntime
-from normexport.verbs.fold import FOLDING, fold_recognised
+from normexport.verbs.fold import FOLDING
 from tests.folding.build import GraphBuilder
 
 #: The operator set that files of before 2024 are of, and two beside the one that bodies are written in.
