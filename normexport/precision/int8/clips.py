@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.graphs.nodes import op, optional
-from normexport.precision.int8.activations import Range
+from normexport.precision.int8.ranges import Range
 
 CLIPS = ("Relu", "Clip")
 

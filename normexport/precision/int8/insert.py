@@ -24,10 +24,11 @@ from normexport.errors import FoldError
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
 from normexport.io.onnx_domain import opset_in
-from normexport.precision.int8.activations import Activations, Range
+from normexport.precision.int8.activations import Activations
 from normexport.precision.int8.additions import Additions
 from normexport.precision.int8.corrections import NONE, Corrections
 from normexport.precision.int8.layer_constants import CHANNELS_FROM, LayerConstants
+from normexport.precision.int8.ranges import Range
 from normexport.precision.int8.storage import Storage
 from normexport.precision.int8.value_scales import Linear, ValueScales
 

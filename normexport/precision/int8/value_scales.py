@@ -17,11 +17,12 @@ from normexport.graphs.initializers import fixed_tensor
 from normexport.graphs.nodes import op, optional
 from normexport.graphs.shapes import Shapes
 from normexport.norms import DOMAIN
-from normexport.precision.int8.activations import Activations, Range
+from normexport.precision.int8.activations import Activations
 from normexport.precision.int8.additions import Additions
 from normexport.precision.int8.clips import CLIPS, clip_ends, is_clipped_behind
 from normexport.precision.int8.grids import Grid
 from normexport.precision.int8.pairs import DIRECT, LAYERS
+from normexport.precision.int8.ranges import Range
 from normexport.precision.int8.weights import is_stored
 
 _MAX_POOL_FROM = 12
