@@ -30,7 +30,6 @@ from normexport.precision.half.angles import float32_nodes
 from normexport.precision.half.turned import turn_products
 from normexport.precision.half.types import (
     HalfConfig,
-    in_later_opset,
     is_float32,
     may_be_half,
     opset_for,
@@ -38,6 +37,7 @@ from normexport.precision.half.types import (
     refuse_subgraphs,
     schema_of,
 )
+from normexport.precision.later_opset import in_later_opset
 
 __all__ = ["HalfConfig", "to_half"]
 

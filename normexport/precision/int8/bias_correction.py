@@ -28,10 +28,10 @@ from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
 from normexport.io.onnx_domain import opset_in
 from normexport.norms.bodies import attach_bodies
-from normexport.precision.half.types import raise_opset
 from normexport.precision.int8.corrections import why_no_shift
 from normexport.precision.int8.pairs import LAYERS, is_quantized
 from normexport.precision.int8.weights import Float64s
+from normexport.precision.later_opset import raise_opset
 from normexport.progress import counted
 from normexport.runtime import Array, Feeds, OnnxRuntime, release_memory
 

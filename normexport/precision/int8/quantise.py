@@ -34,7 +34,6 @@ from normexport.io.onnx_domain import opset_in
 from normexport.norms.bodies import attach_bodies
 from normexport.precision.file_precision import refuse_quantized
 from normexport.precision.half.search import group_of
-from normexport.precision.half.types import in_later_opset, raise_opset, stays_in_opset
 from normexport.precision.int8.activations import Activations
 from normexport.precision.int8.clips import CLIPS
 from normexport.precision.int8.corrections import NONE, Corrections
@@ -44,6 +43,7 @@ from normexport.precision.int8.pairs import DIRECT, LAYERS, drop_pairs_before_ad
 from normexport.precision.int8.ranges import Range, int8_range
 from normexport.precision.int8.storage import PLAIN, Storage
 from normexport.precision.int8.weights import is_stored
+from normexport.precision.later_opset import in_later_opset, raise_opset, stays_in_opset
 
 _COMBINE = ("Add", "Concat")
 _PASS = (*CLIPS, *DIRECT)
