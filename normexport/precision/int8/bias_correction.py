@@ -79,9 +79,8 @@ def _side_by_side(model: ir.Model, quantised: ir.Model) -> tuple[ir.Model, dict[
     """A model of both, whose outputs are the mean errors, and the float32 layer whose each of them is."""
     shapes = Shapes(model)
     both, other = model.clone(), quantised.clone()
-    raise_opset(
-        both, max(opset_in(each.graph.opset_imports) for each in (both, other))
-    )  # the numbers of float8 came late
+    own, theirs = (opset_in(each.graph.opset_imports) for each in (both, other))
+    raise_opset(both, max(own, theirs))  # the numbers of float8 came late
     named, exact, ours = ([node for node in each.graph if op(node) in LAYERS] for each in (model, both, other))
     _move(other, both)
     probe = Probe(both.graph)
@@ -104,6 +103,8 @@ def _move(source: ir.Model, target: ir.Model) -> None:
     for value in source.graph.inputs:
         value.replace_all_uses_with(inputs[str(value.name)])
     for initializer in list(source.graph.initializers.values()):
+        if initializer.is_graph_input():  # a default, which `target` has too
+            continue
         source.graph.initializers.pop(str(initializer.name))
         initializer.name = f"{_PREFIX}{initializer.name}"
         target.graph.register_initializer(initializer)

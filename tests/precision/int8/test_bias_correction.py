@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper, numpy_helper
 
 from normexport.precision.int8.bias_by_layer import mean_errors_by_layer
 from normexport.precision.int8.bias_correction import mean_errors_in_sequence
@@ -80,3 +83,22 @@ def test_an_input_that_is_an_output_too_changes_nothing() -> None:
         each.graph.outputs.append(each.graph.inputs[0])
     (found,) = mean_errors_in_sequence(model, plain, [{"x": x}]).values()
     np.testing.assert_array_equal(found, expected)
+
+
+def test_a_number_that_a_caller_may_replace_changes_nothing() -> None:
+    """Old exporters list stored numbers among the inputs: both models read the one that is there."""
+    model, x = bias_claims.one_layer("conv")
+    found = []
+    for listed in (False, True):
+        graph = ir.to_proto(model)
+        graph.graph.initializer.append(numpy_helper.from_array(np.float32(-0.25), "low"))
+        graph.graph.node.append(helper.make_node("Clip", [graph.graph.output[0].name, "low"], ["clipped"]))
+        graph.graph.output[0].name = "clipped"
+        if listed:
+            graph.graph.input.append(helper.make_tensor_value_info("low", onnx.TensorProto.FLOAT, []))
+        made = ir.from_proto(graph)
+        plain = quantize(made, calibrate(made, [{"x": x}], "minmax").ranges).model
+        found.append(mean_errors_in_sequence(made, plain, [{"x": x}]))
+    assert found[0].keys() == found[1].keys() != set()
+    for name, error in found[0].items():
+        np.testing.assert_array_equal(found[1][name], error)
