@@ -25,3 +25,18 @@ def fixed_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
     if value is None or not value.is_initializer() or value.is_graph_input():
         return None
     return value.const_value
+
+
+def rename(value: ir.Value, name: str) -> None:
+    """Give a value another name, in its graph alone.
+
+    Clones share their tensors, with the proto too that a model came from, and onnx_ir would rename the tensor for all
+    of them, and does again when the graph is written. So an initializer gets a tensor of its own, of the same numbers.
+    """
+    tensor = value.const_value
+    if tensor is not None:
+        if tensor.dtype is ir.DataType.STRING:
+            value.const_value = ir.StringTensor(tensor.numpy(), shape=ir.Shape(tensor.shape.numpy()), name=name)
+        else:
+            value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
+    value.name = name

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from normexport.graphs.initializers import add_initializer
+from normexport.graphs.initializers import add_initializer, rename
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
@@ -106,7 +106,7 @@ def _move(source: ir.Model, target: ir.Model) -> None:
         if initializer.is_graph_input():  # a default, which `target` has too
             continue
         source.graph.initializers.pop(str(initializer.name))
-        initializer.name = f"{_PREFIX}{initializer.name}"
+        rename(initializer, f"{_PREFIX}{initializer.name}")
         target.graph.register_initializer(initializer)
     nodes = list(source.graph)
     source.graph.remove(nodes)
