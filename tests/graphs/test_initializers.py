@@ -83,7 +83,7 @@ CHANGES: dict[str, Callable[[ir.Model], ir.Model]] = {
     "another operator set": lambda model: in_opset(model, 20),
     "without functions": inline_functions,
     "other names": named,
-    "a part, fed at a default": lambda model: sub_model(model, {"scaled": X, "low": np.float32(0)}, "out"),
+    "a part, fed at a default": lambda model: sub_model(model, {"scaled": X, "low": np.array(0, np.float32)}, "out"),
 }
 
 

@@ -91,7 +91,7 @@ def test_a_number_that_a_caller_may_replace_changes_nothing() -> None:
     found = []
     for listed in (False, True):
         graph = ir.to_proto(model)
-        graph.graph.initializer.append(numpy_helper.from_array(np.float32(-0.25), "low"))
+        graph.graph.initializer.append(numpy_helper.from_array(np.array(-0.25, np.float32), "low"))
         graph.graph.node.append(helper.make_node("Clip", [graph.graph.output[0].name, "low"], ["clipped"]))
         graph.graph.output[0].name = "clipped"
         if listed:
