@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted(path for folder in ("normexport", "tools", "plugins") for path in (ROOT / folder).rglob("*.py*"))
+FOLDERS = ("normexport", "tools", "plugins")
 
 _SILENCED = re.compile(r"# (?:type: ignore\[[\w, -]+\]|noqa: \w+)")
 
@@ -47,9 +47,11 @@ def _raises_again(handler: ast.ExceptHandler) -> bool:
     return isinstance(last, ast.Raise) and last.exc is None
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_silenced_check_and_every_wide_handler_says_why(path: Path) -> None:
-    assert not list(unspoken(path.read_text()))
+def test_every_silenced_check_and_every_wide_handler_says_why() -> None:
+    files = [file for folder in FOLDERS for kind in ("*.py", "*.pyi") for file in (ROOT / folder).rglob(kind)]
+    assert len(files) > 500
+    found = {str(file.relative_to(ROOT)): list(unspoken(file.read_text())) for file in files}
+    assert {name: lines for name, lines in found.items() if lines} == {}
 
 
 @pytest.mark.parametrize(
