@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+SECONDS = 600  # of a busy machine: claims end by themselves after a minute of processor time
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,16 @@ def broken(mutation: Mutation, target: Path) -> Path:
     return library
 
 
-def run_claims(library: Path, claims: str, seconds: int) -> subprocess.CompletedProcess[str]:
-    """Run the `main` of a module of claims against a copy of the library; the copy must be what it imports."""
+def check_noticed(mutation: Mutation, claims: str, target: Path) -> None:
+    """The claims of this module do not hold of a copy of the library, in `target`, with one rule broken."""
+    done = run_claims(broken(mutation, target), claims)
+    # Exit code 1 and a named claim: a mutation that does not even import proves nothing.
+    assert done.returncode == 1, f"not noticed: {mutation.claim}"
+    assert "Error: " in done.stdout, done.stderr
+
+
+def run_claims(library: Path, claims: str) -> subprocess.CompletedProcess[str]:
+    """Hold the `CLAIMS` of a module against a copy of the library; the copy must be what it imports."""
     paths = [str(library.parent), str(ROOT)]
     program = (
         f"import sys; sys.path[:0] = {paths!r}; "
@@ -49,7 +58,8 @@ def run_claims(library: Path, claims: str, seconds: int) -> subprocess.Completed
         "sys.meta_path[:] = [each for each in sys.meta_path if not type(each).__name__.startswith('ScikitBuild')]; "
         "import normexport; "
         f"assert normexport.__file__.startswith({str(library)!r}); "
-        f"from {claims} import main; sys.exit(main())"
+        "from tests.claims import hold; "
+        f"from {claims} import CLAIMS; sys.exit(hold(CLAIMS))"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("PYTHONPATH", None)
@@ -59,6 +69,6 @@ def run_claims(library: Path, claims: str, seconds: int) -> subprocess.Completed
         env=environment,
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=SECONDS,
         check=False,
     )

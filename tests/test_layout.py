@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -89,3 +90,16 @@ def test_every_package_is_installed_and_tools_is_not_one() -> None:
     assert settings["wheel"]["packages"] == {"normexport": "normexport", "normexport_cli": "tools/normexport_cli"}
     assert settings["wheel"]["exclude"] == ["__pycache__/"]
     assert all((folder / "__init__.py").is_file() for folder in {file.parent for file in LIBRARY.rglob("*.py")})
+
+
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_every_file_that_a_page_for_contributors_names_is_there(page: str) -> None:
+    text = (ROOT / page).read_text()
+    named = re.findall(r"`([\w./-]+\.(?:py|pyi|cpp|h|md|cmake|toml|html))`", text)
+    assert named
+    known = {file.name for folder in ("normexport", "tools", "tests", "plugins") for file in (ROOT / folder).rglob("*")}
+    assert [
+        each for each in named if not any((root / each).exists() for root in (ROOT, LIBRARY)) and each not in known
+    ] == []
+    folders = re.findall(r"`((?:normexport|tests|tools|plugins|benchmarks|examples)/[\w/-]*)`", text)
+    assert [each for each in folders if not (ROOT / each).is_dir()] == []

@@ -17,10 +17,10 @@ from normexport.capsule.content import Capsule, Reference, Run, type_name
 from normexport.dtypes import HALVES
 from normexport.engine import Manifest
 from normexport.io.numpy_files import StoredArray, opened_arrays
-from normexport.precision.half.baseline import InFloat32
 from normexport.precision.half.rounding import rounding_in_float32
 from normexport.proof import Batch, require_room
 from normexport.runtime import Array, OnnxRuntime, Runtime
+from normexport.runtime.around import in_float32
 from normexport.runtime.tensorrt_runtime import Plan
 
 
@@ -165,7 +165,7 @@ def onnx_candidate(model: ir.Model, capsule: Capsule) -> Candidate:
     if not halves:
         return RuntimeCandidate(OnnxRuntime(model), types)
     name = f"ONNX Runtime, rounded to {' and '.join(halves)}"
-    return RuntimeCandidate(InFloat32(OnnxRuntime(rounding_in_float32(model)), name), types)
+    return RuntimeCandidate(in_float32(OnnxRuntime(rounding_in_float32(model)), name), types)
 
 
 def plan_candidate(plan: Plan, manifest: Manifest) -> Candidate:
@@ -181,4 +181,4 @@ def plan_candidate(plan: Plan, manifest: Manifest) -> Candidate:
         for each in manifest.inputs
         if each.smallest
     }
-    return RuntimeCandidate(InFloat32(runtime), types, batches)
+    return RuntimeCandidate(in_float32(runtime), types, batches)

@@ -59,5 +59,5 @@ def _call_factory(factory: Any, kwargs: Mapping[str, Any] | None, place: str) ->
         raise UsageError(place, f"is a {type(factory).__name__}, which can't be called", "name a class or a function")
     try:
         return factory(**(kwargs or {}))
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # the user's code can raise anything, and call sys.exit
         raise UsageError(place, f"failed ({words_of(error)})", "check --model-kwargs") from error

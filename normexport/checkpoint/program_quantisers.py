@@ -56,9 +56,9 @@ def _is_on(switch: Any, values: Mapping[str, Any]) -> bool:
 def _fused(graph: Graph, node: Node, values: Mapping[str, Any], notes: dict[str, None]) -> None:
     x, observing, rounding, _, _, scale, zero, _, low, high, axis, *rest = node.args
     by_channel = bool(rest[0]) if rest else bool(node.kwargs.get("per_row_fake_quant", False))
-    if not _is_on(rounding, values):
+    if isinstance(x, Node) and not _is_on(rounding, values):
         notes[_OFF] = None
-        node.replace_all_uses_with(x)  # type: ignore[arg-type]
+        node.replace_all_uses_with(x)
         graph.erase_node(node)
         return
     if _is_on(observing, values):

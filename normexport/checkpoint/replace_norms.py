@@ -18,7 +18,7 @@ from normexport.checkpoint.health import health, never_updated
 from normexport.checkpoint.recognise import OBSERVER, Stored
 from normexport.checkpoint.records import UNKNOWN, NormRecord
 from normexport.checkpoint.trained_kind import trained_kind
-from normexport.checkpoint.verify import Verdict, measured, verdict
+from normexport.checkpoint.verify import Agreement, agreement_of, measured
 from normexport.errors import CheckpointError
 from normexport.nn import Norm, RunningNorm
 from normexport.nn.uniform_quantizer import QuantizedRunningNorm
@@ -242,11 +242,11 @@ def _foreign(settled: Settled, path: str, module: nn.Module, named: Dialect | No
         options = (named,)
     require_finite_norm(stored)
     eps = float(getattr(module, "eps", EPS))
-    verdicts = {each.name: _verdict(module, stored, each, eps) for each in options}
-    fitting = [each for each in options if verdicts[each.name].agrees in ("exactly", "rounded")]
-    exactly = [each for each in fitting if verdicts[each.name].agrees == "exactly"]
+    agreements = {each.name: _agreement(module, stored, each, eps) for each in options}
+    fitting = [each for each in options if agreements[each.name].agrees in ("exactly", "rounded")]
+    exactly = [each for each in fitting if agreements[each.name].agrees == "exactly"]
     if not fitting:
-        _none_fits(settled, module, stored, options, verdicts, named)
+        _none_fits(settled, module, stored, options, agreements, named)
         return
     trained = trained_kind(module, fitting[0].stat)
     chosen = likeliest(exactly or fitting, type(module).__name__, trained)
@@ -256,21 +256,21 @@ def _foreign(settled: Settled, path: str, module: nn.Module, named: Dialect | No
     kept = quantizer is not None and (params is not None or bool(exactly))
     settled.replace(module, stored, chosen, eps, Computed(trained, params, quantizer if kept else None))
     if kept:
-        if not verdicts[chosen.name].steady:
+        if not agreements[chosen.name].steady:
             settled.remark(path, "its forward rounds at random; it is taken without its noise")
         return
-    if not verdicts[chosen.name].steady:
+    if not agreements[chosen.name].steady:
         settled.doubt(path, "its forward rounds at random; its parameters are exported unrounded, which is the mean")
-    elif verdicts[chosen.name].agrees == "rounded":
+    elif agreements[chosen.name].agrees == "rounded":
         settled.doubt(path, "its forward rounds its parameters; they are exported unrounded")
 
 
-def _verdict(module: nn.Module, stored: Stored, dialect: Dialect, eps: float) -> Verdict:
+def _agreement(module: nn.Module, stored: Stored, dialect: Dialect, eps: float) -> Agreement:
     params = dialect.decode(stored.arrays(), eps)
     if not np.isfinite(params.inv_scale).all():
-        return Verdict("no", float("inf"))
+        return Agreement("no", float("inf"))
     rounds = dialect.quantised and OBSERVER in module._modules
-    return verdict(module, params, rounds)
+    return agreement_of(module, params, rounds)
 
 
 def _options(stored: Stored) -> tuple[Dialect, ...]:
@@ -288,7 +288,7 @@ def likeliest(dialects: list[Dialect], class_name: str, trained: str | None) -> 
 
 def computes(part: nn.Module, stored: Stored, dialect: Dialect, eps: float) -> bool:
     """Whether code that has these tensors computes this reading of them."""
-    return _verdict(part, stored, dialect, eps).agrees == "exactly"
+    return _agreement(part, stored, dialect, eps).agrees == "exactly"
 
 
 def _none_fits(
@@ -296,16 +296,16 @@ def _none_fits(
     module: nn.Module,
     stored: Stored,
     options: tuple[Dialect, ...],
-    verdicts: dict[str, Verdict],
+    agreements: dict[str, Agreement],
     named: Dialect | None,
 ) -> None:
     """No reading agrees with the module's forward: keep that forward, which is right, or refuse a wrong --dialect."""
     only = options[0]
-    if named is only and verdicts[only.name].agrees == "unknown":
+    if named is only and agreements[only.name].agrees == "unknown":
         settled.replace(module, stored, only, float(getattr(module, "eps", EPS)))
         settled.doubt(stored.path, f"read as {only.name}; its own forward could not be run to confirm it")
         return
-    if any(each.agrees == "unknown" for each in verdicts.values()):
+    if any(each.agrees == "unknown" for each in agreements.values()):
         settled.remark(stored.path, "its forward could not be run alone to confirm a dialect; it is exported")
         return
     if len(options) == 1:
@@ -316,6 +316,6 @@ def _none_fits(
     raise CheckpointError(
         stored.path or "the norm",
         f"has the keys of {only.name} but its forward computes something else "
-        f"(relative error {verdicts[only.name].error:.1e})",
+        f"(relative error {agreements[only.name].error:.1e})",
         "leave --dialect out, so that its own forward decides",
     )

@@ -26,8 +26,8 @@ _SCALES = (1.0, 0.05, 40.0)
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Outcome of a comparison.
+class Agreement:
+    """How far a module computes what a reading of its tensors says.
 
     Attributes:
         agrees: exactly; within the rounding of a layer that quantises; not; or it could not be run.
@@ -40,7 +40,7 @@ class Verdict:
     steady: bool = True
 
 
-def verdict(module: nn.Module, params: AffineParams, quantised: bool) -> Verdict:
+def agreement_of(module: nn.Module, params: AffineParams, quantised: bool) -> Agreement:
     """Run `module` (a float64 copy in evaluation) on input spread like its statistics; compare with `params`.
 
     And on weaker and stronger input: a layer that clips, or adds a little of something else, is no norm.
@@ -50,13 +50,13 @@ def verdict(module: nn.Module, params: AffineParams, quantised: bool) -> Verdict
     try:
         probe = _probe_copy(module)
     except Exception:  # a module that can't be copied can't be run without changing it
-        return Verdict("unknown")
+        return Agreement("unknown")
     bits = _bits(module) if quantised else None
     for space in _SPACES:
-        verdicts = [_at_scale(probe, params, space, scale, bits) for scale in _SCALES]
-        if verdicts[0] is not None:  # else another number of dimensions may do
-            return max((each or Verdict("unknown") for each in verdicts), key=_badness)
-    return Verdict("unknown")
+        agreements = [_at_scale(probe, params, space, scale, bits) for scale in _SCALES]
+        if agreements[0] is not None:  # else another number of dimensions may do
+            return max((each or Agreement("unknown") for each in agreements), key=_badness)
+    return Agreement("unknown")
 
 
 def measured(module: nn.Module, mean: Vector) -> AffineParams | None:
@@ -71,7 +71,7 @@ def measured(module: nn.Module, mean: Vector) -> AffineParams | None:
             except Exception:  # a layer's own code can raise anything
                 continue
             params = AffineParams.of(mean, high - low, None, low)
-            return params if verdict(module, params, False).agrees == "exactly" else None
+            return params if agreement_of(module, params, False).agrees == "exactly" else None
     return None
 
 
@@ -82,8 +82,8 @@ def _first_row(y: Tensor) -> Vector:
 
 def _at_scale(
     probe: nn.Module, params: AffineParams, space: tuple[int, ...], scale: float, bits: int | None
-) -> Verdict | None:
-    """The verdict at one strength of the input; None where `probe` does not run on it, or makes another shape."""
+) -> Agreement | None:
+    """The agreement at one strength of the input; None where `probe` does not run on it, or makes another shape."""
     x = _input(params, space, scale)
     try:
         with torch.no_grad():
@@ -95,8 +95,8 @@ def _at_scale(
     return _judge(x, first, second, params, bits)
 
 
-def _badness(verdict: Verdict) -> tuple[int, bool, float]:
-    return ("exactly", "rounded", "unknown", "no").index(verdict.agrees), not verdict.steady, verdict.error
+def _badness(agreement: Agreement) -> tuple[int, bool, float]:
+    return ("exactly", "rounded", "unknown", "no").index(agreement.agrees), not agreement.steady, agreement.error
 
 
 def _probe_copy(module: nn.Module) -> nn.Module:
@@ -119,7 +119,7 @@ def _wide(vector: np.ndarray[tuple[int, ...], np.dtype[np.float64]], like: Tenso
     return torch.from_numpy(np.array(vector)).reshape(1, -1, *([1] * (like.dim() - 2)))
 
 
-def _judge(x: Tensor, first: Tensor, second: Tensor, params: AffineParams, bits: int | None) -> Verdict:
+def _judge(x: Tensor, first: Tensor, second: Tensor, params: AffineParams, bits: int | None) -> Agreement:
     centred = x - _wide(params.mean, x)
     signal = centred * _wide(params.inv_scale * params.gamma, x)
     expected = signal + _wide(params.beta, x)
@@ -130,10 +130,10 @@ def _judge(x: Tensor, first: Tensor, second: Tensor, params: AffineParams, bits:
     steady = bool(torch.equal(first, second))
     relative = float(np.max(error / np.maximum(size, np.finfo(np.float64).tiny), initial=0.0))
     if np.all(error <= TOLERANCE * size + 2e-7 * offset) and steady:
-        return Verdict("exactly", relative)
+        return Agreement("exactly", relative)
     if bits is not None and np.all(error <= _rounding(_by_channel(centred), params, bits)):
-        return Verdict("rounded", relative, steady)
-    return Verdict("no", relative, steady)
+        return Agreement("rounded", relative, steady)
+    return Agreement("no", relative, steady)
 
 
 def _by_channel(values: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

@@ -8,6 +8,7 @@ import onnx
 
 from normexport.errors import EngineError
 from normexport.io.external_data import ExternalFiles
+from normexport.io.onnx_domain import is_onnx_domain
 from normexport.io.onnx_scan import NAMESPACE
 from normexport.io.onnx_tensors import external
 from normexport.io.onnx_walk import nodes_of
@@ -47,7 +48,7 @@ def check_zero_points(model: onnx.ModelProto, files: ExternalFiles) -> None:
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type not in _PAIR or node.domain not in ("", "ai.onnx") or len(node.input) < 3:
+        if node.op_type not in _PAIR or not is_onnx_domain(node.domain) or len(node.input) < 3:
             continue
         zero = constants.get(node.input[2])
         if zero is not None and not _is_zero(zero, files):

@@ -129,7 +129,7 @@ def loading(which: Flavor) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # an import runs the vendor's code, which can raise anything
         raise cant_be_loaded(which, one_line(str(error) or type(error).__name__)) from error
 
 

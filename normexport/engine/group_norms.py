@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport import norms
+from normexport.graphs.initializers import add_initializer
 from normexport.norms import Scope
 
 
@@ -57,11 +58,7 @@ def _spell(graph: ir.Graph, node: ir.Node, instance: str) -> None:
     assert kept is not None
 
     def constant(suffix: str, array: np.ndarray) -> ir.Value:
-        value = ir.Value(name=f"{stem}/{suffix}")
-        value.const_value = ir.tensor(array, name=value.name)
-        value.dtype, value.shape = value.const_value.dtype, ir.Shape(array.shape)
-        graph.register_initializer(value)
-        return value
+        return add_initializer(graph, f"{stem}/{suffix}", array)
 
     made: list[ir.Node] = []
 

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from normexport import norms
 from normexport.folding.integer_norms import absorb_norms
+from normexport.graphs.initializers import add_initializer
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 
@@ -35,19 +36,15 @@ def _is_integer(node: ir.Node) -> bool:
 
 
 def _spell_out(graph: ir.Graph, node: ir.Node) -> None:
-    one = ir.Value(name=f"{node.name or node.outputs[0].name}/one")
-    one.const_value = ir.tensor(np.float32(1), name=one.name)
-    graph.register_initializer(one)
     x, *parameters = node.inputs
     name = node.name or str(node.outputs[0].name)
+    one = add_initializer(graph, f"{name}/one", np.array(1, np.float32))
     real = ir.node("DequantizeLinear", [x, one], name=f"{name}/dequantize")
     op = node.op_type.removeprefix("Q")
     norm = ir.node(op, [real.outputs[0], *parameters], node.attributes, domain=norms.DOMAIN, name=name)
     norm.metadata_props.update(node.metadata_props)
     # without a zero point the result would be uint8
-    zero = ir.Value(name=f"{name}/zero")
-    zero.const_value = ir.tensor(np.int8(0), name=zero.name)
-    graph.register_initializer(zero)
+    zero = add_initializer(graph, f"{name}/zero", np.array(0, np.int8))
     whole = ir.node("QuantizeLinear", [norm.outputs[0], one, zero], name=f"{name}/quantize")
     for made, suffix in ((real, "real"), (norm, "normalized")):
         made.outputs[0].name = f"{name}/{suffix}"

@@ -16,6 +16,7 @@ from normexport.folding.constant_ops import OPERATORS, elements, widen
 from normexport.folding.per_channel import Array
 from normexport.graphs.nodes import label, op
 from normexport.graphs.refusal import Refuse
+from normexport.io.onnx_domain import opset_in
 
 _RANDOM = ("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomUniform")
 _EVALUATED = {*OPERATORS, *reference_ops.OPERATORS, *constant_norms.OPERATORS}
@@ -43,7 +44,7 @@ class Constants:
         self.captured: frozenset[ir.Value] = frozenset()  # stand for what lies around a branch or a loop
         self.shared: frozenset[ir.Value] = frozenset()  # of these, what is read there too
         self._exact: set[ir.Value] = set()  # evaluated ones that no arithmetic has rounded
-        self._opset = graph.opset_imports.get("", graph.opset_imports.get("ai.onnx", 0))
+        self._opset = opset_in(graph.opset_imports)
         stored = sum(value.const_value.nbytes for value in self._constant if value.const_value is not None)
         self._fixed = set(self._constant)  # constant or not: what depends on no input
         for node in graph:

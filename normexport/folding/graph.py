@@ -10,10 +10,12 @@ import onnx_ir as ir
 from normexport.folding.constants import Constants
 from normexport.folding.per_channel import Array
 from normexport.folding.result import FoldConfig
+from normexport.graphs.initializers import add_initializer
 from normexport.graphs.names import Names
 from normexport.graphs.node_metadata import FOLDED
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
+from normexport.io.onnx_domain import opset_in
 
 _SUFFIX = "_folded"
 _SHAPING = ("Concat", "Expand", "Gather", "Shape", "Slice", "Squeeze", "Tile", "Unsqueeze")
@@ -25,7 +27,7 @@ class Draft:
     def __init__(self, original: ir.Model, copy: ir.Model, config: FoldConfig) -> None:
         self.graph = copy.graph
         self.config = config
-        self.opset = copy.graph.opset_imports.get("", copy.graph.opset_imports.get("ai.onnx", 0))
+        self.opset = opset_in(copy.graph.opset_imports)
         self.constants = Constants(copy.graph)
         self.shapes = Shapes(original)
         self._copy = copy
@@ -47,9 +49,7 @@ class Draft:
     def new_constant(self, array: Array, dtype: ir.DataType, name: str) -> ir.Value:
         """A new initializer holding the float64 `array` rounded once to `dtype`."""
         with np.errstate(over="ignore"):
-            tensor = ir.Tensor(np.asarray(array, dtype.numpy(), order="C"), dtype=dtype, name=name)
-        value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(dtype), const_value=tensor)
-        self.graph.register_initializer(value)
+            value = add_initializer(self.graph, name, np.asarray(array, dtype.numpy(), order="C"), dtype)
         self.constants.remember(value, array)
         return value
 

@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes.common import InlinePass
 
 from normexport.errors import FoldError
+from normexport.graphs.initializers import add_initializer, fixed_tensor
 from normexport.graphs.integer_reductions import spread_reductions
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import op
@@ -151,7 +152,7 @@ class _Settled:
         """A small constant."""
         if value in self._known:
             return self._known[value]
-        tensor = value.const_value if value.is_initializer() and not value.is_graph_input() else None
+        tensor = fixed_tensor(value)
         if tensor is None or tensor.size > _MOST or isinstance(tensor, ir.ExternalTensor):
             return None
         return tensor.numpy()
@@ -228,10 +229,7 @@ class _Settled:
 
     def _initializer(self, graph: ir.Graph | ir.Function, stem: str, array: npt.NDArray[np.generic]) -> ir.Value:
         assert isinstance(graph, ir.Graph)
-        name = self._names.fresh(stem)
-        tensor = ir.Tensor(array, name=name)
-        value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-        graph.register_initializer(value)
+        value = add_initializer(graph, self._names.fresh(stem), array)
         self._known[value] = array
         return value
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
+from normexport.graphs.initializers import add_initializer
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
@@ -35,9 +36,7 @@ def spread_reductions(model: ir.Model, nodes: Iterable[ir.Node]) -> None:
 def _spread(node: ir.Node, source: ir.Value, names: Names) -> None:
     graph, (output,) = node.graph, node.outputs
     assert isinstance(graph, ir.Graph)
-    tensor = ir.Tensor(np.array([-1], np.int64), name=names.fresh(f"{output.name}/last"))
-    last = ir.Value(name=tensor.name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-    graph.register_initializer(last)
+    last = add_initializer(graph, names.fresh(f"{output.name}/last"), np.array([-1], np.int64))
     before = ir.Node("", "Unsqueeze", [source, last], name=names.fresh(f"{node.name}/spread"))
     before.outputs[0].name = names.fresh(f"{output.name}/spread")
     graph.insert_before(node, before)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from normexport.graphs.refusal import Refuse
+from normexport.io.onnx_domain import is_onnx_domain
 
 if TYPE_CHECKING:
     from onnx_ir._core import Usage
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def op(node: ir.Node) -> str:
     """Operator name of a standard ONNX node, "domain::name" of any other."""
-    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+    return node.op_type if is_onnx_domain(node.domain) else f"{node.domain}::{node.op_type}"
 
 
 def name_of(node: ir.Node) -> str:

@@ -8,7 +8,7 @@ they have their default. Nothing is trusted: who takes the result compares it wi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 
 import numpy as np
 import onnx
@@ -17,8 +17,10 @@ from onnx import helper
 
 from normexport.errors import FoldError
 from normexport.graphs.export_config import HIGHEST, LOWEST
+from normexport.graphs.initializers import fixed_tensor
 from normexport.graphs.nodes import drop_unread_initializers, label, op
 from normexport.graphs.upgrade import upgraded
+from normexport.io.onnx_domain import import_opset, is_onnx_domain, opset_in
 
 __all__ = ["HIGHEST", "LOWEST", "body_in_opset", "in_opset"]
 
@@ -53,9 +55,9 @@ def in_opset(model: ir.Model, opset: int) -> ir.Model:
     needed = helper.find_min_ir_version_for([helper.make_opsetid("", opset)])
     file_format = needed if opset < _NEWEST_FORMAT_FROM else max(needed, model.ir_version)
     bodies: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
-    if model.ir_version == file_format and all(_opset_of(body.opset_imports, opset) == opset for body in bodies):
+    if model.ir_version == file_format and all(opset_in(body.opset_imports, opset) == opset for body in bodies):
         return model
-    if _opset_of(model.graph.opset_imports, opset) < _FIRST:
+    if opset_in(model.graph.opset_imports, opset) < _FIRST:
         model = upgraded(model, _FIRST)
     made = model.clone()
     body_in_opset(made.graph, opset, place)
@@ -72,14 +74,14 @@ def body_in_opset(body: ir.Graph | ir.Function, opset: int, place: str) -> None:
     Raises:
         FoldError: naming an operator that the set does not have in this form.
     """
-    own = _opset_of(body.opset_imports, opset)
+    own = opset_in(body.opset_imports, opset)
     if own == opset:
         return
     try:
         if own < _FIRST:
             raise _Unfit(f"is of operator set {own}, which ONNX's converter does not take further")
         for node in list(body.all_nodes()):
-            if node.domain in ("", "ai.onnx"):
+            if is_onnx_domain(node.domain):
                 for rewrite in _REWRITES:
                     rewrite(node, own, opset)
                 if node.graph is not None:  # still there
@@ -87,16 +89,11 @@ def body_in_opset(body: ir.Graph | ir.Function, opset: int, place: str) -> None:
     except _Unfit as unfit:
         remedy = f"ask for another --opset, {LOWEST} to {HIGHEST}, or leave it out"
         raise FoldError(place, f"can't be of operator set {opset}: {unfit}", remedy) from unfit
-    body.opset_imports.pop("ai.onnx", None)
-    body.opset_imports[""] = opset
+    import_opset(body.opset_imports, opset)
 
 
 class _Unfit(Exception):
     """Why a node has no form in an operator set."""
-
-
-def _opset_of(imports: MutableMapping[str, int], default: int) -> int:
-    return imports.get("", imports.get("ai.onnx", default))
 
 
 def _schema(node: ir.Node, opset: int) -> onnx.defs.OpSchema | None:
@@ -160,9 +157,8 @@ def _constant(node: ir.Node, value: np.ndarray, stem: str) -> ir.Value:
 
 def _numbers(value: ir.Value) -> list[int] | None:
     """The whole numbers of a constant; None where it is none."""
-    stored = value.is_initializer() and not value.is_graph_input()
-    tensor, producer = value.const_value if stored else None, value.producer()
-    if producer is not None and producer.op_type == "Constant" and producer.domain in ("", "ai.onnx"):
+    tensor, producer = fixed_tensor(value), value.producer()
+    if producer is not None and producer.op_type == "Constant" and is_onnx_domain(producer.domain):
         if "value_ints" in producer.attributes:
             return list(producer.attributes["value_ints"].as_ints())
         given = producer.attributes.get("value")

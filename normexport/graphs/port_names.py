@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from normexport.errors import UsageError
 from normexport.graphs.export_config import ExportConfig
+from normexport.graphs.initializers import rename
 from normexport.graphs.names import fresh_name
 
 
@@ -40,7 +41,7 @@ def name_ports(model: ir.Model, config: ExportConfig, place: str) -> None:
             raise UsageError(f"name {value.name}", f"is that of another input or output of {place}", "give another")
     _clear(model.graph, asked)
     for value, name in asked.items():
-        value.name = name
+        rename(value, name)
 
 
 def _clear(graph: ir.Graph, asked: dict[ir.Value, str]) -> None:
@@ -53,5 +54,5 @@ def _clear(graph: ir.Graph, asked: dict[ir.Value, str]) -> None:
     used = {str(value.name) for value in values} | taken
     for value in values:
         if value.name in taken:
-            value.name = fresh_name(f"{value.name}_value", used, first=2)
+            rename(value, fresh_name(f"{value.name}_value", used, first=2))
             used.add(str(value.name))

@@ -6,6 +6,7 @@ import onnx_ir as ir
 from onnx import version_converter
 
 from normexport.graphs.shapes import few_values
+from normexport.io.onnx_domain import is_onnx_domain, opset_in
 
 _SMALL = 1024  # bytes; larger constants stay here: the converter looks at sizes, axes and scales alone
 #: The file format that brought an operator set, where a file is of an older one.
@@ -18,10 +19,10 @@ def upgraded(model: ir.Model, opset: int) -> ir.Model:
     Subgraphs, functions and operators of other domains are beyond the converter. It is trusted with nothing: who
     takes the result compares it with the model.
     """
-    own = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))
+    own = opset_in(model.graph.opset_imports)
     if not 0 < own < opset or model.functions or not few_values(model.graph):
         return model
-    if any(node.domain not in ("", "ai.onnx") or _has_graph(node) for node in model.graph):
+    if any(not is_onnx_domain(node.domain) or _has_graph(node) for node in model.graph):
         return model
     bare = model.clone()
     held = {}

@@ -9,6 +9,7 @@ import onnx
 
 from normexport.errors import FoldError
 from normexport.io.external_data import quote
+from normexport.io.onnx_domain import is_onnx_domain
 from normexport.io.onnx_tensors import AGAIN
 
 _A = onnx.AttributeProto
@@ -48,7 +49,7 @@ def check_attributes(
         FoldError: names the attribute.
     """
     seen: set[str] = set()
-    wanted = attribute_types(node.op_type, opsets.get("", 0)) if node.domain in ("", "ai.onnx") else {}
+    wanted = attribute_types(node.op_type, opsets.get("", 0)) if is_onnx_domain(node.domain) else {}
     for attribute in node.attribute:
         name = attribute.name
         if not name or name in seen:

@@ -14,6 +14,7 @@ import onnx
 from normexport.errors import FoldError
 from normexport.io.external_data import ExternalFiles, quote
 from normexport.io.onnx_attributes import check_attribute, check_attributes
+from normexport.io.onnx_domain import is_onnx_domain, plain_domain
 from normexport.io.onnx_tensors import AGAIN, check_tensors, known_type
 from normexport.io.onnx_text import check_text
 from normexport.io.onnx_walk import graphs_in, subgraphs
@@ -112,7 +113,7 @@ class _Check:
             where = f"node {quote(node.op_type)} '{quote(node.name or next(iter(node.output), ''))}'"
             if not node.op_type:
                 raise self._wrong(where, "has no operator")
-            if not _plain(node.domain) and not self._opsets.get("") and self._parameters is None:
+            if is_onnx_domain(node.domain) and not self._opsets.get("") and self._parameters is None:
                 raise self._wrong(where, "is of ONNX's own operators, of which the file names no version")
             if node.device_configurations:
                 raise self._wrong(where, "is spread over devices, which is not read")
@@ -164,7 +165,7 @@ class _Check:
     def _opset_versions(self, imports: Iterable[onnx.OperatorSetIdProto], where: str) -> dict[str, int]:
         versions: dict[str, int] = {}
         for each in imports:
-            domain = _plain(each.domain)
+            domain = plain_domain(each.domain)
             if domain in versions or each.version < 0:
                 raise self._wrong(where, f"names the operator set '{quote(domain)}' twice, or a negative version")
             versions[domain] = each.version
@@ -173,7 +174,7 @@ class _Check:
     def _require_own_name(self, function: onnx.FunctionProto) -> None:
         """ONNX leaves it to runtimes which of the two a node means; those that were tried take the operator."""
         version = self._opsets.get("", 0)
-        if _plain(function.domain) or version < 1:
+        if not is_onnx_domain(function.domain) or version < 1:
             return
         try:
             onnx.defs.get_schema(function.name, version, "")
@@ -253,9 +254,4 @@ class _Calls:
 
 
 def _key(domain: str, name: str, overload: str) -> tuple[str, str, str]:
-    return _plain(domain), name, overload
-
-
-def _plain(domain: str) -> str:
-    """ONNX's own domain has two names."""
-    return "" if domain == "ai.onnx" else domain
+    return plain_domain(domain), name, overload

@@ -91,10 +91,10 @@ class Steps:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        chosen = {"layout": self.layout, "channels": self.channels}
+        chosen: dict[str, Any] = {"layout": self.layout, "channels": self.channels}
         if self.asked.function is None:
             sizes = {"resize": self.resize, "crop": self.crop, "interpolation": self.interpolation}
-            chosen |= {**sizes, "values": [float(self.table.min()), float(self.table.max())]}  # type: ignore[dict-item]
+            chosen |= {**sizes, "values": [float(self.table.min()), float(self.table.max())]}
         return {**self.asked.as_dict(), **chosen, "words": ", ".join(self.words())}
 
     def _sample(self, path: File, image: Image.Image) -> Array:
@@ -144,7 +144,7 @@ class Steps:
         try:
             made = self.asked.function(image)
             sample = np.asarray(made.detach().cpu() if hasattr(made, "detach") else made)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # the user's code can raise anything
             raise UsageError(
                 place, f"failed on {path} ({words_of(error)})", "call it with a PIL.Image to see"
             ) from error
@@ -254,6 +254,6 @@ def _words(channels: int) -> str:
 
 def _require_pillow() -> None:
     try:
-        import PIL  # noqa: F401
+        import PIL  # noqa: F401  (asks whether it is there)
     except ImportError as error:
         raise MissingComponent("PIL", "is not installed", "run: pip install pillow") from error

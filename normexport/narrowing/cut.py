@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from normexport.graphs.initializers import rename
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
@@ -121,7 +122,7 @@ def sub_model(model: ir.Model, inputs: Mapping[str, Array], output: str) -> ir.M
         old = values.get(name)
         if old is not None:
             ir.convenience.replace_all_uses_with(old, new)
-            old.name = names.fresh(f"{name}/cut")
+            rename(old, names.fresh(f"{name}/cut"))
         fed.append(new)
     result = values[output]
     if output in inputs:  # what is asked for is what is fed

@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from normexport.dtypes import FLOATS
 from normexport.errors import NormExportError
-from normexport.precision.half.baseline import AsStored, InFloat32
+from normexport.precision.half.baseline import AsStored
 from normexport.precision.half.rounding import rounding_in_float32
 from normexport.precision.snr import measure_output
 from normexport.proof.judge import JITTER
@@ -26,6 +26,7 @@ from normexport.proof.metrics import fault, measure
 from normexport.proof.rows import Pooled, pair_of, row_of
 from normexport.proof.tolerance import FACTOR, FLOOR
 from normexport.runtime import Array, Feeds, Float64Runtime, OnnxRuntime, Runtime
+from normexport.runtime.around import in_float32
 from normexport.verdicts import Verdict
 
 GRAPH, RUNTIME = "graph", "runtime"
@@ -95,7 +96,7 @@ def _in_half(
     ours: ir.Model, given: Feeds, theirs: ir.Model, fed: Feeds, precision: str, halved: frozenset[str]
 ) -> Excess | None:
     exact = only(Float64Runtime(ours), given)
-    got = only(InFloat32(OnnxRuntime(rounding_in_float32(theirs))), fed)
+    got = only(in_float32(OnnxRuntime(rounding_in_float32(theirs))), fed)
     own = only(AsStored(ours, precision, halved), given)
     return _beside(exact, got, own, precision)
 

@@ -17,7 +17,7 @@ from normexport.nn.synchronize import synchronize_norms
 from normexport.nn.weight_norm import BoundedWeightNorm, bounded_weight_norm, remove_bounded_weight_norm
 
 if TYPE_CHECKING:
-    from normexport.nn.kinds import *  # noqa: F403
+    from normexport.nn.kinds import *  # noqa: F403  (classes that are made of the registry, for type checkers)
 
 _BASES: tuple[type[Norm], ...] = (*batch.BASES, *instance.BASES, *group.BASES, *lazy.BASES)
 

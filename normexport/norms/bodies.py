@@ -6,6 +6,7 @@ import onnx
 import onnx_ir as ir
 
 from normexport.graphs.opsets import LOWEST, body_in_opset
+from normexport.io.onnx_domain import opset_in
 from normexport.norms import DOMAIN, OPSET, VERSION, functions, live_ops
 from normexport.norms.calls import Calls, calls_in
 from normexport.norms.fitted_function import RANKS, fitted_function
@@ -20,7 +21,7 @@ def attach_bodies(model: ir.Model) -> None:
     used = {node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN}
     for key in [key for key in model.functions if key[0] == DOMAIN and key[1] not in used]:
         del model.functions[key]
-    opset = min(OPSET, model.graph.opset_imports.get("", OPSET))
+    opset = min(OPSET, opset_in(model.graph.opset_imports, OPSET))
     for name, calls in calls_in(model).items():
         body = ir.serde.deserialize_function(_body(name, calls)) if name in functions() else None
         if body is not None and (name in live_ops() or (DOMAIN, name, "") not in model.functions):

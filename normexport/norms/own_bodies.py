@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from normexport.errors import FoldError
 from normexport.graphs.opsets import LOWEST, body_in_opset
+from normexport.io.onnx_domain import plain_domain
 from normexport.norms import KINDS, NormKind, functions
 from normexport.norms.calls import Calls, calls_in
 from normexport.norms.fitted_function import RANKS, fitted_function
@@ -89,11 +90,11 @@ def _meaning(function: onnx.FunctionProto) -> bytes:
     plain.input.extend(renamed(name) for name in function.input)
     plain.attribute.extend(sorted(function.attribute))
     plain.attribute_proto.extend(sorted(function.attribute_proto, key=lambda each: each.name))
-    for opset in sorted(function.opset_import, key=lambda each: each.domain):
+    for opset in sorted(function.opset_import, key=lambda each: plain_domain(each.domain)):
         # A body is as good under a newer set of operators: half models take one that has bfloat16 throughout.
-        plain.opset_import.add(domain=opset.domain, version=min(opset.version, OPSET))
+        plain.opset_import.add(domain=plain_domain(opset.domain), version=min(opset.version, OPSET))
     for node in function.node:
-        made = plain.node.add(op_type=node.op_type, domain=node.domain)
+        made = plain.node.add(op_type=node.op_type, domain=plain_domain(node.domain))
         made.input.extend(renamed(name) for name in node.input)
         made.output.extend(renamed(name) for name in node.output)
         for attribute in sorted(node.attribute, key=lambda each: each.name):

@@ -80,7 +80,7 @@ def called_in_a_row(model: nn.Module, inputs: Sequence[InputSpec], place: str) -
 
     names = [f"input_{index}" for index in range(len(inputs))]
     only = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    in_a_row.__signature__ = inspect.Signature([inspect.Parameter(name, only) for name in names])  # type: ignore[attr-defined]
+    in_a_row.__signature__ = inspect.Signature([inspect.Parameter(name, only) for name in names])  # type: ignore[attr-defined]  # torch reads it there
     model.__dict__["forward"] = in_a_row
     try:
         yield

@@ -48,7 +48,7 @@ def program_of(model: nn.Module, inputs: Sequence[InputSpec], place: str = "mode
     call_of(model, inputs, place)  # which refuses what is no call, in its own words
     try:
         program = _traced(model, inputs, samples, place)
-    except Exception as error:
+    except Exception as error:  # of the model's own code, and of a tracer with many kinds
         raise _explain_failure(model, inputs, samples, error, place) from error
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         if isinstance(value, FakeTensor):  # the trace has left it behind, without numbers
@@ -102,7 +102,7 @@ def _explain_failure(
         with torch.no_grad(), _quiet():
             arguments, named = call_of(model, inputs, place).arguments(samples)
             model(*arguments, **named)
-    except Exception as plain:
+    except Exception as plain:  # a model's code can raise anything
         if _can_be_traced_alone(model, inputs):
             cause = f"fails on a batch of {TRACE_BATCH}: {first_line(plain)}"
             return ExportError(place, cause, "fix the batch: --batch 1")
@@ -155,7 +155,7 @@ def onnx_of(
                 input_names=list(input_names),
                 custom_translation_table=translation_table(),
             )
-    except Exception as error:
+    except Exception as error:  # of torch.onnx, of each translation and of the library below it
         cause = error.__cause__ or error
         operator = re.search(r"target=torch\.ops\.([\w.]+)", str(cause))
         culprit = f"operator {operator[1]}" if operator else first_line(cause)

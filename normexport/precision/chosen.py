@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from normexport.precision.decisions import Choice, are_best, decisions
 from normexport.runtime import Array, Feeds, Runtime, Sink
-from normexport.runtime.base import Port
+from normexport.runtime.around import Around
 
 
 def choices_of(model: ir.Model, like: Mapping[str, Choice] | None = None) -> dict[str, Choice]:
@@ -24,16 +24,12 @@ def choices_of(model: ir.Model, like: Mapping[str, Choice] | None = None) -> dic
     return {name: choice for name, choice in found.items() if name in like and choice.largest == like[name].largest}
 
 
-class AsScores:
+class AsScores(Around):
     """A runtime of a graph with these choices; all else is as the inner runtime's."""
 
     def __init__(self, inner: Runtime, choices: Mapping[str, Choice]) -> None:
-        self._inner, self._choices = inner, choices
-        self.name = inner.name
-        self.inputs: tuple[Port, ...] = inner.inputs
-        self.input_names, self.output_names = inner.input_names, inner.output_names
-        self.passive_capture = inner.passive_capture
-        self.dropped: Mapping[str, str] = {}
+        super().__init__(inner)
+        self._choices = choices
 
     def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
         """As the inner runtime's, with scores in place of indices."""
@@ -48,8 +44,8 @@ class AsScores:
             if name in asked and sink is not None:
                 sink(name, value)
 
-        values = self._inner.run(feeds, [*capture, *sorted(inner - asked)], take if sink is not None else None)
-        self.dropped = {name: why for name, why in self._inner.dropped.items() if name in asked}
+        values = self.inner.run(feeds, [*capture, *sorted(inner - asked)], take if sink is not None else None)
+        self.dropped = {name: why for name, why in self.inner.dropped.items() if name in asked}
         known = {**{name: np.asarray(array) for name, array in feeds.items()}, **values, **kept}
         scores = {name: _scores(choice, known) for name, choice in self._choices.items()}
         wanted = {name: value for name, value in values.items() if name in self.output_names or name in asked}

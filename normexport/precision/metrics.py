@@ -102,7 +102,7 @@ def _of_function(function: Callable[..., Any]) -> Metric:
     def measure(output: Array, labels: Array) -> float:
         try:
             return float(function(output, labels))
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # the user's code can raise anything
             cause = f"failed on an output {output.shape} and labels {labels.shape} ({words_of(error)})"
             raise UsageError(f"--metric {name}", cause, "take two arrays, return a number") from error
 

@@ -27,8 +27,8 @@ from normexport.precision.half.search import halve
 from normexport.precision.half.types import first_opset
 from normexport.precision.int8.first_samples import check_labels_fit
 from normexport.precision.int8.grids import WeightGrid
-from normexport.precision.int8.insert import CHANNELS_FROM
 from normexport.precision.int8.insert import first_opset as first_opset_of
+from normexport.precision.int8.layer_constants import CHANNELS_FROM
 from normexport.precision.int8.listing import asked_for
 from normexport.precision.int8.remainder import HALF_SCALES_FROM
 from normexport.precision.int8.search import lower_to_int8
@@ -157,8 +157,9 @@ def _half(
     on: Opener,
     finish: Finish,
 ) -> Reduced:
-    from normexport.precision.half.baseline import HalfParity, InFloat32
+    from normexport.precision.half.baseline import HalfParity
     from normexport.precision.half.rounding import rounding_in_float32
+    from normexport.runtime.around import in_float32
 
     rule = HalfParity(source, inputs, config.dtype, model, judged.data if judged else None)
     result = halve(model, config, [batch.feeds for batch in rule.batches], rule.accepts)
@@ -166,7 +167,7 @@ def _half(
     parity = rule.report(result, layers, on)
     accuracy = None
     if judged is not None:
-        runtime = InFloat32(OnnxRuntime(rounding_in_float32(result.model)), f"ONNX Runtime, rounded to {config.dtype}")
+        runtime = in_float32(OnnxRuntime(rounding_in_float32(result.model)), f"ONNX Runtime, rounded to {config.dtype}")
         exact = collect(OnnxRuntime(model), judged.data, model=model)
         found = collect(runtime, judged.data, model=result.model, batch=exact.batch)
         accuracy = measure_accuracy(found, judged.labelled, exact, _FINITE)

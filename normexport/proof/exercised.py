@@ -15,6 +15,7 @@ import onnx_ir as ir
 from normexport.errors import NormExportError
 from normexport.graphs.names import Names
 from normexport.graphs.node_metadata import module_path
+from normexport.io.onnx_domain import is_onnx_domain
 from normexport.proof.doubts.branches import follows_from_numbers
 from normexport.proof.inputs.batches import Batch
 from normexport.proof.inputs.following import constant_numbers
@@ -83,7 +84,7 @@ class _Measures:
     def questions(self, graph: ir.Graph) -> Iterator[_Question]:
         """What there is to ask of each node of `graph`, of which this one is a copy."""
         for node, ours in zip(list(graph), list(self._graph), strict=True):
-            if node.domain not in ("", "ai.onnx"):
+            if not is_onnx_domain(node.domain):
                 continue
             place = (module_path(node) or node.name or node.op_type).replace("{", "{{").replace("}", "}}")
             if node.op_type == "Where" and follows_from_numbers(node.inputs[0]):

@@ -24,7 +24,7 @@ def require_cyclonedx() -> None:
         MissingComponent: cyclonedx-python-lib is not installed.
     """
     try:
-        import cyclonedx.model.bom  # noqa: F401
+        import cyclonedx.model.bom  # noqa: F401  (asks whether it is there)
     except ImportError as error:
         raise MissingComponent.of("cyclonedx-python-lib", "sign") from error
 

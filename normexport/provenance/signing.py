@@ -146,7 +146,7 @@ def _in_words(folder: Path, wrong: str) -> Iterator[None]:
             yield
     except UsageError:
         raise
-    except Exception as error:
+    except Exception as error:  # see above
         words = printable(first_line(error), 300)
         raise UsageError(str(folder), f"{wrong} ({words})", "") from error
 

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from normexport.graphs.nodes import label
 from normexport.graphs.refusal import Refuse
 from normexport.graphs.shapes import Shapes
+from normexport.io.onnx_domain import opset_in
 from normexport.recognition.behaviour import BIAS, OtherDivisor, draw, is_normalising, read_divisor
 from normexport.recognition.extent import Extent, RowTrial, read_extents
 from normexport.recognition.flow import Region
@@ -143,7 +144,7 @@ def _channels_stored(region: Region) -> int:
 
 
 def _check_replaceable(region: Region, opsets: Mapping[str, int]) -> None:
-    opset = opsets.get("", opsets.get("ai.onnx", 0))
+    opset = opset_in(opsets)
     if opset < _LEAST_OPSET:
         raise Refuse(f"opset {opset} is older than {_LEAST_OPSET}; convert the file to a newer opset first")
     for value, reader in region.readers_outside():

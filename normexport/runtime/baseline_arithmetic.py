@@ -55,7 +55,7 @@ class PlainArithmetic(ThroughControlFlow):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in _SUMS and args[0].dtype == torch.float32 and not kwargs:
+        if func in _SUMS and args[0].dtype == torch.float32 and args[0].dim() and args[0].numel() and not kwargs:
             x, dims, *rest = args
             axes = [axis % x.dim() for axis in dims] if dims else list(range(x.dim()))
             if np.prod([x.shape[axis] for axis in axes]) >= _LONG:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 from weakref import finalize
 
 import numpy as np
@@ -186,7 +186,7 @@ def _described(address: int, shape: tuple[int, ...], dtype: str) -> Any:
     kind = floats[dtype] if dtype in floats else np.dtype(dtype).str
 
     class Described:
-        __cuda_array_interface__ = {  # noqa: RUF012
+        __cuda_array_interface__: ClassVar[dict[str, Any]] = {
             "shape": shape, "typestr": kind, "data": (address, False), "strides": None, "version": 3,
         }  # fmt: skip
 

@@ -164,7 +164,7 @@ def _outcome(work: Callable[[], Any], place: str) -> Outcome:
     """The kind of an error and what it is made of, or no kind and the result; and the trace of a bug."""
     try:
         return None, work(), ""
-    except Exception as error:
+    except Exception as error:  # the other process gets every kind
         if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
             return UsageError, (place, *_out_of_memory()), ""
         if isinstance(error, NormExportError):

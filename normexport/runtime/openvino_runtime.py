@@ -90,7 +90,7 @@ class OpenVinoRuntime:
         """
         try:
             self._openvino.save_model(self._read(()), str(path), compress_to_fp16=False)
-        except Exception as error:
+        except Exception as error:  # as in `run`
             raise UsageError(str(path), f"can't be written ({_reason(error)})", "check the folder") from error
 
     def reopen(self, path: Path) -> None:
@@ -101,7 +101,7 @@ class OpenVinoRuntime:
         """
         try:
             self._compiled, self._extra = self._loaded(self._core().read_model(str(path))), ()
-        except Exception as error:
+        except Exception as error:  # as in `run`
             raise self._refusal(error) from error
 
     def _infer(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -116,7 +116,7 @@ class OpenVinoRuntime:
         model = self._read(extra)
         try:
             compiled = self._loaded(model)
-        except Exception as error:
+        except Exception as error:  # as in `run`
             raise self._refusal(error) from error
         if len(compiled.inputs) != len(self.inputs) or len(compiled.outputs) != len(self.output_names) + len(extra):
             raise FoldError(_place(self._model), "has other inputs or outputs in OpenVINO", "leave --runtime out")
@@ -131,7 +131,7 @@ class OpenVinoRuntime:
             save_onnx(copy, folder / "model.onnx")
             try:
                 return self._core().read_model(str(folder / "model.onnx"))
-            except Exception as error:
+            except Exception as error:  # as in `run`
                 raise self._refusal(error) from error
 
     def _loaded(self, model: Any) -> Any:

@@ -93,7 +93,7 @@ def _openvino(opening: Opening) -> Bind:
         settings["INFERENCE_NUM_THREADS"] = opening.threads
     try:
         compiled = openvino.Core().compile_model(str(opening.file), "CPU", settings)
-    except Exception as error:
+    except Exception as error:  # as above
         raise FoldError("OpenVINO", f"can't load it ({one_line(error)[-300:]})", _REMEDY) from error
     request = compiled.create_infer_request()
 
@@ -124,7 +124,7 @@ def _torch(opening: Opening) -> Bind:
     if called is None:
         raise UsageError(str(side.path), "holds weights but no model", "name its code: --model package.module:factory")
     call = call_of(called, opening.specs, str(side.path))
-    runs: Any = flat_module(program) if program is not None else module.eval()  # type: ignore[union-attr]
+    runs: Any = called.eval() if isinstance(called, torch.nn.Module) else flat_module(called)
     device = torch.device("cuda" if on_gpu else "cpu")
     runs = runs.to(device)
     if "compiled" in opening.runtime:

@@ -66,7 +66,7 @@ def _outcome(state: _State, name: str, arguments: list[Any]) -> tuple[Any, Any, 
         return None, getattr(state, name)(*arguments), ""
     except NormExportError as error:
         return type(error), (error.place, error.cause, error.remedy), ""
-    except Exception as error:
+    except Exception as error:  # the other process gets every kind
         return RuntimeError, (f"{type(error).__name__}: {error}",), traceback.format_exc()
 
 

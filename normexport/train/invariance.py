@@ -129,7 +129,7 @@ def _run(graph: fx.GraphModule, example: Any) -> None:
     try:
         with torch.random.fork_rng(), torch.no_grad():
             ShapeProp(runner).propagate(*inputs)
-    except Exception as error:
+    except Exception as error:  # of the model's own code
         cause = f"does not take the example ({first_line(error, 160)})"
         raise UsageError(
             type(graph).__name__, cause, "pass what the model is called with, a tuple of several"

@@ -33,7 +33,7 @@ from normexport.proof.inputs.folders import FolderRead
 from normexport.provenance.record import Provenance, provenance_of
 from normexport.reports import Operators
 from normexport.runtime import release_memory
-from normexport.runtime.exact_file import ExactFile
+from normexport.runtime.around import exact_file
 from normexport.runtime.guarded import Tell
 from normexport.runtime.loading import crash_on_loading
 from normexport.runtime.openvino_runtime import save_openvino
@@ -254,7 +254,7 @@ def _judge(network: Network, model: Path, config: ConvertConfig, _: Tell) -> pro
         sizes=config.batches,
         unproven=network.unproven,
         # Fake quantisation as it is: the integers that a runtime makes of it round biases too. int8 is judged later.
-        on=ExactFile if is_as_trained(config.precision) else opener_of(config.runtime),
+        on=exact_file if is_as_trained(config.precision) else opener_of(config.runtime),
     )
 
 

@@ -8,6 +8,7 @@ from normexport.checkpoint import Checkpoint
 from normexport.folding import FoldResult
 from normexport.graphs.fixed_weights import fix_weights
 from normexport.graphs.opsets import in_opset
+from normexport.io.onnx_domain import opset_in
 from normexport.precision import Int8, prepared
 from normexport.recognition import fold_recognised
 from normexport.verbs.config import ConvertConfig
@@ -39,5 +40,5 @@ def prepared_for(model: ir.Model, config: ConvertConfig) -> tuple[ir.Model, tupl
         return in_opset(model, config.export.opset), ()
     precision = config.precision
     made = model if precision is None else prepared(model, precision)
-    before, after = (each.graph.opset_imports.get("", 0) for each in (model, made))
+    before, after = (opset_in(each.graph.opset_imports) for each in (model, made))
     return made, () if made is model else (f"taken from operator set {before} to {after}, as the precision needs",)

@@ -91,7 +91,7 @@ def write_conversion_report(conversion: Conversion, folder: Path, clock: Clock) 
     try:
         with clock.stage("report"):
             write_text(folder / PAGE, page_of(conversion.as_dict(), opened_model(folder / MODEL), folder))
-    except Exception as error:
+    except Exception as error:  # see above: no page is worth a conversion
         _LOG.info("no page: %s", _why(error), exc_info=error)
         named = tuple(file for file in conversion.files if file.name != PAGE)
         without = replace(conversion, files=named, no_page=_why(error))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,11 @@ from normexport.nn import L1BatchNorm2d, L1InstanceNorm2d
 from normexport.onnx_export import InputSpec
 
 SPEC = InputSpec("input", (3, 12, 12))
+
+
+def images(count: int = 20, seed: int = 0) -> np.ndarray:
+    """Samples of SPEC, normal numbers."""
+    return np.random.default_rng(seed).normal(size=(count, *SPEC.shape)).astype(np.float32)
 
 
 class Stressed(nn.Module):

@@ -88,6 +88,16 @@ def test_log_sigmoid_is_exact_where_the_sigmoid_vanishes() -> None:
     torch.testing.assert_close(torch.from_numpy(got), functional.logsigmoid(x.double()).float(), rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["sum", "mean"])
+def test_the_baseline_sums_numbers_without_an_axis_and_no_numbers_as_pytorch_does(name: str) -> None:
+    cases = [((), 0), ((), -1), ((70, 0), 0), ((0, 70), 0), ((70, 0), 1), ((70, 0), (0, 1))]
+    for shape, dim in cases:
+        x = torch.full(shape, 3.0)
+        expected = getattr(x, name)(dim)
+        with PlainArithmetic():
+            torch.testing.assert_close(getattr(x, name)(dim), expected, equal_nan=True)
+
+
 @pytest.mark.parametrize("in_place", [False, True])
 def test_the_baselines_sigmoid_errs_by_a_rounding_of_a_half(in_place: bool) -> None:
     x = torch.linspace(-60, 30, 10_001)

@@ -102,7 +102,7 @@ class Root(Group):
             return report(error, as_json="--json" in words, debug="--debug" in words)
         except (typer.Abort, KeyboardInterrupt):
             returned = ExitCode.INTERRUPTED
-        except Exception as error:
+        except Exception as error:  # an error of ours, or a bug: both are told
             if not stopping.is_stopped():
                 return report(error, as_json="--json" in words, debug="--debug" in words)
             returned = ExitCode.INTERRUPTED

@@ -10,8 +10,8 @@ import typer
 
 from normexport.errors import UsageError
 from normexport.io.preprocess import CHANNELS, INTERPOLATIONS, LAYOUTS, PRESETS, Preprocess, Size
+from normexport_cli.compare_options import CompareOptions
 from normexport_cli.help import one_of
-from normexport_cli.options import CompareOptions
 
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _SIZE = re.compile(r"(\d{1,6})(?:x(\d{1,6}))?", re.ASCII)

@@ -63,7 +63,7 @@ def write_page(
     model = drawn if drawn is not None and options.is_onnx(drawn) else None
     try:
         report(result, html, model=model, title=title, weights_under=weights_under)
-    except Exception as error:
+    except Exception as error:  # `end` tells it: no page is worth a result
         return error
     return None
 

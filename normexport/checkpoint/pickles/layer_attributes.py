@@ -58,9 +58,18 @@ _WINDOW = _is_between(1, WIDEST)
 _MARGIN = _is_between(-WIDEST, WIDEST)
 _AXIS = _is_between(-_MOST_AXES, _MOST_AXES)
 _INDEX = _is_between(-MOST_CHANNELS, MOST_CHANNELS)
-_SCALE: Test = lambda value: _number(value) and 0 < value <= 256  # noqa: E731
-_SMALL: Test = lambda value: _number(value) and 0 <= value <= 1e6  # noqa: E731
-_SHARE: Test = lambda value: _number(value) and 0 <= value <= 1  # noqa: E731
+
+
+def _scale(value: Any) -> bool:
+    return _number(value) and 0 < value <= 256
+
+
+def _small(value: Any) -> bool:
+    return _number(value) and 0 <= value <= 1e6
+
+
+def _share(value: Any) -> bool:
+    return _number(value) and 0 <= value <= 1
 
 
 def _padding(value: Any) -> bool:
@@ -69,7 +78,10 @@ def _padding(value: Any) -> bool:
 
 def _is_unflattened_size(value: Any) -> bool:
     """Sizes, one of which may be -1, or pairs of a name and a size."""
-    pair: Test = lambda each: isinstance(each, (tuple, list)) and len(each) == 2 and _COUNT(each[1])  # noqa: E731
+
+    def pair(each: Any) -> bool:
+        return isinstance(each, (tuple, list)) and len(each) == 2 and _COUNT(each[1])
+
     return _several(_is_between(-1, MOST_CHANNELS))(value) or _several(pair)(value)
 
 
@@ -107,12 +119,12 @@ ATTRIBUTES: dict[str, Test] = {
     "_reversed_padding_repeated_twice": lambda value: _several(_MARGIN)(value),
     "output_padding": _one_or_several(_is_between(0, WIDEST)),
     "output_size": _or_none(_one_or_several(_or_none(_is_between(0, WIDEST)))),
-    "output_ratio": _or_none(_one_or_several(_SHARE)),
-    "scale_factor": _or_none(_one_or_several(_SCALE)),
+    "output_ratio": _or_none(_one_or_several(_share)),
+    "scale_factor": _or_none(_one_or_several(_scale)),
     "divisor_override": _or_none(lambda value: _INDEX(value) and value != 0),
-    "eps": _or_none(_SMALL),
-    "correction": _SMALL,
-    "dropout": _SHARE,
+    "eps": _or_none(_small),
+    "correction": _small,
+    "dropout": _share,
     "p": _maybe_infinite,
     "norm": _or_none(_maybe_infinite),
     "norm_type": _maybe_infinite,

@@ -52,7 +52,7 @@ def call(operator: CustomOpDef, *arguments: Any) -> Any:
 
 
 def _is_tracing() -> bool:
-    return bool(torch.jit.is_tracing())  # type: ignore[no-untyped-call, attr-defined]
+    return bool(torch.jit.is_tracing())  # type: ignore[no-untyped-call, attr-defined]  # torch says no types there
 
 
 def _is_transformed() -> bool:

@@ -34,7 +34,8 @@ from normexport.precision.half.search import Halved
 from normexport.proof import Batch, ParityReport, Row, check, choose_batches
 from normexport.proof.judge import JITTER, fixed_outputs
 from normexport.proof.tolerance import FEW
-from normexport.runtime import Array, Feeds, Float64Runtime, OnnxRuntime, Opener, Port, Runtime, Sink, release_memory
+from normexport.runtime import Array, Feeds, Float64Runtime, OnnxRuntime, Opener, Runtime, Sink, release_memory
+from normexport.runtime.around import Around, Converted, in_float32
 from normexport.runtime.baseline_weights import jitter_model
 from normexport.runtime.exact import Reference, exact_runtime
 from normexport.verdicts import Verdict
@@ -44,69 +45,38 @@ from normexport.verdicts import Verdict
 FAR_OFF = 16.0
 
 
-class InFloat32:
-    """A runtime whose floating results are handed out as float32: half types differ from it in rounding alone."""
-
-    def __init__(self, inner: Runtime, name: str = "") -> None:
-        self._inner = inner
-        self.name = name or inner.name
-        self.inputs: tuple[Port, ...] = inner.inputs
-        self.input_names, self.output_names = inner.input_names, inner.output_names
-        self.passive_capture = inner.passive_capture
-        self.dropped: Mapping[str, str] = {}
-
-    def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
-        """The inner runtime's values, in float32 where it gives them in a half type."""
-        widened = None if sink is None else lambda name, value: sink(name, _wide(value))
-        values = self._inner.run(feeds, capture, widened)
-        self.dropped = self._inner.dropped
-        return {name: _wide(value) for name, value in values.items()}
-
-
-class _Remembered:
+class _Remembered(Around):
     """A runtime that computes the outputs of one set of inputs once; capturing runs are not remembered."""
 
     def __init__(self, inner: Runtime, known: dict[int, dict[str, Array]]) -> None:
-        self._inner, self._known = inner, known
-        self.name, self.inputs = inner.name, inner.inputs
-        self.input_names, self.output_names = inner.input_names, inner.output_names
-        self.passive_capture = inner.passive_capture
-        self.dropped: Mapping[str, str] = {}
+        super().__init__(inner)
+        self._known = known
 
     def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
         if capture:
-            values = self._inner.run(feeds, capture, sink)
-            self.dropped = self._inner.dropped
-            return values
+            return super().run(feeds, capture, sink)
         if id(feeds) not in self._known:
-            self._known[id(feeds)] = self._inner.run(feeds)
+            self._known[id(feeds)] = self.inner.run(feeds)
         return self._known[id(feeds)]
 
 
-class AsStored:
+class AsStored(Converted):
     """The float32 graph of a model as a file would compute it that stores `halved` in a half type, the rest in float32.
 
     Takes and gives what such a file does: float32 arrays, where the graph has no float64.
     """
 
-    passive_capture = True
-
     def __init__(self, model: ir.Model, dtype: str, halved: Collection[str], exact: Collection[str] = ()) -> None:
         types = _types(model, dtype, halved)
         moved = jitter_model(model, JITTER, dict.fromkeys(halved, dtype))
+        inner = Float64Runtime(moved, stored={name: kind for name, kind in types.items() if name not in exact})
+        super().__init__(inner, self._narrow, f"{inner.name}, rounded to {dtype}")
+        self.passive_capture = True
         self._single = frozenset(types)
-        self._inner = Float64Runtime(moved, stored={name: kind for name, kind in types.items() if name not in exact})
-        self.name = f"{self._inner.name}, rounded to {dtype}"
-        self.inputs: tuple[Port, ...] = self._inner.inputs
-        self.input_names, self.output_names = self._inner.input_names, self._inner.output_names
-        self.dropped: Mapping[str, str] = {}
 
     def run(self, feeds: Feeds, capture: Collection[str] = (), sink: Sink | None = None) -> dict[str, Array]:
         """The interpreter's values; those that the file keeps in float32 are rounded to it."""
-        narrowed = None if sink is None else lambda name, value: sink(name, self._narrow(name, value))
-        values = self._inner.run({name: self._narrow(name, value) for name, value in feeds.items()}, capture, narrowed)
-        self.dropped = self._inner.dropped
-        return {name: self._narrow(name, value) for name, value in values.items()}
+        return super().run({name: self._narrow(name, value) for name, value in feeds.items()}, capture, sink)
 
     def _narrow(self, name: str, value: Array) -> Array:
         with np.errstate(over="ignore"):
@@ -183,7 +153,7 @@ class HalfParity:
         report = check(
             lambda: _Remembered(self._reference(layers), self._exact),
             lambda: AsScores(AsStored(self._model, self._dtype, candidate.halved, candidate.stand_ins), self._choices),
-            lambda: AsScores(InFloat32(on(model), name), theirs),
+            lambda: AsScores(in_float32(on(model), name), theirs),
             self.batches,
             layers,
             precision=self._dtype,
@@ -218,7 +188,3 @@ def _types(model: ir.Model, dtype: str, halved: Collection[str]) -> dict[str, st
     kinds = {name: of_onnx(number) for name, number in own.items()}
     stored = {name: kind.name for name, kind in kinds.items() if kind is not None and kind is not FLOAT64}
     return {name: dtype if name in halved else kind for name, kind in stored.items()}
-
-
-def _wide(value: Array) -> Array:
-    return value.astype(np.float32) if value.dtype.kind == "f" and value.dtype != np.float64 else value

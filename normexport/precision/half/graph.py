@@ -14,12 +14,15 @@ A value keeps its name. Where a type changes stands one Cast per value, named af
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from normexport import norms
 from normexport.dtypes import HALVES
+from normexport.graphs.initializers import add_initializer, fixed_tensor
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import drop_unread_initializers, op
 from normexport.graphs.shapes import Shapes
@@ -27,7 +30,6 @@ from normexport.precision.half.angles import float32_nodes
 from normexport.precision.half.turned import turn_products
 from normexport.precision.half.types import (
     HalfConfig,
-    in_later_opset,
     is_float32,
     may_be_half,
     opset_for,
@@ -35,6 +37,7 @@ from normexport.precision.half.types import (
     refuse_subgraphs,
     schema_of,
 )
+from normexport.precision.later_opset import in_later_opset
 
 __all__ = ["HalfConfig", "to_half"]
 
@@ -72,7 +75,8 @@ def to_half(model: ir.Model, config: HalfConfig | None = None) -> ir.Model:
             if _is_float(value, work):
                 _set_type(value, work.half, work)
                 if value.const_value is not None:  # it holds this, as an output or where the caller gives nothing
-                    value.const_value = _in_half(value, str(value.name), work)
+                    array = _in_half(value.const_value, work.half)
+                    value.const_value = ir.Tensor(array, dtype=work.half, name=value.name)
     for node in list(copy.graph):
         _convert(node, work)
     _restore_outputs(work)
@@ -106,24 +110,22 @@ def _convert(node: ir.Node, work: _Conversion) -> None:
 
 
 def _halved_input(value: ir.Value, node: ir.Node, work: _Conversion) -> ir.Value:
-    if value.const_value is None or not value.is_initializer() or value.is_graph_input():
+    tensor = fixed_tensor(value)
+    if tensor is None:
         return _cast(value, work.half, node, work)
     key = (value, work.half)
     if key not in work.casts:
         name = work.names.fresh(f"{value.name}_{work.config.dtype}")
-        tensor = _in_half(value, name, work)
-        new = ir.Value(name=name, shape=value.shape, type=ir.TensorType(work.half), const_value=tensor)
-        work.graph.register_initializer(new)
+        new = add_initializer(work.graph, name, _in_half(tensor, work.half), work.half)
         work.halved.add(new)
         work.casts[key] = new
     return work.casts[key]
 
 
-def _in_half(value: ir.Value, name: str, work: _Conversion) -> ir.TensorProtocol:
-    assert value.const_value is not None
+def _in_half(tensor: ir.TensorProtocol, half: ir.DataType) -> npt.NDArray[Any]:
     with np.errstate(over="ignore"):
-        array = value.const_value.numpy().astype(work.half.numpy())
-    return ir.Tensor(array, dtype=work.half, name=name)
+        array: npt.NDArray[Any] = tensor.numpy().astype(half.numpy())
+    return array
 
 
 def _cast(value: ir.Value, to: ir.DataType, reader: ir.Node, work: _Conversion) -> ir.Value:

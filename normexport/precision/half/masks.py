@@ -25,8 +25,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from normexport.graphs.initializers import add_initializer
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import op
+from normexport.io.onnx_domain import opset_in
 
 _MOVES = frozenset(["Cast", "Expand", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"])
 _CHOOSES = frozenset(["Softmax", "ArgMax", "ArgMin"])
@@ -219,11 +221,7 @@ def _beyond(array: Floats, largest: float) -> npt.NDArray[np.bool_]:
 
 def _stand_in(value: ir.Value, array: Floats, largest: float, share: float, graph: ir.Graph) -> ir.Value:
     stored = np.where(_beyond(array, largest), np.sign(array) * np.float32(largest * share), array).astype(np.float32)
-    name = Names(graph).fresh(f"{value.name}_in_range")
-    tensor = ir.Tensor(stored, name=name)
-    new = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(ir.DataType.FLOAT), const_value=tensor)
-    graph.register_initializer(new)
-    return new
+    return add_initializer(graph, Names(graph).fresh(f"{value.name}_in_range"), stored)
 
 
 def _drop_unread(value: ir.Value, graph: ir.Graph) -> None:
@@ -254,7 +252,7 @@ def _casts_away(node: ir.Node) -> bool:
 
 def _over_last_axis(node: ir.Node) -> bool:
     """Whether the rows of a Softmax hold whole rows of its input's last axis."""
-    opset = node.graph.opset_imports.get("", 0) if node.graph is not None else 0
+    opset = opset_in(node.graph.opset_imports) if node.graph is not None else 0
     if opset < 13:
         return True  # one row of all axes from `axis` on
     axis = node.attributes.get("axis")

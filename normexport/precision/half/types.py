@@ -13,7 +13,9 @@ from normexport.dtypes import CONVOLVED_FROM, HALVES
 from normexport.errors import FoldError
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
+from normexport.io.onnx_domain import opset_in
 from normexport.precision.half.angles import float32_nodes
+from normexport.precision.later_opset import stays_in_opset
 
 #: Sums over many elements, exponentials, and what divides by them.
 FLOAT32_OPS = frozenset(
@@ -43,10 +45,7 @@ FLOAT32_OPS = frozenset(
 # They make float32 from nothing that could tell them otherwise.
 _SOURCES = frozenset(["Constant", "ConstantOfShape", "RandomNormal", "RandomUniform", "EyeLike", "RandomNormalLike"])
 
-#: Opsets 21 and 22 add types to operators and change no meaning that these graphs use.
 _FIRST_BFLOAT16_OPSET = 13
-# From 21 on the scale of the first is one per channel; ONNX Runtime 1.32 has none of 22 of the second.
-_NOT_LATER = ("GroupNormalization", "GlobalLpPool")
 
 _CONTAINERS = (ir.SequenceType, ir.OptionalType)
 Keep = Callable[[ir.Node], bool]
@@ -86,36 +85,12 @@ def first_opset(dtype: str) -> int:
 
 def opset_for(model: ir.Model, dtype: str) -> int:
     """The operator set of the converted model: Conv and the pools take bfloat16 from opset 22 on, float16 always."""
-    own = model.graph.opset_imports.get("", norms.OPSET)
+    own = opset_in(model.graph.opset_imports, norms.OPSET)
     if own < first_opset(dtype):
         cause = f"is of operator set {own}, and bfloat16 came with {_FIRST_BFLOAT16_OPSET}"
         raise FoldError(model.graph.name or "model", cause, "export it again with a later one, or take float16")
     later = norms.OPSET <= own < CONVOLVED_FROM[dtype] and not stays_in_opset(model)
     return CONVOLVED_FROM[dtype] if later else own
-
-
-def in_later_opset(model: ir.Model, opset: int) -> ir.Model:
-    """A copy of the model that says operator set `opset`, its functions too, where that is 20 to 22 and it is as new.
-
-    Nothing is rewritten: 21 and 22 change no meaning but GroupNormalization's, of which `opset_for` knows.
-    """
-    copy = model.clone()
-    raise_opset(copy, opset)
-    return copy
-
-
-def raise_opset(model: ir.Model, opset: int) -> None:
-    """As `in_later_opset`, in place."""
-    own = model.graph.opset_imports.get("", norms.OPSET)
-    model.graph.opset_imports[""] = opset
-    for function in model.functions.values():  # the checker wants one version of an operator throughout
-        if function.domain == norms.DOMAIN or function.opset_imports.get("") == own:
-            function.opset_imports[""] = max(opset, function.opset_imports.get("", opset))
-
-
-def stays_in_opset(model: ir.Model) -> bool:
-    """Whether an operator keeps the model from a later operator set."""
-    return any(op(node) in _NOT_LATER for graph in model.graphs() for node in graph)
 
 
 def nodes_in_half(model: ir.Model, dtype: str) -> list[ir.Node]:

@@ -9,9 +9,8 @@ import onnx_ir as ir
 
 from normexport.dtypes import FLOAT32
 from normexport.precision.int8.grids import Grid
+from normexport.precision.int8.ranges import Range
 from normexport.precision.int8.storage import PLAIN, Storage
-
-Range = tuple[float, float]
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ import onnx_ir as ir
 from normexport.dtypes import FLOAT8, FLOAT8_FROM
 from normexport.graphs.nodes import op, optional
 from normexport.graphs.shapes import Shapes
-from normexport.precision.half.types import raise_opset
-from normexport.precision.int8.bias_correction import Probe, average_of, axes_but_channels, opset_of
+from normexport.io.onnx_domain import opset_in
+from normexport.precision.int8.bias_correction import Probe, average_of, axes_but_channels
 from normexport.precision.int8.corrections import Pair, why_no_shift
 from normexport.precision.int8.weights import Float64s
+from normexport.precision.later_opset import raise_opset
 from normexport.runtime import Feeds
 
 
@@ -38,7 +39,7 @@ def mean_errors_by_layer(model: ir.Model, pairs: Iterable[Pair], batches: Iterab
     shapes = Shapes(model)
     copy, pairs = model.clone(), list(pairs)
     if any(pair.source is not None and pair.source[1].dtype == FLOAT8.numpy for pair in pairs):
-        raise_opset(copy, max(FLOAT8_FROM, opset_of(copy)))
+        raise_opset(copy, max(FLOAT8_FROM, opset_in(copy.graph.opset_imports)))
     ours = dict(zip(model.graph, list(copy.graph), strict=True))
     probe = Probe(copy.graph)
     results = {}

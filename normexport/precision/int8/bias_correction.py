@@ -22,14 +22,16 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from normexport.graphs.initializers import add_initializer, rename
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import op
 from normexport.graphs.shapes import Shapes
+from normexport.io.onnx_domain import opset_in
 from normexport.norms.bodies import attach_bodies
-from normexport.precision.half.types import raise_opset
 from normexport.precision.int8.corrections import why_no_shift
 from normexport.precision.int8.pairs import LAYERS, is_quantized
 from normexport.precision.int8.weights import Float64s
+from normexport.precision.later_opset import raise_opset
 from normexport.progress import counted
 from normexport.runtime import Array, Feeds, OnnxRuntime, release_memory
 
@@ -64,15 +66,6 @@ def average_of(probe: ir.Model, results: Mapping[str, str], batches: Iterable[Fe
     return {result: mean for result, mean in means.items() if np.isfinite(mean).all()}
 
 
-def opset_of(model: ir.Model) -> int:
-    """The operator set of a model's graph."""
-    return _imported(model.graph)
-
-
-def _imported(graph: ir.Graph) -> int:
-    return graph.opset_imports.get("", graph.opset_imports.get("ai.onnx", 0))
-
-
 def axes_but_channels(node: ir.Node, shapes: Shapes) -> list[int] | None:
     """The axes of a layer's result that are not its channels'; None where they are not known."""
     rank = 2 if op(node) == "Gemm" else shapes.rank(node.outputs[0])
@@ -86,7 +79,8 @@ def _side_by_side(model: ir.Model, quantised: ir.Model) -> tuple[ir.Model, dict[
     """A model of both, whose outputs are the mean errors, and the float32 layer whose each of them is."""
     shapes = Shapes(model)
     both, other = model.clone(), quantised.clone()
-    raise_opset(both, max(opset_of(both), opset_of(other)))  # the numbers of float8 came late
+    own, theirs = (opset_in(each.graph.opset_imports) for each in (both, other))
+    raise_opset(both, max(own, theirs))  # the numbers of float8 came late
     named, exact, ours = ([node for node in each.graph if op(node) in LAYERS] for each in (model, both, other))
     _move(other, both)
     probe = Probe(both.graph)
@@ -109,8 +103,10 @@ def _move(source: ir.Model, target: ir.Model) -> None:
     for value in source.graph.inputs:
         value.replace_all_uses_with(inputs[str(value.name)])
     for initializer in list(source.graph.initializers.values()):
+        if initializer.is_graph_input():  # a default, which `target` has too
+            continue
         source.graph.initializers.pop(str(initializer.name))
-        initializer.name = f"{_PREFIX}{initializer.name}"
+        rename(initializer, f"{_PREFIX}{initializer.name}")
         target.graph.register_initializer(initializer)
     nodes = list(source.graph)
     source.graph.remove(nodes)
@@ -144,7 +140,7 @@ class Probe:
 
     def __init__(self, graph: ir.Graph) -> None:
         self.graph = graph
-        self.opset = _imported(graph)
+        self.opset = opset_in(graph.opset_imports)
         self.fresh = Names(graph).fresh
         self.outputs: list[ir.Value] = []
 
@@ -182,8 +178,4 @@ class Probe:
 
     def constant(self, array: Array) -> ir.Value:
         """A new initializer."""
-        name = self.fresh("probe_constant")
-        tensor = ir.Tensor(array, name=name)
-        value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-        self.graph.register_initializer(value)
-        return value
+        return add_initializer(self.graph, self.fresh("probe_constant"), array)

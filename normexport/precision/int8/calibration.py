@@ -30,8 +30,8 @@ from normexport.io.json_files import (
     word,
 )
 from normexport.precision.config import METHODS
+from normexport.precision.int8.clips import is_clipped_behind
 from normexport.precision.int8.histogram import Coarse, Histogram
-from normexport.precision.int8.insert import is_clipped_behind
 from normexport.precision.int8.ranges import RANGE_OF, Range
 from normexport.precision.int8.storage import PLAIN, Storage
 from normexport.progress import counted
@@ -142,8 +142,8 @@ def calibrate(
 def floating_values(model: ir.Model, *, told: bool = False) -> list[str]:
     """Names of the inner values whose ranges are wanted, in the order of the graph.
 
-    Those are all but what a ReLU or Clip alone reads, which takes the range of its result (`insert`). Of a ResNet-50
-    that is a little more than half of the numbers, and a runtime fuses a ReLU that nobody looks in front of.
+    Those are all but what a ReLU or Clip alone reads, which takes the range of its result (`value_scales`). Of a
+    ResNet-50 that is a little more than half of the numbers, and a runtime fuses a ReLU that nobody looks in front of.
 
     Args:
         told: only those of which the file says that they are floating; else the array will, where it does not.

@@ -28,7 +28,9 @@ import onnx_ir as ir
 
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import label, op, optional
-from normexport.precision.int8.links import Extremes, Indices, Layer, Links
+from normexport.precision.int8.clips import CLIPS
+from normexport.precision.int8.links import Extremes, Layer, Links
+from normexport.precision.int8.shared_factors import Indices
 from normexport.precision.int8.weights import Float64s, as_stored, set_constant, stored
 
 _STEPS = 60
@@ -73,7 +75,7 @@ def equalise(model: ir.Model, extremes: Extremes | None = None, *, past_clips: b
         past_clips: also channels that were seen to stay below the ends of a Clip, see above.
     """
     links = Links(model, extremes if past_clips else None)
-    roots = links.roots()
+    roots = links.shared.roots()
     factors = _choose(links, roots, _seen_sizes(links, roots, extremes))
     outcomes = tuple(_outcome(layer, links, factors) for layer in links.layers)
     if np.all(factors == 1.0):
@@ -84,7 +86,7 @@ def equalise(model: ir.Model, extremes: Extremes | None = None, *, past_clips: b
 
 def _outcome(layer: Layer, links: Links, factors: Float64s) -> EqualisedLayer:
     changed = int(np.count_nonzero(factors[layer.outputs] != 1.0))
-    held = [links.why_held(number) for number in layer.outputs.tolist()]
+    held = [links.shared.why_held(number) for number in layer.outputs.tolist()]
     reason = next((each for each in held if each), "")
     if not changed and not reason:
         reason = "its channels are even"
@@ -123,7 +125,7 @@ def _seen_sizes(links: Links, roots: Indices, extremes: Extremes | None) -> list
     found = []
     for value, (_, numbers) in links.channels.items():
         uses = list(value.uses())
-        if uses and all(op(use.node) in ("Relu", "Clip") for use in uses):
+        if uses and all(op(use.node) in CLIPS for use in uses):
             continue
         seen = (extremes or {}).get(str(value.name))
         if seen is not None and len(seen[0]) == len(numbers):
@@ -133,15 +135,15 @@ def _seen_sizes(links: Links, roots: Indices, extremes: Extremes | None) -> list
 
 def _choose(links: Links, roots: Indices, seen: list[_Seen]) -> Float64s:
     """The factor of each number."""
-    free = np.array([not links.why_held(number) for number in range(links.count)])
+    free = np.array([not links.shared.why_held(number) for number in range(len(links.shared))])
     free[0] = False
     kernels = [_Kernels.of(layer, roots) for layer in links.layers]
-    factors, least = np.ones(links.count), np.maximum(links.least(), 1 / _MOST)
+    factors, least = np.ones(len(links.shared)), np.maximum(links.shared.least(), 1 / _MOST)
     for _ in range(_STEPS):
         makes = _of_tensors(seen, factors) if seen else _of_rows(kernels, factors)
         reads = _of_columns(kernels, factors)
         known = free & (makes > 0) & (reads > 0)
-        step = np.ones(links.count)
+        step = np.ones(len(links.shared))
         step[known] = np.sqrt(makes[known] / reads[known])
         moved = np.clip(factors * step, least, _MOST)
         moved[~free] = 1.0

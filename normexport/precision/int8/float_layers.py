@@ -12,7 +12,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from normexport.graphs.names import Names
-from normexport.graphs.nodes import op, optional
+from normexport.graphs.node_metadata import FOLDED
+from normexport.graphs.nodes import name_of, op, optional
 from normexport.precision.int8.pairs import LAYERS
 from normexport.precision.int8.weights import is_stored
 
@@ -29,8 +30,9 @@ def shield_float_layers(model: ir.Model) -> None:
             continue
         if not _is_dequantised(read):
             continue
-        shield = ir.Node("", "Max", [read], name=names.fresh(f"{node.name}_float"))
-        shield.metadata_props.update(node.metadata_props)
+        shield = ir.Node("", "Max", [read], name=names.fresh(f"{name_of(node)}_float"))
+        # Of the same module; what was folded into the layer was not into this.
+        shield.metadata_props.update({key: value for key, value in node.metadata_props.items() if key != FOLDED})
         (made,) = shield.outputs
         made.name, made.type, made.shape = names.fresh(f"{read.name}_float"), read.type, read.shape
         model.graph.insert_before(node, shield)

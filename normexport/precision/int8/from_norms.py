@@ -33,7 +33,8 @@ from normexport.onnx_export import InputSpec
 from normexport.precision.config import NORMS
 from normexport.precision.half.search import group_of
 from normexport.precision.int8.calibration import Calibration, fingerprint
-from normexport.precision.int8.insert import DIRECT
+from normexport.precision.int8.clips import CLIPS
+from normexport.precision.int8.pairs import DIRECT
 from normexport.precision.int8.propagate import Tensor, propagate
 from normexport.precision.int8.quantise import is_candidate
 from normexport.precision.int8.ranges import Range, mse
@@ -220,7 +221,7 @@ def _lacking(model: ir.Model, ranges: Mapping[str, Range]) -> dict[str, str]:
     """Modules of which a node would be in int8 if the range of what it reads were known."""
     constants, found = Constants(model.graph), dict[str, str]()
     for node in model.graph:
-        source = node.inputs[0] if node.inputs and op(node) not in ("Relu", "Clip", *DIRECT) else None
+        source = node.inputs[0] if node.inputs and op(node) not in (*CLIPS, *DIRECT) else None
         if source is not None and str(source.name) not in ranges and is_candidate(node, constants):
             found.setdefault(group_of(node), f"no norm tells the range of {one_line(str(source.name))}: data would")
     return found

@@ -22,14 +22,14 @@ from normexport.graphs.nodes import op, optional
 from normexport.precision.config import TRAINED, EightBit
 from normexport.precision.half.search import group_of
 from normexport.precision.int8.calibration import Calibration, fingerprint
+from normexport.precision.int8.clips import CLIPS
 from normexport.precision.int8.corrections import Corrections
 from normexport.precision.int8.grids import Grid, WeightGrid
-from normexport.precision.int8.insert import DIRECT
-from normexport.precision.int8.pairs import LAYERS
+from normexport.precision.int8.pairs import DIRECT, LAYERS
 from normexport.precision.int8.pairs_given import Given, take_pairs
 from normexport.precision.int8.quantise import is_candidate
 from normexport.precision.int8.ranges import Range
-from normexport.precision.int8.weights import channel_axis, stored
+from normexport.precision.int8.weights import output_axis, stored
 from normexport.text import one_line
 
 #: How the float32 model that int8 is held to is called in reports.
@@ -96,7 +96,7 @@ def _weights_now(model: ir.Model, weights: Mapping[str, WeightGrid]) -> tuple[di
         name = str(value.name)
         alike = (each for each in weights.values() if each.whole.shape == numbers.shape)
         named = [weights[name]] if name in weights else list(alike)
-        now = (each.of(numbers.astype("float32"), channel_axis(node, numbers.ndim)) for each in named)
+        now = (each.of(numbers.astype("float32"), output_axis(node, numbers.ndim)) for each in named)
         grid = next((each for each in now if each is not None), None)
         if grid is not None:
             found[name] = grid.refined()
@@ -110,7 +110,7 @@ def _lacking(given: Given, weights: Mapping[str, WeightGrid], off: set[str]) -> 
     constants, found = Constants(given.model.graph), dict[str, str]()
     known = {**given.grids, **given.ranges}
     for node in given.model.graph:
-        source = node.inputs[0] if node.inputs and op(node) not in ("Relu", "Clip", *DIRECT) else None
+        source = node.inputs[0] if node.inputs and op(node) not in (*CLIPS, *DIRECT) else None
         if source is None or not is_candidate(node, constants):
             continue
         weight = optional(node, 1) if op(node) in LAYERS else None

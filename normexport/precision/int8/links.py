@@ -20,15 +20,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from normexport.graphs.nodes import label, op, optional, readers
 from normexport.graphs.shapes import Shapes
+from normexport.precision.int8.clips import clip_ends
 from normexport.precision.int8.pairs import LAYERS
+from normexport.precision.int8.shared_factors import Indices, SharedFactors
 from normexport.precision.int8.weights import Float64s, by_group, stored
 
-Indices = npt.NDArray[np.int64]
 #: Lowest and highest number seen of each channel, by the name of a value.
 Extremes = Mapping[str, tuple[Float64s, Float64s]]
 
@@ -74,9 +74,10 @@ class Shift:
 
 
 class Links:
-    """The factors of a graph. Number 0 is the factor of what is held: 1.
+    """Which channels of a graph share a factor.
 
     Attributes:
+        shared: the factors by number, and what is known of each.
         layers, shifts: what takes the factors.
         channels: by value, the axis of its channels and the number of each channel's factor.
 
@@ -87,9 +88,7 @@ class Links:
 
     def __init__(self, model: ir.Model, below: Extremes | None = None) -> None:
         self._shapes, self._below = Shapes(model), below
-        self._parent = [0]
-        self._reasons: dict[int, str] = {}
-        self._least: dict[int, float] = {}
+        self.shared = SharedFactors()
         self.layers: list[Layer] = []
         self.shifts: list[Shift] = []
         self.channels: dict[ir.Value, tuple[int, Indices]] = {}
@@ -100,43 +99,11 @@ class Links:
                 self._hold(value, f"'{value.name}' is an output of the graph")
             if any(use.node.graph is not model.graph for use in readers(value)):
                 self._hold(value, f"'{value.name}' is read inside an If, Loop or Scan")
-        self.count = len(self._parent)
 
-    def roots(self) -> Indices:
-        """By number, the number of the factor that stands for it and for all that must equal it."""
-        return np.array([self._root(number) for number in range(self.count)])
-
-    def why_held(self, number: int) -> str:
-        """Why a channel's factor is 1; "" where it is free."""
-        return self._reasons.get(self._root(number), "")
-
-    def least(self) -> Float64s:
-        """By number, the smallest factor that keeps its channels below the ends of Clips; 0 where there are none."""
-        found = np.zeros(self.count)
-        for number, least in self._least.items():
-            found[self._root(number)] = max(found[self._root(number)], least)
-        return found
-
-    # ---- numbers
-
-    def _root(self, number: int) -> int:
-        while self._parent[number] != number:
-            self._parent[number] = self._parent[self._parent[number]]
-            number = self._parent[number]
-        return number
-
-    def _join(self, some: Indices, others: Indices) -> None:
-        for a, b in zip(some.tolist(), others.tolist(), strict=True):
-            first, second = sorted((self._root(a), self._root(b)))
-            if first == second:
-                continue
-            self._parent[second] = first
-            if first and second in self._reasons:
-                self._reasons.setdefault(first, self._reasons[second])
+    # ---- channels
 
     def _make(self, value: ir.Value, axis: int, size: int) -> Indices:
-        numbers = np.arange(len(self._parent), len(self._parent) + size)
-        self._parent += numbers.tolist()
+        numbers = self.shared.make(size)
         self.channels[value] = (axis, numbers)
         return numbers
 
@@ -144,11 +111,7 @@ class Links:
         if value in self.channels:
             assert value is not None
             for number in self.channels[value][1].tolist():
-                self._hold_number(number, reason)
-
-    def _hold_number(self, number: int, reason: str) -> None:
-        root = self._root(number)
-        self._reasons.setdefault(root, reason)
+                self.shared.hold(number, reason)
 
     # ---- operators
 
@@ -210,11 +173,11 @@ class Links:
     def _clip(self, node: ir.Node) -> bool:
         source = node.inputs[0]
         assert source is not None
-        low, high = (_end(node, index, name) for index, name in ((1, "min"), (2, "max")))
-        if low is None or high is None or not low <= 0 <= high:
+        ends = clip_ends(node)
+        if ends is None or not ends[0] <= 0 <= ends[1]:
             return False
-        if not {low, high} <= {0.0, np.inf, -np.inf}:
-            self._hold_unless_below(source, (low, high), f"{label(node)} has one end for all channels")
+        if not set(ends) <= {0.0, np.inf, -np.inf}:
+            self._hold_unless_below(source, ends, f"{label(node)} has one end for all channels")
         return self._pass(node)
 
     def _hold_unless_below(self, source: ir.Value, ends: tuple[float, float], reason: str) -> None:
@@ -227,9 +190,9 @@ class Links:
         shares = [np.maximum(found / end, 0.0) for found, end in zip(seen, ends, strict=True) if end]
         for number, share in zip(numbers.tolist(), np.max(shares, axis=0).tolist(), strict=True):
             if share > BELOW:
-                self._hold_number(number, f"{reason}, and channels reach more than {BELOW:.0%} of it")
+                self.shared.hold(number, f"{reason}, and channels reach more than {BELOW:.0%} of it")
             else:
-                self._least[number] = max(self._least.get(number, 0.0), share / BELOW)
+                self.shared.keep_above(number, share / BELOW)
 
     def _together(self, node: ir.Node) -> bool:
         """Channels of several tensors that are added or compared; of a tensor and a constant."""
@@ -259,7 +222,7 @@ class Links:
         self.shifts += found
         for _, value in moving:
             assert value is not None
-            self._join(first[1], self.channels[value][1])
+            self.shared.join(first[1], self.channels[value][1])
         self.channels[result] = first
         return True
 
@@ -276,7 +239,7 @@ class Links:
         if len({len(each[1]) for each in parts}) > 1:
             return False
         for each in parts[1:]:
-            self._join(parts[0][1], each[1])
+            self.shared.join(parts[0][1], each[1])
         self.channels[node.outputs[0]] = parts[0]
         return True
 
@@ -365,16 +328,6 @@ class Links:
         "Clip": _clip,
         "Pad": _pad,
     }
-
-
-def _end(node: ir.Node, index: int, name: str) -> float | None:
-    """An end of a Clip; infinite where it has none, None where it is no constant."""
-    away = -np.inf if name == "min" else np.inf
-    value = optional(node, index)
-    if value is None:
-        return float(node.attributes.get_float(name, away))
-    array = stored(value)
-    return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
 
 
 def _whole_numbers(node: ir.Node, index: int, name: str) -> tuple[int, ...] | None:

@@ -35,13 +35,13 @@ def smallest_cut(capacities: Mapping[tuple[Hashable, Hashable], float]) -> set[H
 def _reached(left: Mapping[Hashable, Mapping[Hashable, float]], least: float) -> dict[Hashable, Hashable]:
     """What can be reached from the source, each with where from, nearest first."""
     came: dict[Hashable, Hashable] = {SOURCE: SOURCE}
-    queue = deque([SOURCE])
+    queue: deque[Hashable] = deque([SOURCE])
     while queue:
         start = queue.popleft()
         for end, capacity in left[start].items():
             if capacity > least and end not in came:
                 came[end] = start
-                queue.append(end)  # type: ignore[arg-type]
+                queue.append(end)
     return came
 
 

@@ -3,6 +3,7 @@
 - Between a layer and the ReLU that alone reads it (symmetric quantisation keeps ReLUs): the pair behind the ReLU rounds
   once; a second scale in between would only keep engines from fusing the two. A live norm keeps its pair, which makes
   it an integer operator.
+- Between one layer and the addition that alone reads it: engines add in the accumulators of one layer.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from normexport.norms import DOMAIN
 
 #: Operators with weights.
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+#: Operators that choose or move numbers: their result has the numbers of their input, and so its scale.
+DIRECT = ("MaxPool", "AveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
 
 
 def drop_pairs_before_relu(model: ir.Model) -> None:

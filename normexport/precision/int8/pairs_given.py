@@ -20,8 +20,10 @@ import onnx_ir as ir
 
 from normexport.errors import FoldError
 from normexport.graphs.constant_nodes import store_constants
+from normexport.graphs.initializers import add_initializer, fixed_tensor
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import drop_unread_initializers, label, op, optional, readers
+from normexport.precision.int8.clips import clip_ends
 from normexport.precision.int8.grids import Grid, WeightGrid
 from normexport.precision.int8.ranges import Range
 
@@ -69,7 +71,7 @@ def take_weights(model: ir.Model) -> tuple[ir.Model, dict[str, WeightGrid]]:
             continue
         source, grid = weight
         numbers = grid.numbers()
-        value = _initializer(copy.graph, names.fresh(f"{source.name}_rounded"), numbers)
+        value = add_initializer(copy.graph, names.fresh(f"{source.name}_rounded"), numbers)
         node.outputs[0].replace_all_uses_with(value)
         _remove_unread(copy.graph, node)
         if grid.whole.ndim:
@@ -155,7 +157,7 @@ def _integers(value: ir.Value | None, scale: Array, zero: Array) -> tuple[ir.Val
     if node is None:
         return None
     if op(node) == "Clip":
-        inner, ends = _integers(optional(node, 0), scale, zero), _ends(node)
+        inner, ends = _integers(optional(node, 0), scale, zero), clip_ends(node)
         if inner is None or ends is None:
             return None
         low, high = int(max(inner[2][0], ends[0])), int(min(inner[2][1], ends[1]))
@@ -193,7 +195,7 @@ def _pair(node: ir.Node) -> _Pair | None:
     for use in node.outputs[0].uses():
         last = use.node
         if op(last) == "Clip":
-            clip = _ends(last)
+            clip = clip_ends(last)
             uses = list(last.outputs[0].uses())
             if clip is None or len(uses) != 1 or last.outputs[0].is_graph_output():
                 return None
@@ -225,7 +227,7 @@ def _centred(
     for end in ends:
         for use in end.uses():
             last = use.node
-            if op(last) == "Clip" and (clip := _ends(last)) is not None and len(list(last.outputs[0].uses())) == 1:
+            if op(last) == "Clip" and (clip := clip_ends(last)) is not None and len(list(last.outputs[0].uses())) == 1:
                 span = [max(span[0], clip[0]), min(span[1], clip[1])]
                 last = next(iter(last.outputs[0].uses())).node
             added = [_constant(each) for each in last.inputs] if op(last) == "Add" else []
@@ -295,30 +297,8 @@ def _same(one: tuple[Array, Array], other: tuple[Array, Array]) -> bool:
 
 def _constant(value: ir.Value | None) -> Array | None:
     """The numbers of an initializer that no caller can override."""
-    if value is None or value.const_value is None or not value.is_initializer() or value.is_graph_input():
-        return None
-    found: Array = value.const_value.numpy()
-    return found
-
-
-def _ends(node: ir.Node) -> tuple[float, float] | None:
-    """Between which constants a Clip keeps numbers."""
-    found = [-np.inf, np.inf]
-    for index in (1, 2):
-        value = optional(node, index)
-        stored = _constant(value)
-        if value is not None and (stored is None or stored.size != 1):
-            return None
-        if stored is not None:
-            found[index - 1] = float(stored.reshape(-1)[0])
-    return found[0], found[1]
-
-
-def _initializer(graph: ir.Graph, name: str, array: Array) -> ir.Value:
-    tensor = ir.Tensor(array, name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-    graph.register_initializer(value)
-    return value
+    tensor = fixed_tensor(value)
+    return None if tensor is None else tensor.numpy()
 
 
 def _remove_unread(graph: ir.Graph, node: ir.Node) -> None:

@@ -22,8 +22,9 @@ from normexport.folding.constants import Constants
 from normexport.graphs.nodes import op
 from normexport.norms import DOMAIN
 from normexport.precision.half.search import group_of
-from normexport.precision.int8.insert import DIRECT
+from normexport.precision.int8.clips import CLIPS
 from normexport.precision.int8.min_cut import SINK, SOURCE, smallest_cut
+from normexport.precision.int8.pairs import DIRECT
 from normexport.precision.int8.quantise import is_candidate, modules_of
 from normexport.timing.kernels import Kernel
 
@@ -106,7 +107,7 @@ def parts_of(model: ir.Model, kept: Collection[str], sizes: Mapping[str, int]) -
     names: dict[str, str | None] = {}
     for node in model.graph:
         group = group_of(node)
-        if op(node) in ("Relu", "Clip", *DIRECT) and node.domain != DOMAIN:
+        if op(node) in (*CLIPS, *DIRECT) and node.domain != DOMAIN:
             source = node.inputs[0].producer() if node.inputs[0] is not None else None
             owners[node] = owners.get(source) if source is not None else None
         else:

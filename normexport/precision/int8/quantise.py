@@ -30,21 +30,23 @@ from normexport.folding.integer_norms import IntegerNormOutcome, absorb_norms
 from normexport.graphs.constant_nodes import store_constants
 from normexport.graphs.moments import KEY
 from normexport.graphs.nodes import drop_unread_initializers, op, optional
+from normexport.io.onnx_domain import opset_in
 from normexport.norms.bodies import attach_bodies
 from normexport.precision.file_precision import refuse_quantized
 from normexport.precision.half.search import group_of
-from normexport.precision.half.types import in_later_opset, raise_opset, stays_in_opset
 from normexport.precision.int8.activations import Activations
+from normexport.precision.int8.clips import CLIPS
 from normexport.precision.int8.corrections import NONE, Corrections
 from normexport.precision.int8.float_layers import shield_float_layers
-from normexport.precision.int8.insert import DIRECT, first_opset, insert_pairs
-from normexport.precision.int8.pairs import LAYERS, drop_pairs_before_add, drop_pairs_before_relu
+from normexport.precision.int8.insert import first_opset, insert_pairs
+from normexport.precision.int8.pairs import DIRECT, LAYERS, drop_pairs_before_add, drop_pairs_before_relu
 from normexport.precision.int8.ranges import Range, int8_range
 from normexport.precision.int8.storage import PLAIN, Storage
 from normexport.precision.int8.weights import is_stored
+from normexport.precision.later_opset import in_later_opset, raise_opset, stays_in_opset
 
 _COMBINE = ("Add", "Concat")
-_PASS = ("Relu", "Clip", *DIRECT)
+_PASS = (*CLIPS, *DIRECT)
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def quantize(
     """
     refuse_quantized(model)
     model = store_constants(model)
-    if storage.is_float8 and _opset_of(model) == norms.OPSET and not stays_in_opset(model):
+    if storage.is_float8 and opset_in(model.graph.opset_imports) == norms.OPSET and not stays_in_opset(model):
         model = in_later_opset(model, first_opset(storage))
     excluded = set(exclude)
     constants = Constants(model.graph)
@@ -114,14 +116,10 @@ def quantize(
         IdentityEliminationPass()(absorbed)  # of tensors that readers of their own were given
     drop_unread_initializers(absorbed.graph)
     attach_bodies(absorbed)
-    raise_opset(absorbed, _opset_of(absorbed))
+    raise_opset(absorbed, opset_in(absorbed.graph.opset_imports))
     absorbed.ir_version = model.ir_version
     absorbed.producer_name, absorbed.producer_version = model.producer_name, model.producer_version
     return Quantized(absorbed, outcomes, tuple(sorted(excluded)))
-
-
-def _opset_of(model: ir.Model) -> int:
-    return model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))
 
 
 def is_candidate(node: ir.Node, constants: Constants) -> bool:
@@ -171,7 +169,7 @@ def _shared_ranges(nodes: Collection[ir.Node], ranges: Mapping[str, Range], symm
 def _outlives(value: ir.Value, whole: Range, ranges: Mapping[str, Range]) -> bool:
     """Whether a tensor with another range is still the same: of a ReLU or Clip the range alone does the clipping."""
     producer = value.producer()
-    if producer is None or op(producer) not in ("Relu", "Clip"):
+    if producer is None or op(producer) not in CLIPS:
         return True
     return whole[0] >= 0 if op(producer) == "Relu" else whole == ranges.get(str(value.name))
 

@@ -28,14 +28,8 @@ from normexport.precision.config import EightBit, Half
 from normexport.precision.half.graph import HalfConfig, to_half
 from normexport.precision.half.rounding import rounding_in_float32
 from normexport.precision.half.search import Halved, KeptModule, WeightLoss, group_of, halve
-from normexport.precision.half.types import (
-    in_later_opset,
-    nodes_in_half,
-    opset_for,
-    reads_half,
-    refuse_subgraphs,
-    schema_of,
-)
+from normexport.precision.half.types import nodes_in_half, opset_for, reads_half, refuse_subgraphs, schema_of
+from normexport.precision.later_opset import in_later_opset
 from normexport.runtime import Feeds
 
 #: From here on QuantizeLinear and DequantizeLinear have scales in half types.
@@ -73,7 +67,10 @@ class Remainder:
         kept = frozenset(module.path for module in self.kept)
         copy = quantised.clone()
         wide = _Pairs(copy, self, kept).in_float32()
-        keep = lambda node: node.name in wide if op(node) in _PAIR else group_of(node) in kept  # noqa: E731
+
+        def keep(node: ir.Node) -> bool:
+            return node.name in wide if op(node) in _PAIR else group_of(node) in kept
+
         return to_half(copy, HalfConfig(self.dtype, self.half_io, keep))
 
 

@@ -12,7 +12,6 @@ from normexport.errors import NormExportError, UsageError
 from normexport.onnx_export import InputSpec
 from normexport.precision.accuracy import Accuracy
 from normexport.precision.config import NORMS, PLACEMENTS, TRAINED, EightBit, Limits
-from normexport.precision.half.baseline import InFloat32
 from normexport.precision.int8.as_trained import lower_as_trained
 from normexport.precision.int8.edits import Improved, fits_of, improve
 from normexport.precision.int8.edits_by_norms import improve_by_norms
@@ -36,6 +35,7 @@ from normexport.precision.runs import Data
 from normexport.proof import choose_batches
 from normexport.proof.inputs.batches import slice_batches
 from normexport.runtime import Feeds, OnnxRuntime, Opener, Runtime
+from normexport.runtime.around import in_float32
 from normexport.text import printable
 from normexport.verdicts import Judgement, Verdict, failed, inconclusive, passed, together
 
@@ -156,7 +156,7 @@ def _improve(model: ir.Model, found: Ranges, config: EightBit, roles: Roles, kep
 
 
 def _named(runtime: Runtime, rest: Remainder) -> Runtime:
-    return InFloat32(runtime, f"{runtime.name}, rounded to {rest.dtype}") if rest.is_half else runtime
+    return in_float32(runtime, f"{runtime.name}, rounded to {rest.dtype}") if rest.is_half else runtime
 
 
 def _of_the_file(
@@ -169,7 +169,7 @@ def _of_the_file(
     that is a note alone.
     """
     try:
-        runtime = InFloat32(on(model))
+        runtime = in_float32(on(model))
     except NormExportError as error:
         if on is not OnnxRuntime:
             raise

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from normexport.graphs.initializers import add_initializer, fixed_tensor
 from normexport.graphs.nodes import op, optional
 
 Float64s = npt.NDArray[np.float64]
@@ -17,22 +18,20 @@ _FLOATING = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 
 def stored(value: ir.Value | None) -> Float64s | None:
     """The numbers of a floating initializer that no caller can override, in float64; None of anything else."""
-    if value is None or not value.is_initializer() or value.is_graph_input() or value.const_value is None:
+    tensor = fixed_tensor(value)
+    if tensor is None or tensor.dtype not in _FLOATING:
         return None
-    if value.const_value.dtype not in _FLOATING:
-        return None
-    array: Float64s = value.const_value.numpy().astype(np.float64)
+    array: Float64s = tensor.numpy().astype(np.float64)
     return array
 
 
 def is_stored(value: ir.Value) -> bool:
     """Whether a value is a float32 initializer that no caller can override."""
-    tensor = value.const_value
-    stored = value.is_initializer() and not value.is_graph_input() and tensor is not None
-    return stored and tensor is not None and tensor.dtype == ir.DataType.FLOAT
+    tensor = fixed_tensor(value)
+    return tensor is not None and tensor.dtype == ir.DataType.FLOAT
 
 
-def channel_axis(node: ir.Node, rank: int) -> int | None:
+def output_axis(node: ir.Node, rank: int) -> int | None:
     """The axis of output channels in a layer's weight; None where it has none of its own."""
     if op(node) == "MatMul":
         return 1 if rank == 2 else None
@@ -80,15 +79,12 @@ def set_constant(node: ir.Node, index: int, array: npt.NDArray[Any], fresh: Any)
     assert value.const_value is not None
     dtype = value.const_value.dtype
     alone = len(value.uses()) == 1 and not value.is_graph_output()
-    name = str(value.name) if alone else fresh(str(value.name))
-    tensor = ir.Tensor(array.astype(dtype.numpy()), name=name)
+    numbers = array.astype(dtype.numpy())
     if alone:
+        tensor = ir.Tensor(numbers, name=value.name)
         value.const_value, value.shape = tensor, tensor.shape
         return
-    other = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(dtype), const_value=tensor)
-    assert node.graph is not None
-    node.graph.register_initializer(other)
-    node.replace_input_with(index, other)
+    node.replace_input_with(index, add_initializer(_graph_of(node), fresh(str(value.name)), numbers))
 
 
 def add_to_bias(node: ir.Node, shift: Float64s, fresh: Any) -> None:
@@ -102,12 +98,14 @@ def add_to_bias(node: ir.Node, shift: Float64s, fresh: Any) -> None:
     if bias is not None:
         set_constant(node, 2, bias + shift, fresh)
         return
-    assert node.graph is not None
-    name = fresh(f"{node.outputs[0].name}_bias")
     weight = node.inputs[1]
     dtype = (weight.dtype if weight is not None else None) or ir.DataType.FLOAT
-    tensor = ir.Tensor(shift.astype(dtype.numpy()), name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(dtype), const_value=tensor)
-    node.graph.register_initializer(value)
+    value = add_initializer(_graph_of(node), fresh(f"{node.outputs[0].name}_bias"), shift.astype(dtype.numpy()))
     node.resize_inputs(3)
     node.replace_input_with(2, value)
+
+
+def _graph_of(node: ir.Node) -> ir.Graph:
+    """The graph that a node stands in; layers of functions are not quantised."""
+    assert isinstance(node.graph, ir.Graph)
+    return node.graph

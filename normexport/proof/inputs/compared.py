@@ -19,6 +19,7 @@ from fractions import Fraction
 import numpy as np
 import onnx_ir as ir
 
+from normexport.dtypes import FLOAT32, HALVES
 from normexport.onnx_export import InputSpec
 from normexport.onnx_export.inputs import type_range
 from normexport.proof.inputs.batches import Batch
@@ -212,9 +213,8 @@ def _as_typed(spec: InputSpec, number: Fraction) -> float | int | None:
         least, most = type_range(spec.dtype)
         whole = math.floor(number)
         return whole if least <= whole <= most else None
-    with np.errstate(over="ignore"):
-        single = float(np.float32(float(number)))
-    return single if math.isfinite(single) else None
+    largest = HALVES[spec.dtype].largest if spec.dtype in HALVES else FLOAT32.largest
+    return float(np.float32(float(number))) if abs(number) <= largest else None
 
 
 def _is_within(number: float | int, spec: InputSpec, bounds: Bounds | None) -> bool:

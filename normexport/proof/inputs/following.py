@@ -9,6 +9,8 @@ from fractions import Fraction
 import numpy as np
 import onnx_ir as ir
 
+from normexport.io.onnx_domain import is_onnx_domain
+
 _MOST_CONSTANTS = 1 << 20  # numbers of a constant that are looked at
 
 
@@ -61,7 +63,7 @@ def uses_of(
             continue
         seen.add((id(reached.value), reached.linear))
         for node, position in reached.value.uses():
-            if node.domain not in ("", "ai.onnx"):
+            if not is_onnx_domain(node.domain):
                 continue
             yield node, position, reached
             if not ends(node, position):

@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from normexport.errors import FoldError
+from normexport.io.onnx_domain import plain_domain
 from normexport.runtime.float64 import resolve
 from normexport.runtime.float64.program import Program, Step
 from normexport.runtime.float64.registry import Call, Kernel, Value
@@ -37,7 +38,7 @@ class Scope:
 
     def version(self, domain: str) -> int:
         """The version of a domain that the graph imports; 1 where it says none."""
-        return self.opsets.get(resolve.plain_domain(domain), 1)
+        return self.opsets.get(plain_domain(domain), 1)
 
 
 def program_of(model: ir.Model, *, with_torch: bool = True) -> Program:
@@ -51,7 +52,7 @@ def program_of(model: ir.Model, *, with_torch: bool = True) -> Program:
 
 
 def _opsets(imports: Mapping[str, int]) -> dict[str, int]:
-    return {resolve.plain_domain(domain): version for domain, version in imports.items()}
+    return {plain_domain(domain): version for domain, version in imports.items()}
 
 
 def _graph_program(graph: ir.Graph, scope: Scope) -> Program:
@@ -198,7 +199,7 @@ def _value(attr: ir.Attr) -> Any:
 
 def _stored_constant(node: ir.Node, scope: Scope) -> Any:
     """What a Constant node holds, None for another node; tensors stay as they are stored until they are read."""
-    if node.op_type != "Constant" or resolve.plain_domain(node.domain) or len(node.attributes) != 1:
+    if node.op_type != "Constant" or plain_domain(node.domain) or len(node.attributes) != 1:
         return None
     (attr,) = _bound(node, scope).values() or (None,)
     if attr is None:

@@ -12,6 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from normexport.errors import FoldError
+from normexport.io.onnx_domain import is_onnx_domain, plain_domain
 from normexport.runtime.float64 import operators
 from normexport.runtime.float64.reference_ops import from_onnx_reference
 from normexport.runtime.float64.registry import Kernel, kernel_of
@@ -21,11 +22,6 @@ for _module in pkgutil.iter_modules(operators.__path__):
 
 _REMEDY = "compare on another runtime"
 _RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
-
-
-def plain_domain(domain: str) -> str:
-    """ONNX's own domain has two names."""
-    return "" if domain == "ai.onnx" else domain
 
 
 def schema_of(node: ir.Node, version: int, place: str) -> Any:
@@ -50,7 +46,7 @@ def own_kernel(node: ir.Node, version: int, place: str) -> Kernel | None:
     Raises:
         FoldError: its results are random.
     """
-    if plain_domain(node.domain) == "" and node.op_type in _RANDOM:
+    if is_onnx_domain(node.domain) and node.op_type in _RANDOM:
         raise FoldError(place, f"no float64 reference: operator {node.op_type} draws random numbers", _REMEDY)
     kernel = kernel_of(plain_domain(node.domain), node.op_type, version)
     return kernel if kernel is not None else from_onnx_reference(plain_domain(node.domain), node.op_type)
@@ -58,7 +54,7 @@ def own_kernel(node: ir.Node, version: int, place: str) -> Kernel | None:
 
 def unknown(node: ir.Node, place: str) -> FoldError:
     """The error for an operator that nothing here computes."""
-    name = f"{node.domain}.{node.op_type}" if plain_domain(node.domain) else node.op_type
+    name = f"{node.domain}.{node.op_type}" if not is_onnx_domain(node.domain) else node.op_type
     return FoldError(place, f"no float64 reference: operator {name}", _REMEDY)
 
 

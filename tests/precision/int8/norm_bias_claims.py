@@ -1,4 +1,4 @@
-"""Claims about biases corrected by norms alone, and a `main` that holds a broken copy of the library against them.
+"""Claims about biases corrected by norms alone, which broken copies of the library must not hold.
 
 Where every channel of the input is one number, what rounding a weight takes from the mean is known to the last digit:
 PyTorch computes both layers in float64, borders and all.
@@ -6,8 +6,6 @@ PyTorch computes both layers in float64, borders and all.
 
 from __future__ import annotations
 
-import sys
-import traceback
 from typing import Any
 
 import numpy as np
@@ -148,17 +146,3 @@ CLAIMS = (
     what_is_not_told_is_left_alone,
     channels_that_are_not_known_apart,
 )
-
-
-def main() -> int:
-    for claim in CLAIMS:
-        try:
-            claim()
-        except Exception:  # a broken copy may raise anything
-            print(f"Error: {claim.__name__}\n{traceback.format_exc()}")
-            return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 import tempfile
-import traceback
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -220,17 +218,3 @@ CLAIMS = (
     a_part_is_not_taken_for_the_whole,
     a_file_gives_the_state_again_and_lies_in_it_are_refused,
 )
-
-
-def main() -> int:
-    for claim in CLAIMS:
-        try:
-            claim()
-        except Exception:  # a broken copy may raise anything
-            print(f"Error: {claim.__name__}\n{traceback.format_exc()}")
-            return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
+from normexport.graphs.node_metadata import FOLDED, module_path
+from normexport.onnx_export.layers import Layer
+from normexport.onnx_export.sidecar import sidecar_text
 from normexport.precision.int8.float_layers import shield_float_layers
 from normexport.precision.int8.quantise import quantize
 
@@ -93,6 +97,20 @@ def test_what_is_int8_has_no_shield() -> None:
     (part,) = (quantize(model, ranges, exclude=("second",)).model,)
     shields = [node for node in part.graph if node.op_type == "Max"]
     assert [use.node.op_type for each in shields for use in each.outputs[0].uses()] == ["Conv"]
+
+
+def test_a_shield_is_of_its_layer_and_holds_no_norm_itself() -> None:
+    """Else whoever counts what was folded into which module counts it twice."""
+    model = ir.from_proto(_two_layers())
+    for node in model.graph:
+        if node.op_type == "Conv":
+            node.metadata_props[FOLDED] = f"{module_path(node)}.bn"
+    part = quantize(model, dict.fromkeys(("x", "c", "r", "w", "y"), (-3.0, 3.0)), exclude=("second",)).model
+    (shield,) = (node for node in part.graph if node.op_type == "Max")
+    assert module_path(shield) == "second"
+    layers = [Layer(name, 0, "Conv2d", name[0]) for name in ("first", "second", "third")]
+    rows = json.loads(sidecar_text(layers, part, "model.onnx"))["layers"]
+    assert [row["holds"] for row in rows] == [["first.bn"], ["second.bn"], ["third.bn"]]
 
 
 def _two_layers() -> Any:

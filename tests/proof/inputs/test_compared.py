@@ -250,3 +250,21 @@ def test_uses_end_where_they_are_told_to() -> None:
     assert every == ["Identity", "Neg", "Identity"]
     ended = [node.op_type for node, _, _ in uses_of(graph.inputs[0], lambda node, _: node.op_type == "Neg")]
     assert ended == ["Identity", "Neg"]
+
+
+@pytest.mark.parametrize(("times", "asked"), [(1, [-5e37, 5e37, 3e38]), (9, [])])
+def test_numbers_that_no_float_holds_are_not_asked_for(times: int, asked: list[float]) -> None:
+    """A limit of 6 behind a factor of 1e-38 is at 6e38, and behind nine of them at what is no float64 either."""
+    scaled = [f"s{each} = Mul({'x' if each == 0 else f's{each - 1}'}, tiny)" for each in range(times)]
+    limits = constant("tiny", "float", "1e-38"), constant("low", "float", "0"), constant("high", "float", "6")
+    graph = ir.from_proto(model(FLOATS, *limits, *scaled, f"y = Clip(s{times - 1}, low, high)"))
+    assert numbers_asked([graph], InputSpec("x", (8,))) == pytest.approx(asked, rel=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "held"), [("float32", True), ("bfloat16", True), ("float16", False)])
+def test_numbers_beyond_a_half_type_are_not_asked_of_an_input_of_it(dtype: str, held: bool) -> None:
+    kind = "float" if dtype == "float32" else dtype
+    nodes = "w = Cast <to = 1> (x)", constant("c", "float", "100000"), "q = Greater(w, c)", "y = Cast <to = 1> (q)"
+    graph = ir.from_proto(model(f"{kind}[N,8] x) => (float[N,8] y", *nodes))
+    asked = numbers_asked([graph], InputSpec("x", (8,), dtype))
+    assert (any(number > 1e5 for number in asked), 5e4 in asked) == (held, True)

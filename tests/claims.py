@@ -1,0 +1,51 @@
+"""Claims about the library as plain functions, held one after the other against whichever copy of it is imported.
+
+    python -m tests.claims tests.folding.focused
+
+A module of claims lists them in `CLAIMS`. Each raises where it does not hold: a test calls it as it is, and
+`tests/mutation.py` runs it against copies of the library that it must notice to be broken.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+Claim = Callable[[], None]
+
+SECONDS = 60  # of processor time, however busy the machine is: what takes longer than that goes on for ever
+
+
+def hold(claims: Iterable[Claim]) -> int:
+    """0 if all claims hold within a minute; 1 at the first that does not, which is printed with what it raised."""
+    signal.signal(signal.SIGPROF, _end)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    for claim in claims:
+        try:
+            claim()
+        except Exception:  # a crash of a broken copy counts as much as a wrong number
+            print(f"Error: {claim.__name__}\n{traceback.format_exc()}")
+            return 1
+    return 0
+
+
+@contextmanager
+def about(what: object) -> Iterator[None]:
+    """Say of which of many cases a claim does not hold."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"of {what}")
+        raise
+
+
+def _end(*_: object) -> None:
+    raise TimeoutError(f"not done after {SECONDS} seconds")
+
+
+if __name__ == "__main__":
+    sys.exit(hold(importlib.import_module(sys.argv[1]).CLAIMS))

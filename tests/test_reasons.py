@@ -1,0 +1,75 @@
+"""What a reader would stumble over says why it is there: silenced checks, and handlers that catch everything."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("normexport", "tools", "plugins")
+
+_SILENCED = re.compile(r"# (?:type: ignore\[[\w, -]+\]|noqa: \w+)")
+
+
+def unspoken(text: str) -> Iterator[str]:
+    """Lines that silence a check or catch everything with no comment behind that, and none on a line of its own above.
+
+    A handler that does no more than tidy up and raise again needs none.
+    """
+    lines = ["", *text.splitlines()]
+    for number, line in enumerate(lines):
+        silenced = list(_SILENCED.finditer(line))
+        if silenced and not line[silenced[-1].end() :].strip(" #-()") and not _is_comment(lines[number - 1]):
+            yield f"{number}: {line.strip()}"
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.ExceptHandler) or _raises_again(node):
+            continue
+        line = lines[node.lineno]
+        if _catches_everything(node) and "#" not in line and not _is_comment(lines[node.lineno - 1]):
+            yield f"{node.lineno}: {line.strip()}"
+
+
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("#")
+
+
+def _catches_everything(handler: ast.ExceptHandler) -> bool:
+    names = [] if handler.type is None else [each.id for each in ast.walk(handler.type) if isinstance(each, ast.Name)]
+    return handler.type is None or bool({"Exception", "BaseException"}.intersection(names))
+
+
+def _raises_again(handler: ast.ExceptHandler) -> bool:
+    last = handler.body[-1]
+    return isinstance(last, ast.Raise) and last.exc is None
+
+
+def test_every_silenced_check_and_every_wide_handler_says_why() -> None:
+    files = [file for folder in FOLDERS for kind in ("*.py", "*.pyi") for file in (ROOT / folder).rglob(kind)]
+    assert len(files) > 500
+    found = {str(file.relative_to(ROOT)): list(unspoken(file.read_text())) for file in files}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("x = 1  # type: ignore[misc]", 1),
+        ("x = 1  # type: ignore[misc, arg-type]  # torch says no types", 0),
+        ("import x  # noqa: F401", 1),
+        ("import x  # noqa: F401  (registers operators)", 0),
+        ("import x  # noqa: F401 # registers operators", 0),
+        ("# No stubs.\nimport x  # type: ignore[import-not-found]", 0),
+        ("try:\n    x()\nexcept Exception as error:\n    raise E(1) from error", 1),
+        ("try:\n    x()\nexcept (ValueError, Exception):\n    pass", 1),
+        ("try:\n    x()\nexcept:\n    pass", 1),
+        ("try:\n    x()\nexcept BaseException:\n    tidy()\n    raise", 0),
+        ("try:\n    x()\nexcept Exception:  # vendors raise anything\n    pass", 0),
+        ("try:\n    x()\nexcept ValueError:\n    pass", 0),
+    ],
+)
+def test_what_is_not_spoken_is_seen(text: str, found: int) -> None:
+    assert len(list(unspoken(text))) == found
