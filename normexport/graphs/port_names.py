@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_ir as ir
 
 from normexport.errors import UsageError
@@ -13,6 +15,17 @@ from normexport.graphs.names import fresh_name
 def read_inputs(model: ir.Model) -> list[ir.Value]:
     """The inputs that have to be fed: old files list their weights among them."""
     return [value for value in model.graph.inputs if not value.is_initializer()]
+
+
+def require_as_many(option: str, names: Sequence[str], there: Sequence[str], place: str, verb: str) -> None:
+    """Refuse names that are more or fewer than the inputs or outputs `there`; no names at all name nothing.
+
+    Raises:
+        UsageError: saying what `place` reads or returns.
+    """
+    if names and len(names) != len(there):
+        cause = f"names {len(names)}, and {place} {verb} {', '.join(there) or 'nothing'}"
+        raise UsageError(f"{option} {','.join(names)}", cause, "name each once")
 
 
 def name_ports(model: ir.Model, config: ExportConfig, place: str) -> None:
@@ -27,11 +40,7 @@ def name_ports(model: ir.Model, config: ExportConfig, place: str) -> None:
         ("--output-names", "returns", list(model.graph.outputs), config.output_names),
     )
     for option, verb, values, names in sides:
-        if names and len(names) != len(values):
-            there = ", ".join(str(value.name) for value in values) or "nothing"
-            raise UsageError(
-                f"{option} {','.join(names)}", f"names {len(names)}, and {place} {verb} {there}", "name each once"
-            )
+        require_as_many(option, names, [str(value.name) for value in values], place, verb)
         for value, name in zip(values, names, strict=bool(names)):
             if asked.setdefault(value, name) != name:
                 cause = f"is {asked[value]} already: {place} hands on what it is given"

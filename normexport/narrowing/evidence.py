@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from normexport.errors import UsageError
 from normexport.io.atomic import replacing_all, scratch
 from normexport.io.numpy_files import write_arrays
 from normexport.runtime import Array
@@ -53,25 +54,29 @@ class Evidence:
 
 
 def shows(evidence: Evidence) -> str | None:
-    """What the script says in a process of its own, where it shows the fault; None where it does not."""
+    """What the script says in a process of its own, where it shows the fault; None where it does not, or can't run."""
+    try:
+        said = _said(evidence)
+    except (UsageError, OSError, subprocess.TimeoutExpired):  # no room for its files, or no end
+        return None
+    return said[-1] if said and said[-1].startswith("error ") else None
+
+
+def _said(evidence: Evidence) -> list[str]:
     with scratch() as folder:
         _fill(evidence, {name: folder / name for name in (MODEL, INPUT, SCRIPT)})
         command = [sys.executable, "-P", SCRIPT]
         folders = os.pathsep.join(folder for folder in sys.path if folder)
-        try:
-            run = subprocess.run(
-                command,
-                cwd=folder,
-                env={**os.environ, "PYTHONPATH": folders},
-                capture_output=True,
-                text=True,
-                timeout=_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-    said = run.stderr.strip().splitlines()
-    return said[-1] if run.returncode == _SHOWS and said and said[-1].startswith("error ") else None
+        run = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": folders},
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    return run.stderr.strip().splitlines() if run.returncode == _SHOWS else []
 
 
 def write(evidence: Evidence, folder: Path) -> tuple[Path, ...]:

@@ -52,6 +52,7 @@ class Bisection:
         inputs: the name of the inputs that it was found on.
         files: what was written: the model, its inputs, the script.
         notes: what the reader should know, in words.
+        no_files: why the files are not there; empty where they are, or none were asked for.
     """
 
     judgement: Judgement
@@ -59,6 +60,7 @@ class Bisection:
     inputs: str = ""
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    no_files: str = ""
 
     @property
     def passed(self) -> bool:
@@ -72,4 +74,5 @@ class Bisection:
             "inputs": self.inputs,
             "files": list(self.files),
             "notes": list(self.notes),
+            "no_files": self.no_files,
         }

@@ -19,7 +19,8 @@ from normexport.onnx_export.sidecar import read_sidecar, sidecar_path, sidecar_t
 
 if TYPE_CHECKING:
     from normexport.onnx_export.binding import bound, named_by
-    from normexport.onnx_export.exported import Exported, export
+    from normexport.onnx_export.exported import Exported, export, inputs_to_export
+    from normexport.onnx_export.foreseen import modules_foreseen, outputs_foreseen
 
 __all__ = [
     "DTYPES",
@@ -36,10 +37,13 @@ __all__ = [
     "declared_by_program",
     "export",
     "inputs_of_program",
+    "inputs_to_export",
     "layers_of",
     "left_open",
+    "modules_foreseen",
     "named_by",
     "narrow",
+    "outputs_foreseen",
     "parse_inputs",
     "present",
     "read_sidecar",
@@ -49,7 +53,15 @@ __all__ = [
     "symbol_for",
 ]
 
-_WITH_TORCH = {"Exported": "exported", "bound": "binding", "export": "exported", "named_by": "binding"}
+_WITH_TORCH = {
+    "Exported": "exported",
+    "bound": "binding",
+    "export": "exported",
+    "inputs_to_export": "exported",
+    "modules_foreseen": "foreseen",
+    "named_by": "binding",
+    "outputs_foreseen": "foreseen",
+}
 
 
 if not TYPE_CHECKING:  # a type checker that saw it would take a misspelled name for Any

@@ -62,7 +62,7 @@ def call_of(model: nn.Module | ExportedProgram, inputs: Sequence[InputSpec], pla
 
 def outputs_of(returned: Any) -> list[Any]:
     """The leaves of what a network returns, in the order of its file's outputs."""
-    return pytree.tree_leaves(_plain(returned))
+    return pytree.tree_leaves(plain(returned))
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def called_in_a_row(model: nn.Module, inputs: Sequence[InputSpec], place: str) -
 
     def in_a_row(*values: Any) -> Any:
         arguments, named = call.arguments(values)
-        return _plain(forward(*arguments, **named))
+        return plain(forward(*arguments, **named))
 
     names = [f"input_{index}" for index in range(len(inputs))]
     only = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -252,14 +252,14 @@ def _required(kind: Any) -> list[str]:
     return [name for name in kind._fields if name not in kind._field_defaults]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The same in plain dicts, by key or field, and lists; what is none of them as it is."""
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return {name: _plain(inner) for name, inner in zip(value._fields, value, strict=True)}
+        return {name: plain(inner) for name, inner in zip(value._fields, value, strict=True)}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        return {each.name: plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
     return value

@@ -15,7 +15,7 @@ from normexport import norms
 from normexport.errors import UsageError
 from normexport.graphs.export_config import ExportConfig
 from normexport.graphs.node_metadata import ARGUMENT
-from normexport.graphs.port_names import name_ports
+from normexport.graphs.port_names import name_ports, require_as_many
 from normexport.io.quiet import silence
 from normexport.logs import logger
 from normexport.norms.bodies import attach_bodies
@@ -74,19 +74,11 @@ def export(
         ExportError: the model can't be traced or translated; the message names the checkpoint.
         UsageError: inputs are needed and not given, or not the ones that the model or program reads.
     """
-    place = str(getattr(source, "path", type(source).__name__))
-    program = _program(source)
+    asked = _read_by(source, inputs, config)
+    place, free, specs, program = asked.place, asked.free, asked.specs, asked.program
     if program is None:
-        module = source if isinstance(source, nn.Module) else getattr(source, "model", None)
-        if not isinstance(module, nn.Module):
-            raise UsageError(place, "holds weights but no model", "name its code with --model package.module:factory")
-        if not inputs:
-            raise UsageError(place, "does not say what it reads", "give the shape of one sample: --input 3x224x224")
-        free = specs = with_batch(bound(module, named_by(module, inputs), place), config, place)
-        program = program_of(module, specs, place)
-    else:
-        free = _agree_on_inputs(program, inputs)
-        specs = with_batch(free, config, place)
+        assert asked.module is not None
+        program = program_of(asked.module, specs, place)
     model = onnx_of(program, [spec.name for spec in specs], place, _traced_opset(config))
     if isinstance(config.batch, int):
         fix_batch(model, free, config.batch)
@@ -110,6 +102,52 @@ def export(
     layers = tuple(layer for layer in layers_of(model) if (layer.path, layer.call) in whole)
     _LOG.info("%s: exported, nodes: %d, module boundaries: %d", place, len(model.graph), len(layers))
     return Exported(model, layers, specs, unproven=doubts_of_program(program))
+
+
+def inputs_to_export(
+    source: Checkpoint | nn.Module | ExportedProgram,
+    inputs: Sequence[InputSpec] = (),
+    config: ExportConfig = _DEFAULT,
+) -> tuple[InputSpec, ...]:
+    """What the file that `export` makes will read, known without tracing or translating anything.
+
+    Raises:
+        UsageError: inputs are needed and not given, or not the ones that the model or program reads; more or fewer
+            names than there are.
+    """
+    asked = _read_by(source, inputs, config)
+    require_as_many("--input-names", config.input_names, [spec.name for spec in asked.specs], asked.place, "reads")
+    if not config.input_names:
+        return asked.specs
+    return tuple(replace(spec, name=name) for spec, name in zip(asked.specs, config.input_names, strict=True))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A source, its module or program, and what it reads: `free` with a batch that is open, `specs` as asked for."""
+
+    place: str
+    module: nn.Module | None
+    program: ExportedProgram | None
+    free: tuple[InputSpec, ...]
+    specs: tuple[InputSpec, ...]
+
+
+def _read_by(
+    source: Checkpoint | nn.Module | ExportedProgram, inputs: Sequence[InputSpec], config: ExportConfig
+) -> _Read:
+    place = str(getattr(source, "path", type(source).__name__))
+    program = _program(source)
+    if program is not None:
+        free = _agree_on_inputs(program, inputs)
+        return _Read(place, None, program, free, with_batch(free, config, place))
+    module = source if isinstance(source, nn.Module) else getattr(source, "model", None)
+    if not isinstance(module, nn.Module):
+        raise UsageError(place, "holds weights but no model", "name its code with --model package.module:factory")
+    if not inputs:
+        raise UsageError(place, "does not say what it reads", "give the shape of one sample: --input 3x224x224")
+    specs = with_batch(bound(module, named_by(module, inputs), place), config, place)
+    return _Read(place, module, None, specs, specs)
 
 
 def _traced_opset(config: ExportConfig) -> int:

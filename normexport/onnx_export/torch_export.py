@@ -41,7 +41,7 @@ def program_of(model: nn.Module, inputs: Sequence[InputSpec], place: str = "mode
     if model.training:
         raise ExportError(place, "is in training mode", "call model.eval() before exporting")
     try:
-        samples = tuple(_sample(spec) for spec in inputs)
+        samples = tuple(sample_of(spec) for spec in inputs)
     except (RuntimeError, MemoryError) as error:  # how torch and Python say so
         shapes = ", ".join(f"{spec.name} {list(spec.sized(TRACE_BATCH))}" for spec in inputs)
         raise UsageError(place, f"this machine has not the memory for {shapes}", "give smaller sizes") from error
@@ -123,7 +123,7 @@ def _can_be_traced_alone(model: nn.Module, inputs: Sequence[InputSpec]) -> bool:
     if not any(spec.batched and spec.batch.holds(1) for spec in inputs):
         return False
     try:
-        _traced(model, fixed, [_sample(spec) for spec in fixed], "")
+        _traced(model, fixed, [sample_of(spec) for spec in fixed], "")
     except Exception:  # of any kind: then it is no remedy
         return False
     return True
@@ -173,14 +173,19 @@ def output_names(program: ExportedProgram) -> list[str]:
     spec = program.call_spec.out_spec
     assert spec is not None
     paths, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(spec.num_leaves)), spec))
-    names = []
-    for (path, _), leaf in zip(paths, program.graph_signature.user_outputs, strict=True):
-        if leaf is None:
-            continue
-        parts = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", "")))) for key in path]
-        word = "_".join(parts)
-        names.append(word if parts and not parts[0].isdigit() else "_".join(["output", *parts]))
-    return names
+    leaves = program.graph_signature.user_outputs
+    return [_word_for(path) for (path, _), leaf in zip(paths, leaves, strict=True) if leaf is not None]
+
+
+def names_of_leaves(returned: Any) -> dict[str, Any]:
+    """What a network returned in plain dicts and lists, by the names that its file's outputs have."""
+    paths, _ = pytree.tree_flatten_with_path(returned)
+    return {_word_for(path): leaf for path, leaf in paths if leaf is not None}
+
+
+def _word_for(path: Sequence[Any]) -> str:
+    parts = [str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", "")))) for key in path]
+    return "_".join(parts if parts and not parts[0].isdigit() else ["output", *parts])
 
 
 def _require_tensors(program: ExportedProgram, place: str) -> None:
@@ -199,7 +204,8 @@ def _require_tensors(program: ExportedProgram, place: str) -> None:
         raise ExportError(place, "returns no tensor", "return at least one")
 
 
-def _sample(spec: InputSpec) -> torch.Tensor:
+def sample_of(spec: InputSpec) -> torch.Tensor:
+    """An input to trace with."""
     dtype: Any = getattr(torch, spec.dtype)
     shape = spec.sized(TRACE_BATCH)
     # Zeros are valid indices, masks and images alike; values do not matter to a trace.

@@ -81,5 +81,6 @@ def _draw_ratios(axes: Any, result: Benchmark) -> None:
 
 
 def plain(text: str) -> str:
-    """Without what matplotlib takes for formulas."""
-    return printable(text, 60).replace("$", r"\$")
+    """Without what matplotlib takes for formulas; it leaves names with an underscore in front out of a legend."""
+    told = printable(text, 60).replace("$", r"\$")
+    return f" {told}" if told.startswith("_") else told

@@ -31,6 +31,7 @@ from normexport.proof.inputs.declared import require_tensor_outputs
 from normexport.proof.judge import require_ends
 from normexport.runtime import Array, Float64Runtime, OnnxRuntime
 from normexport.runtime.guarded import in_telling_child
+from normexport.text import one_line
 from normexport.verbs.clock import OnStage
 from normexport.verbs.fold import FOLDING
 from normexport.verbs.parity import parity
@@ -58,7 +59,7 @@ def bisect(
     """Find the few nodes and the small input for which `candidate` leaves its budget against `reference`.
 
     Where the two differ, `bisect.onnx`, `input.npz` and `show.py` appear in the folder `output`: `python show.py` shows
-    the fault with ONNX Runtime and numpy alone.
+    the fault with ONNX Runtime and numpy alone. Where they can't be written in the end, the result says why.
 
     Args:
         reference: what is right: an ONNX model or file, or a checkpoint, which is exported for it.
@@ -101,8 +102,8 @@ def bisect(
     if found is not None:
         name, fault = found
         said("write")
-        written = () if output is None else tuple(map(str, write(fault.evidence, Path(output))))
-        return Bisection(failed(f"{fault.output}: {fault.words}"), fault, name, written, _notes(fault))
+        written, trouble = ((), "") if output is None else _written(fault, Path(output))
+        return Bisection(failed(f"{fault.output}: {fault.words}"), fault, name, written, _notes(fault), trouble)
     said("parity")
     report = parity(
         reference,
@@ -115,6 +116,14 @@ def bisect(
         preprocess=preprocess,
     )
     return Bisection(_nothing(report.judgement), None)
+
+
+def _written(fault: Fault, folder: Path) -> tuple[tuple[str, ...], str]:
+    """The files of a fault, and why they are not there: what was found in an hour is told all the same."""
+    try:
+        return tuple(map(str, write(fault.evidence, folder))), ""
+    except (UsageError, OSError) as error:
+        return (), one_line(str(error))
 
 
 def _search(

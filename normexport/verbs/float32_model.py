@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import onnx_ir as ir
 
 from normexport.checkpoint import Checkpoint
@@ -13,15 +15,23 @@ from normexport.precision import Int8, prepared
 from normexport.recognition import fold_recognised
 from normexport.verbs.config import ConvertConfig
 from normexport.verbs.fold import FOLDING
-from normexport.verbs.networks import Given, Network, read_checkpoint, read_onnx
+from normexport.verbs.foreseen import refuse_foreseen
+from normexport.verbs.networks import Foresee, Given, Network, read_checkpoint, read_onnx
 from normexport.verbs.real_data import RealData
 from normexport.verbs.subjects import Inputs
 
 
-def read_network(given: Given, inputs: Inputs, config: ConvertConfig) -> tuple[Network, ir.Model]:
-    """What is to be converted, and its graph; a checkpoint is exported."""
+def read_network(
+    given: Given, inputs: Inputs, config: ConvertConfig, foresee: Foresee | None = None
+) -> tuple[Network, ir.Model]:
+    """What is to be converted, and its graph; a checkpoint is exported, once nothing else is to be refused.
+
+    Args:
+        foresee: what refuses a checkpoint by what its file will read; None: what `config` asks for (`verbs.foreseen`).
+    """
     if isinstance(given.subject, Checkpoint):
-        return read_checkpoint(given.subject, inputs, RealData.of(config), config.export)
+        refuse = foresee or partial(refuse_foreseen, given.subject, config)
+        return read_checkpoint(given.subject, inputs, RealData.of(config), config.export, refuse)
     model = fix_weights(given.subject) if config.fixed_weights else given.subject
     return read_onnx(model, given.path, inputs, RealData.of(config), config.export)
 

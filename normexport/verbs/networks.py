@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,8 +38,15 @@ from normexport.verbs.subjects import (
 
 T = TypeVar("T")
 
+#: Refuses, before anything is exported, by the inputs that the file will have and the arrays that are given for them.
+Foresee: TypeAlias = Callable[[Sequence[InputSpec], Mapping[str, Array] | None], None]
+
 #: What a network can be read from.
 Source: TypeAlias = NetworkSource | Callable[[], Checkpoint]
+
+
+def _let_pass(*known: object) -> None:
+    """Nothing more is refused."""
 
 
 @dataclass(frozen=True)
@@ -154,21 +161,29 @@ def read_onnx(
 
 
 def read_checkpoint(
-    checkpoint: Checkpoint, inputs: Inputs, data: RealData | None, config: ExportConfig
+    checkpoint: Checkpoint, inputs: Inputs, data: RealData | None, config: ExportConfig, foresee: Foresee = _let_pass
 ) -> tuple[Network, ir.Model]:
     """A checkpoint as a network to convert, and the graph that exporting it gave.
 
+    Exporting takes by far the longest. What can be refused without is refused before.
+
+    Args:
+        foresee: refuses what else can be told by what the file will read, and the data for it.
+
     Raises:
         ExportError: it can't be exported.
-        UsageError: a shape contradicts the program's own, or a size stays open; it reads numbers that its file lacks.
+        UsageError: a shape contradicts the program's own, or a size stays open; it reads numbers that its file lacks;
+            the data are not what it reads.
     """
     from normexport.proof.doubts.lost_state import require_no_lost_state  # needs torch, which ONNX files do not
     from normexport.proof.doubts.substituted import substitution_doubts
 
-    path = None if data is None else data.path
-    exported = onnx_export.export(checkpoint, export_inputs(checkpoint, inputs, path), config)
-    arrays = data.load(exported.inputs) if data is not None else None
-    require_no_lost_state(checkpoint, exported.inputs, arrays)
+    given = export_inputs(checkpoint, inputs, None if data is None else data.path)
+    specs = onnx_export.inputs_to_export(checkpoint, given, config)
+    arrays = data.load(specs) if data is not None else None
+    foresee(specs, arrays)
+    require_no_lost_state(checkpoint, specs, arrays)
+    exported = onnx_export.export(checkpoint, given, config)
     network = Network(
         checkpoint.path,
         checkpoint.source,

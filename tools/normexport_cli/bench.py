@@ -15,11 +15,12 @@ from normexport_cli.groups import grouped
 from normexport_cli.help import complete_list
 from normexport_cli.image_options import ImageOptions
 from normexport_cli.options import ReadOptions, is_plan
-from normexport_cli.pages import PagedOutputOptions, end, write_page
-from normexport_cli.screen import print_json, result_console, working
+from normexport_cli.pages import PagedOutputOptions, end, tell, write_page
+from normexport_cli.screen import json_text, working
 from normexport_cli.where_options import WhereOptions
 
 if TYPE_CHECKING:
+    from normexport.timing.result import Benchmark
     from normexport.verbs.bench import Measured
 
 _USUAL = BenchConfig()
@@ -195,24 +196,32 @@ def bench(
         config = BenchConfig(**asked, weights_under=how.weights_under, load=how.keywords())
         named: list[Measured] = [options.load_plan(file, how.trust) if is_plan(file) else file for file in files]
         result = normexport.bench(named, read, config, on_stage)
-        if told.plot is not None:
-            from normexport.reports.bench_plot import write_plot
+    from normexport.reports.bench_table import show_benchmark
 
-            write_plot(result, told.plot)
-        if told.times is not None:
-            from normexport.io.atomic import write_text
-            from normexport_cli.screen import json_text
+    drawn = files[0] if len(files) == 1 else None
+    troubles = tell(
+        shown,
+        result.as_dict,
+        lambda console: show_benchmark(console, result),
+        lambda: _write_times(result, told.times),
+        lambda: _write_plot(result, told.plot),
+        lambda: write_page(result, shown.html, drawn, how.weights_under),
+    )
+    end(ExitCode.GOOD, troubles, shown.debug)
 
-            write_text(told.times, json_text(result.as_dict(times=True)))
-        drawn = files[0] if len(files) == 1 else None
-        trouble = write_page(result, shown.html, drawn, how.weights_under)
-    if shown.json:
-        print_json(result.as_dict())
-    else:
-        from normexport.reports.bench_table import show_benchmark
 
-        show_benchmark(result_console(), result)
-    end(ExitCode.GOOD, trouble, shown.debug)
+def _write_times(result: Benchmark, path: Path | None) -> None:
+    if path is not None:
+        from normexport.io.atomic import write_text
+
+        write_text(path, json_text(result.as_dict(times=True)))
+
+
+def _write_plot(result: Benchmark, path: Path | None) -> None:
+    if path is not None:
+        from normexport.reports.bench_plot import write_plot
+
+        write_plot(result, path)
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:

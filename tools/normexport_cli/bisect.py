@@ -10,6 +10,7 @@ import typer
 from normexport.errors import UsageError
 from normexport.verbs.config import RUNTIMES
 from normexport_cli import options
+from normexport_cli.failures import warn
 from normexport_cli.groups import grouped
 from normexport_cli.image_options import DataOptions
 from normexport_cli.options import OutputOptions, ReadOptions, is_onnx
@@ -71,4 +72,6 @@ def bisect(
         from normexport.reports.bisect_table import show_bisection
 
         show_bisection(result_console(), result)
+    if result.no_files:
+        warn(str(output), f"has not got the files ({result.no_files})", "all that was found is told above")
     raise typer.Exit(result.judgement.verdict.exit_code)

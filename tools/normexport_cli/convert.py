@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -18,9 +19,13 @@ from normexport_cli.failures import warn
 from normexport_cli.groups import grouped
 from normexport_cli.image_options import DataOptions
 from normexport_cli.options import ExportOptions, OutputOptions, ReadOptions
+from normexport_cli.pages import end, tell
 from normexport_cli.precision_options import PrecisionOptions
-from normexport_cli.screen import print_json, result_console, working
+from normexport_cli.screen import working
 from normexport_cli.where_options import WhereOptions
+
+if TYPE_CHECKING:
+    from normexport.reports import Conversion
 
 Source = Annotated[
     Path,
@@ -176,18 +181,19 @@ def convert(
 
         given = source if options.is_onnx(source) else lambda: how.load(source)
         result = normexport.convert(given, folder, inputs, config, on_stage, on_stage.samples)
-        placement = None if result.precision is None else result.precision.placement
-        if reduced.placement_plot is not None and placement is not None:
-            from normexport.reports.placement_plot import write_placement_plot
+    from normexport.reports.terminal import show_conversion
 
-            write_placement_plot(placement, reduced.placement_plot)
-    if shown.json:
-        print_json(result.as_dict())
-    else:
-        from normexport.reports.terminal import show_conversion
-
-        show_conversion(result_console(), result)
+    plot = partial(_write_plot, result, reduced.placement_plot)
+    troubles = tell(shown, result.as_dict, lambda console: show_conversion(console, result), plot)
     if result.no_page:
         remedy = f"all else is written; run: normexport report {folder}"
         warn(str(folder / "report.html"), f"could not be made ({result.no_page})", remedy)
-    raise typer.Exit(result.judgement.verdict.exit_code)
+    end(result.judgement.verdict.exit_code, troubles, shown.debug)
+
+
+def _write_plot(result: Conversion, path: Path | None) -> None:
+    placement = None if result.precision is None else result.precision.placement
+    if path is not None and placement is not None:
+        from normexport.reports.placement_plot import write_placement_plot
+
+        write_placement_plot(placement, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +15,9 @@ from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.image_options import ImageOptions
 from normexport_cli.options import ReadOptions, is_plan
-from normexport_cli.pages import PagedOutputOptions, end, require_page, write_page
+from normexport_cli.pages import PagedOutputOptions, end, require_page, tell, write_page
 from normexport_cli.precision_options import LimitOptions
-from normexport_cli.screen import print_json, result_console, working
+from normexport_cli.screen import working
 from normexport_cli.where_options import DrawOptions, WhereOptions
 
 Evaluated = Annotated[Path, typer.Argument(metavar="MODEL", help="A checkpoint, an ONNX file, or a plan.")]
@@ -103,12 +104,8 @@ def evaluate(
             seed=lost.seed or 0,
             skip_bad=lost.skip_bad or 0,
         )
-        trouble = write_page(result, shown.html, model, how.weights_under, model.name)
-    if shown.json:
-        print_json(result.as_dict())
-    else:
-        from normexport.reports.precision_table import show_accuracy
+    from normexport.reports.precision_table import show_accuracy
 
-        show_accuracy(result_console(), result)
     code = ExitCode.GOOD if result.judgement is None else result.judgement.verdict.exit_code
-    end(code, trouble, shown.debug)
+    page = partial(write_page, result, shown.html, model, how.weights_under, model.name)
+    end(code, tell(shown, result.as_dict, lambda console: show_accuracy(console, result), page), shown.debug)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from normexport.errors import ExitCode, UsageError
 from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.options import OutputOptions, ReadOptions, is_checkpoint, is_plan
-from normexport_cli.pages import PagedOutputOptions, end, require_page, write_page
+from normexport_cli.pages import PagedOutputOptions, end, require_page, tell, write_page
 from normexport_cli.screen import print_json, result_console, working
 
 Source = Annotated[Path, typer.Argument(metavar="CKPT", help="A checkpoint of any kind, an ONNX file, or a plan.")]
@@ -45,14 +46,10 @@ def inspect(
         import normexport
 
         result = normexport.inspect(how.load_unless_onnx(source), inputs, weights_under=how.weights_under)
-        trouble = write_page(result, shown.html, source, how.weights_under)
-    if shown.json:
-        print_json(result.as_dict())
-    else:
-        from normexport.reports.terminal import show_inspection
+    from normexport.reports.terminal import show_inspection
 
-        show_inspection(result_console(), result)
-    end(ExitCode.GOOD, trouble, shown.debug)
+    page = partial(write_page, result, shown.html, source, how.weights_under)
+    end(ExitCode.GOOD, tell(shown, result.as_dict, lambda console: show_inspection(console, result), page), shown.debug)
 
 
 def _inspect_plan(plan: Path, shown: OutputOptions) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,9 @@ from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.image_options import DataOptions
 from normexport_cli.options import ReadOptions, is_plan
-from normexport_cli.pages import PagedOutputOptions, end, require_page, write_page
+from normexport_cli.pages import PagedOutputOptions, end, require_page, tell, write_page
 from normexport_cli.precision_options import SnrOptions
-from normexport_cli.screen import print_json, result_console, working
+from normexport_cli.screen import working
 from normexport_cli.where_options import WhereOptions
 
 Reference = Annotated[Path, typer.Argument(metavar="REF", help="What is right: a checkpoint or an ONNX file.")]
@@ -66,12 +67,9 @@ def parity(
             preprocess=compared.prepared(),
             on=where.where(),
         )
-        title = f"{candidate.name} against {reference.name}"
-        trouble = write_page(result, shown.html, candidate, how.weights_under, title)
-    if shown.json:
-        print_json(result.as_dict())
-    else:
-        from normexport.reports.snr_table import show_any_parity
+    from normexport.reports.snr_table import show_any_parity
 
-        show_any_parity(result_console(), result, every_layer=layers)
-    end(result.judgement.verdict.exit_code, trouble, shown.debug)
+    title = f"{candidate.name} against {reference.name}"
+    page = partial(write_page, result, shown.html, candidate, how.weights_under, title)
+    troubles = tell(shown, result.as_dict, lambda console: show_any_parity(console, result, every_layer=layers), page)
+    end(result.judgement.verdict.exit_code, troubles, shown.debug)

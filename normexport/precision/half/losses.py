@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,8 +74,12 @@ def group_of(node: ir.Node) -> str:
 def matches(node: ir.Node, pattern: str) -> bool:
     """Whether a module path pattern covers the node, or a norm that was folded into it."""
     paths = [group_of(node), *node.metadata_props.get(FOLDED, "").split(",")]
-    parents = [".".join(path.split(".")[: end + 1]) for path in paths if path for end in range(path.count(".") + 1)]
-    return any(fnmatch.fnmatchcase(path, pattern) for path in parents)
+    return any(fnmatch.fnmatchcase(path, pattern) for path in with_parents(paths))
+
+
+def with_parents(paths: Iterable[str]) -> list[str]:
+    """Each path with those that it lies in: "a.b" gives "a" and "a.b"."""
+    return [".".join(path.split(".")[: end + 1]) for path in paths if path for end in range(path.count(".") + 1)]
 
 
 def weight_losses(model: ir.Model, dtype: str) -> tuple[WeightLoss, ...]:
