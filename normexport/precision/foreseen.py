@@ -21,6 +21,7 @@ from normexport.precision.collected import Collected
 from normexport.precision.labelled_output import check_labels, labelled_output
 from normexport.precision.labels import Labelled
 from normexport.precision.reduced import Judged
+from normexport.proof.inputs.batches import fixed_batches_in
 from normexport.runtime import Array
 
 _SHOWN = 4  # modules in an error
@@ -40,19 +41,22 @@ def require_modules(patterns: Sequence[str], modules: Sequence[str]) -> None:
 
 
 def require_labels_fit(judged: Judged, labelled: Labelled, foreseen: Foreseen, inputs: Sequence[InputSpec]) -> None:
-    """Refuse labels that fit none of these outputs; nothing where the shape of one is not known.
+    """Refuse labels that fit none of these outputs.
+
+    Nothing is refused where the shape of one is not known, or has not its samples on the first axis: `collect` then
+    runs the samples one by one, and finds out.
 
     Raises:
         UsageError: see `labelled_output` and `check_labels`.
     """
     names = tuple(output.name for output in foreseen.outputs)
     renamed = labelled.output is not None and labelled.output not in names and "_out" in labelled.output
-    if renamed or any(output.shape is None for output in foreseen.outputs):
+    if renamed or any((output.shape or ())[:1] != (foreseen.samples,) for output in foreseen.outputs):
         return
     values = {output.name: _of_shape(output.shape or (), output.dtype) for output in foreseen.outputs}
     known = Collected("", names, values, {}, {}, foreseen.samples, foreseen.samples, 0.0)
     counts = [len(judged.data[spec.name]) for spec in inputs if spec.batched]
-    total = min(counts) if counts else len(labelled.labels)
+    total = min(counts) if counts else fixed_batches_in(inputs, judged.data) * foreseen.samples
     check_labels(labelled, values[labelled_output(known, labelled)], total)
 
 

@@ -95,29 +95,93 @@ def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof, "check_model", begin)
 
 
-@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8", "fp8"])
-@pytest.mark.usefixtures("unproven")
-def test_a_pattern_that_matches_nothing_is_refused_before_the_proof(precision: str, made: Path, run: Run) -> None:
-    np.savez("x.npz", x=np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32))
-    data = ["--calibration-data", "x.npz"] if precision in ("int8", "fp8") else []
-    result = run("convert", made / "model.pt2", "--precision", precision, "--keep-fp32", "layer9.*", *data)
+@pytest.fixture
+def unexported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export that must not begin: neither a trace nor a translation."""
+
+    def begin(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the export has begun")
+
+    for name in ("program_of", "onnx_of"):
+        monkeypatch.setattr(f"normexport.onnx_export.exported.{name}", begin)
+
+
+#: The network in each form that a checkpoint has.
+FORMS = {
+    "program": ("model.pt2",),
+    "module": ("module.pt", "--trust", "--input", "x=3x8x8"),
+    "state": ("weights.pth", "--model", "tests.cli.small_nets:Small", "--input", "x=3x8x8"),
+}
+
+#: What is asked for, and what it is refused with; files are those of `samples`.
+BEFORE_THE_EXPORT = {
+    "--precision fp16 --keep-fp32 layer9.*": "--keep-fp32 layer9.*: matches no module; modules are called conv, norm,",
+    "--precision int8 --calibration-data x.npz --keep-fp32 layer9.*": "--keep-fp32 layer9.*: matches no module",
+    "--precision fp8 --calibration-data x.npz --keep-fp32 conv --keep-fp32 *.bn": "--keep-fp32 *.bn: matches no module",
+    "--precision fp16 --data dense.npz": "labels: fit no output: output (2, 4); iou needs class scores",
+    "--precision int8 --data dense.npz": "labels: fit no output: output (2, 4)",
+    "--precision int8 --data nine.npz": "label: of sample 0 is 9, the model has classes 0 to 3",
+    "--precision int8 --data few.npz": "labels: are 5, the samples 16",
+    "--precision int8 --data good.npz --metric top5": "--metric top5: is always right of 4 classes",
+    "--precision fp16 --data good.npz --labels-for logits": "--labels-for logits: is not an output",
+    "--precision int8 --calibration-data other.npz": "other.npz",
+    "--data other.npz": "other.npz",
+    "--output-names a,b": "--output-names a,b: names 2, and ",
+    "--input-names a,b": "--input-names a,b: names 2, and ",
+}  # fmt: skip
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> None:
+    """Files of samples and labels of several kinds."""
+    x = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)
+    labels = {
+        "good": np.arange(16) % 4,
+        "nine": np.full(16, 9),
+        "few": np.zeros(5, np.int64),
+        "dense": np.zeros((16, 8, 8), np.int64),
+    }
+    np.savez(tmp_path / "x.npz", x=x)
+    np.savez(tmp_path / "other.npz", x=x[:, :1])
+    for name, each in labels.items():
+        np.savez(tmp_path / f"{name}.npz", x=x, labels=each)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("words", BEFORE_THE_EXPORT)
+@pytest.mark.usefixtures("unexported", "samples")
+def test_what_the_checkpoint_itself_tells_is_refused_before_its_export(
+    words: str, form: str, made: Path, run: Run, tmp_path: Path
+) -> None:
+    file, *how = FORMS[form]
+    result = run("convert", made / file, *how, *words.split(), "-o", "out")
     assert result.exit_code == ExitCode.USAGE, result.output
-    assert "--keep-fp32 layer9.*: matches no module" in result.stderr
+    assert f"error: {BEFORE_THE_EXPORT[words]}" in result.stderr or BEFORE_THE_EXPORT[words] in result.stderr
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".npz"]
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
-@pytest.mark.usefixtures("unproven")
-def test_labels_of_each_pixel_are_refused_before_the_proof(precision: str, made: Path, run: Run) -> None:
-    inputs = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)
-    np.savez("dense.npz", x=inputs, labels=np.zeros((16, 8, 8), np.int64))
-    result = run("convert", made / "model.pt2", "--precision", precision, "--data", "dense.npz")
-    assert result.exit_code == ExitCode.USAGE, result.output
-    assert "labels: fit no output" in result.stderr
-
-
-@pytest.mark.usefixtures("unproven")
-def test_calibration_data_of_another_network_are_refused_before_the_proof(made: Path, run: Run) -> None:
-    np.savez("other.npz", x=np.zeros((16, 1, 8, 8), np.float32))
-    result = run("convert", made / "model.pt2", "--precision", "int8", "--calibration-data", "other.npz")
+@pytest.mark.usefixtures("unexported", "samples")
+def test_samples_to_calibrate_on_are_looked_at_before_the_export(made: Path, run: Run) -> None:
+    result = run("calibrate", "collect", made / "model.pt2", "--data", "other.npz", "-o", "state.json")
     assert result.exit_code == ExitCode.USAGE, result.output
     assert "other.npz" in result.stderr
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8", "fp8"])
+@pytest.mark.usefixtures("unproven", "samples")
+def test_a_pattern_of_a_module_without_operators_is_refused_before_the_proof(
+    precision: str, made: Path, run: Run
+) -> None:
+    """ "Add" may be the node of no module, which only the graph tells: this network has no Sub."""
+    data = ["--calibration-data", "x.npz"] if precision in ("int8", "fp8") else []
+    result = run("convert", made / "model.pt2", "--precision", precision, "--keep-fp32", "Sub", *data)
+    assert result.exit_code == ExitCode.USAGE, result.output
+    assert "--keep-fp32 Sub: matches no module" in result.stderr
+
+
+@pytest.mark.usefixtures("unproven", "samples")
+@pytest.mark.parametrize("words", ["--keep-fp32 layer9.*", "--data dense.npz"])
+def test_an_onnx_file_is_refused_before_the_proof(words: str, converted: Path, run: Run) -> None:
+    result = run("convert", converted / "model.onnx", "--precision", "fp16", *words.split())
+    assert result.exit_code == ExitCode.USAGE, result.output
+    assert "matches no module" in result.stderr or "labels: fit no output" in result.stderr
