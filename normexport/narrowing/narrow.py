@@ -40,8 +40,8 @@ def narrow(
         reference, candidate: what is right, and what is judged.
         batches: sets of inputs, those that are likeliest to show it first.
         specs: what both read.
-        precision: of the candidate: "float32", "float16", "bfloat16" or "int8".
-        min_snr: of int8, dB.
+        precision: of the candidate: "float32", a half type, or one of eight bits.
+        min_snr: of eight bits, dB.
     """
     halved = halved_values(reference, candidate, precision) if precision in HALVES else frozenset[str]()
     rule = rule_of(precision, halved, min_snr)

@@ -2,8 +2,8 @@
 
 float32 and half types: the rule of `proof.tolerance`, beside float64 on the same numbers. What one runtime does wrong
 to both graphs is not seen by it, for the yardstick runs there too: so an error is also held against what adding n
-numbers in any order may lose, FACTOR * (sqrt(n) + FLOOR) roundoffs, n the most numbers that a node reads. int8: the
-signal-to-noise ratio that an output as a whole has to keep.
+numbers in any order may lose, FACTOR * (sqrt(n) + FLOOR) roundoffs, n the most numbers that a node reads. Eight bits:
+the signal-to-noise ratio that an output as a whole has to keep.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import onnx_ir as ir
 
-from normexport.dtypes import FLOATS
+from normexport.dtypes import EIGHT_BITS, FLOATS
 from normexport.errors import NormExportError
 from normexport.precision.half.baseline import AsStored
 from normexport.precision.half.rounding import rounding_in_float32
@@ -49,7 +49,9 @@ class Excess:
 
     @property
     def allowed(self) -> float:
-        """The largest error that would be within the budget, by the largest that there is."""
+        """The largest error that would be within the budget, by the largest that there is; of whole numbers none."""
+        if self.expected.dtype.kind != "f":
+            return 0.0
         with np.errstate(all="ignore"):
             error = (
                 np.abs(self.got.astype(np.float64) - self.expected) if self.got.shape == self.expected.shape else 0.0
@@ -69,11 +71,11 @@ def rule_of(precision: str, halved: frozenset[str], min_snr: float) -> Rule:
     """The rule for a candidate's precision.
 
     Args:
-        precision: "float32", "float16", "bfloat16" or "int8".
+        precision: "float32", a half type, or one of eight bits.
         halved: of a half type, names of the reference's values that the candidate stores in it.
-        min_snr: of int8, dB.
+        min_snr: of eight bits, dB.
     """
-    if precision == "int8":
+    if precision in EIGHT_BITS:
         return lambda ours, given, theirs, fed: _by_snr(ours, given, theirs, fed, min_snr)
     if precision == "float32":
         return _by_error
@@ -111,6 +113,8 @@ def _beside(exact: Array, got: Array, own: Array, precision: str) -> Excess | No
     if row.candidate is None or row.budget is None:
         return Excess(math.inf, row.fault or "can't be compared", exact, got)
     words = f"error {row.candidate.max_abs:.1e}, {row.budget.max_abs:.1e} allowed"
+    if exact.dtype.kind != "f":
+        words = f"{int(np.count_nonzero(got != exact))} of {exact.size} differ, by {row.candidate.max_abs:g} at most"
     return Excess(row.excess, words, exact, got)
 
 
@@ -161,8 +165,9 @@ def whose(excess: Excess, theirs: ir.Model, fed: Feeds) -> str:
     if fault(excess.expected, meant) is not None:
         return GRAPH
     with np.errstate(all="ignore"):
-        apart = float(np.max(np.abs(meant - excess.expected), initial=0.0))
-    return RUNTIME if apart <= excess.allowed else GRAPH
+        apart = np.abs(meant.astype(np.float64) - excess.expected.astype(np.float64))
+    largest = float(np.max(apart, initial=0.0))
+    return RUNTIME if largest <= excess.allowed else GRAPH
 
 
 def feeds_of(names: Mapping[str, str], values: Mapping[str, Array]) -> dict[str, Array]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from normexport.dtypes import HALVES
+from normexport.dtypes import EIGHT_BITS, FLOAT8, HALVES, INT8
 from normexport.errors import NormExportError
 from normexport.narrowing.cut import Cuts, cuts_of, input_names, needed, sub_model, varying
 from normexport.narrowing.rules import GRAPH, Excess, Rule, feeds_of, whose
@@ -29,7 +29,11 @@ from normexport.runtime import Array, Feeds, Float64Runtime, OnnxRuntime
 OnStage = Callable[[str], None]
 
 #: Of a value's size, what each precision itself is off; below, a jump says nothing.
-_SMALLEST = {"int8": 2.0**-8, **{name: each.unit_roundoff for name, each in HALVES.items()}}
+_SMALLEST = {
+    INT8: 2.0**-8,
+    FLOAT8.name: FLOAT8.unit_roundoff,
+    **{name: each.unit_roundoff for name, each in HALVES.items()},
+}
 _USUAL = 1e-6  # of float32
 _KEEPS = 0.5  # of its excess, at least, a part keeps on a smaller input: else that shows another, smaller fault
 _TRIALS = 60  # of smaller inputs
@@ -77,7 +81,7 @@ class Search:
         on_stage: OnStage = lambda _: None,
         precision: str = "",
     ) -> None:
-        self._all = precision == "int8"
+        self._all = precision in EIGHT_BITS
         self._smallest = _SMALLEST.get(precision, _USUAL)
         self._reference, self._candidate, self._rule, self._on_stage = reference, candidate, rule, on_stage
         self._feeds_of_all = {name: np.asarray(feeds[name]) for name in input_names(reference)}
@@ -118,7 +122,7 @@ class Search:
         self._cuts = cuts_of(self._reference, self._candidate, self._values)
 
     def _first_alone(self) -> Part | None:
-        """A part between neighbouring cuts that fails by itself; of an int8 file the one that is furthest out.
+        """A part between neighbouring cuts that fails by itself; of eight bits the one that is furthest out.
 
         There several parts may lose too much, each quantiser on its own inputs.
         """

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from normexport import onnx_export, proof
 from normexport.checkpoint import Checkpoint
+from normexport.dtypes import EIGHT_BITS
 from normexport.errors import UsageError
 from normexport.folding import fold
 from normexport.io.atomic import check_writable
@@ -19,6 +20,7 @@ from normexport.io.overwriting import check_outputs
 from normexport.io.preprocess import Preprocess
 from normexport.narrowing.evidence import INPUT, MODEL, SCRIPT, write
 from normexport.narrowing.narrow import narrow
+from normexport.narrowing.ports import named_as
 from normexport.narrowing.result import Bisection, Fault
 from normexport.onnx_export import InputSpec
 from normexport.precision import Limits
@@ -65,10 +67,11 @@ def bisect(
         reference: what is right: an ONNX model or file, or a checkpoint, which is exported for it.
         candidate: an ONNX model or file of any precision.
         output: the folder to write; None: nothing is written.
-        inputs: shapes of one sample, for sizes that neither side tells.
+        inputs: shapes of one sample, for sizes that neither side tells; by the reference's names. Where two ONNX models
+            call their inputs or outputs otherwise, those of one place are taken for each other.
         data: real inputs, tried before random ones: an .npz file or a folder.
         batches: batch sizes; None: as `parity` chooses.
-        limits: what an int8 candidate may lose; a part of it is held to `min_snr` too.
+        limits: what an eight-bit candidate may lose; a part of it is held to `min_snr` too.
         weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
         preprocess: what is done to the images of a folder.
         on_stage: told what is being looked at.
@@ -83,8 +86,9 @@ def bisect(
     if output is not None:
         _check_folder(Path(output), reference, candidate)
     said = on_stage or (lambda stage: None)
-    first, second = open_subject(reference, weights_under), open_subject(candidate, weights_under)
-    assert isinstance(second, ir.Model)
+    first, opened = open_subject(reference, weights_under), open_subject(candidate, weights_under)
+    assert isinstance(opened, ir.Model)
+    second, renamed = named_as(opened, first) if isinstance(first, ir.Model) else (opened, ())
     sides = sorted((first, second), key=lambda side: not isinstance(side, ir.Model))
     specs = agreed_inputs(sides, inputs, data)
     if isinstance(first, Checkpoint) and first.model is not None:
@@ -103,11 +107,12 @@ def bisect(
         name, fault = found
         said("write")
         written, trouble = ((), "") if output is None else _written(fault, Path(output))
-        return Bisection(failed(f"{fault.output}: {fault.words}"), fault, name, written, _notes(fault), trouble)
+        notes = (*renamed, *_notes(fault))
+        return Bisection(failed(f"{fault.output}: {fault.words}"), fault, name, written, notes, trouble)
     said("parity")
     report = parity(
         reference,
-        candidate,
+        second if renamed else candidate,
         inputs,
         data=data,
         batches=batches,
@@ -115,7 +120,7 @@ def bisect(
         weights_under=weights_under,
         preprocess=preprocess,
     )
-    return Bisection(_nothing(report.judgement), None)
+    return Bisection(_nothing(report.judgement), None, notes=renamed)
 
 
 def _written(fault: Fault, folder: Path) -> tuple[tuple[str, ...], str]:
@@ -141,7 +146,7 @@ def _search(
         proof.require_room(model, planned)
         require_ends(model, min(planned, key=lambda batch: batch.size))
     precision = precision_of(candidate)
-    if precision == "int8":
+    if precision in EIGHT_BITS:
         sets = _int8_inputs(reference, candidate, specs, arrays)
     else:
         own, exact = partial(OnnxRuntime, reference), partial(Float64Runtime, reference)

@@ -166,3 +166,69 @@ def test_what_bench_measured_is_told_before_what_its_page_met(
     result = run("bench", converted / "model.onnx", *short)
     assert result.exit_code == ExitCode.BUG
     assert "latency of a call" in result.stdout
+
+
+SHORT = ("--duration", "0.01", "--warmUp", "1", "--openings", "2")
+
+#: Where what lies beside a measurement can go wrong.
+BESIDE = {
+    "normexport.reports.bench_plot.write_plot": ("--plot", "p.svg"),
+    "normexport.verbs.report.page_of": ("--html", "page.html"),
+    "normexport.io.atomic.write_text": ("--exportTimes", "t.json"),
+}
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)], ids=["text", "json"])
+@pytest.mark.parametrize("place", BESIDE)
+def test_what_was_measured_is_told_whatever_can_not_be_written_beside_it(
+    converted: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, words: tuple[str, ...]
+) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'normexport[plot]'")
+    model, asked = converted / "model.onnx", [word for pair in BESIDE.values() for word in pair]
+    with monkeypatch.context() as broken:
+        broken.setattr(place, raising(OSError(errno.ENOSPC, "No space left on device")))
+        result = run("bench", model, model, *SHORT, *asked, *words)
+    assert result.exit_code == ExitCode.USAGE
+    assert len(json.loads(result.stdout)["timings"]) == 2 if words else "p99" in result.stdout
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "No space left on device" in lines[0]
+    written = {name for option, name in BESIDE.values() if option != BESIDE[place][0]}
+    if place.endswith("write_text"):  # the page is written by it too
+        written = {"p.svg", "page.html"}
+    assert {file.name for file in tmp_path.iterdir()} == written
+
+
+def test_files_are_written_where_the_disk_behind_stdout_is_full(
+    converted: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = raising(OSError(errno.ENOSPC, "No space left on device"))
+    monkeypatch.setattr("normexport_cli.pages.print_json", full)
+    result = run("bench", converted / "model.onnx", *SHORT, "--exportTimes", "t.json", "--json")
+    assert result.exit_code == ExitCode.USAGE
+    assert "No space left on device" in result.stderr
+    assert json.loads((tmp_path / "t.json").read_text())["timings"][0]["latencies"]
+
+
+def test_what_bisect_found_is_told_where_its_files_can_not_be_written(
+    converted: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = onnx.load(converted / "model.onnx")
+    weight = next(each for each in other.graph.initializer if len(each.dims) == 4)
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * 1.5, weight.name))
+    onnx.save(other, tmp_path / "other.onnx")
+    monkeypatch.setattr("normexport.verbs.bisect.write", raising(UsageError("fault", "is full", "free some space")))
+    result = run("bisect", converted / "model.onnx", "other.onnx", "-o", "fault")
+    assert result.exit_code == ExitCode.FAILED, result.output
+    assert "out of budget" in result.stdout
+    assert result.stderr.splitlines()[-1].startswith("warning: fault: has not got the files (fault: is full")
+    assert not list((tmp_path / "fault").glob("*"))
+
+
+def test_a_plot_has_the_names_of_odd_files_in_its_legend(tmp_path: Path) -> None:
+    """matplotlib leaves out labels with an underscore in front, and takes what stands between dollars for formulas."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'normexport[plot]'")
+    from normexport.reports.bench_plot import plain
+
+    assert plain("_model.onnx") == " _model.onnx"
+    assert plain("a$b_{$.onnx") == r"a\$b_{\$.onnx"
