@@ -111,6 +111,28 @@ def test_nan_fails_and_a_missing_output_and_one_under_another_name(sealed: Seale
         assert result.exit_code == ExitCode.FAILED, result.output
 
 
+@pytest.mark.parametrize("lie", ["near", "nan", "renamed", "rolled"])
+def test_one_wrong_answer_among_many_fails(sealed: Sealed, url: str, stand_in: StandIn, lie: str) -> None:
+    """As of a replica behind a balancer: the last answer alone is wrong, of the right shapes and types."""
+    assert normexport.prove(sealed.path, url=url).passed
+    last = 2 * stand_in.requests
+
+    def wrong(outputs: Outputs) -> Outputs:
+        names = list(outputs)
+        if lie == "nan":
+            return nan(outputs)
+        if lie == "renamed":
+            return {f"{name}_0": values for name, values in outputs.items()}
+        if lie == "rolled":
+            return {name: np.roll(values, 1, axis=-1) for name, values in outputs.items()}
+        return {name: values * (1.001 if name == names[0] else 1) for name, values in outputs.items()}
+
+    stand_in.change = lambda outputs: wrong(outputs) if stand_in.requests == last else outputs
+    report = normexport.prove(sealed.path, url=url)
+    assert stand_in.requests == last
+    assert report.judgement.verdict is Verdict.FAILED, report.judgement
+
+
 def test_answers_of_another_request_fail(sealed: Sealed, url: str, stand_in: StandIn) -> None:
     """Rows of a batch that come back in another order, as a server that mixes up clients would send them."""
     stand_in.change = lambda outputs: {name: values[::-1] for name, values in outputs.items()}
