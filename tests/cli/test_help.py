@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer.rich_utils  # noqa: F401  (its width is set)
 from normexport_cli.app import COMMANDS
+from normexport_cli.narrow_help import TABLES_FROM
+from typer.testing import Result
 
 from normexport.checkpoint import DIALECTS
 from normexport.errors import ExitCode
@@ -18,14 +21,19 @@ GROUPS = {"plugins": ("list", "build", "doctor"), "calibrate": ("collect", "merg
 PAGES = [*((name,) for name in COMMANDS), *((group, name) for group in GROUPS for name in GROUPS[group]), ()]
 
 
+def page(width: int, words: tuple[str, ...], run: Run, monkeypatch: pytest.MonkeyPatch) -> Result:
+    """A page of the help; typer has looked at the environment when it was imported."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", width)
+    return run(*words, "--help")
+
+
 @pytest.mark.parametrize("words", PAGES, ids=" ".join)
 @pytest.mark.parametrize("width", [80, 200])
 def test_no_word_is_cut_and_no_example_wraps(
     words: tuple[str, ...], width: int, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setenv("TERMINAL_WIDTH", str(width))
-    result = run(*words, "--help")
+    result = page(width, words, run, monkeypatch)
     assert result.exit_code == ExitCode.GOOD
     assert "…" not in result.stdout
     assert "<bool>" not in result.stdout
@@ -34,6 +42,21 @@ def test_no_word_is_cut_and_no_example_wraps(
     examples = [index for index, line in enumerate(lines) if line.strip().startswith("normexport ")]
     assert examples or words[0] in GROUPS
     assert all(lines[index + 1].strip() == "" or index + 1 in examples for index in examples)
+
+
+@pytest.mark.parametrize("words", PAGES, ids=" ".join)
+@pytest.mark.parametrize("width", [40, 60, TABLES_FROM - 1, TABLES_FROM])
+def test_a_narrow_terminal_is_told_all_that_a_wide_one_is(
+    words: tuple[str, ...], width: int, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every word of the page of 200 columns is there; the frames are none."""
+    pages = {columns: page(columns, words, run, monkeypatch).stdout for columns in (width, 200)}
+    assert "…" not in pages[width]
+    assert max(map(len, pages[width].splitlines())) <= width
+    narrow = "".join(pages[width].split())  # a name that is longer than a line goes on in the next
+    letters = str.maketrans("", "", "│╭╮╰╯─")
+    missing = [word for word in pages[200].translate(letters).split() if word not in narrow and word != "*"]
+    assert not missing
 
 
 def test_a_paragraph_wraps_where_the_terminal_ends(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,9 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from normexport.io.preprocess import PRESET_SOURCES
+from normexport_cli.narrow_help import TABLES_FROM, show_narrow_help
+
+_PRESETS = "Values of --preset"
 
 
 class Group(TyperGroup):
@@ -21,6 +24,13 @@ class Group(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """click's."""
         return without_types(super().get_params(ctx))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """typer's, or without tables where the terminal is too narrow for them."""
+        if (console := Console()).width < TABLES_FROM:
+            show_narrow_help(self, ctx, console)
+        else:
+            super().format_help(ctx, formatter)
 
 
 def without_types(parameters: list[Any]) -> list[Any]:
@@ -43,10 +53,15 @@ class CommandWithChoices(TyperCommand):
         return without_types(super().get_params(ctx))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """click's help, then the panel."""
+        """typer's help, or without tables where the terminal is too narrow for them; then the panel."""
+        takes_preset = any("--preset" in parameter.opts for parameter in self.params)
+        presets = {_PRESETS: PRESET_SOURCES.items()} if takes_preset else {}
+        if (console := Console()).width < TABLES_FROM:
+            show_narrow_help(self, ctx, console, presets)
+            return
         super().format_help(ctx, formatter)
-        if any("--preset" in parameter.opts for parameter in self.params):
-            Console().print(_panel("Values of --preset", PRESET_SOURCES.items()))
+        for title, rows in presets.items():
+            console.print(_panel(title, rows))
 
 
 def _flowing(text: str) -> str:
