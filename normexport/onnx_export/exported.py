@@ -79,6 +79,7 @@ def export(
     if program is None:
         assert asked.module is not None
         program = program_of(asked.module, specs, place)
+    require_as_many("--output-names", config.output_names, output_names(program), place, "returns")
     model = onnx_of(program, [spec.name for spec in specs], place, _traced_opset(config))
     if isinstance(config.batch, int):
         fix_batch(model, free, config.batch)
@@ -116,7 +117,6 @@ def inputs_to_export(
             names than there are.
     """
     asked = _read_by(source, inputs, config)
-    require_as_many("--input-names", config.input_names, [spec.name for spec in asked.specs], asked.place, "reads")
     if not config.input_names:
         return asked.specs
     return tuple(replace(spec, name=name) for spec, name in zip(asked.specs, config.input_names, strict=True))
@@ -140,6 +140,7 @@ def _read_by(
     program = _program(source)
     if program is not None:
         free = _agree_on_inputs(program, inputs)
+        require_as_many("--input-names", config.input_names, [spec.name for spec in free], place, "reads")
         return _Read(place, None, program, free, with_batch(free, config, place))
     module = source if isinstance(source, nn.Module) else getattr(source, "model", None)
     if not isinstance(module, nn.Module):
@@ -147,6 +148,7 @@ def _read_by(
     if not inputs:
         raise UsageError(place, "does not say what it reads", "give the shape of one sample: --input 3x224x224")
     specs = with_batch(bound(module, named_by(module, inputs), place), config, place)
+    require_as_many("--input-names", config.input_names, [spec.name for spec in specs], place, "reads")
     return _Read(place, module, None, specs, specs)
 
 

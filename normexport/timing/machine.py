@@ -6,12 +6,15 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from normexport._version import __version__
+
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "torch", "tensorrt", "tensorrt-rtx")
 
 
 def machine_facts() -> dict[str, str]:
     """Of this machine."""
-    found = {"processor": _processor(), "system": platform.platform(), "python": platform.python_version()}
+    found = {"processor": _processor(), "system": platform.platform(), "normexport": __version__}
+    found["python"] = platform.python_version()
     for package in _PACKAGES:
         try:
             found[package] = version(package)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from normexport.engine import EngineConfig, check_engine
-from normexport.errors import UsageError
 from normexport.precision import EightBit, Half
 from normexport.precision.metrics import loaded_metric
 from normexport.provenance.bom import require_cyclonedx
@@ -19,7 +18,7 @@ def checked(config: ConvertConfig) -> ConvertConfig:
     """What is missing, or means nothing together, is told before anything is loaded; with functions imported.
 
     Raises:
-        UsageError: two options contradict each other, data or a function do not serve.
+        UsageError: data or a function do not serve.
         EngineError: the engine can't be built for that GPU.
         MissingComponent: of a runtime, of images, or the plugin library.
     """
@@ -29,8 +28,6 @@ def checked(config: ConvertConfig) -> ConvertConfig:
     if config.openvino:
         require_openvino()
     if config.engine is not None:
-        if config.inline:
-            raise UsageError("--inline", "takes the operators that the engine's plugins compute", "leave one out")
         check_engine(demanding(config.engine, config.precision))
     config, precision = replace(config, metric=loaded_metric(config.metric)), config.precision
     check_data(config)

@@ -52,7 +52,7 @@ class ConvertConfig:
 
     Raises:
         UsageError: `precision`, `engine` or `export` is something else, such as a name; `batches` beside a fixed batch,
-            bfloat16 in an operator set that does not have it.
+            `inline` beside an engine, bfloat16 in an operator set that does not have it.
     """
 
     fold: bool = True
@@ -84,6 +84,8 @@ class ConvertConfig:
             )
         if not isinstance(self.engine, EngineConfig | None):
             raise UsageError(f"engine={self.engine!r}", "is not an engine's config", "give EngineConfig(...)")
+        if self.engine is not None and self.inline:
+            raise UsageError("--inline", "takes the operators that the engine's plugins compute", "leave one out")
         if (
             self.engine is not None
             and isinstance(self.precision, EightBit)

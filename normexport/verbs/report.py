@@ -142,11 +142,10 @@ def page_of(
     """
     document = page.read_document(page.json_of(result))
     document = document if title is None else replace(document, name=title)
-    network = (
-        None
-        if model is None
-        else page.read_network(model, document.norms, page.known_of(document), page.out_of_budget(document))
-    )
+    network = None
+    if model is not None:
+        out = page.out_of_budget(document), page.outputs_out_of_budget(document)
+        network = page.read_network(model, document.norms, page.known_of(document), *out)
     return page.render(
         document,
         network,

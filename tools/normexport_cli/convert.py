@@ -11,7 +11,7 @@ import typer
 
 from normexport.bundle.kinds import KINDS
 from normexport.errors import UsageError
-from normexport.precision.config import EightBit, Half
+from normexport.precision.config import EightBit, Half, require_samples
 from normexport.verbs.config import ConvertConfig
 from normexport_cli import options
 from normexport_cli.engine_options import EngineOptions
@@ -170,6 +170,10 @@ def convert(
             raise UsageError("--fixed-weights", "means nothing here: it is for an ONNX file", "leave it out")
         folder = output if output is not None else _folder_of(source)
         folders = [folder] if beside.capsule is None else [folder, beside.capsule.parent]
+        if beside.capsule is not None:
+            options.require_file_name(beside.capsule)
+        if isinstance(config.precision, EightBit):
+            require_samples(config.precision, config.data is not None)
         data = compared.data, reduced.calibration_data
         how.check_early(source, inputs=inputs, data=data, folders=folders)
         if config.engine is not None:

@@ -1,6 +1,6 @@
 """`report.html`: one result as one file for a browser, from the JSON that programs read."""
 
-from normexport.reports.page.facts import files_in, known_of, out_of_budget, versions
+from normexport.reports.page.facts import files_in, known_of, out_of_budget, outputs_out_of_budget, versions
 from normexport.reports.page.network import Network, read_network
 from normexport.reports.page.plots import draw_plots
 from normexport.reports.page.reading import json_of, read_document
@@ -15,6 +15,7 @@ __all__ = [
     "json_of",
     "known_of",
     "out_of_budget",
+    "outputs_out_of_budget",
     "read_document",
     "read_network",
     "render",

@@ -16,6 +16,7 @@ from normexport.text import port_words, printable, shortened
 from normexport.verdicts import Verdict
 
 _FEW = 3  # norms or modules that a sentence names
+_NAME = 40  # characters of a file's name
 _LONG = 120  # characters of a reason; the table has all
 
 
@@ -90,7 +91,15 @@ def _measured(document: Document) -> str:
 
 def _ratios(document: Document) -> Iterator[tuple[str, str]]:
     for each in document.measured.ratios if document.measured is not None else ():
-        yield f"{case_name(each.case)} against {case_name(each.base)}", each.words
+        yield f"{_called(document, each.case)} against {_called(document, each.base)}", each.words
+
+
+def _called(document: Document, number: int) -> str:
+    """A case by its letter, with the file where the cases are of several: "B (other.onnx)"."""
+    cases = () if document.measured is None else document.measured.cases
+    files = [case.words.rpartition(" on ")[0] for case in cases]
+    named = len(set(files)) > 1 and number < len(files)
+    return f"{case_name(number)} ({printable(files[number], _NAME)})" if named else case_name(number)
 
 
 def score_words(score: Score) -> list[str]:

@@ -71,6 +71,14 @@ def out_of_budget(document: Document) -> frozenset[str]:
     return frozenset([*rows, *(each.name for each in document.parity.boundaries if each.verdict is failed)])
 
 
+def outputs_out_of_budget(document: Document) -> frozenset[str]:
+    """The outputs whose error is out of its budget, or whose SNR is too low."""
+    if document.parity is None:
+        return frozenset()
+    rows = [row.tensor for row in document.parity.rows if row.verdict is Verdict.FAILED]
+    return frozenset([*rows, *(each.name for each in document.parity.outputs if each.verdict is Verdict.FAILED)])
+
+
 def known_of(document: Document) -> Facts:
     """What a result says of the module or norm at a path: its error and budget, its SNR, what int8 does to it."""
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)

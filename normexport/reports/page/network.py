@@ -66,6 +66,7 @@ def read_network(
     norms: Sequence[NormRow] = (),
     facts: Facts = lambda path: (),
     out: Collection[str] = (),
+    outputs_out: Collection[str] = (),
 ) -> Network:
     """The rows of a model.
 
@@ -73,12 +74,15 @@ def read_network(
         norms: what became of each norm; the paths are those of modules, or names of nodes.
         facts: what is known of a path beside.
         out: paths that are out of their budgets.
+        outputs_out: names of outputs that are.
     """
     walk = _Walk(model, {row.path: row for row in norms})
     walked = walk.items()
     for index, path in walk.paths.items():
         walked[index].facts += [pair for pair in facts(path) if pair not in walked[index].facts]
         walked[index].out = path in out
+    for item in walked:
+        item.out = item.out or (item.kind == "output" and item.name in outputs_out)
     items = _grouped(walked)
     operators = sum(item.kind == "operator" for item in items)
     if operators <= MOST:
@@ -106,8 +110,11 @@ class _Walk:
             self._made_by[id(value)] = [self._add(Item(value.name or "", "input", _type_words(value)))]
         for node in self._graph:
             self._look(node)
-        for row in self._norms.values():
-            self._place_norm(row)
+        for name, row in self._node_rows.items():
+            if _split(name) not in self._modules:  # a file without modules is spoken of by its nodes
+                self.paths[row] = name
+        for norm in self._norms.values():
+            self._place_norm(norm)
         for value in self._graph.outputs:
             sources = self._made_by.get(id(value), [])
             self._add(Item(value.name or "", "output", _type_words(value), sources=list(sources)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import importlib
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -21,6 +22,7 @@ _SIZE = (4.9, 2.9)  # inches at 72 points: letters stay readable where a phone s
 _FEW = 5  # points that have room for words below
 _SENSITIVE = 20
 _LABEL = 26  # characters that fit beside a bar
+_TICKS = 5  # of an axis whose numbers may have six digits
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _figures(document: Document) -> Iterator[tuple[str, str, Draw, tuple[float, 
 
 def _of_parity(parity: Parity) -> Iterator[tuple[str, str, Draw, tuple[float, float]]]:
     for title, rows in (("module boundaries", parity.layers), ("outputs", parity.rows)):
-        if known := [row for row in rows if row.error is not None]:
+        if known := [row for row in rows if row.error is not None or _is_out(row)]:
             caption = f"Error against budget of {title}"
             caption += (
                 ", from the first module to the last." if rows is parity.layers else ", under each set of inputs."
@@ -108,22 +110,28 @@ def _errors(rows: Sequence[Compared], title: str, words: Sequence[str]) -> Draw:
 
         places = range(1, len(rows) + 1)
         least = min((value for row in rows for value in (row.error, row.budget) if value), default=1e-12) / 3
-        budgets = [max(row.budget or 0.0, least) for row in rows]
-        errors = [min(max(row.error or 0.0, least), 1e30) for row in rows]
+        budgets = [math.nan if row.error is None else max(row.budget or 0.0, least) for row in rows]
+        errors = [math.nan if row.error is None else min(max(row.error, least), 1e30) for row in rows]
+        # NaN, or another shape: no number, and drawn above all that are.
+        above = 10 * max((value for value in (*budgets, *errors) if value == value), default=1.0)
         line = "none" if words else "-"
+        parted = bool(words) or any(budget != budget for budget in budgets)  # a line would show no point between gaps
         axes.plot(
             places,
             budgets,
             linestyle=line,
-            marker="_" if words else "",
+            marker="_" if parted else "",
             markersize=12,
             color=colours.other,
             label="budget",
         )
         axes.plot(places, errors, linestyle=line, marker=".", color=colours.main, label="error")
-        out = [(place, error) for place, error, row in zip(places, errors, rows, strict=True) if _is_out(row)]
-        if out:
-            axes.plot(*zip(*out, strict=True), "X", color=colours.bad, markersize=8, label="out of budget")
+        judged = list(zip(places, errors, rows, strict=True))
+        out = [(place, error) for place, error, row in judged if _is_out(row) and error == error]
+        wrong = [(place, above) for place, error, row in judged if _is_out(row) and error != error]
+        for points, marker, label in ((out, "X", "out of budget"), (wrong, "^", "NaN, or another shape")):
+            if points:
+                axes.plot(*zip(*points, strict=True), marker, color=colours.bad, markersize=8, label=label)
         axes.set_yscale("log")
         # Not the usual formulas: these take three times as long to draw.
         axes.yaxis.set_major_formatter(LogFormatter())
@@ -186,6 +194,8 @@ def _of_bench(measured: Measured) -> Iterator[tuple[str, str, Draw, tuple[float,
     names = [case_name(number) for number in range(len(measured.cases))]
 
     def latencies(axes: Any, colours: Colours) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         for row, case in enumerate(measured.cases):
             known = [value * 1e3 for value in case.latencies if value is not None]
             if known:
@@ -193,6 +203,7 @@ def _of_bench(measured: Measured) -> Iterator[tuple[str, str, Draw, tuple[float,
                 axes.plot(known, [row] * len(known), "|", color=colours.ink, markersize=9)
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
+        axes.xaxis.set_major_locator(MaxNLocator(_TICKS))
         axes.set_xlabel("latency, ms: p50, p90 and p99")
 
     yield "bench", "Latency of each case.", latencies, (4.9, height)
