@@ -24,14 +24,16 @@ def named_as(candidate: ir.Model, reference: ir.Model) -> tuple[ir.Model, tuple[
     for word, (own, wanted) in sides.items():
         if set(own) == set(wanted) or len(own) != len(wanted) or len(set(wanted)) < len(wanted):
             continue
-        asked[f"{word}_names"] = wanted
+        asked[word] = wanted
         pairs = [(one, other) for one, other in zip(own, wanted, strict=True) if one != other]
         notes += [f"the candidate's {word} {one_line(one)} is taken for {one_line(other)}" for one, other in pairs]
     # A value that is an input and an output at once has one name, and may be asked to have two.
     if not asked or set(_names(read_inputs(candidate))) & set(_names(candidate.graph.outputs)):
         return candidate, ()
     renamed = candidate.clone()
-    name_ports(renamed, ExportConfig(**asked), "the candidate")
+    name_ports(
+        renamed, ExportConfig(input_names=asked.get("input", ()), output_names=asked.get("output", ())), "the candidate"
+    )
     return renamed, tuple(notes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -12,6 +13,8 @@ from rich.text import Text
 from normexport.reports.words import broken
 from normexport.text import one_line
 from normexport.verdicts import Judgement, Verdict
+
+_LEAST = 16  # columns that words need to be read
 
 
 def show(console: Console, renderable: RenderableType) -> None:
@@ -43,8 +46,14 @@ def show_title(console: Console, title: str, *words: str) -> None:
 
 
 def show_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
-    """A table without borders. The last column takes the width that is left, and wraps; empty ones are left out."""
+    """A table without borders. The last column takes the width that is left, and wraps; empty ones are left out.
+
+    Where that leaves it too little, or not even the others fit, each row is told in lines of their own.
+    """
     used = [index for index in range(len(columns)) if any(row[index].plain for row in rows)]
+    if _needed([columns[index] for index in used], [[row[index] for index in used] for row in rows]) > console.width:
+        _show_rows(console, [columns[index] for index in used], [[row[index] for index in used] for row in rows])
+        return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim underline")
     for index in used:
         right = "right" if columns[index] == "C" else "left"
@@ -52,6 +61,26 @@ def show_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence
     for row in rows:
         table.add_row(*(row[index] for index in used))
     show(console, table)
+
+
+def _needed(columns: Sequence[str], rows: Sequence[Sequence[Text]]) -> int:
+    """The width of a table whose last column wraps, but not below `_LEAST`."""
+    cells = [[Text(name), *(row[index] for row in rows)] for index, name in enumerate(columns)]
+    widths = [max(cell_len(line) for cell in column for line in cell.plain.split("\n")) for column in cells]
+    return sum(widths[:-1]) + 2 * len(widths[:-1]) + min(widths[-1], _LEAST) if widths else 0
+
+
+def _show_rows(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+    """For a narrow terminal: the first cell, and below it the others, each behind the name of its column."""
+    for first, *rest in rows:
+        show(console, first)
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(style="dim")
+        grid.add_column(overflow="fold")
+        for name, cell in zip(columns[1:], rest, strict=True):
+            if cell.plain:
+                grid.add_row(name, cell)
+        show(console, Padding(grid, (0, 0, 0, 2)))
 
 
 def path_cell(path: str, width: int) -> Text:

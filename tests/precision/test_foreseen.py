@@ -173,12 +173,12 @@ def test_labels_are_refused_as_the_file_would_refuse_them(labels: str, returns: 
     array, output, metric = LABELS[labels]
     specs = exported(returns, form).inputs
     judged = Judged({specs[0].name: np.zeros((4, 3, 8, 8), np.float32)}, array, output, metric)
-    assert judged.labelled is not None
-    foreseen = onnx_export.outputs_foreseen(checkpoint(returns, form), specs)
+    labelled, foreseen = judged.labelled, onnx_export.outputs_foreseen(checkpoint(returns, form), specs)
+    assert labelled is not None
     assert foreseen is not None
-    early = refusal(lambda: require_labels_fit(judged, judged.labelled, foreseen, specs))
+    early = refusal(lambda: require_labels_fit(judged, labelled, foreseen, specs))
     model = exported(returns, form).model
-    late = refusal(lambda: check_labels_fit(OnnxRuntime(model), model, judged, judged.labelled, specs))
+    late = refusal(lambda: check_labels_fit(OnnxRuntime(model), model, judged, labelled, specs))
     if returns in ("flat", "mean"):  # the file is run sample by sample, and so are its outputs
         assert not early
         return

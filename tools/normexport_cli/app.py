@@ -133,7 +133,12 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from normexport_cli.version import version_line
 
-        sys.stdout.write(version_line() + "\n")
+        if sys.stdout.isatty():  # no word is cut in two
+            from normexport_cli.screen import result_console
+
+            result_console().print(version_line(), markup=False)
+        else:
+            sys.stdout.write(version_line() + "\n")
         raise typer.Exit
 
 

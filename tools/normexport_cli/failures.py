@@ -92,4 +92,5 @@ def _print_line(word: str, style: str, place: str, cause: str, remedy: str) -> N
 
     told = f"; {one_line(remedy)}" if remedy else ""
     line = Text.assemble((f"{word}: ", style), (one_line(place), "bold"), f": {one_line(cause)}", (told, "cyan"))
-    error_console().print(line, soft_wrap=True)
+    console = error_console()
+    console.print(line, soft_wrap=not console.is_terminal)  # on a terminal no word is cut in two, elsewhere one line

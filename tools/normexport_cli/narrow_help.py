@@ -48,8 +48,10 @@ def _sections(command: Any, context: Any) -> dict[str, Rows]:
         record = _record_of(parameter, context)
         if record is not None:
             found.setdefault(getattr(parameter, "rich_help_panel", None) or plain, []).append(record)
-    commands = list(_commands(command, context))
-    return {**found, "Commands": commands} if commands else found
+    sections: dict[str, Rows] = {**found}
+    if commands := list(_commands(command, context)):
+        sections["Commands"] = commands
+    return sections
 
 
 def _record_of(parameter: Any, context: Any) -> tuple[str, str] | None:
