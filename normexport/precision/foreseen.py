@@ -9,13 +9,13 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
 from normexport import norms
 from normexport.errors import UsageError
-from normexport.onnx_export.foreseen import Foreseen
 from normexport.onnx_export.inputs import InputSpec
 from normexport.precision.collected import Collected
 from normexport.precision.labelled_output import check_labels, labelled_output
@@ -23,6 +23,9 @@ from normexport.precision.labels import Labelled
 from normexport.precision.reduced import Judged
 from normexport.proof.inputs.batches import fixed_batches_in
 from normexport.runtime import Array
+
+if TYPE_CHECKING:
+    from normexport.onnx_export.foreseen import Foreseen
 
 _SHOWN = 4  # modules in an error
 

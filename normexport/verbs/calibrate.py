@@ -13,10 +13,11 @@ from normexport.graphs.constant_nodes import store_constants
 from normexport.io.atomic import check_writable
 from normexport.io.overwriting import check_outputs
 from normexport.io.preprocess import Preprocess
+from normexport.onnx_export import InputSpec
 from normexport.precision import Int8
 from normexport.precision.int8.gather import gather
 from normexport.precision.int8.state import CalibrationState, merge, read_state
-from normexport.precision.numbered import numbered, samples_by_number
+from normexport.precision.numbered import Numbered, numbered, samples_by_number
 from normexport.runtime.guarded import Tell
 from normexport.verbs.config import ConvertConfig
 from normexport.verbs.float32_model import fold_for, prepared_for, read_network
@@ -103,7 +104,7 @@ def calibrate(
             check_outputs([(path, "the calibration state")], [*given.files(), *_files(data)])
             check_writable(path.parent)
         made_by = ConvertConfig(precision=Int8(), weights_under=config.weights_under)
-        network, graph = read_network(given, inputs, made_by)
+        network, graph = read_network(given, inputs, made_by, partial(_look_at, data, prepared, config))
         work = partial(_gather, network, graph, made_by, data, prepared, path, begun, config)
         listen = _silent if on_samples is None else on_samples
         # What runs on workers can't end this process, and a cluster is best ended by the process that has started it.
@@ -146,7 +147,7 @@ def _gather(
     tell: Tell,
 ) -> CalibrationState:
     model = store_constants(prepared_for(fold_for(graph, made_by).model, made_by)[0])
-    chosen = numbered(samples_by_number(data, network.inputs, prepared), config.batch, config.samples, config.seed)
+    chosen = _chosen(data, prepared, config, network.inputs)
     number, parts = config.part or (1, 1)
     return gather(
         model,
@@ -158,6 +159,24 @@ def _gather(
         checkpoint=path,
         on_batch=lambda seen: tell(seen, len(chosen.numbers)),
     )
+
+
+def _chosen(
+    data: str | Path | Iterable[Any], prepared: Preprocess, config: CalibrateConfig, specs: Sequence[InputSpec]
+) -> Numbered:
+    return numbered(samples_by_number(data, specs, prepared), config.batch, config.samples, config.seed)
+
+
+def _look_at(
+    data: str | Path | Iterable[Any],
+    prepared: Preprocess,
+    config: CalibrateConfig,
+    specs: Sequence[InputSpec],
+    arrays: object,
+) -> None:
+    """Refuse samples of another network before a checkpoint is exported; an iterable is left to its turn."""
+    if isinstance(data, str | Path):
+        _chosen(data, prepared, config, specs)
 
 
 def _begun(path: Path | None, config: CalibrateConfig) -> CalibrationState | None:

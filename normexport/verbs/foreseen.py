@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from normexport import onnx_export
 from normexport.checkpoint import Checkpoint
 from normexport.graphs.port_names import require_as_many
 from normexport.onnx_export import InputSpec
-from normexport.onnx_export.foreseen import Foreseen
 from normexport.precision import EightBit
 from normexport.precision.foreseen import require_labels_fit, require_modules
 from normexport.precision.samples import batches_of
 from normexport.runtime import Array
 from normexport.verbs.config import ConvertConfig
 from normexport.verbs.real_data import RealData, data_to_judge_on
+
+if TYPE_CHECKING:
+    from normexport.onnx_export.foreseen import Foreseen
 
 
 def refuse_foreseen(
