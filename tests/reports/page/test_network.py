@@ -106,6 +106,19 @@ def test_what_is_out_of_its_budget_says_so() -> None:
     assert [item.name for item in read_network(model, out=("second",)).items if item.out] == ["second"]
 
 
+def test_a_file_without_modules_is_marked_at_its_nodes_and_outputs() -> None:
+    model = made(("Relu", "", ["x"], "a", {}), ("Neg", "", ["a"], "b", {}))
+    found = read_network(model, facts=lambda path: [("seen", path)], out=("node_a",), outputs_out=("b",))
+    assert [(item.kind, item.name) for item in found.items if item.out] == [("operator", "node_a"), ("output", "b")]
+    assert ("seen", "node_a") in next(item.facts for item in found.items if item.name == "node_a")
+
+
+def test_an_output_is_not_marked_for_a_module_of_its_name() -> None:
+    model = made(("Relu", "b", ["x"], "a", {}), ("Neg", "c", ["a"], "b", {}))
+    assert [item.kind for item in read_network(model, out=("b",)).items if item.out] == ["operator"]
+    assert [item.kind for item in read_network(model, outputs_out=("b",)).items if item.out] == ["output"]
+
+
 def test_pairs_that_quantise_are_no_rows_and_what_reads_them_says_int8() -> None:
     model = made(
         ("QuantizeLinear", "", ["x", "s", "z"], "q", {}),

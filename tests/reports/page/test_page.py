@@ -229,6 +229,31 @@ def test_figures_are_drawn_in_light_and_dark_and_always_alike() -> None:
         assert "<script" not in light
 
 
+def test_what_has_no_number_is_in_the_figure_too() -> None:
+    """NaN in place of an error: a figure of the others alone would look as if all were well."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'normexport[report]'")
+    broken = documents.parity()
+    for name in ("outputs", "layers"):
+        broken[name][1] |= {"candidate": None, "budget": None, "excess": None, "fault": "NaN differs"}
+        broken[name][1] |= {"passed": False, "verdict": "failed"}
+    for whole, told in ((broken, True), (documents.parity(), False)):
+        drawn = plots.draw_plots(page.read_document(page.json_of(whole)))
+        pictures = [base64.b64decode(plot.light.partition("base64,")[2]).decode() for plot in drawn]
+        assert len(pictures) == 2
+        assert all(("NaN, or another shape" in picture) == told for picture in pictures)
+
+
+def test_files_that_are_compared_are_named_where_they_are_several() -> None:
+    several = documents.bench()
+    several["timings"] = [{**several["timings"][0], "file": f"{name} on x.onnx"} for name in "ab"]
+    alike = documents.bench()
+    for whole, told in ((several, "B (b on x.onnx) against A (a on x.onnx)"), (alike, "B against A")):
+        document = page.read_document(page.json_of(whole))
+        assert told in next(
+            each.answer for each in answers.answers(document, ()) if each.question == "Which takes longer?"
+        )
+
+
 def test_the_same_result_gives_the_same_bytes() -> None:
     assert html_of(documents.conversion(), ["a", "b"]) == html_of(documents.conversion(), ["a", "b"])
 
