@@ -184,12 +184,12 @@ def _few(data: Stream, specs: Sequence[InputSpec], most: int) -> Mapping[str, Ar
 
 
 def _check_early(labelled: Labelled, data: Stream, specs: Sequence[InputSpec], side: Side, on: Opener) -> None:
-    """Labels that do not fit are told by a few samples, where there are many.
+    """Labels that do not fit are told by a few samples, where there are more.
 
     Raises:
         UsageError: see `labelled_output` and `check_labels`.
     """
-    if len(labelled.labels) <= BATCH:
+    if len(labelled.labels) <= _FEW:
         return
     arrays = _few(data, specs, _FEW)
     counts = [samples_in(spec, arrays[spec.name].shape) for spec in specs if spec.batched]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ ROWS = [
 CELLS = st.text("abc \N{HEBREW LETTER ALEF}\N{CJK UNIFIED IDEOGRAPH-6F22}.", max_size=30).map(str.strip)
 
 
-def shown(width: int, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def shown(width: int, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     stream = io.StringIO()
     show_table(Console(width=width, file=stream), columns, [[Text(cell) for cell in row] for row in rows])
     return stream.getvalue()
