@@ -77,8 +77,11 @@ def _together(y: Tensor, result: Tensor) -> Tensor:
 def _blocks(x: Tensor, layout: Layout) -> Iterator[slice]:
     """Of the samples or of the channels."""
     count = x.shape[0 if layout.is_per_sample else 1]
-    elements = BLOCK_ELEMENTS * torch.get_num_threads() if x.device.type == "cpu" else x.numel()
+    threads = torch.get_num_threads() if x.device.type == "cpu" else 1
+    elements = BLOCK_ELEMENTS * threads if x.device.type == "cpu" else x.numel()
     step = max(1, elements * count // x.numel())
+    if step > threads:  # they share a sum's channels: of five, one of two threads would have three, the other wait
+        step = (step + threads // 2) // threads * threads
     for start in range(0, count, step):
         yield slice(start, min(count, start + step))
 
