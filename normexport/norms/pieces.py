@@ -44,8 +44,9 @@ def at_largest(ends: Any, k: int, rows: int = 1) -> tuple[Any, ...]:
 
 
 def largest_size(d: Any, axes: Any) -> Any:
-    """The largest |d| along axes, of the ends of d: no tensor of all |d| is written."""
-    return d.amax(axes).maximum(d.amin(axes).abs())
+    """The largest |d| along axes, counted from the end, of the ends of d: no tensor of all |d| is written."""
+    d = d.unsqueeze(0)  # of a view inductor writes nothing, of d itself, which two reductions read, a copy
+    return d.amax(axes).maximum(d.amin(axes).abs()).squeeze(0)
 
 
 def add_slope_of_largest(out: Any, d: Any, share: Any, k: int) -> Any:
