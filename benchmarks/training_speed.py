@@ -5,13 +5,16 @@
 
 Ratios of medians of processor time (of wall time with several threads, whose waiting is no work), all layers in turn in
 one run; "native" is the norm under `use_native_kernels`, where the kernel library is built, "formula" the norm in
-PyTorch's operators with the gradient of automatic differentiation. Memory is what the
-step adds at its peak beside x and the gradient of y, in copies of x, each layer in a process of its own.
+PyTorch's operators with the gradient of automatic differentiation. The allocator keeps the pages that it has: else it
+gives them back and takes them anew, in one layer's step or another's as chance has it, for longer than a native step
+takes. Memory is what the step adds at its peak beside x and the gradient of y, in copies of x, each layer in a process
+of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import multiprocessing
 import statistics
 import time
@@ -104,6 +107,15 @@ def times(steps: Mapping[str, Callable[[Tensor], Tensor]], x: Tensor, rounds: in
     return {name: statistics.median(each) for name, each in found.items()}
 
 
+def keep_memory() -> None:
+    """Of glibc: what was freed stays this process's, however large. Another allocator is left as it is."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    trim_threshold, mmap_max = -1, -4
+    for parameter, value in ((trim_threshold, 2**31 - 1), (mmap_max, 0)):
+        if mallopt is not None:
+            mallopt(parameter, value)
+
+
 def peak_copies(name: str) -> float:
     """Copies of x that a step adds to the process at its peak."""
     torch.set_num_threads(1)
@@ -148,6 +160,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
+    keep_memory()
     columns = []
     for shape in SHAPES:
         wanted = (BASE, *arguments.only)
