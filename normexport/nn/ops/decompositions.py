@@ -55,7 +55,6 @@ def call(operator: CustomOpDef, *arguments: Any) -> Any:
     return operator(*arguments)
 
 
-@torch.compiler.assume_constant_result  # so that dynamo calls it
 def _tell_inductor_the_version() -> bool:
     """Make this library's version part of what inductor looks compiled code up by, on the disk.
 
@@ -65,6 +64,9 @@ def _tell_inductor_the_version() -> bool:
 
     config.unsafe_marked_cacheable_functions["normexport"] = __version__
     return True
+
+
+torch.compiler.assume_constant_result(_tell_inductor_the_version)  # so that dynamo calls it, where it traces a caller
 
 
 def _is_tracing() -> bool:
