@@ -19,7 +19,7 @@ from examples.norm_matters import images, networks, training
 from examples.norm_matters.low_precision import FormulaNorm
 from examples.norm_matters.runs import Case, Result
 
-ROUNDS, THREADS = 20, (1,)
+ROUNDS, THREADS = 20, (1, 2)
 BASE = "nn.BatchNorm2d"
 COMPILED = " compiled"
 #: Those that torch.compile compiles too: a minute each.

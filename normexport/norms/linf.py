@@ -9,7 +9,7 @@ import numpy as np
 
 from normexport.norms.constants import extreme_constant, extreme_text, torch_extreme_constant
 from normexport.norms.kind import Array, Integers, NormKind, Shared, Team, beside, element_axes, equals, mean_deviation
-from normexport.norms.pieces import add_slope_of_largest
+from normexport.norms.pieces import add_slope_of_largest, largest_size
 
 
 def statistic(d: Array, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Array:
@@ -32,13 +32,13 @@ def factor(n: int, chunks: int = 0) -> float:
 
 def torch_statistic(d: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> Any:
     """(R, *elements) -> (R,)."""
-    return d.abs().amax(element_axes(d)) * (correction or torch_extreme_constant(d, d[0].numel()))
+    return _largest(d) * (correction or torch_extreme_constant(d, d[0].numel()))
 
 
 def torch_slope(d: Any, worth: Any, *, k: int = 0, chunks: int = 0, correction: float = 0.0) -> tuple[Any, Any]:
     """sign(d) of the largest |d|, shared evenly among equals; elsewhere 0."""
-    size, axes = d.abs(), element_axes(d)
-    is_largest = equals(beside(size.amax(axes), d), size)
+    axes = element_axes(d)
+    is_largest = equals(beside(_largest(d), d), d.abs())
     share = worth * (correction or torch_extreme_constant(d, d[0].numel())) / is_largest.sum(axes)
     side = d.sign().mul_(is_largest)
     total = side.sum(axes) * share
@@ -61,6 +61,11 @@ def shared_slope(d: Any, worth: Any, stat: Any, team: Team, *, k: int, chunks: i
     is_largest = equals(_shared_largest(size, team), size)
     share = worth * (correction or extreme_constant(team.count)) / team.sum(is_largest.sum(1))
     return d.sign().mul_(is_largest).mul_(beside(share, d))
+
+
+def _largest(d: Any) -> Any:
+    """(R, *elements) -> (R,). Of elements in one axis in operators that exporters know well, and fuse."""
+    return d.abs().amax(-1) if d.dim() == 2 else largest_size(d, element_axes(d))
 
 
 def _shared_largest(size: Any, team: Team) -> Any:

@@ -43,6 +43,12 @@ def at_largest(ends: Any, k: int, rows: int = 1) -> tuple[Any, ...]:
     return (*(_row(place, axis, rows) for axis in range(rows)), *at)
 
 
+def largest_size(d: Any, axes: Any) -> Any:
+    """The largest |d| along axes, counted from the end, of the ends of d: no tensor of all |d| is written."""
+    d = d.unsqueeze(0)  # of a view inductor writes nothing, of d itself, which two reductions read, a copy
+    return d.amax(axes).maximum(d.amin(axes).abs()).squeeze(0)
+
+
 def add_slope_of_largest(out: Any, d: Any, share: Any, k: int) -> Any:
     """Add share (R,) * sign(d) to `out` where |d| is among the k largest; equals of the k-th share what is left evenly.
 
@@ -51,7 +57,7 @@ def add_slope_of_largest(out: Any, d: Any, share: Any, k: int) -> Any:
     pieces = in_pieces(d, k)
     if pieces is None:
         return None
-    ends = pieces.amax(-1).maximum(pieces.amin(-1).neg())
+    ends = largest_size(pieces, -1)
     at = at_largest(ends, k)
     inside = pieces[at]
     size = inside.abs()

@@ -57,9 +57,10 @@ class Kernels:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.library = _load_library(path)
-        self._pools: dict[tuple[int, int | None], int | None] = {}
+        self._pools: dict[tuple[int, int | None, int], int | None] = {}
         #: The address of the GOMP_parallel whose threads `pool` is to take; None starts threads.
         self.openmp: int | None = None
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._own = threading.local()
 
@@ -106,21 +107,25 @@ class Kernels:
         return (ctypes.addressof(held) + 255) // 256 * 256
 
     def pool(self, threads: int) -> int | None:
-        """The address of an NxThreads of so many threads; None for the caller's own."""
+        """The address of an NxThreads of so many threads; None for the caller's own.
+
+        A process that was forked starts threads: no thread came along, and an OpenMP that had some waits for them.
+        """
         if threads == 1:
             return None
+        process = os.getpid()
+        key = threads, self.openmp if process == self._process else None, process
         with self._lock:
-            key = threads, self.openmp
             if key not in self._pools:
-                self._pools[key] = self._made(threads)
+                self._pools[key] = self._made(threads, key[1])
             return self._pools[key]
 
-    def _made(self, threads: int) -> int | None:
+    def _made(self, threads: int, openmp: int | None) -> int | None:
         library = self.library
-        made = library.nx_pool_create(threads) if self.openmp is None else library.nx_team_create(self.openmp, threads)
+        made = library.nx_pool_create(threads) if openmp is None else library.nx_team_create(openmp, threads)
         if not made:
             raise UsageError("native kernels", f"{threads} threads can't be had", "ask for fewer")
-        address: int | None = (library.nx_pool_threads if self.openmp is None else library.nx_team_threads)(made)
+        address: int | None = (library.nx_pool_threads if openmp is None else library.nx_team_threads)(made)
         return address
 
 

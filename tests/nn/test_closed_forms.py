@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -195,3 +201,43 @@ def test_torch_compile_meets_pytorchs_own_operators_alone(name: str) -> None:
     assert len(met) > 10
     assert not [target for target in met if "normexport" in target]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_code_that_an_earlier_version_compiled_is_not_taken_from_the_disk(tmp_path: Path) -> None:
+    """Of one version it is; PyTorch itself looks an operator up by its name, whatever it computes now."""
+    script = """
+import sys, torch
+import normexport._version
+normexport._version.__version__ = sys.argv[1]
+from normexport import nn
+norm, x = nn.L1BatchNorm2d(5), torch.randn(4, 5, 3, 3, requires_grad=True)
+torch.compile(norm, fullgraph=True)(x).sum().backward()
+counted = torch._dynamo.utils.counters["aot_autograd"]
+print(counted["autograd_cache_hit"], counted["autograd_cache_miss"])
+"""
+    found = []
+    for version in ("1", "1", "2"):
+        command = [sys.executable, "-c", script, version]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+        )
+        if "InvalidCxxCompiler" in done.stderr:
+            pytest.skip("inductor found no C++ compiler")
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout.split())
+    assert found == [["0", "1"], ["1", "0"], ["0", "1"]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_compiled_norm_writes_its_result_once_and_no_tensor_beside_it(kind: str) -> None:
+    """Of inductor's code, forward: one buffer of the size of x, the result."""
+    from torch._inductor.utils import get_code
+
+    torch._dynamo.reset()
+    norm = getattr(nxn, f"{TITLES[kind]}BatchNorm2d")(4)
+    x = torch.randn(8, 4, 32, 32, requires_grad=True)
+    with torch._inductor.config.patch(force_disable_caches=True):
+        forward = get_code(torch.compile(norm), x)[0]
+    sizes = [ast.literal_eval(each) for each in re.findall(r"empty_strided_cpu\((\([^)]*\))", forward)]
+    assert [size for size in sizes if math.prod(size) == x.numel()] == [x.shape]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,45 @@ def test_compiled_code_calls_them_without_a_break_and_follows_the_switch(kind: s
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     trained(norm, x, g, call)
     assert len(steps) == 4
+
+
+class Programs:
+    """What torch.compile makes of modules, counted."""
+
+    def __init__(self) -> None:
+        torch.compiler.reset()
+        self.count = 0
+
+    def compile(self, module: nn.Module) -> Any:
+        return torch.compile(module, backend=self._keep, fullgraph=True)
+
+    def _keep(self, graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        self.count += 1
+        return graph.forward
+
+
+def test_a_network_of_many_norms_is_one_program_and_the_switch_makes_one_more() -> None:
+    """More norms than dynamo keeps programs of a function (8); and what was compiled once serves again."""
+    programs = Programs()
+    net = nn.Sequential(*(module(kind) for _ in range(3) for kind in KINDS))
+    assert len(net) > torch._dynamo.config.recompile_limit
+    call, counts = programs.compile(net), []
+    for natively in (False, True, False, True):
+        with nxn.use_native_kernels(natively):
+            call(torch.randn(16, 6, 9, 9, requires_grad=True)).sum().backward()
+        counts.append(programs.count)
+    assert counts == [1, 2, 2, 2]
+
+
+def test_norms_compiled_one_by_one_take_a_program_where_a_batch_norm_of_pytorch_does() -> None:
+    def count(norm: Callable[[int], nn.Module], widths: list[int]) -> int:
+        programs = Programs()
+        for width in widths:
+            programs.compile(norm(width))(torch.randn(4, width, 5, 5, requires_grad=True))
+        return programs.count
+
+    for widths, expected in (([4] * 5, 1), ([4, 5, 6, 7, 4], 4)):
+        assert count(nxn.L1BatchNorm2d, widths) == count(nn.BatchNorm2d, widths) == expected
 
 
 @pytest.mark.slow

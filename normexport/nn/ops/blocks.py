@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from normexport.nn.ops.eager import gradient_into, norm_into
-from normexport.nn.ops.live_formula import Layout, Three
+from normexport.nn.ops.live_formula import How, Layout, Three
 from normexport.nn.ops.transpose import copy_transposed, is_channels_last
 
 #: Elements of a block for each thread: 1 MB of float32, about the second level's cache of a core. Measured on one
@@ -27,7 +27,7 @@ BLOCK_ELEMENTS = 1 << 18
 
 def norm_by_blocks(x: Tensor, scale: Tensor, bias: Tensor, *how: Any) -> Three:
     """What `live_formula.norm` gives, in the memory format that the operator's fake promises."""
-    layout = _layout(*how)
+    layout = How(*how).layout
     y = torch.empty_like(x)
     given, result = _apart(x, layout), _room(y, layout)
     parts = []
@@ -40,7 +40,7 @@ def norm_by_blocks(x: Tensor, scale: Tensor, bias: Tensor, *how: Any) -> Three:
 
 def gradient_by_blocks(grads: Three, x: Tensor, scale: Tensor, statistics: tuple[Tensor, Tensor], *how: Any) -> Three:
     """What `live_formula.gradient` gives."""
-    layout = _layout(*how)
+    layout = How(*how).layout
     dx = torch.empty_like(x)
     given, g, result = _apart(x, layout), _apart(grads[0], layout), _room(dx, layout)
     sums = []
@@ -74,15 +74,14 @@ def _together(y: Tensor, result: Tensor) -> Tensor:
     return y if result is y else copy_transposed(y, result)
 
 
-def _layout(kind: str, instance: bool, epsilon: float, correction: float, k: int, chunks: int, groups: int) -> Layout:
-    return Layout(instance, groups)
-
-
 def _blocks(x: Tensor, layout: Layout) -> Iterator[slice]:
     """Of the samples or of the channels."""
     count = x.shape[0 if layout.is_per_sample else 1]
-    elements = BLOCK_ELEMENTS * torch.get_num_threads() if x.device.type == "cpu" else x.numel()
+    threads = torch.get_num_threads() if x.device.type == "cpu" else 1
+    elements = BLOCK_ELEMENTS * threads if x.device.type == "cpu" else x.numel()
     step = max(1, elements * count // x.numel())
+    if step > threads:  # they share a sum's channels: of five, one of two threads would have three, the other wait
+        step = (step + threads // 2) // threads * threads
     for start in range(0, count, step):
         yield slice(start, min(count, start + step))
 

@@ -16,6 +16,7 @@ from torch._decomp import register_decomposition
 from torch._library.custom_ops import CustomOpDef
 from torch.autograd import forward_ad
 
+from normexport._version import __version__
 from normexport.nn.ops import live, live_formula, quantizer, running, weight
 
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
@@ -46,9 +47,26 @@ def call(operator: CustomOpDef, *arguments: Any) -> Any:
     That is while TorchScript traces, so that the trace needs no library, and within torch.func's transforms and forward
     differentiation, where an operator with a gradient of its own has no tangent: it would be zero without a word.
     """
-    if not torch.compiler.is_compiling() and (_is_tracing() or _is_transformed()):
+    if torch.compiler.is_compiling():
+        if not torch.compiler.is_exporting():
+            _tell_inductor_the_version()
+    elif _is_tracing() or _is_transformed():
         return _FORMULAS[operator._opoverload](*arguments)
     return operator(*arguments)
+
+
+def _tell_inductor_the_version() -> bool:
+    """Make this library's version part of what inductor looks compiled code up by, on the disk.
+
+    It takes an operator's name for all that it computes: after an update it would find code of the earlier formula.
+    """
+    import torch._inductor.config as config  # takes a second
+
+    config.unsafe_marked_cacheable_functions["normexport"] = __version__
+    return True
+
+
+torch.compiler.assume_constant_result(_tell_inductor_the_version)  # so that dynamo calls it, where it traces a caller
 
 
 def _is_tracing() -> bool:

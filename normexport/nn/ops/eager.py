@@ -7,37 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from normexport.nn.ops.live_formula import Layout, Pull, Three, norm, slope
-from normexport.norms import kind as kind_of
+from normexport.nn.ops.live_formula import How, Layout, Pull, Three, measure, norm, slope
 from normexport.norms.kind import beside
 
 
-def norm_into(
-    y: Tensor,
-    x: Tensor,
-    scale: Tensor,
-    bias: Tensor,
-    kind: str,
-    instance: bool,
-    epsilon: float,
-    correction: float,
-    k: int,
-    chunks: int,
-    num_groups: int,
-) -> tuple[Tensor, Tensor]:
+def norm_into(y: Tensor, x: Tensor, scale: Tensor, bias: Tensor, *how: Any) -> tuple[Tensor, Tensor]:
     """`live_formula.norm` with its result in y, like x: (mean, stat)."""
-    of_kind, layout = kind_of(kind), Layout(instance, num_groups)
-    if of_kind.torch_slope is None:
-        made, mean, stat = norm(x, scale, bias, kind, instance, epsilon, correction, k, chunks, num_groups)
+    given = How(*how)
+    layout = given.layout
+    if given.of_kind.torch_slope is None:
+        made, mean, stat = norm(x, scale, bias, *how)
         y.copy_(made)
         return mean, stat
-    rows = layout.rows(x)
-    mean = rows.mean((1, 2, 3))
-    d = rows - beside(mean, rows)
-    stat = of_kind.torch_statistic(d, k=k, chunks=chunks, correction=correction)
+    mean, d, stat = measure(layout.rows(x), given)
     out = _rows_of(y, layout)
     out = d if out is None else out
-    torch.mul(d, layout.of_channels(scale, x) / beside(stat + epsilon, d), out=out)
+    torch.mul(d, layout.of_channels(scale, x) / beside(stat + given.epsilon, d), out=out)
     out.add_(layout.of_channels(bias, x))
     if out is d:
         y.copy_(layout.unrows(d, y))
@@ -45,34 +30,23 @@ def norm_into(
 
 
 def gradient_into(
-    dx: Tensor,
-    grads: Three,
-    x: Tensor,
-    scale: Tensor,
-    statistics: tuple[Tensor, Tensor],
-    kind: str,
-    instance: bool,
-    epsilon: float,
-    correction: float,
-    k: int,
-    chunks: int,
-    num_groups: int,
+    dx: Tensor, grads: Three, x: Tensor, scale: Tensor, statistics: tuple[Tensor, Tensor], *how: Any
 ) -> tuple[Tensor, Tensor]:
     """`live_formula.gradient` with the first result in dx, like x: (dscale, dbias)."""
-    of_kind, layout = kind_of(kind), Layout(instance, num_groups)
-    pull = Pull.of(layout, grads, x, scale, statistics, epsilon)
-    parameters: dict[str, Any] = {"k": k, "chunks": chunks, "correction": correction}
-    rows = _rows_of(dx, layout)
+    given = How(*how)
+    pull = Pull.of(grads, x, scale, statistics, given)
+    rows = _rows_of(dx, given.layout)
     out = torch.mul(pull.g, pull.a, out=torch.empty_like(pull.d) if rows is None else rows)
-    add_slope = of_kind.torch_add_slope if x.device.type == "cpu" else None  # elsewhere its question would stop us
-    total = None if add_slope is None else add_slope(out, pull.d, pull.worth, **parameters)
+    # Elsewhere than on the CPU its question would stop us.
+    add_slope = given.of_kind.torch_add_slope if x.device.type == "cpu" else None
+    total = None if add_slope is None else add_slope(out, pull.d, pull.worth, **given.parameters)
     if total is None:
-        slopes, total = slope(kind, pull.d, pull.worth, **parameters)
+        slopes, total = slope(pull.d, pull.worth, given)
         out.add_(slopes.add_(beside(pull.shift(total), out)))
     else:
         out.add_(beside(pull.shift(total), out))
     if rows is None:
-        dx.copy_(layout.unrows(out, dx))
+        dx.copy_(given.layout.unrows(out, dx))
     return pull.dscale, pull.dbias
 
 

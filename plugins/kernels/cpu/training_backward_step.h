@@ -18,12 +18,9 @@ class BackwardStep : private TrainingStep<W> {
   using Step::epsilon_;
   using Step::equal_;
   using Step::factor_;
-  using Step::g_;
   using Step::known;
-  using Step::marks_;
   using Step::mean_;
   using Step::norm_;
-  using Step::out_;
   using Step::piece;
   using Step::seen;
   using Step::shift_;
@@ -32,20 +29,11 @@ class BackwardStep : private TrainingStep<W> {
   using Step::table_;
   using Step::total;
   using Step::worth_;
-  using Step::x_;
 
  public:
   BackwardStep(const NxNorm& norm, const NxBackward& tensors, const TrainingTable& table, void* workspace,
                const NxThreads* threads)
-      : Step(norm, tensors.epsilon, tensors.correction, table, workspace, threads), b_(tensors) {
-    x_ = static_cast<const W*>(b_.x);
-    g_ = static_cast<const W*>(b_.grad_y);
-    out_ = static_cast<W*>(b_.grad_x);
-    // Read alone from here on.
-    mean_ = const_cast<W*>(static_cast<const W*>(b_.mean));
-    stat_ = const_cast<W*>(static_cast<const W*>(b_.stat));
-    marks_ = const_cast<W*>(static_cast<const W*>(b_.marks));
-  }
+      : Step(norm, tensors, table, workspace, threads), b_(tensors) {}
 
   void run() {
     const Phase sums = {
@@ -58,8 +46,6 @@ class BackwardStep : private TrainingStep<W> {
   }
 
  private:
-  // Backward, with the letters of normexport/nn/ops/live_formula.py.
-
   void gradient(int64_t group, int64_t c) {
     const double scale = double(static_cast<const W*>(b_.scale)[c]), inverse = 1 / (double(stat_[c]) + epsilon_);
     const double sum = total(group, c, &Seen::sum), product = total(group, c, &Seen::product);

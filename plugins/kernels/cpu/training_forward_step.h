@@ -24,7 +24,6 @@ class ForwardStep : private TrainingStep<W> {
   using Step::marks_;
   using Step::mean_;
   using Step::norm_;
-  using Step::out_;
   using Step::piece;
   using Step::seen;
   using Step::shift_;
@@ -34,18 +33,11 @@ class ForwardStep : private TrainingStep<W> {
   using Step::table_;
   using Step::total;
   using Step::values_;
-  using Step::x_;
 
  public:
   ForwardStep(const NxNorm& norm, const NxForward& tensors, const TrainingTable& table, void* workspace,
               const NxThreads* threads)
-      : Step(norm, tensors.epsilon, tensors.correction, table, workspace, threads), f_(tensors) {
-    x_ = static_cast<const W*>(f_.x);
-    out_ = static_cast<W*>(f_.y);
-    mean_ = static_cast<W*>(f_.mean);
-    stat_ = static_cast<W*>(f_.stat);
-    marks_ = static_cast<W*>(f_.marks);
-  }
+      : Step(norm, tensors, table, workspace, threads), f_(tensors) {}
 
   void run() {
     const Phase first = {[this](int64_t g, int64_t p) { table_.first(norm_.kind, piece(g, p), seen(g, p)); },

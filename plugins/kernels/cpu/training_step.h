@@ -56,20 +56,17 @@ class TrainingStep {
  public:
   static size_t workspace(const NxNorm& norm) {
     static const TrainingTable none{};
-    return TrainingStep(norm, 0, 0, none, nullptr, nullptr).size_;
+    return TrainingStep(norm, NxForward{}, none, nullptr, nullptr).size_;
   }
 
  protected:
-  TrainingStep(const NxNorm& norm, double epsilon, double correction, const TrainingTable& table, void* workspace,
+  TrainingStep(const NxNorm& norm, const NxForward& t, const TrainingTable& table, void* workspace,
                const NxThreads* threads)
-      : norm_(norm), cut_(norm, sizeof(W)), epsilon_(epsilon), table_(table), channels_(norm.channels) {
-    norm_.correction = 0;
-    factor_ = correction != 0 ? correction : factor(norm_);
-    const int64_t bytes = cut_.n * channels_ * int64_t(sizeof(W));
-    stream_ = bytes >= kStreamBytes;
-    threads_ = bytes >= kSerialBytes ? threads : nullptr;
-    place(static_cast<char*>(workspace));
-  }
+      : TrainingStep(norm, t, nullptr, t.y, table, workspace, threads) {}
+
+  TrainingStep(const NxNorm& norm, const NxBackward& t, const TrainingTable& table, void* workspace,
+               const NxThreads* threads)
+      : TrainingStep(norm, t, t.grad_y, t.grad_x, table, workspace, threads) {}
 
   // Group by group, so that a group's later passes find it in the cache; phase by phase where threads would starve.
   // Every other phase goes from the last piece to the first: what it begins with was read last, and is still cached.
@@ -168,14 +165,37 @@ class TrainingStep {
   bool stream_;
   const NxThreads* threads_;
   size_t size_;
-  const W* x_ = nullptr;
-  const W* g_ = nullptr;
-  W* out_ = nullptr;
-  W *mean_ = nullptr, *stat_ = nullptr, *marks_ = nullptr;
+  const W *x_, *g_;
+  W *out_, *mean_, *stat_, *marks_;
   Seen* seen_;
   W *slope_, *shift_, *worth_, *equal_, *values_ = nullptr;
   Collected* collected_ = nullptr;
   int64_t slot_ = 0;
+
+ private:
+  // Either direction's tensors by the names that both have; backward writes none of mean, stat and marks.
+  template <class Tensors>
+  TrainingStep(const NxNorm& norm, const Tensors& t, const void* g, void* out, const TrainingTable& table,
+               void* workspace, const NxThreads* threads)
+      : norm_(norm),
+        cut_(norm, sizeof(W)),
+        epsilon_(t.epsilon),
+        factor_(t.correction),
+        table_(table),
+        channels_(norm.channels),
+        x_(static_cast<const W*>(t.x)),
+        g_(static_cast<const W*>(g)),
+        out_(static_cast<W*>(out)),
+        mean_(static_cast<W*>(const_cast<void*>(t.mean))),
+        stat_(static_cast<W*>(const_cast<void*>(t.stat))),
+        marks_(static_cast<W*>(const_cast<void*>(t.marks))) {
+    norm_.correction = 0;
+    if (factor_ == 0) factor_ = factor(norm_);
+    const int64_t bytes = cut_.n * channels_ * int64_t(sizeof(W));
+    stream_ = bytes >= kStreamBytes;
+    threads_ = bytes >= kSerialBytes ? threads : nullptr;
+    place(static_cast<char*>(workspace));
+  }
 };
 
 }  // namespace nx::cpu
