@@ -1,0 +1,85 @@
+"""A Ray cluster of this machine, which lives in a process of its own and ends with this one.
+
+Ray would start it inside of the process that uses it, in C++ that holds Python's lock: where a part of it crashes on
+the way, that process waits and hears no signal. A process of its own can be ended from here, after a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import IO
+
+from normexport.text import first_line
+
+#: Seconds. Ray itself gives up on a node after 30; of two busy cores a good start took 25.
+STARTED_WITHIN = 120.0
+_ENDED_WITHIN = 20.0
+_HOST = "normexport.workers.cluster_host"
+
+
+class NotStarted(Exception):
+    """A cluster that did not start, in words."""
+
+
+@contextlib.contextmanager
+def own_cluster(cores: int | None) -> Iterator[str]:
+    """The address of a cluster that lives within the block.
+
+    Args:
+        cores: of it; None: those of the machine.
+
+    Raises:
+        NotStarted: within `STARTED_WITHIN`, or not at all.
+    """
+    words = [sys.executable, "-P", "-m", _HOST, str(STARTED_WITHIN), *([] if cores is None else [str(cores)])]
+    host = subprocess.Popen(
+        words,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for this process, which then ends that one
+    )
+    assert host.stdin is not None
+    assert host.stdout is not None
+    started = False
+    try:
+        address = _address(host.stdout)
+        started = True
+        yield address
+    finally:
+        with contextlib.suppress(OSError):
+            host.stdin.close()
+        _end(host, _ENDED_WITHIN if started else 0)
+        host.stdout.close()
+
+
+def _address(answer: IO[bytes]) -> str:
+    """What the host says, when it says it."""
+    if not select.select([answer], [], [], STARTED_WITHIN)[0]:
+        raise NotStarted(f"nothing came of it in {STARTED_WITHIN:g} s")
+    line = answer.readline()
+    if not line:
+        raise NotStarted("a part of it crashed, or hung")
+    told: dict[str, str] = json.loads(line)
+    if "error" in told:
+        raise NotStarted(first_line(Exception(told["error"]), 200))
+    return told["address"]
+
+
+def _end(host: subprocess.Popen[bytes], seconds: float) -> None:
+    """Let it end its cluster; where it does not in time, end it: what it has started ends with it."""
+    try:
+        host.wait(seconds)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        if host.poll() is None:
+            host.kill()
+        host.wait()
