@@ -9,7 +9,7 @@ from normexport.folding import FoldResult
 from normexport.graphs.fixed_weights import fix_weights
 from normexport.graphs.opsets import in_opset
 from normexport.io.onnx_domain import opset_in
-from normexport.precision import Int8, prepared
+from normexport.precision import EightBit, Int8, prepared
 from normexport.recognition import fold_recognised
 from normexport.verbs.config import ConvertConfig
 from normexport.verbs.fold import FOLDING
@@ -20,10 +20,11 @@ from normexport.verbs.subjects import Inputs
 
 def read_network(given: Given, inputs: Inputs, config: ConvertConfig) -> tuple[Network, ir.Model]:
     """What is to be converted, and its graph; a checkpoint is exported."""
+    where = config.precision.on if isinstance(config.precision, EightBit) else None
     if isinstance(given.subject, Checkpoint):
-        return read_checkpoint(given.subject, inputs, RealData.of(config), config.export)
+        return read_checkpoint(given.subject, inputs, RealData.of(config), config.export, where)
     model = fix_weights(given.subject) if config.fixed_weights else given.subject
-    return read_onnx(model, given.path, inputs, RealData.of(config), config.export)
+    return read_onnx(model, given.path, inputs, RealData.of(config), config.export, where)
 
 
 def fold_for(model: ir.Model, config: ConvertConfig) -> FoldResult:

@@ -23,7 +23,7 @@ from normexport.onnx_export.fixed_batch import fix_batch, with_batch
 from normexport.runtime import Array
 from normexport.runtime.exact import Reference
 from normexport.runtime.guarded import Tell, in_telling_child
-from normexport.verbs.real_data import RealData
+from normexport.verbs.real_data import Opened, RealData
 from normexport.verbs.subjects import (
     Inputs,
     NetworkSource,
@@ -35,6 +35,7 @@ from normexport.verbs.subjects import (
     specs_of,
     torch_of,
 )
+from normexport.workers import Where
 
 T = TypeVar("T")
 
@@ -93,7 +94,7 @@ class Network:
         layers: module boundaries, in the order of execution; of an ONNX file as far as its exporter named them.
         norms, weight_norms, notes: as a checkpoint was understood.
         unproven: what stands between its file and `reference`, in words.
-        data: real inputs by name, where there are any.
+        data: real inputs, where there are any.
     """
 
     path: Path
@@ -105,7 +106,12 @@ class Network:
     weight_norms: tuple[WeightNormRecord, ...] = ()
     notes: tuple[str, ...] = ()
     unproven: tuple[str, ...] = ()
-    data: dict[str, Array] | None = field(default=None, repr=False)
+    data: Opened | None = field(default=None, repr=False)
+
+    @property
+    def few(self) -> dict[str, Array] | None:
+        """The first of the real inputs, by name: what is enough where outputs are compared number by number."""
+        return None if self.data is None else self.data.few
 
 
 def open_given(source: Source, weights_under: str | Path | None = None) -> Given:
@@ -129,11 +135,19 @@ def open_given(source: Source, weights_under: str | Path | None = None) -> Given
 
 
 def read_onnx(
-    model: ir.Model, path: Path, inputs: Inputs, data: RealData | None, config: ExportConfig
+    model: ir.Model,
+    path: Path,
+    inputs: Inputs,
+    data: RealData | None,
+    config: ExportConfig,
+    where: Where | None = None,
 ) -> tuple[Network, ir.Model]:
     """An ONNX model as a network to convert, and the graph to convert: itself, or a copy that `config` asks for.
 
     Of open sizes the data tell those that `inputs` leave out.
+
+    Args:
+        where: which processes look for samples that can't be read, where some may be left out.
 
     Raises:
         UsageError: a size stays open, or a shape does not fit.
@@ -149,14 +163,17 @@ def read_onnx(
     if isinstance(config.batch, int):
         graph = model.clone()
         fix_batch(graph, free, config.batch)
-    arrays = data.load(specs) if data is not None else None
-    return Network(path, "onnx", model, specs, layers_of(model), data=arrays), graph
+    opened = data.opened(specs, where) if data is not None else None
+    return Network(path, "onnx", model, specs, layers_of(model), data=opened), graph
 
 
 def read_checkpoint(
-    checkpoint: Checkpoint, inputs: Inputs, data: RealData | None, config: ExportConfig
+    checkpoint: Checkpoint, inputs: Inputs, data: RealData | None, config: ExportConfig, where: Where | None = None
 ) -> tuple[Network, ir.Model]:
     """A checkpoint as a network to convert, and the graph that exporting it gave.
+
+    Args:
+        where: see `read_onnx`.
 
     Raises:
         ExportError: it can't be exported.
@@ -167,8 +184,9 @@ def read_checkpoint(
 
     path = None if data is None else data.path
     exported = onnx_export.export(checkpoint, export_inputs(checkpoint, inputs, path), config)
-    arrays = data.load(exported.inputs) if data is not None else None
-    require_no_lost_state(checkpoint, exported.inputs, arrays)
+    opened = data.opened(exported.inputs, where) if data is not None else None
+    few = None if opened is None else opened.few
+    require_no_lost_state(checkpoint, exported.inputs, few)
     network = Network(
         checkpoint.path,
         checkpoint.source,
@@ -178,7 +196,7 @@ def read_checkpoint(
         checkpoint.norms,
         checkpoint.weight_norms,
         checkpoint.notes,
-        (*checkpoint.unproven, *substitution_doubts(checkpoint, exported.inputs, arrays), *exported.unproven),
-        arrays,
+        (*checkpoint.unproven, *substitution_doubts(checkpoint, exported.inputs, few), *exported.unproven),
+        opened,
     )
     return network, exported.model

@@ -16,7 +16,7 @@ from normexport_cli import options
 from normexport_cli.engine_options import EngineOptions
 from normexport_cli.failures import warn
 from normexport_cli.groups import grouped
-from normexport_cli.image_options import DataOptions
+from normexport_cli.image_options import DrawnDataOptions
 from normexport_cli.options import ExportOptions, OutputOptions, ReadOptions
 from normexport_cli.precision_options import PrecisionOptions
 from normexport_cli.screen import print_json, result_console, working
@@ -120,7 +120,7 @@ def convert(
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     how: ReadOptions,
     form: FormOptions,
-    compared: DataOptions,
+    compared: DrawnDataOptions,
     reduced: PlacedOptions,
     built: EngineOptions,
     beside: CompanionOptions,
@@ -142,6 +142,7 @@ def convert(
         config = ConvertConfig(
             fold=not form.no_fold,
             data=compared.data,
+            draw=compared.draw(),
             batches=compared.sizes,
             engine=built.config(),
             precision=reduced.config(),
