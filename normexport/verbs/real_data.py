@@ -19,7 +19,7 @@ from normexport.precision.labelled_output import require_limit
 from normexport.precision.labels import Labelled, labels_in
 from normexport.precision.metrics import metric_of
 from normexport.precision.numbered import Numbered
-from normexport.precision.runs import Stream
+from normexport.precision.runs import Given, Stream
 from normexport.precision.streams import kept_in_memory, stream_of, without_unreadable
 from normexport.proof.inputs.data import load_data
 from normexport.proof.inputs.folders import FolderRead, folder_for, samples_of
@@ -40,7 +40,7 @@ class Opened:
     """
 
     few: dict[str, Array]
-    all: Stream
+    all: Given
     skipped: tuple[str, ...] = ()
 
 

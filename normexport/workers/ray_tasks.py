@@ -159,9 +159,12 @@ def _keeping_signals() -> Iterator[None]:
 
 
 def _at_a_time(ray: Any, where: Where, cores: int) -> int:
-    """How many parts of so many cores may be under way: those that run, and as many that wait."""
-    known = int(ray.cluster_resources().get("CPU", 1))
-    return where.workers if where.workers is not None else 2 * max(known // cores, 1)
+    """How many parts of so many cores may be under way: those that run, and as many that wait.
+
+    Where fewer shall run than the cluster has room for, none waits: it would be run.
+    """
+    room = max(int(ray.cluster_resources().get("CPU", 1)) // cores, 1)
+    return 2 * room if where.workers is None or where.workers >= room else where.workers
 
 
 def _cores_of_a_node(ray: Any) -> int:
