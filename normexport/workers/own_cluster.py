@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import IO
 
@@ -62,12 +62,16 @@ def own_cluster(cores: int | None) -> Iterator[str]:
 
 def _address(answer: IO[bytes]) -> str:
     """What the host says, when it says it."""
-    if not select.select([answer], [], [], STARTED_WITHIN)[0]:
+    lines: list[bytes] = []
+    # Not `select`, which waits for no pipes on Windows.
+    reading = threading.Thread(target=lambda: lines.append(answer.readline()), daemon=True)
+    reading.start()
+    reading.join(STARTED_WITHIN)
+    if not lines:
         raise NotStarted(f"nothing came of it in {STARTED_WITHIN:g} s")
-    line = answer.readline()
-    if not line:
+    if not lines[0]:
         raise NotStarted("a part of it crashed, or hung")
-    told: dict[str, str] = json.loads(line)
+    told: dict[str, str] = json.loads(lines[0])
     if "error" in told:
         raise NotStarted(first_line(Exception(told["error"]), 200))
     return told["address"]

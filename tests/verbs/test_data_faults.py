@@ -122,8 +122,10 @@ def test_two_runs_into_one_place_leave_what_one_of_them_made(model: Path, tmp_pa
     for name in ("convert", "collect"):
         words = list(map(str, commands(model, data, tmp_path)[name]))
         start = [sys.executable, "-m", "normexport_cli", *words]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        running = [subprocess.Popen(start, env={**os.environ, "PYTHONPATH": path}, **pipes) for _ in range(2)]
+        environment = {**os.environ, "PYTHONPATH": path}
+        running = [
+            subprocess.Popen(start, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)
+        ]
         told = [each.communicate(timeout=300)[1] for each in running]
         ends = {each.returncode for each in running}
         assert ends <= {ExitCode.GOOD, ExitCode.INCONCLUSIVE}, told

@@ -87,7 +87,7 @@ def test_an_interrupt_while_it_starts_ends_it(pids: Path, monkeypatch: pytest.Mo
             time.sleep(0.01)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(own_cluster.select, "select", interrupt)
+    monkeypatch.setattr(own_cluster, "_address", interrupt)
     with pytest.raises(KeyboardInterrupt), own_cluster.own_cluster(None):
         pass
     assert not is_there(int(pids.read_text()))
