@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from normexport.narrowing.evidence import Evidence
     from normexport.narrowing.result import Bisection, Fault
     from normexport.onnx_export import BatchRange, Exported, InputSpec, Layer, OpenAxis
-    from normexport.precision import Accuracy, EightBit, Fp8, Half, Int8, Limits, Precision
+    from normexport.precision import Accuracy, Draw, EightBit, Fp8, Half, Int8, Limits, Precision
     from normexport.precision.half.losses import WeightLoss
     from normexport.precision.half.search import KeptModule
     from normexport.precision.int8.calibration import Calibration
@@ -105,6 +105,7 @@ _HOMES = {
     "Conversion": "reports",
     "ConvertConfig": "verbs.config",
     "Deviation": "proof",
+    "Draw": "precision",
     "EightBit": "precision",
     "EngineConfig": "engine",
     "ExportConfig": "graphs.export_config",
@@ -204,6 +205,7 @@ __all__ = [
     "Conversion",
     "ConvertConfig",
     "Deviation",
+    "Draw",
     "EightBit",
     "EngineConfig",
     "EngineError",

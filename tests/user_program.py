@@ -130,7 +130,8 @@ def judge_everything(folder: Path) -> None:
     model = folder / "model.onnx"
     limits = normexport.Limits(min_snr=30.0)
     for verb in (normexport.parity, normexport.check):
-        report = verb("model.pt2", model, data="images.npz", layers=True, limits=limits)
+        some = normexport.Draw(samples=512, seed=1, skip_bad=2)
+        report = verb("model.pt2", model, data="images.npz", layers=True, limits=limits, draw=some)
         if isinstance(report, normexport.SnrReport):
             show_snr(report)
         else:

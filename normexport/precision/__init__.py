@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from normexport.precision.config import METHODS, EightBit, Fp8, Half, Int8, Limits, require_samples
+from normexport.precision.config import METHODS, Draw, EightBit, Fp8, Half, Int8, Limits, require_samples
 
 if TYPE_CHECKING:
     from normexport.precision.accuracy import Accuracy, measure_accuracy
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "METHODS",
     "Accuracy",
+    "Draw",
     "EightBit",
     "Fp8",
     "Half",

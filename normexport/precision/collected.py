@@ -135,9 +135,12 @@ def collect(
 
 def _most_at_a_time(data: Stream) -> int:
     """As many samples as are run at once where nobody says."""
-    if not isinstance(data, Mapping):
+    if isinstance(data, Numbered):
+        one = sum(array.size for array in data.rows(1).values())
+    elif isinstance(data, Mapping):
+        one = sum(array.size // max(len(array), 1) for array in data.values() if array.ndim)
+    else:
         return BATCH
-    one = sum(array.size // max(len(array), 1) for array in data.values() if array.ndim)
     return max(1, min(BATCH, _MOST_NUMBERS // max(one, 1)))
 
 

@@ -80,6 +80,39 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """Which samples of some data are meant: all of them, where nothing is said.
+
+    Attributes:
+        samples: how many, drawn by `seed`: the same wherever they are computed; None, or more than there are: all.
+        seed: of the draw.
+        skip_bad: how many may be left out because they can't be read; each is listed.
+
+    Raises:
+        UsageError: a number that none can be.
+    """
+
+    samples: int | None = None
+    seed: int = 0
+    skip_bad: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples is not None and self.samples < 1:
+            raise UsageError(f"--samples {self.samples}", "is not a number of samples", "give at least 1")
+        if self.skip_bad < 0:
+            raise UsageError(f"--skip-bad {self.skip_bad}", "is not a number of samples", "give 0 or more")
+
+    @property
+    def option(self) -> str:
+        """What was asked for, as the command line says it; "" where all samples are meant, and none may be left out."""
+        asked = f"--samples {self.samples}" if self.samples is not None else ""
+        return asked or (f"--skip-bad {self.skip_bad}" if self.skip_bad else "")
+
+
+ALL = Draw()
+
+
+@dataclass(frozen=True)
 class EightBit:
     """How to quantise to eight bits: what `Int8` and `Fp8` have in common.
 
@@ -105,6 +138,7 @@ class EightBit:
         placement: one of `PLACEMENTS`.
         on: where samples are calibrated on, and modules measured for the table: each batch by one thread, whose
             results are the same bytes here and on any number of workers. None: here, each batch by all threads.
+        draw: which samples of `calibration` are meant; None: all, or as many as of the data of the conversion.
 
     Raises:
         UsageError: an unknown method, effort, remainder or placement; samples, a cache or `on` beside `NORMS` or
@@ -127,6 +161,7 @@ class EightBit:
     io_dtype: str = FLOAT32.name
     placement: str = PLACEMENTS[0]
     on: Where | None = None
+    draw: Draw | None = None
 
     def __post_init__(self) -> None:
         if self.method not in (*METHODS, *WITHOUT_SAMPLES):

@@ -20,7 +20,9 @@ from normexport.onnx_export.inputs import InputSpec
 from normexport.precision.collected import Collected
 from normexport.precision.labelled_output import check_labels, labelled_output
 from normexport.precision.labels import Labelled
+from normexport.precision.numbered import Numbered
 from normexport.precision.reduced import Judged
+from normexport.precision.runs import Given
 from normexport.proof.inputs.batches import fixed_batches_in
 from normexport.runtime import Array
 
@@ -58,9 +60,15 @@ def require_labels_fit(judged: Judged, labelled: Labelled, foreseen: Foreseen, i
         return
     values = {output.name: _of_shape(output.shape or (), output.dtype) for output in foreseen.outputs}
     known = Collected("", names, values, {}, {}, foreseen.samples, foreseen.samples, 0.0)
-    counts = [len(judged.data[spec.name]) for spec in inputs if spec.batched]
-    total = min(counts) if counts else fixed_batches_in(inputs, judged.data) * foreseen.samples
-    check_labels(labelled, values[labelled_output(known, labelled)], total)
+    check_labels(labelled, values[labelled_output(known, labelled)], _samples_in(judged.data, inputs, foreseen.samples))
+
+
+def _samples_in(data: Given, inputs: Sequence[InputSpec], fixed: int) -> int:
+    """How many samples there are; `fixed` make a batch of a model that fixes it."""
+    if isinstance(data, Numbered):
+        return len(data.numbers)
+    counts = [len(data[spec.name]) for spec in inputs if spec.batched]
+    return min(counts) if counts else fixed_batches_in(inputs, data) * fixed
 
 
 def _of_shape(shape: tuple[int, ...], dtype: str) -> Array:

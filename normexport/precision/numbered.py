@@ -10,7 +10,7 @@ import hashlib
 import heapq
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from normexport.onnx_export import InputSpec
 from normexport.precision.samples import as_feeds
 from normexport.proof.inputs.batches import slice_batches
 from normexport.proof.inputs.by_number import Samples, samples_at
+from normexport.proof.inputs.mixed import joined_rows
 from normexport.runtime import Array, Feeds
 from normexport.text import one_line
 
@@ -41,6 +42,27 @@ class Numbered:
     numbers: Sequence[int]
     batch: int
     skips: int = 0
+
+    def at(self, places: Iterable[int]) -> Numbered:
+        """Those of its samples that lie at these places among its numbers, counted from 0."""
+        return replace(self, numbers=[self.numbers[place] for place in places])
+
+    def rows(self, most: int | None = None) -> dict[str, Array]:
+        """The first samples in memory: (samples, *shape) by input name; those that may be left out are passed over.
+
+        Raises:
+            UsageError: see `read`; none can be read.
+        """
+        found: list[Feeds] = []
+        skipped: dict[int, str] = {}
+        alone = replace(self, batch=1)
+        for place in range(len(self.numbers)):
+            if most is not None and len(found) >= most:
+                break
+            found += alone.read(place, skipped if self.skips else None)
+        if not found:
+            raise UsageError("the data", "holds no samples that can be read", "give at least one")
+        return {spec.name: joined_rows([each[spec.name] for each in found]) for spec in self.samples.specs}
 
     @property
     def batches(self) -> int:

@@ -19,7 +19,7 @@ from normexport.graphs.upgrade import upgraded
 from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec, Layer
 from normexport.precision.accuracy import measure_accuracy
-from normexport.precision.collected import collect
+from normexport.precision.collected import BATCH, collect
 from normexport.precision.config import TRAINED, EightBit, Fp8, Half, Int8, Limits
 from normexport.precision.file_precision import require_float32
 from normexport.precision.half.search import asked_for as asked_for_in_half
@@ -31,11 +31,14 @@ from normexport.precision.int8.insert import first_opset as first_opset_of
 from normexport.precision.int8.layer_constants import CHANNELS_FROM
 from normexport.precision.int8.listing import asked_for
 from normexport.precision.int8.remainder import HALF_SCALES_FROM
+from normexport.precision.int8.sample_roles import calibration_stream
 from normexport.precision.int8.search import lower_to_int8
 from normexport.precision.int8.storage import Storage
+from normexport.precision.numbered import Numbered
 from normexport.precision.reduced import Finish, Judged, OnBatch, Precision, Reduced
+from normexport.precision.runs import Given
 from normexport.precision.samples import batches_of
-from normexport.runtime import OnnxRuntime, Opener
+from normexport.runtime import Array, OnnxRuntime, Opener
 from normexport.runtime.exact import Reference
 from normexport.text import one_line
 from normexport.verdicts import Verdict, together
@@ -93,10 +96,20 @@ def check_asked(model: ir.Model, config: Half | EightBit, inputs: Sequence[Input
         asked_for_in_half(model, config)
     elif not is_as_trained(config):
         asked_for(model, config)
-        if isinstance(config.calibration, str | Path):
-            next(batches_of(config.calibration, inputs, config.batch, config.preprocess)(), None)
+        _look_at_first(config, inputs)
     if judged is not None and judged.labelled is not None and not is_as_trained(config):
         check_labels_fit(OnnxRuntime(model), model, judged, judged.labelled, inputs)
+
+
+def _look_at_first(config: EightBit, inputs: Sequence[InputSpec]) -> None:
+    """Read a batch of the samples that calibrate, where they lie in files."""
+    if not isinstance(config.calibration, str | Path):
+        return
+    stream = calibration_stream(config, inputs)
+    if stream is not None:
+        stream.rows(config.batch)
+    else:
+        next(batches_of(config.calibration, inputs, config.batch, config.preprocess)(), None)
 
 
 def reduce_precision(
@@ -140,11 +153,19 @@ def reduce_precision(
         reduced = _half(model, config, inputs, judged, source, layers, on, finish)
     else:
         reduced = lower_to_int8(model, config, inputs, judged, on_batch, on, finish, weights or {}, for_engine)
+    if judged is not None and reduced.precision.accuracy is not None:
+        accuracy = replace(reduced.precision.accuracy, skipped=judged.skipped)
+        reduced = replace(reduced, precision=replace(reduced.precision, accuracy=accuracy))
     done = reduced.precision
     for module in done.kept:
         _LOG.debug("%r: kept in float32, %s", module.path, one_line(module.reason))
     _LOG.info("%s, modules kept in float32: %d; %s", done.dtype, len(done.kept), in_words(done.judgement))
     return reduced
+
+
+def _few(data: Given) -> Mapping[str, Array]:
+    """As many samples as parity looks at."""
+    return data.rows(BATCH) if isinstance(data, Numbered) else data
 
 
 def _half(
@@ -161,7 +182,8 @@ def _half(
     from normexport.precision.half.rounding import rounding_in_float32
     from normexport.runtime.around import in_float32
 
-    rule = HalfParity(source, inputs, config.dtype, model, judged.data if judged else None)
+    few = None if judged is None else _few(judged.data)
+    rule = HalfParity(source, inputs, config.dtype, model, few)
     result = halve(model, config, [batch.feeds for batch in rule.batches], rule.accepts)
     result = replace(result, model=finish(result.model))
     parity = rule.report(result, layers, on)

@@ -16,6 +16,7 @@ from normexport.precision.int8.edits import Int8Edit
 from normexport.precision.int8.placement import Placement
 from normexport.precision.int8.sensitivity import Sensitivity, TradeOff
 from normexport.precision.labels import Labelled
+from normexport.precision.numbered import Numbered
 from normexport.proof import ParityReport
 from normexport.runtime import Array
 from normexport.verdicts import Judgement, passed
@@ -80,16 +81,20 @@ class Reduced:
 
 @dataclass(frozen=True)
 class Judged:
-    """What a result is judged on: arrays by input name, labels, and the output that they belong to (None: it shows).
+    """What a result is judged on: samples, labels, and the output that they belong to (None: it shows).
 
-    `metric` and `classes` are those of `Labelled`.
+    Attributes:
+        data: arrays (samples, *shape) by input name; or samples that are read as their turn comes.
+        metric, classes: those of `Labelled`.
+        skipped: samples of the data that can't be read and are not among these, a line each.
     """
 
-    data: Mapping[str, Array]
+    data: Mapping[str, Array] | Numbered
     labels: Array | None = None
     output: str | None = None
     metric: str | Callable[..., Any] | None = None
     classes: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> Labelled | None:

@@ -25,7 +25,9 @@ _LISTED = 3  # samples in an error
 
 #: Arrays (samples, *shape) by input name; or sets of inputs, each run as it is, for models without an open batch.
 Data: TypeAlias = Mapping[str, Array] | Sequence[Feeds]
-#: Or samples that are read as their turn comes, for models whose every input has an open batch.
+#: Arrays by input name; or samples that are read as their turn comes, for models whose every input has an open batch.
+Given: TypeAlias = Mapping[str, Array] | Numbered
+#: Any of these.
 Stream: TypeAlias = Data | Numbered
 
 

@@ -22,8 +22,9 @@ from normexport.precision.collected import Collected, collect, named_as
 from normexport.precision.config import Limits
 from normexport.precision.file_precision import input_ranges, precision_of, stored_as
 from normexport.precision.int8.remainder import as_written
+from normexport.precision.numbered import Numbered
 from normexport.precision.output_errors import output_errors
-from normexport.precision.runs import Data
+from normexport.precision.runs import Data, Given, Stream
 from normexport.precision.snr import OutputError, measure_output
 from normexport.proof import choose_batches
 from normexport.proof.check import CAPTURE_BYTES
@@ -66,6 +67,7 @@ class SnrReport:
         judgement: of all outputs.
         data: what was done to the images that were given, where they are a folder.
         precision: the candidate's type of eight bits.
+        skipped: samples that could not be read and were left out, a line each.
     """
 
     reference: str
@@ -78,6 +80,7 @@ class SnrReport:
     judgement: Judgement
     data: FolderRead | None = None
     precision: str = INT8
+    skipped: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -103,6 +106,7 @@ class SnrReport:
             "outputs": [each.as_dict() for each in self.outputs],
             "layers": [each.as_dict() for each in self.layers],
             "data": None if self.data is None else self.data.as_dict(),
+            "skipped": list(self.skipped),
         }
 
 
@@ -113,7 +117,7 @@ def check_by_snr(
     inputs: Sequence[InputSpec],
     layers: Sequence[Layer] = (),
     *,
-    data: Mapping[str, Array] | None = None,
+    data: Given | None = None,
     limits: Limits = DEFAULT,
     on: Opener = OnnxRuntime,
 ) -> SnrReport:
@@ -128,11 +132,11 @@ def check_by_snr(
         candidate: the model that is judged.
         inputs: what both read.
         layers: boundaries whose SNR is wanted.
-        data: real inputs (samples, *shape) by name; None: random ones.
+        data: real inputs, (samples, *shape) by name or read as their turn comes; None: random ones.
         limits: what an output may lose.
         on: the runtime that the candidate is judged on.
     """
-    judged: Data = data if data is not None else random_data(inputs, candidate, model)
+    judged: Stream = data if data is not None else random_data(inputs, candidate, model)
     dtype = precision_of(candidate)
     if on is OnnxRuntime:
         candidate = as_written(candidate)
@@ -220,7 +224,8 @@ def _is_cut(array: Array, feeds: Feeds) -> bool:
     return len({len(each) for each in feeds.values() if each.ndim}) == 1 and array.ndim > 0
 
 
-def _few(data: Data, inputs: Sequence[InputSpec]) -> Feeds:
+def _few(data: Stream, inputs: Sequence[InputSpec]) -> Feeds:
+    data = data.rows(BOUNDARY_SAMPLES) if isinstance(data, Numbered) else data
     if not isinstance(data, Mapping):
         return data[0]
     few = {s.name: data[s.name][:BOUNDARY_SAMPLES] if s.batched else data[s.name] for s in inputs}

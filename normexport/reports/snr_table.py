@@ -37,6 +37,8 @@ def show_snr_parity(console: Console, report: SnrReport, every_layer: bool = Fal
     samples = count(report.samples, "real sample" if report.real else "random sample")
     words_line(console, f"about each element's mean over {samples}; {report.min_snr:g} dB needed")
     show_data(console, report.data)
+    for line in report.skipped:
+        words_line(console, f"left out: {line}")
     show_output_errors(console, report.outputs)
     if every_layer and report.layers:
         section(console, "module boundaries")

@@ -14,7 +14,7 @@ from normexport.io.atomic import check_writable
 from normexport.io.overwriting import check_outputs
 from normexport.io.preprocess import Preprocess
 from normexport.onnx_export import InputSpec
-from normexport.precision import Int8
+from normexport.precision import Draw, Int8
 from normexport.precision.int8.gather import gather
 from normexport.precision.int8.state import CalibrationState, merge, read_state
 from normexport.precision.numbered import Numbered, numbered, samples_by_number
@@ -57,11 +57,9 @@ class CalibrateConfig:
     weights_under: str | Path | None = None
 
     def __post_init__(self) -> None:
-        for option, value in (("--batch", self.batch), ("--samples", self.samples)):
-            if value is not None and value < 1:
-                raise UsageError(f"{option} {value}", "is not a number of samples", "give at least 1")
-        if self.skip_bad < 0:
-            raise UsageError(f"--skip-bad {self.skip_bad}", "is not a number of samples", "give 0 or more")
+        if self.batch < 1:
+            raise UsageError(f"--batch {self.batch}", "is not a number of samples", "give at least 1")
+        Draw(self.samples, self.seed, self.skip_bad)  # has refusals of its own
         if self.part is not None and not 1 <= self.part[0] <= self.part[1]:
             raise UsageError(f"--part {self.part[0]}/{self.part[1]}", "is no part", "write it as 1/4, 2/4, ... 4/4")
 

@@ -10,7 +10,7 @@ from normexport.precision.metrics import loaded_metric
 from normexport.provenance.bom import require_cyclonedx
 from normexport.runtime.openvino_runtime import require_openvino
 from normexport.verbs.config import ConvertConfig
-from normexport.verbs.real_data import check_data, check_images
+from normexport.verbs.real_data import check_data, check_images, require_data
 from normexport.verbs.subjects import opener_of
 
 
@@ -31,11 +31,17 @@ def checked(config: ConvertConfig) -> ConvertConfig:
         check_engine(demanding(config.engine, config.precision))
     config, precision = replace(config, metric=loaded_metric(config.metric)), config.precision
     check_data(config)
+    headers = not config.draw.skip_bad
+    require_data(config.draw, config.data, precision.calibration if isinstance(precision, EightBit) else None)
     if not isinstance(precision, EightBit):
-        return replace(config, preprocess=check_images(config.preprocess, config.data))
-    prepared = check_images(config.preprocess, config.data, precision.calibration)
-    own = prepared if precision.preprocess is None else check_images(precision.preprocess, precision.calibration)
-    return replace(config, preprocess=prepared, precision=replace(precision, preprocess=own))
+        return replace(config, preprocess=check_images(config.preprocess, config.data, headers=headers))
+    draw = config.draw if precision.draw is None else precision.draw
+    headers &= not draw.skip_bad
+    prepared = check_images(config.preprocess, config.data, precision.calibration, headers=headers)
+    own = prepared
+    if precision.preprocess is not None:
+        own = check_images(precision.preprocess, precision.calibration, headers=headers)
+    return replace(config, preprocess=prepared, precision=replace(precision, preprocess=own, draw=draw))
 
 
 def demanding(engine: EngineConfig, precision: Half | EightBit | None) -> EngineConfig:

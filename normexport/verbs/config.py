@@ -14,7 +14,7 @@ from normexport.engine.config import EngineConfig
 from normexport.errors import UsageError
 from normexport.graphs.export_config import ExportConfig
 from normexport.io.preprocess import Preprocess
-from normexport.precision.config import PLACEMENTS, EightBit, Half
+from normexport.precision.config import ALL, PLACEMENTS, Draw, EightBit, Half
 
 #: What an ONNX file can be proven on, on this machine's CPU.
 RUNTIMES = ("onnxruntime", "openvino")
@@ -28,6 +28,7 @@ class ConvertConfig:
         fold: fold norms; False leaves them as operators with bodies.
         data: real inputs, judged beside the random ones: an .npz file, or a folder of images or .npy files, which may
             have a subfolder for each class.
+        draw: which of the samples of `data` are meant, and of `Int8.calibration` unless that says so itself.
         batches: batch sizes at which parity is judged; None: 1, 2 and 7, or what the model takes.
         engine: build a TensorRT plan of the file too, unless parity has failed.
         precision: reduce the folded model to half precision, int8 or fp8; None: float32. For an engine int8 is
@@ -57,6 +58,7 @@ class ConvertConfig:
 
     fold: bool = True
     data: str | Path | None = None
+    draw: Draw = ALL
     batches: tuple[int, ...] | None = None
     engine: EngineConfig | None = None
     precision: Half | EightBit | None = None

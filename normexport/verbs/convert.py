@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from normexport import proof
+from normexport.errors import EngineError
 from normexport.io.atomic import Together, check_writable, together
 from normexport.io.overwriting import check_outputs
 from normexport.io.weight_files import remove_unread, written_with
@@ -31,7 +32,7 @@ from normexport.verbs.convert_stages import (
     silent,
     write_folded,
 )
-from normexport.verbs.networks import Source, open_given
+from normexport.verbs.networks import Network, Source, open_given
 from normexport.verbs.origin import files_written, ids_of
 from normexport.verbs.outputs import conversion_inputs, conversion_outputs
 from normexport.verbs.report import PAGE, REPORT, remove_page, write_conversion_report
@@ -137,7 +138,7 @@ def _result(
         inputs=network.inputs,
         norms=network.norms,
         weight_norms=network.weight_norms,
-        notes=(*network.notes, *folded.notes, *([f"no engine: {failed.place}: {failed.cause}"] if failed else ())),
+        notes=(*network.notes, *_left_out(network), *folded.notes, *_no_engine(failed)),
         outcomes=folded.outcomes,
         warnings=folded.warnings,
         operators=folded.operators,
@@ -151,12 +152,21 @@ def _result(
     )
 
 
+def _left_out(network: Network) -> list[str]:
+    """The samples that could not be read."""
+    return [] if network.data is None else [f"left out: {line}" for line in network.data.skipped]
+
+
+def _no_engine(failed: EngineError | None) -> list[str]:
+    return [] if failed is None else [f"no engine: {failed.place}: {failed.cause}"]
+
+
 def _bundle(
     asked: Asked, start: Start, proven: Proven, made: Beside, conversion: Conversion, folder: Path, outputs: Together
 ) -> tuple[Path, ...]:
     """Write the folder to serve the model from, which appears with the `outputs`; its files."""
     network, classes = start.network, () if start.data is None else start.data.classes
-    batches = proven.parity.batches or proof.standard_batches(network.inputs, network.data)
+    batches = proven.parity.batches or proof.standard_batches(network.inputs, network.few)
     word = conversion.judgement.verdict.word
     content = Made(folder, word, batches, made.engine, start.origin, classes, next(iter(made.sealed), None))
     guarded = partial(asked.given.guarded, listen=silent)

@@ -250,7 +250,7 @@ def _judge(network: Network, model: Path, config: ConvertConfig, _: Tell) -> pro
         open_onnx(model),
         network.layers,
         network.inputs,
-        data=network.data,
+        data=network.few,
         sizes=config.batches,
         unproven=network.unproven,
         # Fake quantisation as it is: the integers that a runtime makes of it round biases too. int8 is judged later.
@@ -291,14 +291,14 @@ def _reduce(asked: Asked, start: Start, model: Path, tell: Tell) -> tuple[Precis
 
 def _write_openvino(network: Network, model: Path, _: Tell) -> None:
     """Write OpenVINO's files beside the written one, seen to give the same bytes."""
-    batches = proof.standard_batches(network.inputs, network.data)
+    batches = proof.standard_batches(network.inputs, network.few)
     save_openvino(open_onnx(model), model.with_suffix(".xml"), min(batches, key=lambda batch: batch.size).feeds)
 
 
 def seal(start: Start, model: Path, report: proof.ParityReport, config: ConvertConfig, file: Path, _: Tell) -> None:
     """Write the capsule by which the written file is judged elsewhere."""
     network = start.network
-    known = network.inputs, network.layers, config.precision, network.data, config.capsule_bytes
+    known = network.inputs, network.layers, config.precision, network.few, config.capsule_bytes
     made = capsule_of(network.reference, network.path, model, report, *known)
     read = start.data
     told = () if read is None else (f"data {read.path}: {read.words}",)

@@ -21,6 +21,7 @@ from normexport.precision import Accuracy, Labelled, Limits, collect
 from normexport.precision import measure_accuracy as evaluate_outputs
 from normexport.precision.accuracy import DEFAULT
 from normexport.precision.collected import BATCH, Collected, named_as
+from normexport.precision.config import Draw
 from normexport.precision.elsewhere import Elsewhere
 from normexport.precision.labelled_output import check_labels, labelled_output, require_limit
 from normexport.precision.metrics import loaded_metric, metric_of
@@ -96,7 +97,8 @@ def evaluate(
         UsageError: data or labels do not fit the model; nothing to compare.
     """
     metric = loaded_metric(metric)
-    real = RealData(data, check_images(preprocess, data, headers=not skip_bad))
+    draw = Draw(samples, seed, skip_bad)
+    real = RealData(data, check_images(preprocess, data, headers=not skip_bad), draw)
     if reference is None:
         require_labels(data)
     given = [each for each in (reference, model) if each is not None]
@@ -112,10 +114,9 @@ def evaluate(
         raise UsageError(
             str(data), "nothing says which input it is for", "give the shape of one sample: --input 3x224x224"
         )
-    stream, read = real.stream(specs, samples, seed, skip_bad), real.read(specs)
+    stream, read = real.stream(specs), real.read(specs)
     arrays: Stream = real.load(specs) if stream is None else stream
-    few = _few(arrays, specs, BATCH)
-    labels = real.labels_of(stream) if stream is not None else real.labels(few)
+    few, labels = _few(arrays, BATCH), real.labels(arrays)
     for side in sides:
         if isinstance(side, Checkpoint):
             refuse_lost_state(side, specs, few)
@@ -171,14 +172,10 @@ def _without_skipped(labelled: Labelled, found: Collected, stream: Numbered | No
     return replace(labelled, labels=np.delete(labelled.labels, places, axis=0))
 
 
-def _few(data: Stream, specs: Sequence[InputSpec], most: int) -> Mapping[str, Array]:
+def _few(data: Stream, most: int) -> Mapping[str, Array]:
     """The first samples of a stream; arrays in memory are there as a whole."""
     if isinstance(data, Numbered):
-        sized = replace(data, batch=most)
-        for batch in range(sized.batches):
-            for feeds in sized.read(batch, {} if sized.skips else None):
-                return feeds
-        raise UsageError("the data", "holds no samples that can be read", "give at least one")
+        return data.rows(most)
     assert isinstance(data, Mapping)
     return data
 
@@ -191,7 +188,7 @@ def _check_early(labelled: Labelled, data: Stream, specs: Sequence[InputSpec], s
     """
     if len(labelled.labels) <= _FEW:
         return
-    arrays = _few(data, specs, _FEW)
+    arrays = _few(data, _FEW)
     counts = [samples_in(spec, arrays[spec.name].shape) for spec in specs if spec.batched]
     graph = side if isinstance(side, ir.Model) else None
     few = collect(runtime_of(side, specs, on=on), next(slice_batches(specs, arrays, _FEW)), specs, model=graph)

@@ -11,7 +11,7 @@ from normexport.folding import FoldResult
 from normexport.graphs.fixed_weights import fix_weights
 from normexport.graphs.opsets import in_opset
 from normexport.io.onnx_domain import opset_in
-from normexport.precision import Int8, prepared
+from normexport.precision import EightBit, Int8, prepared
 from normexport.recognition import fold_recognised
 from normexport.verbs.config import ConvertConfig
 from normexport.verbs.fold import FOLDING
@@ -29,11 +29,12 @@ def read_network(
     Args:
         foresee: what refuses a checkpoint by what its file will read; None: what `config` asks for (`verbs.foreseen`).
     """
+    where = config.precision.on if isinstance(config.precision, EightBit) else None
     if isinstance(given.subject, Checkpoint):
         refuse = foresee or partial(refuse_foreseen, given.subject, config)
-        return read_checkpoint(given.subject, inputs, RealData.of(config), config.export, refuse)
+        return read_checkpoint(given.subject, inputs, RealData.of(config), config.export, where, refuse)
     model = fix_weights(given.subject) if config.fixed_weights else given.subject
-    return read_onnx(model, given.path, inputs, RealData.of(config), config.export)
+    return read_onnx(model, given.path, inputs, RealData.of(config), config.export, where)
 
 
 def fold_for(model: ir.Model, config: ConvertConfig) -> FoldResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,22 +14,21 @@ from normexport.onnx_export import InputSpec
 from normexport.precision import EightBit
 from normexport.precision.foreseen import require_labels_fit, require_modules
 from normexport.precision.samples import batches_of
-from normexport.runtime import Array
 from normexport.verbs.config import ConvertConfig
-from normexport.verbs.real_data import RealData, data_to_judge_on
+from normexport.verbs.real_data import Opened, RealData, data_to_judge_on
 
 if TYPE_CHECKING:
     from normexport.onnx_export.foreseen import Foreseen
 
 
 def refuse_foreseen(
-    checkpoint: Checkpoint, config: ConvertConfig, specs: Sequence[InputSpec], arrays: Mapping[str, Array] | None
+    checkpoint: Checkpoint, config: ConvertConfig, specs: Sequence[InputSpec], opened: Opened | None
 ) -> None:
     """Refuse what is asked of a checkpoint and can't be, by its modules, its inputs and what it returns.
 
     Args:
         specs: what its file will read.
-        arrays: real inputs for it, where there are any.
+        opened: real inputs for it, where there are any.
 
     Raises:
         UsageError: a pattern of modules matches none; names for more or fewer outputs than there are; samples that are
@@ -40,7 +39,7 @@ def refuse_foreseen(
         require_modules(precision.keep, onnx_export.modules_foreseen(checkpoint))
     if isinstance(precision, EightBit) and isinstance(precision.calibration, str | Path):
         next(batches_of(precision.calibration, specs, precision.batch, precision.preprocess)(), None)
-    judged = None if precision is None else data_to_judge_on(config, RealData.of(config), arrays, specs)
+    judged = None if precision is None else data_to_judge_on(config, RealData.of(config), opened, specs)
     labelled = None if judged is None else judged.labelled
     if labelled is None and not config.export.output_names:
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from normexport.onnx_export.fixed_batch import fix_batch, with_batch
 from normexport.runtime import Array
 from normexport.runtime.exact import Reference
 from normexport.runtime.guarded import Tell, in_telling_child
-from normexport.verbs.real_data import RealData
+from normexport.verbs.real_data import Opened, RealData
 from normexport.verbs.subjects import (
     Inputs,
     NetworkSource,
@@ -35,11 +35,12 @@ from normexport.verbs.subjects import (
     specs_of,
     torch_of,
 )
+from normexport.workers import Where
 
 T = TypeVar("T")
 
 #: Refuses, before anything is exported, by the inputs that the file will have and the arrays that are given for them.
-Foresee: TypeAlias = Callable[[Sequence[InputSpec], Mapping[str, Array] | None], None]
+Foresee: TypeAlias = Callable[[Sequence[InputSpec], Opened | None], None]
 
 #: What a network can be read from.
 Source: TypeAlias = NetworkSource | Callable[[], Checkpoint]
@@ -100,7 +101,7 @@ class Network:
         layers: module boundaries, in the order of execution; of an ONNX file as far as its exporter named them.
         norms, weight_norms, notes: as a checkpoint was understood.
         unproven: what stands between its file and `reference`, in words.
-        data: real inputs by name, where there are any.
+        data: real inputs, where there are any.
     """
 
     path: Path
@@ -112,7 +113,12 @@ class Network:
     weight_norms: tuple[WeightNormRecord, ...] = ()
     notes: tuple[str, ...] = ()
     unproven: tuple[str, ...] = ()
-    data: dict[str, Array] | None = field(default=None, repr=False)
+    data: Opened | None = field(default=None, repr=False)
+
+    @property
+    def few(self) -> dict[str, Array] | None:
+        """The first of the real inputs, by name: what is enough where outputs are compared number by number."""
+        return None if self.data is None else self.data.few
 
 
 def open_given(source: Source, weights_under: str | Path | None = None) -> Given:
@@ -136,11 +142,19 @@ def open_given(source: Source, weights_under: str | Path | None = None) -> Given
 
 
 def read_onnx(
-    model: ir.Model, path: Path, inputs: Inputs, data: RealData | None, config: ExportConfig
+    model: ir.Model,
+    path: Path,
+    inputs: Inputs,
+    data: RealData | None,
+    config: ExportConfig,
+    where: Where | None = None,
 ) -> tuple[Network, ir.Model]:
     """An ONNX model as a network to convert, and the graph to convert: itself, or a copy that `config` asks for.
 
     Of open sizes the data tell those that `inputs` leave out.
+
+    Args:
+        where: which processes look for samples that can't be read, where some may be left out.
 
     Raises:
         UsageError: a size stays open, or a shape does not fit.
@@ -156,18 +170,24 @@ def read_onnx(
     if isinstance(config.batch, int):
         graph = model.clone()
         fix_batch(graph, free, config.batch)
-    arrays = data.load(specs) if data is not None else None
-    return Network(path, "onnx", model, specs, layers_of(model), data=arrays), graph
+    opened = data.opened(specs, where) if data is not None else None
+    return Network(path, "onnx", model, specs, layers_of(model), data=opened), graph
 
 
 def read_checkpoint(
-    checkpoint: Checkpoint, inputs: Inputs, data: RealData | None, config: ExportConfig, foresee: Foresee = _let_pass
+    checkpoint: Checkpoint,
+    inputs: Inputs,
+    data: RealData | None,
+    config: ExportConfig,
+    where: Where | None = None,
+    foresee: Foresee = _let_pass,
 ) -> tuple[Network, ir.Model]:
     """A checkpoint as a network to convert, and the graph that exporting it gave.
 
     Exporting takes by far the longest. What can be refused without is refused before.
 
     Args:
+        where: see `read_onnx`.
         foresee: refuses what else can be told by what the file will read, and the data for it.
 
     Raises:
@@ -180,9 +200,10 @@ def read_checkpoint(
 
     given = export_inputs(checkpoint, inputs, None if data is None else data.path)
     specs = onnx_export.inputs_to_export(checkpoint, given, config)
-    arrays = data.load(specs) if data is not None else None
-    foresee(specs, arrays)
-    require_no_lost_state(checkpoint, specs, arrays)
+    opened = data.opened(specs, where) if data is not None else None
+    foresee(specs, opened)
+    few = None if opened is None else opened.few
+    require_no_lost_state(checkpoint, specs, few)
     exported = onnx_export.export(checkpoint, given, config)
     network = Network(
         checkpoint.path,
@@ -193,7 +214,7 @@ def read_checkpoint(
         checkpoint.norms,
         checkpoint.weight_norms,
         checkpoint.notes,
-        (*checkpoint.unproven, *substitution_doubts(checkpoint, exported.inputs, arrays), *exported.unproven),
-        arrays,
+        (*checkpoint.unproven, *substitution_doubts(checkpoint, exported.inputs, few), *exported.unproven),
+        opened,
     )
     return network, exported.model

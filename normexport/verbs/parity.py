@@ -21,16 +21,19 @@ from normexport.logs import in_words, logger
 from normexport.onnx_export import InputSpec
 from normexport.precision import Limits
 from normexport.precision.accuracy import DEFAULT
+from normexport.precision.config import ALL, Draw
 from normexport.precision.file_precision import precision_of
 from normexport.precision.half.file import check_half
+from normexport.precision.runs import Given
 from normexport.precision.snr_parity import SnrReport, check_by_snr
+from normexport.proof.inputs.folders import FolderRead
 from normexport.proof.judge import precision_of_torch
 from normexport.proof.plan_candidate import check_plan
 from normexport.runtime import Array, OnnxRuntime, Opener
 from normexport.runtime.tensorrt_runtime import Plan
 from normexport.verbs.config import RUNTIMES
 from normexport.verbs.fold import FOLDING
-from normexport.verbs.real_data import RealData, check_images
+from normexport.verbs.real_data import Opened, RealData, check_images, require_data
 from normexport.verbs.subjects import (
     Inputs,
     NetworkSource,
@@ -65,6 +68,7 @@ def parity(
     weights_under: str | Path | None = None,
     preprocess: Preprocess | None = None,
     on: Where | None = None,
+    draw: Draw = ALL,
 ) -> proof.ParityReport | SnrReport:
     """Judge whether `candidate` computes what `reference` computes; each a checkpoint or an ONNX model or file.
 
@@ -83,12 +87,15 @@ def parity(
         preprocess: what is done to the images of a folder; None: values in [0, 1] at the model's size.
         on: where the batches of two float32 ONNX models are computed, each by one thread: the reports are the same here
             and on any number of workers. None: here, by all threads.
+        draw: which of the samples of `data` are meant: an int8 candidate is judged on all of these, which are read as
+            their turn comes, others on the first few.
 
     Raises:
         UsageError: the two read different inputs, or nothing says what they read; `on` is given for others.
     """
-    prepared = check_images(preprocess, data)
-    real = None if data is None else RealData(data, prepared)
+    require_data(draw, data)
+    prepared = check_images(preprocess, data, headers=not draw.skip_bad)
+    real = None if data is None else RealData(data, prepared, draw)
     report = _judge(reference, candidate, inputs, real, layers, batches, limits, runtime, weights_under, on)
     _LOG.info("%s against %s: %s", report.candidate, report.reference, in_words(report.judgement))
     return report
@@ -121,18 +128,27 @@ def _judge(
             specs = onnx_export.bound(side.model, specs, str(side.path))
     if not specs:
         raise UsageError("parity", "neither side says what it reads", "give the shape of one sample: --input 3x224x224")
-    arrays = data.load(specs) if data is not None else None
+    opened = data.opened(specs) if data is not None else None
+    few = None if opened is None else opened.few
     checkpoints = [side for side in (first, second) if isinstance(side, Checkpoint)]
     for side in checkpoints:
-        refuse_lost_state(side, specs, arrays)
-    unproven = tuple(
-        doubt for side in checkpoints for doubt in (*side.unproven, *doubts_of_layers(side, specs, arrays))
-    )
+        refuse_lost_state(side, specs, few)
+    unproven = tuple(doubt for side in checkpoints for doubt in (*side.unproven, *doubts_of_layers(side, specs, few)))
     read = None if data is None else data.read(specs)
     report = _judge_sides(
-        first, second, reference, candidate, specs, arrays, layers, batches, limits, unproven, on, where
+        first, second, reference, candidate, specs, opened, layers, batches, limits, unproven, on, where
     )
-    return replace(report, data=read)
+    return _with_data(report, read, opened)
+
+
+def _with_data(
+    report: proof.ParityReport | SnrReport, read: FolderRead | None, opened: Opened | None
+) -> proof.ParityReport | SnrReport:
+    """What was read, and what was left out of it."""
+    left_out = () if opened is None else opened.skipped
+    if isinstance(report, SnrReport):
+        return replace(report, data=read, skipped=left_out)
+    return replace(report, data=read, notes=(*report.notes, *(f"left out: {line}" for line in left_out)))
 
 
 def _require_here(where: Where | None) -> None:
@@ -152,7 +168,7 @@ def _judge_sides(
     reference: NetworkSource,
     candidate: NetworkSource,
     specs: tuple[InputSpec, ...],
-    arrays: Mapping[str, Array] | None,
+    opened: Opened | None,
     layers: bool,
     batches: tuple[int, ...] | None,
     limits: Limits,
@@ -161,13 +177,15 @@ def _judge_sides(
     where: Where | None,
 ) -> proof.ParityReport | SnrReport:
     """By the rule of the candidate's precision; `reference` and `candidate` are what the sides were opened from."""
+    arrays = None if opened is None else opened.few
     lower = isinstance(second, ir.Model) and precision_of(second) not in ("float32", _precision(first))
     if lower or not (isinstance(first, ir.Model) and isinstance(second, ir.Model)) or on is not OnnxRuntime:
         _require_here(where)
     if isinstance(second, ir.Model) and (precision := precision_of(second)) not in ("float32", _precision(first)):
         known = _boundaries(first, second, candidate, specs) if layers else ()
         if precision in EIGHT_BITS:
-            by_snr = partial(_check_by_snr, first, second, specs, known, arrays, limits, unproven, on)
+            every = None if opened is None else opened.all
+            by_snr = partial(_check_by_snr, first, second, specs, known, every, limits, unproven, on)
             return guarded_if_files(by_snr, reference, candidate)
         in_half = partial(_check_half, first, second, precision, specs, known, arrays, batches, unproven, on)
         return guarded_if_files(in_half, reference, candidate)
@@ -225,7 +243,7 @@ def _check_by_snr(
     second: ir.Model,
     specs: Sequence[InputSpec],
     layers: Sequence[onnx_export.Layer],
-    data: Mapping[str, Array] | None,
+    data: Given | None,
     limits: Limits,
     unproven: Sequence[str],
     on: Opener,
@@ -257,13 +275,14 @@ def _check_plan(
     specs: Sequence[InputSpec],
     data: RealData | None,
     batches: tuple[int, ...] | None,
-) -> proof.ParityReport:
-    arrays, read = None, None
+) -> proof.ParityReport | SnrReport:
+    opened, read = None, None
     if data is not None:
         specs = plan_inputs_for(plan, specs, data.path)
-        arrays, read = data.load(specs), data.read(specs)
+        opened, read = data.opened(specs), data.read(specs)
+    arrays = None if opened is None else opened.few
     if isinstance(reference, ir.Model):
-        return replace(check_plan(reference, plan, specs, data=arrays, sizes=batches), data=read)
+        return _with_data(check_plan(reference, plan, specs, data=arrays, sizes=batches), read, opened)
     from normexport.proof.doubts.steady import doubts_of
 
     model, known = torch_of(reference), specs or plan_inputs(read_manifest(plan.path))
@@ -272,7 +291,7 @@ def _check_plan(
     names = [row.tensor for row in report.outputs]
     doubts = doubts_of(model, known, list(dict.fromkeys(names)), "float32", proof.standard_batches(known, arrays))
     unproven = (*reference.unproven, *doubts_of_layers(reference, known, arrays))
-    return replace(report, unproven=(*report.unproven, *unproven, *doubts), data=read)
+    return _with_data(replace(report, unproven=(*report.unproven, *unproven, *doubts)), read, opened)
 
 
 def _layers_for(

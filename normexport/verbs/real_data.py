@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +12,36 @@ from normexport.errors import UsageError
 from normexport.io.data_sources import Kind, source_at
 from normexport.io.preprocess import UNSAID, Preprocess
 from normexport.onnx_export import InputSpec
-from normexport.onnx_export.inputs import ANY_BATCH
 from normexport.precision import EightBit, Judged, Limits, require_samples
 from normexport.precision.collected import BATCH
+from normexport.precision.config import ALL, Draw
 from normexport.precision.labelled_output import require_limit
 from normexport.precision.labels import Labelled, labels_in
 from normexport.precision.metrics import metric_of
-from normexport.precision.numbered import Numbered, numbered
-from normexport.proof.inputs.by_number import samples_at
+from normexport.precision.numbered import Numbered
+from normexport.precision.runs import Given, Stream
+from normexport.precision.streams import kept_in_memory, stream_of, without_unreadable
 from normexport.proof.inputs.data import load_data
 from normexport.proof.inputs.folders import FolderRead, folder_for, samples_of
 from normexport.runtime import Array
 from normexport.user_code import name_of
 from normexport.verbs.config import ConvertConfig
+from normexport.workers import LOCAL, Where
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Samples that can be read.
+
+    Attributes:
+        few: the first of them in memory, (samples, *shape) by input name; all, where they are not read one by one.
+        all: every one.
+        skipped: those that could not be read and are left out, a line each.
+    """
+
+    few: dict[str, Array]
+    all: Given
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,11 +50,12 @@ class RealData:
 
     path: str | Path
     prepared: Preprocess = UNSAID
+    draw: Draw = ALL
 
     @classmethod
     def of(cls, config: ConvertConfig) -> RealData | None:
         """What a conversion was given; None where it was given nothing."""
-        return None if config.data is None else cls(config.data, config.preprocess or UNSAID)
+        return None if config.data is None else cls(config.data, config.preprocess or UNSAID, config.draw)
 
     def load(self, specs: Sequence[InputSpec]) -> dict[str, Array]:
         """Arrays (samples, *shape) by input name.
@@ -47,56 +65,66 @@ class RealData:
         """
         return load_data(self.path, specs, self.prepared)
 
-    def stream(
-        self, specs: Sequence[InputSpec], most: int | None = None, seed: int = 0, skips: int = 0
-    ) -> Numbered | None:
+    def stream(self, specs: Sequence[InputSpec]) -> Numbered | None:
         """The samples, read as their turn comes; None where only arrays in memory serve, by the model's inputs.
 
+        Raises:
+            UsageError: see `stream_of`.
+        """
+        return stream_of(self.path, specs, BATCH, self.draw, self.prepared)
+
+    def opened(self, specs: Sequence[InputSpec], where: Where | None = None) -> Opened:
+        """The samples for what looks at some of them, and for what runs on them all.
+
         Args:
-            most: how many, drawn by `seed`; None: all.
-            skips: how many may be left out because they can't be read.
+            where: which processes look for samples that can't be read, where some may be left out.
 
         Raises:
-            UsageError: see `samples_at`; there are none; some are asked for where None is all there is.
+            UsageError: see `stream_of`, `without_unreadable` and `load_data`.
         """
-        if all(spec.batched and spec.axes == (0,) and spec.batch == ANY_BATCH for spec in specs):
-            samples = samples_at(self.path, specs, self.prepared)
-            return replace(numbered(samples, BATCH, most, seed, place=str(self.path)), skips=skips)
-        option = f"--samples {most}" if most is not None else f"--skip-bad {skips}" if skips else ""
-        if option:
-            cause = "is for models of which every input has an open batch on its first axis"
-            raise UsageError(option, cause, "give those samples alone")
-        return None
+        stream = self.stream(specs)
+        if stream is None:
+            arrays = self.load(specs)
+            return Opened(arrays, arrays)
+        stream, skipped = without_unreadable(stream, where or LOCAL)
+        stream = kept_in_memory(stream)
+        return Opened(stream.rows(BATCH), stream, skipped)
 
-    def labels_of(self, stream: Numbered) -> Array | None:
-        """The label of each sample of a stream; None where there are none.
-
-        Raises:
-            UsageError: see `labels`; there are not as many as samples to draw from.
-        """
-        labels, known = labels_in(self.path), stream.samples.count
-        if labels is None or len(stream.numbers) == known:
-            return labels
-        if len(labels) != known:
-            raise UsageError("labels", f"are {len(labels)}, the samples {known}", "give one label per sample")
-        chosen: Array = labels[np.asarray(stream.numbers)]
-        return chosen
-
-    def labels(self, loaded: Mapping[str, Array]) -> Array | None:
-        """The labels, of a folder those of the samples that were loaded from it; None where there are none.
+    def labels(self, samples: Stream) -> Array | None:
+        """The label of each sample; None where there are none.
 
         Raises:
-            UsageError: unreadable, or no labels.
+            UsageError: unreadable, or no labels; there are not as many as samples to draw from.
         """
         labels = labels_in(self.path)
-        if labels is None or not source_at(self.path).by_file:
+        if labels is None:
+            return None
+        if isinstance(samples, Numbered):
+            known = samples.samples.count
+            if len(samples.numbers) == known:
+                return labels
+            if len(labels) != known:
+                raise UsageError("labels", f"are {len(labels)}, the samples {known}", "give one label per sample")
+            chosen: Array = labels[np.asarray(samples.numbers)]
+            return chosen
+        if not isinstance(samples, Mapping) or not source_at(self.path).by_file:
             return labels
-        (samples,) = loaded.values()
-        return labels[: len(samples)]
+        (loaded,) = samples.values()
+        return labels[: len(loaded)]
 
     def read(self, specs: Sequence[InputSpec]) -> FolderRead | None:
         """What is said of a folder in reports; None for a file."""
         return folder_for(self.path, specs, self.prepared).read() if source_at(self.path).by_file else None
+
+
+def require_data(draw: Draw, *paths: object) -> None:
+    """Refuse to draw from nothing.
+
+    Raises:
+        UsageError: samples are asked for, and there is no data.
+    """
+    if draw.option and not any(path is not None for path in paths):
+        raise UsageError(draw.option, "means nothing without data", "give --data too, or leave it out")
 
 
 def check_images(prepared: Preprocess | None, *paths: object, headers: bool = True) -> Preprocess:
@@ -123,14 +151,14 @@ def check_images(prepared: Preprocess | None, *paths: object, headers: bool = Tr
 
 
 def data_to_judge_on(
-    config: ConvertConfig, data: RealData | None, loaded: Mapping[str, Array] | None, specs: Sequence[InputSpec]
+    config: ConvertConfig, data: RealData | None, opened: Opened | None, specs: Sequence[InputSpec]
 ) -> Judged | None:
     """The data that a reduced precision is judged on, with its labels; None where there is none."""
-    if data is None or loaded is None:
+    if data is None or opened is None:
         return None
     read = data.read(specs)
     classes = () if read is None else read.classes
-    return Judged(loaded, data.labels(loaded), config.labels_for, config.metric, classes)
+    return Judged(opened.all, data.labels(opened.all), config.labels_for, config.metric, classes, opened.skipped)
 
 
 def require_labels(data: str | Path) -> None:

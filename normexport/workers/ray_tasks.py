@@ -7,6 +7,7 @@ object store. What a cluster says of itself goes nowhere: what matters arrives a
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from typing import Any
 from normexport import errors
 from normexport.errors import MissingComponent, NormExportError, UsageError
 from normexport.text import first_line
+from normexport.workers.own_cluster import own_cluster
 from normexport.workers.where import Part, Result, Where, Work
 
 _AGAIN = 5  # times that a part is computed anew after its process or node has died
@@ -30,6 +32,8 @@ _QUIET = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_enable_metrics_collection": "0",
 }
+#: Of a cluster that is not there: one of this machine, one to join.
+_REMEDIES = "look at its logs below /tmp/ray, or run it with --on local", "give the ADDRESS:PORT of a cluster's head"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _opened: dict[str, Callable[[Any], Any]] = {}
@@ -113,23 +117,28 @@ def _cluster(ray: Any, where: Where) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    if where.address:
-        options["address"] = where.address
-    else:
-        # address "local": a cluster of its own, whatever RAY_ADDRESS or a cluster of this machine says.
-        options |= {"address": "local", "num_cpus": where.workers, "include_dashboard": False}
-    try:
-        _require_listening(where.address)
-        with _keeping_signals():
-            ray.init(**options)
-    except Exception as error:  # of a node that does not start in time it is no class of its own
-        cause = f"can't be reached or started ({first_line(error, 200)})"
-        raise UsageError(f"--on {where.words}", cause, "give the ADDRESS:PORT of a cluster's head") from error
-    try:
+    with contextlib.ExitStack() as opened:
+        try:
+            address = where.address or opened.enter_context(own_cluster(where.workers))
+            if not where.address:
+                _use_token()
+            _require_listening(address)
+            opened.callback(ray.shutdown)  # of one that was reached half-way, too
+            with _keeping_signals():
+                ray.init(address=address, logging_level="ERROR", log_to_driver=False)
+        except Exception as error:  # of a node that does not start in time it is no class of its own
+            cause = f"can't be reached or started ({first_line(error, 200)})"
+            raise UsageError(f"--on {where.words}", cause, _REMEDIES[bool(where.address)]) from error
         yield
-    finally:
-        ray.shutdown()
+
+
+def _use_token() -> None:
+    """Be known to a cluster of this machine: from Ray 2.60 on it asks for the token that its start has written."""
+    with contextlib.suppress(ImportError):
+        from ray._private.authentication import authentication_token_setup
+
+        logging.getLogger(authentication_token_setup.__name__).setLevel(logging.ERROR)  # what it does is no warning
+        authentication_token_setup.enable_token_auth_by_default()
 
 
 def _require_listening(address: str) -> None:
@@ -150,9 +159,12 @@ def _keeping_signals() -> Iterator[None]:
 
 
 def _at_a_time(ray: Any, where: Where, cores: int) -> int:
-    """How many parts of so many cores may be under way: those that run, and as many that wait."""
-    known = int(ray.cluster_resources().get("CPU", 1))
-    return where.workers if where.workers is not None else 2 * max(known // cores, 1)
+    """How many parts of so many cores may be under way: those that run, and as many that wait.
+
+    Where fewer shall run than the cluster has room for, none waits: it would be run.
+    """
+    room = max(int(ray.cluster_resources().get("CPU", 1)) // cores, 1)
+    return 2 * room if where.workers is None or where.workers >= room else where.workers
 
 
 def _cores_of_a_node(ray: Any) -> int:

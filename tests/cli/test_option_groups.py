@@ -29,8 +29,8 @@ FLAGS = {
     "inspect": f"--input {LOAD} --weights-under --html",
     "convert": f"--output --input {LOAD} --weights-under "
     "--batch --opset --input-names --output-names --no-fold "
-    f"--inline --fixed-weights --openvino --data --batches --runtime {IMAGES} --precision --io-dtype --keep-fp32 "
-    "--calibration-data "
+    f"--inline --fixed-weights --openvino --data --batches --runtime {IMAGES} --samples --seed --skip-bad "
+    "--precision --io-dtype --keep-fp32 --calibration-data "
     "--calibration --calibration-cache --calibration-batch --metric --max-drop --min-snr --symmetric --labels-for "
     "--effort --remainder --placement --placement-plot --sensitivity --on --workers --engine --flavor --target "
     "--no-plugins --debug-tensors --capsule --capsule-size --bundle --bundle-name --bom",
@@ -43,8 +43,8 @@ FLAGS = {
     "--no-embed --timing-cache --workspace --optimization-level --version-compatible --hardware-compatible "
     "--weight-streaming --refit --tf32 --debug-tensors --ep-context --ep-context-embed --timeout --weights-under --log",
     "run": "--inputs --output --trust --plugin-library --runtime-cache --weights-under",
-    "parity": f"--layers --input --data --batches --runtime {IMAGES} --min-snr --on --workers {LOAD} "
-    "--weights-under --html",
+    "parity": f"--layers --input --data --batches --runtime {IMAGES} --samples --seed --skip-bad --min-snr "
+    f"--on --workers {LOAD} --weights-under --html",
     "bisect": f"--output --input --data --batches --runtime {IMAGES} --min-snr {LOAD} --weights-under",
     "bench": "--input --runtime --threads --batches --shapes --warmUp --duration --iterations --openings --data "
     f"{IMAGES} --percentile --avgRuns --plot --exportTimes --on --workers {LOAD} --weights-under --html",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -77,6 +78,7 @@ def test_the_interval_is_wilsons(correct: int, samples: int, expected: tuple[flo
 def test_accuracy_agreement_and_drop_count_samples() -> None:
     model, _ = nets.folded(uneven)
     data = judged(model)
+    assert isinstance(data.data, Mapping)
     labels = data.labels.copy()
     labels[:16] = (labels[:16] + 1) % 4
     found = collect(OnnxRuntime(model), data.data, model=model, batch=10)

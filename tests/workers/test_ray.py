@@ -64,6 +64,32 @@ def test_a_cluster_that_is_not_there_is_one_line() -> None:
     assert "\n" not in str(refused.value)
 
 
+def test_a_raylet_that_ends_as_it_starts_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "raylet").write_text("#!/bin/sh\nexit 3\n")
+    (tmp_path / "raylet").chmod(0o755)
+    (tmp_path / "host_raylet.py").write_text(
+        "import sys\nfrom ray._private import services\nfrom normexport.workers.cluster_host import main\n"
+        f"services.RAYLET_EXECUTABLE = {str(tmp_path / 'raylet')!r}\nmain(float(sys.argv[1]), int(sys.argv[2]))\n"
+    )
+    mark = f"NORMEXPORT_MARK={uuid.uuid4().hex}"
+    code = (
+        "from normexport.workers import Where, own_cluster, run_in_order\nown_cluster._HOST = 'host_raylet'\n"
+        "from tests.workers.test_where import open_squares\n"
+        "try:\n    list(run_in_order(Where.of('ray', 1), open_squares, 0, [1]))\n"
+        "except Exception as error:\n    print(type(error).__name__, error)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(ROOT), str(ROOT / "tools"), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path, **dict([mark.split("=", 1)])}
+    words = [sys.executable, "-c", code]
+    ended = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    (line,) = ended.stdout.splitlines()
+    assert line.startswith("UsageError --on ray: can't be reached or started (")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    _require_none_left(mark)
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_any_number_of_workers_gives_the_bytes_of_one_process(example: str, on: Where, tmp_path: Path) -> None:
     """Calibration files, int8 models, accuracy counts and tables of sensitivity."""
@@ -132,7 +158,7 @@ def test_a_driver_that_is_killed_is_gone_on_with_to_the_same_bytes(where: str, l
     words = [sys.executable, "-m", "tests.workers.driver", str(state), where, "3"]
     path = os.pathsep.join([str(ROOT), str(ROOT / "tools"), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path, **dict([mark.split("=", 1)])}
-    ended = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, timeout=180)
+    ended = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, timeout=400)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     begun = read_state(state)
     assert 0 < len(begun.samples) < 24
@@ -151,7 +177,7 @@ def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
     path = os.pathsep.join([str(ROOT), str(ROOT / "tools"), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path, **dict([mark.split("=", 1)])}
     running = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    _wait_for(state.exists, 150)
+    _wait_for(lambda: state.exists() or running.poll() is not None, 300)
     running.send_signal(signal.SIGINT)
     assert running.communicate(timeout=90)[1] == "interrupted\n"
     assert running.returncode == normexport.ExitCode.INTERRUPTED

@@ -25,6 +25,7 @@ from normexport.precision.numbered import numbered, samples_by_number
 from normexport.runtime.computed_by import computed_by
 from normexport.timing.config import BenchConfig
 from normexport.workers import LOCAL, Where, run_in_order, run_parts
+from tests.narrow import present
 from tests.precision import nets
 from tests.proof.inputs import stored
 from tests.workers.clusters import two_nodes
@@ -36,7 +37,10 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "examples" / "digits.npz"
-EXAMPLE = ROOT / "examples" / "checkpoints" / "rows_l1.pt2"
+CHECKPOINTS = ROOT / "examples" / "checkpoints"
+#: One of them keeps live norms.
+EXAMPLES = ("residual_l1.pt2", "plain_l1_instance.pt2", "rows_l1.pt2")
+EXAMPLE = CHECKPOINTS / EXAMPLES[2]
 SPEC = nets.SPEC
 
 
@@ -56,15 +60,21 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
     return stored.shards(tmp_path_factory.mktemp("shards"), stored.pictures(40), stored.classes(40))
 
 
-def test_int8_with_its_edits_is_the_same_file_here_and_there(on: Where, tmp_path: Path) -> None:
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_int8_with_its_edits_is_the_same_file_on_any_number_of_workers(example: str, on: Where, tmp_path: Path) -> None:
+    """The model by its bytes; what equalisation and biases were tried and gave; the modules' ranking; the accuracy."""
     found = []
-    for name, where in (("here", LOCAL), ("there", on), ("one", replace(on, workers=1))):
-        precision = normexport.Int8(DIGITS, on=where, effort="standard")
+    for number, where in enumerate((LOCAL, *(replace(on, workers=workers) for workers in (1, 2, 4)))):
+        precision = normexport.Int8(on=where, effort="standard", table=number in (0, 2))
         config = normexport.ConvertConfig(precision=precision, data=DIGITS)
-        converted = normexport.convert(EXAMPLE, tmp_path / name, config=config)
-        assert converted.precision is not None
-        found.append(((tmp_path / name / "model.onnx").read_bytes(), [str(edit) for edit in converted.precision.edits]))
-    assert found[0] == found[1] == found[2]
+        converted = normexport.convert(CHECKPOINTS / example, tmp_path / str(number), config=config)
+        done = present(converted.precision)
+        accuracy = present(done.accuracy)
+        told = done.edits, done.kept, (accuracy.correct, accuracy.snr_db), done.sensitivity
+        found.append(((tmp_path / str(number) / "model.onnx").read_bytes(), *told))
+    assert any(edit.kept for edit in found[0][1])
+    assert all(each[:4] == found[0][:4] for each in found)
+    assert found[0][4] == found[2][4] != ()
 
 
 def test_a_drawn_part_of_shards_calibrates_to_the_same_bytes(folded: ir.Model, shards: str, on: Where) -> None:

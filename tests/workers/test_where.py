@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from normexport.errors import ExitCode, MissingComponent, UsageError
 from normexport.workers import LOCAL, Where, run_in_order, run_parts
+from normexport.workers.ray_tasks import _at_a_time
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,3 +68,32 @@ def test_nothing_imports_ray_before_it_is_asked_for() -> None:
         "assert not [name for name in sys.modules if name.split('.')[0] == 'ray']"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"})
+
+
+class Cluster:
+    """As much of Ray as says how large a cluster is."""
+
+    def __init__(self, cores: int) -> None:
+        self.cores = cores
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": float(self.cores)}
+
+
+@pytest.mark.parametrize(
+    ("cores", "each", "workers", "under_way"),
+    [
+        (2, 1, None, 4),
+        (2, 1, 2, 4),
+        (2, 1, 4, 4),
+        (2, 1, 1, 1),
+        (8, 1, 3, 3),
+        (8, 4, None, 4),
+        (8, 4, 1, 1),
+        (1, 4, 1, 2),
+    ],
+)
+def test_a_part_waits_for_each_that_runs_and_no_more_run_than_are_asked_for(
+    cores: int, each: int, workers: int | None, under_way: int
+) -> None:
+    assert _at_a_time(Cluster(cores), Where(True, workers=workers), each) == under_way

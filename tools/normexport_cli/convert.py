@@ -17,7 +17,7 @@ from normexport_cli import options
 from normexport_cli.engine_options import EngineOptions
 from normexport_cli.failures import warn
 from normexport_cli.groups import grouped
-from normexport_cli.image_options import DataOptions
+from normexport_cli.image_options import DrawnDataOptions
 from normexport_cli.options import ExportOptions, OutputOptions, ReadOptions
 from normexport_cli.pages import end, tell
 from normexport_cli.precision_options import PrecisionOptions
@@ -125,7 +125,7 @@ def convert(
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
     how: ReadOptions,
     form: FormOptions,
-    compared: DataOptions,
+    compared: DrawnDataOptions,
     reduced: PlacedOptions,
     built: EngineOptions,
     beside: CompanionOptions,
@@ -147,6 +147,7 @@ def convert(
         config = ConvertConfig(
             fold=not form.no_fold,
             data=compared.data,
+            draw=compared.draw(),
             batches=compared.sizes,
             engine=built.config(),
             precision=reduced.config(),

@@ -12,6 +12,7 @@ from normexport.errors import UsageError
 from normexport.io.preprocess import CHANNELS, INTERPOLATIONS, LAYOUTS, PRESETS, Preprocess, Size
 from normexport_cli.compare_options import CompareOptions
 from normexport_cli.help import one_of
+from normexport_cli.where_options import DrawOptions
 
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _SIZE = re.compile(r"(\d{1,6})(?:x(\d{1,6}))?", re.ASCII)
@@ -119,6 +120,15 @@ class DataOptions(ImageOptions, CompareOptions):
     def __post_init__(self) -> None:
         CompareOptions.__post_init__(self)
         ImageOptions.__post_init__(self)
+
+
+@dataclass(frozen=True)
+class DrawnDataOptions(DrawOptions, DataOptions):
+    """Which of it, too."""
+
+    def __post_init__(self) -> None:
+        DataOptions.__post_init__(self)
+        DrawOptions.__post_init__(self)
 
 
 def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:

@@ -10,7 +10,7 @@ import typer
 
 from normexport_cli import options
 from normexport_cli.groups import grouped
-from normexport_cli.image_options import DataOptions
+from normexport_cli.image_options import DrawnDataOptions
 from normexport_cli.options import ReadOptions, is_plan
 from normexport_cli.pages import PagedOutputOptions, end, require_page, tell, write_page
 from normexport_cli.precision_options import SnrOptions
@@ -31,7 +31,7 @@ def parity(
     *,
     layers: Layers = False,
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
-    compared: DataOptions,
+    compared: DrawnDataOptions,
     lost: SnrOptions,
     where: WhereOptions,
     how: ReadOptions,
@@ -66,6 +66,7 @@ def parity(
             weights_under=how.weights_under,
             preprocess=compared.prepared(),
             on=where.where(),
+            draw=compared.draw(),
         )
     from normexport.reports.snr_table import show_any_parity
 

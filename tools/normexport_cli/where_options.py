@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from normexport.errors import UsageError
-from normexport.precision.config import EightBit, Half
+from normexport.precision.config import Draw, EightBit, Half
 from normexport.workers import LOCAL, Where
 
 
@@ -32,12 +32,13 @@ class DrawOptions:
     ] = None
 
     def __post_init__(self) -> None:
-        if self.skip_bad is not None and self.skip_bad < 0:
-            raise UsageError(f"--skip-bad {self.skip_bad}", "is not a number of samples", "give 0 or more")
-        if self.samples is not None and self.samples < 1:
-            raise UsageError(f"--samples {self.samples}", "is not a number of samples", "give at least 1")
+        self.draw()  # has refusals of its own
         if self.seed is not None and self.samples is None:
             raise UsageError(f"--seed {self.seed}", "draws nothing", "give --samples too, or leave it out")
+
+    def draw(self) -> Draw:
+        """The same in the library's terms."""
+        return Draw(self.samples, self.seed or 0, self.skip_bad or 0)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -120,11 +121,13 @@ def is_state(path: Path) -> bool:
 
 def _data(config: EightBit, inputs: Sequence[InputSpec], parted: Parted) -> Numbered:
     """The samples that calibrate: those given for it, or a part of those that judge; without those kept from it."""
-    if config.calibration is not None:
-        samples = samples_by_number(config.calibration, inputs, config.preprocess)
+    given = parted.whole if config.calibration is None else parted.given
+    if isinstance(given, Numbered):
+        data = replace(given, batch=config.batch)
+    elif given is not None:
+        data = numbered(arrays_by_number(given, inputs), config.batch)
     else:
-        assert parted.whole is not None
-        samples = arrays_by_number(parted.whole, inputs)
+        assert config.calibration is not None
+        data = numbered(samples_by_number(config.calibration, inputs, config.preprocess), config.batch)
     kept = set() if parted.reason or parted.kept is None else set(parted.kept)
-    left = [number for number in range(samples.count) if number not in kept]
-    return numbered(samples, config.batch, numbers=left)
+    return data.at(place for place in range(len(data.numbers)) if place not in kept) if kept else data

@@ -10,13 +10,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 
 from normexport.onnx_export import InputSpec
-from normexport.precision.runs import Data
+from normexport.precision.numbered import Numbered
+from normexport.precision.runs import Data, Given, Stream
 from normexport.precision.samples import Batches, batches_in
+from normexport.precision.streams import batches_by_number
 from normexport.proof.inputs.batches import slice_batches
+from normexport.proof.inputs.folders import FolderRead
 from normexport.proof.inputs.mixed import is_mixed, joined_rows
 from normexport.runtime import Array, Feeds
 
@@ -36,15 +40,34 @@ class Parted:
         kept: numbers of the samples of `judging` in the data given for both; None: all of other data.
         reason: why a judgement on them proves nothing; "" where it does.
         note: in words, for the report.
-        whole: the data given for both, in memory; None where there are samples for calibration alone.
+        whole: the data given for both; None where there are samples for calibration alone.
+        given: the samples for calibration alone by their numbers, those that judge too; None: they have none.
+        skipped: samples for calibration that can't be read, a line each.
     """
 
     calibration: Batches
-    judging: Data
+    judging: Stream
     kept: tuple[int, ...] | None = None
     reason: str = ""
     note: str = ""
-    whole: Mapping[str, Array] | None = None
+    whole: Given | None = None
+    given: Numbered | None = None
+    skipped: tuple[str, ...] = ()
+
+
+def part_numbered(data: Numbered, read: FolderRead | None) -> Parted:
+    """Calibration data in two parts as `part_stream` makes them, of samples that are read by their numbers.
+
+    Args:
+        read: what they are, where they come from a folder.
+    """
+    total = len(data.numbers)
+    if total < LEAST:
+        return Parted(batches_by_number(data, read), data.rows(), tuple(range(total)), _too_few(total))
+    kept = range(EVERY - 1, min(total, EVERY * MOST), EVERY)
+    rest = data.at(place for place in range(total) if place not in kept)
+    note = f"judged on {len(kept)} of {total} samples, kept from calibration"
+    return Parted(batches_by_number(rest, read), data.at(kept).rows(), tuple(kept), note=note)
 
 
 def part_stream(batches: Batches, specs: Sequence[InputSpec]) -> Parted:
@@ -60,17 +83,17 @@ def part_stream(batches: Batches, specs: Sequence[InputSpec]) -> Parted:
     return Parted(calibration, _gather(known, kept, specs), tuple(kept), note=note)
 
 
-def part_arrays(data: Mapping[str, Array], specs: Sequence[InputSpec], batch: int) -> Parted:
+def part_judged(data: Given, specs: Sequence[InputSpec], batch: int) -> Parted:
     """Data that was given to judge on in two parts, every 4th sample for judging."""
-    whole = batches_in(data, specs, batch)
+    whole = batches_from(data, specs, batch)
     total = whole.count or 0
     if total < LEAST:
         return Parted(whole, data, tuple(range(total)), _too_few(total), whole=data)
     kept = np.arange(EVERY - 1, total, EVERY)
     rest = np.setdiff1d(np.arange(total), kept)
     note = f"calibrated on {len(rest)} samples and judged on {len(kept)} others, of {total}"
-    calibration = batches_in(choose_samples(data, specs, rest), specs, batch)
-    judging = choose_samples(data, specs, kept)
+    calibration = batches_from(choose(data, specs, rest), specs, batch)
+    judging = choose(data, specs, kept)
     return Parted(calibration, judging, tuple(int(index) for index in kept), note=note, whole=data)
 
 
@@ -82,17 +105,18 @@ def without_known(parted: Parted, seen: Collection[str], specs: Sequence[InputSp
         return parted
     if not fresh:
         return replace(parted, reason=f"judged on the samples that calibrated; {_REMEDY}")
-    chosen = np.array(fresh)
-    data = parted.judging
-    judging = choose_samples(data, specs, chosen) if isinstance(data, Mapping) else [data[index] for index in fresh]
+    judging = choose(parted.judging, specs, np.array(fresh))
     kept = parted.kept if parted.kept is not None else tuple(range(len(digests)))
     known = f"{len(digests) - len(fresh)} of {len(digests)} samples calibrated too, and do not judge"
     note = f"{parted.note}; {known}" if parted.note else known
     return replace(parted, judging=judging, kept=tuple(kept[index] for index in fresh), note=note)
 
 
-def digests_of(data: Data, specs: Sequence[InputSpec]) -> list[str]:
+def digests_of(data: Stream, specs: Sequence[InputSpec]) -> list[str]:
     """One for each sample, of all that the model reads of it."""
+    if isinstance(data, Numbered):
+        read = (feeds for batch in range(data.batches) for feeds in data.read(batch))
+        return [digest for feeds in read for digest in digests_of(feeds, specs)]
     if not isinstance(data, Mapping):
         return [digest for feeds in data for digest in digests_of(feeds, specs)]
     batched = [spec for spec in specs if spec.batched]
@@ -132,6 +156,24 @@ def _as_read(array: Array, spec: InputSpec) -> Array:
 
 def _count(feeds: Feeds, specs: Sequence[InputSpec]) -> int:
     return min((len(feeds[spec.name]) for spec in specs if spec.batched), default=1)
+
+
+@overload
+def choose(data: Given, specs: Sequence[InputSpec], places: Array) -> Given: ...
+@overload
+def choose(data: Stream, specs: Sequence[InputSpec], places: Array) -> Stream: ...
+def choose(data: Stream, specs: Sequence[InputSpec], places: Array) -> Stream:
+    """Samples by their places; of single runs, these."""
+    if isinstance(data, Numbered):
+        return data.at(map(int, places))
+    return choose_samples(data, specs, places) if isinstance(data, Mapping) else [data[place] for place in places]
+
+
+def batches_from(data: Given, specs: Sequence[InputSpec], batch: int) -> Batches:
+    """A stream of them."""
+    if isinstance(data, Numbered):
+        return batches_by_number(replace(data, batch=batch))
+    return batches_in(data, specs, batch)
 
 
 def choose_samples(data: Mapping[str, Array], specs: Sequence[InputSpec], indices: Array) -> dict[str, Array]:

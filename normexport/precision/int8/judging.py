@@ -14,7 +14,7 @@ from normexport.precision.config import Limits
 from normexport.precision.int8.remainder import as_written
 from normexport.precision.labels import Labelled
 from normexport.precision.output_errors import output_errors
-from normexport.precision.runs import Data
+from normexport.precision.runs import Data, Stream
 from normexport.runtime import OnnxRuntime, Runtime, release_memory
 from normexport.verdicts import Verdict
 
@@ -30,13 +30,13 @@ class Judging:
         exact: what float32 gives on `data`.
     """
 
-    data: Data
+    data: Stream
     labelled: Labelled | None
     limits: Limits
     exact: Collected
 
     @classmethod
-    def by(cls, model: ir.Model, data: Data, labelled: Labelled | None, limits: Limits) -> Judging:
+    def by(cls, model: ir.Model, data: Stream, labelled: Labelled | None, limits: Limits) -> Judging:
         """By this float32 model."""
         return cls(data, labelled, limits, collect(OnnxRuntime(model), data, model=model))
 

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from normexport.io.data_sources import source_at
 from normexport.onnx_export import InputSpec
-from normexport.precision.config import NORMS, EightBit, require_samples
+from normexport.precision.config import ALL, NORMS, EightBit, require_samples
 from normexport.precision.int8.first_samples import first_samples
 from normexport.precision.int8.held_out import (
     Parted,
-    choose_samples,
+    batches_from,
+    choose,
     digests_of,
-    part_arrays,
+    part_judged,
+    part_numbered,
     part_stream,
     without_known,
 )
 from normexport.precision.labels import Labelled
+from normexport.precision.numbered import Numbered
 from normexport.precision.reduced import Judged
-from normexport.precision.runs import Data
-from normexport.precision.samples import Batches, batches_in, batches_of
+from normexport.precision.runs import Data, Stream
+from normexport.precision.samples import Batches, batches_of
+from normexport.precision.streams import batches_by_number, stream_of, without_unreadable
 from normexport.proof.inputs.batches import fixed_batches_in
+from normexport.proof.inputs.folders import FolderRead, samples_for
 from normexport.proof.inputs.mixed import numbers_in
+from normexport.workers import LOCAL
 
 RANKED_ON = 16  # samples at least, on which models are timed
 #: Numbers of all inputs on which modules are ranked, each in a run of its own: 13 images of 224 by 224, 1 of 640.
@@ -57,14 +65,44 @@ def part_samples(config: EightBit, inputs: Sequence[InputSpec], judged: Judged |
     """Which samples calibrate and which judge."""
     require_samples(config, judged is not None)
     if config.method == NORMS and judged is not None:
-        return Parted(Batches(lambda: iter(())), dict(judged.data))
+        return Parted(Batches(lambda: iter(())), judged.data)
     if config.calibration is not None:
-        batches = batches_of(config.calibration, inputs, config.batch, config.preprocess)
-        return part_stream(batches, inputs) if judged is None else Parted(batches, dict(judged.data))
+        return _part_calibration(config, inputs, judged)
     assert judged is not None
     if is_cached(config):  # the cache says which samples it has seen
-        return Parted(Batches(lambda: iter(())), dict(judged.data))
-    return part_arrays(judged.data, inputs, config.batch)
+        return Parted(Batches(lambda: iter(())), judged.data)
+    return part_judged(judged.data, inputs, config.batch)
+
+
+def calibration_stream(config: EightBit, inputs: Sequence[InputSpec]) -> Numbered | None:
+    """The samples to calibrate on by their numbers; None where they are not picked one by one.
+
+    Raises:
+        UsageError: see `stream_of`.
+    """
+    draw, given = config.draw or ALL, config.calibration
+    if given is None or (not isinstance(given, str | Path) and not draw.option and config.on is None):
+        return None
+    return stream_of(given, inputs, config.batch, draw, config.preprocess)
+
+
+def _part_calibration(config: EightBit, inputs: Sequence[InputSpec], judged: Judged | None) -> Parted:
+    """Samples that were given to calibrate on; where no others judge, a part of them does."""
+    stream = calibration_stream(config, inputs)
+    if stream is None:
+        batches = batches_of(config.calibration or (), inputs, config.batch, config.preprocess)
+        return part_stream(batches, inputs) if judged is None else Parted(batches, judged.data)
+    readable, skipped = without_unreadable(stream, config.on or LOCAL)
+    read = _read(config, inputs)
+    if judged is None:
+        return replace(part_numbered(readable, read), given=readable, skipped=skipped)
+    return Parted(batches_by_number(readable, read), judged.data, given=readable, skipped=skipped)
+
+
+def _read(config: EightBit, inputs: Sequence[InputSpec]) -> FolderRead | None:
+    """What is said of a folder of samples."""
+    source = source_at(config.calibration) if isinstance(config.calibration, str | Path) else None
+    return None if source is None or not source.by_file else samples_for(source, inputs, config.preprocess).read()
 
 
 def roles_of(
@@ -102,7 +140,8 @@ def _labels_of_judging(judged: Judged | None, inputs: Sequence[InputSpec], parte
     """The labels of the samples that judge; of a model of a fixed batch, of all samples of the runs that do."""
     if judged is None or judged.labelled is None or judged.labels is None or parted.kept is None:
         return None if judged is None else judged.labelled
-    each = 1 if any(spec.batched for spec in inputs) else len(judged.labels) // fixed_batches_in(inputs, judged.data)
+    runs = fixed_batches_in(inputs, judged.data) if isinstance(judged.data, Mapping) else 1
+    each = 1 if any(spec.batched for spec in inputs) else len(judged.labels) // runs
     rows = [number * each + place for number in parted.kept for place in range(each)]
     return replace(judged.labelled, labels=judged.labels[rows])
 
@@ -110,12 +149,12 @@ def _labels_of_judging(judged: Judged | None, inputs: Sequence[InputSpec], parte
 def _known(parted: Parted, seen: Collection[str], config: EightBit, inputs: Sequence[InputSpec]) -> Batches:
     """The samples given to judge on that a cache says calibrated: those that a run without it calibrates on."""
     known = [index for index, digest in enumerate(digests_of(parted.judging, inputs)) if digest in seen]
-    if not known or not isinstance(parted.judging, Mapping):
+    if not known or not isinstance(parted.judging, Mapping | Numbered):
         return Batches(lambda: iter(()), 0)
-    return batches_in(choose_samples(parted.judging, inputs, np.array(known)), inputs, config.batch)
+    return batches_from(choose(parted.judging, inputs, np.array(known)), inputs, config.batch)
 
 
-def _most_ranked(data: Data, inputs: Sequence[InputSpec]) -> int:
+def _most_ranked(data: Stream, inputs: Sequence[InputSpec]) -> int:
     """How many samples have at most `_MOST_NUMBERS` numbers, and at least one."""
     one = first_samples(data, inputs, 1)
     runs = one if not isinstance(one, Mapping) else [one]

@@ -130,7 +130,9 @@ def _notes(parted: Parted, found: Ranges, roles: Roles, defaulted: Sequence[str]
     """What to know of samples and ranges, in words."""
     read = parted.calibration.read
     again = roles.fresh.note if roles.fresh.note != parted.note else ""
-    told_of = (found.read_from, parted.note, read.note if read is not None else "", *defaulted, *found.notes, again)
+    left_out = (f"left out of what calibrates: {line}" for line in parted.skipped)
+    said = read.note if read is not None else ""
+    told_of = (found.read_from, parted.note, said, *left_out, *defaulted, *found.notes, again)
     return [note for note in told_of if note]
 
 

@@ -57,12 +57,20 @@ def read_document(value: Any) -> Document:
         return inspection(fields)
     if fields.has("samples_per_second"):
         found = score(value, "")
-        return Document("evaluate", found.model, found.judgement, score=found, facts=_facts(fields))
+        left_out = _left_out(fields)
+        return Document("evaluate", found.model, found.judgement, notes=left_out, score=found, facts=_facts(fields))
     if fields.has("candidate") and fields.has("reference"):
         compared = parity(value, "")
         name = f"{compared.candidate} against {compared.reference}"
-        return Document("parity", name, compared.judgement, parity=compared, facts=_facts(fields))
+        left_out = _left_out(fields)
+        return Document("parity", name, compared.judgement, notes=left_out, parity=compared, facts=_facts(fields))
     raise BadJson("it is no report of convert, parity, evaluate, bench or inspect")
+
+
+def _left_out(fields: Record) -> tuple[str, ...]:
+    """Samples that could not be read, which earlier versions did not list."""
+    lines = fields.get("skipped", many(text)) if fields.has("skipped") else ()
+    return tuple(f"left out: {line}" for line in lines)
 
 
 def json_of(value: Any) -> Any:

@@ -13,7 +13,7 @@ import pytest
 
 from normexport.onnx_export import InputSpec
 from normexport.precision import Int8, Judged, reduce_precision
-from normexport.precision.int8.held_out import Parted, digests_of, part_arrays, part_stream
+from normexport.precision.int8.held_out import Parted, digests_of, part_judged, part_stream
 from normexport.precision.reduced import Precision
 from normexport.precision.samples import batches_of
 from normexport.runtime import OnnxRuntime
@@ -74,7 +74,7 @@ def test_an_iterable_of_unknown_length_is_parted_too() -> None:
 
 def test_data_alone_is_parted_with_its_labels() -> None:
     data = samples(64)
-    parted = part_arrays({"x": data}, [SPEC], 8)
+    parted = part_judged({"x": data}, [SPEC], 8)
     np.testing.assert_array_equal(judging(parted)["x"], data[3::4])
     (output,) = OnnxRuntime(model()).run({"x": data}).values()
     judged = Judged({"x": data}, output.argmax(1))

@@ -199,6 +199,7 @@ def snr(word: str = "logits") -> dict[str, Any]:
         "outputs": [output],
         "layers": [{"path": word, "type": word, **output}],
         "data": None,
+        "skipped": [word],
     }
 
 
@@ -239,7 +240,7 @@ def inspection(word: str = "net.onnx") -> dict[str, Any]:
 
 def evaluation(word: str = "model") -> dict[str, Any]:
     """What `evaluate` measured."""
-    return {**precision(word)["accuracy"], "model": word, "data": None}
+    return {**precision(word)["accuracy"], "model": word, "data": None, "skipped": [word]}
 
 
 def model(names: list[str]) -> ir.Model:
