@@ -114,7 +114,7 @@ class Spread:
     def mean_of(self, count: int) -> Spread:
         """The mean of `count` that lie side by side: drawn in towards the mean of all, in the shape that they have.
 
-        With Laplace's shape instead, what a ReLU leaves of a sharp feature lost its tail: `mixed_l1` had 27.7 dB for 32.1.
+        In Laplace's shape what a ReLU leaves of a sharp feature lost its tail: `mixed_l1` had 27.7 dB for 32.1.
         """
         mean = self.mean[:, None]
         return Spread(mean + (self.points - mean) / max(count, 1) ** (_FREEDOM / 2), self.axis)
