@@ -21,7 +21,7 @@ EightBits = npt.NDArray[Any]  # int8, or the float8 of ml_dtypes
 
 @dataclass(frozen=True, eq=False)
 class Rounded:
-    """A weight in whole numbers of the grid `scale`; on another grid it does not count."""
+    """A weight in whole numbers of the grid `scale`; channels that are given another grid do not count."""
 
     scale: npt.NDArray[np.float32]
     whole: Int8s

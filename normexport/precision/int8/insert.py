@@ -346,11 +346,11 @@ class _Insertion:
     def _weight(self, weight: ir.Value, array: Array, scale: Array, axis: int | None, node: ir.Node) -> ir.Value:
         key = weight, axis, scale.tobytes()
         if key not in self.weights:
-            along = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(array.ndim)])
+            sides = () if axis is None else [-1 if i == axis else 1 for i in range(array.ndim)]
             chosen = self.corrections.rounded.get(str(weight.name))
-            whole = self.how.storage.nearest(array / along)
-            if chosen is not None and np.array_equal(chosen.scale, scale):
-                whole = chosen.whole
+            whole = self.how.storage.nearest(array / scale.reshape(sides))
+            if chosen is not None and chosen.scale.shape == scale.shape:
+                whole = np.where((chosen.scale == scale).reshape(sides), chosen.whole, whole)
             self.weights[key] = self._insert_dequantized(weight, whole, scale, axis, node)
         return self.weights[key]
 

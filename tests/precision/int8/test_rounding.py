@@ -18,7 +18,7 @@ from normexport.precision.int8.corrections import Corrections, pairs_of
 from normexport.precision.int8.moments import moments_of, why_no_moments
 from normexport.precision.int8.quantise import quantize
 from normexport.precision.int8.rounded import round_weights
-from normexport.precision.int8.weights import by_group
+from normexport.precision.int8.weights import add_to_bias, by_group
 from normexport.runtime import Float64Runtime
 from tests.precision.int8.linked_graphs import Graph
 
@@ -196,6 +196,39 @@ def test_a_rounded_file_holds_other_weights_on_the_same_grid() -> None:
         np.testing.assert_array_equal(one.scale, other.scale)
         assert 0 < np.mean(one.whole != other.whole) < 0.6
         assert np.abs(one.whole.astype(int) - other.whole).max() <= 4
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_a_bias_that_widens_one_channel_s_grid_leaves_the_others_rounded(per_channel: bool) -> None:
+    """A channel that training switched off: its grid follows its bias, and changes in the last digit with a shift."""
+    g = Graph(0, (8, 4, 6, 6), np.float32)
+    result = g.conv("x", 6, 3)
+    model = g.model(result)
+    node = next(node for node in model.graph if node.op_type == "Conv")
+    weight = node.inputs[1]
+    assert weight is not None
+    assert weight.const_value is not None
+    numbers = weight.const_value.numpy().copy()
+    numbers[2] *= 1e-12
+    weight.const_value = ir.Tensor(numbers, name=weight.name)
+    if not per_channel:
+        model.graph.opset_imports[""] = 12
+    x = inputs(0, 8, 36, 4).transpose(0, 2, 1).reshape(8, 4, 6, 6).astype(np.float32)
+    ranges = calibrate(model, [{"x": x}], "minmax").ranges
+    shift = np.zeros(6)
+    add_to_bias(node, shift + 0.5, lambda name: name)
+    plain = quantize(model, ranges).model
+    weights = round_weights(model, pairs_of(model, plain), lambda: [{"x": x}], 8)
+    shift[2] = 0.1
+    corrections = Corrections(weights, {result: shift})
+    (before,), (after,) = (
+        pairs_of(model, each) for each in (plain, quantize(model, ranges, corrections=corrections).model)
+    )
+    (rounded,) = weights.values()
+    np.testing.assert_array_equal(before.scale != after.scale, np.arange(6) == 2 if per_channel else False)
+    others = np.arange(6) != 2
+    np.testing.assert_array_equal(after.whole[others], rounded.whole[others])
+    assert (before.whole != after.whole)[others].any()
 
 
 def test_layers_that_can_not_be_rounded_so_say_why() -> None:
