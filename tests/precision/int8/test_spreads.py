@@ -124,7 +124,7 @@ def test_a_mean_has_the_shape_of_its_numbers(mean: float, std: float, tails: str
     rectified = spread_of(np.array([mean]), np.array([std]), tails=tails).map(lambda points: np.maximum(points, 0.0))
     found = rectified.mean_of(count)
     np.testing.assert_allclose(found.mean, rectified.mean, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(found.variance * count**0.3, rectified.variance, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found.variance * count**0.15, rectified.variance, rtol=1e-9, atol=1e-12)
     for power in (3, 4):
         before, after = (moment(each, power) for each in (rectified, found))
         np.testing.assert_allclose(after, before, rtol=1e-6, atol=1e-6)
@@ -137,7 +137,7 @@ def moment(spread: Spread, power: int) -> Any:
 
 
 @pytest.mark.parametrize("side", [2, 4, 7])
-def test_means_of_what_a_filter_finds_in_real_digits_are_as_wide_as_is_taken(side: int) -> None:
+def test_means_of_what_a_filter_finds_in_real_digits_lie_within_what_is_taken(side: int) -> None:
     """Filters that sum to zero, as edges have, behind a ReLU and averaged over squares, from how single places lie."""
     pixels = torch.from_numpy(data.load()[1].input[:200])
     weights = np.random.default_rng(side).normal(size=(16, 1, 5, 5))
@@ -148,8 +148,8 @@ def test_means_of_what_a_filter_finds_in_real_digits_are_as_wide_as_is_taken(sid
     below = np.array([NormalDist().cdf(place) for place in NODES])
     taken = Spread(np.quantile(rows, below, axis=1).T).mean_of(side * side)
     rows = pooled.swapaxes(0, 1).reshape(16, -1).astype(np.float64)
-    assert (rows.max(axis=1) <= 1.05 * taken.points.max(axis=1)).all()
-    assert np.median(np.sqrt(taken.variance) / rows.std(axis=1)) == pytest.approx(1.0, abs=0.35)
+    assert (rows.max(axis=1) <= taken.points.max(axis=1)).all()
+    assert 0.9 < np.median(np.sqrt(taken.variance) / rows.std(axis=1)) < 2.0
 
 
 def test_the_statistic_of_an_extreme_ends_its_distribution() -> None:
