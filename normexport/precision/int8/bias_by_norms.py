@@ -15,7 +15,7 @@ An error below `_WORTH` deviations of the result, the root of the mean square ov
 steps are 0.05 wide there, and what such an error does to an output is chance. Of eleven networks of digits with all of
 them corrected two lose 2.7 and 4.1 dB and nine gain 0.2 to 2.5; none has an error that is worth it. EfficientNet-Lite0,
 whose depthwise kernels have nine weights each, has 15.4 dB without data, 20.7 so, 21.3 with all, and 21.7 where 96
-samples tell all means.
+samples tell all means. Where data measures it (`edits_by_norms`), both are tried.
 
 Left out: layers whose input no norm tells of, or by its bounds alone, inside which a spread says little.
 """
@@ -45,12 +45,15 @@ def why_no_mean(pair: Pair, tensors: Mapping[str, Tensor]) -> str:
     return why_no_shift(pair.node)
 
 
-def mean_errors_by_norms(shapes: Shapes, pairs: Iterable[Pair], tensors: Mapping[str, Tensor]) -> dict[str, Float64s]:
+def mean_errors_by_norms(
+    shapes: Shapes, pairs: Iterable[Pair], tensors: Mapping[str, Tensor], *, worth: float = _WORTH
+) -> dict[str, Float64s]:
     """e (C,) of each layer of which it is known, by the name of its result.
 
     Args:
         shapes: of the float32 model that `pairs` are layers of.
         tensors: how its tensors are spread, by name.
+        worth: deviations of a layer's result, below which its error is left alone.
     """
     found = {}
     for pair in pairs:
@@ -62,15 +65,15 @@ def mean_errors_by_norms(shapes: Shapes, pairs: Iterable[Pair], tensors: Mapping
             continue
         means = _means(tensors[pair.read].spread, weight.shape[0], weight.shape[2])
         error: Float64s = np.einsum("goit,gi,t->go", weight - rounded, means, inside_shares(pair, shapes)).reshape(-1)
-        if np.isfinite(error).all() and _is_worth_it(error, tensors.get(pair.result)):
+        if np.isfinite(error).all() and _is_worth_it(error, tensors.get(pair.result), worth):
             found[pair.result] = error
     return found
 
 
-def _is_worth_it(error: Float64s, result: Tensor | None) -> bool:
+def _is_worth_it(error: Float64s, result: Tensor | None, worth: float) -> bool:
     if result is None:
         return True
-    return float(np.square(error).mean()) > _WORTH**2 * float(result.spread.variance.mean())
+    return float(np.square(error).mean()) > worth**2 * float(result.spread.variance.mean())
 
 
 def _means(spread: Spread, groups: int, inputs: int) -> Float64s:

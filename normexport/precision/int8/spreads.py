@@ -5,7 +5,7 @@ probability in `WEIGHTS`. A function of one tensor is applied to the numbers the
 quadrature); what else happens is
 
     maximum of m values:  P(max <= v) = P(v)^m, m independent ones, which bounds every other case
-    mean of n values:     mean kept, std / sqrt(n^0.2): those side by side are alike
+    mean of n values:     mean and shape kept, std / sqrt(n^0.15): those side by side are alike
     sum of two tensors:   independent, unless both are functions of one tensor, when they move together
 
 Behind a norm the tails are those of its kind (`NormKind.tails`, `NormKind.extreme`): activations are no normal numbers.
@@ -57,9 +57,10 @@ TAILS: dict[str, Array] = {
     "sparse": _SPARSE,
 }
 
-#: n values side by side act as n to the power of this when they are averaged; 0.24 to 0.36 in the examples by their
-#: standard deviations, less in their tails.
-_FREEDOM = 0.2
+#: n values side by side act as n to the power of this when they are averaged. By standard deviations it is 0.24 to 0.36
+#: in the examples; but of features that fill a window little is averaged away (EfficientNet-Lite0: of 6, 4.7 are left
+#: of 49, a power of 0.13), and there a range that is too narrow costs more than one that is too wide.
+_FREEDOM = 0.15
 _BINS = 2048
 
 
@@ -112,10 +113,12 @@ class Spread:
         return Spread(_interpolate(self.ordered(), places), self.axis)
 
     def mean_of(self, count: int) -> Spread:
-        """The mean of `count` that lie side by side, within the same bounds."""
-        low, high = self.points.min(axis=1), self.points.max(axis=1)
-        found = spread_of(self.mean, np.sqrt(self.variance / max(count, 1) ** _FREEDOM), self.axis)
-        return found.map(lambda points: np.clip(points, low[:, None], high[:, None]))
+        """The mean of `count` that lie side by side: drawn in towards the mean of all, in the shape that they have.
+
+        In Laplace's shape what a ReLU leaves of a sharp feature lost its tail: `mixed_l1` had 27.7 dB for 32.7.
+        """
+        mean = self.mean[:, None]
+        return Spread(mean + (self.points - mean) / max(count, 1) ** (_FREEDOM / 2), self.axis)
 
     def joined(self, other: Spread, join: Callable[[Array, Array], Array]) -> Spread:
         """A function of two, such as their sum; independent ones where they have not one root."""

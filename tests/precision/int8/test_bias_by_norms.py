@@ -18,6 +18,7 @@ from normexport.precision import Fp8, Int8, Judged
 from normexport.precision.int8.bias_by_layer import mean_errors_by_layer
 from normexport.precision.int8.bias_by_norms import mean_errors_by_norms
 from normexport.precision.int8.corrections import pairs_of
+from normexport.precision.int8.edits_by_norms import improve_by_norms
 from normexport.precision.int8.from_norms import calibrate_by_norms
 from normexport.precision.int8.quantise import quantize
 from normexport.precision.reduce import reduce_precision
@@ -65,7 +66,7 @@ def depthwise(data: np.ndarray) -> ir.Model:
         value = graph.node("BatchNormalization", [value, *(graph.const(each) for each in affine)])
         value = graph.node("Relu", [value])
     value = graph.node("Flatten", [graph.node("GlobalAveragePool", [value])])
-    graph.output(graph.node("Gemm", [value, graph.const(dice.normal(0, 1, (24, 10)))]))
+    graph.output(graph.node("Gemm", [value, graph.const(dice.normal(0, 1, (24, 10)) ** 3)]))
     return fold(ir.from_proto(graph.model())).model
 
 
@@ -109,6 +110,25 @@ def test_data_that_judges_decides_whether_the_correction_is_kept() -> None:
     assert edit.before_db is not None
     assert edit.after_db is not None
     assert edit.kept == (edit.after_db > edit.before_db + 0.1)
+
+
+@pytest.mark.parametrize(
+    ("levels", "kept"),
+    [((20.0, 21.0, 20.5), "worth it"), ((20.0, 19.0, 20.5), "all"), ((20.0, 20.05, 19.0), "none")],
+)
+def test_of_all_errors_and_those_worth_it_the_better_is_kept(levels: tuple[float, ...], kept: str) -> None:
+    """Levels of the model without a correction, and with either, as data would measure them."""
+    known = calibrate_by_norms(DEPTHWISE, [SPEC])
+    left = list(levels)
+    found = improve_by_norms(DEPTHWISE, known, Int8(method="norms"), lambda _: left.pop(0))
+    pairs, shapes = pairs_of(DEPTHWISE, quantize(DEPTHWISE, known.calibration.ranges).model), Shapes(DEPTHWISE)
+    few = mean_errors_by_norms(shapes, pairs, known.tensors)
+    every = mean_errors_by_norms(shapes, pairs, known.tensors, worth=0.0)
+    assert set() != set(few) < set(every)
+    assert not left
+    assert set(found.corrections.shifts) == {"worth it": set(few), "all": set(every), "none": set()}[kept]
+    (edit,) = (each for each in found.edits if each.name == "biases corrected")
+    assert (edit.kept, edit.before_db, edit.after_db) == (kept != "none", 20.0, max(levels[1:]))
 
 
 def test_declared_bounds_correct_nothing_behind_the_input() -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
+from examples import data
 from normexport.folding.constants import Constants
 from normexport.folding.moments import moments_of_norms
 from normexport.graphs.moments import Moments
@@ -112,6 +116,40 @@ def test_a_mean_stays_within_the_bounds_of_its_numbers() -> None:
     assert found.points.min() >= 0.0
     assert found.points.max() <= positive.points.max()
     assert found.variance < positive.variance
+
+
+@given(mean=st.floats(-3, 3), std=st.floats(0.1, 5), tails=st.sampled_from(sorted(TAILS)), count=st.integers(1, 400))
+def test_a_mean_has_the_shape_of_its_numbers(mean: float, std: float, tails: str, count: int) -> None:
+    """Skewness and kurtosis, which scaling about the mean leaves alone; behind a ReLU far from those of Laplace."""
+    rectified = spread_of(np.array([mean]), np.array([std]), tails=tails).map(lambda points: np.maximum(points, 0.0))
+    found = rectified.mean_of(count)
+    np.testing.assert_allclose(found.mean, rectified.mean, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found.variance * count**0.15, rectified.variance, rtol=1e-9, atol=1e-12)
+    for power in (3, 4):
+        before, after = (moment(each, power) for each in (rectified, found))
+        np.testing.assert_allclose(after, before, rtol=1e-6, atol=1e-6)
+
+
+def moment(spread: Spread, power: int) -> Any:
+    """Of the numbers less their mean, in standard deviations."""
+    off = (spread.points - spread.mean[:, None]) / np.sqrt(spread.variance + 1e-30)[:, None]
+    return off**power @ WEIGHTS
+
+
+@pytest.mark.parametrize("side", [2, 4, 7])
+def test_means_of_what_a_filter_finds_in_real_digits_lie_within_what_is_taken(side: int) -> None:
+    """Filters that sum to zero, as edges have, behind a ReLU and averaged over squares, from how single places lie."""
+    pixels = torch.from_numpy(data.load()[1].input[:200])
+    weights = np.random.default_rng(side).normal(size=(16, 1, 5, 5))
+    filters = torch.from_numpy((weights - weights.mean(axis=(2, 3), keepdims=True)).astype(np.float32))
+    found = torch.relu(torch.nn.functional.conv2d(pixels, filters, padding=2))
+    pooled = torch.nn.functional.avg_pool2d(found, side).numpy()
+    rows = found.numpy().swapaxes(0, 1).reshape(16, -1).astype(np.float64)
+    below = np.array([NormalDist().cdf(place) for place in NODES])
+    taken = Spread(np.quantile(rows, below, axis=1).T).mean_of(side * side)
+    rows = pooled.swapaxes(0, 1).reshape(16, -1).astype(np.float64)
+    assert (rows.max(axis=1) <= taken.points.max(axis=1)).all()
+    assert 0.9 < np.median(np.sqrt(taken.variance) / rows.std(axis=1)) < 2.0
 
 
 def test_the_statistic_of_an_extreme_ends_its_distribution() -> None:
