@@ -128,12 +128,15 @@ def test_convert_again_replaces_model_and_data_together(
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(converted: Path, tmp_path: Path) -> None:
-    """No file may grow beyond 1000 bytes: to a program that is a disk that is full."""
+    """No file may grow beyond 1000 bytes: to a program that is a disk that is full.
+
+    Nor may Python cut short what it compiled, which other processes would read: -B.
+    """
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
     code = limited + "from normexport_cli.start import main; main()"
     words = ("fold", str(converted / "model.onnx"), "-o", "new/model.onnx")
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=tmp_path, env=environment(), capture_output=True, text=True
+        [sys.executable, "-B", "-c", code, *words], cwd=tmp_path, env=environment(), capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
     assert done.stderr == (

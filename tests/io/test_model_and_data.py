@@ -181,7 +181,11 @@ def test_a_full_disk_leaves_neither(path: Path) -> None:
         "except Exception as error: print(type(error).__name__, error)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=path.parent, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        [sys.executable, "-B", "-c", code],
+        cwd=path.parent,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
     )
     assert "UsageError model.onnx: can't be written (File too large); free some space" in done.stdout, done.stderr
     assert names(path.parent) == ["new.onnx"]

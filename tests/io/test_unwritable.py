@@ -82,7 +82,7 @@ def in_a_process_that_may_write(size: int, code: str, folder: Path) -> subproces
     """Run code where no file may grow beyond `size` bytes; the disk is full then, as far as a program can tell."""
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n" + code
     return subprocess.run(
-        [sys.executable, "-c", limited], cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        [sys.executable, "-B", "-c", limited], cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
 
 
