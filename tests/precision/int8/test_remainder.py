@@ -31,18 +31,19 @@ PAIR = ("QuantizeLinear", "DequantizeLinear")
 TEXT = """
 <ir_version: 10, opset_import: ["" : 20]>
 agraph (float[N, 4] x) => (float[N, 4] y)
-<float[4, 4] w = {W}, float[4, 4] v = {W}>
+<float[4, 4] w = {W}, float[4, 4] v = {W}, float[4, 4] u = {W}>
 {
     a = MatMul(x, w)
     s = Softmax<axis = -1>(a)
     b = MatMul(a, v)
-    y = Add(s, b)
+    c = Add(s, b)
+    y = MatMul(c, u)
 }
 """
 
 
 def network(scale: float = 1.0, opset: int = 20) -> ir.Model:
-    """x W -> a; softmax(a) + a W: a pair with a reader that computes in float32 and one that does not."""
+    """x W -> a; (softmax(a) + a W) W: a pair with a reader that computes in float32 and one that does not."""
     weight = np.random.default_rng(0).normal(0, 0.7, 16) * scale
     text = TEXT.replace("{W}", "{" + ", ".join(f"{number:.6f}" for number in weight) + "}")
     model = ir.from_onnx_text(text.replace(": 20]", f": {opset}]"))
