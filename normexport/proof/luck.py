@@ -3,13 +3,13 @@
 A budget follows from PyTorch's own error, and that is sometimes known from one number or two, however many the tensor
 has: of a softmax that is sure of itself nearly all are 0 or 1 without an error. Measured on a face detector's 7 x 2
 scores, with one of them at 0.88: eight baselines, each with its own weights moved by a rounding, were 8e-8 to 1.6e-6
-off, the first of them the least, and ONNX Runtime, summing in its own order, 1.6e-6. A row is out of its budget if it
-is by every baseline. Where many numbers carry the error, baselines differ by a few percent, and nothing changes.
+off, the first of them the least, and ONNX Runtime, summing in its own order, 1.6e-6. A tensor is out of its budget
+if it is by every baseline. Where many numbers carry the error, baselines differ by a few percent, and nothing changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from normexport.proof.verdict import ParityReport, Row
@@ -24,14 +24,22 @@ def is_near_miss(report: ParityReport) -> bool:
 
 
 def settle_luck(report: ParityReport, others: Iterable[ParityReport]) -> ParityReport:
-    """The report with each row as the kindest baseline judges it, if nothing is out of its budget then; else itself.
+    """The report with tensors out of their budget as a baseline judges them that they are within; itself if one is left.
+
+    All rows of a tensor are taken from one report: by another baseline, another channel may be the one that is named as
+    furthest out. What was within stays as it was, with its doubts.
 
     Args:
-        others: the same comparison by other baselines; taken as long as a row is out of its budget.
+        others: the same comparison by other baselines; taken as long as a tensor is out of its budget.
     """
     settled, count = report, 1
     for other in others:
-        settled, count = _kinder(settled, other), count + 1
+        settled = replace(
+            settled,
+            outputs=_with_luck(settled.outputs, other.outputs),
+            layers=_with_luck(settled.layers, other.layers),
+        )
+        count += 1
         if all(row.within for row in (*settled.outputs, *settled.layers)):
             rows = (*report.outputs, *report.layers)
             places = ", ".join(dict.fromkeys(row.path or row.tensor for row in rows if not row.within))
@@ -40,24 +48,18 @@ def settle_luck(report: ParityReport, others: Iterable[ParityReport]) -> ParityR
     return report
 
 
-def _kinder(report: ParityReport, other: ParityReport) -> ParityReport:
-    return replace(
-        report, outputs=_each_kinder(report.outputs, other.outputs), layers=_each_kinder(report.layers, other.layers)
-    )
-
-
-def _each_kinder(rows: tuple[Row, ...], others: tuple[Row, ...]) -> tuple[Row, ...]:
-    """The rows, each by the baseline that it uses least; a row of a channel that only one of them tells is within."""
-    known = {_key(row): row for row in others}
-    found = []
-    for row in rows:
-        theirs = known.get(_key(row))
-        if theirs is not None:
-            found.append(min(row, theirs, key=lambda each: each.excess))
-        elif row.within:
-            found.append(row)
+def _with_luck(rows: Sequence[Row], others: Sequence[Row]) -> tuple[Row, ...]:
+    ours, theirs = _by_tensor(rows), _by_tensor(others)
+    found: list[Row] = []
+    for tensor, own in ours.items():
+        by_other = theirs.get(tensor, [])
+        lucky = bool(by_other) and all(row.within for row in by_other) and not all(row.within for row in own)
+        found += by_other if lucky else own
     return tuple(found)
 
 
-def _key(row: Row) -> tuple[str, str, str, str]:
-    return row.tensor, row.path, row.type, row.batch
+def _by_tensor(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
+    found: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row.tensor, row.path, row.type), []).append(row)
+    return found

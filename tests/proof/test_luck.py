@@ -11,7 +11,11 @@ import pytest
 from normexport.onnx_export import Layer
 from normexport.proof import Batch, check
 from normexport.proof.check import Factory
-from normexport.proof.verdict import ParityReport
+from normexport.proof.luck import settle_luck
+from normexport.proof.metrics import Deviation
+from normexport.proof.tolerance import Budget
+from normexport.proof.verdict import ParityReport, Row
+from normexport.verdicts import Verdict
 from tests.proof.test_check import Written
 
 EXACT = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [1.0, 0.0]])
@@ -74,3 +78,57 @@ def test_each_row_has_its_own_kindest_baseline() -> None:
     others = [side(1.5e-6, 0), side(0, 1.5e-6)]
     assert check(exact, side(0, 0), side(6e-6, 6e-6), BATCHES, layers, others=others).passed
     assert not check(exact, side(0, 0), side(6e-6, 6e-6), BATCHES, layers, others=others[:1]).passed
+
+
+# By rows alone.
+
+
+def row(tensor: str, excess: float, batch: str = "one", doubt: str | None = None, path: str = "") -> Row:
+    small = Deviation(64, 1.0, 1.0, 0.0, 0.0, 1.0)
+    return Row(tensor, path, "", batch, None, small, small, Budget(1.0, 1.0), excess, doubt)
+
+
+def report(*outputs: Row, layers: tuple[Row, ...] = ()) -> ParityReport:
+    return ParityReport("exact", "torch", "candidate", "float32", outputs, layers)
+
+
+def verdict(*reports: ParityReport) -> Verdict:
+    return settle_luck(reports[0], reports[1:]).judgement.verdict
+
+
+def test_two_wrong_channels_do_not_excuse_each_other() -> None:
+    """A report names the channel that is furthest out, and that is another one by another baseline."""
+    first = report(row("y", 0.5), row("y", 3.0, "all inputs, 3 of axis 1"))
+    other = report(row("y", 0.5), row("y", 3.0, "all inputs, 5 of axis 1"))
+    assert verdict(first, other) is Verdict.FAILED
+    assert verdict(first, other, report(row("y", 0.5))) is Verdict.PASSED
+
+
+def test_a_channel_that_is_out_once_the_whole_is_within_counts() -> None:
+    """Channels are judged where the whole output is within its budget, and not before."""
+    first, other = report(row("y", 3.0)), report(row("y", 0.5), row("y", 3.0, "all inputs, 5 of axis 1"))
+    assert verdict(first, other) is Verdict.FAILED
+
+
+def test_all_batches_of_an_output_are_judged_by_one_baseline() -> None:
+    first = report(row("y", 3.0, "one"), row("y", 3.0, "two"))
+    others = [report(row("y", 0.5, "one"), row("y", 3.0, "two")), report(row("y", 3.0, "one"), row("y", 0.5, "two"))]
+    assert verdict(first, *others) is Verdict.FAILED
+
+
+def test_doubts_of_what_was_within_stay() -> None:
+    first = report(row("y", 3.0), row("z", 0.5, doubt="it is the same for every input"))
+    assert verdict(first, report(row("y", 0.5), row("z", 0.1))) is Verdict.INCONCLUSIVE
+    assert (
+        verdict(first, report(row("y", 0.5, doubt="such a budget lets wrong results through"))) is Verdict.INCONCLUSIVE
+    )
+
+
+def test_boundaries_may_have_luck_in_different_baselines() -> None:
+    first = report(row("y", 0.5), layers=(row("a", 2.0, path="a"), row("b", 2.0, path="b")))
+    others = [
+        report(row("y", 0.5), layers=(row("a", 0.5, path="a"), row("b", 2.0, path="b"))),
+        report(row("y", 0.5), layers=(row("a", 2.0, path="a"), row("b", 0.5, path="b"))),
+    ]
+    assert verdict(first, *others) is Verdict.PASSED
+    assert verdict(first, *others[:1]) is Verdict.FAILED
