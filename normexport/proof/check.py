@@ -21,7 +21,7 @@ from normexport.proof.rows import OutputFindings, Pair, output_notes, output_row
 from normexport.proof.ties import settle_ties
 from normexport.proof.verdict import ParityReport, Row
 from normexport.runtime import Array, Runtime, release_memory
-from normexport.runtime.elsewhere import RuntimeElsewhere
+from normexport.runtime.elsewhere import run_each
 from normexport.text import port_words
 
 Factory: TypeAlias = Callable[[], Runtime]
@@ -186,8 +186,7 @@ def _outputs(runtime: Runtime, batches: Sequence[Batch]) -> list[Mapping[str, Ar
 
 def _each_output(runtime: Runtime, batches: Sequence[Batch]) -> Iterator[Mapping[str, Array]]:
     """What the runtime gives for each, in their order."""
-    feeds = (batch.feeds for batch in counted(f"running {runtime.name}", batches))
-    yield from runtime.run_all(feeds) if isinstance(runtime, RuntimeElsewhere) else map(runtime.run, feeds)
+    return run_each(runtime, (batch.feeds for batch in counted(f"running {runtime.name}", batches)))
 
 
 def _capture(runtime: Runtime, at: Batch, names: Sequence[str]) -> _Side:

@@ -166,7 +166,8 @@ def compare(
         compared=(first, second),
     )
     boundaries = common_values(first, second) if layers is None else layers
-    notes = (*tried.notes, *_fixed_batch(specs, tried.batches), *unexercised([first, second], tried.batches))
+    opener = OnnxRuntime if where is None else partial(RuntimeElsewhere, where)
+    notes = (*tried.notes, *_fixed_batch(specs, tried.batches), *unexercised([first, second], tried.batches, opener))
     try:
         report = _compare(first, second, tried.batches, boundaries, on, where, double=True)
     except (FoldError, UsageError) as error:  # not the reference's fault? then it is raised again

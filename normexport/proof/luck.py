@@ -4,7 +4,8 @@ A budget follows from PyTorch's own error, and that is sometimes known from one 
 has: of a softmax that is sure of itself nearly all are 0 or 1 without an error. Measured on a face detector's 7 x 2
 scores, with one of them at 0.88: eight baselines, each with its own weights moved by a rounding, were 8e-8 to 1.6e-6
 off, the first of them the least, and ONNX Runtime, summing in its own order, 1.6e-6. A tensor is out of its budget
-if it is by every baseline. Where many numbers carry the error, baselines differ by a few percent, and nothing changes.
+if it is by every baseline. Where many numbers carry the error, baselines differ by a few percent, and nothing changes:
+of 77 candidates with one channel of a weight off by 1e-6 to 3e-5, out by 1.05 to 32 times, all stayed so.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def is_near_miss(report: ParityReport) -> bool:
 
 
 def settle_luck(report: ParityReport, others: Iterable[ParityReport]) -> ParityReport:
-    """The report with tensors out of their budget as a baseline judges them that they are within; itself if one is left.
+    """The report, its tensors out of budget as a baseline judges them by which they are not; itself where one is left.
 
     All rows of a tensor are taken from one report: by another baseline, another channel may be the one that is named as
     furthest out. What was within stays as it was, with its doubts.

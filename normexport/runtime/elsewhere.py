@@ -106,3 +106,8 @@ def open_runtime(job: _Job) -> Callable[[Feeds], tuple[dict[str, Array], str]]:
     """What computes one input, with the model open, and says by what."""
     runtime, computer = job.opened()
     return lambda feeds: (runtime.run(feeds), computer)
+
+
+def run_each(runtime: Runtime, feeds: Iterable[Feeds]) -> Iterator[Mapping[str, Array]]:
+    """What a runtime gives for each input, in their order: many at once where other processes compute them."""
+    yield from runtime.run_all(feeds) if isinstance(runtime, RuntimeElsewhere) else map(runtime.run, feeds)

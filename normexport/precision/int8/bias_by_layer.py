@@ -20,9 +20,10 @@ import onnx_ir as ir
 
 from normexport.dtypes import FLOAT8, FLOAT8_FROM
 from normexport.graphs.nodes import op, optional
+from normexport.graphs.probe import Probe
 from normexport.graphs.shapes import Shapes
 from normexport.io.onnx_domain import opset_in
-from normexport.precision.int8.bias_correction import Probe, average_of, axes_but_channels
+from normexport.precision.int8.bias_correction import average_of, axes_but_channels
 from normexport.precision.int8.corrections import Pair, why_no_shift
 from normexport.precision.int8.weights import Float64s
 from normexport.precision.later_opset import raise_opset

@@ -17,14 +17,14 @@ Of a network of digits, with as many samples as were wanted, it is 38.7 dB to 40
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx_ir as ir
 
-from normexport.graphs.initializers import add_initializer, rename
-from normexport.graphs.names import Names
+from normexport.graphs.initializers import rename
 from normexport.graphs.nodes import op
+from normexport.graphs.probe import Probe
 from normexport.graphs.shapes import Shapes
 from normexport.io.onnx_domain import opset_in
 from normexport.norms.bodies import attach_bodies
@@ -33,7 +33,7 @@ from normexport.precision.int8.pairs import LAYERS, is_quantized
 from normexport.precision.int8.weights import Float64s
 from normexport.precision.later_opset import raise_opset
 from normexport.progress import counted
-from normexport.runtime import Array, Feeds, OnnxRuntime, release_memory
+from normexport.runtime import Feeds, OnnxRuntime, release_memory
 
 _PREFIX = "int8/"  # in front of each name of the int8 model
 
@@ -129,53 +129,3 @@ def _correct(probe: Probe, exact: ir.Value, found: ir.Value, axes: list[int]) ->
     for use in uses:
         use.node.replace_input_with(use.idx, corrected)
     return str(mean.name)
-
-
-class Probe:
-    """Adds to a graph what measures it.
-
-    Attributes:
-        outputs: the mean errors added so far.
-    """
-
-    def __init__(self, graph: ir.Graph) -> None:
-        self.graph = graph
-        self.opset = opset_in(graph.opset_imports)
-        self.fresh = Names(graph).fresh
-        self.outputs: list[ir.Value] = []
-
-    def mean_error(self, exact: ir.Value, found: ir.Value, axes: list[int]) -> ir.Value:
-        """The mean of `exact` - `found` over `axes`, which are kept; an output more."""
-        mean = self.mean(self.node("Sub", [exact, found]), axes)
-        mean.shape = ir.Shape([None] * (len(axes) + 1))
-        self.outputs.append(mean)
-        return mean
-
-    def mean(self, value: ir.Value, axes: list[int]) -> ir.Value:
-        """The mean over `axes`, which are kept."""
-        return self.reduced("ReduceMean", value, axes)
-
-    def reduced(self, operator: str, value: ir.Value, axes: list[int]) -> ir.Value:
-        """ReduceMean, ReduceMin or ReduceMax over `axes`, which are kept."""
-        keep = ir.AttrInt64("keepdims", 1)
-        if self.opset >= 18:
-            return self.node(operator, [value, self.constant(np.array(axes, np.int64))], [keep])
-        return self.node(operator, [value], [ir.AttrInt64s("axes", axes), keep])
-
-    def node(
-        self,
-        operator: str,
-        inputs: Sequence[ir.Value | None],
-        attributes: Sequence[ir.Attr] = (),
-        dtype: ir.DataType = ir.DataType.FLOAT,
-    ) -> ir.Value:
-        """The result of a new node at the end of the graph."""
-        node = ir.Node("", operator, inputs, attributes, name=self.fresh(f"probe_{operator}"))
-        value = node.outputs[0]
-        value.name, value.type = self.fresh(f"probe_{operator}_Output"), ir.TensorType(dtype)
-        self.graph.append(node)
-        return value
-
-    def constant(self, array: Array) -> ir.Value:
-        """A new initializer."""
-        return add_initializer(self.graph, self.fresh("probe_constant"), array)

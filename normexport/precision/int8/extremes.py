@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
+from normexport.graphs.probe import Probe
 from normexport.graphs.shapes import Shapes
-from normexport.precision.int8.bias_correction import Probe
 from normexport.precision.int8.links import Extremes, Links
 from normexport.precision.int8.weights import Float64s
 from normexport.runtime import Feeds, OnnxRuntime, release_memory

@@ -20,6 +20,8 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.dtypes import FLOAT32, HALVES
+from normexport.errors import FoldError
+from normexport.graphs.inline import inline_functions
 from normexport.onnx_export import InputSpec
 from normexport.onnx_export.inputs import type_range
 from normexport.proof.inputs.batches import Batch
@@ -29,6 +31,7 @@ from normexport.proof.inputs.random import as_read
 from normexport.runtime import Array
 
 _ORDERED = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Min", "Max", "Clip")
+_AT_ZERO = ("Abs", "Sign", "Relu", "LeakyRelu", "PRelu", "Elu", "Celu", "Selu")  # they ask for 0 without saying it
 _LIMITS = {"Clip": ("min", "max"), "ThresholdedRelu": ("alpha",), "Shrink": ("lambd",)}  # as attributes
 _MOST_OF_ONE = 16  # numbers of one constant
 _MOST = 64  # numbers of one input
@@ -49,6 +52,7 @@ def asked_batches(
     seed: int,
 ) -> list[Batch]:
     """Like `pattern`, each with numbers that `graphs` ask of one input, or with two inputs that are equal in places."""
+    graphs = [_in_one_graph(graph) for graph in graphs]
     found: list[Batch] = []
     for spec in specs:
         if spec.dtype != "bool" and (numbers := numbers_asked(graphs, spec, bounds.get(spec.name))):
@@ -57,6 +61,13 @@ def asked_batches(
             for number in numbers[len(finite) :]:  # alone: more references break at these
                 found += batches_with(pattern, spec, [number], seed)
     return [*found, *(batch_of_equals(pattern, *pair, seed) for pair in inputs_compared(graphs, specs))]
+
+
+def _in_one_graph(model: ir.Model) -> ir.Model:
+    try:
+        return inline_functions(model)
+    except FoldError:  # functions that no runtime takes either
+        return model
 
 
 def numbers_asked(graphs: Sequence[ir.Model], spec: InputSpec, bounds: Bounds | None = None) -> tuple[float | int, ...]:
@@ -129,7 +140,7 @@ def _asked_of(start: ir.Value, floating: bool) -> Iterator[Fraction]:
             yield from (reached.at(c) for c in _constants(node, position))
         if node.op_type == "Equal" and floating:
             continue
-        if node.op_type in (*_ORDERED, *_LIMITS, "Equal"):
+        if node.op_type in (*_ORDERED, *_LIMITS, "Equal") or _asks_for_zero(node):
             yield from _both_sides(reached, _constants(node, position), floating)
 
 
@@ -148,7 +159,7 @@ def _both_sides(reached: Reached, constants: Sequence[float], floating: bool) ->
 
 def _constants(node: ir.Node, position: int) -> list[float]:
     """What a node compares the value at `position` with: some numbers of its constants, and of its attributes."""
-    found: list[float] = []
+    found = [0.0] if _asks_for_zero(node) and position == 0 else []
     for other, value in enumerate(node.inputs):
         numbers = constant_numbers(value) if other != position else None
         if numbers is not None:
@@ -167,6 +178,11 @@ def _asks_for(starts: Sequence[ir.Value], value: float) -> bool:
             ):
                 return True
     return False
+
+
+def _asks_for_zero(node: ir.Node) -> bool:
+    to_bool = node.op_type == "Cast" and node.attributes.get_int("to", 0) == ir.DataType.BOOL
+    return to_bool or node.op_type in _AT_ZERO
 
 
 def _is_as_it_came(reached: Reached) -> bool:

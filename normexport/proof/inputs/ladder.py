@@ -23,6 +23,7 @@ from normexport.proof.inputs.flags import settings, switches
 from normexport.proof.inputs.integer_bounds import Bounds, integer_bounds
 from normexport.proof.inputs.lengths import lengths_left_out
 from normexport.proof.inputs.random import LOWEST, Range, clip_range, random_array, rungs_of
+from normexport.proof.inputs.sweep import sweeps
 from normexport.proof.metrics import measure
 from normexport.proof.ties import has_quantisers
 from normexport.runtime import Array, Runtime, release_memory
@@ -108,8 +109,12 @@ def choose_batches(
         return Tried(batches, (*words, *lengths_left_out(specs)))
     pattern = next(batch for batch in batches if not batch.real)
     asked = asked_batches(pattern, compared, specs, bounds, seed)
-    further, left_out = _borne(pattern, [*_switched(batches, specs, ranges, seed), *asked], own, exact)
-    return Tried((*batches, *further), (*words, *left_out, *lengths_left_out(specs)))
+    swept, unfed = list[Batch](), list[str]()
+    if compared and graph is not None:
+        most = {} if sizes is None else {"most": max(sizes)}
+        swept, unfed = sweeps([*batches, *asked], specs, bounds, ranges, graph, seed, **most)
+    further, left_out = _borne(pattern, [*_switched(batches, specs, ranges, seed), *asked, *swept], own, exact)
+    return Tried((*batches, *further), (*words, *unfed, *left_out, *lengths_left_out(specs)))
 
 
 def _switched(

@@ -112,6 +112,58 @@ def test_a_token_that_stands_for_padding(pad: int) -> None:
     assert verdict(masked, masked) is Verdict.PASSED
 
 
+PAD = constant("p", "int64", "57")
+ENDS = constant("zero", "float", "0"), constant("axis", "int64[1]", "2")
+UNSAID = {
+    "difference": ("d = Sub(i, p)", "q = Cast <to = 9> (d)"),
+    "distance": ("d = Sub(i, p)", "b = Abs(d)", "c = Sign(b)", "q = Cast <to = 9> (c)"),
+    "none of several": (
+        constant("ids", "int64[3]", "11, 57, 1777"),
+        constant("last", "int64[1]", "2"),
+        "j = Unsqueeze(i, last)",
+        "d = Equal(j, ids)",
+        "f = Cast <to = 6> (d)",
+        "m = ReduceMax <keepdims = 0> (f, last)",
+        "n = Cast <to = 9> (m)",
+        "q = Not(n)",
+    ),
+}
+
+
+@pytest.mark.parametrize("asks", UNSAID.values(), ids=UNSAID)
+def test_a_token_that_is_asked_for_in_other_words(asks: tuple[str, ...]) -> None:
+    nodes = PAD, *asks, *ENDS, "e = Gather(w, i)", "m3 = Unsqueeze(q, axis)", "y = Where(m3, e, zero)"
+    masked, plain = model(TOKENS, *nodes, w=TABLE), model(TOKENS, "y = Gather(w, i)", w=TABLE)
+    assert verdict(masked, plain) is verdict(plain, masked) is Verdict.FAILED
+    assert verdict(masked, masked) is Verdict.PASSED
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        (constant("c", "float", "20"), "d = Sub(x, c)", "r = Relu(d)", "y = Sub(x, r)"),
+        (
+            constant("c", "float", "20"),
+            constant("h", "float", "0.5"),
+            "d = Sub(x, c)",
+            "a = Abs(d)",
+            "s = Add(x, c)",
+            "t = Sub(s, a)",
+            "y = Mul(t, h)",
+        ),
+    ],
+    ids=["x - relu(x - 20)", "(x + 20 - |x - 20|) / 2"],
+)
+def test_a_ceiling_that_is_spelled_otherwise(cut: tuple[str, ...]) -> None:
+    assert verdict(SAME, model(FLOATS, *cut)) is Verdict.FAILED
+
+
+def test_what_a_function_of_the_file_asks_for() -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : 18, "mine" : 1]> g ({FLOATS}) {{ y = mine.cut(x) }}
+        <domain: "mine", opset_import: ["" : 18]> cut (a) => (b) {{ {constant("h", "float", "20")} b = Min(a, h) }}"""
+    assert verdict(SAME, parser.parse_model(text)) is Verdict.FAILED
+
+
 def test_one_row_of_a_table_that_is_another() -> None:
     other = TABLE.copy()
     other[1234, 2] += 1e-2
