@@ -54,17 +54,18 @@ def sweeps(
         span = _span(spec, bounds.get(spec.name))
         if span is None:
             continue
-        fed = np.unique(np.concatenate([batch.feeds[spec.name].reshape(-1) for batch in batches]))
-        lacking = np.setdiff1d(np.arange(span[0], span[1] + 1), fed)
-        if not len(lacking):
-            continue
-        samples = math.ceil(len(lacking) / max(1, math.prod(spec.shape)))
-        made = list(islice(_each_once(spec, lacking, specs, ranges, seed, most), _MOST_BATCHES + 1))
-        if samples * weights > _MOST_WORK or len(made) > _MOST_BATCHES:
-            count = span[1] - span[0] + 1
-            words.append(f"{spec.name}: {count - len(lacking):,} of the {count:,} numbers that it may be were fed")
-        else:
+        count = span[1] - span[0] + 1
+        every = np.concatenate([batch.feeds[spec.name].reshape(-1) for batch in batches])
+        fed = np.unique(every[(every >= span[0]) & (every <= span[1])])
+        samples = (count - len(fed)) // max(1, math.prod(spec.shape))
+        made: list[Batch] = []
+        if samples * weights <= _MOST_WORK and count - len(fed) <= _MOST_BATCHES * _MOST_NUMBERS:
+            lacking = np.setdiff1d(np.arange(span[0], span[1] + 1), fed)
+            made = list(islice(_each_once(spec, lacking, specs, ranges, seed, most), _MOST_BATCHES + 1))
+        if (made and len(made) <= _MOST_BATCHES) or len(fed) == count:
             found += made
+        else:
+            words.append(f"{spec.name}: {len(fed):,} of the {count:,} numbers that it may be were fed")
     return found, words
 
 
@@ -77,7 +78,7 @@ def _span(spec: InputSpec, bound: Bounds | None) -> Range | None:
         limits = np.iinfo(spec.dtype)
         if limits.max - limits.min >= _BYTE:
             return None
-        low, high = max(int(limits.min), low or int(limits.min)), min(int(limits.max), high or int(limits.max))
+        low, high = int(limits.min) if low is None else low, int(limits.max) if high is None else high
     if spec.bounds is not None:
         low, high = max(low, math.ceil(spec.bounds[0])), min(high, math.floor(spec.bounds[1]))
     return (low, high) if low <= high else None

@@ -116,6 +116,24 @@ def test_what_is_fed_anyway_is_not_fed_again() -> None:
     assert swept(InputSpec("i", (50,), "int64"), 50, np.arange(50)[None]) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "ends"), [(0, None, (0, 127)), (None, 0, (-128, 0)), (None, None, (-128, 127))]
+)
+def test_bytes_are_fed_within_the_end_that_they_have(low: int | None, high: int | None, ends: tuple[int, int]) -> None:
+    spec = InputSpec("i", (4,), "int8")
+    first = Batch("", 1, {"i": np.array([[0, 0, 0, 0]], np.int8)})
+    batches, _ = sweeps([first], [spec], {"i": Bounds(low, high, "")}, {}, GRAPH, 0)
+    assert {0, *(int(number) for batch in batches for number in batch.feeds["i"].flat)} == set(
+        range(ends[0], ends[1] + 1)
+    )
+
+
+def test_a_table_that_is_said_to_have_more_rows_than_any_memory_holds() -> None:
+    assert swept(InputSpec("i", (4,), "int64"), 10**15)[1] == [
+        "i: 1 of the 1,000,000,000,000,000 numbers that it may be were fed"
+    ]
+
+
 def test_a_fixed_batch_is_fed_as_it_is() -> None:
     fixed = InputSpec("i", (1, 40), "int64", batched=False)
     batches, _ = swept(fixed, 100)
