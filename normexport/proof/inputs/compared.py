@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import zip_longest
 
 import numpy as np
 import onnx_ir as ir
@@ -42,6 +43,8 @@ _LARGEST_SIZE = 64  # that is no danger to the memory
 _SHARE = 4  # one number in four is replaced
 _BATCHES = 8  # of one input
 _TOLD = 3  # numbers in a batch's name
+_PAIRS = 16
+_ALONE = 32  # batches, where each has numbers of one input
 
 
 def asked_batches(
@@ -50,17 +53,50 @@ def asked_batches(
     specs: Sequence[InputSpec],
     bounds: Mapping[str, Bounds],
     seed: int,
-) -> list[Batch]:
-    """Like `pattern`, each with numbers that `graphs` ask of one input, or with two inputs that are equal in places."""
+    *,
+    one_by_one: bool = False,
+) -> tuple[list[Batch], list[str]]:
+    """Like `pattern`, with numbers that `graphs` ask of inputs, or with two inputs that are equal in places.
+
+    Args:
+        one_by_one: numbers of one input in a batch, and not of all that have such: where a reference breaks at some.
+
+    Returns:
+        The batches, and words on those that would be too many.
+    """
     graphs = [_in_one_graph(graph) for graph in graphs]
-    found: list[Batch] = []
+    finite: list[list[Batch]] = []
+    special: dict[str, list[list[Batch]]] = {}
     for spec in specs:
-        if spec.dtype != "bool" and (numbers := numbers_asked(graphs, spec, bounds.get(spec.name))):
-            finite = [number for number in numbers if math.isfinite(number)]
-            found += batches_with(pattern, spec, finite, seed)
-            for number in numbers[len(finite) :]:  # alone: more references break at these
-                found += batches_with(pattern, spec, [number], seed)
-    return [*found, *(batch_of_equals(pattern, *pair, seed) for pair in inputs_compared(graphs, specs))]
+        numbers = () if spec.dtype == "bool" else numbers_asked(graphs, spec, bounds.get(spec.name))
+        whole = [number for number in numbers if math.isfinite(number)]
+        if whole:
+            finite.append(list(batches_with(pattern, spec, whole, seed)))
+        for number in numbers[len(whole) :]:  # alone: more references break at these
+            special.setdefault(str(number), []).append(list(batches_with(pattern, spec, [number], seed)))
+    groups = [finite, *special.values()]
+    found = [batch for group in groups for each in group for batch in each]
+    if not one_by_one:
+        found = [batch for group in groups for batch in _together(pattern, group)]
+    pairs = inputs_compared(graphs, specs)
+    words = [f"{len(pairs) - _PAIRS} pairs of inputs that a file compares were not made equal"][: len(pairs) > _PAIRS]
+    if len(found) > _ALONE:
+        words.append(f"{len(found) - _ALONE} times numbers that a file asks for were not fed")
+    return [*found[:_ALONE], *(batch_of_equals(pattern, *pair, seed) for pair in pairs[:_PAIRS])], words
+
+
+def _together(pattern: Batch, groups: Sequence[Sequence[Batch]]) -> Iterator[Batch]:
+    """The first batches of all groups as one, the second as one, and so on: each group has changed another input."""
+    for parts in zip_longest(*groups):
+        made = [part for part in parts if part is not None]
+        if len(made) == 1:
+            yield made[0]
+            continue
+        changed = {
+            name: array for part in made for name, array in part.feeds.items() if array is not pattern.feeds[name]
+        }
+        name = f"{pattern.name}, numbers asked for in {len(made)} inputs"
+        yield replace(pattern, name=name, feeds={**pattern.feeds, **changed})
 
 
 def _in_one_graph(model: ir.Model) -> ir.Model:

@@ -10,34 +10,37 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 
-from normexport.errors import NormExportError
 from normexport.onnx_export import InputSpec, smallest_batch
 from normexport.proof.inputs.batches import Batch, are_large, standard_batches
+from normexport.proof.inputs.bearing import (
+    REFUSES,
+    Outputs,
+    allowed_beside,
+    break_in,
+    breaking,
+    difference,
+    distance,
+    outcome,
+)
 from normexport.proof.inputs.compared import asked_batches
 from normexport.proof.inputs.flags import settings, switches
 from normexport.proof.inputs.integer_bounds import Bounds, integer_bounds
 from normexport.proof.inputs.lengths import lengths_left_out
 from normexport.proof.inputs.random import LOWEST, Range, clip_range, random_array, rungs_of
 from normexport.proof.inputs.sweep import sweeps
-from normexport.proof.metrics import measure
 from normexport.proof.ties import has_quantisers
 from normexport.runtime import Array, Runtime, release_memory
 
 if TYPE_CHECKING:
     from normexport.proof.check import Factory
 
-Outputs: TypeAlias = Mapping[str, Array]
-
-_STEADY = 1e-4  # relative error of the reference's own precision; the worst honest float32 net measured is at that
-_WORSE = 10.0  # times its error at the lowest range: beyond, the numbers are the cause
 _PROBES = 24  # runs at most to find where a range breaks: exact for tables
 _NEAR = 1.01  # an overflow is found when its numbers are known to 1 %
-_REFUSES = "does not run"
 
 
 @dataclass(frozen=True)
@@ -108,13 +111,32 @@ def choose_batches(
     if own is None:
         return Tried(batches, (*words, *lengths_left_out(specs)))
     pattern = next(batch for batch in batches if not batch.real)
-    asked = asked_batches(pattern, compared, specs, bounds, seed)
+    asked, unasked = _asked(pattern, compared, specs, bounds, seed, own, exact)
     swept, unfed = list[Batch](), list[str]()
     if compared and graph is not None:
         most = {} if sizes is None else {"most": max(sizes)}
         swept, unfed = sweeps([*batches, *asked], specs, bounds, ranges, graph, seed, **most)
-    further, left_out = _borne(pattern, [*_switched(batches, specs, ranges, seed), *asked, *swept], own, exact)
-    return Tried((*batches, *further), (*words, *unfed, *left_out, *lengths_left_out(specs)))
+    further, left_out = _borne(pattern, [*_switched(batches, specs, ranges, seed), *swept], own, exact)
+    told = (*words, *unasked, *unfed, *left_out, *lengths_left_out(specs))
+    return Tried((*batches, *asked, *further), told)
+
+
+def _asked(
+    pattern: Batch,
+    compared: Sequence[ir.Model],
+    specs: Sequence[InputSpec],
+    bounds: Mapping[str, Bounds],
+    seed: int,
+    own: Factory,
+    exact: Factory | None,
+) -> tuple[list[Batch], list[str]]:
+    """Batches with numbers that are asked for, which the reference bears: of all inputs at once, or of each alone."""
+    batches, words = asked_batches(pattern, compared, specs, bounds, seed)
+    kept, left_out = _borne(pattern, batches, own, exact)
+    if left_out:
+        alone, words = asked_batches(pattern, compared, specs, bounds, seed, one_by_one=True)
+        kept, left_out = _borne(pattern, alone, own, exact)
+    return kept, [*words, *left_out]
 
 
 def _switched(
@@ -134,7 +156,7 @@ def _switched(
 
 def _borne(pattern: Batch, new: Sequence[Batch], own: Factory, exact: Factory | None) -> tuple[list[Batch], list[str]]:
     """Those of the batches that the reference bears as it does `pattern`, and a word about each other."""
-    broken = _broken([pattern, *new], own, exact) if new else set()
+    broken = breaking([pattern, *new], own, exact) if new else set()
     kept = [batch for number, batch in enumerate(new, 1) if number not in broken]
     return kept, [f"left out, as the reference breaks there: {new[number - 1].name}" for number in sorted(broken)]
 
@@ -205,9 +227,9 @@ class _Climb:
 
     def _widest(self, own: Runtime, name: str, good: Range, bad: Range) -> tuple[Range, Outputs] | None:
         """The widest range between one that is borne and one that is not, by halving."""
-        low, high, best, why = good[1], bad[1], None, _REFUSES
+        low, high, best, why = good[1], bad[1], None, REFUSES
         for _ in range(_PROBES):
-            if high - low <= 1 or (why != _REFUSES and high <= low * _NEAR):
+            if high - low <= 1 or (why != REFUSES and high <= low * _NEAR):
                 break
             middle = math.isqrt(low * high) if high > 16 * low > 0 else (low + high) // 2
             outputs = self._attempt(own, name, (good[0], middle))
@@ -219,14 +241,14 @@ class _Climb:
 
     def down(self, exact: Runtime) -> None:
         """Leave the ranges out, from the first on, at which the own precision is far from float64."""
-        lowest = self._run(exact, {}) if self._lowest else _REFUSES
+        lowest = self._run(exact, {}) if self._lowest else REFUSES
         if isinstance(lowest, str):
             return
-        allowed = max(_STEADY, _WORSE * _distance(lowest, self._lowest))
+        allowed = allowed_beside(distance(lowest, self._lowest))
         for name, found in self._found.items():
             for index, (rung, outputs) in enumerate(found):
                 reference = self._run(exact, {name: rung})
-                off = _difference(reference, outputs)
+                off = difference(reference, outputs)
                 if not off <= allowed:
                     self.ranges[name] = self.ranges[name][: index + 1]
                     why = reference if isinstance(reference, str) else f"is {off:.2g} off its float64"
@@ -240,7 +262,7 @@ class _Climb:
             spec.name: random_array(rng, spec, size, 1.0, at.get(spec.name) or self._start(spec))
             for spec in self._specs
         }
-        return _outcome(runtime, feeds)
+        return outcome(runtime, feeds)
 
     def _start(self, spec: InputSpec) -> Range:
         return self.ranges.get(spec.name, (LOWEST,))[0]
@@ -248,34 +270,7 @@ class _Climb:
     def _attempt(self, own: Runtime, name: str, rung: Range) -> Outputs | str:
         """The outputs, or what the reference does instead of giving finite ones where it gave such before."""
         outputs = self._run(own, {name: rung})
-        return _break_in(outputs, self._lowest) or outputs
-
-
-def _outcome(runtime: Runtime, feeds: Mapping[str, Array]) -> Outputs | str:
-    try:
-        return {name: _plain(value) for name, value in runtime.run(feeds).items()}
-    except NormExportError:  # its words are about shapes; what is wrong here is the numbers
-        return _REFUSES
-
-
-def _plain(value: Array) -> Array:
-    return value if value.dtype.kind in "fiub" else value.astype(np.float32)  # bfloat16 and its like
-
-
-def _distance(exact: Outputs, own: Outputs) -> float:
-    """The largest relative error (RMS) of an output; of integers, the share that differs."""
-    worst = 0.0
-    for name, value in exact.items():
-        if name not in own or own[name].shape != value.shape:
-            return float("inf")
-        finite = np.isfinite(value) & np.isfinite(own[name])
-        if not finite.any():
-            continue
-        errors = measure(value[finite], own[name][finite])
-        share = errors.relative_rms if errors.floating else errors.rms
-        if errors.max_abs > 0:
-            worst = max(worst, share if np.isfinite(share) else float("inf"))
-    return worst
+        return break_in(outputs, self._lowest) or outputs
 
 
 def _first_not_borne(batches: Sequence[Batch], own: Factory, exact: Factory | None) -> int | None:
@@ -284,46 +279,8 @@ def _first_not_borne(batches: Sequence[Batch], own: Factory, exact: Factory | No
     tested = [lowest, *(batch for batch in batches if batch.level)]
     if len(tested) == 1:
         return None
-    broken = _broken(tested, own, exact)
+    broken = breaking(tested, own, exact)
     return min((tested[number].level for number in broken), default=None)
-
-
-def _broken(tested: Sequence[Batch], own: Factory, exact: Factory | None) -> set[int]:
-    """At which of the batches the reference breaks, though not at the first; none where it breaks there too."""
-    ours = _outcomes(own, tested)
-    before = ours[0]
-    if isinstance(before, str):
-        return set()
-    broken = {number for number, outputs in enumerate(ours) if _break_in(outputs, before)}
-    if exact is not None:
-        theirs = _outcomes(exact, tested)
-        allowed = max(_STEADY, _WORSE * _difference(theirs[0], before))
-        pairs = enumerate(zip(theirs[1:], ours[1:], strict=True), 1)
-        broken |= {number for number, (reference, outputs) in pairs if not _difference(reference, outputs) <= allowed}
-    return broken
-
-
-def _outcomes(make: Factory, batches: Sequence[Batch]) -> list[Outputs | str]:
-    runtime = make()
-    found = [_outcome(runtime, batch.feeds) for batch in batches]
-    del runtime
-    release_memory()
-    return found
-
-
-def _break_in(outputs: Outputs | str, before: Outputs) -> str | None:
-    """What the reference does instead of giving finite numbers where it gave such before."""
-    if isinstance(outputs, str):
-        return outputs
-    for name, lowest in before.items():
-        if np.isfinite(lowest).all() and not np.isfinite(outputs[name]).all():
-            return f"overflows (output {name})"
-    return None
-
-
-def _difference(exact: Outputs | str, own: Outputs | str) -> float:
-    """As `_distance`; beyond all where one of them does not run."""
-    return float("inf") if isinstance(exact, str) or isinstance(own, str) else _distance(exact, own)
 
 
 def _words(within: Range) -> str:

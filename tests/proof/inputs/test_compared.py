@@ -214,6 +214,55 @@ def test_floats_are_not_asked_to_be_equal_after_arithmetic() -> None:
     assert verdict(scaled, scaled) is Verdict.PASSED
 
 
+# Many inputs.
+
+
+def columns(count: int, *nodes: str) -> onnx.ModelProto:
+    """As many inputs of one number a sample; the sum of them."""
+    names = [f"x{number}" for number in range(count)]
+    given = ", ".join(f"float[N,1] {name}" for name in names)
+    return model(f"{given}) => (float[N,1] y", FIVE, constant("c", "float", "-999"), *nodes)
+
+
+def test_a_column_of_many_that_knows_a_number_for_what_is_missing() -> None:
+    replaced = [
+        node
+        for number in range(40)
+        for node in (f"q{number} = Equal(x{number}, c)", f"v{number} = Where(q{number}, five, x{number})")
+    ]
+    total = f"y = Sum({', '.join(f'v{number}' for number in range(40))})"
+    asking = columns(40, *replaced, total)
+    other = columns(40, *replaced[:-1], "v39 = Identity(x39)", total)
+    report = parity(asking, other)
+    assert report.judgement.verdict is Verdict.FAILED
+    assert len(report.batches) == 4  # all 40 in one
+    assert "numbers asked for in 40 inputs" in report.batches[-1].name
+    assert verdict(asking, asking) is Verdict.PASSED
+
+
+def test_where_the_reference_does_not_bear_all_at_once_each_is_tried_alone() -> None:
+    """NaN is replaced in one column, and goes through in the other."""
+    nodes = "q = IsNaN(x0)", "v = Where(q, five, x0)", "r = IsNaN(x1)", "w = Where(r, x1, x1)", "y = Sum(v, w)"
+    asking, other = columns(2, *nodes), columns(2, "y = Sum(x0, x1)")
+    report = parity(asking, other)
+    assert report.judgement.verdict is Verdict.FAILED
+    assert any("x0 with nan" in batch.name for batch in report.batches)
+    assert any("left out" in note and "x1 with nan" in note for note in report.notes)
+
+
+def test_a_file_that_compares_thousands_of_inputs_is_tried_at_few_and_says_so() -> None:
+    count = 60
+    nodes = [
+        f"e{first}_{second} = Equal(x{first}, x{second})"
+        for first in range(count)
+        for second in range(first + 1, count)
+    ]
+    asking = columns(count, *nodes, f"y = Sum({', '.join(f'x{number}' for number in range(count))})")
+    report = parity(asking, asking)
+    assert len(report.batches) <= 3 + 16
+    assert any("pairs of inputs that a file compares were not made equal" in note for note in report.notes)
+
+
 # By itself.
 
 
