@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from normexport.dtypes import FLOAT8, FLOAT32, INT8, DType, of_onnx
 from normexport.errors import FoldError
@@ -22,8 +23,19 @@ _QUANTIZED = {
 
 def precision_of(model: ir.Model) -> str:
     """ "int8", or "float8_e4m3fn" where anything is, of quantised models; else the half type of weights or values, or
-    "float32".
+    "float32". What no output follows from does not count: it would let a wrong float32 file be judged as a coarser one.
     """
+    found = _precision_in(model)
+    return found if found == FLOAT32.name else _precision_in(_without_unused(model))
+
+
+def _without_unused(model: ir.Model) -> ir.Model:
+    copy = model.clone()
+    RemoveUnusedNodesPass()(copy)
+    return copy
+
+
+def _precision_in(model: ir.Model) -> str:
     nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
     quantised = [node for node in nodes if _is_quantized(node)]
     if quantised:
