@@ -31,13 +31,17 @@ def copied(target: Path) -> Path:
     return Path(shutil.copytree(ROOT / "normexport", target / "normexport"))
 
 
+def original(mutation: Mutation) -> str:
+    """The text of the file that a mutation breaks, in which what it replaces stands once."""
+    text = (ROOT / "normexport" / mutation.file).read_text()
+    assert text.count(mutation.old) == 1, f"{mutation.file} holds this {text.count(mutation.old)} times"
+    return text
+
+
 def broken(mutation: Mutation, target: Path) -> Path:
     """A copy of the library with one rule broken."""
     library = copied(target)
-    file = library / mutation.file
-    text = file.read_text()
-    assert text.count(mutation.old) == 1, f"{mutation.file} holds this {text.count(mutation.old)} times"
-    file.write_text(text.replace(mutation.old, mutation.new))
+    (library / mutation.file).write_text(original(mutation).replace(mutation.old, mutation.new))
     return library
 
 

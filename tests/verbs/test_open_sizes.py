@@ -112,7 +112,8 @@ def test_the_file_computes_the_network_at_sizes_that_nothing_was_traced_at(
     done = normexport.convert(checkpoint, tmp_path / "out", texts, ConvertConfig(precision=precision))
     assert done.judgement.verdict is Verdict.PASSED
     assert {outcome.fate for outcome in done.outcomes} == {"folded"}
-    assert len({row.batch for row in done.parity.outputs}) == 5
+    # Beside them may stand one that feeds the rows of a table that the five left out.
+    assert len({row.batch for row in done.parity.outputs if row.batch.startswith("random")}) == 5
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED  # see test_loading
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx", options)

@@ -53,17 +53,20 @@ def test_layers_without_a_bias_to_correct_say_why() -> None:
     assert mean_errors_in_sequence(model, plain, [{"x": x}]) == mean_errors_by_layer(model, pairs, [{"x": x}]) == {}
 
 
-def _mutation(claim: str, old: str, new: str, file: str = "bias_correction.py") -> Mutation:
-    return Mutation(claim, f"precision/int8/{file}", old, new)
+def _mutation(claim: str, old: str, new: str, file: str = "precision/int8/bias_correction.py") -> Mutation:
+    return Mutation(claim, file, old, new)
+
+
+_BY_LAYER = "precision/int8/bias_by_layer.py"
 
 
 MUTATIONS = (
     _mutation("what reads a layer reads it corrected", "use.node.replace_input_with(use.idx, corrected)", "pass"),
-    _mutation("the error is float32 less int8", '"Sub", [exact, found]', '"Sub", [found, exact]'),
+    _mutation("the error is float32 less int8", '"Sub", [exact, found]', '"Sub", [found, exact]', "graphs/probe.py"),
     _mutation("channels are kept apart", "if each != axis]", "]"),
     _mutation("batches count by their samples", "+ count * values", "+ values"),
-    _mutation("a layer computes the mean of samples", "[int(transposed)]", "[1 - int(transposed)]", "bias_by_layer.py"),
-    _mutation("columns are samples where they are rows transposed", "[int(transposed)]", "[0]", "bias_by_layer.py"),
+    _mutation("a layer computes the mean of samples", "[int(transposed)]", "[1 - int(transposed)]", _BY_LAYER),
+    _mutation("columns are samples where they are rows transposed", "[int(transposed)]", "[0]", _BY_LAYER),
     _mutation(
         "the model given is copied", "both, other = model.clone(), quantised.clone()", "both, other = model, quantised"
     ),
