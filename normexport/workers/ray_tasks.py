@@ -1,17 +1,20 @@
 """Parts as tasks of a Ray cluster: each on one core, again on another where its process or node dies.
 
 The job travels once to each node. At most as many tasks wait as run, so that parts which carry arrays do not fill the
-object store. What a cluster says of itself goes nowhere: what matters arrives as an error.
+object store; a task has several parts where they are quick, for each costs the cluster and this process some 6 ms. What
+a cluster says of itself goes nowhere: what matters arrives as an error.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import signal
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +28,8 @@ from normexport.workers.where import Part, Result, Where, Work
 
 _AGAIN = 5  # times that a part is computed anew after its process or node has died
 _ANSWERED_WITHIN = 10.0  # seconds
+_WORTH_A_TASK = 0.25  # seconds of computing
+_MOST_IN_A_TASK = 16
 #: What Ray reads: no reports of usage to its makers, no notes on stderr.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -62,25 +67,26 @@ def run_on_ray(
     with _cluster(ray, where):
         cores = _cores_of_a_node(ray) if alone else 1
         task = ray.remote(num_cpus=cores, max_retries=_AGAIN)(_compute)
-        waiting: dict[Any, int] = {}
+        waiting: dict[Any, list[int]] = {}  # the numbers of the parts of each task
         try:
             shared, token = ray.put(job), uuid.uuid4().hex
-            coming = enumerate(parts)
+            coming, several = iter(enumerate(parts)), 1
             more = True
             while more or waiting:
                 while more and len(waiting) < _at_a_time(ray, where, cores):
-                    number, part = next(coming, (-1, None))
-                    more = number >= 0
-                    if more:
-                        waiting[task.remote(work, token, shared, part)] = number
+                    taken = dict(itertools.islice(coming, several))
+                    more = len(taken) == several
+                    if taken:
+                        waiting[task.remote(work, token, shared, list(taken.values()))] = list(taken)
                 if not waiting:
                     break
-                done, _ = ray.wait(list(waiting), num_returns=1)
-                for each in done:
-                    result = ray.get(each)
-                    if isinstance(result, _Refusal):
-                        raise result.error()
-                    yield waiting.pop(each), result
+                (done,), _ = ray.wait(list(waiting), num_returns=1)
+                answer = ray.get(done)
+                if isinstance(answer, _Refusal):
+                    raise answer.error()
+                results, seconds = answer
+                yield from zip(waiting.pop(done), results, strict=True)
+                several = 1 if alone else _worth_a_task(seconds / len(results))
         except ray.exceptions.RayError as error:
             raise _failure(where, error) from error
         finally:
@@ -89,16 +95,23 @@ def run_on_ray(
                     ray.cancel(each, force=True)
 
 
-def _compute(work: Work[Part, Result], token: str, job: Any, part: Part) -> Result | _Refusal:
-    """One part, in a process of the cluster."""
+def _compute(
+    work: Work[Part, Result], token: str, job: Any, parts: list[Part]
+) -> tuple[list[Result], float] | _Refusal:
+    """The parts of a task and the seconds that they took, in a process of the cluster."""
     try:
         if token not in _opened:
             _opened.clear()  # the model of the job before goes first
             _opened[token] = work(job)
-        result: Result = _opened[token](part)
-        return result
+        start = time.perf_counter()
+        return [_opened[token](part) for part in parts], time.perf_counter() - start
     except NormExportError as error:
         return _Refusal(type(error).__name__, error.place, error.cause, error.remedy)
+
+
+def _worth_a_task(seconds: float) -> int:
+    """How many parts of so many seconds each a task has."""
+    return max(1, min(_MOST_IN_A_TASK, int(_WORTH_A_TASK / max(seconds, 1e-6))))
 
 
 def _import() -> Any:
@@ -153,9 +166,11 @@ def _keeping_signals() -> Iterator[None]:
     """Ray's own handler of SIGTERM would end this process without a word."""
     here = threading.current_thread() is threading.main_thread()
     before = {each: signal.getsignal(each) for each in _SIGNALS} if here else {}
-    yield
-    for each, handler in before.items():
-        signal.signal(each, handler)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _at_a_time(ray: Any, where: Where, cores: int) -> int:

@@ -113,6 +113,27 @@ def test_any_number_of_workers_gives_the_bytes_of_one_process(example: str, on: 
         assert all(other == each[0] for other in each), name
 
 
+def open_numbers(job: int) -> Callable[[int], int]:
+    def compute(part: int) -> int:
+        if part == job:
+            raise UsageError(f"part {part}", "is not computed", "leave it out")
+        return part
+
+    return compute
+
+
+def test_quick_parts_that_share_tasks_come_each_once_and_in_order(on: Where) -> None:
+    assert list(run_in_order(on, open_numbers, -1, range(200))) == list(range(200))
+
+
+def test_a_part_that_fails_among_quick_ones_says_so_and_is_not_passed_over(on: Where) -> None:
+    found: list[int] = []
+    with pytest.raises(UsageError, match="part 150: is not computed"):
+        found += run_in_order(on, open_numbers, 150, range(200))
+    assert found == list(range(len(found)))
+    assert len(found) <= 150
+
+
 def test_a_worker_that_is_killed_changes_no_byte(live: ir.Model, on: Where, tmp_path: Path) -> None:
     mark = tmp_path / "killed"
     whole = gather(live, batched(Samples(mark)))

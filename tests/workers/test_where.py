@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from normexport.errors import ExitCode, MissingComponent, UsageError
 from normexport.workers import LOCAL, Where, run_in_order, run_parts
-from normexport.workers.ray_tasks import _at_a_time
+from normexport.workers.ray_tasks import _at_a_time, _worth_a_task
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,3 +97,8 @@ def test_a_part_waits_for_each_that_runs_and_no_more_run_than_are_asked_for(
     cores: int, each: int, workers: int | None, under_way: int
 ) -> None:
     assert _at_a_time(Cluster(cores), Where(True, workers=workers), each) == under_way
+
+
+@pytest.mark.parametrize(("seconds", "several"), [(0.0, 16), (0.001, 16), (0.05, 5), (0.1, 2), (0.2, 1), (60.0, 1)])
+def test_parts_that_are_quick_share_a_task(seconds: float, several: int) -> None:
+    assert _worth_a_task(seconds) == several
