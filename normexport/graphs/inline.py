@@ -78,6 +78,14 @@ _OF_SEVERAL = frozenset(("Add", "Concat", "Div", "Mul", "Sub"))
 _OF_SIZES = frozenset(("Identity", "Pad", "ReduceProd", "Shape", "Squeeze", "Unsqueeze")) | _OF_SEVERAL
 
 
+def in_one_graph(model: ir.Model) -> ir.Model:
+    """The model without functions where that can be; else itself."""
+    try:
+        return inline_functions(model)
+    except FoldError:  # functions that no runtime takes either
+        return model
+
+
 def inline_functions(model: ir.Model) -> ir.Model:
     """The model without functions: itself where it has none, else a copy that shares its tensors.
 

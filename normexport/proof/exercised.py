@@ -1,7 +1,8 @@
 """What of a graph the inputs exercise: limits that numbers reach, conditions that are both true and false.
 
 Where no number reaches a limit, another limit would have given the same, and so would none: as code that no test runs,
-it is not compared. That is no doubt about what was compared, as some limits are there never to be reached; it is told.
+it is not compared. Some limits are there never to be reached: where both files have one, that is told, and no doubt
+about what was compared. What only one of two files has is a difference between them which no input shows.
 """
 
 from __future__ import annotations
@@ -13,19 +14,49 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.errors import NormExportError
+from normexport.graphs.inline import in_one_graph
 from normexport.graphs.node_metadata import module_path
 from normexport.graphs.probe import Probe
 from normexport.io.onnx_domain import is_onnx_domain
 from normexport.proof.doubts.branches import follows_from_numbers
 from normexport.proof.inputs.batches import Batch
 from normexport.proof.inputs.following import constant_numbers
+from normexport.proof.known_ends import known_ends
 from normexport.runtime import OnnxRuntime, Runtime, release_memory
 from normexport.runtime.elsewhere import run_each
 
-_AT_ZERO = ("Relu", "LeakyRelu", "PRelu", "Elu", "Celu", "Selu")  # another function below 0 than above
+#: Another function below 0 than above.
+_AT_ZERO = ("Relu", "LeakyRelu", "PRelu", "Elu", "Celu", "Selu", "Abs", "Sign")
+_COMPARISONS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "IsNaN", "IsInf")
+_GIVE_BOOLS = (*_COMPARISONS, "And", "Or", "Xor", "Not")
 _EPSILON = 1e-4  # smaller limits keep a divisor from 0
 _LARGE = 1e6  # larger ones are those of a type
+_SAME = 1e-2  # of two limits
 _TOLD = 5
+
+
+#: Sorts of what a node asks of numbers; a limit is of its number's.
+_CONDITION, _OVERLAP, _LIMIT = "condition", "overlap", "limit"
+
+
+@dataclass(frozen=True)
+class Sort:
+    """What nodes of two graphs have in common that ask the same of numbers."""
+
+    name: str
+    limit: float = 0.0
+
+    def is_like(self, other: Sort) -> bool:
+        """Whether they are one, as far as a limit keeps its number when it is rounded to a half."""
+        return self.name == other.name and abs(self.limit - other.limit) <= _SAME * abs(self.limit)
+
+
+@dataclass(frozen=True)
+class Unexercised:
+    """What a node asks of numbers, that is answered in one way by all inputs; `words` say where and what."""
+
+    sort: Sort
+    words: str
 
 
 @dataclass(frozen=True)
@@ -35,6 +66,7 @@ class _Question:
     `least` and `largest` name outputs of one number; None: some numbers always lie below.
     """
 
+    sort: str
     limits: tuple[float, ...]
     least: str | None
     largest: str
@@ -42,21 +74,62 @@ class _Question:
 
 
 def unexercised(
-    models: Sequence[ir.Model], batches: Sequence[Batch], on: Callable[[ir.Model], Runtime] = OnnxRuntime
-) -> tuple[str, ...]:
-    """A note on the limits and conditions of the main graphs that no input exercises; none where all are.
+    model: ir.Model, batches: Sequence[Batch], on: Callable[[ir.Model], Runtime] = OnnxRuntime
+) -> tuple[Unexercised, ...]:
+    """The limits and conditions of the main graph, and of the functions that it calls, that no input exercises.
 
     Args:
         on: what runs a model that measures itself.
     """
-    found = list(dict.fromkeys(words for model in models for words in _of_one(model, batches, on)))
-    if not found:
-        return ()
-    more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
-    return (f"not compared, as no input reaches it: {'; '.join(found[:_TOLD])}{more}",)
+    return tuple({each.words: each for each in _of_one(in_one_graph(model), batches, on)}.values())
 
 
-def _of_one(model: ir.Model, batches: Sequence[Batch], on: Callable[[ir.Model], Runtime]) -> Iterator[str]:
+def note_on(found: Sequence[Unexercised]) -> tuple[str, ...]:
+    """One note on all of them; none where there are none."""
+    words = list(dict.fromkeys(each.words for each in found))
+    return (f"not compared, as no input reaches it: {_listed(words)}",) if words else ()
+
+
+def doubts_of_one_side(
+    first: ir.Model, second: ir.Model, of_first: Sequence[Unexercised], of_second: Sequence[Unexercised]
+) -> tuple[str, ...]:
+    """What only one of two graphs, or one of them more often, asks of numbers, and no input exercises.
+
+    That the second lacks a condition or a rectifier is none: optimisers take out what can't make a difference.
+    """
+    ours, theirs = (list(_sorts(in_one_graph(model).graph)) for model in (first, second))
+    added = [each.words for each in of_second if _count(each.sort, theirs) > _count(each.sort, ours)]
+    lost = [
+        each.words
+        for each in of_first
+        if each.sort.limit and _count(each.sort, ours) > 0 and not _count(each.sort, theirs)
+    ]
+    sides = (("second", added), ("first", lost))
+    return tuple(f"only the {side} has what no input reaches: {_listed(words)}" for side, words in sides if words)
+
+
+def _count(sort: Sort, sorts: Sequence[Sort]) -> int:
+    return sum(sort.is_like(each) for each in sorts)
+
+
+def _listed(words: Sequence[str]) -> str:
+    more = f"; and {len(words) - _TOLD} more" if len(words) > _TOLD else ""
+    return f"{'; '.join(words[:_TOLD])}{more}"
+
+
+def _sorts(graph: ir.Graph) -> Iterator[Sort]:
+    """What the nodes of a graph ask of numbers, each once a node."""
+    for node in graph:
+        if not is_onnx_domain(node.domain):
+            continue
+        if _is_condition(node):
+            yield Sort(_CONDITION)
+        elif _is_overlap(node):
+            yield Sort(_OVERLAP)
+        yield from (Sort(_LIMIT, limit) for limit in _limits(node))
+
+
+def _of_one(model: ir.Model, batches: Sequence[Batch], on: Callable[[ir.Model], Runtime]) -> Iterator[Unexercised]:
     copy = model.clone()
     probe = Probe(copy.graph)
     questions = list(_questions(model.graph, probe))
@@ -75,8 +148,9 @@ def _of_one(model: ir.Model, batches: Sequence[Batch], on: Callable[[ir.Model], 
         least = -np.inf if question.least is None else np.fmin.reduce(ends[question.least], initial=np.inf)
         largest = np.fmax.reduce(ends[question.largest], initial=-np.inf)
         for limit in question.limits:
-            if not least <= limit <= largest or least == largest:
-                yield question.words.format(limit=f"{limit:g}", least=f"{least:.3g}", largest=f"{largest:.3g}")
+            if not least < limit < largest:
+                words = question.words.format(limit=f"{limit:g}", least=f"{least:.3g}", largest=f"{largest:.3g}")
+                yield Unexercised(Sort(question.sort, limit if question.sort == _LIMIT else 0.0), words)
 
 
 def _questions(graph: ir.Graph, probe: Probe) -> Iterator[_Question]:
@@ -85,14 +159,31 @@ def _questions(graph: ir.Graph, probe: Probe) -> Iterator[_Question]:
         if not is_onnx_domain(node.domain):
             continue
         place = (module_path(node) or node.name or node.op_type).replace("{", "{{").replace("}", "}}")
-        if node.op_type == "Where" and follows_from_numbers(node.inputs[0]):
-            yield _Question((0.5,), *_ends(probe, ours.inputs[0]), f"{place}: its condition is the same throughout")
-        elif node.op_type == "NonMaxSuppression" and len(node.inputs) > 3 and node.inputs[3] is not None:
+        if _is_condition(node):
+            words = f"{place}: its condition is the same throughout"
+            yield _Question(_CONDITION, (0.5,), *_ends(probe, ours.inputs[0]), words)
+        elif _is_overlap(node):
             _, largest = _ends(probe, _fewer(probe, ours))
-            yield _Question((0.5,), None, largest, f"{place}: no box goes for another that it overlaps")
+            yield _Question(_OVERLAP, (0.5,), None, largest, f"{place}: no box goes for another that it overlaps")
         elif limits := _limits(node):
             words = f"{place}: the limit {{limit}} (its numbers are {{least}} to {{largest}})"
-            yield _Question(limits, *_ends(probe, _limited(ours)), words)
+            yield _Question(_LIMIT, limits, *_ends(probe, _limited(ours)), words)
+
+
+def _is_condition(node: ir.Node) -> bool:
+    """Whether a node chooses by numbers: a Where, or a bool that is made a number, as for a product with it."""
+    chooses = node.op_type == "Where" or (node.op_type == "Cast" and _is_bool(node.inputs[0]))
+    return chooses and follows_from_numbers(node.inputs[0])
+
+
+def _is_bool(value: ir.Value | None) -> bool:
+    producer = None if value is None else value.producer()
+    made = producer is not None and is_onnx_domain(producer.domain) and producer.op_type in _GIVE_BOOLS
+    return made or (value is not None and value.dtype == ir.DataType.BOOL)
+
+
+def _is_overlap(node: ir.Node) -> bool:
+    return node.op_type == "NonMaxSuppression" and len(node.inputs) > 3 and node.inputs[3] is not None
 
 
 def _ends(probe: Probe, value: ir.Value | None) -> tuple[str, str]:
@@ -129,7 +220,8 @@ def _limits(node: ir.Node) -> tuple[float, ...]:
         numbers = [constant_numbers(value) for value in node.inputs if value is not None and value is not limited]
         found = [float(each.reshape(-1)[0]) for each in numbers if each is not None and each.size == 1]
         found += [node.attributes[end].as_float() for end in ("min", "max") if end in node.attributes]
-    return tuple(limit for limit in found if limit == 0 or _EPSILON <= abs(limit) <= _LARGE)
+    low, high = known_ends(_limited(node))
+    return tuple(each for each in found if low < each < high and (each == 0 or _EPSILON <= abs(each) <= _LARGE))
 
 
 def _limited(node: ir.Node) -> ir.Value | None:

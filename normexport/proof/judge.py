@@ -15,7 +15,7 @@ from normexport.onnx_export import InputSpec, Layer, narrow
 from normexport.proof.check import check
 from normexport.proof.doubts.branches import untaken_branches
 from normexport.proof.doubts.random_numbers import random_nodes, without_repeats
-from normexport.proof.exercised import unexercised
+from normexport.proof.exercised import doubts_of_one_side, note_on, unexercised
 from normexport.proof.inputs.batches import Batch, standard_batches
 from normexport.proof.inputs.declared import declared_by_file, input_specs, require_tensor_outputs
 from normexport.proof.inputs.ladder import choose_batches
@@ -101,7 +101,7 @@ def check_model(
             *untaken_branches(candidate, tried.batches),
         ),
     )
-    notes = (*tried.notes, *_fixed_batch(inputs, tried.batches), *unexercised([candidate], tried.batches))
+    notes = (*tried.notes, *_fixed_batch(inputs, tried.batches), *note_on(unexercised(candidate, tried.batches)))
     return _with_notes(report, notes)
 
 
@@ -167,11 +167,13 @@ def compare(
     )
     boundaries = common_values(first, second) if layers is None else layers
     opener = OnnxRuntime if where is None else partial(RuntimeElsewhere, where)
-    notes = (*tried.notes, *_fixed_batch(specs, tried.batches), *unexercised([first, second], tried.batches, opener))
+    unreached = [unexercised(model, tried.batches, opener) for model in (first, second)]
+    notes = (*tried.notes, *_fixed_batch(specs, tried.batches), *note_on([each for one in unreached for each in one]))
+    unproven = (*untaken_branches(second, tried.batches), *doubts_of_one_side(first, second, *unreached))
     try:
-        report = _compare(first, second, tried.batches, boundaries, on, where, double=True)
+        report = _compare(first, second, tried.batches, boundaries, unproven, on, where, double=True)
     except (FoldError, UsageError) as error:  # not the reference's fault? then it is raised again
-        report = _compare(first, second, tried.batches, boundaries, on, where, double=False)
+        report = _compare(first, second, tried.batches, boundaries, unproven, on, where, double=False)
         cause = error.cause.removeprefix("no float64 reference: ")
         notes = (*notes, f"no float64 reference, float32 on ONNX Runtime stands in: {cause}")
     return _with_notes(report, notes)
@@ -212,6 +214,7 @@ def _compare(
     second: ir.Model,
     batches: Sequence[Batch],
     layers: Sequence[Layer],
+    unproven: Sequence[str],
     on: Opener,
     where: Where | None,
     *,
@@ -229,7 +232,7 @@ def _compare(
         return on(second) if where is None else RuntimeElsewhere(where, second)
 
     fixed = fixed_outputs(first)
-    unproven = (*random_nodes(first), *random_nodes(second), *untaken_branches(second, batches))
+    unproven = (*random_nodes(first), *random_nodes(second), *unproven)
     others = [partial(baseline, seed) for seed in SEEDS]
     return check(
         reference,

@@ -21,8 +21,7 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.dtypes import FLOAT32, HALVES
-from normexport.errors import FoldError
-from normexport.graphs.inline import inline_functions
+from normexport.graphs.inline import in_one_graph
 from normexport.onnx_export import InputSpec
 from normexport.onnx_export.inputs import type_range
 from normexport.proof.inputs.batches import Batch
@@ -64,7 +63,7 @@ def asked_batches(
     Returns:
         The batches, and words on those that would be too many.
     """
-    graphs = [_in_one_graph(graph) for graph in graphs]
+    graphs = [in_one_graph(graph) for graph in graphs]
     finite: list[list[Batch]] = []
     special: dict[str, list[list[Batch]]] = {}
     for spec in specs:
@@ -97,13 +96,6 @@ def _together(pattern: Batch, groups: Sequence[Sequence[Batch]]) -> Iterator[Bat
         }
         name = f"{pattern.name}, numbers asked for in {len(made)} inputs"
         yield replace(pattern, name=name, feeds={**pattern.feeds, **changed})
-
-
-def _in_one_graph(model: ir.Model) -> ir.Model:
-    try:
-        return inline_functions(model)
-    except FoldError:  # functions that no runtime takes either
-        return model
 
 
 def numbers_asked(graphs: Sequence[ir.Model], spec: InputSpec, bounds: Bounds | None = None) -> tuple[float | int, ...]:

@@ -19,7 +19,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 #: Operators that hand on the numbers of input 0, in another place or type.
-_LAYOUT = _names(
+LAYOUT = _names(
     """Cast Reshape Flatten Squeeze Unsqueeze Transpose Identity Expand Slice Gather Tile Split ReduceMax ReduceMin
     GatherElements GatherND DepthToSpace SpaceToDepth Floor Ceil Round Pad Trilu Concat Where"""
 )
@@ -73,7 +73,7 @@ def uses_of(
 def _follow(node: ir.Node, position: int, reached: Reached) -> Iterator[Reached]:
     """The node's outputs that still say something of the input."""
     kind = node.op_type
-    if kind in _LAYOUT and (position == 0 or kind == "Concat" or (kind == "Where" and position)):
+    if kind in LAYOUT and (position == 0 or kind == "Concat" or (kind == "Where" and position)):
         for output in node.outputs:
             yield Reached(output, reached.factor, reached.least, reached.most, reached.linear)
     elif kind in _ARITHMETIC:
