@@ -31,6 +31,8 @@ _CHANNELS_LAST = {
 }
 #: What leaves whole numbers in their order.
 _SHAPE_ONLY = ("Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Cast")
+#: What makes numbers between 0 and 1 of numbers of any size, and what leaves these as they are.
+_SHARES, _MOVES = ("Softmax", "Sigmoid", "HardSigmoid"), (*_SHAPE_ONLY, "Transpose", "Dropout")
 _SUBGRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 _CHOOSE = {"ArgMax": 0, "ArgMin": 0, "TopK": 1}  # which of their results are indices
 
@@ -109,10 +111,25 @@ def channel_axes(value: ir.Value | None, rank: int) -> tuple[int, ...]:
     return (1, rank - 1) if rank == 3 or source is not None else (1,)
 
 
+def shares_in(model: ir.Model) -> frozenset[str]:
+    """Names of the values of the main graph that a Softmax or Sigmoid made: shares, all channels on one scale."""
+    return frozenset(name for name, value in values_of(model).items() if _are_shares(value))
+
+
 def values_of(model: ir.Model) -> Mapping[str, ir.Value]:
     """Everything that the main graph computes or reads, by name."""
     computed = [value for node in model.graph for value in node.outputs]
     return {str(value.name): value for value in [*model.graph.inputs, *computed] if value.name}
+
+
+def _are_shares(value: ir.Value | None) -> bool:
+    while value is not None and (node := value.producer()) is not None and value is node.outputs[0]:
+        if op(node) in _SHARES:
+            return True
+        if op(node) not in _MOVES:
+            return False
+        value = node.inputs[0]
+    return False
 
 
 def _kind_behind(value: ir.Value) -> str | None:

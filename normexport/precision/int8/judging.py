@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from normexport.precision.accuracy import Accuracy, measure_accuracy
 from normexport.precision.collected import Collected, collect
 from normexport.precision.config import Limits
+from normexport.precision.decisions import shares_in
 from normexport.precision.int8.remainder import as_written
 from normexport.precision.labels import Labelled
 from normexport.precision.output_errors import output_errors
@@ -59,13 +60,20 @@ class Judging:
         return _worst(self.exact, found) >= self.limits.min_snr + _SPARE
 
 
-def level_on(model: ir.Model, data: Data) -> Callable[[ir.Model], float]:
-    """The SNR in dB of the worst output of a model like this one, on these samples."""
-    exact = collect(OnnxRuntime(model), data, model=model)
+def level_on(model: ir.Model, data: Data, threads: int | None = None) -> Callable[[ir.Model], float]:
+    """What tells which of several models like this one is better: the SNR in dB of the worst output on these samples.
+
+    Of shares (`shares_in`) it is that of the whole. Channels are looked at by themselves since their scales may differ,
+    which those of shares do not: of 18,710 characters most are at 1e-7 throughout, and the worst of them says by how
+    much the wildest error is larger than that, -39 to -12 dB where the whole had 3 to 10.
+    """
+    exact, shares = collect(OnnxRuntime(model, threads=threads), data, model=model), shares_in(model)
 
     def level(candidate: ir.Model) -> float:
         release_memory()
-        return _worst(exact, collect(OnnxRuntime(candidate), data, model=candidate, batch=exact.batch))
+        found = collect(OnnxRuntime(candidate, threads=threads), data, model=candidate, batch=exact.batch)
+        axes = {name: each for name, each in found.axes.items() if name not in shares}
+        return _worst(exact, replace(found, axes=axes))
 
     return level
 

@@ -20,6 +20,7 @@ from normexport.precision.int8.from_norms import calibrate_by_norms
 from normexport.precision.int8.grids import WeightGrid
 from normexport.precision.int8.held_out import Parted
 from normexport.precision.int8.judging import Judging, level_on
+from normexport.precision.int8.layer_constants import note_on_scales
 from normexport.precision.int8.listing import asked_for, listing, told
 from normexport.precision.int8.pairs import is_quantized
 from normexport.precision.int8.placed import placement_of
@@ -55,6 +56,7 @@ def lower_to_int8(
     if config.method == TRAINED:
         return lower_as_trained(model, weights, config, inputs, judged, on, finish)
     config, defaulted = with_remainder(config, model, for_engine)
+    defaulted = (*defaulted, *note_on_scales(model))
     kept = asked_for(model, config)
     limits = Limits(config.min_snr, config.max_drop)
     if config.method == NORMS and judged is None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from normexport.precision.collected import collect
 from normexport.precision.int8.corrections import NONE, Corrections
 from normexport.precision.int8.fitting import Fits
+from normexport.precision.int8.judging import level_on
 from normexport.precision.int8.quantise import Quantized, modules_of, quantize
 from normexport.precision.int8.ranges import Range
 from normexport.precision.int8.storage import PLAIN, Storage
-from normexport.precision.output_errors import output_errors
 from normexport.precision.runs import Data, first_run
 from normexport.progress import counted, doing
 from normexport.runtime import OnnxRuntime, Opener, Runtime
@@ -228,15 +226,8 @@ def _snr(job: _Job, threads: int | None) -> Callable[[_Left], float]:
     """SNR in dB of the worst output, as a function of what is left out."""
     model = job.model
     assert isinstance(model, ir.Model)
-    exact = collect(OnnxRuntime(model, threads=threads), job.data, model=model)
-
-    def snr(left: _Left) -> float:
-        quantised = job.way.quantised(model, job.ranges, *left).model
-        runtime = OnnxRuntime(quantised, threads=threads)
-        found = collect(runtime, job.data, model=quantised, batch=exact.batch)
-        return min((error.level for error in output_errors(exact, found, -math.inf, 100)), default=math.inf)
-
-    return snr
+    level = level_on(model, job.data, threads)
+    return lambda left: level(job.way.quantised(model, job.ranges, *left).model)
 
 
 def latency_ms(runtime: Runtime, data: Data, repeat: int = 5) -> float:
