@@ -26,6 +26,8 @@ from normexport.proof.inputs.mixed import joined_rows
 from normexport.runtime import Array, Feeds
 from normexport.text import one_line
 
+_LISTED = 3  # samples in an error
+
 
 @dataclass(frozen=True)
 class Numbered:
@@ -47,19 +49,23 @@ class Numbered:
         """Those of its samples that lie at these places among its numbers, counted from 0."""
         return replace(self, numbers=[self.numbers[place] for place in places])
 
-    def rows(self, most: int | None = None) -> dict[str, Array]:
+    def rows(self, most: int | None = None, skipped: dict[int, str] | None = None) -> dict[str, Array]:
         """The first samples in memory: (samples, *shape) by input name; those that may be left out are passed over.
 
+        Args:
+            skipped: takes, by its number, a line for each of these.
+
         Raises:
-            UsageError: see `read`; none can be read.
+            UsageError: see `read` and `require_few`; none can be read.
         """
         found: list[Feeds] = []
-        skipped: dict[int, str] = {}
+        skipped = {} if skipped is None else skipped
         alone = replace(self, batch=1)
         for place in range(len(self.numbers)):
             if most is not None and len(found) >= most:
                 break
             found += alone.read(place, skipped if self.skips else None)
+            require_few(skipped, self.skips)
         if not found:
             raise UsageError("the data", "holds no samples that can be read", "give at least one")
         return {spec.name: joined_rows([each[spec.name] for each in found]) for spec in self.samples.specs}
@@ -98,6 +104,19 @@ class Numbered:
         numbers = ",".join(map(str, self.numbers))
         told = f"{self.samples.identity()}\n{self.batch}\n{numbers}"
         return hashlib.sha256(told.encode()).hexdigest()
+
+
+def require_few(skipped: Mapping[int, str], most: int) -> None:
+    """Refuse to leave out more samples than may be.
+
+    Raises:
+        UsageError: lists the first of them.
+    """
+    if len(skipped) > most:
+        listed = "; ".join(line for _, line in sorted(skipped.items())[:_LISTED])
+        raise UsageError(
+            "the data", f"has more than {most} samples that can't be read: {listed}", "give --skip-bad more"
+        )
 
 
 def numbered(

@@ -13,15 +13,13 @@ import numpy as np
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.precision.elsewhere import Elsewhere, ReadRun, read_runs
-from normexport.precision.numbered import Numbered
+from normexport.precision.numbered import Numbered, require_few
 from normexport.progress import counted
 from normexport.proof.inputs.batches import samples_in, slice_batches
 from normexport.proof.inputs.mixed import of_one_size
 from normexport.runtime import Array, Feeds, Runtime
 
 T = TypeVar("T")
-
-_LISTED = 3  # samples in an error
 
 #: Arrays (samples, *shape) by input name; or sets of inputs, each run as it is, for models without an open batch.
 Data: TypeAlias = Mapping[str, Array] | Sequence[Feeds]
@@ -98,19 +96,6 @@ def _ran(
 def _told(runtime: Runtime, runs: Iterator[T], total: int, size: int) -> Iterator[T]:
     """The runs, counted for whoever watches."""
     return counted(f"running {runtime.name}", runs, -(-total // size))
-
-
-def require_few(skipped: Mapping[int, str], most: int) -> None:
-    """Refuse to leave out more samples than may be.
-
-    Raises:
-        UsageError: lists the first of them.
-    """
-    if len(skipped) > most:
-        listed = "; ".join(line for _, line in sorted(skipped.items())[:_LISTED])
-        raise UsageError(
-            "the data", f"has more than {most} samples that can't be read: {listed}", "give --skip-bad more"
-        )
 
 
 def first_run(runtime: Runtime, data: Data) -> Feeds:

@@ -16,8 +16,7 @@ from normexport.io.preprocess import Preprocess
 from normexport.onnx_export import InputSpec
 from normexport.onnx_export.inputs import ANY_BATCH
 from normexport.precision.config import ALL, Draw
-from normexport.precision.numbered import Numbered, numbered, samples_by_number
-from normexport.precision.runs import require_few
+from normexport.precision.numbered import Numbered, numbered, require_few, samples_by_number
 from normexport.precision.samples import Batches
 from normexport.progress import counted
 from normexport.proof.inputs.by_number import Samples

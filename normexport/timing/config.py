@@ -40,11 +40,13 @@ class BenchConfig:
         precision: half the width of a ratio's interval at which measuring may end: 0.02 is 2 %.
         percentiles: which are told of the latencies: 0 is the shortest, 100 the longest.
         average_of: tell the means of so many calls one after another too; None: do not.
-        data: real inputs, an .npz file or a folder; None: random ones.
+        data: real inputs, in any form that `evaluate` takes: as many are read as the largest batch has; None: random.
+        samples: how many of the data are meant, drawn by `seed`; None: all, of which the first are read.
+        skip_bad: how many samples may be passed over because they can't be read; each is noted.
         preprocess: what is done to the images of a folder.
         weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
         load: how checkpoints are read: keyword arguments of `normexport.load`.
-        seed: of random inputs, and of the order in which the cases take turns.
+        seed: of random inputs, of the draw, and of the order in which the cases take turns.
         on: the cluster on whose nodes groups of cases are measured, one at a time on each; None, or here: this machine.
 
     Raises:
@@ -63,6 +65,8 @@ class BenchConfig:
     percentiles: tuple[float, ...] = PERCENTILES
     average_of: int | None = None
     data: str | Path | None = None
+    samples: int | None = None
+    skip_bad: int = 0
     preprocess: Preprocess | None = None
     weights_under: str | Path | None = None
     load: Mapping[str, Any] = field(default_factory=dict)
@@ -79,6 +83,8 @@ class BenchConfig:
         self._require("--duration", 0 < self.duration < float("inf"), "give seconds")
         self._require("--iterations", self.iterations >= 1, "give a number from 1 on")
         self._require("--openings", self.openings >= 1, "give a number from 1 on")
+        self._require("--samples", self.samples is None or self.samples >= 1, "give a number from 1 on")
+        self._require("--skip-bad", self.skip_bad >= 0, "give a number from 0 on")
         self._require("--percentile", all(0 <= each <= 100 for each in self.percentiles), "give numbers from 0 to 100")
         self._require("--percentile", bool(self.percentiles), "give one at least: 90,95,99")
         self._require("--avgRuns", self.average_of is None or self.average_of >= 1, "give a number from 1 on")

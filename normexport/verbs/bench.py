@@ -20,6 +20,7 @@ from normexport.io.atomic import scratch
 from normexport.io.onnx_model import opened_model, save_onnx
 from normexport.norms.own_bodies import require_own_bodies
 from normexport.onnx_export import InputSpec
+from normexport.precision.config import Draw
 from normexport.proof.inputs.batches import slice_batches
 from normexport.proof.judge import require_ends
 from normexport.runtime import Array, ort_library
@@ -33,7 +34,7 @@ from normexport.timing.machine import machine_facts
 from normexport.timing.result import Benchmark, Ratio, Timing
 from normexport.timing.rounds import take_turns
 from normexport.verbs.clock import OnStage
-from normexport.verbs.real_data import RealData, check_images
+from normexport.verbs.real_data import RealData, check_images, require_data
 from normexport.verbs.subjects import Inputs, agreed_inputs, is_onnx, specs_of
 
 #: What can be measured: an ONNX model or file, the file of a checkpoint, a plan.
@@ -75,7 +76,9 @@ def bench(
     config = config or BenchConfig()
     if not files:
         raise UsageError("bench", "was given no file", "name one or more: normexport bench a.onnx b.onnx")
-    prepared = check_images(config.preprocess, config.data)
+    draw = Draw(config.samples, config.seed, config.skip_bad)
+    require_data(draw, config.data)
+    prepared = check_images(config.preprocess, config.data, headers=not draw.skip_bad)
     subjects = [_open(file, config) for file in files]
     sides = sorted((each.side for each in subjects), key=lambda side: isinstance(side, Checkpoint))
     specs = agreed_inputs(sides, inputs, config.data)
@@ -84,7 +87,10 @@ def bench(
             specs = onnx_export.bound(each.side.model, specs, str(each.path))
     if not specs:
         raise UsageError("bench", "no file says what it reads", "give the shape of one sample: --input 3x224x224")
-    arrays = None if config.data is None else RealData(config.data, prepared).load(specs)
+    first = None
+    if config.data is not None:
+        first = RealData(config.data, prepared, draw).first(specs, max(config.batches))
+    arrays, left_out = (None, ()) if first is None else (first.few, first.skipped)
     with scratch() as folder:
         groups = _groups(_cases(subjects, specs, arrays, config, folder))
         found = _measured(groups, config, folder, on_stage or (lambda stage: None))
@@ -92,6 +98,7 @@ def bench(
     notes = tuple(
         f"{each.words}: calls had not become steady when counting began" for each in timings if not each.settled
     )
+    notes += tuple(f"left out: {line}" for line in left_out)
     notes += node_notes(found) if config.on is not None and config.on.ray else ()
     told = config.percentiles, config.average_of
     timings = tuple(replace(each, percentiles=told[0], average_of=told[1]) for each in timings)

@@ -25,6 +25,8 @@ from normexport.narrowing.result import Bisection, Fault
 from normexport.onnx_export import InputSpec
 from normexport.precision import Limits
 from normexport.precision.accuracy import DEFAULT
+from normexport.precision.collected import BATCH
+from normexport.precision.config import ALL, Draw
 from normexport.precision.file_precision import precision_of
 from normexport.precision.snr_parity import random_data
 from normexport.proof import Batch
@@ -37,7 +39,7 @@ from normexport.text import one_line
 from normexport.verbs.clock import OnStage
 from normexport.verbs.fold import FOLDING
 from normexport.verbs.parity import parity
-from normexport.verbs.real_data import RealData, check_images
+from normexport.verbs.real_data import RealData, check_images, require_data
 from normexport.verbs.subjects import Inputs, NetworkSource, agreed_inputs, is_onnx, open_subject
 from normexport.verdicts import Judgement, Verdict, failed, inconclusive
 
@@ -56,6 +58,7 @@ def bisect(
     limits: Limits = DEFAULT,
     weights_under: str | Path | None = None,
     preprocess: Preprocess | None = None,
+    draw: Draw = ALL,
     on_stage: OnStage | None = None,
 ) -> Bisection:
     """Find the few nodes and the small input for which `candidate` leaves its budget against `reference`.
@@ -69,11 +72,12 @@ def bisect(
         output: the folder to write; None: nothing is written.
         inputs: shapes of one sample, for sizes that neither side tells; by the reference's names. Where two ONNX models
             call their inputs or outputs otherwise, those of one place are taken for each other.
-        data: real inputs, tried before random ones: an .npz file or a folder.
+        data: real inputs, tried before random ones, in any form that `evaluate` takes: the first few are read.
         batches: batch sizes; None: as `parity` chooses.
         limits: what an eight-bit candidate may lose; a part of it is held to `min_snr` too.
         weights_under: a folder in which external data of ONNX files may lie too, as `open_onnx` takes it.
         preprocess: what is done to the images of a folder.
+        draw: which of the samples of `data` are meant.
         on_stage: told what is being looked at.
 
     Raises:
@@ -81,6 +85,7 @@ def bisect(
         FoldError: a file is damaged, or ONNX Runtime can't run it.
         CheckpointError: the reference is not understood.
     """
+    require_data(draw, data)
     if not isinstance(candidate, ir.Model | onnx.ModelProto) and not is_onnx(candidate):
         raise UsageError(str(candidate), "is no ONNX file", "narrow down the ONNX file that it was made from")
     if output is not None:
@@ -95,8 +100,9 @@ def bisect(
         specs = onnx_export.bound(first.model, specs, str(first.path))
     if not specs:
         raise UsageError("bisect", "neither side says what it reads", "give the shape of one sample: --input 3x224x224")
-    prepared = check_images(preprocess, data)
-    arrays = None if data is None else RealData(data, prepared).load(specs)
+    prepared = check_images(preprocess, data, headers=not draw.skip_bad)
+    few = None if data is None else RealData(data, prepared, draw).first(specs, BATCH, _SETS)
+    arrays, left_out = (None, ()) if few is None else (few.few, few.skipped)
     exact = _as_onnx(first, second, specs)
     for model in (exact, second):
         require_tensor_outputs(model)
@@ -107,7 +113,7 @@ def bisect(
         name, fault = found
         said("write")
         written, trouble = ((), "") if output is None else _written(fault, Path(output))
-        notes = (*renamed, *_notes(fault))
+        notes = (*renamed, *_notes(fault), *(f"left out: {line}" for line in left_out))
         return Bisection(failed(f"{fault.output}: {fault.words}"), fault, name, written, notes, trouble)
     said("parity")
     report = parity(
@@ -119,8 +125,9 @@ def bisect(
         limits=limits,
         weights_under=weights_under,
         preprocess=preprocess,
+        draw=draw,
     )
-    return Bisection(_nothing(report.judgement), None, notes=renamed)
+    return Bisection(_nothing(report.judgement), None, notes=(*renamed, *(f"left out: {line}" for line in left_out)))
 
 
 def _written(fault: Fault, folder: Path) -> tuple[tuple[str, ...], str]:

@@ -18,11 +18,12 @@ from normexport.precision.config import ALL, Draw
 from normexport.precision.labelled_output import require_limit
 from normexport.precision.labels import Labelled, labels_in
 from normexport.precision.metrics import metric_of
-from normexport.precision.numbered import Numbered
+from normexport.precision.numbered import Numbered, samples_by_number
 from normexport.precision.runs import Given, Stream
 from normexport.precision.streams import kept_in_memory, stream_of, without_unreadable
 from normexport.proof.inputs.data import load_data
 from normexport.proof.inputs.folders import FolderRead, folder_for, samples_of
+from normexport.proof.inputs.mixed import joined_rows
 from normexport.runtime import Array
 from normexport.user_code import name_of
 from normexport.verbs.config import ConvertConfig
@@ -90,6 +91,33 @@ class RealData:
         stream = kept_in_memory(stream)
         return Opened(stream.rows(BATCH), stream, skipped)
 
+    def first(self, specs: Sequence[InputSpec], most: int, runs: int = 1) -> Opened:
+        """The first samples, for what looks at no others: `few` alone, and those that were passed over.
+
+        Args:
+            most: samples.
+            runs: of a model whose batch is fixed, so many of it instead. A batch that is bounded, or lies on another
+                axis, is given all: they have to fit into memory.
+
+        Raises:
+            UsageError: see `stream_of` and `load_data`; more can't be read than may be left out.
+        """
+        stream = self.stream(specs)
+        if stream is not None:
+            skipped: dict[int, str] = {}
+            few = stream.rows(most, skipped)
+            return Opened(few, few, tuple(line for _, line in sorted(skipped.items())))
+        few = self.load(specs) if any(spec.batched for spec in specs) else self._fixed(specs, runs)
+        return Opened(few, few)
+
+    def _fixed(self, specs: Sequence[InputSpec], runs: int) -> dict[str, Array]:
+        """The first runs of a model whose batch is fixed, one after the other in each array."""
+        samples = samples_by_number(self.path, specs, self.prepared)
+        read = [feeds for number in range(min(runs, samples.count)) for feeds in samples.read(number)]
+        if not read:
+            raise UsageError(str(self.path), "holds no samples", "give at least one")
+        return {spec.name: _joined([feeds[spec.name] for feeds in read]) for spec in specs}
+
     def labels(self, samples: Stream) -> Array | None:
         """The label of each sample; None where there are none.
 
@@ -115,6 +143,11 @@ class RealData:
     def read(self, specs: Sequence[InputSpec]) -> FolderRead | None:
         """What is said of a folder in reports; None for a file."""
         return folder_for(self.path, specs, self.prepared).read() if source_at(self.path).by_file else None
+
+
+def _joined(parts: Sequence[Array]) -> Array:
+    """Arrays one after the other; one alone where it is the same for all."""
+    return parts[0] if all(part is parts[0] for part in parts) else joined_rows(parts)
 
 
 def require_data(draw: Draw, *paths: object) -> None:

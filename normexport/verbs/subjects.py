@@ -22,6 +22,7 @@ from normexport.io.onnx_model import opened_model
 from normexport.io.opening import File
 from normexport.onnx_export import DTYPES, Declared, InputSpec, parse_inputs
 from normexport.onnx_export.inputs import default_names
+from normexport.proof.inputs.data import told_by
 from normexport.proof.inputs.folders import open_folder
 from normexport.proof.torch_candidate import count_outputs
 from normexport.runtime import Array, OnnxRuntime, Opener, OpenVinoRuntime, Runtime
@@ -219,19 +220,19 @@ def inputs_in(data: str | Path) -> tuple[InputSpec, ...]:
     files = open_folder(data).arrays
     if not files:
         return ()
-    shapes = dict.fromkeys(map(_shape_of, files))
+    told = told_by(files, _shape_and_type)
+    shapes = dict.fromkeys(shape for shape, _ in told)
     if len(shapes) > 1:
         words = " and ".join(map(str, [*shapes][:2]))
         cause = f"holds samples of shapes {words}, and nothing says which sizes the model leaves open"
         raise UsageError(str(data), cause, "say it, as --input 3xHxW does")
-    with opened_arrays(files[0]) as stored:
-        array = next(iter(stored.values()))
-        return (_spec_of(files[0], default_names(1)[0], array.shape, array.dtype.name, True, False),)
+    return (_spec_of(files[0], default_names(1)[0], *told[0], True, False),)
 
 
-def _shape_of(file: File) -> tuple[int, ...]:
+def _shape_and_type(file: File) -> tuple[tuple[int, ...], str]:
     with opened_arrays(file) as stored:
-        return next(iter(stored.values())).shape
+        array = next(iter(stored.values()))
+        return array.shape, array.dtype.name
 
 
 def _spec_of(file: File, name: str, shape: tuple[int, ...], kind: str, batched: bool, named: bool) -> InputSpec:

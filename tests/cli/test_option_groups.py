@@ -45,9 +45,11 @@ FLAGS = {
     "run": "--inputs --output --trust --plugin-library --runtime-cache --weights-under",
     "parity": f"--layers --input --data --batches --runtime {IMAGES} --samples --seed --skip-bad --min-snr "
     f"--on --workers {LOAD} --weights-under --html",
-    "bisect": f"--output --input --data --batches --runtime {IMAGES} --min-snr {LOAD} --weights-under",
+    "bisect": f"--output --input --data --batches --runtime {IMAGES} --samples --seed --skip-bad --min-snr {LOAD} "
+    "--weights-under",
     "bench": "--input --runtime --threads --batches --shapes --warmUp --duration --iterations --openings --data "
-    f"{IMAGES} --percentile --avgRuns --plot --exportTimes --on --workers {LOAD} --weights-under --html",
+    f"{IMAGES} --samples --seed --skip-bad --percentile --avgRuns --plot --exportTimes --on --workers "
+    f"{LOAD} --weights-under --html",
     "report": "--output --onnx --weights-under",
     "prove": "--url --timeout --layers --trust --weights-under",
     "sign": "--key --signature",

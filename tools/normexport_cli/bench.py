@@ -17,7 +17,7 @@ from normexport_cli.image_options import ImageOptions
 from normexport_cli.options import ReadOptions, is_plan
 from normexport_cli.pages import PagedOutputOptions, end, tell, write_page
 from normexport_cli.screen import json_text, working
-from normexport_cli.where_options import WhereOptions
+from normexport_cli.where_options import DrawOptions, WhereOptions
 
 if TYPE_CHECKING:
     from normexport.timing.result import Benchmark
@@ -157,6 +157,7 @@ def bench(
     length: LengthOptions,
     data: Data = None,
     images: ImageOptions,
+    drawn: DrawOptions,
     told: ToldOptions,
     where: WhereOptions,
     how: ReadOptions,
@@ -186,6 +187,7 @@ def bench(
             **told.given(),
             "data": data,
             "preprocess": images.prepared(),
+            **drawn.given(),
             "on": where.where(),
         }
         if grid.shapes is not None:

@@ -12,7 +12,7 @@ from normexport.verbs.config import RUNTIMES
 from normexport_cli import options
 from normexport_cli.failures import warn
 from normexport_cli.groups import grouped
-from normexport_cli.image_options import DataOptions
+from normexport_cli.image_options import DrawnDataOptions
 from normexport_cli.options import OutputOptions, ReadOptions, is_onnx
 from normexport_cli.precision_options import SnrOptions
 from normexport_cli.screen import print_json, result_console, working
@@ -31,7 +31,7 @@ def bisect(
     *,
     output: Folder = Path("bisect"),
     inputs: options.Inputs = [],  # noqa: B006  (typer reads the default and does not change it)
-    compared: DataOptions,
+    compared: DrawnDataOptions,
     lost: SnrOptions,
     how: ReadOptions,
     shown: OutputOptions,
@@ -64,6 +64,7 @@ def bisect(
             limits=lost.limits(),
             weights_under=how.weights_under,
             preprocess=compared.prepared(),
+            draw=compared.draw(),
             on_stage=on_stage,
         )
     if shown.json:

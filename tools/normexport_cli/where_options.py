@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -38,7 +38,11 @@ class DrawOptions:
 
     def draw(self) -> Draw:
         """The same in the library's terms."""
-        return Draw(self.samples, self.seed or 0, self.skip_bad or 0)
+        return Draw(**self.given())
+
+    def given(self) -> dict[str, Any]:
+        """Fields of `Draw`."""
+        return {"samples": self.samples, "seed": self.seed or 0, "skip_bad": self.skip_bad or 0}
 
 
 @dataclass(frozen=True)

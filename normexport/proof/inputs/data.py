@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from normexport.proof.inputs.folders import FolderSamples, open_folder, samples_
 from normexport.proof.inputs.mixed import joined_rows, rows_of
 from normexport.runtime import Array, Feeds
 from normexport.runtime.memory import available_memory
+
+T = TypeVar("T")
 
 _LOAD_AT_A_TIME = 16  # images
 _SHARE = 2  # what is left of the memory that is free must hold the model and its results
@@ -53,6 +56,9 @@ def load_arrays(path: str | Path, specs: Sequence[InputSpec]) -> dict[str, Array
     """
     with opened_arrays(Path(path)) as stored:
         chosen = arrays_of(str(path), stored, specs)
+        rows = max((array.shape[0] for array in chosen.values() if array.shape), default=1)
+        size = sum(array.nbytes for array in chosen.values())
+        _require_room(str(path), rows, size / max(rows, 1), available_memory())
         checked = {spec.name: _whole(str(path), spec, chosen[spec.name]) for spec in specs}
     counts = {samples_in(spec, checked[spec.name].shape) for spec in specs if spec.batched}
     counts |= {repeats(spec, checked[spec.name].shape) for spec in specs if not spec.batched} - {1}
@@ -72,7 +78,7 @@ def shapes_in(path: str | Path, names: Sequence[str]) -> dict[str, tuple[int, ..
     and neither do tables. Of several files of arrays the first tells.
 
     Raises:
-        UsageError: unreadable file.
+        UsageError: unreadable file; see `told_by`.
     """
     source = source_at(path)
     if source.kind is Kind.TABLES:
@@ -80,11 +86,29 @@ def shapes_in(path: str | Path, names: Sequence[str]) -> dict[str, tuple[int, ..
     if source.by_file:
         folder = open_folder(path)
         arrays = folder.arrays if len(names) == 1 else ()
-        shapes = {shape for file in arrays for shape in _shapes_in(file, names).values()}
+        shapes = {shape for each in told_by(arrays, lambda file: _shapes_in(file, names)) for shape in each.values()}
         if len(shapes) != 1:
             return {}
         return {names[0]: (len(folder.files), *shapes.pop())}
     return _shapes_in(source.files[0], names)
+
+
+def told_by(files: Iterable[File], look: Callable[[File], T]) -> list[T]:
+    """What each of the files tells that can be read: of samples a file, others have their turn yet, or are left out.
+
+    Raises:
+        UsageError: of the first, where none can be read.
+    """
+    found: list[T] = []
+    failed: list[UsageError] = []
+    for file in files:
+        try:
+            found.append(look(file))
+        except UsageError as error:
+            failed.append(error)
+    if failed and not found:
+        raise failed[0]
+    return found
 
 
 def _shapes_in(file: File, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -142,12 +166,13 @@ def _load_rows(path: str, specs: Sequence[InputSpec], prepared: Preprocess) -> d
     }
 
 
-def _require_room(folder: str, count: int, each: float, free: int | None) -> None:
-    """Refuse more samples than fit into memory, by what those read so far take (bytes, of one).
+def _require_room(place: str, count: int, each: float, free: int | None) -> None:
+    """Refuse more samples than fit into memory, by what one takes (bytes), or those read so far.
 
     Raises:
         UsageError: it is more than half of what is free.
     """
     if free is not None and _SHARE * count * each > free:
         cause = f"holds {count} samples, {count * each / 1e9:.1f} GB in memory, and {free / 1e9:.1f} GB are free"
-        raise UsageError(folder, cause, "give a folder of fewer")
+        remedy = "give fewer, or a model of an open batch, for which they are read as their turn comes"
+        raise UsageError(place, cause, remedy)
