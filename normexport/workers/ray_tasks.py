@@ -7,40 +7,22 @@ a cluster says of itself goes nowhere: what matters arrives as an error.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import logging
-import os
-import signal
-import socket
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from normexport import errors
 from normexport.errors import MissingComponent, NormExportError, UsageError
-from normexport.text import first_line
-from normexport.workers.own_cluster import own_cluster
+from normexport.workers.ray_cluster import imported, joined
 from normexport.workers.where import Part, Result, Where, Work
 
 _AGAIN = 5  # times that a part is computed anew after its process or node has died
-_ANSWERED_WITHIN = 10.0  # seconds
 _WORTH_A_TASK = 0.25  # seconds of computing
 _MOST_IN_A_TASK = 16
-#: What Ray reads: no reports of usage to its makers, no notes on stderr.
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_enable_metrics_collection": "0",
-}
-#: Of a cluster that is not there: one of this machine, one to join.
-_REMEDIES = "look at its logs below /tmp/ray, or run it with --on local", "give the ADDRESS:PORT of a cluster's head"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
 _opened: dict[str, Callable[[Any], Any]] = {}
 
 
@@ -63,25 +45,25 @@ def run_on_ray(
     where: Where, work: Work[Part, Result], job: Any, parts: Iterable[Part], alone: bool
 ) -> Iterator[tuple[int, Result]]:
     """See `normexport.workers.run_parts`."""
-    ray = _import()
-    with _cluster(ray, where):
-        cores = _cores_of_a_node(ray) if alone else 1
+    ray = imported()
+    with joined(ray, where) as cluster:
+        cores = cluster.ask(partial(_cores_of_a_node, ray)) if alone else 1
         task = ray.remote(num_cpus=cores, max_retries=_AGAIN)(_compute)
         waiting: dict[Any, list[int]] = {}  # the numbers of the parts of each task
         try:
-            shared, token = ray.put(job), uuid.uuid4().hex
+            shared, token = cluster.ask(partial(ray.put, job)), uuid.uuid4().hex
             coming, several = iter(enumerate(parts)), 1
             more = True
             while more or waiting:
-                while more and len(waiting) < _at_a_time(ray, where, cores):
+                while more and len(waiting) < cluster.ask(partial(_at_a_time, ray, where, cores)):
                     taken = dict(itertools.islice(coming, several))
                     more = len(taken) == several
                     if taken:
-                        waiting[task.remote(work, token, shared, list(taken.values()))] = list(taken)
+                        begun = cluster.ask(partial(task.remote, work, token, shared, list(taken.values())))
+                        waiting[begun] = list(taken)
                 if not waiting:
                     break
-                (done,), _ = ray.wait(list(waiting), num_returns=1)
-                answer = ray.get(done)
+                done, answer = cluster.first_of(list(waiting))
                 if isinstance(answer, _Refusal):
                     raise answer.error()
                 results, seconds = answer
@@ -90,9 +72,7 @@ def run_on_ray(
         except ray.exceptions.RayError as error:
             raise _failure(where, error) from error
         finally:
-            for each in waiting:
-                with contextlib.suppress(Exception):  # the cluster may be gone
-                    ray.cancel(each, force=True)
+            cluster.give_up(list(waiting))
 
 
 def _compute(
@@ -112,65 +92,6 @@ def _compute(
 def _worth_a_task(seconds: float) -> int:
     """How many parts of so many seconds each a task has."""
     return max(1, min(_MOST_IN_A_TASK, int(_WORTH_A_TASK / max(seconds, 1e-6))))
-
-
-def _import() -> Any:
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingComponent.of("ray", "ray") from error
-    return ray
-
-
-@contextlib.contextmanager
-def _cluster(ray: Any, where: Where) -> Iterator[None]:
-    """Connected to the cluster; one that was started here is ended, one that the caller has joined stays joined."""
-    if ray.is_initialized():
-        yield
-        return
-    with contextlib.ExitStack() as opened:
-        try:
-            address = where.address or opened.enter_context(own_cluster(where.workers))
-            if not where.address:
-                _use_token()
-            _require_listening(address)
-            opened.callback(ray.shutdown)  # of one that was reached half-way, too
-            with _keeping_signals():
-                ray.init(address=address, logging_level="ERROR", log_to_driver=False)
-        except Exception as error:  # of a node that does not start in time it is no class of its own
-            cause = f"can't be reached or started ({first_line(error, 200)})"
-            raise UsageError(f"--on {where.words}", cause, _REMEDIES[bool(where.address)]) from error
-        yield
-
-
-def _use_token() -> None:
-    """Be known to a cluster of this machine: from Ray 2.60 on it asks for the token that its start has written."""
-    with contextlib.suppress(ImportError):
-        from ray._private.authentication import authentication_token_setup
-
-        logging.getLogger(authentication_token_setup.__name__).setLevel(logging.ERROR)  # what it does is no warning
-        authentication_token_setup.enable_token_auth_by_default()
-
-
-def _require_listening(address: str) -> None:
-    """Raise OSError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit() and "/" not in host:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWERED_WITHIN).close()
-
-
-@contextlib.contextmanager
-def _keeping_signals() -> Iterator[None]:
-    """Ray's own handler of SIGTERM would end this process without a word."""
-    here = threading.current_thread() is threading.main_thread()
-    before = {each: signal.getsignal(each) for each in _SIGNALS} if here else {}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def _at_a_time(ray: Any, where: Where, cores: int) -> int:
