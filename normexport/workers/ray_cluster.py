@@ -32,7 +32,7 @@ _LOOKED_AFTER = 15.0  # of a call, or of no result, until the head is asked
 _ANSWERED_WITHIN = 30.0  # by it
 _WAITED = 1.0  # for a result, in C++, at a time
 _GIVEN_UP_WITHIN = 10.0
-_LEFT_WITHIN = 20.0
+_LEFT_WITHIN = 10.0
 #: What Ray reads: no reports of usage to its makers, no notes on stderr.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -40,10 +40,10 @@ _QUIET = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_enable_metrics_collection": "0",
 }
-_LOGGED = "RAY_BACKEND_LOG_LEVEL"  # of this process, whose log is stderr; a cluster that it starts keeps its own
 #: Of a cluster that is not there: one of this machine, one to join.
 _REMEDIES = "look at its logs below /tmp/ray, or run it with --on local", "give the ADDRESS:PORT of a cluster's head"
 _TOKEN = "set RAY_AUTH_MODE=token, and the cluster's token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+_hanging: list[Any] = []
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -134,7 +134,6 @@ def joined(ray: Any, where: Where) -> Iterator[RayCluster]:
                 address = opened.enter_context(own_cluster(where.workers))
                 _use_token()
             opened.callback(_leave, ray)  # of one that was reached half-way, too
-            os.environ.setdefault(_LOGGED, "fatal")
             with _keeping_signals():
                 ray.init(address=address, logging_level="ERROR", log_to_driver=False)
             cluster = RayCluster(ray, where)
@@ -146,17 +145,23 @@ def joined(ray: Any, where: Where) -> Iterator[RayCluster]:
 
 
 def _leave(ray: Any) -> None:
-    """Leave the cluster, or leave that to the end of this process, where it hangs."""
+    """Leave the cluster; one that hangs is left as it is, and so is the end of this process to Ray."""
     left = False
     try:
         left = Call(ray.shutdown).is_done(_LEFT_WITHIN)
     finally:
         if not left:
+            _hanging.append(ray)
             atexit.unregister(ray.shutdown)  # it would wait for this one
 
 
+def is_left_hanging() -> bool:
+    """Whether threads of Ray wait for a cluster that hangs: its C++ may crash at the ordinary end of this process."""
+    return bool(_hanging)
+
+
 def _use_token() -> None:
-    """Be known to a cluster of this machine: from Ray 2.60 on it asks for the token that its start has written."""
+    """Be known to a cluster of this machine: from Ray 2.59 on it asks for the token that its start has written."""
     with contextlib.suppress(ImportError):
         from ray._private.authentication import authentication_token_setup
 

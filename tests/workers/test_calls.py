@@ -198,3 +198,19 @@ def _is_joining(pid: int) -> bool:
             if entry.name.isdigit() and (entry / "stat").read_text().rpartition(")")[2].split()[1] == str(pid):
                 return b"cluster_host" in (entry / "cmdline").read_bytes()
     return False
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--version"], 0), (["inspect", "no/such.onnx"], 2)])
+def test_a_command_that_leaves_a_cluster_hanging_ends_at_once_with_its_own_code(words: list[str], code: int) -> None:
+    program = (
+        "import atexit, sys\nfrom normexport.workers import ray_cluster\nray_cluster._hanging.append(1)\n"
+        f"atexit.register(print, 'late')\nsys.argv = ['normexport', *{words!r}]\n"
+        "from normexport_cli.start import main\nmain()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tools"), *sys.path])}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == code
+    assert "late" not in ended.stdout
+    assert (ended.stdout if code == 0 else ended.stderr).endswith("\n")

@@ -12,10 +12,10 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
-from normexport.errors import UsageError
+from normexport.errors import ExitCode, UsageError
 from normexport_cli import stopping
 
 #: Where an operator of PyTorch warns and then fails, its C++ writes the warning to stderr past everything in Python.
@@ -35,7 +35,24 @@ def main() -> None:
         sys.exit(stopping.say_stopped())
     finally:
         stopping.leave()
+        if _is_left_hanging():
+            _end_at_once(sys.exc_info()[1])
         gc.freeze()  # spares the interpreter a last look at all objects of onnx and pydantic: 25 ms
+
+
+def _is_left_hanging() -> bool:
+    """Whether a cluster was joined that hangs; asked of nothing that is not loaded."""
+    cluster = sys.modules.get("normexport.workers.ray_cluster")
+    return cluster is not None and bool(cluster.is_left_hanging())
+
+
+def _end_at_once(ending: BaseException | None) -> None:
+    """End without the interpreter's own end, in which Ray's C++ would crash beside threads that wait for a cluster."""
+    code = ending.code if isinstance(ending, SystemExit) else None
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 0 if ending is None else ExitCode.BUG)
 
 
 def _builder(words: Sequence[str]) -> AbstractContextManager[Any]:
