@@ -117,6 +117,10 @@ def _failure(where: Where, error: Exception) -> NormExportError:
     if kind in ("WorkerCrashedError", "OutOfMemoryError", "NodeDiedError", "ObjectLostError"):
         cause = f"lost a part {_AGAIN + 1} times ({kind})"
         return UsageError(f"--on {where.words}", cause, "look at the memory of its nodes, or take a smaller batch")
+    if any(word in kind for word in ("ObjectStoreFullError", "OutOfDiskError")):  # of a worker: RayTaskError(...)
+        cause = f"has a node whose object store is full, and its disk too ({kind})"
+        remedy = "make room below /tmp/ray; what was written on the way is gone on with by --resume"
+        return UsageError(f"--on {where.words}", cause, remedy)
     told = str(error).strip().splitlines()
     cause = f"could not compute a part ({kind}: {told[-1][:200] if told else 'no reason given'})"
     return UsageError(f"--on {where.words}", cause, "see its logs, or run it with --on local")
