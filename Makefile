@@ -86,7 +86,8 @@ real: $(STAMP)
 
 # Real Ray, two nodes on this machine, in a process of its own: clusters start and die. pip install '.[ray]' first.
 ray: $(STAMP)
-	$(TEST_ENV) $(BIN)/python -m pytest -q -p no:xdist tests/workers/test_ray.py tests/workers/test_ray_verbs.py
+	$(TEST_ENV) $(BIN)/python -m pytest -q -p no:xdist tests/workers/test_ray.py tests/workers/test_ray_verbs.py \
+		tests/workers/test_full_store.py tests/workers/test_calls.py
 
 # More random networks than the tests fold: make soak EXAMPLES=20000 SEED=1
 EXAMPLES ?= 2000

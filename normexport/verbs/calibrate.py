@@ -122,10 +122,15 @@ def merge_calibrations(
         output: the file to write; None: none.
 
     Raises:
-        UsageError: a file is no state; they are of other models, batches or arithmetic, or have seen the same samples.
+        UsageError: a file is no state; they are of other models, batches or arithmetic, or have seen the same samples;
+            the output is one of them, or can't be written.
     """
     if not states:
         raise UsageError("states to merge", "are none", "give two or more")
+    if output is not None:
+        files = [(Path(each), "a state") for each in states if isinstance(each, (str, Path))]
+        check_outputs([(Path(output), "the calibration state")], files)
+        check_writable(Path(output).parent)
     named = [(str(each), read_state(Path(each))) if isinstance(each, (str, Path)) else ("", each) for each in states]
     _, whole = reduce(lambda first, second: (first[0], merge(first[1], second[1], (first[0], second[0]))), named)
     if output is not None:

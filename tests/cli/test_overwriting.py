@@ -199,3 +199,15 @@ def test_another_case_of_letters_is_seen_where_the_file_system_does_not_tell_the
     monkeypatch.setattr(os.path, "samefile", lambda *paths: len({Path(path).name.lower() for path in paths}) == 1)
     with pytest.raises(UsageError, match=r"MODEL\.onnx: would become the copy, and is the model, .*Model\.onnx"):
         check_outputs([(tmp_path / "MODEL.onnx", "the copy")], [(tmp_path / "Model.onnx", "the model")])
+
+
+def test_a_sum_of_states_is_not_written_over_one_of_them(run: Run, tmp_path: Path) -> None:
+    from normexport.precision.int8.state import CalibrationState
+
+    for name in ("a.json", "b.json"):
+        CalibrationState("0" * 64, "ONNX Runtime 1", 8).save(tmp_path / name)
+    (tmp_path / "x").mkdir()
+    before = contents(tmp_path)
+    words = ["calibrate", "merge", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "-o"]
+    refused(run(*words, str(tmp_path / "x" / ".." / "b.json")), tmp_path, before, "b.json")
+    assert "is not a folder" in refused(run(*words, str(tmp_path / "a.json" / "c.json")), tmp_path, before)

@@ -45,6 +45,7 @@ WRITERS = {
     "normexport/train/recording.py go_to": "cuts a recording that is gone on with",
     "normexport/checkpoint/pt2/samples.py": "into memory",
     "normexport/runtime/guarded.py _answer": "nothing: it silences a copy of the process",
+    "normexport/workers/own_cluster.py _hosted": "nothing: what Ray's C++ says lies in a file without a name",
     "normexport/workers/cluster_host.py main": "nothing: what Ray says on the way goes nowhere",
     "normexport/plugins/compile.py build": "the build's own folder, which CMake writes too",
     "normexport/plugins/compile.py _forget_other_generator": "as build",

@@ -13,11 +13,11 @@ from normexport.timing.config import BENCH_RUNTIMES, PERCENTILES, BenchConfig
 from normexport_cli import options
 from normexport_cli.groups import grouped
 from normexport_cli.help import complete_list
-from normexport_cli.image_options import ImageOptions
+from normexport_cli.image_options import DrawnImageOptions
 from normexport_cli.options import ReadOptions, is_plan
 from normexport_cli.pages import PagedOutputOptions, end, tell, write_page
 from normexport_cli.screen import json_text, working
-from normexport_cli.where_options import DrawOptions, WhereOptions
+from normexport_cli.where_options import WhereOptions
 
 if TYPE_CHECKING:
     from normexport.timing.result import Benchmark
@@ -156,8 +156,7 @@ def bench(
     grid: GridOptions,
     length: LengthOptions,
     data: Data = None,
-    images: ImageOptions,
-    drawn: DrawOptions,
+    images: DrawnImageOptions,
     told: ToldOptions,
     where: WhereOptions,
     how: ReadOptions,
@@ -187,7 +186,7 @@ def bench(
             **told.given(),
             "data": data,
             "preprocess": images.prepared(),
-            **drawn.given(),
+            **images.given(),
             "on": where.where(),
         }
         if grid.shapes is not None:

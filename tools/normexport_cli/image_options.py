@@ -123,6 +123,15 @@ class DataOptions(ImageOptions, CompareOptions):
 
 
 @dataclass(frozen=True)
+class DrawnImageOptions(DrawOptions, ImageOptions):
+    """What is done to images, and which samples are meant."""
+
+    def __post_init__(self) -> None:
+        ImageOptions.__post_init__(self)
+        DrawOptions.__post_init__(self)
+
+
+@dataclass(frozen=True)
 class DrawnDataOptions(DrawOptions, DataOptions):
     """Which of it, too."""
 

@@ -64,7 +64,8 @@ class TableSamples:
             found = {self.specs[0].name: only[0]} if len(only) == 1 else {}
         lacking = [spec.name for spec in self.specs if spec.name not in found]
         if lacking:
-            cause = f"has no column {lacking[0]} (it has {shortened([printable(name) for name in known], 8) or 'none'})"
+            has = shortened([printable(name) for name in known], 8) or "none"
+            cause = f"has no column {lacking[0]} of numbers or bytes (it has {has})"
             raise UsageError(str(self.path), cause, "call columns as the model calls its inputs")
         return found
 
