@@ -5,7 +5,8 @@
 Every candidate gets the same float32 file and the same calibration samples and is judged on the same others, which none
 has seen. OUT keeps a file of results a network; what is there is not run again (--again does). WHEELS is a folder with
 the wheels of `rivals/photographs.py` and of the networks. Each tool runs in an environment of its own below OUT, made
-when it is first wanted, or that of --python TOOL=PYTHON. --table prints what OUT holds, and runs nothing.
+when it is first wanted, or that of --python TOOL=PYTHON. --table prints what OUT holds, and runs nothing; --race only
+measures the latency of files that OUT holds.
 """
 
 from __future__ import annotations
@@ -47,13 +48,18 @@ def main() -> int:
     parser.add_argument("--python", nargs="*", default=[], metavar="TOOL=PYTHON")
     parser.add_argument("--again", action="store_true", help="run what was run already")
     parser.add_argument("--no-race", action="store_true", help="measure no latency")
+    parser.add_argument("--race", action="store_true", help="quantise nothing: measure the latency of what is there")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     options.out = options.out.resolve()
     if not options.table:
         pythons = dict(each.split("=", 1) for each in options.python)
         for network in networks():
-            if not options.only or any(word in network.name for word in options.only):
+            if options.only and not any(word in network.name for word in options.only):
+                continue
+            if options.race:
+                race_network(network, options)
+            else:
                 run_network(network, options, pythons)
     print(tables(options.out))
     return 0
@@ -64,12 +70,7 @@ def run_network(network: Network, options: argparse.Namespace, pythons: dict[str
     folder = options.out / network.name
     results = folder / "results.json"
     rows: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
-    wanted = [
-        name
-        for name in CANDIDATES
-        if (options.again or name not in rows)
-        and (not options.candidates or any(word in name for word in options.candidates))
-    ]
+    wanted = [name for name in CANDIDATES if (options.again or name not in rows) and is_asked_for(name, options)]
     if not wanted:
         return
     float32 = prepare(network, folder, options.wheels)
@@ -77,9 +78,37 @@ def run_network(network: Network, options: argparse.Namespace, pythons: dict[str
     exact = outputs_of(float32, judged, network.batch)
     for name in wanted:
         rows[name] = run_candidate(name, network, folder, judged, exact, pythons, options)
-        print(network.name, name, json.dumps(rows[name]), flush=True)
-        done = json.loads(results.read_text()) if results.exists() else {}  # another run may have added to it
-        results.write_text(json.dumps({**done, name: rows[name]}, indent=1) + "\n")
+        note_down(results, name, rows[name])
+
+
+def race_network(network: Network, options: argparse.Namespace) -> None:
+    """Measure again how fast the candidates' files are."""
+    folder = options.out / network.name
+    results = folder / "results.json"
+    if not results.exists():
+        return
+    judged = dict(np.load(folder / "judged.npz"))
+    for name, row in json.loads(results.read_text()).items():
+        target = file_of(folder, name)
+        if "failed" not in row and target.exists() and is_asked_for(name, options):
+            raced = race(folder / "float32.onnx", target, judged, network.batch)
+            note_down(results, name, {**row, **raced})
+
+
+def is_asked_for(name: str, options: argparse.Namespace) -> bool:
+    return not options.candidates or any(word in name for word in options.candidates)
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """What a candidate makes of the network in a folder."""
+    return folder / f"{name.replace(' ', '-')}.onnx"
+
+
+def note_down(results: Path, name: str, row: dict[str, Any]) -> None:
+    """One row into the file of results, to which another run may have added meanwhile."""
+    print(results.parent.name, name, json.dumps(row), flush=True)
+    done = json.loads(results.read_text()) if results.exists() else {}
+    results.write_text(json.dumps({**done, name: row}, indent=1) + "\n")
 
 
 def prepare(network: Network, folder: Path, wheels: Path) -> Path:
@@ -104,7 +133,7 @@ def run_candidate(
     options: argparse.Namespace,
 ) -> dict[str, Any]:
     """One row: what quantising took and what came of it, or why there is nothing."""
-    target = folder / f"{name.replace(' ', '-')}.onnx"
+    target = file_of(folder, name)
     target.unlink(missing_ok=True)
     try:
         python = python_of(CANDIDATES[name][0].__name__, options.out, pythons)

