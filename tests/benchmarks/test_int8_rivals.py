@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'normexport[cpu]'")
 
 from rivals.judge import MARGINS, agreement, by_margin, snr_db
 from rivals.table import tables
