@@ -33,6 +33,18 @@ def hold(claims: Iterable[Claim]) -> int:
     return 0
 
 
+def claim_of(test: Callable[..., object], *cases: object) -> Claim:
+    """The claim that a test holds: as it stands, or of each of these cases; a tuple is several arguments."""
+
+    def claim() -> None:
+        for case in cases or ((),):
+            with about(case):
+                test(*(case if isinstance(case, tuple) else (case,)))
+
+    claim.__name__ = test.__name__
+    return claim
+
+
 @contextmanager
 def about(what: object) -> Iterator[None]:
     """Say of which of many cases a claim does not hold."""

@@ -138,7 +138,7 @@ def test_flags_do_not_keep_a_builder_from_starting_early(
     words: str, builds: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []
-    monkeypatch.setattr("normexport.engine.is_installed", lambda flavor: bool(started.append(flavor)))
+    monkeypatch.setattr("normexport.engine.is_installed", started.append)
     with start._builder(words.split()):
         pass
     assert bool(started) is builds

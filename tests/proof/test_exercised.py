@@ -53,15 +53,15 @@ def test_a_rectifier_that_passes_everything_or_nothing(kind: str) -> None:
     assert "(its numbers are -1 to -0.0667)" in told(rectified, -np.abs(X))
 
 
-@pytest.mark.parametrize(
-    ("node", "limits"),
-    [
-        ("y = HardSwish(x)", (-3, 3)),
-        ("y = HardSigmoid(x)", (-2.5, 2.5)),
-        ("y = HardSigmoid <alpha = 0.5, beta = 0.25> (x)", (-0.5, 1.5)),
-        ("y = ThresholdedRelu <alpha = 2.0> (x)", (2,)),
-    ],
+FUNCTIONS = (
+    ("y = HardSwish(x)", (-3, 3)),
+    ("y = HardSigmoid(x)", (-2.5, 2.5)),
+    ("y = HardSigmoid <alpha = 0.5, beta = 0.25> (x)", (-0.5, 1.5)),
+    ("y = ThresholdedRelu <alpha = 2.0> (x)", (2,)),
 )
+
+
+@pytest.mark.parametrize(("node", "limits"), FUNCTIONS)
 def test_each_function_has_its_own_limits(node: str, limits: tuple[float, ...]) -> None:
     made = model(FLOATS, node)
     for limit in limits:
