@@ -44,7 +44,10 @@ def test_every_output_fails_on_the_first_inputs_that_it_does_not_run_on() -> Non
     assert judged(1000, 1000, 1000).judgement.verdict is Verdict.PASSED
 
 
-@pytest.mark.parametrize(("reference", "baseline", "candidate"), [(1, 1000, 1), (1000, 1, 1), (1000, 1000, 0)])
+WRONG_INPUTS = ((1, 1000, 1), (1000, 1, 1), (1000, 1000, 0))
+
+
+@pytest.mark.parametrize(("reference", "baseline", "candidate"), WRONG_INPUTS)
 def test_it_is_an_error_where_a_reference_refuses_too_or_the_candidate_runs_on_nothing(
     reference: float, baseline: float, candidate: float
 ) -> None:

@@ -39,15 +39,15 @@ def test_what_a_channel_has_at_least_moves_behind(way: str) -> None:
     assert after[3] < 0.5 * before[3]
 
 
-@pytest.mark.parametrize(
-    ("way", "reason"),
-    [
-        ("padded", "does not read each channel everywhere"),
-        ("pooled", "reads"),
-        ("output", "is an output of the graph"),
-        ("before", "has other readers than one ReLU"),
-    ],
+NOT_EXACT = (
+    ("padded", "does not read each channel everywhere"),
+    ("pooled", "reads"),
+    ("output", "is an output of the graph"),
+    ("before", "has other readers than one ReLU"),
 )
+
+
+@pytest.mark.parametrize(("way", "reason"), NOT_EXACT)
 def test_where_that_is_not_exact_nothing_moves(way: str, reason: str) -> None:
     g = Graph(0, (2, 3, 5, 5))
     first = high(g)

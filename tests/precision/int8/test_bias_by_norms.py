@@ -112,10 +112,10 @@ def test_data_that_judges_decides_whether_the_correction_is_kept() -> None:
     assert edit.kept == (edit.after_db > edit.before_db + 0.1)
 
 
-@pytest.mark.parametrize(
-    ("levels", "kept"),
-    [((20.0, 21.0, 20.5), "worth it"), ((20.0, 19.0, 20.5), "all"), ((20.0, 20.05, 19.0), "none")],
-)
+LEVELS = (((20.0, 21.0, 20.5), "worth it"), ((20.0, 19.0, 20.5), "all"), ((20.0, 20.05, 19.0), "none"))
+
+
+@pytest.mark.parametrize(("levels", "kept"), LEVELS)
 def test_of_all_errors_and_those_worth_it_the_better_is_kept(levels: tuple[float, ...], kept: str) -> None:
     """Levels of the model without a correction, and with either, as data would measure them."""
     known = calibrate_by_norms(DEPTHWISE, [SPEC])

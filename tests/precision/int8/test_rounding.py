@@ -81,7 +81,8 @@ def keeps_nearest(round_: Round) -> None:
         np.testing.assert_array_equal(round_(weight, second), np.clip(np.rint(weight), -127, 127))
 
 
-CLAIMS = (near_the_best, beats_nearest, keeps_nearest)
+RoundingClaim = Callable[[Round], None]
+CLAIMS: tuple[RoundingClaim, ...] = (near_the_best, beats_nearest, keeps_nearest)
 
 
 def check_all(round_: Round) -> None:
@@ -90,7 +91,7 @@ def check_all(round_: Round) -> None:
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__)
-def test_rounding_by_least_squares(claim: Callable[[Round], None]) -> None:
+def test_rounding_by_least_squares(claim: RoundingClaim) -> None:
     claim(rounding.round_by_least_squares)
 
 
@@ -229,6 +230,28 @@ def test_a_bias_that_widens_one_channel_s_grid_leaves_the_others_rounded(per_cha
     others = np.arange(6) != 2
     np.testing.assert_array_equal(after.whole[others], rounded.whole[others])
     assert (before.whole != after.whole)[others].any()
+
+
+@pytest.mark.parametrize("kind", ["conv", "matmul"])
+def test_weights_are_rounded_for_the_errors_that_biases_leave(kind: str) -> None:
+    """By the covariance about the mean, which a bias takes; MatMul has none, and its errors count about zero."""
+    shape = (32, 6, 1, 1) if kind == "conv" else (32, 6)
+    g = Graph(2, shape, np.float32)
+    model = g.model(g.conv("x", 5) if kind == "conv" else g.matmul("x", 5))
+    x = (inputs(1, 1, 32, 6)[0] + np.arange(6)).astype(np.float32)
+    ranges = calibrate(model, [{"x": x.reshape(shape)}], "minmax").ranges
+    (pair,) = pairs_of(model, quantize(model, ranges).model)
+    (found,) = round_weights(model, [pair], lambda: [{"x": x.reshape(shape)}], 32).values()
+    scale, zero = pair.source or (None, None)
+    assert scale is not None
+    held = ((np.clip(np.rint(x / scale) + np.float32(zero), 0, 255) - np.float32(zero)) * scale).astype(np.float64)
+    covariance = np.cov(held.T, bias=True) if kind == "conv" else held.T @ held / len(held)
+    weight = model.graph.initializers[str(pair.node.inputs[1].name)].const_value.numpy().astype(np.float64)
+    rows = (weight / pair.grid).reshape(5, 6) if kind == "conv" else (weight / pair.grid).T
+    whole = rounding.round_by_least_squares(rows[None], covariance[None])[0]
+    assert (whole != np.rint(rows)).any()
+    np.testing.assert_array_equal(found.whole.reshape(5, 6) if kind == "conv" else found.whole.T, whole)
+    np.testing.assert_array_equal(found.scale, pair.scale)
 
 
 def test_layers_that_can_not_be_rounded_so_say_why() -> None:
