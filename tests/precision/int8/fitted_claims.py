@@ -16,6 +16,7 @@ from tests.precision.int8 import test_rounding as rounded
 ABSORBED = (
     claim_of(absorb.test_what_a_channel_has_at_least_moves_behind, "plain", "groups", "two readers", "no bias"),
     claim_of(absorb.test_where_that_is_not_exact_nothing_moves, *absorb.NOT_EXACT),
+    claim_of(absorb.test_of_matrices_nothing_moves_that_a_bias_does_not_take, *absorb.COLUMNS),
 )
 
 

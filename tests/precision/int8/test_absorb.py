@@ -44,6 +44,9 @@ NOT_EXACT = (
     ("pooled", "reads"),
     ("output", "is an output of the graph"),
     ("before", "has other readers than one ReLU"),
+    ("beside", "has other readers than one ReLU"),
+    ("sigmoid", "has other readers than one ReLU"),
+    ("transposed", "does not read each channel everywhere"),
 )
 
 
@@ -51,11 +54,39 @@ NOT_EXACT = (
 def test_where_that_is_not_exact_nothing_moves(way: str, reason: str) -> None:
     g = Graph(0, (2, 3, 5, 5))
     first = high(g)
-    relu = g.node("Relu", [first], (2, 4, 5, 5))
+    relu = g.node("Sigmoid" if way == "sigmoid" else "Relu", [first], (2, 4, 5, 5))
     outputs = {"output": [relu], "before": [first]}.get(way, [])
+    if way == "beside":
+        outputs.append(g.node("Neg", [first], (2, 4, 5, 5)))
     read = g.node("GlobalAveragePool", [relu], (2, 4, 1, 1)) if way == "pooled" else relu
-    model = g.model(g.conv(read, 4, 3 if way == "padded" else 1), *outputs)
+    last = g.transposed(read, 4) if way == "transposed" else g.conv(read, 4, 3 if way == "padded" else 1)
+    model = g.model(last, *outputs)
     found = absorb_biases(model, seen_in(model, feeds_of(model)))
     assert found.model is model
     assert found.layers == 0
+    assert reason in found.reasons[0]
+
+
+COLUMNS = (
+    ("columns", "does not read each channel everywhere"),
+    ("scaled", "scales its bias"),
+    ("no bias", "has no bias"),
+)
+
+
+@pytest.mark.parametrize(("way", "reason"), COLUMNS)
+def test_of_matrices_nothing_moves_that_a_bias_does_not_take(way: str, reason: str) -> None:
+    """A Gemm that reads columns as rows, one whose bias is scaled, and a MatMul whose results are high."""
+    g = Graph(0, (4, 3))
+    weight = np.abs(g.uneven(3, 4, along=1))
+    if way == "no bias":
+        first = g.node("MatMul", ["x", g.const(weight)], (4, 4))
+    else:
+        first = g.node("Gemm", ["x", g.const(0.1 * weight), g.const(np.array([9.0, 0.0, 6.0, -2.0]))], (4, 4))
+    relu = g.node("Relu", [first], (4, 4))
+    how = {"columns": {"transA": 1}, "scaled": {"alpha": 0.5}}.get(way, {})
+    model = g.model(g.node("Gemm", [relu, g.const(g.uneven(4, 2, along=1)), g.const(np.ones(2))], (4, 2), **how))
+    feeds = {"x": np.abs(feeds_of(model)["x"]) + 1.0}
+    found = absorb_biases(model, seen_in(model, feeds))
+    assert found.model is model
     assert reason in found.reasons[0]

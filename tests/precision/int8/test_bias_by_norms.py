@@ -129,6 +129,7 @@ def test_of_all_errors_and_those_worth_it_the_better_is_kept(levels: tuple[float
     assert set(found.corrections.shifts) == {"worth it": set(few), "all": set(every), "none": set()}[kept]
     (edit,) = (each for each in found.edits if each.name == "biases corrected")
     assert (edit.kept, edit.before_db, edit.after_db) == (kept != "none", 20.0, max(levels[1:]))
+    assert found.alone is found.corrections  # fitted to each layer by itself
 
 
 def test_declared_bounds_correct_nothing_behind_the_input() -> None:

@@ -117,6 +117,7 @@ def test_distances_are_those_of_the_worst_output_over_what_is_finite() -> None:
     assert distance(exact, {**exact, "y": np.array([3.0, 4.5, np.nan])}) == pytest.approx(0.5 / 5)
     assert distance(exact, {**exact, "z": np.array([1.0, 1.0, 1.0, 3.0])}) == pytest.approx(1.0)
     assert distance(exact, {"y": exact["y"]}) == distance(exact, {**exact, "z": np.ones(3)}) == np.inf
+    assert distance({"y": np.ones(2)}, {"y": np.array([1.0, np.inf])}) == 0.0  # that is told apart from a distance
     assert distance({"y": np.full(2, np.nan)}, {"y": np.ones(2)}) == 0.0  # nothing to compare
     assert distance({"y": np.zeros(2)}, {"y": np.ones(2)}) == np.inf
     assert difference(REFUSES, exact) == difference(exact, REFUSES) == np.inf
