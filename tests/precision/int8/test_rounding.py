@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from normexport.precision.int8 import rounding
 from normexport.precision.int8.calibration import calibrate
@@ -81,15 +83,26 @@ def keeps_nearest(round_: Round) -> None:
         np.testing.assert_array_equal(round_(weight, second), np.clip(np.rint(weight), -127, 127))
 
 
-def never_worse(round_: Round) -> None:
+def check_never_worse(round_: Round, seed: int, length: int) -> None:
     """Than to nearest, row by row, by the moments with the hundredth of their mean that is added to each."""
+    x = inputs(seed, 1, 40, length)
+    second = moments(x) + 0.01 * np.trace(moments(x)[0]) / length * np.eye(length)
+    weight = np.random.default_rng(seed).uniform(-150, 150, (1, 8, length))
+    found, nearest = round_(weight, moments(x)), np.clip(np.rint(weight), -127, 127)
+    assert np.array_equal(found, np.clip(np.rint(found), -127, 127))
+    ours, theirs = (np.einsum("gri,gij,grj->gr", off, second, off) for off in (weight - found, weight - nearest))
+    assert (ours <= theirs * (1 + 1e-9)).all(), seed
+
+
+def never_worse(round_: Round) -> None:
     for seed in range(30):
-        x = inputs(seed, 1, 40, 6)
-        second = moments(x) + 0.01 * np.trace(moments(x)[0]) / 6 * np.eye(6)
-        weight = np.random.default_rng(seed).uniform(-150, 150, (1, 8, 6))
-        found, nearest = round_(weight, moments(x)), np.clip(np.rint(weight), -127, 127)
-        ours, theirs = (np.einsum("gri,gij,grj->gr", off, second, off) for off in (weight - found, weight - nearest))
-        assert (ours <= theirs * (1 + 1e-9)).all(), seed
+        check_never_worse(round_, seed, 6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(100, 10_000), length=st.integers(1, 90))
+def test_no_row_loses_more_than_to_nearest(seed: int, length: int) -> None:
+    check_never_worse(rounding.round_by_least_squares, seed, length)
 
 
 RoundingClaim = Callable[[Round], None]
