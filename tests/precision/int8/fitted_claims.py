@@ -5,6 +5,7 @@ Biases that are absorbed, weights rounded by least squares, extremes of channels
 
 from __future__ import annotations
 
+from normexport.precision import Fp8, Int8
 from normexport.precision.int8 import rounding
 from tests.claims import Claim, claim_of
 from tests.precision.int8 import test_absorb as absorb
@@ -37,7 +38,7 @@ ROUNDED = (
 EXTREMES = (extremes.many_extremes, extremes.tensors_with_a_nan_are_left_out)
 BY_NORMS = (
     claim_of(by_norms.test_of_all_errors_and_those_worth_it_the_better_is_kept, *by_norms.LEVELS),
-    claim_of(by_norms.test_without_data_biases_take_what_the_norms_tell, by_norms.Int8, by_norms.Fp8),
+    claim_of(by_norms.test_without_data_biases_take_what_the_norms_tell, Int8, Fp8),
     claim_of(by_norms.test_data_that_judges_decides_whether_the_correction_is_kept),
 )
 SAMPLES = (

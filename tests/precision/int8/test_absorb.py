@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -86,7 +88,8 @@ def test_of_matrices_nothing_moves_that_a_bias_does_not_take(way: str, reason: s
     else:
         first = g.node("Gemm", ["x", g.const(0.1 * weight), g.const(np.array([9.0, 0.0, 6.0, -2.0]))], (4, 4))
     relu = g.node("Relu", [first], (4, 4))
-    how = {"columns": {"transA": 1}, "scaled": {"alpha": 0.5}}.get(way, {})
+    ways: dict[str, dict[str, Any]] = {"columns": {"transA": 1}, "scaled": {"alpha": 0.5}}
+    how = ways.get(way, {})
     model = g.model(g.node("Gemm", [relu, g.const(g.uneven(4, 2, along=1)), g.const(np.ones(2))], (4, 2), **how))
     feeds = {"x": np.abs(feeds_of(model)["x"]) + 1.0}
     found = absorb_biases(model, seen_in(model, feeds))
