@@ -161,10 +161,11 @@ def test_a_limit_that_no_number_can_reach_is_nothing_to_tell(bounded: str) -> No
 
 
 @pytest.mark.parametrize("limit", [0.0, 6.0])
-def test_a_limit_that_is_the_least_or_largest_number_was_reached(limit: float) -> None:
-    """There both sides of it give the same; of one number throughout nothing is known."""
+def test_a_limit_that_is_the_least_or_largest_number_was_not_crossed(limit: float) -> None:
+    """Another one beyond it would have given the same."""
     clipped = model(FLOATS, "y = Clip(x, l, h)", l=scalar(0), h=scalar(6))
-    assert told(clipped, np.linspace(0, 6, 16).reshape(2, 8)) == ""
+    assert f"the limit {limit:g} " in told(clipped, np.linspace(0, 6, 16).reshape(2, 8))
+    assert told(clipped, np.linspace(-0.01, 6.01, 16).reshape(2, 8)) == ""
     assert f"the limit {limit:g} " in told(clipped, np.full((2, 8), limit))
 
 
@@ -174,6 +175,12 @@ def test_limits_of_one_number_alone_are_asked_for() -> None:
     assert told(model(FLOATS, "y = Min(x, h)", h=each), X) == ""
     assert "the limit 20 " in told(model(FLOATS, "y = Min(x, h)", h=each[:1]), X)
     assert told(model(FLOATS, "y = Clip(x)"), X) == told(model(FLOATS, "y = Neg(x)"), X) == ""
+
+
+def test_of_what_a_function_gives_a_limit_beyond_its_ends_is_none() -> None:
+    for limit, asked in ((6.0, False), (0.75, True)):
+        made = model(FLOATS, "s = Sigmoid(x)", "y = Min(s, h)", h=scalar(limit))
+        assert ("the limit" in told(made, X - 1)) is asked
 
 
 def test_a_limit_may_stand_on_either_side() -> None:
