@@ -24,7 +24,7 @@ from onnx import helper, numpy_helper
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-import normexport  # noqa: E402
+import normexport
 
 CONVOLUTIONS, CHANNELS, SIZE = 20, 32, 56
 

@@ -25,17 +25,17 @@ from torch import nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from candidates.networks import network  # noqa: E402
+from candidates.networks import network
 
-import normexport  # noqa: E402
-from normexport.errors import NormExportError  # noqa: E402
-from normexport.folding import fold  # noqa: E402
-from normexport.io.onnx_model import save_onnx  # noqa: E402
-from normexport.nn import L1BatchNorm2d  # noqa: E402
-from normexport.precision.int8.calibration import calibrate  # noqa: E402
-from normexport.precision.int8.quantise import quantize  # noqa: E402
-from normexport.runtime import OnnxRuntime  # noqa: E402
-from tests.models.resnet import resnet50  # noqa: E402
+import normexport
+from normexport.errors import NormExportError
+from normexport.folding import fold
+from normexport.io.onnx_model import save_onnx
+from normexport.nn import L1BatchNorm2d
+from normexport.precision.int8.calibration import calibrate
+from normexport.precision.int8.quantise import quantize
+from normexport.runtime import OnnxRuntime
+from tests.models.resnet import resnet50
 
 _TRIES = 40
 _MOST_NODES = 5

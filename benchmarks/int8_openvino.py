@@ -20,14 +20,14 @@ import onnx_ir as ir
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from int8_resnet50 import SPEC, crops, with_statistics  # noqa: E402
+from int8_resnet50 import SPEC, crops, with_statistics
 
-from normexport import onnx_export  # noqa: E402
-from normexport.folding import fold  # noqa: E402
-from normexport.precision.int8.calibration import calibrate  # noqa: E402
-from normexport.precision.int8.quantise import quantize  # noqa: E402
-from normexport.precision.samples import batches_of  # noqa: E402
-from normexport.runtime import OnnxRuntime, OpenVinoRuntime, Runtime  # noqa: E402
+from normexport import onnx_export
+from normexport.folding import fold
+from normexport.precision.int8.calibration import calibrate
+from normexport.precision.int8.quantise import quantize
+from normexport.precision.samples import batches_of
+from normexport.runtime import OnnxRuntime, OpenVinoRuntime, Runtime
 
 TARGET = 4.5
 

@@ -17,12 +17,12 @@ import onnx_ir as ir
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from rivals.networks import Network, networks  # noqa: E402
+from rivals.networks import Network, networks
 
-from normexport.onnx_export import InputSpec  # noqa: E402
-from normexport.precision import Int8, Judged, reduce_precision  # noqa: E402
-from normexport.precision.config import PLACEMENTS  # noqa: E402
-from normexport.precision.int8.placement import Placement  # noqa: E402
+from normexport.onnx_export import InputSpec
+from normexport.precision import Int8, Judged, reduce_precision
+from normexport.precision.config import PLACEMENTS
+from normexport.precision.int8.placement import Placement
 
 
 def main() -> int:

@@ -32,14 +32,14 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from normexport import onnx_export  # noqa: E402
-from normexport.folding import fold  # noqa: E402
-from normexport.io.onnx_model import save_onnx  # noqa: E402
-from normexport.nn import L1BatchNorm2d  # noqa: E402
-from normexport.onnx_export import InputSpec  # noqa: E402
-from normexport.precision.config import EFFORTS  # noqa: E402
-from normexport.runtime import OnnxRuntime  # noqa: E402
-from tests.models.resnet import resnet50  # noqa: E402
+from normexport import onnx_export
+from normexport.folding import fold
+from normexport.io.onnx_model import save_onnx
+from normexport.nn import L1BatchNorm2d
+from normexport.onnx_export import InputSpec
+from normexport.precision.config import EFFORTS
+from normexport.runtime import OnnxRuntime
+from tests.models.resnet import resnet50
 
 SPEC = InputSpec("input", (3, 224, 224))
 JUDGED = 32  # images that no calibration sees

@@ -25,10 +25,10 @@ import onnx
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from rivals.judge import outputs_of, quality, race  # noqa: E402
-from rivals.networks import Network, networks  # noqa: E402
-from rivals.quantise import CANDIDATES  # noqa: E402
-from rivals.table import tables  # noqa: E402
+from rivals.judge import outputs_of, quality, race
+from rivals.networks import Network, networks
+from rivals.quantise import CANDIDATES
+from rivals.table import tables
 
 #: What an environment of a tool consists of; ours and ONNX Runtime run in this one.
 REQUIREMENTS = {

@@ -18,16 +18,16 @@ import onnx_ir as ir
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from examples import data, index  # noqa: E402
-from normexport import onnx_export  # noqa: E402
-from normexport.checkpoint import load  # noqa: E402
-from normexport.folding import fold  # noqa: E402
-from normexport.onnx_export import parse_inputs  # noqa: E402
-from normexport.precision import Half, Int8  # noqa: E402
-from normexport.precision.int8.sensitivity import latency_ms  # noqa: E402
-from normexport.precision.reduce import Judged, Reduced, reduce_precision  # noqa: E402
-from normexport.runtime import OnnxRuntime  # noqa: E402
-from normexport.verbs.fold import FOLDING  # noqa: E402
+from examples import data, index
+from normexport import onnx_export
+from normexport.checkpoint import load
+from normexport.folding import fold
+from normexport.onnx_export import parse_inputs
+from normexport.precision import Half, Int8
+from normexport.precision.int8.sensitivity import latency_ms
+from normexport.precision.reduce import Judged, Reduced, reduce_precision
+from normexport.runtime import OnnxRuntime
+from normexport.verbs.fold import FOLDING
 
 CONFIGS = {"float16": Half(), "bfloat16": Half("bfloat16"), "int8": None, "int8 symmetric": None}
 

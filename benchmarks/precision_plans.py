@@ -25,12 +25,12 @@ import onnx
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import normexport  # noqa: E402
-from examples import data, index  # noqa: E402
-from normexport.checkpoint import load  # noqa: E402
-from normexport.engine import EngineConfig  # noqa: E402
-from normexport.errors import NormExportError  # noqa: E402
-from normexport.precision import Fp8, Half, Int8  # noqa: E402
+import normexport
+from examples import data, index
+from normexport.checkpoint import load
+from normexport.engine import EngineConfig
+from normexport.errors import NormExportError
+from normexport.precision import Fp8, Half, Int8
 
 MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 EIGHT_BITS = {"int8": Int8, "float8_e4m3fn": Fp8}

@@ -29,15 +29,15 @@ from torch import nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from normexport import onnx_export  # noqa: E402
-from normexport.folding import fold  # noqa: E402
-from normexport.nn import L1BatchNorm2d  # noqa: E402
-from normexport.onnx_export import InputSpec  # noqa: E402
-from normexport.precision.elsewhere import Elsewhere  # noqa: E402
-from normexport.precision.int8.gather import gather  # noqa: E402
-from normexport.precision.numbered import Numbered, numbered, samples_by_number  # noqa: E402
-from normexport.workers import LOCAL, Where  # noqa: E402
-from tests.models.resnet import randomise_statistics, resnet50  # noqa: E402
+from normexport import onnx_export
+from normexport.folding import fold
+from normexport.nn import L1BatchNorm2d
+from normexport.onnx_export import InputSpec
+from normexport.precision.elsewhere import Elsewhere
+from normexport.precision.int8.gather import gather
+from normexport.precision.numbered import Numbered, numbered, samples_by_number
+from normexport.workers import LOCAL, Where
+from tests.models.resnet import randomise_statistics, resnet50
 
 SPEC = InputSpec("input", (3, 224, 224))
 MB = 1 << 20

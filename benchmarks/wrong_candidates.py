@@ -26,13 +26,13 @@ import onnxruntime
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from candidates import changes  # noqa: E402
-from candidates.networks import KINDS, Network, network  # noqa: E402
+from candidates import changes
+from candidates.networks import KINDS, Network, network
 
-from normexport import onnx_export, proof  # noqa: E402
-from normexport.errors import NormExportError  # noqa: E402
-from normexport.folding import fold  # noqa: E402
-from normexport.verdicts import Verdict  # noqa: E402
+from normexport import onnx_export, proof
+from normexport.errors import NormExportError
+from normexport.folding import fold
+from normexport.verdicts import Verdict
 
 SHOWS = 1e-4  # of the size of an output: a change below that is none
 QUIET = onnxruntime.SessionOptions()

@@ -15,6 +15,8 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+import pytest
+
 Claim = Callable[[], None]
 
 SECONDS = 60  # of processor time, however busy the machine is: what takes longer than that goes on for ever
@@ -27,10 +29,22 @@ def hold(claims: Iterable[Claim]) -> int:
     for claim in claims:
         try:
             claim()
-        except Exception:  # a crash of a broken copy counts as much as a wrong number
+        except (Exception, pytest.fail.Exception):  # a crash of a broken copy counts as much as a wrong number
             print(f"Error: {claim.__name__}\n{traceback.format_exc()}")
             return 1
     return 0
+
+
+def claim_of(test: Callable[..., object], *cases: object) -> Claim:
+    """The claim that a test holds: as it stands, or of each of these cases; a tuple is several arguments."""
+
+    def claim() -> None:
+        for case in cases or ((),):
+            with about(case):
+                test(*(case if isinstance(case, tuple) else (case,)))
+
+    claim.__name__ = getattr(test, "__name__", repr(test))
+    return claim
 
 
 @contextmanager
@@ -38,7 +52,7 @@ def about(what: object) -> Iterator[None]:
     """Say of which of many cases a claim does not hold."""
     try:
         yield
-    except Exception as error:
+    except (Exception, pytest.fail.Exception) as error:
         error.add_note(f"of {what}")
         raise
 

@@ -36,7 +36,7 @@ def onnxruntime(source: Path, samples: Arrays, target: Path, *, method: str = ""
     from onnxruntime import quantization as q
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Reader(q.CalibrationDataReader):  # type: ignore[misc, name-defined, unused-ignore]
+    class Reader(q.CalibrationDataReader):  # type: ignore[misc, name-defined, unused-ignore]  # no types
         def __init__(self) -> None:
             self.samples = single_samples(samples)
 
@@ -103,7 +103,7 @@ def quark(source: Path, samples: Arrays, target: Path, *, preset: str) -> str:
     from quark.onnx import ModelQuantizer
     from quark.onnx.quantization.config import Config, get_default_config
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
+    class Reader(CalibrationDataReader):  # type: ignore[misc, unused-ignore]  # no types
         def __init__(self) -> None:
             self.samples = single_samples(samples)
 

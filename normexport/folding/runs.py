@@ -107,11 +107,6 @@ def kind_of(node: ir.Node) -> str:
     return "batchnorm" if op(node) == "BatchNormalization" else "chain"
 
 
-def norm_of(node: ir.Node) -> OriginalNorm:
-    """The norm that begins at this node."""
-    return OriginalNorm(name_of(node), module_path(node), kind_of(node))
-
-
 def read_site(start: ir.Node, draft: Draft, owners: Owners) -> Site | None:
     """The run that begins at `start`, None where that is not a link. A run without norms has an empty `norms`.
 

@@ -139,7 +139,7 @@ def stored_as(model: ir.Model) -> dict[str, str]:
 
 def _held(node: ir.Node) -> tuple[float, float] | None:
     """Lowest and highest number that a QuantizeLinear of one scale represents."""
-    tensors = [None if value is None else value.const_value for value in node.inputs[1:3]]
+    tensors = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs[1:3]]
     if _is_float8(node):
         scale = tensors[0] if tensors else None
         most = None if scale is None or scale.size != 1 else FLOAT8.largest * float(scale.numpy().reshape(-1)[0])

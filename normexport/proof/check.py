@@ -17,6 +17,7 @@ from normexport.onnx_export import Layer
 from normexport.progress import counted
 from normexport.proof.inputs.batches import Batch
 from normexport.proof.luck import is_near_miss, settle_luck
+from normexport.proof.not_run import report_not_run
 from normexport.proof.rows import OutputFindings, Pair, output_notes, output_rows, pair_of, pooled, row_of
 from normexport.proof.ties import settle_ties
 from normexport.proof.verdict import ParityReport, Row
@@ -78,6 +79,8 @@ def check(
 ) -> ParityReport:
     """Compare outputs under every batch and module boundaries under one.
 
+    A candidate that runs on some inputs, and not on others on which the reference does, fails on those.
+
     Args:
         reference: makes the float64 runtime. Runtimes come as functions so that each lives only while it runs.
         baseline: makes PyTorch (or what stands for it) at `precision`, with jittered weights.
@@ -93,13 +96,16 @@ def check(
         ties: whether the candidate has quantisers.
 
     Raises:
-        UsageError: no batches, or inputs that a runtime does not accept.
+        UsageError: no batches, or inputs that reference or baseline do not accept, or the candidate none of.
     """
     if not batches:
         raise UsageError("parity", "there are no inputs to compare on", "give at least one batch size")
     names = list(dict.fromkeys(layer.tensor for layer in layers))
     opened = [candidate()]
-    first = _outputs(opened[0], batches)
+    try:
+        first = _outputs(opened[0], batches)
+    except UsageError as refusal:
+        return report_not_run(refusal, opened[0], reference, baseline, batches, precision)
     comparison = _choose_comparison(opened[0], names, batches, capture_bytes)
     found = _Findings()
     for index, group in enumerate(comparison.groups or ((),)):

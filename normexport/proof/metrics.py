@@ -127,13 +127,17 @@ class _Sums:
 
 
 def _measure_exact(reference: Array, value: Array) -> Deviation:
-    r, v = _float64(reference).reshape(-1), _float64(value).reshape(-1)
-    if r.size == 0:
+    """Of whole numbers and truth values: those that differ are counted in their own types.
+
+    Beyond 2^53 float64 takes neighbours for equal, and their difference for 0: it is 1 at least.
+    """
+    if reference.size == 0:
         return Deviation(0, 0.0, 0.0, 0.0, 0.0, 1.0, floating=False)
+    differ = int(np.count_nonzero(value != reference))
     sums = _Sums()
-    sums.add(r, v)
-    differs = float(np.count_nonzero(v != r)) / r.size
-    return replace(sums.errors(None), rms=differs, floating=False)
+    sums.add(_float64(reference).reshape(-1), _float64(value).reshape(-1))
+    errors = sums.errors(None)
+    return replace(errors, rms=differ / reference.size, max_abs=max(errors.max_abs, float(differ > 0)), floating=False)
 
 
 def _floating(array: Array) -> bool:

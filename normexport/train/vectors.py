@@ -31,11 +31,6 @@ def vector_norms(layer: nn.Module, vectors: int) -> Tensor:
     return norms
 
 
-def vector_products(one: Tensor, other: Tensor, layer: nn.Module, vectors: int) -> Tensor:
-    """(vectors,) float64: of two tensors like the layer's weight, the inner product of each vector."""
-    return (_rows(one, layer, vectors).double() * _rows(other, layer, vectors).double()).sum(1)
-
-
 def spread(factors: Tensor, layer: nn.Module) -> Tensor:
     """factors (vectors,), one for each vector, in a shape that broadcasts against the layer's weight."""
     weight, channels = _weight(layer), output_channels(layer)

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pytest
 
-pytest.importorskip("onnxruntime")
-pytest.importorskip("PIL")
+pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'normexport[cpu]'")
+pytest.importorskip("PIL", reason="Pillow is not installed: pip install 'normexport[images]'")
 
 from int8_rivals import note_down
 from rivals.judge import MARGINS, agreement, by_margin, snr_db

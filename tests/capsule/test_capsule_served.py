@@ -21,7 +21,7 @@ from normexport.errors import ExitCode, UsageError
 from normexport.runtime.served_address import Address
 from normexport.verdicts import Verdict
 from tests.capsule.conftest import Sealed
-from tests.capsule.stand_in_server import Outputs, StandIn, serving
+from tests.capsule.stand_in_server import Change, Outputs, StandIn, serving
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +77,7 @@ def nan(outputs: Outputs) -> Outputs:
     return outputs
 
 
-def second(change: str) -> object:
+def second(change: str) -> Change:
     def changed(outputs: Outputs) -> Outputs:
         names = list(outputs)
         values = outputs[names[2]]
@@ -95,7 +95,7 @@ def second(change: str) -> object:
 
 @pytest.mark.parametrize("change", ["off", "double", "shape", "whole", "few"])
 def test_a_later_output_that_is_wrong_fails(sealed: Sealed, url: str, stand_in: StandIn, change: str) -> None:
-    stand_in.change = second(change)  # type: ignore[assignment]
+    stand_in.change = second(change)
     assert normexport.prove(sealed.path, url=url).judgement.verdict is Verdict.FAILED
 
 

@@ -261,5 +261,5 @@ def test_a_module_with_an_odd_field_is_read_or_refused_in_words(tmp_path: Path, 
 
 def test_buffers_that_are_not_persistent_are_named_by_a_set(tmp_path: Path) -> None:
     net = nn.Linear(2, 2)
-    net._non_persistent_buffers_set = torch.ones(2)  # type: ignore[assignment]
+    net._non_persistent_buffers_set = torch.ones(2)  # type: ignore[assignment]  # a hostile file's
     assert "a Linear in it lists buffers that it does not have" in refused(save(tmp_path / "m.pt", net))

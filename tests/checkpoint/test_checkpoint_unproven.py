@@ -111,6 +111,8 @@ def test_notes_without_a_kind_give_way_to_the_dialect_that_the_user_names(tmp_pa
     state = type(whole)((key, value) for key, value in whole.items() if "tracked" not in key)
     state._metadata = {path: {"version": 1} for path in whole._metadata}
     file = save(tmp_path / "m.pt", state)
-    factory = lambda: Net(nxnn.L1BatchNorm2d(6, eps=0.1))  # noqa: E731
-    assert load(file, model=factory, dialect="normexport").norms[0].dialect == "normexport"
+    assert (
+        load(file, model=lambda: Net(nxnn.L1BatchNorm2d(6, eps=0.1)), dialect="normexport").norms[0].dialect
+        == "normexport"
+    )
     assert load(file, dialect="normexport").norms[0].dialect == "normexport"

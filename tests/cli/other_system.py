@@ -6,15 +6,16 @@ is not on Windows. Paths, file locking and line ends of Windows are not imitated
 
 from __future__ import annotations
 
-import asyncio  # noqa: F401  (the modules of the standard library choose by what there is while they are imported)
-import multiprocessing  # noqa: F401
+# The modules of the standard library choose by what there is while they are imported.
+import asyncio  # noqa: F401  (chooses)
+import multiprocessing  # noqa: F401  (chooses)
 import os
-import pathlib  # noqa: F401
-import shutil  # noqa: F401
+import pathlib  # noqa: F401  (chooses)
+import shutil  # noqa: F401  (chooses)
 import signal
-import subprocess  # noqa: F401
+import subprocess  # noqa: F401  (chooses)
 import sys
-import tempfile  # noqa: F401
+import tempfile  # noqa: F401  (chooses)
 from typing import Any
 
 MODULES = ("fcntl", "grp", "pwd", "resource", "termios", "tty", "pty", "readline")
@@ -57,7 +58,7 @@ def leave_out() -> None:
             raise NotImplementedError("link: follow_symlinks unavailable on this platform")
         link(source, target)
 
-    os.link = plain_link  # type: ignore[assignment]
+    os.link = plain_link  # type: ignore[assignment]  # it takes names as they come
 
 
 if __name__ == "__main__":

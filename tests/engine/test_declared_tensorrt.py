@@ -189,7 +189,7 @@ def test_the_play_back_refuses_what_is_not_declared(source: Source) -> None:
     builder = vendor.Builder(vendor.Logger(vendor.Logger.INFO))
     config = builder.create_builder_config()
     with pytest.raises(AttributeError):
-        config.int9_calibrator  # noqa: B018
+        config.int9_calibrator  # noqa: B018  (to look is what raises)
     with pytest.raises(AttributeError):
         config.max_workspace = 3
     with pytest.raises(Undeclared):
@@ -201,7 +201,7 @@ def test_the_play_back_refuses_what_is_not_declared(source: Source) -> None:
     with pytest.raises(Undeclared):
         builder.create_optimization_profile().set_shape("x", (1,), (1,), "16")
     with pytest.raises(AttributeError):
-        vendor.BuilderFlag.NO_SUCH_FLAG  # noqa: B018
+        vendor.BuilderFlag.NO_SUCH_FLAG  # noqa: B018  (to look is what raises)
     with pytest.raises(AssertionError, match="phase_start"):
         type("Monitor", (vendor.IProgressMonitor,), {
             "__module__": "normexport.x", "__init__": lambda self: None, "phase_start": lambda self, name: None

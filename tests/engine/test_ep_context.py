@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.engine import networks
 from tests.engine.test_manifest import MANIFEST
 
 needs_rtx = pytest.mark.skipif(
-    not pytest.importorskip("importlib.util").find_spec("tensorrt_rtx"),
+    not find_spec("tensorrt_rtx"),
     reason="TensorRT for RTX is not installed: pip install 'normexport[rtx]'",
 )
 

@@ -13,10 +13,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the exporters are PyTorch's")
 
-from normexport.folding import fold  # noqa: E402
-from normexport.runtime import Float64Runtime  # noqa: E402
-from tests.folding.claims import operators  # noqa: E402
-from tests.folding.spelled import modules  # noqa: E402
+from normexport.folding import fold
+from normexport.runtime import Float64Runtime
+from tests.folding.claims import operators
+from tests.folding.spelled import modules
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

@@ -26,8 +26,8 @@ sys.path[:0] = [str(ROOT / folder) for folder in (".", "tools")]
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as the command line sets it
 
-from tests.fuzz import campaign, commands, formats  # noqa: E402  (after the paths)
-from tests.fuzz.campaign import Outcome  # noqa: E402
+from tests.fuzz import campaign, commands, formats
+from tests.fuzz.campaign import Outcome
 
 FOLDER = ROOT / "build" / "fuzz"
 
@@ -74,7 +74,7 @@ def _many(name: str, seed: int, numbers: range, workers: int, file: Path) -> lis
             try:
                 _work(name, seed, numbers[worker::workers], part)
                 code = 0
-            except BaseException:
+            except BaseException:  # told, and the exit code is 1: this is no place to go on from
                 traceback.print_exc()
             sys.stdout.flush()
             os._exit(code)

@@ -151,7 +151,7 @@ def _run(command: Command, folder: Path, streams: Path) -> None:
         code = command()
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else _CRASHED
-    except BaseException:
+    except BaseException:  # a crash is what is looked for
         traceback.print_exc()
     with contextlib.suppress(BaseException):
         sys.stdout.flush()

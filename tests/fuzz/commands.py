@@ -33,7 +33,7 @@ def command(words: tuple[str, ...]) -> Command:
 def _of_library(read: Callable[..., None], words: tuple[str, ...]) -> int:
     try:
         read(*words)
-    except Exception as error:
+    except Exception as error:  # as the command line catches them
         return report(error, as_json=False, debug=False)
     return 0
 

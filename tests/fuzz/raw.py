@@ -37,7 +37,7 @@ def unless(change: Callable[..., tuple[bytes, str]], data: bytes, dice: Dice, *m
     """What `change` makes of the data; a change of its bytes where earlier changes left nothing that it could read."""
     try:
         return change(data, dice, *more)
-    except Exception:
+    except Exception:  # other code meets bytes that it was not written for
         return mutate(data, dice)
 
 

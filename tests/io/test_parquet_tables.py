@@ -20,7 +20,7 @@ from normexport.proof.inputs.by_number import samples_at
 from tests.proof.inputs.stored import npy, pictures, png
 
 arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'normexport[parquet]'")
-parquet = pytest.importorskip("pyarrow.parquet")
+parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pip install 'normexport[parquet]'")
 
 pytestmark = pytest.mark.slow
 

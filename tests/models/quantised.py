@@ -48,7 +48,7 @@ class GradRounding(torch.autograd.function.InplaceFunction):
 
 
 def rounded(x: Tensor, low: Any, span: Any, bits: int, at_random: bool = False, in_place: bool = False) -> Tensor:
-    return Rounding.apply(x, low, span, bits, at_random, in_place)  # type: ignore[no-untyped-call]
+    return Rounding.apply(x, low, span, bits, at_random, in_place)  # type: ignore[no-untyped-call]  # PyTorch's apply
 
 
 class MinMaxMeasure(nn.Module):
@@ -103,7 +103,7 @@ def biprecise(call: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *option
     """Two products, of which one has gradients of few bits: their values cancel."""
     out1 = call(x.detach(), weight, bias, *options)
     out2 = call(x, weight.detach(), None if bias is None else bias.detach(), *options)
-    second: Tensor = GradRounding.apply(out2)  # type: ignore[no-untyped-call]
+    second: Tensor = GradRounding.apply(out2)  # type: ignore[no-untyped-call]  # PyTorch's apply
     result: Tensor = out1 + second - out1.detach()
     return result
 

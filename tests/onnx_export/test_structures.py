@@ -232,7 +232,7 @@ def test_dotted_arrays_alone_say_what_a_network_reads(tmp_path: Path) -> None:
 
 def test_programs_hold_what_was_none_or_a_number_when_they_were_exported(tmp_path: Path) -> None:
     class Plain(Net):
-        def forward(self, x, skip, times, levels, *, note=None):  # type: ignore[no-untyped-def]
+        def forward(self, x, skip, times, levels, *, note=None):  # type: ignore[no-untyped-def]  # as most are written
             assert skip is None
             assert note == "r"
             return {"left": self.y(x) * times, "right": None}, [level + 1 for level in levels["a"]]

@@ -61,7 +61,7 @@ def judged(network: Network, what: str) -> Outcome:
         if "can't load it" in str(refusal) or "can't run on" in str(refusal):  # the network itself loads and runs
             return Outcome("invalid", str(refusal))
         return Outcome("refused", str(refusal))
-    except Exception as error:
+    except Exception as error:  # a crash is what is looked for
         import traceback
 
         return Outcome("crashed", f"{type(error).__name__}: {error}\n{traceback.format_exc(limit=-6)}")
@@ -330,7 +330,7 @@ def invalid(model: onnx.ModelProto, opens: bool = True) -> str:
     """What the checker or ONNX Runtime says against a file; "" where nothing."""
     try:
         onnx.checker.check_model(model, full_check=True)
-    except Exception as error:
+    except Exception as error:  # the checker has errors of its own, and those of protobuf
         return f"checker: {str(error).strip().splitlines()[0]}"
     try:
         OnnxRuntime(model) if opens else Float64Runtime(model)

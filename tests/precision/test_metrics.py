@@ -172,7 +172,7 @@ def test_a_function_is_a_metric_in_its_own_direction() -> None:
     def worst(output: np.ndarray, labels: np.ndarray) -> float:
         return float(np.abs(output[:, 0] - labels).max())
 
-    worst.lower_is_better = True  # type: ignore[attr-defined]
+    worst.lower_is_better = True  # type: ignore[attr-defined]  # as users say it
     labels = RNG.normal(size=300)
     exact = labels.astype(np.float32)[:, None]
     worse = exact + np.float32(0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ class Counting:
 def test_no_run_is_asked_for_more_than_the_limit(most: int) -> None:
     assert sum(VALUES.values()) * 4 > 2 * most
     seen: list[int] = []
-    make = lambda: Counting("counting", seen)  # noqa: E731
+    make = partial(Counting, "counting", seen)
     batches = [Batch("one", 1, {"x": np.random.default_rng(0).standard_normal((1, 3))})]
     report = check(make, make, make, batches, LAYERS, capture_bytes=most)
     assert [row.tensor for row in report.layers] == list(VALUES)

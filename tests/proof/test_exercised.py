@@ -53,15 +53,15 @@ def test_a_rectifier_that_passes_everything_or_nothing(kind: str) -> None:
     assert "(its numbers are -1 to -0.0667)" in told(rectified, -np.abs(X))
 
 
-@pytest.mark.parametrize(
-    ("node", "limits"),
-    [
-        ("y = HardSwish(x)", (-3, 3)),
-        ("y = HardSigmoid(x)", (-2.5, 2.5)),
-        ("y = HardSigmoid <alpha = 0.5, beta = 0.25> (x)", (-0.5, 1.5)),
-        ("y = ThresholdedRelu <alpha = 2.0> (x)", (2,)),
-    ],
+FUNCTIONS = (
+    ("y = HardSwish(x)", (-3, 3)),
+    ("y = HardSigmoid(x)", (-2.5, 2.5)),
+    ("y = HardSigmoid <alpha = 0.5, beta = 0.25> (x)", (-0.5, 1.5)),
+    ("y = ThresholdedRelu <alpha = 2.0> (x)", (2,)),
 )
+
+
+@pytest.mark.parametrize(("node", "limits"), FUNCTIONS)
 def test_each_function_has_its_own_limits(node: str, limits: tuple[float, ...]) -> None:
     made = model(FLOATS, node)
     for limit in limits:
@@ -74,6 +74,7 @@ def test_each_function_has_its_own_limits(node: str, limits: tuple[float, ...]) 
 def test_the_attributes_of_an_old_clip() -> None:
     clipped = model(FLOATS, "y = Clip <min = -2.0, max = 6.0> (x)", opset=6)
     assert told(clipped, 3 * X).count("the limit") == 1
+    assert told(clipped, X).count("the limit") == 2
 
 
 @pytest.mark.parametrize("limit", [1e-12, 3e38])
@@ -157,6 +158,47 @@ def test_a_limit_that_no_number_can_reach_is_nothing_to_tell(bounded: str) -> No
     report = parity(clipped, model(FLOATS, f"y = {bounded}(x)"))
     assert report.judgement.verdict is Verdict.PASSED
     assert not any("no input reaches" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("limit", [0.0, 6.0])
+def test_a_limit_that_is_the_least_or_largest_number_was_not_crossed(limit: float) -> None:
+    """Another one beyond it would have given the same."""
+    clipped = model(FLOATS, "y = Clip(x, l, h)", l=scalar(0), h=scalar(6))
+    assert f"the limit {limit:g} " in told(clipped, np.linspace(0, 6, 16).reshape(2, 8))
+    assert told(clipped, np.linspace(-0.01, 6.01, 16).reshape(2, 8)) == ""
+    assert f"the limit {limit:g} " in told(clipped, np.full((2, 8), limit))
+
+
+def test_limits_of_one_number_alone_are_asked_for() -> None:
+    """Not those of a number for each channel."""
+    each = np.linspace(20, 30, 8, dtype=np.float32)
+    assert told(model(FLOATS, "y = Min(x, h)", h=each), X) == ""
+    assert "the limit 20 " in told(model(FLOATS, "y = Min(x, h)", h=each[:1]), X)
+    assert told(model(FLOATS, "y = Clip(x)"), X) == told(model(FLOATS, "y = Neg(x)"), X) == ""
+
+
+def test_of_what_a_function_gives_a_limit_beyond_its_ends_is_none() -> None:
+    for limit, asked in ((6.0, False), (0.75, True)):
+        made = model(FLOATS, "s = Sigmoid(x)", "y = Min(s, h)", h=scalar(limit))
+        assert ("the limit" in told(made, X - 1)) is asked
+
+
+def test_a_limit_may_stand_on_either_side() -> None:
+    assert "the limit 20 " in told(model(FLOATS, "y = Max(h, x)", h=scalar(20)), X)
+    assert "the limit 20 " in told(model(FLOATS, "y = Clip(x, , h)", h=scalar(20)), X)
+    assert told(model(FLOATS, "n = Neg(x)", "y = Max(n, x)"), X) == ""
+
+
+def test_of_operators_that_are_not_onnx_nothing_is_told() -> None:
+    """An operator of the file's own may have any name."""
+    text = f"""<ir_version: 8, opset_import: ["" : 18, "mine" : 1]> g ({FLOATS}) {{ y = mine.Relu(x) }}
+        <domain: "mine", opset_import: ["" : 18]> Relu (a) => (b) {{ b = Neg(a) }}"""
+    assert told(parser.parse_model(text), np.abs(X)) == ""
+
+
+def test_a_batch_of_nan_hides_no_other() -> None:
+    clipped = model(FLOATS, "y = Clip(x, l, h)", l=scalar(-6), h=scalar(6))
+    assert told(clipped, np.full((2, 8), np.nan), 7 * X) == ""
 
 
 def test_long_lists_are_cut() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from normexport.onnx_export import Layer
 from normexport.proof import Batch, check
 from normexport.proof.check import Factory
-from normexport.proof.luck import settle_luck
+from normexport.proof.luck import is_near_miss, settle_luck
 from normexport.proof.metrics import Deviation
 from normexport.proof.tolerance import Budget
 from normexport.proof.verdict import ParityReport, Row
@@ -114,6 +115,38 @@ def test_all_batches_of_an_output_are_judged_by_one_baseline() -> None:
     first = report(row("y", 3.0, "one"), row("y", 3.0, "two"))
     others = [report(row("y", 0.5, "one"), row("y", 3.0, "two")), report(row("y", 3.0, "one"), row("y", 0.5, "two"))]
     assert verdict(first, *others) is Verdict.FAILED
+
+
+def test_what_another_baseline_did_not_judge_is_not_excused_by_it() -> None:
+    assert verdict(report(row("y", 3.0), row("z", 0.5)), report(row("z", 0.5))) is Verdict.FAILED
+
+
+def test_an_output_and_a_boundary_of_one_name_are_two() -> None:
+    first = report(row("y", 0.5), layers=(row("y", 0.5, path="head"), row("y", 3.0, path="other")))
+    lacks, has = (
+        report(row("y", 0.5), layers=tuple(row("y", 0.5, path=path) for path in paths))
+        for paths in (["head"], ["head", "other"])
+    )
+    assert verdict(first, lacks) is Verdict.FAILED
+    assert verdict(first, has) is Verdict.PASSED
+
+
+def test_where_one_output_is_left_out_none_is_excused() -> None:
+    first = report(row("y", 3.0), row("z", 3.0))
+    assert settle_luck(first, [report(row("y", 0.5), row("z", 3.0))]) is first
+
+
+@pytest.mark.parametrize(("excess", "near"), [(0.5, False), (1.5, True), (32.0, True), (32.5, False)])
+def test_a_miss_is_near_up_to_a_known_share_of_the_budget_and_without_a_fault(excess: float, near: bool) -> None:
+    assert is_near_miss(report(row("y", excess), row("z", 0.5))) is near
+    assert is_near_miss(report(row("z", 0.5), layers=(row("y", excess, path="head"),))) is near
+    assert not is_near_miss(report(row("y", 1.5), replace(row("z", 0.5), fault="is missing")))
+
+
+def test_the_note_names_what_was_out_and_nothing_else() -> None:
+    first = report(row("y", 3.0), row("z", 0.5), layers=(row("w", 3.0, path="head"),))
+    settled = settle_luck(first, [report(row("y", 0.5), layers=(row("w", 0.5, path="head"),))])
+    assert settled.notes == ("y, head: within the budget of 2 baselines; that of the first alone was small by luck",)
 
 
 def test_doubts_of_what_was_within_stay() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +82,17 @@ def test_integer_tensors_count_differing_elements() -> None:
     assert errors.rms == 0.25
     assert errors.max_abs == 5.0
     assert not errors.floating
+
+
+@pytest.mark.parametrize("types", [(np.int64, np.int64), (np.uint64, np.uint64), (np.int64, np.uint64)])
+def test_whole_numbers_that_float64_takes_for_equal_differ(types: tuple[Any, Any]) -> None:
+    reference: np.ndarray = np.array([2**60, 2**62, 7], types[0])
+    value: np.ndarray = np.array([2**60, 2**62 + 1, 7], types[1])
+    assert float(reference[1]) == float(value[1])
+    errors = measure(reference, value)
+    assert errors.rms == 1 / 3
+    assert errors.max_abs == 1.0
+    assert measure(reference, reference.astype(types[1])).max_abs == 0.0
 
 
 def test_empty_tensors_are_equal() -> None:

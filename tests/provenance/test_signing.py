@@ -23,10 +23,11 @@ from tests.cli.conftest import environment
 
 pytestmark = pytest.mark.slow
 
-pytest.importorskip("model_signing", reason="model-signing is not installed: pip install 'normexport[sign]'")
-serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
-ec = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ec")
-rsa = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.rsa")
+MISSING = "model-signing is not installed: pip install 'normexport[sign]'"
+pytest.importorskip("model_signing", reason=MISSING)
+serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization", reason=MISSING)
+ec = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ec", reason=MISSING)
+rsa = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.rsa", reason=MISSING)
 
 
 def keys(folder: Path, name: str, curve: str = "SECP256R1") -> tuple[Path, Path]:

@@ -40,7 +40,7 @@ def test_the_table_says_what_was_tried_what_was_kept_and_what_float32_takes() ->
 
 
 def test_the_picture_has_every_placement_that_has_a_level(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'normexport[plot]'")
     write_placement_plot(FOUND, tmp_path / "found.svg")
     text = (tmp_path / "found.svg").read_text()
     assert "2 modules in float32, kept" in text

@@ -110,7 +110,7 @@ def test_bounded_weights_are_folded_before_the_set_lacks_their_operator(tmp_path
 @pytest.mark.parametrize("opset", [16, 0, 24, 99, True, "17", 17.0])
 def test_a_set_that_is_not_written_is_refused_where_it_is_given(opset: object) -> None:
     with pytest.raises(UsageError, match="is not one to write; give 17 to 23"):
-        ExportConfig(opset=opset)  # type: ignore[arg-type]
+        ExportConfig(opset=opset)  # type: ignore[arg-type]  # what the message is for
 
 
 def test_bfloat16_in_a_set_without_it_is_refused_before_any_work() -> None:

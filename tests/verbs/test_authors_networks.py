@@ -72,7 +72,7 @@ def test_a_published_network_converts_with_every_norm(tmp_path: Path, network: s
     bare = copy.deepcopy(net).double()
     for module in bare.modules():  # what is random or rounds parameters in these layouts is left out, and said below
         if "quantize_input" in module._modules:
-            module._modules["quantize_input"], module.rounded = nn.Identity(), lambda v: v  # type: ignore[assignment]
+            module._modules["quantize_input"], module.rounded = nn.Identity(), lambda v: v  # type: ignore[assignment]  # a method
     quantises = any("quantize_input" in module._modules for module in net.modules())
     checkpoint = normexport.load(saved(tmp_path, net), trust=True, unquantised=quantises)
     conversion = normexport.convert(checkpoint, tmp_path / "out", ["3x12x12"])

@@ -243,7 +243,7 @@ def test_an_input_of_fixed_batch_keeps_its_open_axes_in_place() -> None:
 @pytest.mark.parametrize("batch", [0, -1, True, "1", "all", 1 << 40, 1.0])
 def test_what_is_no_batch_is_refused_where_it_is_given(batch: object) -> None:
     with pytest.raises(UsageError, match="is not a batch size; give one, such as 1, or dynamic"):
-        ExportConfig(batch=batch)  # type: ignore[arg-type]
+        ExportConfig(batch=batch)  # type: ignore[arg-type]  # what the message is for
 
 
 def test_other_batches_beside_a_fixed_one_are_refused() -> None:

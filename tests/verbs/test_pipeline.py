@@ -205,7 +205,7 @@ def test_an_exported_program_in_memory_is_converted(folder: Path, tmp_path: Path
 
 def test_what_is_no_network_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(normexport.UsageError, match="int: is no network; give a path"):
-        normexport.convert(3, tmp_path / "out", ["3x6x6"])  # type: ignore[arg-type]
+        normexport.convert(3, tmp_path / "out", ["3x6x6"])  # type: ignore[arg-type]  # what the message is for
 
 
 def test_outputs_that_are_links_are_written_through_and_devices_refused(

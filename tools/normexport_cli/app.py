@@ -13,7 +13,9 @@ from typer.main import get_group
 from normexport.errors import ExitCode, UsageError
 from normexport_cli import stopping
 from normexport_cli.failures import report
-from normexport_cli.help import CommandWithChoices, Group
+from normexport_cli.groups import grouped
+from normexport_cli.help import CommandWithChoices, Group, show_help_alone
+from normexport_cli.options import OutputOptions
 from normexport_cli.screen import survive_narrow_encodings, surviving_broken_pipes
 
 _SUMMARY = """
@@ -143,14 +145,15 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback(invoke_without_command=True)
+@grouped
 def root(
     context: typer.Context,
+    *,
     version: Annotated[
         bool,
         typer.Option("--version", metavar="", callback=_print_version, is_eager=True, help="Print versions and leave."),
     ] = False,
+    shown: OutputOptions,
 ) -> None:
     """What runs before every command: nothing, but the bare `normexport` prints its help."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-        raise typer.Exit(ExitCode.USAGE)
+    show_help_alone(context)

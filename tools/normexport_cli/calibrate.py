@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from normexport.errors import ExitCode, UsageError
+from normexport.errors import UsageError
 from normexport.workers import LOCAL
 from normexport_cli import options
 from normexport_cli.groups import grouped
-from normexport_cli.help import CommandWithChoices, Group
+from normexport_cli.help import CommandWithChoices, Group, show_help_alone
 from normexport_cli.image_options import ImageOptions
 from normexport_cli.options import OutputOptions, ReadOptions
 from normexport_cli.screen import print_json, result_console, working
@@ -79,11 +79,10 @@ class PartOptions:
 
 
 @app.callback(invoke_without_command=True)
-def group(context: typer.Context) -> None:
+@grouped
+def group(context: typer.Context, shown: OutputOptions) -> None:
     """What runs before each: nothing, but the bare `normexport calibrate` prints its help."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-        raise typer.Exit(ExitCode.USAGE)
+    show_help_alone(context)
 
 
 @app.command(cls=CommandWithChoices)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 from typing import Any
 
+import typer
 from rich.box import ROUNDED
 from rich.console import Console
 from rich.panel import Panel
@@ -12,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
+from normexport.errors import ExitCode
 from normexport.io.preprocess import PRESET_SOURCES
 from normexport_cli.narrow_help import TABLES_FROM, show_narrow_help
 
@@ -19,7 +22,16 @@ _PRESETS = "Values of --preset"
 
 
 class Group(TyperGroup):
-    """A group of commands."""
+    """A group of commands, whose options in front of a command's name are the command's: `normexport -q convert`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """click's, with these options moved behind the name; --help and --version stay the group's own."""
+        handed_on = {name for each in self.params if not each.is_eager for name in each.opts}
+        before = [*takewhile(lambda word: _is_among(word, handed_on), args)]
+        command, behind = args[len(before) : len(before) + 1], args[len(before) + 1 :]
+        if command and not command[0].startswith("-"):
+            args = [*command, *before, *behind]
+        return super().parse_args(ctx, args)
 
     def get_params(self, ctx: Any) -> list[Any]:
         """click's."""
@@ -31,6 +43,19 @@ class Group(TyperGroup):
             show_narrow_help(self, ctx, console)
         else:
             super().format_help(ctx, formatter)
+
+
+def show_help_alone(context: typer.Context) -> None:
+    """Print the help of a group that was given no command, and leave as where an argument is missing."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(ExitCode.USAGE)
+
+
+def _is_among(word: str, options: set[str]) -> bool:
+    """Whether a word is one of the flags, or several of their letters behind one dash."""
+    letters = word[1:] if word.startswith("-") and not word.startswith("--") else ""
+    return word in options or (bool(letters) and {f"-{letter}" for letter in letters} <= options)
 
 
 def without_types(parameters: list[Any]) -> list[Any]:

@@ -9,7 +9,7 @@ import typer
 
 from normexport.errors import ExitCode
 from normexport_cli.groups import grouped
-from normexport_cli.help import CommandWithChoices, Group
+from normexport_cli.help import CommandWithChoices, Group, show_help_alone
 from normexport_cli.options import OutputOptions
 from normexport_cli.screen import print_json, result_console, working
 
@@ -47,11 +47,10 @@ Given = Annotated[Path, typer.Argument(metavar="LIB", help="A library, or the na
 
 
 @app.callback(invoke_without_command=True)
-def group(context: typer.Context) -> None:
+@grouped
+def group(context: typer.Context, shown: OutputOptions) -> None:
     """What runs before each: nothing, but the bare `normexport plugins` prints its help."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-        raise typer.Exit(ExitCode.USAGE)
+    show_help_alone(context)
 
 
 @app.command("list", cls=CommandWithChoices)

@@ -57,7 +57,7 @@ def _end_at_once(ending: BaseException | None) -> None:
 
 def _builder(words: Sequence[str]) -> AbstractContextManager[Any]:
     """For `build`, the process that builds: it loads TensorRT while typer is loaded here, and each takes 0.1 s."""
-    if words[:1] != ["build"]:
+    if next((word for word in words if not word.startswith("-")), None) != "build":
         return nullcontext()
     from normexport.engine import RTX, BuilderProcess, is_installed
 

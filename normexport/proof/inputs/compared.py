@@ -58,19 +58,25 @@ def asked_batches(
     """Like `pattern`, with numbers that `graphs` ask of inputs, or with two inputs that are equal in places.
 
     Args:
-        one_by_one: numbers of one input in a batch, and not of all that have such: where a reference breaks at some.
+        one_by_one: one number of one input in a batch, or those of one input where they are too many, and not those of
+            all inputs: where a reference breaks at some.
 
     Returns:
         The batches, and words on those that would be too many.
     """
     graphs = [in_one_graph(graph) for graph in graphs]
+    asked = {
+        spec.name: () if spec.dtype == "bool" else numbers_asked(graphs, spec, bounds.get(spec.name)) for spec in specs
+    }
+    alone = one_by_one and sum(map(len, asked.values())) <= _ALONE
     finite: list[list[Batch]] = []
     special: dict[str, list[list[Batch]]] = {}
     for spec in specs:
-        numbers = () if spec.dtype == "bool" else numbers_asked(graphs, spec, bounds.get(spec.name))
+        numbers = asked[spec.name]
         whole = [number for number in numbers if math.isfinite(number)]
         if whole:
-            finite.append(list(batches_with(pattern, spec, whole, seed)))
+            parts = [[number] for number in whole] if alone else [whole]
+            finite.append([batch for part in parts for batch in batches_with(pattern, spec, part, seed)])
         for number in numbers[len(whole) :]:  # alone: more references break at these
             special.setdefault(str(number), []).append(list(batches_with(pattern, spec, [number], seed)))
     groups = [finite, *special.values()]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -23,6 +24,9 @@ LAYOUT = _names(
     """Cast Reshape Flatten Squeeze Unsqueeze Transpose Identity Expand Slice Gather Tile Split ReduceMax ReduceMin
     GatherElements GatherND DepthToSpace SpaceToDepth Floor Ceil Round Pad Trilu Concat Where"""
 )
+#: Of these, what hands on some of the numbers, and others in place of the rest.
+_CHOOSE = _names("Where ReduceMax ReduceMin")
+_NARROW = 32  # bits; as an integer of fewer a number may be another
 #: Operators after which a number still depends on the input, and not linearly.
 _ARITHMETIC = _names(
     """Add Sub Mul Div Mod Neg Abs Clip Min Max Pow Sqrt Exp Log ReduceSum ReduceProd ReduceMean CumSum BitShift Sum
@@ -32,13 +36,17 @@ _ARITHMETIC = _names(
 
 @dataclass(frozen=True)
 class Reached:
-    """A value that is factor * x + [least, most]; `linear` False: that depends on x in another way."""
+    """A value that is factor * x + [least, most]; `linear` False: that depends on x in another way.
+
+    `whole` False: for some of x it may be another number, as behind a Where: what it must be, x need not.
+    """
 
     value: ir.Value
     factor: Fraction = Fraction(1)
     least: Fraction = Fraction(0)
     most: Fraction = Fraction(0)
     linear: bool = True
+    whole: bool = True
 
     def at(self, value: float | Fraction, *, of_least: bool = True) -> Fraction:
         """The x at which this is `value`, by the least or the most of what is added; `factor` is not 0."""
@@ -59,9 +67,9 @@ def uses_of(
     waiting, seen = [Reached(start)], set()
     while waiting:
         reached = waiting.pop()
-        if (id(reached.value), reached.linear) in seen:
+        if (key := (id(reached.value), reached.linear, reached.whole)) in seen:
             continue
-        seen.add((id(reached.value), reached.linear))
+        seen.add(key)
         for node, position in reached.value.uses():
             if not is_onnx_domain(node.domain):
                 continue
@@ -73,11 +81,26 @@ def uses_of(
 def _follow(node: ir.Node, position: int, reached: Reached) -> Iterator[Reached]:
     """The node's outputs that still say something of the input."""
     kind = node.op_type
-    if kind in LAYOUT and (position == 0 or kind == "Concat" or (kind == "Where" and position)):
+    if _asks_whether(node, position):
+        yield Reached(node.outputs[0], linear=False)
+    elif kind in LAYOUT and (position == 0 or kind in ("Concat", "Where")):
+        whole = reached.whole and kind not in _CHOOSE and not _narrows(node)
         for output in node.outputs:
-            yield Reached(output, reached.factor, reached.least, reached.most, reached.linear)
+            yield replace(reached, value=output, whole=whole)
     elif kind in _ARITHMETIC:
         yield _follow_arithmetic(node, position, reached)
+
+
+def _asks_whether(node: ir.Node, position: int) -> bool:
+    """Whether a node makes a truth value of the number, or chooses by it."""
+    to_bool = node.op_type == "Cast" and node.attributes.get_int("to", 0) == ir.DataType.BOOL
+    return to_bool or (node.op_type == "Where" and position == 0)
+
+
+def _narrows(node: ir.Node) -> bool:
+    """Whether a Cast takes numbers to an integer type that holds few of them."""
+    kind = ir.DataType(node.attributes.get_int("to", 0)) if node.op_type == "Cast" else ir.DataType.UNDEFINED
+    return kind.is_integer() and kind.bitwidth < _NARROW
 
 
 def _follow_arithmetic(node: ir.Node, position: int, reached: Reached) -> Reached:
@@ -86,8 +109,9 @@ def _follow_arithmetic(node: ir.Node, position: int, reached: Reached) -> Reache
     if not reached.linear:
         return lost
     factor, least, most = reached.factor, reached.least, reached.most
+    made = partial(Reached, output, whole=reached.whole)
     if node.op_type == "Neg":
-        return Reached(output, -factor, -most, -least)
+        return made(-factor, -most, -least)
     if node.op_type not in ("Add", "Sub", "Mul", "Div") or len(node.inputs) != 2:
         return lost
     other = constant_numbers(node.inputs[1 - position])
@@ -95,16 +119,16 @@ def _follow_arithmetic(node: ir.Node, position: int, reached: Reached) -> Reache
         return lost
     low, high = Fraction(float(other.min())), Fraction(float(other.max()))
     if node.op_type == "Add":
-        return Reached(output, factor, least + low, most + high)
+        return made(factor, least + low, most + high)
     if node.op_type == "Sub" and position == 0:
-        return Reached(output, factor, least - high, most - low)
+        return made(factor, least - high, most - low)
     if node.op_type == "Sub":
-        return Reached(output, -factor, low - most, high - least)
+        return made(-factor, low - most, high - least)
     if low != high or not low or (node.op_type == "Div" and position):
         return lost
     scale = 1 / low if node.op_type == "Div" else low
     ends = sorted((least * scale, most * scale))
-    return Reached(output, factor * scale, ends[0], ends[1])
+    return made(factor * scale, ends[0], ends[1])
 
 
 def constant_numbers(value: ir.Value | None) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None:

@@ -1,8 +1,10 @@
 """Which numbers a graph allows on its integer inputs: rows of the tables that they index, and nothing wild for sizes.
 
 An input x is followed forward while it stays a*x + b, up to the nodes that take it as an index: 0 <= a*x + b < rows.
-Beyond Clip, Mod and what else is not linear no table binds it. A size (of a Reshape, a Range, the trips of a Loop) may
-ask for any memory, so an input that becomes one, by whatever arithmetic, is tried at 0 and 1, and at few more.
+Beyond Clip, Mod and what else is not linear no table binds it, nor behind a Where, which may put another number in the
+place of one that is no row: there the table says what is worth trying, and what the reference bears is tried. A size
+(of a Reshape, a Range, the trips of a Loop) may ask for any memory, so an input that becomes one, by whatever
+arithmetic, is tried at 0 and 1, and at few more.
 """
 
 from __future__ import annotations
@@ -52,25 +54,29 @@ class Bounds:
         return Bounds(low, high, narrower.reason, self.is_size or other.is_size)
 
 
-def integer_bounds(model: ir.Model) -> dict[str, Bounds]:
-    """By name, what the main graph allows on each of its integer inputs; inputs that nothing binds are left out."""
+def integer_bounds(model: ir.Model, *, guarded: bool = False) -> dict[str, Bounds]:
+    """By name, what the main graph allows on each of its integer inputs; inputs that nothing binds are left out.
+
+    Args:
+        guarded: count tables too that other numbers may be kept from: what says something, allowed or not.
+    """
     found = {}
     for value in model.graph.inputs:
         if value.name is None or value.dtype is None or not value.dtype.is_integer():
             continue
         bounds: Bounds | None = None
-        for one in _bounds_on(value):
+        for one in _bounds_on(value, guarded):
             bounds = one.meet(bounds)
         if bounds is not None:
             found[value.name] = bounds
     return found
 
 
-def _bounds_on(start: ir.Value) -> Iterator[Bounds]:
+def _bounds_on(start: ir.Value, guarded: bool) -> Iterator[Bounds]:
     for node, position, reached in uses_of(start, _is_size):
         if _is_size(node, position):
             yield Bounds(0, 1, f"and a few more: it is a size of {node.op_type}", is_size=True)
-        elif (bounds := _bound_of(node, position, reached)) is not None:
+        elif (reached.whole or guarded) and (bounds := _bound_of(node, position, reached)) is not None:
             yield bounds
 
 

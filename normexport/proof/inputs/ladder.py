@@ -115,7 +115,8 @@ def choose_batches(
     swept, unfed = list[Batch](), list[str]()
     if compared and graph is not None:
         most = {} if sizes is None else {"most": max(sizes)}
-        swept, unfed = sweeps([*batches, *asked], specs, bounds, ranges, graph, seed, **most)
+        rows = integer_bounds(graph, guarded=True)
+        swept, unfed = sweeps([*batches, *asked], specs, rows, ranges, graph, seed, **most)
     further, left_out = _borne(pattern, [*_switched(batches, specs, ranges, seed), *swept], own, exact)
     told = (*words, *unasked, *unfed, *left_out, *lengths_left_out(specs))
     return Tried((*batches, *asked, *further), told)

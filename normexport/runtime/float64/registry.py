@@ -83,11 +83,6 @@ def kernel_of(domain: str, name: str, version: int) -> Kernel | None:
     return versions[max(fitting)] if fitting else None
 
 
-def registered_operators() -> list[tuple[str, str, int]]:
-    """(domain, operator, since) of everything registered."""
-    return sorted((domain, name, since) for (domain, name), each in _KERNELS.items() for since in each)
-
-
 _copied_with_torch = False
 
 

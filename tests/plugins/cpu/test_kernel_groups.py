@@ -120,7 +120,7 @@ def test_groups_of_unequal_size_are_refused(groups: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_modules_take_the_kernels(kind: str) -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     title, k = norms.KINDS[kind].title, {"k": 4} if kind == "topk" else {}
     for module, shape in (
         (getattr(nxn, f"{title}GroupNorm")(2, 6, **k), (3, 6, 5, 4)),

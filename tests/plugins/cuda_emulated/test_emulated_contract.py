@@ -81,7 +81,7 @@ def test_wrong_arguments_have_their_status() -> None:
     assert lib.nx_cuda_norm(ctypes.byref(l1), None, None, None, None, None, 0, None) == BAD_ARGUMENT
     assert lib.nx_cuda_norm(None, None, None, None, None, None, 0, None) == BAD_ARGUMENT
     l1.type = 4  # float64
-    assert lib.nx_cuda_norm(ctypes.byref(l1), x.ctypes.data, x.ctypes.data, x.ctypes.data, x.ctypes.data, None, 0, None) == UNSUPPORTED  # fmt: skip  # noqa: E501
+    assert lib.nx_cuda_norm(ctypes.byref(l1), *[x.ctypes.data] * 4, None, 0, None) == UNSUPPORTED
 
 
 @pytest.mark.parametrize("kind", KINDS)

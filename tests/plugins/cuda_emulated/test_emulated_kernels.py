@@ -100,7 +100,7 @@ def test_nan_and_infinity_make_their_channel_nan_and_no_other(kind: str, dtype: 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_error_is_at_most_pytorchs_own_far_from_zero(kind: str) -> None:
     """Mean 100, deviation 1e-3, float32: where the mean's rounding is all there is to lose."""
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     norm = Norm(kind, "float32", instance=True, k=10, chunks=16)
     random = np.random.default_rng(1)
     x = (100 + 1e-3 * random.standard_normal((4, 3, 5000))).astype(np.float32)

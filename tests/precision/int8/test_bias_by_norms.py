@@ -86,7 +86,7 @@ def test_errors_that_are_lost_in_the_steps_of_int8_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize("config", [Int8, Fp8])
-def test_without_data_biases_take_what_the_norms_tell(config) -> None:  # type: ignore[no-untyped-def]
+def test_without_data_biases_take_what_the_norms_tell(config: type[Int8 | Fp8]) -> None:
     plain = reduce_precision(DEPTHWISE, config(method="norms", effort="none"), [SPEC])
     corrected = reduce_precision(DEPTHWISE, config(method="norms"), [SPEC])
     assert plain.precision.edits == ()
@@ -112,10 +112,10 @@ def test_data_that_judges_decides_whether_the_correction_is_kept() -> None:
     assert edit.kept == (edit.after_db > edit.before_db + 0.1)
 
 
-@pytest.mark.parametrize(
-    ("levels", "kept"),
-    [((20.0, 21.0, 20.5), "worth it"), ((20.0, 19.0, 20.5), "all"), ((20.0, 20.05, 19.0), "none")],
-)
+LEVELS = (((20.0, 21.0, 20.5), "worth it"), ((20.0, 19.0, 20.5), "all"), ((20.0, 20.05, 19.0), "none"))
+
+
+@pytest.mark.parametrize(("levels", "kept"), LEVELS)
 def test_of_all_errors_and_those_worth_it_the_better_is_kept(levels: tuple[float, ...], kept: str) -> None:
     """Levels of the model without a correction, and with either, as data would measure them."""
     known = calibrate_by_norms(DEPTHWISE, [SPEC])
@@ -129,6 +129,7 @@ def test_of_all_errors_and_those_worth_it_the_better_is_kept(levels: tuple[float
     assert set(found.corrections.shifts) == {"worth it": set(few), "all": set(every), "none": set()}[kept]
     (edit,) = (each for each in found.edits if each.name == "biases corrected")
     assert (edit.kept, edit.before_db, edit.after_db) == (kept != "none", 20.0, max(levels[1:]))
+    assert found.alone is found.corrections  # fitted to each layer by itself
 
 
 def test_declared_bounds_correct_nothing_behind_the_input() -> None:

@@ -113,6 +113,29 @@ def test_a_shield_is_of_its_layer_and_holds_no_norm_itself() -> None:
     assert [row["holds"] for row in rows] == [["first.bn"], ["second.bn"], ["third.bn"]]
 
 
+UNSHIELDED = ("a = Sigmoid(v)\n w = Conv(a, k)", "w = Mul(v, six)", "a = Neg(v)\n c = Conv(a, k)\n w = Conv(c, k)")
+
+
+@pytest.mark.parametrize("body", UNSHIELDED)
+def test_what_computes_needs_no_shield_and_is_none(body: str) -> None:
+    """Between a DequantizeLinear and a layer, and in place of a layer."""
+    model = ir.from_proto(between(body, IMAGE))
+    shield_float_layers(model)
+    assert not [node for node in model.graph if node.op_type == "Max"]
+
+
+def test_a_shield_says_what_it_hands_on() -> None:
+    """Its type and shape: a custom operator behind it has no shape inference to ask."""
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(between("w = Conv(v, k)", IMAGE)))
+    shield_float_layers(model)
+    (made,) = (node.outputs[0] for node in model.graph if node.op_type == "Max")
+    assert made.dtype == ir.DataType.FLOAT
+    assert made.shape is not None
+    assert list(made.shape) == ["N", 8, 9, 9]
+    names = [value.name for node in model.graph for value in node.outputs] + [node.name for node in model.graph]
+    assert len(set(filter(None, names))) == len(list(filter(None, names)))
+
+
 def _two_layers() -> Any:
     body = "c = Conv(x, k)\n r = Relu(c)\n w = Conv(r, k)\n t = Relu(w)\n y = Conv(t, k)"
     model = onnx.parser.parse_model(

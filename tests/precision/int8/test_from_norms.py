@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -169,9 +170,9 @@ def test_a_model_that_tells_nothing_is_refused_in_one_line(spoilt: str) -> None:
 
 
 @pytest.mark.parametrize("how", [{"calibration": [DATA[0]]}, {"cache": Path("c.json")}, {"method": "guess"}])
-def test_what_means_nothing_without_data_is_refused(how: dict[str, object]) -> None:
+def test_what_means_nothing_without_data_is_refused(how: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        Int8(**{"method": "norms", **how})  # type: ignore[arg-type]
+        Int8(**{"method": "norms", **how})
 
 
 def test_convert_writes_the_file_and_says_that_nothing_judged_it(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_relu_goes_with_its_layer_and_a_mean_is_float32_whatever_happens() -> 
 @pytest.mark.parametrize("nameless", [False, True])
 @pytest.mark.parametrize("runtime", PROFILED)
 def test_a_runtime_tells_the_time_of_every_layer_by_a_name_of_the_file(runtime: str, nameless: bool) -> None:
-    pytest.importorskip(runtime)
+    pytest.importorskip(runtime, reason=f"{runtime} is not installed")
     model = nets.folded(residual)[0].clone()
     for node in model.graph if nameless else ():
         node.name = ""

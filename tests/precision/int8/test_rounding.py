@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from normexport.precision.int8 import rounding
 from normexport.precision.int8.calibration import calibrate
@@ -81,7 +83,30 @@ def keeps_nearest(round_: Round) -> None:
         np.testing.assert_array_equal(round_(weight, second), np.clip(np.rint(weight), -127, 127))
 
 
-CLAIMS = (near_the_best, beats_nearest, keeps_nearest)
+def check_never_worse(round_: Round, seed: int, length: int) -> None:
+    """Than to nearest, row by row, by the moments with the hundredth of their mean that is added to each."""
+    x = inputs(seed, 1, 40, length)
+    second = moments(x) + 0.01 * np.trace(moments(x)[0]) / length * np.eye(length)
+    weight = np.random.default_rng(seed).uniform(-150, 150, (1, 8, length))
+    found, nearest = round_(weight, moments(x)), np.clip(np.rint(weight), -127, 127)
+    assert np.array_equal(found, np.clip(np.rint(found), -127, 127))
+    ours, theirs = (np.einsum("gri,gij,grj->gr", off, second, off) for off in (weight - found, weight - nearest))
+    assert (ours <= theirs * (1 + 1e-9)).all(), seed
+
+
+def never_worse(round_: Round) -> None:
+    for seed in range(30):
+        check_never_worse(round_, seed, 6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(100, 10_000), length=st.integers(1, 90))
+def test_no_row_loses_more_than_to_nearest(seed: int, length: int) -> None:
+    check_never_worse(rounding.round_by_least_squares, seed, length)
+
+
+RoundingClaim = Callable[[Round], None]
+CLAIMS: tuple[RoundingClaim, ...] = (near_the_best, beats_nearest, keeps_nearest, never_worse)
 
 
 def check_all(round_: Round) -> None:
@@ -90,7 +115,7 @@ def check_all(round_: Round) -> None:
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__)
-def test_rounding_by_least_squares(claim: Callable[[Round], None]) -> None:
+def test_rounding_by_least_squares(claim: RoundingClaim) -> None:
     claim(rounding.round_by_least_squares)
 
 
@@ -231,6 +256,28 @@ def test_a_bias_that_widens_one_channel_s_grid_leaves_the_others_rounded(per_cha
     assert (before.whole != after.whole)[others].any()
 
 
+@pytest.mark.parametrize("kind", ["conv", "matmul"])
+def test_weights_are_rounded_for_the_errors_that_biases_leave(kind: str) -> None:
+    """By the covariance about the mean, which a bias takes; MatMul has none, and its errors count about zero."""
+    shape = (32, 6, 1, 1) if kind == "conv" else (32, 6)
+    g = Graph(2, shape, np.float32)
+    model = g.model(g.conv("x", 5) if kind == "conv" else g.matmul("x", 5))
+    x = (inputs(1, 1, 32, 6)[0] + np.arange(6)).astype(np.float32)
+    ranges = calibrate(model, [{"x": x.reshape(shape)}], "minmax").ranges
+    (pair,) = pairs_of(model, quantize(model, ranges).model)
+    (found,) = round_weights(model, [pair], lambda: [{"x": x.reshape(shape)}], 32).values()
+    scale, zero = pair.source or (None, None)
+    assert scale is not None
+    held = ((np.clip(np.rint(x / scale) + np.float32(zero), 0, 255) - np.float32(zero)) * scale).astype(np.float64)
+    covariance = np.cov(held.T, bias=True) if kind == "conv" else held.T @ held / len(held)
+    weight = model.graph.initializers[str(pair.node.inputs[1].name)].const_value.numpy().astype(np.float64)
+    rows = (weight / pair.grid).reshape(5, 6) if kind == "conv" else (weight / pair.grid).T
+    whole = rounding.round_by_least_squares(rows[None], covariance[None])[0]
+    assert (whole != np.rint(rows)).any()
+    np.testing.assert_array_equal(found.whole.reshape(5, 6) if kind == "conv" else found.whole.T, whole)
+    np.testing.assert_array_equal(found.scale, pair.scale)
+
+
 def test_layers_that_can_not_be_rounded_so_say_why() -> None:
     g = Graph(0, (2, 4, 6, 6), np.float32)
     model = g.model(g.conv(g.transposed("x", 6), 3))
@@ -238,3 +285,5 @@ def test_layers_that_can_not_be_rounded_so_say_why() -> None:
     pairs = pairs_of(model, quantize(model, calibrate(model, [{"x": x}], "minmax").ranges).model)
     assert [bool(why_no_moments(pair)) for pair in pairs] == [True, False]
     assert "is transposed" in why_no_moments(pairs[0])
+    (name,) = round_weights(model, pairs, lambda: [{"x": x}], 2)
+    assert name == pairs[1].node.inputs[1].name

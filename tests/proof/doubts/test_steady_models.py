@@ -112,7 +112,7 @@ class CatchesTheRefusal(Layer):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         try:
             large = bool(x.abs().max() > 1000)
-        except Exception:
+        except Exception:  # what the network is here for
             large = False
         return 2 * self.fc(x) if large else self.fc(x)
 

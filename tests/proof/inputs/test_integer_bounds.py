@@ -151,3 +151,35 @@ def test_an_index_inside_a_branch_is_seen() -> None:
     fork = helper.make_node("If", ["yes"], ["y"], then_branch=then, else_branch=other)
     model = lookup(step("Greater", "five", "two", out="yes"), last=fork)
     assert integer_bounds(model)["x"].high == ROWS - 1
+
+
+NEGATIVE, BEYOND = step("Less", "x", "low", out="n"), step("Greater", "x", "high", out="n")
+GUARDS: dict[str, tuple[list[Step], int]] = {
+    "negative": ([NEGATIVE, step("Where", "n", "low", "x")], -7),
+    "beyond": ([BEYOND, step("Where", "n", "high", "x")], ROWS + 7),
+    "beyond, shifted": ([BEYOND, step("Where", "n", "low", "x", out="k"), step("Add", "k", "low")], ROWS + 7),
+    "a truth value": ([step("Cast", "x", out="q", to=9), step("Cast", "q", to=TensorProto.INT64)], ROWS + 7),
+    "chosen by it": ([step("Cast", "x", out="q", to=9), step("Where", "q", "five", "low")], ROWS + 7),
+    "of few bits": ([step("Cast", "x", out="q", to=TensorProto.UINT8), step("Cast", "q", to=7)], 256 + 7),
+}
+
+
+@pytest.mark.parametrize(("steps", "number"), GUARDS.values(), ids=GUARDS)
+def test_where_another_number_may_stand_in_its_place_no_table_binds_the_input(steps: list[Step], number: int) -> None:
+    model = lookup(*steps)
+    assert runs(model, number)
+    assert integer_bounds(model) == {}
+    truth = any("Cast" in each[0] and each[3]["to"] == 9 for each in steps)
+    bounds = integer_bounds(model, guarded=True).get("x")
+    assert (bounds is None) if truth else (bounds is not None and (bounds.low, bounds.high) == (0, ROWS - 1))
+
+
+def test_an_index_beside_a_guarded_one_binds_the_input() -> None:
+    model = lookup(NEGATIVE, step("Where", "n", "low", "x"), step("Gather", "table", "x", out="z"))
+    assert (integer_bounds(model)["x"].low, integer_bounds(model)["x"].high) == (0, ROWS - 1)
+    assert not runs(model, ROWS)
+
+
+def test_a_wider_type_binds_as_the_number_itself() -> None:
+    model = lookup(step("Cast", "x", to=TensorProto.INT64), dtype=TensorProto.INT32)
+    assert integer_bounds(model)["x"].high == ROWS - 1

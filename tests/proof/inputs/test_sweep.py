@@ -134,6 +134,14 @@ def test_a_table_that_is_said_to_have_more_rows_than_any_memory_holds() -> None:
     ]
 
 
+def test_numbers_that_no_memory_holds_are_not_fed_where_they_cost_nothing() -> None:
+    """A file without weights takes no time for each."""
+    light = ir.from_proto(model("y = Cast <to = 1> (i)", signature="int64[N,4] i) => (float[N,4] y"))
+    first = Batch("", 1, {"i": np.zeros((1, 4), np.int64)})
+    batches, words = sweeps([first], [InputSpec("i", (4,), "int64")], {"i": Bounds(0, 10**15, "")}, {}, light, 0)
+    assert (batches, len(words)) == ([], 1)
+
+
 def test_a_fixed_batch_is_fed_as_it_is() -> None:
     fixed = InputSpec("i", (1, 40), "int64", batched=False)
     batches, _ = swept(fixed, 100)
@@ -143,7 +151,27 @@ def test_a_fixed_batch_is_fed_as_it_is() -> None:
     assert {batch.feeds["i"].shape for batch in batches} == {(2, 4)}
 
 
-@pytest.mark.parametrize("spec", [InputSpec("i", (4,), "int64", bounds=(10, 19))])
+DECLARED = InputSpec("i", (4,), "int64", bounds=(10, 19))
+
+
+@pytest.mark.parametrize("spec", [DECLARED])
 def test_bounds_that_were_declared_are_kept(spec: InputSpec) -> None:
     batches, _ = swept(spec, 100, np.full((1, 4), 10))
     assert {int(number) for batch in batches for number in batch.feeds["i"].flat} == set(range(11, 20))
+
+
+def test_a_size_is_not_swept() -> None:
+    """It may ask for any memory: 0 and 1 are tried, and a few more."""
+    first = Batch("", 1, {"i": np.zeros((1, 4), np.int64)})
+    bounds = {"i": Bounds(0, 99, "", is_size=True)}
+    assert sweeps([first], [InputSpec("i", (4,), "int64")], bounds, {}, GRAPH, 0) == ([], [])
+
+
+def test_a_network_that_takes_long_is_not_swept() -> None:
+    """A million weights, and three thousand rows one at a time."""
+    heavy = ir.from_proto(model("y = Gather(w, i)", w=np.zeros((1 << 20, 1), np.float32)))
+    first = Batch("", 1, {"i": np.zeros((1, 1), np.int64)})
+    spec, bounds = InputSpec("i", (1,), "int64"), {"i": Bounds(0, 2999, "")}
+    batches, words = sweeps([first], [spec], bounds, {}, heavy, 0)
+    assert (batches, words) == ([], ["i: 1 of the 3,000 numbers that it may be were fed"])
+    assert sweeps([first], [spec], bounds, {}, GRAPH, 0)[0]
