@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'normexport[cpu]'")
-pytest.importorskip("PIL", reason="Pillow is not installed: pip install 'normexport[images]'")
+pytest.importorskip("PIL", reason="Pillow is not installed: pip install pillow")
 
 from int8_rivals import note_down
 from rivals.judge import MARGINS, agreement, by_margin, snr_db
