@@ -16,6 +16,7 @@ import onnx_ir as ir
 from normexport.errors import NormExportError
 from normexport.graphs.inline import in_one_graph
 from normexport.graphs.node_metadata import module_path
+from normexport.graphs.nodes import op
 from normexport.graphs.probe import Probe
 from normexport.io.onnx_domain import is_onnx_domain
 from normexport.proof.doubts.branches import follows_from_numbers
@@ -32,6 +33,7 @@ _GIVE_BOOLS = (*_COMPARISONS, "And", "Or", "Xor", "Not")
 _EPSILON = 1e-4  # smaller limits keep a divisor from 0
 _LARGE = 1e6  # larger ones are those of a type
 _SAME = 1e-2  # of two limits
+_STEPS = 8  # back from a limit
 _TOLD = 5
 
 
@@ -41,14 +43,20 @@ _CONDITION, _OVERLAP, _LIMIT = "condition", "overlap", "limit"
 
 @dataclass(frozen=True)
 class Sort:
-    """What nodes of two graphs have in common that ask the same of numbers."""
+    """What nodes of two graphs have in common that ask the same of numbers.
+
+    `before` is the limit of what was there before single numbers were added or multiplied, as many ways to write one
+    function differ in these: HardSwish is x * Clip(x + 3, 0, 6) / 6.
+    """
 
     name: str
     limit: float = 0.0
+    before: float = 0.0
 
     def is_like(self, other: Sort) -> bool:
         """Whether they are one, as far as a limit keeps its number when it is rounded to a half."""
-        return self.name == other.name and abs(self.limit - other.limit) <= _SAME * abs(self.limit)
+        ours, theirs = (self.limit, self.before), (other.limit, other.before)
+        return self.name == other.name and any(abs(a - b) <= _SAME * abs(a) for a in ours for b in theirs)
 
 
 @dataclass(frozen=True)
@@ -61,13 +69,12 @@ class Unexercised:
 
 @dataclass(frozen=True)
 class _Question:
-    """Whether numbers lie on both sides of each limit, and what to say where they don't.
+    """Whether numbers lie on both sides of each limit, by the sort of it, and what to say where they don't.
 
     `least` and `largest` name outputs of one number; None: some numbers always lie below.
     """
 
-    sort: str
-    limits: tuple[float, ...]
+    limits: tuple[tuple[float, Sort], ...]
     least: str | None
     largest: str
     words: str
@@ -126,7 +133,7 @@ def _sorts(graph: ir.Graph) -> Iterator[Sort]:
             yield Sort(_CONDITION)
         elif _is_overlap(node):
             yield Sort(_OVERLAP)
-        yield from (Sort(_LIMIT, limit) for limit in _limits(node))
+        yield from (Sort(_LIMIT, limit, _before(_limited(node), limit)) for limit in _limits(node))
 
 
 def _of_one(model: ir.Model, batches: Sequence[Batch], on: Callable[[ir.Model], Runtime]) -> Iterator[Unexercised]:
@@ -147,10 +154,10 @@ def _of_one(model: ir.Model, batches: Sequence[Batch], on: Callable[[ir.Model], 
     for question in questions:
         least = -np.inf if question.least is None else np.fmin.reduce(ends[question.least], initial=np.inf)
         largest = np.fmax.reduce(ends[question.largest], initial=-np.inf)
-        for limit in question.limits:
+        for limit, sort in question.limits:
             if not least < limit < largest:
                 words = question.words.format(limit=f"{limit:g}", least=f"{least:.3g}", largest=f"{largest:.3g}")
-                yield Unexercised(Sort(question.sort, limit if question.sort == _LIMIT else 0.0), words)
+                yield Unexercised(sort, words)
 
 
 def _questions(graph: ir.Graph, probe: Probe) -> Iterator[_Question]:
@@ -161,13 +168,15 @@ def _questions(graph: ir.Graph, probe: Probe) -> Iterator[_Question]:
         place = (module_path(node) or node.name or node.op_type).replace("{", "{{").replace("}", "}}")
         if _is_condition(node):
             words = f"{place}: its condition is the same throughout"
-            yield _Question(_CONDITION, (0.5,), *_ends(probe, ours.inputs[0]), words)
+            yield _Question(((0.5, Sort(_CONDITION)),), *_ends(probe, ours.inputs[0]), words)
         elif _is_overlap(node):
             _, largest = _ends(probe, _fewer(probe, ours))
-            yield _Question(_OVERLAP, (0.5,), None, largest, f"{place}: no box goes for another that it overlaps")
+            words = f"{place}: no box goes for another that it overlaps"
+            yield _Question(((0.5, Sort(_OVERLAP)),), None, largest, words)
         elif limits := _limits(node):
             words = f"{place}: the limit {{limit}} (its numbers are {{least}} to {{largest}})"
-            yield _Question(_LIMIT, limits, *_ends(probe, _limited(ours)), words)
+            asked = tuple((limit, Sort(_LIMIT, limit, _before(_limited(node), limit))) for limit in limits)
+            yield _Question(asked, *_ends(probe, _limited(ours)), words)
 
 
 def _is_condition(node: ir.Node) -> bool:
@@ -222,6 +231,32 @@ def _limits(node: ir.Node) -> tuple[float, ...]:
         found += [node.attributes[end].as_float() for end in ("min", "max") if end in node.attributes]
     low, high = known_ends(_limited(node))
     return tuple(each for each in found if low < each < high and (each == 0 or _EPSILON <= abs(each) <= _LARGE))
+
+
+def _before(value: ir.Value | None, limit: float) -> float:
+    """What a value's limit is of the value from which it was made by adding or multiplying single numbers."""
+    for _ in range(_STEPS):
+        node = None if value is None else value.producer()
+        kind = "" if node is None else op(node)
+        if node is None or kind not in ("Add", "Sub", "Mul", "Div"):
+            break
+        numbers = [_single(each) for each in node.inputs]
+        position = 0 if numbers[1] is not None else 1
+        number, value = numbers[1 - position], node.inputs[position]
+        if number is None or (kind in ("Mul", "Div") and not number) or (kind == "Div" and position):
+            break
+        if kind == "Add":
+            limit -= number
+        elif kind == "Sub":
+            limit = number - limit if position else limit + number
+        else:
+            limit = limit / number if kind == "Mul" else limit * number
+    return limit
+
+
+def _single(value: ir.Value | None) -> float | None:
+    numbers = constant_numbers(value)
+    return float(numbers.reshape(-1)[0]) if numbers is not None and numbers.size == 1 else None
 
 
 def _limited(node: ir.Node) -> ir.Value | None:

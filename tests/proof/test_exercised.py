@@ -122,15 +122,39 @@ POWER = np.array([2], np.float32)
         ("y = Identity(h)", "d = Sub(h, c) r = Relu(d) y = Sub(h, r)", "Relu: the limit 0 (its numbers are -6 to "),
         ("y = Identity(h)", "m = Min(h, c) y = Identity(m)", "second has what no input reaches: Min: the limit 6 "),
         ("y = Clip(h, l, c)", "m = Min(h, c) y = Max(m, l)", None),  # another spelling
+        (
+            "n = Neg(h) k = Add(n, t) a = Clip(k, l, c) b = Mul(n, a) y = Div(b, c)",
+            "n = Neg(h) y = HardSwish(n)",
+            None,  # another one
+        ),
         ("r = Relu(h) y = Relu(r)", "y = Relu(h)", None),  # what an optimiser takes out
         ("q = Greater(h, c) y = Where(q, l, h)", "y = Identity(h)", None),  # and so a guard
     ],
 )
 def test_what_one_side_alone_has_and_no_input_reaches_is_a_doubt(ours: str, theirs: str, doubt: str | None) -> None:
-    first, second = (model(FLOATS, *HIDDEN, nodes, p=POWER, l=scalar(0), c=scalar(6)) for nodes in (ours, theirs))
+    first, second = (
+        model(FLOATS, *HIDDEN, nodes, p=POWER, l=scalar(0), c=scalar(6), t=scalar(3)) for nodes in (ours, theirs)
+    )
     report = parity(first, second)
     assert report.judgement.verdict is (Verdict.PASSED if doubt is None else Verdict.INCONCLUSIVE)
     assert doubt is None or doubt in report.judgement.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "limit"),
+    [
+        ("a = Add(x, t)", 3),
+        ("a = Sub(x, t)", 9),
+        ("a = Sub(t, x)", -3),
+        ("a = Mul(x, t)", 2),
+        ("a = Div(x, t)", 18),
+        ("b = Mul(t, x) a = Add(t, b)", 1),
+    ],
+)
+def test_a_limit_is_known_by_what_was_there_before_it_was_scaled(steps: str, limit: float) -> None:
+    made = model(FLOATS, f"{steps} y = Min(a, c)", t=scalar(3), c=scalar(6))
+    (found,) = unexercised(ir.from_proto(made), [Batch("", 2, {"x": 1e-3 * X})])
+    assert found.sort.before == pytest.approx(limit)
 
 
 def test_a_limit_that_a_half_rounds_is_the_same_limit() -> None:
