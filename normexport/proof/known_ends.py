@@ -15,7 +15,7 @@ from normexport.proof.inputs.following import LAYOUT, constant_numbers
 Ends: TypeAlias = tuple[float, float]
 
 _ANY: Ends = (-math.inf, math.inf)
-_DEEP = 64  # nodes in a row that are looked at
+_DEEP = 100  # nodes in a row that are looked at
 _RANGES: dict[str, Ends] = {
     **dict.fromkeys(("Sigmoid", "HardSigmoid", "Softmax"), (0.0, 1.0)),
     **dict.fromkeys(("Tanh", "Sin", "Cos", "Erf", "Softsign", "Sign"), (-1.0, 1.0)),
@@ -30,10 +30,22 @@ _ROUND = frozenset({"Cast", "Floor", "Ceil", "Round"})
 _SEVERAL = frozenset({"Concat", "Where", "Max", "Min"})
 
 
-def known_ends(value: ir.Value | None, deep: int = _DEEP) -> Ends:
+def known_ends(value: ir.Value | None) -> Ends:
     """The ends of a value, as far as the functions behind it have such: -inf or inf where they have none."""
+    return _ends(value, _DEEP, {})
+
+
+def _ends(value: ir.Value | None, deep: int, known: dict[ir.Value, Ends]) -> Ends:
+    """Each value is looked at once, however many ways lead to it: ends from fewer nodes are only wider."""
     if value is None or deep == 0:
         return _ANY
+    if value not in known:
+        known[value] = _ANY  # while it is looked for, lest a circle be gone round
+        known[value] = _found(value, deep, known)
+    return known[value]
+
+
+def _found(value: ir.Value, deep: int, known: dict[ir.Value, Ends]) -> Ends:
     numbers = constant_numbers(value)
     if numbers is not None:
         return float(numbers.min()), float(numbers.max())
@@ -43,7 +55,7 @@ def known_ends(value: ir.Value | None, deep: int = _DEEP) -> Ends:
     kind = op(node)
     if kind in _RANGES:
         return _RANGES[kind]
-    given = [known_ends(each, deep - 1) for each in _numbers_of(node)]
+    given = [_ends(each, deep - 1, known) for each in _numbers_of(node)]
     if kind == "Relu":
         return max(given[0][0], 0.0), max(given[0][1], 0.0)
     if kind in ("Max", "Min"):

@@ -66,3 +66,10 @@ def test_no_number_lies_beyond(steps: list[str], c: float, seed: int) -> None:
 )
 def test_ends_of_functions(body: str, ends: tuple[float, float]) -> None:
     assert ends_of(body)[0] == ends
+
+
+def test_what_is_read_twice_is_looked_at_once() -> None:
+    """Each step reads the one before twice: 2^60 ways lead back to the input."""
+    steps = " ".join(f"v{index + 1} = Max(v{index}, v{index})" for index in range(60))
+    ends, _ = ends_of(f"v0 = Sigmoid(x) {steps} y = Add(v60, v60)")
+    assert ends == (0, 2)
