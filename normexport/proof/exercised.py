@@ -7,6 +7,7 @@ about what was compared. What only one of two files has is a difference between 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -104,19 +105,18 @@ def doubts_of_one_side(
 
     That the second lacks a condition or a rectifier is none: optimisers take out what can't make a difference.
     """
-    ours, theirs = (list(_sorts(in_one_graph(model).graph)) for model in (first, second))
-    added = [each.words for each in of_second if _count(each.sort, theirs) > _count(each.sort, ours)]
-    lost = [
-        each.words
-        for each in of_first
-        if each.sort.limit and _count(each.sort, ours) > 0 and not _count(each.sort, theirs)
-    ]
+    ours, theirs = (Counter(_sorts(in_one_graph(model).graph)) for model in (first, second))
+    counts = {
+        sort: (_count(sort, ours), _count(sort, theirs)) for sort in {each.sort for each in (*of_first, *of_second)}
+    }
+    added = [each.words for each in of_second if counts[each.sort][1] > counts[each.sort][0]]
+    lost = [each.words for each in of_first if each.sort.limit and not counts[each.sort][1]]
     sides = (("second", added), ("first", lost))
     return tuple(f"only the {side} has what no input reaches: {_listed(words)}" for side, words in sides if words)
 
 
-def _count(sort: Sort, sorts: Sequence[Sort]) -> int:
-    return sum(sort.is_like(each) for each in sorts)
+def _count(sort: Sort, sorts: Counter[Sort]) -> int:
+    return sum(count for each, count in sorts.items() if sort.is_like(each))
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from normexport import parity
-from normexport.proof.exercised import note_on, unexercised
+from normexport.proof.exercised import Sort, Unexercised, doubts_of_one_side, note_on, unexercised
 from normexport.proof.inputs.batches import Batch
 from normexport.verdicts import Verdict
 
@@ -238,3 +238,11 @@ def test_names_with_braces_and_graphs_that_do_not_run() -> None:
     clipped.graph.node[0].name = "{0} {limit}"
     assert "{0} {limit}: the limit" in told(clipped, X)
     assert told(clipped, np.zeros((2, 9))) == ""
+
+
+def test_thousands_of_nodes_that_ask_the_same_are_counted_once() -> None:
+    """20,000 rectifiers, none of them exercised: each against each would be minutes."""
+    names = [f"v{number}" for number in range(20_000)]
+    wide = ir.from_proto(model(FLOATS, *(f"{name} = Relu(x)" for name in names), "y = Identity(x)"))
+    found = [Unexercised(Sort("limit"), name) for name in names]
+    assert doubts_of_one_side(wide, wide, found, found) == ()
