@@ -26,8 +26,9 @@ from normexport.precision.numbered import Numbered
 from normexport.precision.output_errors import output_errors
 from normexport.precision.runs import Data, Given, Stream
 from normexport.precision.snr import OutputError, measure_output
-from normexport.proof import choose_batches
+from normexport.proof import Batch, choose_batches, not_compared
 from normexport.proof.check import CAPTURE_BYTES
+from normexport.proof.doubts.random_numbers import random_nodes
 from normexport.proof.inputs.batches import LARGE_SAMPLE, slice_batches
 from normexport.proof.inputs.folders import FolderRead
 from normexport.proof.inputs.mixed import is_mixed
@@ -147,9 +148,19 @@ def check_by_snr(
     found = named_as(found, exact)
     errors = output_errors(exact, found, limits.min_snr, limits.points)
     judgement = _judgement(errors, exact, found, limits, data is not None)
-    boundaries = _boundaries(reference, candidate, _few(judged, inputs), layers, on) if layers else ()
+    few = _few(judged, inputs)
+    doubts = _doubts(model, candidate, few, on)
+    judgement = together([judgement, *map(inconclusive, doubts)])
+    boundaries = _boundaries(reference, candidate, few, layers, on) if layers else ()
     shown = limits.min_snr, errors, tuple(boundaries), judgement
     return SnrReport(exact.name, found.name, found.samples, data is not None, *shown, precision=dtype)
+
+
+def _doubts(model: ir.Model | None, candidate: ir.Model, feeds: Feeds, on: Opener) -> tuple[str, ...]:
+    """What no number of the samples shows: see `normexport.proof.judge.not_compared`."""
+    batches = [Batch("samples", 0, feeds)]
+    unseen = not_compared(candidate if model is None else model, candidate, batches, on, quantised=True)
+    return (*random_nodes(candidate), *unseen.doubts)
 
 
 def random_data(inputs: Sequence[InputSpec], candidate: ir.Model, model: ir.Model | None) -> Data:

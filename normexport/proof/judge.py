@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,7 @@ def check_model(
     seed: int = 0,
     unproven: Sequence[str] = (),
     on: Opener = OnnxRuntime,
+    graph: ir.Model | None = None,
 ) -> ParityReport:
     """Judge an ONNX model, on ONNX Runtime, against the torch model or the ONNX model it came from.
 
@@ -61,6 +62,8 @@ def check_model(
         unproven: what stands between the user's model and `model`, in words. What makes it no function of its inputs
             (numbers that it draws, buffers that it changes) is found here.
         on: the runtime that the candidate is judged on.
+        graph: what a torch model computes, as a graph, where the candidate was not made from just that: what only one
+            of them asks of numbers that no input gives is a doubt then, and not only a note.
     """
     if isinstance(model, ir.Model):
         report = compare(model, candidate, inputs=inputs, data=data, sizes=sizes, seed=seed, layers=layers, on=on)
@@ -83,8 +86,9 @@ def check_model(
         graph=candidate,
         own=lambda: torch_runtime(precision),
         exact=lambda: torch_runtime("float64"),
-        compared=(candidate,),
+        compared=(candidate,) if graph is None else (graph, candidate),
     )
+    unseen = not_compared(candidate if graph is None else graph, candidate, tried.batches)
     report = check(
         lambda: torch_runtime("float64"),
         lambda: torch_runtime(precision, JITTER),
@@ -98,10 +102,10 @@ def check_model(
             *unproven,
             *doubts_of(model, inputs, outputs, precision, tried.batches),
             *random_nodes(candidate),
-            *untaken_branches(candidate, tried.batches),
+            *unseen.doubts,
         ),
     )
-    notes = (*tried.notes, *_fixed_batch(inputs, tried.batches), *note_on(unexercised(candidate, tried.batches)))
+    notes = (*tried.notes, *_fixed_batch(inputs, tried.batches), *unseen.notes)
     return _with_notes(report, notes)
 
 
@@ -167,9 +171,9 @@ def compare(
     )
     boundaries = common_values(first, second) if layers is None else layers
     opener = OnnxRuntime if where is None else partial(RuntimeElsewhere, where)
-    unreached = [unexercised(model, tried.batches, opener) for model in (first, second)]
-    notes = (*tried.notes, *_fixed_batch(specs, tried.batches), *note_on([each for one in unreached for each in one]))
-    unproven = (*untaken_branches(second, tried.batches), *doubts_of_one_side(first, second, *unreached))
+    unseen = not_compared(first, second, tried.batches, opener)
+    notes = (*tried.notes, *_fixed_batch(specs, tried.batches), *unseen.notes)
+    unproven = unseen.doubts
     try:
         report = _compare(first, second, tried.batches, boundaries, unproven, on, where, double=True)
     except (FoldError, UsageError) as error:  # not the reference's fault? then it is raised again
@@ -177,6 +181,36 @@ def compare(
         cause = error.cause.removeprefix("no float64 reference: ")
         notes = (*notes, f"no float64 reference, float32 on ONNX Runtime stands in: {cause}")
     return _with_notes(report, notes)
+
+
+@dataclass(frozen=True)
+class NotCompared:
+    """What two graphs ask of numbers that no input gave: to be told, and why nothing is proven of it."""
+
+    notes: tuple[str, ...]
+    doubts: tuple[str, ...]
+
+
+def not_compared(
+    first: ir.Model,
+    second: ir.Model,
+    batches: Sequence[Batch],
+    on: Opener = OnnxRuntime,
+    *,
+    quantised: bool = False,
+) -> NotCompared:
+    """Branches, limits, steps and random numbers of either graph that no input exercises.
+
+    Args:
+        quantised: the second is. Its quantisers take over limits of the first, and round to nothing, and to one number,
+            what is little and varies little: neither is a doubt.
+    """
+    of_second = unexercised(second, batches, on)
+    unreached = of_second if first is second else unexercised(first, batches, on), of_second
+    one_sided = doubts_of_one_side(first, second, *unreached, quantised=quantised)
+    return NotCompared(
+        note_on([each for one in unreached for each in one]), (*untaken_branches(second, batches), *one_sided)
+    )
 
 
 def require_ends(model: ir.Model, batch: Batch) -> None:

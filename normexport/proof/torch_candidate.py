@@ -15,7 +15,7 @@ from normexport.onnx_export import InputSpec, smallest_batch
 from normexport.proof.check import check
 from normexport.proof.doubts.random_numbers import random_nodes, without_repeats
 from normexport.proof.inputs.ladder import choose_batches
-from normexport.proof.judge import JITTER
+from normexport.proof.judge import JITTER, not_compared
 from normexport.proof.verdict import ParityReport
 from normexport.runtime import Array, Float64Runtime, OnnxRuntime, Runtime
 
@@ -33,6 +33,7 @@ def check_torch(
     sizes: Sequence[int] | None = None,
     seed: int = 0,
     unproven: Sequence[str] = (),
+    graphs: tuple[ir.Model, ir.Model] | None = None,
 ) -> ParityReport:
     """Judge a torch model in float32 against a reference in float64.
 
@@ -40,6 +41,7 @@ def check_torch(
         reference: a torch model, or an ONNX model (then the float64 interpreter is the reference and ONNX
             Runtime the float32 baseline).
         inputs, data, sizes, seed, unproven: as in `check_model`.
+        graphs: what the two compute, exported. What they ask of numbers is known then: it is tried, or told.
     """
     from normexport.proof.doubts.steady import doubts_of
     from normexport.runtime import TorchRuntime
@@ -58,16 +60,20 @@ def check_torch(
         own = partial(TorchRuntime, reference, inputs, names, "float32")
         baseline = partial(TorchRuntime, reference, inputs, names, "float32", (), JITTER)
     graph = reference if isinstance(reference, ir.Model) else None
-    compared = () if graph is None else (graph,)
+    compared = graphs or (() if graph is None else (graph,))
     tried = choose_batches(inputs, data, sizes=sizes, seed=seed, graph=graph, own=own, exact=exact, compared=compared)
     doubts = [*unproven, *doubts_of(candidate, inputs, names, "float32", tried.batches)]
     if isinstance(reference, ir.Model):
         doubts += random_nodes(reference)
     else:
         doubts += doubts_of(reference, inputs, names, "float32", tried.batches)
+    notes = tried.notes
+    if graphs is not None:
+        unseen = not_compared(*graphs, tried.batches)
+        notes, doubts = (*notes, *unseen.notes), [*doubts, *unseen.doubts]
     theirs = partial(TorchRuntime, candidate, inputs, names, "float32")
     report = check(exact, baseline, theirs, tried.batches, unproven=without_repeats(*doubts))
-    return replace(report, notes=(*tried.notes, *report.notes))
+    return replace(report, notes=(*notes, *report.notes))
 
 
 def count_outputs(model: nn.Module | ExportedProgram, inputs: Sequence[InputSpec]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -17,7 +19,7 @@ FLOATS = "float[N,8] x) => (float[N,8] y"
 X = np.linspace(-1, 1, 16).reshape(2, 8)
 
 
-def model(signature: str, *nodes: str, opset: int = 18, **constants: np.ndarray) -> onnx.ModelProto:
+def model(signature: str, *nodes: str, opset: int = 18, **constants: Any) -> onnx.ModelProto:
     made = parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> g ({signature}) {{ {" ".join(nodes)} }}')
     made.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
     return made
@@ -140,6 +142,104 @@ def test_what_one_side_alone_has_and_no_input_reaches_is_a_doubt(ours: str, thei
     assert doubt is None or doubt in report.judgement.reasons[0]
 
 
+#: What acts above 6, behind numbers below 1; each may be added to a file and shows in no result.
+SIX = " ".join(
+    f"{name} = Constant <value = float {{{number}}}> ()" for name, number in (("six", 6), ("sixty", 60), ("zero", 0))
+)
+BODY = "body = b (int64 i, bool on, float[N,8] a) => (bool on2, float[N,8] o)"
+UNSEEN = {
+    "floor": "d = Div(h, six) f = Floor(d) y = Add(h, f)",
+    "round and a layer": "d = Div(h, six) f = Round(d) k = Mul(f, sixty) y = Sub(h, k)",
+    "cast": "d = Div(h, six) k = Cast <to = 6> (d) f = Cast <to = 1> (k) y = Add(h, f)",
+    "remainder": "y = Mod <fmod = 1> (h, six)",
+    "soft limit": "d = Sub(h, six) m = Mul(d, sixty) q = Softplus(m) r = Div(q, sixty) y = Sub(h, r)",
+    "gate": "d = Sub(six, h) m = Mul(d, sixty) q = Sigmoid(m) y = Mul(h, q)",
+    "power": "d = Div(h, six) q = Pow(d, sixty) y = Add(h, q)",
+    "divisor": "d = Sub(h, six) m = Mul(d, sixty) q = Exp(m) l = Cos(zero) k = Add(l, q) y = Div(h, k)",
+    "straight": "c = Mul(six, sixty) e = Mul(c, sixty) d = Div(h, e) q = Tanh(d) y = Mul(q, e)",
+    "computed limit": "l = Add(six, six) y = Min(h, l)",
+    "limit that varies": "m = Mul(x, zero) l = Add(m, six) y = Min(h, l)",
+    "limits of channels": "y = Min(h, each)",
+    "stacked": "u = Unsqueeze(h, two) m = Mul(u, zero) l = Add(m, six) c = Concat <axis = 2> (u, l) "
+    "y = ReduceMin <keepdims = 0> (c, two)",
+    "place": "u = Unsqueeze(h, two) m = Mul(u, zero) l = Add(m, six) c = Concat <axis = 2> (l, u) "
+    "k = ArgMax <axis = 2, keepdims = 0> (c) f = Cast <to = 1> (k) y = Add(h, f)",
+    "loop": f"y = Loop(once, always, h) <{BODY} {{ on2 = Identity(on) o = Min(a, six) }}>",
+    "scan": "y = Scan <num_scan_inputs = 1, body = b (float[8] a) => (float[8] o) { o = Min(a, six) }> (h)",
+    "branch": "y = If(always) <then_branch = s (  ) => (float[N,8] o) { o = Min(h, six) }, "
+    "else_branch = t () => (float[N,8] q) { q = Identity(h) }>",
+    "branch in a loop": f"y = Loop(once, always, h) <{BODY} {{ on2 = Identity(on) m = ReduceMax <keepdims = 0> (a) "
+    "g = Greater(m, six) o = If(g) <then_branch = s () => (float[N,8] v) { v = Neg(a) }, "
+    "else_branch = t () => (float[N,8] w) { w = Identity(a) }> }>",
+    "loop that never runs": f"m = ReduceMax <keepdims = 0> (h) g = Greater(m, six) y = Loop(once, g, h) <{BODY} "
+    "{ on2 = Identity(on) o = Neg(a) }>",
+}
+
+
+CONSTANTS: dict[str, Any] = {
+    "each": np.arange(5, 13, dtype=np.float32),
+    "two": np.array([2]),
+    "once": np.array(1),
+    "always": np.array(True),
+}
+#: That it never runs is told where branches are.
+MEASURED = tuple(sorted(set(UNSEEN) - {"loop that never runs"}))
+
+
+def unseen(what: str) -> onnx.ModelProto:
+    return model(FLOATS, *HIDDEN, SIX, UNSEEN[what], p=POWER, **CONSTANTS)
+
+
+@pytest.mark.parametrize("what", UNSEEN)
+def test_what_acts_on_numbers_that_no_input_gives_is_a_doubt(what: str) -> None:
+    report = parity(model(FLOATS, *HIDDEN, "y = Identity(h)", p=POWER), unseen(what))
+    assert report.judgement.verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("what", MEASURED)
+def test_where_both_have_it_that_is_told_and_no_doubt(what: str) -> None:
+    report = parity(unseen(what), unseen(what))
+    assert report.judgement.verdict is Verdict.PASSED
+    assert any("no input reaches" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("what", MEASURED)
+def test_one_run_shows_what_no_input_reaches(what: str) -> None:
+    assert "not compared" in told(unseen(what), X)
+
+
+@pytest.mark.parametrize("what", sorted(set(UNSEEN) - {"straight", "limits of channels"}))
+def test_what_acts_and_is_seen_is_nothing_to_tell(what: str) -> None:
+    """The same functions, of numbers from -20 to 20, some of them near 0."""
+    widened = "w = Constant <value = float {20}> () h = Mul(x, w)"
+    made = model(FLOATS, widened, SIX.replace("60", "3"), UNSEEN[what], **CONSTANTS)
+    assert told(made, X, -X, 0.2 * X) == ""
+
+
+@pytest.mark.parametrize("share", [3e-6, 3e-5, 3e-4])
+def test_what_is_nearly_nothing_is_counted_and_not_told(share: float) -> None:
+    """In another file it may be nothing: that one more is then nothing there is no doubt."""
+    nodes = "a = Softplus(x)", "b = Mul(a, s)", "y = Add(x, b)"
+    made = ir.from_proto(model(FLOATS, *nodes, s=scalar(share)))
+    (found,) = unexercised(made, [Batch("", 2, {"x": X})]) or (None,)
+    assert (found is None) is (share > 1e-4)
+    assert found is None or found.nearly is (share > 1e-5)
+    nothing = Unexercised(Sort("addend"), "")
+    assert bool(doubts_of_one_side(made, made, [], [nothing])) is True
+    assert found is None or doubts_of_one_side(made, made, [found], [nothing]) == ()
+    assert found is None or bool(doubts_of_one_side(made, made, [], [found])) is not found.nearly
+
+
+def test_a_node_that_nothing_can_measure_hides_no_other() -> None:
+    """Of no numbers there is no least one."""
+    many = [f"r{number} = Relu(x)" for number in range(9)]
+    names = ", ".join(f"r{number}" for number in range(9))
+    none = "n = Slice(x, z, z, o)", "e = Clip(n, , l)", "y = Concat <axis = 1> (m, e)"
+    constants: dict[str, Any] = {"l": scalar(20), "z": np.array([0]), "o": np.array([1])}
+    made = model(FLOATS, *many, f"s = Sum({names})", "m = Min(s, l)", *none, **constants)
+    assert "Min: the limit 20 " in told(made, X)
+
+
 @pytest.mark.parametrize(
     ("steps", "limit"),
     [
@@ -193,11 +293,14 @@ def test_a_limit_that_is_the_least_or_largest_number_was_not_crossed(limit: floa
     assert f"the limit {limit:g} " in told(clipped, np.full((2, 8), limit))
 
 
-def test_limits_of_one_number_alone_are_asked_for() -> None:
-    """Not those of a number for each channel."""
-    each = np.linspace(20, 30, 8, dtype=np.float32)
-    assert told(model(FLOATS, "y = Min(x, h)", h=each), X) == ""
-    assert "the limit 20 " in told(model(FLOATS, "y = Min(x, h)", h=each[:1]), X)
+def test_limits_of_channels_are_asked_for_one_by_one() -> None:
+    each = np.linspace(0.1, 30, 8, dtype=np.float32)
+    made = model(FLOATS, "y = Min(x, h)", h=each)
+    assert "limits of its channels, as 0.1" in told(made, 0.01 * X)
+    assert "limits of its channels, as 30" in told(made, np.minimum(np.stack([each + 1, each - 1]), 29.5))
+    assert told(made, np.stack([each + 1, each - 1])) == ""
+    assert "the limit 20 " in told(model(FLOATS, "y = Min(x, h)", h=each[:1] * 0 + 20), X)
+    assert "the limit 20 " in told(model(FLOATS, "y = Min(x, h)", h=each * 0 + 20), X)
     assert told(model(FLOATS, "y = Clip(x)"), X) == told(model(FLOATS, "y = Neg(x)"), X) == ""
 
 

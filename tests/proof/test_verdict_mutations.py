@@ -17,8 +17,12 @@ def _luck(claim: str, old: str, new: str) -> Mutation:
     return Mutation(claim, "proof/luck.py", old, new)
 
 
-def _exercised(claim: str, old: str, new: str) -> Mutation:
-    return Mutation(claim, "proof/exercised.py", old, new)
+def _exercised(claim: str, old: str, new: str, file: str = "questions") -> Mutation:
+    return Mutation(claim, f"proof/exercised/{file}.py", old, new)
+
+
+def _sort(claim: str, old: str, new: str) -> Mutation:
+    return _exercised(claim, old, new, "sorts")
 
 
 MUTATIONS = (
@@ -52,31 +56,59 @@ MUTATIONS = (
     ),
     _luck("the note counts the baselines", "        count += 1\n", ""),
     # ---- what no input reaches
-    _exercised(
-        "all batches count", "value.reshape(-1)[:1].tolist()", "value.reshape(-1)[:1].tolist() * (not ends[name])"
-    ),
+    _exercised("all batches count", "seen[name].append(value)", "seen[name][:] = [value]", "__init__"),
     _exercised("both sides are needed", "if not least < limit < largest:", "if not limit < largest:"),
     _exercised("above is a side too", "if not least < limit < largest:", "if not least < limit:"),
     _exercised("what is met is not crossed", "if not least < limit < largest:", "if not least <= limit <= largest:"),
-    _exercised("a NaN hides nothing", "np.fmax.reduce(", "np.maximum.reduce("),
-    _exercised("a rectifier asks for zero", "found = [0.0] if node.op_type in _AT_ZERO else []", "found = []"),
-    _exercised("HardSwish has two ends", "found = [-3.0, 3.0]", "found = [-3.0]"),
-    _exercised("HardSigmoid ends where it is one", "(1 - at_zero) / slope]", "1 / slope]"),
-    _exercised("HardSigmoid ends where it is zero", "[-at_zero / slope,", "[at_zero / slope,"),
-    _exercised(
+    _exercised("a NaN hides nothing", "np.fmax.reduce(", "np.maximum.reduce(", "__init__"),
+    _sort("a rectifier asks for zero", "found = [0.0] if node.op_type in _AT_ZERO else []", "found = []"),
+    _sort("HardSwish has two ends", "found = [-3.0, 3.0]", "found = [-3.0]"),
+    _sort("HardSigmoid ends where it is one", "(1 - at_zero) / slope]", "1 / slope]"),
+    _sort("HardSigmoid ends where it is zero", "[-at_zero / slope,", "[at_zero / slope,"),
+    _sort(
         "attributes of an old Clip are limits", ' for end in ("min", "max") if end in', ' for end in ("max",) if end in'
     ),
-    _exercised("small limits keep a divisor from zero", "_EPSILON <= abs(each) <=", "abs(each) <="),
-    _exercised("large limits are a type's", "_EPSILON <= abs(each) <= _LARGE", "_EPSILON <= abs(each)"),
-    _exercised("zero is a limit", "(each == 0 or _EPSILON", "(_EPSILON"),
-    _exercised(
-        "what sizes decide is not told", "return chooses and follows_from_numbers(node.inputs[0])", "return chooses"
-    ),
-    _exercised("boxes that overlap are asked for", 'probe.node("Less", sizes', 'probe.node("Equal", sizes'),
-    _exercised("limits of many numbers are none", "if each is not None and each.size == 1]", "if each is not None]"),
-    _exercised("what known functions keep from a limit is not told", "if low < each < high and (", "if ("),
+    _sort("small limits keep a divisor from zero", "_EPSILON <= abs(each) <=", "abs(each) <="),
+    _sort("large limits are a type's", "_EPSILON <= abs(each) <= _LARGE", "_EPSILON <= abs(each)"),
+    _sort("zero is a limit", "(each == 0 or _EPSILON", "(_EPSILON"),
+    _sort("what sizes decide is not told", "return chooses and node.inputs[0] in numbers", "return chooses"),
+    _exercised("boxes that overlap are asked for", 'measure.node("Less", sizes', 'measure.node("Equal", sizes'),
+    _sort("limits of channels are not one", "if each is not None and np.ptp(each) == 0]", "if each is not None]"),
+    _sort("what known functions keep from a limit is not told", "if low < each < high and (", "if ("),
     _exercised("braces in names are names", '.replace("{", "{{").replace("}", "}}")', ""),
-    _exercised("what limits is not what is limited", " and constant_numbers(value) is None), None)", "), None)"),
+    _sort("what limits is not what is limited", " and not _is_constant(value)), None)", "), None)"),
+    _exercised("each channel has its own limit", "_axes(None if shapes is None else shapes.rank(limit), each)", "None"),
+    _exercised("a step that rounds all to one is told", "if not least < largest:", "if False:"),
+    _sort("a number made whole is a step", "return to_whole and not", "return False and not"),
+    _sort("a remainder is a step", '(*_STEPS, "Mod")', "_STEPS"),
+    _exercised("of a remainder what it takes off counts", 'if node.op_type == "Mod" else', "if False else"),
+    _exercised("beyond a bend all is flat", "largest > low and least < high and max", "max"),
+    _exercised("near its middle all is straight", " and max(abs(least), abs(largest)) > straight)", ")"),
+    _sort(
+        "limits that are computed are values", "value is not None and not _is_constant(value)]\n", "value is None]\n"
+    ),
+    _sort(
+        "what is stacked and reduced is chosen",
+        "return [value for value in joined.inputs if value is not None] if along",
+        "return [] if along",
+    ),
+    _exercised("one of which none is the one is told", "if not least <= 0 <= largest:", "if False:"),
+    _exercised("a factor that never varies is told", "if share <= _NEARLY * _NOTHING:", "if False:"),
+    _exercised("an addend that is nothing is told", "if added <= _NEARLY * _NOTHING * other:", "if False:"),
+    _exercised("what is nearly nothing says so", "nearly=added > _NOTHING * other", "nearly=False"),
+    _exercised(
+        "bodies are asked",
+        "bodies = {name: each.value for name, each",
+        "bodies = {name: each.value for name, each in () and",
+    ),
+    _exercised(
+        "what is never run says nothing", "        return []  # a body that", "        pass  # a body that", "__init__"
+    ),
+    _exercised("what can't be measured hides no other", "_TRIES = 32", "_TRIES = 1", "__init__"),
+    _exercised(
+        "that one file is near it is counted", "[x for x in of_second if not x.nearly]", "of_second", "__init__"
+    ),
+    _exercised("a body measures all its rounds", "_NONE[kind]], np.float32)", "0.0], np.float32)", "measures"),
     # ---- whole numbers, and what does not run
     Mutation(
         "whole numbers are compared in their own types",

@@ -92,6 +92,7 @@ class HalfParity:
         dtype: "float16" or "bfloat16".
         model: the float32 ONNX model that the candidates are made from; the yardstick.
         data, sizes: as in `normexport.proof.check_model`.
+        others: what else asks of its inputs something that is to be tried.
 
     Raises:
         FoldError: no float64 meaning is known for an operator of `model`.
@@ -105,6 +106,7 @@ class HalfParity:
         model: ir.Model,
         data: Mapping[str, Array] | None = None,
         sizes: Sequence[int] | None = None,
+        others: Sequence[ir.Model] = (),
     ) -> None:
         self._source, self._inputs, self._dtype, self._model = source, inputs, dtype, model
         self._outputs = [str(value.name) for value in model.graph.outputs]
@@ -116,7 +118,7 @@ class HalfParity:
             graph=model,
             own=lambda: OnnxRuntime(model),
             exact=lambda: self._reference(()),
-            compared=(model,),
+            compared=(model, *others),
         )
         self.batches: tuple[Batch, ...] = tried.batches
         self._notes = tried.notes

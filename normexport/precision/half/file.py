@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -15,8 +16,10 @@ from normexport.onnx_export import InputSpec, Layer
 from normexport.precision.config import Half
 from normexport.precision.half.baseline import HalfParity
 from normexport.precision.half.search import Halved, halve
-from normexport.proof import ParityReport
-from normexport.runtime import Array, OnnxRuntime, Opener
+from normexport.proof import ParityReport, not_compared
+from normexport.proof.doubts.random_numbers import random_nodes
+from normexport.runtime import Array, OnnxRuntime, Opener, Runtime
+from normexport.runtime.around import in_float32
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,9 +47,16 @@ def check_half(
         dtype: "float16" or "bfloat16".
         inputs, layers, data, sizes, on: as in `normexport.proof.check_model`.
     """
-    rule = HalfParity(source, inputs, dtype, model, data, sizes)
+    rule = HalfParity(source, inputs, dtype, model, data, sizes, others=(candidate,))
     stored = halved_values(model, candidate, dtype)
-    return rule.report(Halved(candidate, (), (), stored, _stand_ins(model, dtype)), layers, on)
+    report = rule.report(Halved(candidate, (), (), stored, _stand_ins(model, dtype)), layers, on)
+    unseen = not_compared(model, candidate, rule.batches, _measured)
+    unproven = (*report.unproven, *random_nodes(model), *random_nodes(candidate), *unseen.doubts)
+    return replace(report, notes=(*report.notes, *unseen.notes), unproven=unproven)
+
+
+def _measured(model: ir.Model) -> Runtime:
+    return in_float32(OnnxRuntime(model))
 
 
 def halved_values(model: ir.Model, candidate: ir.Model, dtype: str) -> frozenset[str]:

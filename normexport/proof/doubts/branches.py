@@ -1,4 +1,4 @@
-"""Branches of an ONNX graph that no input takes: whatever stands in them is not compared."""
+"""Branches and loops of an ONNX graph that no input takes: whatever stands in them is not compared."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ _SHAPES = ("Shape", "Size")  # what follows from them is the same for all inputs
 def untaken_branches(model: ir.Model, batches: Sequence[Batch]) -> tuple[str, ...]:
     """What to say of each If of the main graph that goes the same way for all `batches`, though numbers decide it.
 
-    An If that sizes decide (an exporter's guard) is passed over: other sizes are other runs.
+    The same of each Loop that numbers keep from running at all. What sizes decide (an exporter's guard) is passed
+    over: other sizes are other runs.
     """
     asking = [
-        node
+        (node, value)
         for node in model.graph
-        if node.op_type == "If" and node.domain == "" and follows_from_numbers(node.inputs[0])
+        if node.op_type in ("If", "Loop") and node.domain == ""
+        for value in (node.inputs[:1] if node.op_type == "If" else node.inputs[:2])
+        if value is not None and follows_from_numbers(value)
     ]
-    names = {str(node.inputs[0].name) for node in asking if node.inputs[0] is not None}
+    names = {str(value.name) for _, value in asking}
     if not names:
         return ()
     seen: dict[str, set[bool]] = {name: set() for name in names}
@@ -33,11 +36,13 @@ def untaken_branches(model: ir.Model, batches: Sequence[Batch]) -> tuple[str, ..
         for name in names & set(values):
             seen[name].add(bool(values[name].reshape(-1)[0]))
     said = []
-    for node in asking:
-        ways = seen[str(node.inputs[0].name)] if node.inputs[0] is not None else set()
-        if len(ways) == 1:
+    for node, value in asking:
+        ways, place = seen[str(value.name)], module_path(node) or node.name
+        if node.op_type == "Loop" and ways == {False}:
+            said.append(f"{place or 'a Loop'}: none of the inputs makes it run")
+        elif node.op_type == "If" and len(ways) == 1:
             other = "else" if ways == {True} else "then"
-            said.append(f"{module_path(node) or node.name or 'an If'}: none of the inputs takes its {other} branch")
+            said.append(f"{place or 'an If'}: none of the inputs takes its {other} branch")
     return tuple(said)
 
 
@@ -55,3 +60,23 @@ def follows_from_numbers(value: ir.Value | None) -> bool:
         if producer.op_type not in _SHAPES:
             pending += producer.inputs
     return False
+
+
+def numbers_in(graph: ir.Graph) -> set[ir.Value]:
+    """All values, those of bodies too, that follow from the numbers of an input: as `follows_from_numbers` of each."""
+    found: set[ir.Value] = set()
+    _follow(graph, found)
+    return found
+
+
+def _follow(graph: ir.Graph, found: set[ir.Value]) -> None:
+    found.update(value for value in graph.inputs if value.const_value is None)
+    for node in graph:
+        if node.op_type in _SHAPES:
+            continue
+        bodies = [attribute.value for attribute in node.attributes.values() if isinstance(attribute.value, ir.Graph)]
+        read = [*node.inputs, *(value for body in bodies for inner in body.all_nodes() for value in inner.inputs)]
+        if any(value in found for value in read):
+            found.update(node.outputs)
+        for body in bodies:
+            _follow(body, found)
