@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,8 +21,9 @@ from normexport._version import __version__
 from normexport.dtypes import FLOAT8
 from normexport.engine.builder_process import BuilderProcess
 from normexport.engine.config import EngineConfig, OnStage, check_options
-from normexport.engine.flavor import CURRENT, Flavor, check_float8, check_targets, flavor, has_float8, require
+from normexport.engine.flavor import Flavor, check_float8, check_targets, flavor, has_float8, require
 from normexport.engine.manifest import FileId, Manifest, manifest_path, manifest_text
+from normexport.engine.request import options_of, request_of
 from normexport.engine.shapes import Profile, all_profiles
 from normexport.errors import EngineError, FoldError, MissingComponent
 from normexport.io.atomic import check_writable, replacing_all, scratch, write_text
@@ -193,7 +194,7 @@ class _Build:
             "flavor": flavor(self._config.flavor).name,
             "flavor_version": hello["version"],
             "targets": self._targets,
-            "options": _options(self._config),
+            "options": options_of(self._config),
             "warnings": self._coverage(plugins),
             "plugins": tuple((each.node, each.op, each.module) for each in plugins),
             "bodies": tuple(bodies),
@@ -208,7 +209,7 @@ class _Build:
             from normexport.engine.ep_context import refuse_host_code
 
             refuse_host_code(self._config.ep_context)
-        child.start(_request(plan, self._timings, self._config, self._targets, shapes, embed))
+        child.start(request_of(plan, self._timings, self._config, self._targets, shapes, embed))
         return shapes
 
     def _libraries_to_embed(self, plugins: Sequence[PluginNode]) -> list[str]:
@@ -300,41 +301,3 @@ def _plugin_library(config: EngineConfig) -> Path | None:
     if not path.is_file():
         raise MissingComponent(str(path), "does not exist", "run: normexport plugins build --tensorrt")
     return path
-
-
-def _request(
-    plan: Path,
-    timings: Path | None,
-    config: EngineConfig,
-    targets: Sequence[str],
-    shapes: Sequence[Sequence[Profile]],
-    embed: Sequence[str],
-) -> dict[str, Any]:
-    needed = bool(embed) and not flavor(config.flavor).embeds_anywhere
-    flags = {
-        "VERSION_COMPATIBLE": config.version_compatible or needed,
-        "WEIGHT_STREAMING": config.weight_streaming,
-        "REFIT": config.refit,
-    }
-    return {
-        "plan": str(plan),
-        "targets": list(targets),
-        "opens": CURRENT in targets,
-        "profiles": [[asdict(each) for each in profile] for profile in shapes],
-        "workspace": config.workspace,
-        "optimization_level": config.optimization_level,
-        "flags": [name for name, wanted in flags.items() if wanted],
-        "tf32": config.tf32,
-        "debug_tensors": config.debug_tensors,
-        "hardware_compatible": config.hardware_compatible,
-        "timing_cache": None if config.timing_cache is None else str(config.timing_cache),
-        "timings": None if timings is None else str(timings),
-        "embed": list(embed),
-    }
-
-
-def _options(config: EngineConfig) -> dict[str, Any]:
-    """The options that shape the plan; paths stay out of a file that travels."""
-    local = {"flavor", "targets", "shapes", "plugin_library", "timing_cache", "timeout", "log", "weights_under"}
-    local |= {"ep_context", "ep_context_embed"}
-    return {key: value for key, value in asdict(config).items() if key not in local}

@@ -157,7 +157,7 @@ def check_by_snr(
 
 
 def _doubts(model: ir.Model | None, candidate: ir.Model, feeds: Feeds, on: Opener) -> tuple[str, ...]:
-    """What no number of the samples shows: see `normexport.proof.judge.not_compared`."""
+    """What no number of the samples shows: see `normexport.proof.not_compared`."""
     batches = [Batch("samples", 0, feeds)]
     unseen = not_compared(candidate if model is None else model, candidate, batches, on, quantised=True)
     return (*random_nodes(candidate), *unseen.doubts)

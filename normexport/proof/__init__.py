@@ -5,8 +5,9 @@ from normexport.proof.inputs.batches import Batch, standard_batches
 from normexport.proof.inputs.data import load_arrays, shapes_in
 from normexport.proof.inputs.declared import declared_by_file, input_specs
 from normexport.proof.inputs.ladder import Tried, choose_batches
-from normexport.proof.judge import NotCompared, check_model, common_values, compare, not_compared
+from normexport.proof.judge import check_model, common_values, compare
 from normexport.proof.metrics import Deviation, fault, measure
+from normexport.proof.not_compared import NotCompared, not_compared
 from normexport.proof.room import require_room
 from normexport.proof.tolerance import FACTOR, FLOOR, Budget, budget
 from normexport.proof.torch_candidate import check_torch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,11 @@ from normexport.errors import FoldError, UsageError
 from normexport.graphs.node_metadata import module_path
 from normexport.onnx_export import InputSpec, Layer, narrow
 from normexport.proof.check import check
-from normexport.proof.doubts.branches import untaken_branches
 from normexport.proof.doubts.random_numbers import random_nodes, without_repeats
-from normexport.proof.exercised import doubts_of_one_side, note_on, unexercised
 from normexport.proof.inputs.batches import Batch, standard_batches
 from normexport.proof.inputs.declared import declared_by_file, input_specs, require_tensor_outputs
 from normexport.proof.inputs.ladder import choose_batches
+from normexport.proof.not_compared import not_compared
 from normexport.proof.room import require_room
 from normexport.proof.sizes_that_run import require_lengths, require_sizes
 from normexport.proof.ties import SEEDS, has_quantisers
@@ -181,36 +180,6 @@ def compare(
         cause = error.cause.removeprefix("no float64 reference: ")
         notes = (*notes, f"no float64 reference, float32 on ONNX Runtime stands in: {cause}")
     return _with_notes(report, notes)
-
-
-@dataclass(frozen=True)
-class NotCompared:
-    """What two graphs ask of numbers that no input gave: to be told, and why nothing is proven of it."""
-
-    notes: tuple[str, ...]
-    doubts: tuple[str, ...]
-
-
-def not_compared(
-    first: ir.Model,
-    second: ir.Model,
-    batches: Sequence[Batch],
-    on: Opener = OnnxRuntime,
-    *,
-    quantised: bool = False,
-) -> NotCompared:
-    """Branches, limits, steps and random numbers of either graph that no input exercises.
-
-    Args:
-        quantised: the second is. Its quantisers take over limits of the first, and round to nothing, and to one number,
-            what is little and varies little: neither is a doubt.
-    """
-    of_second = unexercised(second, batches, on)
-    unreached = of_second if first is second else unexercised(first, batches, on), of_second
-    one_sided = doubts_of_one_side(first, second, *unreached, quantised=quantised)
-    return NotCompared(
-        note_on([each for one in unreached for each in one]), (*untaken_branches(second, batches), *one_sided)
-    )
 
 
 def require_ends(model: ir.Model, batch: Batch) -> None:

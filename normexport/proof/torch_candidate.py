@@ -15,7 +15,8 @@ from normexport.onnx_export import InputSpec, smallest_batch
 from normexport.proof.check import check
 from normexport.proof.doubts.random_numbers import random_nodes, without_repeats
 from normexport.proof.inputs.ladder import choose_batches
-from normexport.proof.judge import JITTER, not_compared
+from normexport.proof.judge import JITTER
+from normexport.proof.not_compared import not_compared
 from normexport.proof.verdict import ParityReport
 from normexport.runtime import Array, Float64Runtime, OnnxRuntime, Runtime
 

@@ -62,7 +62,7 @@ def doubts_of_one_side(
     That the second lacks a condition or a rectifier is none: optimisers take out what can't make a difference.
 
     Args:
-        quantised: the second is; see `normexport.proof.judge.not_compared`.
+        quantised: the second is; see `normexport.proof.not_compared`.
     """
     if quantised:
         of_second = [each for each in of_second if each.sort.name not in (ADDEND, FACTOR)]

@@ -40,6 +40,7 @@ from normexport.proof.exercised.sorts import (
 Span: TypeAlias = tuple[np.ndarray[tuple[int, ...], np.dtype[np.float64]], ...]
 
 _NOTHING = 1e-5  # beside another number
+_MOST_LOOKED_AT = 200  # nodes that make an addend
 _TINY = float(np.finfo(np.float32).tiny)
 _NEARLY = 10  # times as much may be nothing in another file
 #: What is nothing for all inputs, and linear in them, is nothing for others too.
@@ -160,8 +161,9 @@ def _of_pair(node: ir.Node, ours: ir.Node, measure: Measure, place: str) -> Iter
 
 def _is_bent(value: ir.Value | None) -> bool:
     """Whether a value is made from others in a way that may be nothing for these, and much for larger ones."""
-    seen, pending = set(), [value]
-    while pending:
+    seen: set[ir.Node] = set()
+    pending = [value]
+    while pending and len(seen) < _MOST_LOOKED_AT:
         current = pending.pop()
         node = None if current is None else current.producer()
         if node is None or node in seen:
@@ -173,7 +175,7 @@ def _is_bent(value: ir.Value | None) -> bool:
         if node.op_type in ("Mul", "Div", "MatMul") and len(varying) > 1:
             return True
         pending += varying
-    return False
+    return bool(pending)
 
 
 def _axes(rank: int | None, limits: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list[int] | None:
