@@ -98,8 +98,8 @@ MUTATIONS = (
     _exercised("what is nearly nothing says so", "nearly=added > _NOTHING * other", "nearly=False"),
     _exercised(
         "bodies are asked",
-        "bodies = {name: each.value for name, each",
-        "bodies = {name: each.value for name, each in () and",
+        "in node.attributes.items() if isinstance(each.value, ir.Graph)}",
+        "in node.attributes.items() if each is None}",
     ),
     _exercised(
         "what is never run says nothing", "        return []  # a body that", "        pass  # a body that", "__init__"
@@ -109,6 +109,12 @@ MUTATIONS = (
         "that one file is near it is counted", "[x for x in of_second if not x.nearly]", "of_second", "__init__"
     ),
     _exercised("a body measures all its rounds", "_NONE[kind]], np.float32)", "0.0], np.float32)", "measures"),
+    Mutation(
+        "what follows from a type is no number",
+        "proof/doubts/branches.py",
+        'return node.inputs[:1] if node.op_type == "CastLike" else',
+        "return",
+    ),
     # ---- whole numbers, and what does not run
     Mutation(
         "whole numbers are compared in their own types",

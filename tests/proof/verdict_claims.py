@@ -61,6 +61,8 @@ EXERCISED = (
     claim_of(exercised.test_what_acts_and_is_seen_is_nothing_to_tell, "loop", "floor", "gate", "stacked", "divisor"),
     claim_of(exercised.test_what_is_nearly_nothing_is_counted_and_not_told, 3e-6, 3e-5, 3e-4),
     claim_of(exercised.test_a_node_that_nothing_can_measure_hides_no_other),
+    claim_of(exercised.test_a_branch_that_is_never_run_has_nothing_to_tell),
+    claim_of(exercised.test_what_follows_from_a_type_is_no_number),
     claim_of(exercised.test_names_with_braces_and_graphs_that_do_not_run),
 )
 

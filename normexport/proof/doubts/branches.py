@@ -10,7 +10,8 @@ from normexport.graphs.node_metadata import module_path
 from normexport.proof.inputs.batches import Batch
 from normexport.runtime import OnnxRuntime
 
-_SHAPES = ("Shape", "Size")  # what follows from them is the same for all inputs of a size
+#: What they give is the same for all inputs of a size and type.
+_SHAPES = ("Shape", "Size", "EyeLike")
 
 
 def untaken_branches(model: ir.Model, batches: Sequence[Batch]) -> tuple[str, ...]:
@@ -57,9 +58,15 @@ def follows_from_numbers(value: ir.Value | None) -> bool:
         producer = current.producer()
         if producer is None:
             return True  # an input
-        if producer.op_type not in _SHAPES:
-            pending += producer.inputs
+        pending += _numbers_read(producer)
     return False
+
+
+def _numbers_read(node: ir.Node) -> Sequence[ir.Value | None]:
+    """The inputs of whose numbers a node makes something; of the others it reads the sizes or the type."""
+    if node.op_type in _SHAPES:
+        return ()
+    return node.inputs[:1] if node.op_type == "CastLike" else node.inputs
 
 
 def numbers_in(graph: ir.Graph) -> set[ir.Value]:
@@ -72,10 +79,11 @@ def numbers_in(graph: ir.Graph) -> set[ir.Value]:
 def _follow(graph: ir.Graph, found: set[ir.Value]) -> None:
     found.update(value for value in graph.inputs if value.const_value is None)
     for node in graph:
-        if node.op_type in _SHAPES:
-            continue
         bodies = [attribute.value for attribute in node.attributes.values() if isinstance(attribute.value, ir.Graph)]
-        read = [*node.inputs, *(value for body in bodies for inner in body.all_nodes() for value in inner.inputs)]
+        read = [
+            *_numbers_read(node),
+            *(value for body in bodies for inner in body.all_nodes() for value in inner.inputs),
+        ]
         if any(value in found for value in read):
             found.update(node.outputs)
         for body in bodies:

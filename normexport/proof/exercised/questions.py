@@ -141,19 +141,19 @@ def _of_several(
         apart = measure.node("Sub", [ours.inputs[index], ours.inputs[1 - index]])
         ends = measure.ends(apart, _axes(None if shapes is None else shapes.rank(limit), each))
         yield Question((ends,), partial(_all_crossed, each, f"{place}: limits of its channels, as {{limit}}"))
-    if node.op_type in ("Add", "Sub", "Mul", "Div") and all(value in numbers for value in node.inputs):
-        yield from _of_pair(node, ours, measure, place)
+    if node.op_type in ("Add", "Sub", "Mul", "Div"):
+        yield from _of_pair(node, ours, numbers, measure, place)
 
 
-def _of_pair(node: ir.Node, ours: ir.Node, measure: Measure, place: str) -> Iterator[Question]:
+def _of_pair(node: ir.Node, ours: ir.Node, numbers: Set[ir.Value], measure: Measure, place: str) -> Iterator[Question]:
     """Of a sum whether what is added is ever more than nothing, of a product whether a factor is ever another."""
     if node.op_type in ("Mul", "Div"):
-        for value in ours.inputs:
+        for value in ours.inputs if all(value in numbers for value in node.inputs) else ():
             words = f"{place}: one of its factors is {{least}} throughout"
             yield Question((measure.ends(value),), partial(_varies, words))
         return
     for index in (0, 1):
-        if _is_bent(node.inputs[index]):
+        if node.inputs[index] in numbers and _is_bent(node.inputs[index]):
             both = measure.ends(ours.inputs[index]), measure.ends(ours.inputs[1 - index])
             words = f"{place}: one of its addends is nothing beside the other (at most {{largest}})"
             yield Question(both, partial(_is_something, words))
