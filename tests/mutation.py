@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,16 +35,19 @@ def original(mutation: Mutation) -> str:
 
 
 def copied(target: Path, file: str = "__init__.py") -> Path:
-    """A package normexport in `target`: links to the library's files and folders, and `file` as one of its own."""
+    """A package normexport in `target`: links to the library's files and folders, and `file` as one of its own.
+
+    Bytecode is linked too. That file has a time of its own, by which Python sees that none is of it.
+    """
     source, folder = ROOT / "normexport", target / "normexport"
     library = folder
     for part in Path(file).parts:
         folder.mkdir(parents=True)
         for path in source.iterdir():
-            if path.name not in (part, "__pycache__"):
+            if path.name != part:
                 (folder / path.name).symlink_to(path)
         source, folder = source / part, folder / part
-    folder.write_bytes(source.read_bytes())
+    _write(folder, source.read_text(), source)
     return library
 
 
@@ -51,8 +55,15 @@ def broken(mutation: Mutation, target: Path) -> Path:
     """A copy of the library with one rule broken."""
     text = original(mutation).replace(mutation.old, mutation.new)
     library = copied(target, mutation.file)
-    (library / mutation.file).write_text(text)
+    _write(library / mutation.file, text, ROOT / "normexport" / mutation.file)
     return library
+
+
+def _write(path: Path, text: str, source: Path) -> None:
+    """Write what stands in place of `source`, at another time."""
+    assert not path.is_symlink()
+    path.write_text(text)
+    os.utime(path, (source.stat().st_mtime + 1,) * 2)
 
 
 def check_noticed(mutation: Mutation, claims: str, target: Path) -> None:
