@@ -72,6 +72,22 @@ def about(what: object) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def ending_within(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in what takes more of the processor's time than this: far more than it takes where it ends."""
+
+    def end(*_: object) -> None:
+        raise TimeoutError(f"not done after {seconds:g} seconds")
+
+    before = signal.signal(signal.SIGVTALRM, end)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
 def _end(*_: object) -> None:
     raise TimeoutError(f"not done after {SECONDS} seconds")
 

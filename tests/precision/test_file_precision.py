@@ -93,7 +93,7 @@ def test_weights_in_half_that_an_output_follows_from_count() -> None:
 def test_a_float8_zero_point_says_what_its_pair_holds() -> None:
     made = model("e = QuantizeLinear(x, s, o)", "y = DequantizeLinear(e, s, o)")
     del made.graph.node[-1], made.graph.initializer[:]
-    made.graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "s"))
+    made.graph.initializer.append(numpy_helper.from_array(np.array(0.5, np.float32), "s"))
     made.graph.initializer.append(onnx.helper.make_tensor("o", onnx.TensorProto.FLOAT8E4M3FN, [], [0.0]))
     assert precision_of(ir.from_proto(made)) == "float8_e4m3fn"
     assert input_ranges(ir.from_proto(made)) == {"x": (-224.0, 224.0)}

@@ -15,7 +15,6 @@ import numpy as np
 import onnx_ir as ir
 
 from normexport.precision.config import Int8, Limits
-from normexport.precision.int8 import sensitivity
 from normexport.precision.int8.bias_by_layer import mean_errors_by_layer
 from normexport.precision.int8.bias_correction import mean_errors_in_sequence
 from normexport.precision.int8.corrections import NONE, Corrections, pairs_of
@@ -163,9 +162,9 @@ def models_are_quantised_as_the_config_says() -> None:
     given = _given()
     module = modules_of(given.model)[1]
     shifts = Corrections(shifts=mean_errors_by_layer(given.model, _pairs(given), given.batches()))
-    for options in ({"symmetric": False}, {"symmetric": True}):
-        found = _fitting(given, exclude=(module,), **options).quantised(given, shifts)
-        expected = quantize(given.model, given.ranges, exclude=(module,), corrections=shifts, **options).model
+    for symmetric in (False, True):
+        found = _fitting(given, exclude=(module,), symmetric=symmetric).quantised(given, shifts)
+        expected = quantize(given.model, given.ranges, symmetric=symmetric, exclude=(module,), corrections=shifts).model
         assert ir.to_proto(found) == ir.to_proto(expected)
 
 
@@ -350,7 +349,7 @@ def the_best_run_of_some_counts() -> None:
         )
         runtime = mock.Mock(wraps=OnnxRuntime(given.model))
         runtime.input_names = ["x"]
-        with mock.patch.object(sensitivity.time, "perf_counter", _ticks(clock)):
+        with mock.patch("time.perf_counter", _ticks(clock)):
             found = latency_ms(runtime, [{"x": given.x}])
         assert (found, runtime.run.call_count) == (expected, runs)
 
