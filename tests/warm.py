@@ -170,7 +170,7 @@ def _answer(target: str, library: Path, argument: str, folder: Path) -> NoReturn
             os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)
         code = _function(target, library)(argument)
         _tell_what_was_imported(library, folder)
-    except BaseException:
+    except BaseException:  # whatever ends it is told by its code and its words
         traceback.print_exc()
     with contextlib.suppress(BaseException):
         sys.stdout.flush()
