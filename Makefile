@@ -11,7 +11,10 @@ TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 demo: $(STAMP)
 	$(BIN)/normexport convert examples/checkpoints/residual_l1.pt2 -o demo --data examples/digits.npz
 
-test: lint types docs tests
+# Types take one core for as long as all else that comes before the tests.
+test: $(STAMP)
+	$(MAKE) -j2 lint types docs plugins
+	$(MAKE) tests
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -51,7 +54,9 @@ aarch64: headers
 check: lint types plugins
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" -q
 
+# Hundreds of tests start Python: bytecode, also where the environment has none written, spares each compiling the library.
 tests: $(STAMP) plugins
+	$(BIN)/python -m compileall -q normexport tools tests
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Python bindings of TensorRT, without its libraries, into build/bindings: tests hold what our code asks of it against them.
