@@ -264,7 +264,13 @@ def test_a_node_that_nothing_can_measure_hides_no_other() -> None:
     """ONNX Runtime finds the largest uint32, and subtracts none."""
     many = [f"r{number} = Relu(x)" for number in range(9)]
     names = ", ".join(f"r{number}" for number in range(9))
-    small = "a = Cast <to = 12> (x)", "b = Cast <to = 12> (m)", "e = Max(a, b)", "f = Cast <to = 1> (e)", "y = Add(m, f)"
+    small = (
+        "a = Cast <to = 12> (x)",
+        "b = Cast <to = 12> (m)",
+        "e = Max(a, b)",
+        "f = Cast <to = 1> (e)",
+        "y = Add(m, f)",
+    )
     made = model(FLOATS, *many, f"s = Sum({names})", "m = Min(s, l)", *small, l=scalar(20))
     assert "Min: the limit 20 " in told(made, 2 * np.abs(X))
     assert "Max" not in told(made, 2 * np.abs(X))
