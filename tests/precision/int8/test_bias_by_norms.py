@@ -48,8 +48,8 @@ def test_the_errors_are_those_that_data_show() -> None:
     found = mean_errors_by_norms(Shapes(MODEL), pairs, read)
     seen = mean_errors_by_layer(MODEL, [replace(pair, source=None) for pair in pairs], [{"x": DATA}])
     assert len(found) == 2  # of three: the norms say nothing of the image
-    for name, error in found.items():  # the first reads a pool of pixels that are alike, as no norm tells
-        most = 0.7 if name.startswith("batchnormalization") else 0.01
+    for name, error in found.items():
+        most = 0.1 if name.startswith("batchnormalization") else 0.01; print("XX", name, np.square(error - seen[name]).sum()/ np.square(seen[name]).sum())
         assert np.square(error - seen[name]).sum() < most * np.square(seen[name]).sum()
 
 
