@@ -29,6 +29,7 @@ import onnx_ir as ir
 from normexport.dtypes import FLOAT32
 from normexport.graphs.moments import Moments
 from normexport.graphs.probe import Probe
+from normexport.graphs.refusal import Refuse
 from normexport.graphs.shapes import Shapes
 from normexport.norms import KINDS
 from normexport.norms.bodies import attach_bodies
@@ -45,6 +46,7 @@ POWERS = (0.0, 0.5, 1.0, 1.5, 2.0)
 ALIKE = (0.0, 0.9)
 _MOST, _LEAST = 64, 4  # samples to fit on, and as many to judge on
 _NUMBERS = 5 << 18  # of these, of all inputs: 8 images of 224 by 224
+_MOST_NUMBERS = 1 << 24  # at which even four samples are too many: 4 of 1,182 by 1,182
 _TRIED_NUMBERS = 1 << 19  # of what each texture is tried on
 _PER_MEAN = L1_CONSTANT / KINDS["l1"].per_std  # deviations, as an L1 norm tells them, for a mean of |d|
 _ROOM = 0.97  # of the largest deviation that numbers between two ends can have at their mean
@@ -84,19 +86,25 @@ def why_not_drawn(known: NormRanges, inputs: Sequence[InputSpec]) -> str:
     return ""
 
 
-def draw_samples(model: ir.Model, known: NormRanges, inputs: Sequence[InputSpec], batch: int) -> Drawn | None:
-    """Samples for a folded float32 model; None where none can be drawn, or no norm tells whether they fit.
+def draw_samples(model: ir.Model, known: NormRanges, inputs: Sequence[InputSpec], batch: int) -> Drawn:
+    """Samples for a folded float32 model.
 
     Args:
         known: of the model.
         batch: samples in a batch of what is to be fitted on.
+
+    Raises:
+        Refuse: none can be drawn, or no norm tells whether they fit.
     """
-    gauge = None if why_not_drawn(known, inputs) else _Gauge.of(model)
+    if why := why_not_drawn(known, inputs):
+        raise Refuse(why)
+    gauge = _Gauge.of(model)
     if gauge is None:
-        return None
+        raise Refuse("no norm tells whether they would fit")
     drawing = [_Input.of(spec, known) for spec in inputs]
     numbers = max(1, sum(math.prod(spec.shape) for spec in inputs))
-    count = min(_MOST, max(_LEAST, _NUMBERS // numbers))
+    least = max(1, min(_LEAST, _MOST_NUMBERS // numbers))
+    count = min(_MOST, max(least, _NUMBERS // numbers))
     tried = min(count, max(1, _TRIED_NUMBERS // numbers))
 
     def drawn(runs: int, power: float, alike: float) -> dict[str, AnyArray]:
@@ -108,7 +116,7 @@ def draw_samples(model: ir.Model, known: NormRanges, inputs: Sequence[InputSpec]
         found.append((gauge.misfit(some()), power, alike))
     misfit, power, alike = min(found)
     if not math.isfinite(misfit):
-        return None
+        raise Refuse("no norm tells whether they fit")
     whole = drawn(2 * count, power, alike)
     halves = [{each.name: each.half(whole[each.name], part) for each in drawing} for part in (0, 1)]
     return Drawn(batches_in(halves[0], inputs, batch), halves[1], power, misfit)
@@ -168,8 +176,10 @@ def texture(shape: Sequence[int], power: float, alike: float, dice: np.random.Ge
     squares = np.meshgrid(*(np.square(np.fft.fftfreq(shape[axis])) for axis in space), indexing="ij")
     frequency = np.sqrt(np.sum(squares, axis=0))
     frequency.flat[0] = 1 / max(shape[axis] for axis in space)
-    field = np.fft.ifftn(np.fft.fftn(white, axes=space) * frequency**-power, axes=space).real
-    return np.asarray(field / field.std())
+    within = tuple(axis - 1 for axis in space)
+    for row in white:  # one at a time: of complex numbers all together would take four times as much
+        row[...] = np.fft.ifftn(np.fft.fftn(row, axes=within) * frequency**-power, axes=within).real
+    return np.asarray(white / white.std())
 
 
 def before_clipping(mean: float, deviation: float) -> tuple[float, float]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
+from normexport.errors import NormExportError
+from normexport.graphs.refusal import Refuse
 from normexport.graphs.shapes import Shapes
 from normexport.onnx_export import InputSpec
 from normexport.precision.config import EightBit
@@ -29,6 +31,7 @@ from normexport.precision.int8.links import Extremes
 from normexport.precision.int8.storage import Storage
 from normexport.precision.samples import Batches
 from normexport.progress import doing
+from normexport.text import printable
 
 _NO_DATA = "no data is there to measure it on"
 _NO_SAMPLES = "no samples can be drawn to fit it on"
@@ -59,18 +62,31 @@ def improve_by_norms(
     names = EDITS[config.effort]
     if not names:
         return Improved(model, known.calibration.ranges)
-    with doing("drawing samples that fit the norms"):
-        drawn = draw_samples(model, known, inputs, config.batch)
+    drawn, why = _draw(model, known, config, inputs)
     why_not = {"biases absorbed": _NO_LEAST}
     judge = level
     if level is None:
         why_not |= dict.fromkeys(("equalised", "weights rounded"), _NO_DATA)
-        drawn = drawn if drawn is not None and drawn.misfit <= _FITS else None
+        if drawn is not None and drawn.misfit > _FITS:
+            drawn, why = None, f"they fit the norms too badly: misfit {drawn.misfit:.2f}"
         judge = None if drawn is None else level_on(model, drawn.judging)
     elif drawn is None:
-        why_not["weights rounded"] = _NO_SAMPLES
-    work = _Work(config, known, drawn, judge, tuple(exclude), inputs, by_data=level is not None)
+        why_not["weights rounded"] = f"{_NO_SAMPLES}: {why}"
+    work = _Work(config, known, drawn, judge, tuple(exclude), inputs, level is not None, why)
     return work.done(Improved(model, known.calibration.ranges), names, why_not)
+
+
+def _draw(
+    model: ir.Model, known: NormRanges, config: EightBit, inputs: Sequence[InputSpec]
+) -> tuple[Drawn | None, str]:
+    """Samples, or why there are none: a file is written where nothing here runs it."""
+    with doing("drawing samples that fit the norms"):
+        try:
+            return draw_samples(model, known, inputs, config.batch), ""
+        except Refuse as refusal:
+            return None, refusal.reason
+        except NormExportError as error:
+            return None, printable(error.cause, 200)
 
 
 @dataclass
@@ -82,6 +98,7 @@ class _Work:
         drawn: samples to fit on; None: there are none.
         level: None: nothing measures.
         by_data: whether data measures; else drawn samples do.
+        why_none: why there are no drawn samples.
     """
 
     config: EightBit
@@ -91,6 +108,7 @@ class _Work:
     exclude: tuple[str, ...]
     inputs: Sequence[InputSpec]
     by_data: bool
+    why_none: str
     _of_edited: list[tuple[ir.Model, NormRanges]] = field(default_factory=list)
 
     def done(self, given: Improved, names: Sequence[str], why_not: dict[str, str]) -> Improved:
@@ -137,11 +155,13 @@ class _Work:
         ways = [each for each in (*told, drawn.in_sequence, drawn.alone) if each.shifts]
         untold = tuple(filter(None, (why_no_mean(pair, self.known_of(given.model).tensors) for pair in pairs)))
         if not ways:
-            reasons = ("no layer's mean error is worth it", *untold)
+            none = (f"{_NO_SAMPLES}: {self.why_none}",) if self.drawn is None else ()
+            reasons = ("no layer's mean error is worth it", *none, *untold)
             return replace(given, edits=(*given.edits, Int8Edit("biases corrected", False, reasons=reasons)))
         if self.level is None:
             kept = ways[0]
-            edit = Int8Edit("biases corrected", True, len(kept.shifts), reasons=(_UNMEASURED, *untold))
+            reasons = (_UNMEASURED, f"{_NO_SAMPLES}: {self.why_none}", *untold)
+            edit = Int8Edit("biases corrected", True, len(kept.shifts), reasons=reasons)
             return replace(given, corrections=kept, alone=kept, edits=(*given.edits, edit))
         best = max(ways, key=lambda each: tries.fitting.level_of(given, each))
         reasons = untold

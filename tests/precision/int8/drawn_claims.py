@@ -8,9 +8,11 @@ from functools import cache
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 
 from normexport.folding import fold
 from normexport.graphs.moments import KEY, moments_in
+from normexport.graphs.refusal import Refuse
 from normexport.onnx_export import InputSpec
 from normexport.precision import Int8
 from normexport.precision.int8.bias_by_layer import mean_errors_by_layer
@@ -71,9 +73,7 @@ def case(power: float, alike: float) -> tuple[ir.Model, np.ndarray]:
 
 
 def drawn_for(model: ir.Model, spec: InputSpec = SPEC, batch: int = 64) -> Drawn:
-    found = draw_samples(model, calibrate_by_norms(model, [spec]), [spec], batch)
-    assert found is not None
-    return found
+    return draw_samples(model, calibrate_by_norms(model, [spec]), [spec], batch)
 
 
 def rows_of(drawn: Drawn) -> np.ndarray:
@@ -217,7 +217,8 @@ def what_is_not_told_is_not_drawn() -> None:
         ([], "no inputs"),
     ):
         assert words in why_not_drawn(known, specs)
-        assert draw_samples(model, known, specs, 8) is None
+        with pytest.raises(Refuse, match=words):
+            draw_samples(model, known, specs, 8)
     assert why_not_drawn(known, [SPEC]) == ""
 
 
@@ -283,11 +284,13 @@ def what_does_not_fit_measures_nothing() -> None:
     assert drawn_for(far).misfit > 0.5
     known, config = calibrate_by_norms(far, [SPEC]), Int8(method="norms")
     found, told_alone = (improve_by_norms(far, known, config, None, inputs=inputs) for inputs in ([SPEC], []))
-    assert found.edits == told_alone.edits
-    for edit in found.edits:
-        assert edit.before_db is None
-    (kept,) = (edit for edit in found.edits if edit.kept)
-    assert kept.reasons[0] == "by what the norms tell; no data measured it"
+    for each, words in ((found, "they fit the norms too badly: misfit"), (told_alone, "the model has no inputs")):
+        assert all(edit.before_db is None for edit in each.edits)
+        (kept,) = (edit for edit in each.edits if edit.kept)
+        assert kept.reasons[0] == "by what the norms tell; no data measured it"
+        assert words in kept.reasons[1]
+    for name, shift in told_alone.corrections.shifts.items():
+        np.testing.assert_array_equal(found.corrections.shifts[name], shift)
 
 
 def equalised_models_have_ranges_of_their_own() -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from normexport.errors import MissingComponent
 from normexport.folding import fold
 from normexport.graphs.shapes import Shapes
 from normexport.onnx_export import InputSpec
@@ -94,7 +95,10 @@ def test_errors_that_are_lost_in_the_steps_of_int8_are_left_alone() -> None:
 def test_where_nothing_is_drawn_biases_take_what_the_norms_tell(
     config: type[Int8 | Fp8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edits_by_norms, "draw_samples", lambda *_: None)
+    def refuse(*_: object) -> None:
+        raise MissingComponent.of("onnxruntime", "cpu")
+
+    monkeypatch.setattr(edits_by_norms, "draw_samples", refuse)
     plain = reduce_precision(DEPTHWISE, config(method="norms", effort="none"), [SPEC])
     corrected = reduce_precision(DEPTHWISE, config(method="norms"), [SPEC])
     assert plain.precision.edits == ()
@@ -102,6 +106,7 @@ def test_where_nothing_is_drawn_biases_take_what_the_norms_tell(
     assert (edit.name, edit.before_db, edit.after_db) == ("biases corrected", None, None)
     assert edit.layers in (1, 2)  # of three: nothing is known of the image
     assert edit.reasons[0] == "by what the norms tell; no data measured it"
+    assert edit.reasons[1].startswith("no samples can be drawn to fit it on: ")
     assert any("no norm tells the mean of what Conv" in reason for reason in edit.reasons)
     others = {each.name: each.reasons for each in corrected.precision.edits if not each.kept}
     assert others == {
