@@ -170,6 +170,7 @@ MUTATIONS = (
     _mutation("a transposed layer's places have one tap of several", "np.full(taps, 1 / math", "np.full(taps, math"),
     _mutation("small errors are left alone", "_WORTH = 0.007", "_WORTH = 0.7"),
     _mutation("other channels are mixed", "else spread.mixed()", "else spread"),
+    Mutation("neighbours are alike", "precision/int8/spreads.py", "_APART = 0.5", "_APART = 1.0"),
 )
 
 

@@ -98,7 +98,7 @@ MUTATIONS = (
     _mutation("samples that judge are others", "part * size : (part + 1) * size", "0:size"),
     _mutation("rows of a fixed batch", "(runs * self.rows, *self.shape)", "(runs, *self.shape)"),
     _mutation("samples along another axis", "spec.axes != (0,) or", ""),
-    _mutation("what does not fit measures nothing", "misfit <= _FITS", "misfit >= 0", "edits_by_norms"),
+    _mutation("what does not fit measures nothing", "misfit > _FITS", "misfit > 9", "edits_by_norms"),
     _mutation(
         "ranges are those of the edited model",
         "model, self.inputs, symmetric",
