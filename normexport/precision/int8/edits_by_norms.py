@@ -68,7 +68,8 @@ def improve_by_norms(
     if level is None:
         why_not |= dict.fromkeys(("equalised", "weights rounded"), _NO_DATA)
         if drawn is not None and drawn.misfit > _FITS:
-            drawn, why = None, f"they fit the norms too badly: misfit {drawn.misfit:.2f}"
+            why = f"they fit the norms too badly: misfit {drawn.misfit:.2f}"
+            drawn = None
         judge = None if drawn is None else level_on(model, drawn.judging)
     elif drawn is None:
         why_not["weights rounded"] = f"{_NO_SAMPLES}: {why}"
