@@ -92,15 +92,14 @@ def test_errors_that_are_lost_in_the_steps_of_int8_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize("config", [Int8, Fp8])
-def test_where_nothing_is_drawn_biases_take_what_the_norms_tell(
-    config: type[Int8 | Fp8], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_nothing_is_drawn_biases_take_what_the_norms_tell(config: type[Int8 | Fp8]) -> None:
     def refuse(*_: object) -> None:
         raise MissingComponent.of("onnxruntime", "cpu")
 
-    monkeypatch.setattr(edits_by_norms, "draw_samples", refuse)
-    plain = reduce_precision(DEPTHWISE, config(method="norms", effort="none"), [SPEC])
-    corrected = reduce_precision(DEPTHWISE, config(method="norms"), [SPEC])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edits_by_norms, "draw_samples", refuse)
+        plain = reduce_precision(DEPTHWISE, config(method="norms", effort="none"), [SPEC])
+        corrected = reduce_precision(DEPTHWISE, config(method="norms"), [SPEC])
     assert plain.precision.edits == ()
     (edit,) = (each for each in corrected.precision.edits if each.kept)
     assert (edit.name, edit.before_db, edit.after_db) == ("biases corrected", None, None)
@@ -131,14 +130,13 @@ LEVELS = (((21.0, 20.5, 20.0), "worth it"), ((19.0, 20.5, 20.0), "all"), ((20.05
 
 
 @pytest.mark.parametrize(("levels", "kept"), LEVELS)
-def test_of_all_errors_and_those_worth_it_the_better_is_kept(
-    levels: tuple[float, ...], kept: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_all_errors_and_those_worth_it_the_better_is_kept(levels: tuple[float, ...], kept: str) -> None:
     """Levels of the model with either correction, and without, as data would measure them."""
-    monkeypatch.setattr(edits, "equalise", lambda model, *_, **__: Equalised(model, (), {}))
     known = calibrate_by_norms(DEPTHWISE, [SPEC])
     left = list(levels)
-    found = improve_by_norms(DEPTHWISE, known, Int8(method="norms"), lambda _: left.pop(0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edits, "equalise", lambda model, *_, **__: Equalised(model, (), {}))
+        found = improve_by_norms(DEPTHWISE, known, Int8(method="norms"), lambda _: left.pop(0))
     pairs, shapes = pairs_of(DEPTHWISE, quantize(DEPTHWISE, known.calibration.ranges).model), Shapes(DEPTHWISE)
     few = mean_errors_by_norms(shapes, pairs, known.tensors)
     every = mean_errors_by_norms(shapes, pairs, known.tensors, worth=0.0)
