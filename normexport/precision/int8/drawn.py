@@ -71,7 +71,7 @@ class Drawn:
 
     def words(self) -> str:
         """What they are."""
-        return f"{self.fitted_on.count} samples drawn to fit the norms (1/f^{self.power:g}, misfit {self.misfit:.2f})"
+        return f"{self.fitted_on.count} samples drawn to fit the norms: 1/f^{self.power:g}, misfit {self.misfit:.2f}"
 
 
 def why_not_drawn(known: NormRanges, inputs: Sequence[InputSpec]) -> str:

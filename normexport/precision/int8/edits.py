@@ -249,7 +249,7 @@ class Improvement:
         return self.keep_if_better("weights rounded", given, found, len(weights), reasons)
 
     def keep_if_better(
-        self, name: str, given: Improved, found: Shifted, layers: int, reasons: tuple[str, ...]
+        self, name: str, given: Improved, found: Shifted, layers: int, reasons: tuple[str, ...], compared: str = ""
     ) -> Improved:
         """With corrections that were found for so many layers, where these are worth it."""
         if not layers:
@@ -257,7 +257,9 @@ class Improvement:
             return replace(given, edits=(*given.edits, edit))
         before, after = (self.fitting.level_of(given, each) for each in (given.corrections, found.corrections))
         kept = after > before + WORTH
-        edit = Int8Edit(name, kept, layers, before, after, reasons if kept else ("gains too little", *reasons))
+        edit = Int8Edit(
+            name, kept, layers, before, after, reasons if kept else ("gains too little", *reasons), compared
+        )
         done = replace(given, edits=(*given.edits, edit))
         if not kept:
             return done

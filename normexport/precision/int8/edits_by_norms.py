@@ -165,15 +165,15 @@ class _Work:
             edit = Int8Edit("biases corrected", True, len(kept.shifts), reasons=reasons)
             return replace(given, corrections=kept, alone=kept, edits=(*given.edits, edit))
         best = max(ways, key=lambda each: tries.fitting.level_of(given, each))
-        reasons = untold
+        reasons, compared = untold, ""
         if self.drawn is not None:
             fitted = _TOLD if best in told else f"fitted on {self.drawn.words()}"
-            measured = "" if self.by_data else "; no data measured it, but as many more of these"
             without = untold if best in told else tuple(filter(None, (why_no_shift(each.node) for each in pairs)))
-            reasons = (fitted + measured, *without)
+            reasons = (fitted, *without)
+            compared = "" if self.by_data else f"on {self.drawn.words()}; no data measured it"
         in_turn = best is drawn.in_sequence
         found = Shifted(best, drawn.alone if in_turn else best, in_turn, pairs)
-        return tries.keep_if_better("biases corrected", given, found, len(best.shifts), reasons)
+        return tries.keep_if_better("biases corrected", given, found, len(best.shifts), reasons, compared)
 
     def _told(self, model: ir.Model, pairs: Sequence[Pair]) -> list[Corrections]:
         """By means that norms tell: the errors that are worth it, and all where something measures."""
