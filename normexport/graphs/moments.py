@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,25 @@ def carry_moments(model: ir.Model, known: Mapping[str, Moments]) -> None:
         model.metadata_props[KEY] = json.dumps({name: _as_json(each) for name, each in kept.items()})
     else:
         model.metadata_props.pop(KEY, None)
+
+
+def divide_moments(model: ir.Model, divisors: Mapping[str, tuple[int, Vector]]) -> None:
+    """Divide what a model carries of tensors whose channels were divided, in place; damaged metadata is left alone.
+
+    Args:
+        divisors: by value name the axis of the channels, and a positive number for each.
+    """
+    try:
+        carried = moments_in(model)
+    except BadJson:
+        return
+    changed = {}
+    for name, (axis, divisor) in divisors.items():
+        moments = carried.get(name)
+        if moments is not None and moments.axis == axis and moments.mean.shape == divisor.shape:
+            changed[name] = replace(moments, mean=moments.mean / divisor, std=moments.std / divisor)
+    if changed:
+        carry_moments(model, changed)
 
 
 def _names(model: ir.Model) -> set[str]:

@@ -8,7 +8,7 @@ Where to begin reading is `search`, which goes through all of it, each idea in a
                 of training: as_trained from_training pairs_given grids
     the graph   quantise insert value_scales layer_constants additions pairs clips float_layers remainder
                 numbers: activations storage weights corrections
-    edits       edits edits_by_norms fitting
+    edits       edits edits_by_norms drawn fitting
                 equalised: equalise links shared_factors extremes absorb
                 biases: bias_correction bias_by_layer bias_by_norms;  rounding: rounded rounding moments
     float32     sensitivity: what int8 hurts;  placed placement placement_costs min_cut: where it pays

@@ -76,6 +76,7 @@ class Improved:
     Attributes:
         alone: the corrections of a module that is alone in int8.
         in_sequence: whether biases make good what the layers before do too, and so fit this model alone.
+        fitted_on: the samples that it was fitted on; None: those that calibrated.
     """
 
     model: ir.Model
@@ -84,6 +85,7 @@ class Improved:
     edits: tuple[Int8Edit, ...] = ()
     alone: Corrections = NONE
     in_sequence: bool = False
+    fitted_on: Batches | None = None
 
 
 def improve(
@@ -111,7 +113,7 @@ def improve(
     names = EDITS[config.effort]
     if not names or refused:
         return replace(start, edits=tuple(Int8Edit(name, False, reasons=(refused,)) for name in names))
-    work = _Improvement(Fitting(config, batches, level, tuple(exclude)))
+    work = Improvement(Fitting(config, batches, level, tuple(exclude)))
     if keep_ranges:
         improved = replace(start, edits=tuple(Int8Edit(name, False, reasons=(keep_ranges,)) for name in names[:2]))
     else:
@@ -140,7 +142,7 @@ def fits_of(improved: Improved, config: EightBit, batches: Batches, kept: Collec
     def without(excluded: Collection[str]) -> Corrections:
         left = frozenset(excluded)
         if improved.in_sequence and left not in known:
-            work = Fitting(config, batches, lambda _: math.nan, tuple(sorted(left)))
+            work = Fitting(config, improved.fitted_on or batches, lambda _: math.nan, tuple(sorted(left)))
             known[left] = work.in_sequence(improved, work.averaged_on)
         return known.get(left, improved.corrections)
 
@@ -157,8 +159,18 @@ class _Way:
 
 
 @dataclass
-class _Improvement:
+class Improvement:
+    """Tries edits, each on what the ones before it made.
+
+    Attributes:
+        fitting: what fits and measures.
+        ranges_of: the ranges of a model; None: those of the samples that it is fitted on.
+        tried: what two ways to write a model are compared with, in words.
+    """
+
     fitting: Fitting
+    ranges_of: Callable[[ir.Model], Mapping[str, Range]] | None = None
+    tried: str = _TRIED
     _trial: tuple[ir.Model | None, float] = (None, 0.0)  # the level by trial of the model that was kept
 
     # ---- the edits
@@ -195,7 +207,7 @@ class _Improvement:
         kept = after > before + WORTH
         self._trial = (best.model, after) if kept else (given.model, before)
         why = best.reasons if kept else ("gains too little",)
-        edit = Int8Edit(name, kept, best.layers, before, after, why, _TRIED)
+        edit = Int8Edit(name, kept, best.layers, before, after, why, self.tried)
         if not kept:
             return replace(given, edits=(*given.edits, edit))
         ranges = self._ranges(best.model, self.fitting.batches)
@@ -208,6 +220,8 @@ class _Improvement:
         return self.fitting.level(self.fitting.quantised(given, self.fitting.in_sequence(given, few)))
 
     def _ranges(self, model: ir.Model, samples: Batches) -> Mapping[str, Range]:
+        if self.ranges_of is not None:
+            return self.ranges_of(model)
         config = self.fitting.config
         storage = self.fitting.storage
         release_memory()
@@ -217,7 +231,7 @@ class _Improvement:
         """Biases that take the mean errors."""
         found = self.fitting.shifted(given)
         reasons = tuple(filter(None, (why_no_shift(pair.node) for pair in found.pairs)))
-        return self._keep_if_better("biases corrected", given, found, len(found.corrections.shifts), reasons)
+        return self.keep_if_better("biases corrected", given, found, len(found.corrections.shifts), reasons)
 
     def rounded(self, given: Improved) -> Improved:
         """Weights by least squares, and biases that fit them where biases were corrected."""
@@ -232,17 +246,20 @@ class _Improvement:
         found = Shifted(corrections, corrections, False, pairs)
         if given.corrections.shifts:
             found = self.fitting.shifted(replace(given, corrections=corrections))
-        return self._keep_if_better("weights rounded", given, found, len(weights), reasons)
+        return self.keep_if_better("weights rounded", given, found, len(weights), reasons)
 
-    def _keep_if_better(
-        self, name: str, given: Improved, found: Shifted, layers: int, reasons: tuple[str, ...]
+    def keep_if_better(
+        self, name: str, given: Improved, found: Shifted, layers: int, reasons: tuple[str, ...], compared: str = ""
     ) -> Improved:
+        """With corrections that were found for so many layers, where these are worth it."""
         if not layers:
             edit = Int8Edit(name, False, reasons=reasons or ("there are no layers",))
             return replace(given, edits=(*given.edits, edit))
         before, after = (self.fitting.level_of(given, each) for each in (given.corrections, found.corrections))
         kept = after > before + WORTH
-        edit = Int8Edit(name, kept, layers, before, after, reasons if kept else ("gains too little", *reasons))
+        edit = Int8Edit(
+            name, kept, layers, before, after, reasons if kept else ("gains too little", *reasons), compared
+        )
         done = replace(given, edits=(*given.edits, edit))
         if not kept:
             return done

@@ -11,6 +11,7 @@ whose rows have one channel each, that evens out the tensor altogether. Where no
 the largest weight of the row that makes the channel.
 
 Weights are divided and multiplied in float64 and stored in their own type. In float64 the result is the same to 1e-9.
+What norms know of a tensor (`graphs.moments`) is divided too.
 
 A Clip at six (ReLU6) has one end for all channels: with factors in front channels would be cut elsewhere. An end for
 each channel, a Min, would be exact, but is no part of an int8 layer on any runtime. So its channels are held; or, where
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from normexport.graphs.moments import divide_moments
 from normexport.graphs.names import Names
 from normexport.graphs.nodes import label, op, optional
 from normexport.precision.int8.clips import CLIPS
@@ -207,4 +209,7 @@ def _apply(model: ir.Model, links: Links, factors: Float64s) -> ir.Model:
         assert array is not None
         if np.any(divisor != 1.0):
             set_constant(ours[shift.node], shift.index, array / divisor, fresh)
+    divide_moments(
+        copy, {str(value.name): (axis, factors[numbers]) for value, (axis, numbers) in links.channels.items()}
+    )
     return copy

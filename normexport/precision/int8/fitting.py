@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import onnx_ir as ir
 
@@ -74,6 +74,14 @@ class Shifted:
     pairs: list[Pair]
 
 
+class ShiftedWays(NamedTuple):
+    """Corrections with biases in sequence, and with those of each layer by itself; the layers in eight bits."""
+
+    in_sequence: Corrections
+    alone: Corrections
+    pairs: list[Pair]
+
+
 @dataclass
 class Fitting:
     """What fits and measures.
@@ -139,15 +147,22 @@ class Fitting:
 
     def shifted(self, given: Given) -> Shifted:
         """Biases in sequence, or each layer by itself, whichever are better."""
+        ways = self.shifted_ways(given)
+        if not ways.alone.shifts:
+            return Shifted(ways.alone, ways.alone, False, ways.pairs)
+        better = max((ways.in_sequence, ways.alone), key=lambda way: self.level_of(given, way))
+        return Shifted(better, ways.alone, better is ways.in_sequence, ways.pairs)
+
+    def shifted_ways(self, given: Given) -> ShiftedWays:
+        """Biases in both ways; without any where there are none to correct."""
         plain = replace(given.corrections, shifts={})
         quantised = self.quantised(given, plain)
         pairs = pairs_of(given.model, quantised)
         alone = replace(plain, shifts=mean_errors_by_layer(given.model, pairs, self.averaged_on()))
         if not alone.shifts:
-            return Shifted(plain, plain, False, pairs)
+            return ShiftedWays(plain, plain, pairs)
         in_turn = replace(plain, shifts=mean_errors_in_sequence(given.model, quantised, self.averaged_on()))
-        better = max((in_turn, alone), key=lambda way: self.level_of(given, way))
-        return Shifted(better, alone, better is in_turn, pairs)
+        return ShiftedWays(in_turn, alone, pairs)
 
 
 def _limited(batches: Batches, most: int, numbers: float = math.inf) -> Batches:

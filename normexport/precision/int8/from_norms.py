@@ -65,6 +65,7 @@ class NormRanges:
         lacking: modules in float32, as their inputs' spread is not known, with that reason.
         notes: in words.
         tensors: how each tensor is spread that something is known of, by name.
+        inputs: mean and deviation of each input of which these are known, by name.
     """
 
     calibration: Calibration
@@ -72,6 +73,7 @@ class NormRanges:
     lacking: Mapping[str, str]
     notes: tuple[str, ...]
     tensors: Mapping[str, Tensor]
+    inputs: Mapping[str, tuple[float, float]]
 
 
 def calibrate_by_norms(
@@ -86,7 +88,7 @@ def calibrate_by_norms(
     if not known:
         cause = "has nothing to read: the model has no norms with statistics, and carries none of those that it had"
         raise UsageError(f"--calibration {NORMS}", cause, "give --calibration-data and another method")
-    given, notes = _inputs(model, inputs, known)
+    given, of_inputs, notes = _inputs(model, inputs, known)
     tensors = propagate(model, known, given)
     ranges = {name: _range(tensor, symmetric, storage) for name, tensor in tensors.items()}
     ranges |= _before_pools(model, tensors, ranges)
@@ -96,7 +98,7 @@ def calibrate_by_norms(
     implied = {name: tensors[name].spread.histogram().coarse() for name in ranges}
     shown = {name: bins for name, bins in implied.items() if bins is not None}
     found = Calibration(ranges, NORMS, symmetric, fingerprint(model), "", 0, 0, dtype=storage.dtype, shown=shown)
-    return NormRanges(found, origins, lacking, (*notes, _counted(origins, lacking)), tensors)
+    return NormRanges(found, origins, lacking, (*notes, _counted(origins, lacking)), tensors, of_inputs)
 
 
 def known_moments(model: ir.Model) -> dict[str, Moments]:
@@ -136,9 +138,10 @@ def _before_pools(model: ir.Model, tensors: Mapping[str, Tensor], ranges: Mappin
 
 def _inputs(
     model: ir.Model, inputs: Sequence[InputSpec], known: Mapping[str, Moments]
-) -> tuple[dict[str, Spread], list[str]]:
-    """Spreads of the inputs that are floating numbers and of which something is known, and what is said of them."""
+) -> tuple[dict[str, Spread], dict[str, tuple[float, float]], list[str]]:
+    """Of the inputs that are floating numbers and of which something is known: spreads, mean and deviation, words."""
     found, notes, specs = dict[str, Spread](), list[str](), {spec.name: spec for spec in inputs}
+    moments = dict[str, tuple[float, float]]()
     constants = Constants(model.graph)
     for value in model.graph.inputs:
         name = str(value.name)
@@ -160,9 +163,9 @@ def _inputs(
         mean, std = implied[:2] if implied is not None else ((ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 4)
         points = np.clip(mean + std * TAILS["middle"], *ends)
         points[0], points[-1] = ends
-        found[name] = Spread(points[None])
+        found[name], moments[name] = Spread(points[None]), (mean, std)
         notes.append(f"{port_words('input', name)}: {ends[0]:.3g} to {ends[1]:.3g}, {words}")
-    return found, notes
+    return found, moments, notes
 
 
 def _implied(value: ir.Value, known: Mapping[str, Moments], constants: Constants) -> tuple[float, float, str] | None:

@@ -71,7 +71,7 @@ def lower_to_int8(
     found = ranges_for(model, config, inputs, parted, on_batch)
     roles = roles_of(parted, found.calibration.seen, config, inputs, judged, was_cached)
     judging = Judging.by(model, roles.fresh.judging, roles.labelled, limits)
-    improved = _improve(model, found, config, roles, kept)
+    improved = _improve(model, found, config, roles, kept, inputs)
     peaks = _feeds_for_peaks(model, inputs, roles.few, config)
     model, rest = plan_remainder(improved.model, config, peaks, judging.accepts)
     judged_on = OnnxRuntime if rest.is_half else on
@@ -138,11 +138,18 @@ def _notes(parted: Parted, found: Ranges, roles: Roles, defaulted: Sequence[str]
     return [note for note in told_of if note]
 
 
-def _improve(model: ir.Model, found: Ranges, config: EightBit, roles: Roles, kept: Collection[str]) -> Improved:
+def _improve(
+    model: ir.Model,
+    found: Ranges,
+    config: EightBit,
+    roles: Roles,
+    kept: Collection[str],
+    inputs: Sequence[InputSpec],
+) -> Improved:
     """The edits that help, fitted on what calibrated and measured on a part of what judges."""
     level = level_on(model, roles.chosen_on)
     if found.by_norms is not None:
-        return improve_by_norms(model, found.by_norms, config, level, tuple(kept))
+        return improve_by_norms(model, found.by_norms, config, level, tuple(kept), inputs)
     refused = "no samples are left to measure it on" if roles.fresh.reason else ""
     if roles.fitted_on.count == 0:
         refused = "the ranges come from a cache, and the samples that made them are not here"
@@ -206,7 +213,7 @@ def _unjudged(
     """By what norms know, with nothing to judge the result on: it is written, and its verdict says so."""
     storage = Storage.of(config)
     found = calibrate_by_norms(model, inputs, symmetric=config.symmetric, storage=storage)
-    improved = improve_by_norms(model, found, config, None, tuple(kept))
+    improved = improve_by_norms(model, found, config, None, tuple(kept), inputs)
     model, rest = plan_remainder(model, config, _feeds_for_peaks(model, inputs, [], config), None)
     result = quantize(
         model,

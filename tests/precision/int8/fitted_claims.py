@@ -38,7 +38,7 @@ ROUNDED = (
 EXTREMES = (extremes.many_extremes, extremes.tensors_with_a_nan_are_left_out)
 BY_NORMS = (
     claim_of(by_norms.test_of_all_errors_and_those_worth_it_the_better_is_kept, *by_norms.LEVELS),
-    claim_of(by_norms.test_without_data_biases_take_what_the_norms_tell, Int8, Fp8),
+    claim_of(by_norms.test_where_nothing_is_drawn_biases_take_what_the_norms_tell, Int8, Fp8),
     claim_of(by_norms.test_data_that_judges_decides_whether_the_correction_is_kept),
 )
 SAMPLES = (

@@ -139,7 +139,17 @@ def errors_of_a_hundredth_of_a_deviation_count() -> None:
         assert bool(mean_errors_by_norms(Shapes(model), [pair], numbers | result)) == kept
 
 
+def neighbours_are_alike() -> None:
+    """The largest of nine side by side: that of three independent numbers."""
+    dice = np.random.default_rng(5)
+    found = Spread(NODES[None]).largest_of(9)
+    exact = dice.normal(size=(400_000, 3)).max(axis=1)
+    np.testing.assert_allclose(found.mean, exact.mean(), atol=0.01)
+    np.testing.assert_allclose(found.variance, exact.var(), atol=0.02)
+
+
 CLAIMS = (
+    neighbours_are_alike,
     errors_of_a_hundredth_of_a_deviation_count,
     numbers_of_every_kind,
     spreads_against_drawn_numbers,

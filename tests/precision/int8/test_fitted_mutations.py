@@ -89,18 +89,25 @@ MUTATIONS = (
         "((errors @ moments[:1]) * errors)",
     ),
     # ---- edits by norms
-    _mutation("the better of two is kept", "edits_by_norms.py", "after, best = max((", "after, best = min(("),
-    _mutation("what gains too little is not kept", "edits_by_norms.py", "kept = after > before + WORTH", "kept = True"),
+    _mutation("the better of two is kept", "edits_by_norms.py", "best = max(ways", "best = min(ways"),
     _mutation(
         "all errors are tried where data judges",
         "edits_by_norms.py",
-        "if level is not None and len(every)",
-        "if False and len(every)",
+        "worth=0.0) if self.level is not None",
+        "worth=0.0) if False",
     ),
     _mutation(
-        "unjudged, those worth it are kept", "edits_by_norms.py", "if level is not None and len(every)", "if len(every)"
+        "what is kept is kept of a layer by itself",
+        "edits_by_norms.py",
+        "drawn.alone if in_turn else best",
+        "drawn.alone",
     ),
-    _mutation("what is kept is kept of a layer by itself", "edits_by_norms.py", ", alone=kept)", ")"),
+    _mutation(
+        "of which no norm tells is said",
+        "edits_by_norms.py",
+        '_NO_SAMPLES}: {self.why_none}", *untold)',
+        '_NO_SAMPLES}: {self.why_none}")',
+    ),
     # ---- which samples judge
     _mutation("every fourth judges", "held_out.py", "EVERY = 4 ", "EVERY = 5 "),
     _mutation("few prove nothing", "held_out.py", "LEAST = 8 ", "LEAST = 7 "),

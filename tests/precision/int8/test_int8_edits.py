@@ -188,7 +188,7 @@ def test_channels_below_a_clip_are_tried_and_told_of(monkeypatch: pytest.MonkeyP
     levels = iter([10.0, 20.0])  # as it is, and past the Clips: the other ways find nothing here
     monkeypatch.setattr(Fitting, "quantised", lambda self, given, corrections: given.model)
     monkeypatch.setattr(Fitting, "in_sequence", lambda self, given, samples: NONE)
-    work = edits._Improvement(Fitting(Int8(method="minmax"), batches, lambda _: next(levels), ()))
+    work = edits.Improvement(Fitting(Int8(method="minmax"), batches, lambda _: next(levels), ()))
     found, _ = work.equalised(edits.Improved(model, ranges), channel_extremes(model, batches()))
     (edit,) = found.edits
     assert (edit.kept, edit.before_db, edit.after_db) == (True, 10.0, 20.0)

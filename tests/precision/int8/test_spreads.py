@@ -102,10 +102,10 @@ def test_what_comes_of_one_tensor_moves_together() -> None:
     assert found[y].spread.points.min() > -0.3
 
 
-def test_the_largest_of_four_independent_numbers() -> None:
+def test_the_largest_of_sixteen_side_by_side_is_that_of_four_independent_ones() -> None:
     spread = spread_of(np.array([0.0, 1.0]), np.array([1.0, 2.0]), tails="middle")
     largest = drawn("middle", 4 * 200_000).reshape(4, -1).max(axis=0)
-    found = quantiles(spread.largest_of(4))
+    found = quantiles(spread.largest_of(16))
     np.testing.assert_allclose(found[0], np.quantile(largest, SHARES), atol=0.06)
     np.testing.assert_allclose(found[1], 1 + 2 * np.quantile(largest, SHARES), atol=0.12)
 
