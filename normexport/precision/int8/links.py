@@ -5,7 +5,8 @@ a positive factor on, f(y / s) = f(y) / s, until layers read it, whose column c 
 
     passes on     Relu, LeakyRelu, PRelu, Abs, Neg, pools, means and maxima over other axes, Pad, Identity, Dropout
     shares        Add, Sub, Sum, Max, Min (all operands take one factor per channel), Concat (each part its own)
-    constants     added: they take the factor too; multiplied or divided by: they pass it on
+    constants     added: they take the factor too; divided by: they pass it on
+    scales        multiplied by a constant of each channel: it takes factors from both sides, as a layer's weight does
     gates         x * sigmoid(z): x passes its factor on, the gate has none
     moves         Flatten, Reshape, Transpose, Squeeze, Unsqueeze that keep channels whole
     Clip          as Relu, where it ends at zero alone; another end is one number for all channels (`BELOW`)
@@ -47,7 +48,7 @@ BELOW = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A layer with a constant weight, and the numbers of its channels' factors."""
+    """A layer with a constant weight, or a scale of each channel, and the numbers of its channels' factors."""
 
     node: ir.Node
     inputs: Indices
@@ -120,6 +121,8 @@ class Links:
         known = [value for value in node.inputs if value in self.channels]
         if kind in LAYERS:
             done = self._layer(node)
+        elif kind == "Mul" and self._scale(node):
+            done = True
         elif not known:
             return
         elif kind in _TOGETHER:
@@ -165,6 +168,24 @@ class Links:
         inputs = np.zeros(sizes[0], np.int64) if own is None else own[1]
         outputs = self._make(node.outputs[0], axis, sizes[1])
         self.layers.append(Layer(node, inputs, outputs))
+        return True
+
+    def _scale(self, node: ir.Node) -> bool:
+        """A tensor times a constant of each channel: factors end and begin there."""
+        source, held = node.inputs[:2]
+        array, rank = stored(held), self._shapes.rank(node.outputs[0])
+        if array is None or source is None or rank is None or self._shapes.rank(source) != rank:
+            return False
+        axes = [rank - array.ndim + place for place, size in enumerate(array.shape) if size != 1]
+        if len(axes) != 1 or not np.isfinite(array).all():
+            return False
+        own = self.channels.get(source)
+        if (own is not None and (own[0] != axes[0] or len(own[1]) != array.size)) or axes[0] == 0:
+            return False
+        if own is None and self._shapes.size(source, axes[0]) != array.size:
+            return False
+        inputs = np.zeros(array.size, np.int64) if own is None else own[1]
+        self.layers.append(Layer(node, inputs, self._make(node.outputs[0], axes[0], array.size)))
         return True
 
     def _prelu(self, node: ir.Node) -> bool:

@@ -92,7 +92,7 @@ def test_models_are_ranked_by_log_odds_where_samples_are_few(behind: tuple[str, 
         found = softmax(X[:6].astype(np.float64) @ weight + bias)
         expected = min(snr(log_odds(exact), log_odds(found)), snr(exact, found) + 6)
         assert level(network(bias, ("Softmax", *behind), noise=noise)) == pytest.approx(expected, abs=0.05)
-    assert CLASSES == exact.shape[1]
+    assert exact.shape[1] == CLASSES
 
 
 def test_logits_themselves_are_measured_as_they_were() -> None:
