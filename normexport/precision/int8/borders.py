@@ -111,7 +111,7 @@ def uneven_borders(opened: Opened, equalised: ir.Model) -> frozenset[str]:
 
 def _borders(model: ir.Model) -> Iterator[_Border]:
     links, shapes, constants = Links(model), Shapes(model), Constants(model.graph)
-    layers = {layer.node: layer for layer in links.layers}
+    layers = {layer.node: layer for layer in links.layers if op(layer.node) in LAYERS}
     for value in [value for node in model.graph for value in node.outputs]:
         uses, rank, dtype = readers(value), shapes.rank(value), shapes.dtype(value)
         if not uses or rank is None or value.is_graph_output() or dtype not in _FLOATING:

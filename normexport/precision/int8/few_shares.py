@@ -6,7 +6,8 @@ sure, rounding weights gave 8.6 dB, and of 96 others it took 4.8. Log-odds
 
     z = log(p / (1 - p))        of a softmax of two classes, and of a sigmoid, the logits themselves
 
-say of every sample how far off it is. Shares are taken between 1e-6 and its complement: beyond that nobody reads them.
+say of every sample how far off it is, and weigh those that are sure as much as the others; so both count. Shares are
+taken between 1e-6 and its complement: beyond that nobody reads them.
 
 How many numbers the SNR of shares hangs on: with g = p (1 - p), the size of (sum g)^2 / (sum g^2) of float32's.
 """
@@ -24,8 +25,6 @@ from normexport.runtime import Array
 #: Numbers that shares hang on, with fewer of which their log-odds decide: two for each row of a softmax that is
 #: undecided. 16 images have 10 to 31 in classifiers; 16 lines of text, of 20 characters each, 190.
 FEW = 64.0
-#: dB by which shares may be worse than their log-odds before they count themselves.
-_SLACK = 6.0
 _LEAST = 1e-6
 
 
@@ -45,7 +44,10 @@ def hang_on(shares: Array) -> float:
 
 
 def level_of_shares(exact: Array, found: Array, level: float) -> float:
-    """The level in dB of shares against float32's, of the same shape: that of their log-odds where they are few.
+    """The level in dB of shares against float32's, of the same shape: where they are few, with that of their log-odds.
+
+    It is the mean of the two. By the log-odds alone a classifier of text lines had 1.9 dB less in its shares than by
+    these alone, and 1.5 more in the log-odds; by both it has more in both, 0.2 and 0.7.
 
     Args:
         level: that of the shares themselves.
@@ -53,4 +55,4 @@ def level_of_shares(exact: Array, found: Array, level: float) -> float:
     if hang_on(exact) >= FEW:
         return level
     by_odds = measure_output("", log_odds(exact), log_odds(found), -math.inf).level
-    return min(by_odds, level + _SLACK)
+    return (by_odds + level) / 2

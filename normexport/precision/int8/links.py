@@ -26,6 +26,12 @@ import onnx_ir as ir
 from normexport.graphs.nodes import label, op, optional, readers
 from normexport.graphs.shapes import Shapes
 from normexport.precision.int8.clips import clip_ends
+from normexport.precision.int8.moved_channels import (
+    Channels,
+    channels_of_moved,
+    channels_of_reduced,
+    is_padded_with_zeros,
+)
 from normexport.precision.int8.pairs import LAYERS
 from normexport.precision.int8.shared_factors import Indices, SharedFactors
 from normexport.precision.int8.weights import Float64s, by_group, stored
@@ -283,63 +289,24 @@ class Links:
         return False
 
     def _pad(self, node: ir.Node) -> bool:
-        """Padding with zeros, or with what the tensor holds."""
         source = node.inputs[0]
         assert source is not None
-        axis, _ = self.channels[source]
-        if node.attributes.get_string("mode", "constant") == "constant":
-            given = stored(optional(node, 2))
-            if optional(node, 2) is not None and (given is None or np.any(given != 0)):
-                return False
-            if node.attributes.get_float("value", 0.0) != 0.0:
-                return False
-        pads = _whole_numbers(node, 1, "pads")
-        rank = self._shapes.rank(source)
-        if pads is None or rank is None or len(pads) != 2 * rank or pads[axis] or pads[axis + rank]:
-            return False
-        return self._pass(node)
+        return is_padded_with_zeros(node, self.channels[source][0], self._shapes) and self._pass(node)
 
     def _reduced(self, node: ir.Node) -> bool:
-        """Means and maxima over axes that are not the channels'."""
-        source, result = node.inputs[0], node.outputs[0]
-        assert source is not None
-        axis, numbers = self.channels[source]
-        rank = self._shapes.rank(source)
-        axes = _whole_numbers(node, 1, "axes")
-        if axes is None or not axes or rank is None:
-            return False
-        reduced = {each % rank for each in axes}
-        if axis in reduced:
-            return False
-        kept = node.attributes.get_int("keepdims", 1)
-        self.channels[result] = axis if kept else axis - sum(each < axis for each in reduced), numbers
-        return True
+        return self._place(node, channels_of_reduced)
 
     def _moved(self, node: ir.Node) -> bool:
-        """The same numbers in another shape, each channel still whole."""
-        source, result = node.inputs[0], node.outputs[0]
+        return self._place(node, channels_of_moved)
+
+    def _place(self, node: ir.Node, follow: Callable[[ir.Node, Channels, Shapes], Channels | None]) -> bool:
+        """Where the channels of what a node reads lie in what it makes."""
+        source = node.inputs[0]
         assert source is not None
-        axis, numbers = self.channels[source]
-        before, after = self._shapes.named(source), self._shapes.named(result)
-        if before is None or after is None:
-            return False
-        if op(node) == "Transpose":
-            order = node.attributes.get_ints("perm", tuple(reversed(range(len(before)))))
-            self.channels[result] = list(order).index(axis), numbers
-            return True
-        size, behind = len(numbers), before[axis + 1 :]
-        if axis and len(after) > axis and after[: axis + 1] == before[: axis + 1] and None not in after[: axis + 1]:
-            self.channels[result] = axis, numbers
-        elif not behind and after and after[-1] == size:
-            self.channels[result] = len(after) - 1, numbers
-        elif axis == 1 and len(after) == 2 and all(isinstance(each, int) for each in behind):
-            each = int(np.prod([int(part) for part in behind if isinstance(part, int)]))
-            if after[1] != size * each:
-                return False
-            self.channels[result] = 1, np.repeat(numbers, each)
-        else:
-            return False
-        return True
+        found = follow(node, self.channels[source], self._shapes)
+        if found is not None:
+            self.channels[node.outputs[0]] = found
+        return found is not None
 
     _ONE: Mapping[str, Callable[[Links, ir.Node], bool]] = {
         **dict.fromkeys(_SAME, _pass),
@@ -349,12 +316,3 @@ class Links:
         "Clip": _clip,
         "Pad": _pad,
     }
-
-
-def _whole_numbers(node: ir.Node, index: int, name: str) -> tuple[int, ...] | None:
-    """What an operator is given as constant whole numbers, in an input or, in older sets, an attribute."""
-    if name in node.attributes:
-        return tuple(node.attributes.get_ints(name, ()))
-    value = optional(node, index)
-    tensor = ir.convenience.get_const_tensor(value) if value is not None and not value.is_graph_input() else None
-    return None if tensor is None else tuple(int(each) for each in tensor.numpy().reshape(-1))

@@ -86,6 +86,19 @@ def many_graphs() -> None:
     assert sum(check_random(seed) > 0 for seed in range(16)) >= 8
 
 
+def a_scale_that_is_there_stays_the_only_one() -> None:
+    """A curve whose result is multiplied by a constant of each channel gets none behind it."""
+    g = Graph(0, (4, 3, 6, 6))
+    first = g.conv("x", 8, 3)
+    curve = _softplus(g, first)
+    scaled = g.node("Mul", [curve, g.const(np.linspace(0.1, 4.0, 8).reshape(8, 1, 1))], (4, 8, 6, 6))
+    model = g.model(g.conv(scaled, 4))
+    opened, found = with_scales(model)
+    assert list(opened.scales) == [first]
+    check_same(model, found.model, feeds_of(model))
+    assert np.any(found.factors[scaled] != 1)
+
+
 def both_sides_of_a_curve_are_even() -> None:
     """What int8 holds has channels of one size, in front of a curve and behind it; the curve reads what it read."""
     for name, curve in CURVES.items():
@@ -198,6 +211,7 @@ def the_noisiest_come_first() -> None:
 
 
 CLAIMS = (
+    a_scale_that_is_there_stays_the_only_one,
     both_sides_of_a_curve_are_even,
     many_graphs,
     a_constant_of_two_scales_becomes_two,

@@ -25,8 +25,9 @@ from normexport.runtime import OnnxRuntime
 from tests.claims import Claim
 from tests.mutation import Mutation, check_noticed
 from tests.precision.int8 import border_claims
-from tests.precision.int8.border_claims import CURVES, Graph, curved, with_scales
+from tests.precision.int8.border_claims import CURVES, curved, with_scales
 from tests.precision.int8.equalise_claims import check_same, feeds_of
+from tests.precision.int8.linked_graphs import Graph
 
 pytestmark = pytest.mark.slow
 
@@ -150,6 +151,7 @@ MUTATIONS = (
     _mutation(
         "where factors pass nothing is scaled", "borders.py", "if any(_stops(use.node, links) for", "if any(1 for"
     ),
+    _mutation("a scale is no layer behind", "borders.py", " if op(layer.node) in LAYERS}", "}"),
     _mutation("only those named", "borders.py", "if only is not None and", "if False and"),
     _mutation("uneven is a bit in the mean", "borders.py", "WORTH_BITS = 1.0", "WORTH_BITS = 0.3"),
     _mutation("what is left makes a hundredth", "border_noise.py", "REST = 0.01", "REST = 0.0"),
