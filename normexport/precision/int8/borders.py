@@ -26,6 +26,7 @@ import onnx_ir as ir
 from normexport.folding.constants import Constants
 from normexport.graphs.initializers import add_initializer
 from normexport.graphs.names import Names
+from normexport.graphs.node_metadata import FOLDED
 from normexport.graphs.nodes import op, readers
 from normexport.graphs.shapes import Shapes
 from normexport.precision.int8.links import Links
@@ -85,7 +86,8 @@ def open_borders(model: ir.Model, only: Container[str] | None = None) -> Opened:
         made.name, made.type, made.shape = fresh(f"{value.name}_scaled"), value.type, value.shape
         maker = value.producer()
         assert maker is not None
-        node.metadata_props.update(maker.metadata_props)
+        # Of the same module; what was folded into the maker was not into this.
+        node.metadata_props.update({key: each for key, each in maker.metadata_props.items() if key != FOLDED})
         copy.graph.insert_after(maker, node)
         for use in uses:
             use.node.replace_input_with(use.idx, made)
@@ -114,7 +116,7 @@ def _borders(model: ir.Model) -> Iterator[_Border]:
     layers = {layer.node: layer for layer in links.layers if op(layer.node) in LAYERS}
     for value in [value for node in model.graph for value in node.outputs]:
         uses, rank, dtype = readers(value), shapes.rank(value), shapes.dtype(value)
-        if not uses or rank is None or value.is_graph_output() or dtype not in _FLOATING:
+        if not uses or not value.name or rank is None or value.is_graph_output() or dtype not in _FLOATING:
             continue
         if len(uses) < len(value.uses()) or any(use.node.graph is not model.graph for use in uses):
             continue

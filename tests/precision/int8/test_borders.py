@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from normexport.graphs.node_metadata import FOLDED
 from normexport.precision import Fp8, Int8
 from normexport.precision.config import EightBit
+from normexport.precision.half.search import group_of
 from normexport.precision.int8 import edits
 from normexport.precision.int8.borders import open_borders
 from normexport.precision.int8.calibration import calibrate
@@ -80,6 +82,23 @@ def test_int8_keeps_more_with_scales(curve: str) -> None:
         found = next(iter(OnnxRuntime(quantize(each, ranges).model).run({"x": x}).values()))
         errors.append(float(np.square(found - exact).sum()))
     assert errors[1] < 0.7 * errors[0], first
+
+
+def test_a_scale_is_of_the_module_in_front_and_had_nothing_folded_into_it() -> None:
+    model, first, _ = curved(CURVES["HardSwish"], 0, np.float32)
+    conv = model.graph[0]
+    conv.metadata_props.update({"pkg.torch.onnx.name_scopes": "['', 'stem', 'conv']", FOLDED: "x"})
+    opened = open_borders(model)
+    (scale,) = [node for node in opened.model.graph if node.outputs[0].name == opened.scales[first]]
+    assert group_of(scale) == group_of(conv) != group_of(model.graph[1])
+    assert FOLDED not in scale.metadata_props
+
+
+def test_a_tensor_without_a_name_or_of_another_type_has_no_scale() -> None:
+    model, first, second = curved(CURVES["HardSwish"], 0, np.float32)
+    values = {str(value.name): value for node in model.graph for value in node.outputs}
+    values[first].name, values[second].dtype = "", ir.DataType.FLOAT16
+    assert open_borders(model).model is model
 
 
 def improvement(levels: Iterator[float], config: EightBit, monkeypatch: pytest.MonkeyPatch) -> edits.Improved:
