@@ -176,7 +176,7 @@ def little_is_not_worth_a_scale() -> None:
         model = g.model(g.conv(g.node("Softplus", [first], g.shapes[first]), 4))
         opened = open_borders(model, {first})
         seen = {name: (np.full(8, -1.0), np.full(8, 1.0)) for name in (*opened.scales, *opened.scales.values())}
-        seen[first] = tuple(sign * sizes.reshape(-1) for sign in (-1, 1))  # type: ignore[assignment]
+        seen[first] = -sizes.reshape(-1), sizes.reshape(-1)
         assert uneven_borders(opened, equalise(opened.model, seen).model) == ({first} if worth else set()), size
 
 
