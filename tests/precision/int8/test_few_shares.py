@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from normexport.precision.int8.few_shares import FEW, hang_on, level_of_shares, log_odds
 from normexport.precision.int8.judging import level_on
+from tests.mutation import Mutation, check_noticed
 from tests.precision.int8.test_judging import CLASSES, RARE, SEEN, WEIGHT, X, network
 
 
@@ -96,3 +99,22 @@ def test_logits_themselves_are_measured_as_they_were() -> None:
     exact, candidate = network(RARE, ()), network(RARE, (), noise=0.3)
     logits = [X[:6] @ (WEIGHT + noise) for noise in (0.0, 0.3 * np.random.default_rng(2).standard_normal(WEIGHT.shape))]
     assert level_on(exact, few)(candidate) <= snr(logits[0] + RARE, logits[1] + RARE) + 0.05
+
+
+def _mutation(claim: str, old: str, new: str) -> Mutation:
+    return Mutation(claim, "precision/int8/few_shares.py", old, new)
+
+
+MUTATIONS = (
+    _mutation("log-odds are of a share and the rest", "np.log(wide) - np.log1p(-wide)", "np.log(wide)"),
+    _mutation("nobody reads beyond a million", "_LEAST = 1e-6", "_LEAST = 1e-9"),
+    _mutation("sure shares hardly move", "weights = wide * (1 - wide)", "weights = wide"),
+    _mutation("many shares count themselves", "if hang_on(exact) >= FEW:", "if False:"),
+    _mutation("both count", "return (by_odds + level) / 2", "return level"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.claim.replace(" ", "_"))
+def test_breaking_a_rule_of_few_shares_is_noticed(mutation: Mutation, tmp_path: Path) -> None:
+    check_noticed(mutation, "tests.precision.int8.few_shares_claims", tmp_path)
