@@ -16,7 +16,8 @@ from normexport.io.preprocess import Preprocess
 from normexport.onnx_export import InputSpec
 from normexport.precision import Draw, Int8
 from normexport.precision.int8.gather import gather
-from normexport.precision.int8.state import CalibrationState, merge, read_state
+from normexport.precision.int8.state import CalibrationState, merge
+from normexport.precision.int8.state_files import read_state
 from normexport.precision.numbered import Numbered, numbered, samples_by_number
 from normexport.runtime.guarded import Tell
 from normexport.verbs.config import ConvertConfig

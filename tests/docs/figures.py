@@ -12,7 +12,7 @@ _RULE = re.compile(r"[─━═-]{3,}")
 _HASH = re.compile(r"\b[0-9a-f]{12,64}\b")
 #: Which edits of int8 gain hangs on how the processor rounds: their list, to the empty line behind it.
 _EDITS = re.compile(
-    r"^ {2}(?:not )?(?:equalised|biases absorbed|biases corrected|weights rounded).*?(?=^\s*$|\Z)",
+    r"^ {2}(?:not )?(?:equalised|scales inserted|biases (?:absorbed|corrected)|weights rounded).*?(?=^\s*$|\Z)",
     re.MULTILINE | re.DOTALL,
 )
 

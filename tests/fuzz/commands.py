@@ -58,7 +58,8 @@ def _calibration(cache: str, model: str) -> None:
 def _state(cache: str, model: str) -> None:
     """A calibration state for a model: read, added up with what nothing has seen, and made ranges of."""
     from normexport.io.onnx_model import open_onnx
-    from normexport.precision.int8.state import CalibrationState, merge, read_state, require_state_of
+    from normexport.precision.int8.state import CalibrationState, merge
+    from normexport.precision.int8.state_files import read_state, require_state_of
 
     state = read_state(Path(cache))
     require_state_of(Path(cache), state, open_onnx(Path(model)))

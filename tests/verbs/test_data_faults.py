@@ -19,7 +19,7 @@ from normexport import onnx_export
 from normexport.errors import ExitCode
 from normexport.folding import fold
 from normexport.io.onnx_model import save_onnx
-from normexport.precision.int8.state import read_state
+from normexport.precision.int8.state_files import read_state
 from tests.precision import nets
 from tests.proof.inputs import stored
 

@@ -12,7 +12,7 @@ import pytest
 
 from normexport.errors import UsageError
 from normexport.precision.int8.gather import gather
-from normexport.precision.int8.state import read_state
+from normexport.precision.int8.state_files import read_state
 from normexport.precision.numbered import numbered, samples_by_number
 from normexport.workers import Where
 from tests.precision import nets

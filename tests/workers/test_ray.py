@@ -21,7 +21,8 @@ import normexport
 from normexport.errors import UsageError
 from normexport.onnx_export import InputSpec
 from normexport.precision.int8.gather import gather
-from normexport.precision.int8.state import CalibrationState, read_state
+from normexport.precision.int8.state import CalibrationState
+from normexport.precision.int8.state_files import read_state
 from normexport.precision.numbered import Numbered, numbered, samples_by_number
 from normexport.workers import LOCAL, Where, run_in_order
 from tests.precision import nets

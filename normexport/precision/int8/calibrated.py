@@ -16,7 +16,8 @@ from normexport.precision.int8.calibration import Calibration, read_calibration
 from normexport.precision.int8.contradiction import Comparison
 from normexport.precision.int8.gather import gather
 from normexport.precision.int8.held_out import Parted, digests_of
-from normexport.precision.int8.state import KIND, MOST_BYTES, read_state, require_state_of
+from normexport.precision.int8.state import KIND
+from normexport.precision.int8.state_files import MOST_BYTES, read_state, require_state_of
 from normexport.precision.int8.storage import Storage
 from normexport.precision.numbered import Numbered, arrays_by_number, numbered, samples_by_number
 from normexport.precision.reduced import OnBatch

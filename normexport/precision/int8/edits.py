@@ -1,12 +1,14 @@
 """Edits that make int8 better, each kept only where it does so on samples that it was not fitted on.
 
     equalised            factors between layers even out their channels (`equalise`)
+    scales inserted      around what stops factors, a HardSwish say, where that is worth its time (`borders`)
     biases absorbed      what channels have at least moves behind their ReLU (`absorb`)
     biases corrected     the mean error of each channel is taken off the bias, each layer corrected on what int8 layers
                          before it make (`bias_correction`) or on what float32 does (`bias_by_layer`)
     weights rounded      each layer's weights by least squares on samples (`rounded`); takes minutes: effort "high"
 
-Each is measured by the SNR of the worst output (`output_errors`) and stays where that is `WORTH` dB better.
+Each is measured by the SNR of the worst output (`level_on`) and stays where that is `WORTH` dB better, scales where it
+is `WORTH_TIME` dB better: they are computed in float32.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ from normexport.dtypes import FLOAT8
 from normexport.graphs.nodes import op
 from normexport.precision.config import EightBit
 from normexport.precision.int8.absorb import absorb_biases
+from normexport.precision.int8.activations import Activations
+from normexport.precision.int8.border_noise import noisiest
+from normexport.precision.int8.borders import open_borders, uneven_borders
 from normexport.precision.int8.calibration import calibrate
 from normexport.precision.int8.corrections import NONE, Corrections, pairs_of, why_no_shift
 from normexport.precision.int8.equalise import Equalised, equalise
@@ -30,6 +35,7 @@ from normexport.precision.int8.links import Extremes
 from normexport.precision.int8.moments import why_no_moments
 from normexport.precision.int8.ranges import Range
 from normexport.precision.int8.rounded import round_weights
+from normexport.precision.int8.weights import Float64s
 from normexport.precision.samples import Batches
 from normexport.progress import doing
 from normexport.runtime import release_memory
@@ -41,6 +47,10 @@ EDITS: dict[str, tuple[str, ...]] = {
     "high": ("equalised", "biases absorbed", "biases corrected", "weights rounded"),
 }
 WORTH = 0.1  # dB
+WORTH_TIME = 2.0  # dB; of an edit that the model takes longer with
+_FEWER = 1.0  # dB that scales at the noisiest tensors alone may be worse by
+SCALED = "scales inserted"
+_SCALES = "each is a multiplication in float32, by a constant of each channel"
 #: Said of their levels: the next edit starts from ranges of all samples and no correction, and so at another number.
 _TRIED = "both with biases corrected, on ranges of a part of the samples"
 #: Said where channels have factors past a Clip.
@@ -52,9 +62,10 @@ class Int8Edit:
     """One edit and what it gave.
 
     Attributes:
-        name: "equalised", "biases absorbed", "biases corrected" or "weights rounded".
+        name: "equalised", "scales inserted" where something stops factors, "biases absorbed", "biases corrected" or
+            "weights rounded".
         kept: whether the result has it.
-        layers: how many layers it changed, or would.
+        layers: how many layers it changed, or would; of scales how many there are.
         before_db, after_db: SNR of the worst output without and with it; None where it was not tried.
         reasons: why it was not made, was not kept, or which layers it left alone.
         compared: what both levels have beside the edit, where that is not what the edits before it made.
@@ -120,6 +131,8 @@ def improve(
         with doing("equalising layers"):
             seen = channel_extremes(model, work.fitting.few())
             improved, seen = work.equalised(start, seen)
+        with doing("inserting scales"):
+            improved, seen = work.scaled(improved, seen)
         with doing("absorbing high biases"):
             improved = work.absorbed(improved, seen)
     with doing("correcting biases"):
@@ -186,10 +199,38 @@ class Improvement:
             ways[2] = replace(ways[2], reasons=(_PAST, *ways[2].reasons))
         result = self._keep_best("equalised", given, ways)
         factors = next((each.factors for each in found if each.model is result.model), {})
-        ends = {
-            name: (low / factors.get(name, 1.0), high / factors.get(name, 1.0)) for name, (low, high) in seen.items()
-        }
-        return result, ends
+        return result, _divided(seen, factors)
+
+    def scaled(self, given: Improved, seen: Extremes) -> tuple[Improved, Extremes]:
+        """Scales where factors stop: at all tensors that they even out, or at the few that make most of the noise."""
+        opened = open_borders(given.model)
+        if not opened.scales or self.fitting.storage.is_float8:
+            return given, seen
+        ends = channel_extremes(opened.model, self.fitting.few())
+        uneven = uneven_borders(opened, equalise(opened.model, ends).model)
+
+        def at(names: Collection[str]) -> tuple[Equalised, float]:
+            found = equalise(open_borders(given.model, names).model, ends)
+            return found, self.trial(found.model)
+
+        if not uneven:
+            edit = Int8Edit(SCALED, False, reasons=("channels are even where factors stop",))
+            return replace(given, edits=(*given.edits, edit)), seen
+        before = self._before(given)
+        found, after = at(uneven)
+        names = uneven
+        if after > before + WORTH_TIME:
+            names = self._noisiest(given, uneven)
+            fewer = at(names) if names < uneven else (found, after)
+            names, (found, after) = (names, fewer) if fewer[1] > after - _FEWER else (uneven, (found, after))
+        way = _Way(found.model, len(names), (_SCALES,))
+        result = self._settle(SCALED, given, way, before, after, WORTH_TIME)
+        return result, _divided(ends, found.factors) if result.model is found.model else seen
+
+    def _noisiest(self, given: Improved, names: Collection[str]) -> frozenset[str]:
+        how = Activations(self.fitting.config.symmetric, unsigned=True)
+        ranges = self._ranges(given.model, self.fitting.few)
+        return noisiest(given.model, ranges, names, self.fitting.level, how)
 
     def absorbed(self, given: Improved, seen: Extremes) -> Improved:
         """High biases, by what was seen."""
@@ -202,9 +243,16 @@ class Improvement:
         tried = [way for way in ways if way.model is not given.model]
         if not tried:
             return replace(given, edits=(*given.edits, Int8Edit(name, False, reasons=ways[-1].reasons)))
-        before = self._trial[1] if self._trial[0] is given.model else self.trial(given.model)
+        before = self._before(given)
         after, best = max(((self.trial(way.model), way) for way in tried), key=lambda pair: pair[0])
-        kept = after > before + WORTH
+        return self._settle(name, given, best, before, after, WORTH)
+
+    def _before(self, given: Improved) -> float:
+        return self._trial[1] if self._trial[0] is given.model else self.trial(given.model)
+
+    def _settle(self, name: str, given: Improved, best: _Way, before: float, after: float, worth: float) -> Improved:
+        """With the model of a way, where that is worth it."""
+        kept = after > before + worth
         self._trial = (best.model, after) if kept else (given.model, before)
         why = best.reasons if kept else ("gains too little",)
         edit = Int8Edit(name, kept, best.layers, before, after, why, self.tried)
@@ -264,6 +312,11 @@ class Improvement:
         if not kept:
             return done
         return replace(done, corrections=found.corrections, alone=found.alone, in_sequence=found.in_sequence)
+
+
+def _divided(seen: Extremes, factors: Mapping[str, Float64s]) -> Extremes:
+    """What is seen of channels that were divided by their factors."""
+    return {name: (low / factors.get(name, 1.0), high / factors.get(name, 1.0)) for name, (low, high) in seen.items()}
 
 
 def _told(found: Equalised) -> tuple[str, ...]:

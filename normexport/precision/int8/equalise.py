@@ -32,6 +32,7 @@ from normexport.graphs.names import Names
 from normexport.graphs.nodes import label, op, optional
 from normexport.precision.int8.clips import CLIPS
 from normexport.precision.int8.links import Extremes, Layer, Links
+from normexport.precision.int8.pairs import LAYERS
 from normexport.precision.int8.shared_factors import Indices
 from normexport.precision.int8.weights import Float64s, as_stored, set_constant, stored
 
@@ -79,7 +80,7 @@ def equalise(model: ir.Model, extremes: Extremes | None = None, *, past_clips: b
     links = Links(model, extremes if past_clips else None)
     roots = links.shared.roots()
     factors = _choose(links, roots, _seen_sizes(links, roots, extremes))
-    outcomes = tuple(_outcome(layer, links, factors) for layer in links.layers)
+    outcomes = tuple(_outcome(layer, links, factors) for layer in links.layers if op(layer.node) in LAYERS)
     if np.all(factors == 1.0):
         return Equalised(model, outcomes, {})
     named = {str(value.name): factors[numbers] for value, (_, numbers) in links.channels.items()}

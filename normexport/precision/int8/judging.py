@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -12,10 +12,12 @@ from normexport.precision.accuracy import Accuracy, measure_accuracy
 from normexport.precision.collected import Collected, collect
 from normexport.precision.config import Limits
 from normexport.precision.decisions import shares_in
+from normexport.precision.int8.few_shares import level_of_shares
 from normexport.precision.int8.remainder import as_written
 from normexport.precision.labels import Labelled
 from normexport.precision.output_errors import output_errors
 from normexport.precision.runs import Data, Stream
+from normexport.precision.snr import OutputError
 from normexport.runtime import OnnxRuntime, Runtime, release_memory
 from normexport.verdicts import Verdict
 
@@ -61,11 +63,13 @@ class Judging:
 
 
 def level_on(model: ir.Model, data: Data, threads: int | None = None) -> Callable[[ir.Model], float]:
-    """What tells which of several models like this one is better: the SNR in dB of the worst output on these samples.
+    """What tells which of several models like this one is better: the level in dB of the worst output on these samples.
 
-    Of shares (`shares_in`) it is that of the whole. Channels are looked at by themselves since their scales may differ,
-    which those of shares do not: of 18,710 characters most are at 1e-7 throughout, and the worst of them says by how
-    much the wildest error is larger than that, -39 to -12 dB where the whole had 3 to 10.
+    That is its SNR. Of shares (`shares_in`) it is that of the whole. Channels are looked at by themselves since their
+    scales may differ, which those of shares do not: of 18,710 characters most are at 1e-7 throughout, and the worst of
+    them says by how much the wildest error is larger than that, -39 to -12 dB where the whole had 3 to 10.
+
+    Of shares that hang on few numbers (`level_of_shares`) it is that of their log-odds.
     """
     exact, shares = collect(OnnxRuntime(model, threads=threads), data, model=model), shares_in(model)
 
@@ -73,9 +77,16 @@ def level_on(model: ir.Model, data: Data, threads: int | None = None) -> Callabl
         release_memory()
         found = collect(OnnxRuntime(candidate, threads=threads), data, model=candidate, batch=exact.batch)
         axes = {name: each for name, each in found.axes.items() if name not in shares}
-        return _worst(exact, replace(found, axes=axes))
+        errors = output_errors(exact, replace(found, axes=axes), -math.inf, 100)
+        return min((_level(error, exact, found, shares) for error in errors), default=math.inf)
 
     return level
+
+
+def _level(error: OutputError, exact: Collected, found: Collected, shares: Collection[str]) -> float:
+    if error.name not in shares or error.snr_db is None:
+        return error.level
+    return level_of_shares(exact.values[error.name], found.values[error.name], error.level)
 
 
 def _worst(exact: Collected, found: Collected) -> float:

@@ -5,7 +5,8 @@ a positive factor on, f(y / s) = f(y) / s, until layers read it, whose column c 
 
     passes on     Relu, LeakyRelu, PRelu, Abs, Neg, pools, means and maxima over other axes, Pad, Identity, Dropout
     shares        Add, Sub, Sum, Max, Min (all operands take one factor per channel), Concat (each part its own)
-    constants     added: they take the factor too; multiplied or divided by: they pass it on
+    constants     added: they take the factor too; divided by: they pass it on
+    scales        multiplied by a constant of each channel: it takes factors from both sides, as a layer's weight does
     gates         x * sigmoid(z): x passes its factor on, the gate has none
     moves         Flatten, Reshape, Transpose, Squeeze, Unsqueeze that keep channels whole
     Clip          as Relu, where it ends at zero alone; another end is one number for all channels (`BELOW`)
@@ -25,6 +26,12 @@ import onnx_ir as ir
 from normexport.graphs.nodes import label, op, optional, readers
 from normexport.graphs.shapes import Shapes
 from normexport.precision.int8.clips import clip_ends
+from normexport.precision.int8.moved_channels import (
+    Channels,
+    channels_of_moved,
+    channels_of_reduced,
+    is_padded_with_zeros,
+)
 from normexport.precision.int8.pairs import LAYERS
 from normexport.precision.int8.shared_factors import Indices, SharedFactors
 from normexport.precision.int8.weights import Float64s, by_group, stored
@@ -47,7 +54,7 @@ BELOW = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A layer with a constant weight, and the numbers of its channels' factors."""
+    """A layer with a constant weight, or a scale of each channel, and the numbers of its channels' factors."""
 
     node: ir.Node
     inputs: Indices
@@ -120,6 +127,8 @@ class Links:
         known = [value for value in node.inputs if value in self.channels]
         if kind in LAYERS:
             done = self._layer(node)
+        elif kind == "Mul" and self._scale(node):
+            done = True
         elif not known:
             return
         elif kind in _TOGETHER:
@@ -165,6 +174,24 @@ class Links:
         inputs = np.zeros(sizes[0], np.int64) if own is None else own[1]
         outputs = self._make(node.outputs[0], axis, sizes[1])
         self.layers.append(Layer(node, inputs, outputs))
+        return True
+
+    def _scale(self, node: ir.Node) -> bool:
+        """A tensor times a constant of each channel: factors end and begin there."""
+        source, held = node.inputs[:2]
+        array, rank = stored(held), self._shapes.rank(node.outputs[0])
+        if array is None or source is None or rank is None or self._shapes.rank(source) != rank:
+            return False
+        axes = [rank - array.ndim + place for place, size in enumerate(array.shape) if size != 1]
+        if len(axes) != 1 or not np.isfinite(array).all():
+            return False
+        own = self.channels.get(source)
+        if (own is not None and (own[0] != axes[0] or len(own[1]) != array.size)) or axes[0] == 0:
+            return False
+        if own is None and self._shapes.size(source, axes[0]) != array.size:
+            return False
+        inputs = np.zeros(array.size, np.int64) if own is None else own[1]
+        self.layers.append(Layer(node, inputs, self._make(node.outputs[0], axes[0], array.size)))
         return True
 
     def _prelu(self, node: ir.Node) -> bool:
@@ -262,63 +289,24 @@ class Links:
         return False
 
     def _pad(self, node: ir.Node) -> bool:
-        """Padding with zeros, or with what the tensor holds."""
         source = node.inputs[0]
         assert source is not None
-        axis, _ = self.channels[source]
-        if node.attributes.get_string("mode", "constant") == "constant":
-            given = stored(optional(node, 2))
-            if optional(node, 2) is not None and (given is None or np.any(given != 0)):
-                return False
-            if node.attributes.get_float("value", 0.0) != 0.0:
-                return False
-        pads = _whole_numbers(node, 1, "pads")
-        rank = self._shapes.rank(source)
-        if pads is None or rank is None or len(pads) != 2 * rank or pads[axis] or pads[axis + rank]:
-            return False
-        return self._pass(node)
+        return is_padded_with_zeros(node, self.channels[source][0], self._shapes) and self._pass(node)
 
     def _reduced(self, node: ir.Node) -> bool:
-        """Means and maxima over axes that are not the channels'."""
-        source, result = node.inputs[0], node.outputs[0]
-        assert source is not None
-        axis, numbers = self.channels[source]
-        rank = self._shapes.rank(source)
-        axes = _whole_numbers(node, 1, "axes")
-        if axes is None or not axes or rank is None:
-            return False
-        reduced = {each % rank for each in axes}
-        if axis in reduced:
-            return False
-        kept = node.attributes.get_int("keepdims", 1)
-        self.channels[result] = axis if kept else axis - sum(each < axis for each in reduced), numbers
-        return True
+        return self._place(node, channels_of_reduced)
 
     def _moved(self, node: ir.Node) -> bool:
-        """The same numbers in another shape, each channel still whole."""
-        source, result = node.inputs[0], node.outputs[0]
+        return self._place(node, channels_of_moved)
+
+    def _place(self, node: ir.Node, follow: Callable[[ir.Node, Channels, Shapes], Channels | None]) -> bool:
+        """Where the channels of what a node reads lie in what it makes."""
+        source = node.inputs[0]
         assert source is not None
-        axis, numbers = self.channels[source]
-        before, after = self._shapes.named(source), self._shapes.named(result)
-        if before is None or after is None:
-            return False
-        if op(node) == "Transpose":
-            order = node.attributes.get_ints("perm", tuple(reversed(range(len(before)))))
-            self.channels[result] = list(order).index(axis), numbers
-            return True
-        size, behind = len(numbers), before[axis + 1 :]
-        if axis and len(after) > axis and after[: axis + 1] == before[: axis + 1] and None not in after[: axis + 1]:
-            self.channels[result] = axis, numbers
-        elif not behind and after and after[-1] == size:
-            self.channels[result] = len(after) - 1, numbers
-        elif axis == 1 and len(after) == 2 and all(isinstance(each, int) for each in behind):
-            each = int(np.prod([int(part) for part in behind if isinstance(part, int)]))
-            if after[1] != size * each:
-                return False
-            self.channels[result] = 1, np.repeat(numbers, each)
-        else:
-            return False
-        return True
+        found = follow(node, self.channels[source], self._shapes)
+        if found is not None:
+            self.channels[node.outputs[0]] = found
+        return found is not None
 
     _ONE: Mapping[str, Callable[[Links, ir.Node], bool]] = {
         **dict.fromkeys(_SAME, _pass),
@@ -328,12 +316,3 @@ class Links:
         "Clip": _clip,
         "Pad": _pad,
     }
-
-
-def _whole_numbers(node: ir.Node, index: int, name: str) -> tuple[int, ...] | None:
-    """What an operator is given as constant whole numbers, in an input or, in older sets, an attribute."""
-    if name in node.attributes:
-        return tuple(node.attributes.get_ints(name, ()))
-    value = optional(node, index)
-    tensor = ir.convenience.get_const_tensor(value) if value is not None and not value.is_graph_input() else None
-    return None if tensor is None else tuple(int(each) for each in tensor.numpy().reshape(-1))

@@ -49,8 +49,11 @@ def by_group(node: ir.Node, weight: Float64s) -> Float64s | None:
     """A layer's weight as (groups, outputs, inputs, taps); None where its shape fits no such layer.
 
     Channels are counted group by group, on both sides. A weight is stored as (M, C/groups, ...) in Conv, (C, M/groups,
-    ...) in ConvTranspose, (C, M) in MatMul and Gemm, (M, C) in a Gemm that transposes it.
+    ...) in ConvTranspose, (C, M) in MatMul and Gemm, (M, C) in a Gemm that transposes it. The constant of a Mul is a
+    scale of each channel: (C, 1, 1, 1).
     """
+    if op(node) == "Mul":
+        return weight.reshape(-1, 1, 1, 1)
     groups = groups_of(node)
     spatial = op(node) in ("Conv", "ConvTranspose")
     if (weight.ndim < 3 if spatial else weight.ndim != 2) or not weight.size or groups < 1 or weight.shape[0] % groups:

@@ -13,7 +13,8 @@ import numpy as np
 
 from normexport.errors import UsageError
 from normexport.precision.int8.histogram import MOST, Histogram
-from normexport.precision.int8.state import BatchesSeen, CalibrationState, merge, read_state, spans_of
+from normexport.precision.int8.state import BatchesSeen, CalibrationState, merge, spans_of
+from normexport.precision.int8.state_files import read_state
 
 
 def _of(values: np.ndarray) -> Histogram:

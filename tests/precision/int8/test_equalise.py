@@ -167,7 +167,7 @@ MUTATIONS = (
         'if op(node) == "Mul" else [(first, second)]',
         "if True else []",
     ),
-    _mutation("padding is of zeros", "links.py", "given is None or np.any(given != 0)", "given is None"),
+    _mutation("padding is of zeros", "moved_channels.py", "given is None or np.any(given != 0)", "given is None"),
     _mutation("a Clip at a number holds", "links.py", "if not set(ends) <= {0.0, np.inf, -np.inf}:", "if False:"),
     _mutation("channels near the end of a Clip are held", "links.py", "if share > BELOW:", "if False:"),
     _mutation("factors keep channels below a Clip", "links.py", "share / BELOW)", "0.0)"),
@@ -179,7 +179,7 @@ MUTATIONS = (
     ),
     _mutation("both ends of a Clip count", "links.py", "np.max(shares, axis=0)", "shares[-1]"),
     _mutation("a Clip is passed where asked for", "equalise.py", "extremes if past_clips else None", "extremes"),
-    _mutation("flattening repeats channels", "links.py", "np.repeat(numbers, each)", "np.tile(numbers, each)"),
+    _mutation("flattening repeats channels", "moved_channels.py", "np.repeat(numbers, each)", "np.tile(numbers, each)"),
 )
 
 

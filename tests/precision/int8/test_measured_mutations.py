@@ -65,7 +65,7 @@ MUTATIONS = (
     _judging("the user's limits are held", "self.exact, self.limits)", "self.exact, Limits())"),
     _judging("labels are asked", "measure_accuracy(found, self.labelled,", "measure_accuracy(found, None,"),
     _judging("points lost are told", "return found.snr_db, found.drop,", "return found.snr_db, None,"),
-    _judging("the worst output decides", "return min((error.level", "return max((error.level"),
+    _judging("the worst output decides", "return min((_level(", "return max((_level("),
     _judging("channels of shares do not", "if name not in shares}", "}"),
     _judging("channels of other numbers do", "if name not in shares}", "if False}"),
     # ---- what is left out

@@ -23,7 +23,8 @@ from normexport.precision import METHODS
 from normexport.precision.int8.calibration import calibrate, fingerprint
 from normexport.precision.int8.gather import gather
 from normexport.precision.int8.histogram import Histogram
-from normexport.precision.int8.state import CalibrationState, merge, read_state, require_state_of
+from normexport.precision.int8.state import CalibrationState, merge
+from normexport.precision.int8.state_files import read_state, require_state_of
 from normexport.precision.numbered import Numbered, numbered, samples_by_number
 from normexport.precision.samples import batches_of
 from tests.precision import nets

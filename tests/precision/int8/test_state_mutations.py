@@ -20,6 +20,10 @@ def _state(claim: str, old: str, new: str) -> Mutation:
     return Mutation(claim, "precision/int8/state.py", old, new)
 
 
+def _file(claim: str, old: str, new: str) -> Mutation:
+    return Mutation(claim, "precision/int8/state_files.py", old, new)
+
+
 MUTATIONS = (
     _histogram(
         "both sides are counted", "            if each._exponent is not None:\n", "            if each is self:\n"
@@ -87,25 +91,25 @@ MUTATIONS = (
     _state("spans are half open", "first <= batch < behind for", "first <= batch <= behind for"),
     _state("spans count their batches", "sum(behind - first for", "sum(behind - first + 1 for"),
     _state("completeness is told", '"complete": done == total', '"complete": done >= 1'),
-    _state("the format is checked", "    fields.require_format(FORMAT)\n", '    fields.get("format", count)\n'),
-    _state(
+    _file("the format is checked", "    fields.require_format(FORMAT)\n", '    fields.get("format", count)\n'),
+    _file(
         "the kind is checked",
         'if (kind := fields.get("kind", text)) != KIND:',
         'if not (kind := fields.get("kind", text)):',
     ),
-    _state(
+    _file(
         "unknown fields are refused",
         '        samples=fields.get("samples", _samples),\n    )\n    fields.no_more()\n',
         '        samples=fields.get("samples", _samples),\n    )\n',
     ),
-    _state("the order in a file is checked", "if list(found.samples) != sorted(found.samples) or", "if"),
-    _state("the order of the skipped in a file is checked", " or list(found.skipped) != sorted(found.skipped):", ":"),
-    _state(
+    _file("the order in a file is checked", "if list(found.samples) != sorted(found.samples) or", "if"),
+    _file("the order of the skipped in a file is checked", " or list(found.skipped) != sorted(found.skipped):", ":"),
+    _file(
         "ends in a file are float32 in order", "if not -FLOAT32.largest <= low <= high <= FLOAT32.largest:", "if False:"
     ),
-    _state("counts in a file are whole numbers", "or not all(_WHOLE.fullmatch(each) for each in words):", "or False:"),
-    _state("spans in a file are in order and within", "or not at < span[0] < span[1] <= batches:", "or False:"),
-    _state("digests in a file are whole", "if len(found) % _DIGEST or", "if"),
+    _file("counts in a file are whole numbers", "or not all(_WHOLE.fullmatch(each) for each in words):", "or False:"),
+    _file("spans in a file are in order and within", "or not at < span[0] < span[1] <= batches:", "or False:"),
+    _file("digests in a file are whole", "if len(found) % _DIGEST or", "if"),
 )
 
 
