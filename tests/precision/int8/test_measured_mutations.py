@@ -55,8 +55,10 @@ MUTATIONS = (
         "plain = given.corrections\n        quantised",
     ),
     _fitting("the better biases are kept", "better = max(", "better = min("),
-    _fitting("what makes good the layers before is told", "better is in_turn, pairs)", "True, pairs)"),
-    _fitting("biases of each layer by itself are told", "Shifted(better, alone, ", "Shifted(better, better, "),
+    _fitting(
+        "what makes good the layers before is told", "better is ways.in_sequence, ways.pairs)", "True, ways.pairs)"
+    ),
+    _fitting("biases of each layer by itself are told", "Shifted(better, ways.alone, ", "Shifted(better, better, "),
     # ---- what is good enough
     _judging("a half remainder has limits of its own", "_SPARE = 10.0", "_SPARE = 0.0"),
     _judging("they are above those of int8", "self.limits.min_snr + _SPARE", "self.limits.min_snr - _SPARE"),
