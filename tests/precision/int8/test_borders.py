@@ -106,9 +106,9 @@ def improvement(levels: Iterator[float], config: EightBit, monkeypatch: pytest.M
     model, *_ = curved(CURVES["HardSwish"], 3, np.float32)
     x = np.random.default_rng(0).standard_normal((4, 3, 6, 6)).astype(np.float32)
     batches = Batches(lambda: iter([{"x": x}]), 4)
-    monkeypatch.setattr(edits._Improvement, "trial", lambda self, model: next(levels))
-    monkeypatch.setattr(edits._Improvement, "_noisiest", lambda self, given, names: frozenset(sorted(names)[:1]))
-    work = edits._Improvement(Fitting(config, batches, lambda _: 0.0, ()))
+    monkeypatch.setattr(edits.Improvement, "trial", lambda self, model: next(levels))
+    monkeypatch.setattr(edits.Improvement, "_noisiest", lambda self, given, names: frozenset(sorted(names)[:1]))
+    work = edits.Improvement(Fitting(config, batches, lambda _: 0.0, ()))
     given = edits.Improved(model, calibrate(model, batches(), "minmax").ranges)
     return work.scaled(given, channel_extremes(model, batches()))[0]
 
