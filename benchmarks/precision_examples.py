@@ -80,7 +80,6 @@ def main() -> int:
 def good(reduced: Reduced) -> bool:
     accuracy = reduced.precision.accuracy
     assert accuracy is not None
-    assert accuracy is not None
     assert accuracy.drop is not None
     assert accuracy.snr_db is not None
     drop, snr = {"float16": (0.1, 55.0), "bfloat16": (0.5, 25.0), "int8": (0.5, 24.0)}[reduced.precision.dtype]

@@ -43,9 +43,9 @@ def test_a_mutation_of_a_line_that_is_gone_is_refused() -> None:
 
 
 def a_missing_component_gives_6() -> None:
-    from normexport.errors import MissingComponent
+    from normexport.errors import ExitCode, MissingComponent
 
-    assert MissingComponent("x", "is missing").exit_code == 6
+    assert MissingComponent("x", "is missing").exit_code is ExitCode(6)
 
 
 def a_network_computes() -> None:
