@@ -282,6 +282,22 @@ def test_a_branch_that_is_never_run_has_nothing_to_tell() -> None:
     assert told(made, X) == ""
 
 
+SOFTPLUS = (
+    (20, "x", "x", False),
+    (15, "x", "x", False),
+    (9, "x", "x", True),
+    (20, "n", "x", True),
+    (20, "x", "n", True),
+)
+
+
+@pytest.mark.parametrize(("limit", "large", "soft", "is_told"), SOFTPLUS)
+def test_softplus_may_be_straight_where_it_is(limit: float, large: str, soft: str, is_told: bool) -> None:
+    """As an exporter writes it: beyond 15 it is x, and which of the two is taken makes no difference."""
+    nodes = "n = Neg(x)", f"s = Softplus({soft})", "q = Greater(x, l)", f"y = Where(q, {large}, s)"
+    assert ("condition" in told(model(FLOATS, *nodes, l=scalar(limit)), X)) is is_told
+
+
 def test_what_follows_from_a_type_is_no_number() -> None:
     """A factor that is cast to the type of an input, as in the body of an operator that a runtime lacks."""
     made = model(FLOATS, "k = CastLike(l, x)", "a = Mul(x, k)", "b = Exp(k)", "y = Add(a, b)", l=scalar(0.5))

@@ -109,6 +109,9 @@ MUTATIONS = (
         "that one file is near it is counted", "[x for x in of_second if not x.nearly]", "of_second", "__init__"
     ),
     _exercised("a body measures all its rounds", "_NONE[kind]], np.float32)", "0.0], np.float32)", "measures"),
+    _sort("Softplus is straight from 15 on", "limit >= _STRAIGHT", "limit > 0"),
+    _sort("what is taken for it is its own number", " and small.inputs[0] is x", ""),
+    _sort("a Softplus with a limit is no condition", "        return False\n    chooses", "        pass\n    chooses"),
     Mutation(
         "what follows from a type is no number",
         "proof/doubts/branches.py",

@@ -63,6 +63,7 @@ EXERCISED = (
     claim_of(exercised.test_a_node_that_nothing_can_measure_hides_no_other),
     claim_of(exercised.test_a_branch_that_is_never_run_has_nothing_to_tell),
     claim_of(exercised.test_what_follows_from_a_type_is_no_number),
+    claim_of(exercised.test_softplus_may_be_straight_where_it_is, *exercised.SOFTPLUS),
     claim_of(exercised.test_names_with_braces_and_graphs_that_do_not_run),
 )
 

@@ -31,6 +31,7 @@ BENDS: Mapping[str, tuple[float, float, float]] = {
     **dict.fromkeys(("Softplus", "Mish"), (0.004, -11.5, 11.5)),
     **dict.fromkeys(("Gelu", "Swish"), (1e-5, -15.0, 15.0)),
 }
+_STRAIGHT = 15.0  # from here on Softplus(x) is x: 3e-7 more
 _EPSILON = 1e-4  # smaller limits keep a divisor from 0
 _LARGE = 1e6  # larger ones are those of a type
 _SAME = 1e-2  # of two limits
@@ -82,8 +83,19 @@ def sorts_of(node: ir.Node, numbers: Set[ir.Value]) -> Iterator[Sort]:
 
 def is_condition(node: ir.Node, numbers: Set[ir.Value]) -> bool:
     """Whether a node chooses by numbers: a Where, an If, or a bool that is made a number, as for a product with it."""
+    if node.op_type == "Where" and _is_softplus(node):
+        return False
     chooses = node.op_type in ("Where", "If") or (node.op_type == "Cast" and _is_bool(node.inputs[0]))
     return chooses and node.inputs[0] in numbers
+
+
+def _is_softplus(node: ir.Node) -> bool:
+    """Whether a Where takes x for Softplus(x) where x is large: the two are one number there."""
+    condition, _, small = (None if value is None else value.producer() for value in node.inputs)
+    if condition is None or small is None or op(condition) != "Greater" or op(small) != "Softplus":
+        return False
+    limit, x = _single(condition.inputs[1]), node.inputs[1]
+    return limit is not None and limit >= _STRAIGHT and condition.inputs[0] is x and small.inputs[0] is x
 
 
 def _is_bool(value: ir.Value | None) -> bool:
