@@ -29,9 +29,10 @@ def not_compared(
     *,
     quantised: bool = False,
 ) -> NotCompared:
-    """Branches, limits, steps and random numbers of either graph that no input exercises.
+    """Branches, limits and steps of either graph that no input exercises.
 
     Args:
+        on: what runs a graph with what measures it.
         quantised: the second is. Its quantisers take over limits of the first, and round to nothing, and to one number,
             what is little and varies little: neither is a doubt.
     """

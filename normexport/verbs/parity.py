@@ -14,7 +14,7 @@ from normexport.checkpoint import Checkpoint
 from normexport.dtypes import EIGHT_BITS, HALVES
 from normexport.engine import read_manifest
 from normexport.engine.plan_inputs import plan_inputs
-from normexport.errors import ExportError, FoldError, UsageError
+from normexport.errors import NormExportError, UsageError
 from normexport.folding import fold
 from normexport.io.preprocess import Preprocess
 from normexport.logs import in_words, logger
@@ -206,27 +206,36 @@ def _judge_sides(
             # A cluster is best ended by the process that has started it.
             return compare() if where is not None and where.ray else guarded_if_files(compare, reference, candidate)
         graphs = _both(first, _graph_of(second, specs))
-        return proof.check_torch(
+        report = proof.check_torch(
             first, torch_of(second), specs, data=arrays, sizes=batches, unproven=unproven, graphs=graphs
         )
+        return report if graphs else _unasked(report)
     if isinstance(second, ir.Model):
         known = _layers_for(first, candidate, specs) if layers else ()
         model = torch_of(first)
         graph = _graph_of(first, specs)
-        return proof.check_model(
+        report = proof.check_model(
             model, second, known, specs, data=arrays, sizes=batches, unproven=unproven, on=on, graph=graph
         )
+        return report if graph else _unasked(report)
     graphs = _both(_graph_of(first, specs), _graph_of(second, specs))
     torch_sides = torch_of(first), torch_of(second)
-    return proof.check_torch(*torch_sides, specs, data=arrays, sizes=batches, unproven=unproven, graphs=graphs)
+    report = proof.check_torch(*torch_sides, specs, data=arrays, sizes=batches, unproven=unproven, graphs=graphs)
+    return report if graphs else _unasked(report)
 
 
 def _graph_of(first: Checkpoint, specs: Sequence[InputSpec]) -> ir.Model | None:
     """What a checkpoint's network computes, as conversion exports it; None where it can't be exported."""
     try:
         return fold(onnx_export.export(first, specs).model, FOLDING).model
-    except (ExportError, FoldError):  # another exporter has made the candidate
+    except NormExportError:  # it is judged all the same
         return None
+
+
+def _unasked(report: proof.ParityReport) -> proof.ParityReport:
+    return replace(
+        report, notes=(*report.notes, "what no input reaches inside was not looked for: no export of a side")
+    )
 
 
 def _both(first: ir.Model | None, second: ir.Model | None) -> tuple[ir.Model, ir.Model] | None:

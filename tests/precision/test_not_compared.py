@@ -11,7 +11,7 @@ import torch
 from onnx import numpy_helper, parser
 from torch import nn
 
-from normexport import parity
+from normexport import load, parity
 from normexport.verdicts import Verdict
 
 HIDDEN = "s = Sin(x) p = Constant <value = float {2}> () h = Pow(s, p)"  # between 0 and 1
@@ -19,6 +19,7 @@ SIX = "six = Constant <value = float {6}> ()"
 #: To a half type and back, and through a quantiser.
 LOWER = {
     "half": "a = Cast <to = 10> (v) y = Cast <to = 1> (a)",
+    "bfloat16": "a = Cast <to = 16> (v) b = Mul(a, a) c = Cast <to = 1> (b) y = Sqrt(c)",  # no CPU multiplies these
     "int8": "q = QuantizeLinear(v, scale, zero) y = DequantizeLinear(q, scale, zero)",
 }
 CHANGES = {
@@ -110,3 +111,18 @@ def test_networks_are_asked_by_their_graphs(
         torch.onnx.export(ours, (x,), tmp_path / "net.onnx", dynamo=False, input_names=["x"], output_names=["y"])
     found = parity(tmp_path / ("net.pt2" if whole else "net.onnx"), tmp_path / "other.pt2").judgement.verdict
     assert found is verdict
+
+
+class Undecided(Hidden):
+    """No export holds both ways."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x if x.sum() > 0 else -x)
+
+
+def test_a_network_without_an_export_is_judged_and_the_report_says_what_was_not_looked_for(tmp_path: Path) -> None:
+    torch.save(Undecided(nn.ReLU6).eval(), tmp_path / "net.pt")
+    network = load(tmp_path / "net.pt", trust=True)
+    report = parity(network, network, ["4"])
+    assert report.judgement.verdict is not Verdict.FAILED
+    assert any("was not looked for" in note for note in report.notes)

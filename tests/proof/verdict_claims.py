@@ -13,6 +13,7 @@ from tests.proof import test_exercised as exercised
 from tests.proof import test_luck as luck
 from tests.proof import test_metrics as metrics
 from tests.proof import test_not_run as not_run
+from tests.proof import test_unseen as unseen
 
 LUCK = (
     claim_of(luck.test_what_another_baseline_errs_by_is_no_fault),
@@ -57,13 +58,13 @@ EXERCISED = (
     claim_of(exercised.test_of_what_a_function_gives_a_limit_beyond_its_ends_is_none),
     claim_of(exercised.test_of_operators_that_are_not_onnx_nothing_is_told),
     claim_of(exercised.test_long_lists_are_cut),
-    claim_of(exercised.test_one_run_shows_what_no_input_reaches, *exercised.MEASURED),
-    claim_of(exercised.test_what_acts_and_is_seen_is_nothing_to_tell, "loop", "floor", "gate", "stacked", "divisor"),
-    claim_of(exercised.test_what_is_nearly_nothing_is_counted_and_not_told, 3e-6, 3e-5, 3e-4),
-    claim_of(exercised.test_a_node_that_nothing_can_measure_hides_no_other),
-    claim_of(exercised.test_a_branch_that_is_never_run_has_nothing_to_tell),
-    claim_of(exercised.test_what_follows_from_a_type_is_no_number),
-    claim_of(exercised.test_softplus_may_be_straight_where_it_is, *exercised.SOFTPLUS),
+    claim_of(unseen.test_one_run_shows_what_no_input_reaches, *unseen.MEASURED),
+    claim_of(unseen.test_what_acts_and_is_seen_is_nothing_to_tell, "loop", "floor", "gate", "stacked", "divisor"),
+    claim_of(unseen.test_what_is_nearly_nothing_is_counted_and_not_told, 3e-6, 3e-5, 3e-4),
+    claim_of(unseen.test_a_node_that_nothing_can_measure_hides_no_other),
+    claim_of(unseen.test_a_branch_that_is_never_run_has_nothing_to_tell),
+    claim_of(unseen.test_what_follows_from_a_type_is_no_number),
+    claim_of(unseen.test_softplus_may_be_straight_where_it_is, *unseen.SOFTPLUS),
     claim_of(exercised.test_names_with_braces_and_graphs_that_do_not_run),
 )
 

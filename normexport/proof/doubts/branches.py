@@ -20,12 +20,13 @@ def untaken_branches(model: ir.Model, batches: Sequence[Batch]) -> tuple[str, ..
     The same of each Loop that numbers keep from running at all. What sizes decide (an exporter's guard) is passed
     over: other sizes are other runs.
     """
+    numbers = numbers_in(model.graph)
     asking = [
         (node, value)
         for node in model.graph
         if node.op_type in ("If", "Loop") and node.domain == ""
         for value in (node.inputs[:1] if node.op_type == "If" else node.inputs[:2])
-        if value is not None and follows_from_numbers(value)
+        if value in numbers
     ]
     names = {str(value.name) for _, value in asking}
     if not names:
@@ -47,21 +48,6 @@ def untaken_branches(model: ir.Model, batches: Sequence[Batch]) -> tuple[str, ..
     return tuple(said)
 
 
-def follows_from_numbers(value: ir.Value | None) -> bool:
-    """Whether a value follows from the numbers of an input, and not from their shapes and from constants alone."""
-    pending, known = [value], set()
-    while pending:
-        current = pending.pop()
-        if current is None or current in known or current.const_value is not None:
-            continue
-        known.add(current)
-        producer = current.producer()
-        if producer is None:
-            return True  # an input
-        pending += _numbers_read(producer)
-    return False
-
-
 def _numbers_read(node: ir.Node) -> Sequence[ir.Value | None]:
     """The inputs of whose numbers a node makes something; of the others it reads the sizes or the type."""
     if node.op_type in _SHAPES:
@@ -70,7 +56,7 @@ def _numbers_read(node: ir.Node) -> Sequence[ir.Value | None]:
 
 
 def numbers_in(graph: ir.Graph) -> set[ir.Value]:
-    """All values, those of bodies too, that follow from the numbers of an input: as `follows_from_numbers` of each."""
+    """All values, those of bodies too, that follow from the numbers of an input, not from its shape or from constants."""
     found: set[ir.Value] = set()
     _follow(graph, found)
     return found

@@ -64,7 +64,7 @@ class Unexercised:
 
 @dataclass(frozen=True)
 class Question:
-    """What to ask of the ends of values once they are known. `rounds`: it is asked in a body that may never run."""
+    """What to ask of the ends of values once they are known."""
 
     ends: tuple[Ends, ...]
     answer: Callable[[Sequence[Span]], Iterable[Unexercised]]
