@@ -56,7 +56,7 @@ def _numbers_read(node: ir.Node) -> Sequence[ir.Value | None]:
 
 
 def numbers_in(graph: ir.Graph) -> set[ir.Value]:
-    """All values, those of bodies too, that follow from the numbers of an input, not from its shape or from constants."""
+    """All values, those of bodies too, that follow from the numbers of an input, not from its shape alone."""
     found: set[ir.Value] = set()
     _follow(graph, found)
     return found
